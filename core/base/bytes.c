@@ -1,0 +1,163 @@
+#include "core/base/bytes.h"
+#include "core/base/must.h"
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+bool bytes_equal_nocase(struct bytes a, struct bytes b)
+{
+    if (a.len != b.len) return false;
+    for (size_t i = 0; i < a.len; i++)
+        if (lower(a.data[i]) != lower(b.data[i])) return false;
+    return true;
+}
+
+bool bytes_starts_with(struct bytes a, struct bytes prefix)
+{
+    return a.len >= prefix.len && bytes_equal(bytes_of(a.data, prefix.len), prefix);
+}
+
+bool bytes_ends_with(struct bytes a, struct bytes suffix)
+{
+    return a.len >= suffix.len &&
+           bytes_equal(bytes_of(a.data + (a.len - suffix.len), suffix.len), suffix);
+}
+
+size_t bytes_find(struct bytes a, char c)
+{
+    if (a.len == 0) return 0;
+    const char *at = memchr(a.data, c, a.len);
+    return at == NULL ? a.len : (size_t)(at - a.data);
+}
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+struct bytes bytes_trim(struct bytes a)
+{
+    while (a.len > 0 && is_blank(a.data[0])) {
+        a.data++;
+        a.len--;
+    }
+    while (a.len > 0 && is_blank(a.data[a.len - 1])) a.len--;
+    return a;
+}
+
+int bytes_compare(struct bytes a, struct bytes b)
+{
+    size_t shared = a.len < b.len ? a.len : b.len;
+    int order = shared == 0 ? 0 : memcmp(a.data, b.data, shared);
+    if (order != 0) return order;
+    return a.len < b.len ? -1 : a.len > b.len ? 1 : 0;
+}
+
+enum err bytes_to_u64(struct bytes a, unsigned digits_max, uint64_t *value)
+{
+    uint64_t sum = 0;
+    if (a.len == 0) return ERR_SYNTAX;
+    for (size_t i = 0; i < a.len; i++)
+        if (a.data[i] < '0' || a.data[i] > '9') return ERR_SYNTAX;
+    if (a.len > digits_max) return ERR_RANGE;
+    for (size_t i = 0; i < a.len; i++) {
+        unsigned digit = (unsigned)(a.data[i] - '0');
+        if (sum > (UINT64_MAX - digit) / 10) return ERR_RANGE;
+        sum = sum * 10 + digit;
+    }
+    *value = sum;
+    return ERR_OK;
+}
+
+enum err bytes_to_i64(struct bytes a, int64_t *value)
+{
+    bool is_negative = a.len > 0 && a.data[0] == '-';
+    if (a.len > 0 && (a.data[0] == '-' || a.data[0] == '+')) {
+        a.data++;
+        a.len--;
+    }
+    uint64_t size;
+    enum err e = bytes_to_u64(a, BYTES_U64_TEXT_MAX, &size);
+    if (e != ERR_OK) return e;
+    if (size > (uint64_t)INT64_MAX + (is_negative ? 1 : 0)) return ERR_RANGE;
+    *value = is_negative ? (int64_t)(0 - size) : (int64_t)size;
+    return ERR_OK;
+}
+
+size_t bytes_u64_text(char *out, uint64_t value)
+{
+    char digits[BYTES_U64_TEXT_MAX];
+    size_t count = 0;
+    do {
+        digits[count++] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    for (size_t i = 0; i < count; i++) out[i] = digits[count - 1 - i];
+    return count;
+}
+
+void writer_init(struct writer *w, char *data, size_t capacity)
+{
+    *w = (struct writer){.data = data, .capacity = capacity};
+}
+
+void writer_bytes(struct writer *w, struct bytes b)
+{
+    must(w->len <= w->capacity);
+    if (w->is_full || b.len > w->capacity - w->len) {
+        w->is_full = true;
+        return;
+    }
+    if (b.len > 0) memcpy(w->data + w->len, b.data, b.len);
+    w->len += b.len;
+}
+
+void writer_text(struct writer *w, const char *text)
+{
+    writer_bytes(w, bytes_from_text(text));
+}
+
+void writer_char(struct writer *w, char c)
+{
+    writer_bytes(w, bytes_of(&c, 1));
+}
+
+void writer_u64(struct writer *w, uint64_t value)
+{
+    char text[BYTES_U64_TEXT_MAX];
+    writer_bytes(w, bytes_of(text, bytes_u64_text(text, value)));
+}
+
+void writer_i64(struct writer *w, int64_t value)
+{
+    if (value < 0) writer_char(w, '-');
+    writer_u64(w, value < 0 ? 0 - (uint64_t)value : (uint64_t)value);
+}
+
+/* Go's %q escapes with a letter where one exists and as \xNN below space and at DEL. Bytes from
+ * 0x80 up pass unchanged: they are valid UTF-8 in all that clients may name. */
+void writer_quoted(struct writer *w, struct bytes b)
+{
+    static const char hex[] = "0123456789abcdef";
+    writer_char(w, '"');
+    for (size_t i = 0; i < b.len; i++) {
+        unsigned char c = (unsigned char)b.data[i];
+        static const char letters[] = "abtnvfr";
+        if (c == '"' || c == '\\') {
+            writer_char(w, '\\');
+            writer_char(w, (char)c);
+        } else if (c >= 7 && c <= 13) {
+            writer_char(w, '\\');
+            writer_char(w, letters[c - 7]);
+        } else if (c < 32 || c == 127) {
+            writer_text(w, "\\x");
+            writer_char(w, hex[c >> 4]);
+            writer_char(w, hex[c & 15]);
+        } else {
+            writer_char(w, (char)c);
+        }
+    }
+    writer_char(w, '"');
+}

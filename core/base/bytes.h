@@ -1,0 +1,77 @@
+/* Borrowed byte slices, a bounded writer, and integers as text.
+ * A slice never owns its bytes; its holder must not outlive them. No terminating zero is implied. */
+#ifndef CORE_BASE_BYTES_H
+#define CORE_BASE_BYTES_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include "core/base/err.h"
+
+struct bytes {
+    const char *data; /* may be NULL when len is 0 */
+    size_t len;
+};
+
+#define BYTES_LITERAL(text) ((struct bytes){(text), sizeof(text) - 1})
+
+static inline struct bytes bytes_of(const char *data, size_t len)
+{
+    return (struct bytes){data, len};
+}
+
+/* text ends with a zero; NULL gives the empty slice. */
+static inline struct bytes bytes_from_text(const char *text)
+{
+    return (struct bytes){text, text == NULL ? 0 : strlen(text)};
+}
+
+static inline bool bytes_equal(struct bytes a, struct bytes b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
+/* ASCII letters compare without case; all other bytes exactly. */
+bool bytes_equal_nocase(struct bytes a, struct bytes b);
+bool bytes_starts_with(struct bytes a, struct bytes prefix);
+bool bytes_ends_with(struct bytes a, struct bytes suffix);
+/* Index of the first byte c, or a.len. */
+size_t bytes_find(struct bytes a, char c);
+/* Without spaces, tabs, CR and LF at both ends. */
+struct bytes bytes_trim(struct bytes a);
+/* <0, 0, >0 as memcmp, a shorter prefix first. */
+int bytes_compare(struct bytes a, struct bytes b);
+
+/* Decimal digits only, the whole slice, at most digits_max of them.
+ * ERR_SYNTAX: empty or another byte. ERR_RANGE: too many digits or above UINT64_MAX. */
+NODISCARD enum err bytes_to_u64(struct bytes a, unsigned digits_max, uint64_t *value);
+/* The same with an optional leading '-' or '+'. */
+NODISCARD enum err bytes_to_i64(struct bytes a, int64_t *value);
+
+enum { BYTES_U64_TEXT_MAX = 20 };
+/* Writes value in decimal at out (room for BYTES_U64_TEXT_MAX), no terminator; returns the length. */
+size_t bytes_u64_text(char *out, uint64_t value);
+
+/* Appends into a fixed buffer. What does not fit is dropped whole and is_full is set for good,
+ * so a caller may append many times and check once. */
+struct writer {
+    char *data;
+    size_t len;
+    size_t capacity;
+    bool is_full;
+};
+
+void writer_init(struct writer *w, char *data, size_t capacity);
+void writer_bytes(struct writer *w, struct bytes b);
+void writer_text(struct writer *w, const char *text);
+void writer_char(struct writer *w, char c);
+void writer_u64(struct writer *w, uint64_t value);
+void writer_i64(struct writer *w, int64_t value);
+/* "%q" of Go: double quotes, with escapes for quote, backslash and control bytes. */
+void writer_quoted(struct writer *w, struct bytes b);
+static inline struct bytes writer_written(const struct writer *w)
+{
+    return (struct bytes){w->data, w->len};
+}
+
+#endif

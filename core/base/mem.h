@@ -1,0 +1,41 @@
+/* The memory port: every allocation of core and persist goes through it, under a budget class.
+ * io implements it on jemalloc, the simulator with failure injection. One mem belongs to one
+ * thread, except where a header says that a structure is shared and locks it by itself. */
+#ifndef CORE_BASE_MEM_H
+#define CORE_BASE_MEM_H
+#include <stddef.h>
+#include <stdint.h>
+#include "core/base/err.h"
+
+enum mem_class {
+    MEM_CONNECTION, /* client records, sid tables */
+    MEM_INPUT,      /* carry buffers of half-received messages */
+    MEM_OUTPUT,     /* output chunks and referenced payload blocks */
+    MEM_INTEREST,   /* subscriptions and the filter trie */
+    MEM_ROUTE,      /* route cache */
+    MEM_MAIL,       /* mail rings and spill lists */
+    MEM_CONFIG,     /* options, accounts, users, permissions */
+    MEM_MONITOR,    /* snapshots, pages, closed-connection records */
+    MEM_CLASS_COUNT
+};
+
+struct mem {
+    /* NULL when the budget or the machine has no more. 16-byte aligned, contents undefined. */
+    void *(*alloc)(struct mem *m, enum mem_class class, size_t bytes);
+    /* Takes the size that was asked for. p is never NULL. */
+    void (*release)(struct mem *m, enum mem_class class, void *p, size_t bytes);
+    void *context;                         /* of the implementation */
+    uint64_t used_bytes[MEM_CLASS_COUNT]; /* kept by mem_alloc and mem_free */
+};
+
+/* NULL: refuse the request that needed it; nothing changed. bytes > 0. */
+NODISCARD void *mem_alloc(struct mem *m, enum mem_class class, size_t bytes);
+/* As mem_alloc, zeroed. */
+NODISCARD void *mem_alloc_zero(struct mem *m, enum mem_class class, size_t bytes);
+/* p may be NULL: nothing happens. bytes is what was asked for. */
+void mem_free(struct mem *m, enum mem_class class, void *p, size_t bytes);
+/* A copy in new memory when growing or shrinking; NULL leaves the old memory as it is. */
+NODISCARD void *mem_resize(struct mem *m, enum mem_class class, void *p, size_t bytes_old,
+                           size_t bytes_new);
+
+#endif

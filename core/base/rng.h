@@ -1,0 +1,19 @@
+/* The only randomness of core: xoshiro256**, seeded from outside (the kernel in io, the seed in
+ * the simulator). Not for secrets that must resist a reader of its output. */
+#ifndef CORE_BASE_RNG_H
+#define CORE_BASE_RNG_H
+#include <stddef.h>
+#include <stdint.h>
+
+struct rng {
+    uint64_t state[4];
+};
+
+/* Any seed is fine; equal seeds give equal sequences. */
+void rng_init(struct rng *r, uint64_t seed);
+uint64_t rng_next(struct rng *r);
+/* Uniform in [0, bound), bound > 0, without division on the usual path. */
+uint32_t rng_below(struct rng *r, uint32_t bound);
+void rng_fill(struct rng *r, void *out, size_t bytes);
+
+#endif
