@@ -1,0 +1,116 @@
+/* The port between a shard's loop and the kernel: sockets, file writes and reads, waking, waiting.
+ * Two implementations: driver_ring (io_uring) and driver_poll (epoll and a few file threads); the
+ * simulator has a third. One driver belongs to one shard's thread; only driver_ops.wake may be
+ * called from other threads.
+ *
+ * A socket is known by its slot, a small number that the caller chooses (below slots_max). Every
+ * completion names slot and tag; tag is the caller's generation, so that a late completion of an
+ * earlier holder of the slot is seen as such. Between socket_close and DONE_CLOSED the slot may
+ * not be used again: the driver reports DONE_CLOSED once no operation of the socket is in flight.
+ *
+ * Calls only queue work; nothing is reported from inside them. Completions come from poll(), in
+ * the order in which they happened per socket. */
+#ifndef IO_DRIVER_H
+#define IO_DRIVER_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include "core/base/err.h"
+
+enum done_kind {
+    DONE_ACCEPT, /* fd: a connected, non-blocking, close-on-exec socket; slot: the listener's. result < 0:
+                    accept failed with that negative errno; accepting goes on (EMFILE: after a pause) */
+    DONE_RECV,   /* data, len: received bytes, held until recv_release(buffer) */
+    DONE_EOF,    /* the peer ended its side; no more DONE_RECV follows */
+    DONE_ERROR,  /* receiving failed with negative errno result; no more DONE_RECV follows */
+    DONE_SENT,   /* all bytes of the one send in flight left (result = bytes), or result is a negative errno */
+    DONE_CLOSED, /* the socket is closed, no operation is in flight, the slot is free */
+    DONE_FILE,   /* a file operation ended: result bytes or negative errno; user as given */
+    DONE_WAKE,   /* another thread called wake */
+    DONE_WATCH,  /* the watched descriptor (signals, a notify pipe) became readable; slot as given */
+};
+
+struct done {
+    enum done_kind kind;
+    uint32_t slot;
+    uint32_t tag;
+    int32_t result;
+    int fd;
+    uint32_t buffer;  /* for recv_release */
+    const char *data;
+    size_t len;
+    void *user;
+};
+
+struct driver; /* an implementation embeds it first */
+
+enum file_op_kind { FILE_WRITE, FILE_READ, FILE_FLUSH };
+
+/* One file operation. The caller keeps it, and its memory, until DONE_FILE. */
+struct file_op {
+    enum file_op_kind kind;
+    int fd;
+    bool is_durable;   /* FILE_WRITE: complete only once on stable storage (RWF_DSYNC) */
+    void *data;
+    uint32_t bytes;
+    uint64_t offset;
+    void *user;        /* returned in done.user */
+};
+
+struct driver_ops {
+    const char *name; /* "ring" or "poll", for the log */
+    /* Starts accepting on a listening socket (driver does not own fd). tag comes back. */
+    enum err (*listen)(struct driver *d, uint32_t slot, uint32_t tag, int fd);
+    /* Stops accepting; no DONE_ACCEPT after it (one already queued is closed by the driver). */
+    void (*listen_stop)(struct driver *d, uint32_t slot);
+    /* Takes the connected socket fd into slot and starts receiving. The driver owns fd from here. */
+    enum err (*socket_add)(struct driver *d, uint32_t slot, uint32_t tag, int fd);
+    /* Receiving stops soon (bytes already taken may still come as DONE_RECV) and goes on later.
+     * Both are idempotent. */
+    void (*recv_suspend)(struct driver *d, uint32_t slot);
+    void (*recv_resume)(struct driver *d, uint32_t slot);
+    /* Returns a DONE_RECV buffer. Order of release is free. */
+    void (*recv_release)(struct driver *d, uint32_t buffer);
+    /* Sends all bytes of iov[0..count) in order; at most one send per socket is in flight.
+     * The iov array is copied (count <= DRIVER_IOV_MAX); its bytes must stay until DONE_SENT. */
+    void (*send)(struct driver *d, uint32_t slot, const struct iovec *iov, uint32_t count);
+    /* Shuts the socket down, joins its operations, closes it; then DONE_CLOSED. A send in flight
+     * still reports DONE_SENT first (negative result). No DONE_RECV afterwards. Idempotent. */
+    void (*socket_close)(struct driver *d, uint32_t slot);
+    void (*watch)(struct driver *d, uint32_t slot, int fd);
+    enum err (*file_submit)(struct driver *d, struct file_op *op);
+    /* Submits what is queued and reaps completions into done[0..max). Waits until there is at
+     * least one or until timeout_ns passed: 0 does not wait, UINT64_MAX waits for ever.
+     * Returns their number. */
+    uint32_t (*poll)(struct driver *d, struct done *done, uint32_t max, uint64_t timeout_ns);
+    /* From any thread: makes a poll of this driver return with DONE_WAKE. */
+    void (*wake)(struct driver *d);
+    void (*close)(struct driver *d);
+};
+
+struct driver {
+    const struct driver_ops *ops;
+    struct {
+        uint64_t polls, syscalls, completions, recvs, recv_bytes, sends, sent_bytes;
+        uint64_t recv_rearms, recv_no_buffers, cq_overflows, wakes;
+    } count; /* for /metrics; written by the shard's thread only */
+};
+
+enum { DRIVER_IOV_MAX = 64 };
+
+struct driver_options {
+    uint32_t slots_max;          /* sockets, listeners and watches together */
+    uint32_t recv_buffer_bytes;  /* total memory for received bytes of this shard, e.g. 4 MiB */
+    bool use_io_features;        /* false: none beyond liburing 2.3 (--io-features none) */
+};
+
+/* Fails with ERR_UNSUPPORTED where io_uring is forbidden or lacks what the driver needs; *reason
+ * is then a static text for the log. Must be called by the thread that will use it. */
+NODISCARD enum err driver_ring_open(const struct driver_options *o, struct driver **out,
+                                    const char **reason);
+NODISCARD enum err driver_poll_open(const struct driver_options *o, struct driver **out,
+                                    const char **reason);
+
+#endif
