@@ -1,0 +1,131 @@
+/* Parameters of a monitoring page: from an HTTP query string or from the JSON body of a $SYS
+ * request, strictly parsed, with nats-server's error texts. A query is built once, outside the
+ * shards, and is read-only while shards collect; it owns all text that it points to.
+ *
+ * Numbers are 64-bit signed, as in nats-server. Nothing here overflows: an offset or limit of
+ * INT64_MAX is legal and means "beyond the end" and "all" (query_window). */
+#ifndef CORE_MONITOR_QUERY_H
+#define CORE_MONITOR_QUERY_H
+#include <stdbool.h>
+#include <stdint.h>
+#include "core/base/bytes.h"
+
+enum page {
+    PAGE_NONE, /* an unknown path: 404 */
+    PAGE_ROOT,
+    PAGE_VARZ,
+    PAGE_CONNZ,
+    PAGE_ROUTEZ,
+    PAGE_GATEWAYZ,
+    PAGE_LEAFZ,
+    PAGE_SUBSZ,
+    PAGE_ACCOUNTZ,
+    PAGE_ACCSTATZ,
+    PAGE_JSZ,
+    PAGE_HEALTHZ,
+    PAGE_IPQUEUESZ,
+    PAGE_RAFTZ,
+    PAGE_STACKSZ,
+    PAGE_EXPVARZ,
+    PAGE_METRICS,
+    /* The rest exists only as $SYS requests. */
+    PAGE_IDZ,
+    PAGE_STATSZ,
+    PAGE_PROFILEZ,
+    PAGE_ACCOUNT_INFO,
+    PAGE_ACCOUNT_CONNS,
+    PAGE_ACCOUNT_NSUBS,
+    PAGE_USER_INFO,
+    PAGE_COUNT
+};
+
+/* What a shard has to put into its snapshot beyond its counts (which always go in). */
+enum {
+    COLLECT_ACCOUNTS = 1 << 0,        /* counters per account */
+    COLLECT_CONNECTIONS = 1 << 1,     /* open connections that match */
+    COLLECT_CLOSED = 1 << 2,          /* closed connections that match */
+    COLLECT_CONNECTION_SUBS = 1 << 3, /* with each connection its subscriptions */
+    COLLECT_SUBS = 1 << 4,            /* subscriptions of the shard that match */
+    COLLECT_HISTOGRAMS = 1 << 5,
+};
+
+enum conn_sort {
+    CONN_SORT_CID,
+    CONN_SORT_START,
+    CONN_SORT_SUBS,
+    CONN_SORT_PENDING,
+    CONN_SORT_MSGS_TO,
+    CONN_SORT_MSGS_FROM,
+    CONN_SORT_BYTES_TO,
+    CONN_SORT_BYTES_FROM,
+    CONN_SORT_LAST,
+    CONN_SORT_IDLE,
+    CONN_SORT_UPTIME,
+    CONN_SORT_STOP,
+    CONN_SORT_REASON,
+    CONN_SORT_RTT,
+};
+
+enum conn_state { CONN_STATE_OPEN, CONN_STATE_CLOSED, CONN_STATE_ALL };
+
+enum {
+    QUERY_TEXT_MAX = 8192,       /* all text values of one query together */
+    QUERY_LIST_DEFAULT = 1024,   /* limit of connz, subsz and jsz when none is given */
+    QUERY_ACCOUNTS_MAX = 64,     /* account names in one request for account statistics */
+    QUERY_NO_ACCOUNT = UINT32_MAX,
+};
+
+/* Filter of $SYS requests: servers that do not match stay silent. */
+struct query_filter {
+    struct bytes server_name, cluster, host, domain;
+    struct bytes tags[16];
+    uint32_t tag_count;
+    bool is_exact;
+};
+
+struct page_query {
+    enum page page;
+    uint32_t collect; /* COLLECT_ bits */
+
+    /* What selects connections and subscriptions. An empty text selects all. */
+    uint64_t cid;
+    struct bytes user;
+    struct bytes account;        /* acc, account */
+    uint32_t account_number;     /* of account, set by the caller; QUERY_NO_ACCOUNT: unknown or none */
+    struct bytes mqtt_client;
+    struct bytes filter_subject; /* connz by $SYS: connections with a subscription that collides */
+    struct bytes test;           /* subsz: a literal subject; subscriptions that match it */
+    enum conn_state state;
+    enum conn_sort sort;
+    int64_t offset;
+    int64_t limit;               /* > 0 for connz and subsz; for jsz as given */
+
+    bool auth;
+    bool subs;
+    bool subs_detail;
+    bool unused;                 /* accstatz: accounts without connections too */
+    struct bytes names[QUERY_ACCOUNTS_MAX]; /* accstatz by $SYS: only these accounts */
+    uint32_t name_count;
+
+    struct bytes gateway_name;
+    bool gateway_accounts;
+
+    bool js_accounts, js_streams, js_consumers, js_direct_consumers, js_config, js_raft;
+    bool js_leader_only, js_stream_leader_only;
+    bool js_enabled, js_enabled_only, js_server_only, js_meta_only, details;
+    struct bytes stream, consumer;
+
+    bool all;                    /* ipqueuesz */
+    struct bytes queues;
+    struct bytes group;          /* raftz */
+    struct bytes profile_name;   /* profilez */
+    int64_t profile_debug, profile_duration_ns;
+
+    struct bytes prefix;         /* metrics: empty is the exporter's default spelling */
+    struct query_filter filter;
+
+    size_t text_bytes;
+    char text[QUERY_TEXT_MAX];
+};
+
+#endif
