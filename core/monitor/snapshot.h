@@ -324,6 +324,14 @@ void snapshot_merge_counts(const struct page_input *in, struct shard_counts *out
 /* The sums of one account over all shards; account is set, the rest may be zero. */
 void snapshot_merge_account(const struct page_input *in, uint32_t account,
                             struct account_snapshot *out);
+/* The same for all accounts at once, by_number[0 .. count), from in->mem; also for numbers that no
+ * shard knows. Give it back with snapshot_totals_free. ERR_MEMORY. */
+struct account_totals {
+    struct account_snapshot *by_number;
+    uint32_t count;
+};
+NODISCARD enum err snapshot_merge_accounts(const struct page_input *in, struct account_totals *out);
+void snapshot_totals_free(const struct page_input *in, struct account_totals *t);
 /* The account of that number or name; NULL when not registered. */
 const struct account_name_snapshot *snapshot_account_by_number(const struct server_snapshot *server,
                                                                uint32_t account);
