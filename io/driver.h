@@ -20,16 +20,18 @@
 #include "core/base/err.h"
 
 enum done_kind {
-    DONE_ACCEPT, /* fd: a connected, non-blocking, close-on-exec socket; slot: the listener's. result < 0:
-                    accept failed with that negative errno; accepting goes on (EMFILE: after a pause) */
+    DONE_ACCEPT, /* fd: a connected, non-blocking, close-on-exec socket; slot: the listener's.
+                    result < 0: accept failed with that negative errno; accepting goes on
+                    (EMFILE: after a pause) */
     DONE_RECV,   /* data, len: received bytes, held until recv_release(buffer) */
     DONE_EOF,    /* the peer ended its side; no more DONE_RECV follows */
     DONE_ERROR,  /* receiving failed with negative errno result; no more DONE_RECV follows */
-    DONE_SENT,   /* all bytes of the one send in flight left (result = bytes), or result is a negative errno */
+    DONE_SENT,   /* all bytes of the one send in flight left (result = bytes), or result is a
+                    negative errno */
     DONE_CLOSED, /* the socket is closed, no operation is in flight, the slot is free */
     DONE_FILE,   /* a file operation ended: result bytes or negative errno; user as given */
     DONE_WAKE,   /* another thread called wake */
-    DONE_WATCH,  /* the watched descriptor (signals, a notify pipe) became readable; slot as given */
+    DONE_WATCH,  /* the watched descriptor (signals, a pipe) became readable; slot as given */
 };
 
 struct done {
@@ -65,7 +67,7 @@ struct driver_ops {
     enum err (*listen)(struct driver *d, uint32_t slot, uint32_t tag, int fd);
     /* Stops accepting; no DONE_ACCEPT after it (one already queued is closed by the driver). */
     void (*listen_stop)(struct driver *d, uint32_t slot);
-    /* Takes the connected socket fd into slot and starts receiving. The driver owns fd from here. */
+    /* Takes the connected socket fd into slot and starts receiving. The driver owns fd now. */
     enum err (*socket_add)(struct driver *d, uint32_t slot, uint32_t tag, int fd);
     /* Receiving stops soon (bytes already taken may still come as DONE_RECV) and goes on later.
      * Both are idempotent. */

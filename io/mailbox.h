@@ -17,9 +17,9 @@ struct mailbox_net; /* all rings of the process */
 /* senders >= shards: shard s is sender s, helper threads have the numbers above.
  * ring_bytes: a power of two, per pair. wake(context, receiver) is called by the sender's thread
  * to ring a sleeping receiver; for a sender that waited (M4) wake(context, sender). */
-NODISCARD enum err mailbox_open(struct mem *mem, uint32_t shards, uint32_t senders, uint32_t ring_bytes,
-                                void (*wake)(void *context, uint32_t who), void *context,
-                                struct mailbox_net **out);
+NODISCARD enum err mailbox_open(struct mem *mem, uint32_t shards, uint32_t senders,
+                                uint32_t ring_bytes, void (*wake)(void *context, uint32_t who),
+                                void *context, struct mailbox_net **out);
 void mailbox_close(struct mailbox_net *n);
 
 /* The sender's lane towards receiver; the same pointer each time. Owned by the net. */

@@ -1,5 +1,5 @@
 /* Borrowed byte slices, a bounded writer, and integers as text.
- * A slice never owns its bytes; its holder must not outlive them. No terminating zero is implied. */
+ * A slice never owns its bytes; its holder must not outlive them. No terminating zero. */
 #ifndef CORE_BASE_BYTES_H
 #define CORE_BASE_BYTES_H
 #include <stdbool.h>
@@ -49,7 +49,7 @@ NODISCARD enum err bytes_to_u64(struct bytes a, unsigned digits_max, uint64_t *v
 NODISCARD enum err bytes_to_i64(struct bytes a, int64_t *value);
 
 enum { BYTES_U64_TEXT_MAX = 20 };
-/* Writes value in decimal at out (room for BYTES_U64_TEXT_MAX), no terminator; returns the length. */
+/* Writes value in decimal at out (room for BYTES_U64_TEXT_MAX), no terminator; gives the length. */
 size_t bytes_u64_text(char *out, uint64_t value);
 
 /* Appends into a fixed buffer. What does not fit is dropped whole and is_full is set for good,

@@ -45,7 +45,7 @@ static inline uint32_t lane_record_bytes(uint32_t body_bytes)
  * largest_bytes more are counted. Refreshes head when the old one says no. */
 bool lane_has_room(struct lane *l, uint64_t records_bytes, uint32_t largest_bytes);
 
-/* Starts a record with body_bytes of body and returns the place for the body. There must be room. */
+/* Starts a record with body_bytes of body and returns the body's place. There must be room. */
 void *lane_append(struct lane *l, uint16_t kind, uint16_t flags, uint32_t body_bytes);
 
 /* One record at position *at of a ring, for its reader; skips padding and moves *at past it.

@@ -81,7 +81,7 @@ struct options {
     int32_t port;                  /* 4222; OPTIONS_PORT_RANDOM */
     struct bytes unix_socket;      /* path of one more listener for clients; empty: none */
     struct bytes server_name;      /* empty: the server id */
-    struct bytes client_advertise; /* host[:port] told to clients instead of our own; may be empty */
+    struct bytes client_advertise; /* host[:port] told to clients in place of our own; or empty */
     struct options_texts server_tags;
     struct options_pairs server_metadata;
     struct bytes pid_file;

@@ -34,7 +34,7 @@ void interest_close(struct interest *x);
 void interest_attach(struct interest *x, uint32_t shard, struct sub_pool *subs);
 
 /* Thread: the shard's own. Online comes first (seq_cst); offline while the shard sleeps;
- * quiesce once per turn, when no pointer into the index is held (route_cache keeps none into nodes). */
+ * quiesce once per turn, when no pointer into the index is held (route_cache keeps none). */
 void interest_online(struct interest *x, uint32_t shard);
 void interest_offline(struct interest *x, uint32_t shard);
 void interest_quiesce(struct interest *x, uint32_t shard);

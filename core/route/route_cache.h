@@ -1,6 +1,6 @@
 /* Resolved routes of one shard by (account, subject): open addressing, a bounded number of entries,
  * second-chance eviction. An entry is valid while the generation of its bucket is the one that it
- * was built under. A route enters at its second miss, so that unique reply subjects do not flush it.
+ * was built under. A route enters at its second miss: unique reply subjects do not flush it.
  * Rule R4: a hit takes no lock and writes no shared line. Used by the shard's own thread only. */
 #ifndef CORE_ROUTE_ROUTE_CACHE_H
 #define CORE_ROUTE_ROUTE_CACHE_H
@@ -14,13 +14,15 @@ struct route_cache_counts {
 
 /* entries_max: a power of two (default 65536). bytes_max bounds the routes kept. */
 NODISCARD enum err route_cache_open(struct mem *mem, struct interest *x, uint32_t shard,
-                                    uint32_t entries_max, uint64_t bytes_max, struct route_cache **out);
+                                    uint32_t entries_max, uint64_t bytes_max,
+                                    struct route_cache **out);
 void route_cache_close(struct route_cache *c);
 
 /* The route of subject now. It stays valid until the next call on this cache that may evict or
  * until the caller changes the index, whichever is first: use it at once, within one message.
  * ERR_MEMORY: the caller parks the publisher. */
-NODISCARD enum err route_cache_find(struct route_cache *c, uint32_t account, struct interest_account *a,
+NODISCARD enum err route_cache_find(struct route_cache *c, uint32_t account,
+                                    struct interest_account *a,
                                     struct bytes subject, const struct route **out);
 /* Hint: the subject of a message to come soon. */
 void route_cache_prefetch(const struct route_cache *c, uint32_t account, struct bytes subject);

@@ -6,7 +6,7 @@
 
 enum { SUBJECT_TOKENS_MAX = 4096 };
 
-/* Non-empty tokens, no space, tab, CR, LF, FF inside, > only as the last token. Wildcards allowed. */
+/* Non-empty tokens, no space, tab, CR, LF, FF inside, > only as last token. Wildcards allowed. */
 bool subject_is_valid(struct bytes subject);
 /* Valid and without wildcard tokens. */
 bool subject_is_literal(struct bytes subject);

@@ -7,7 +7,7 @@ struct mem_heap {
     struct mem mem;        /* hand this out */
     uint64_t alloc_count;  /* calls so far */
     uint64_t live_count;   /* blocks not yet released: must be 0 at the end of a test */
-    uint64_t fail_at;      /* this call (from 1) and, if fail_from, all later ones return NULL; 0 never */
+    uint64_t fail_at;      /* this call (from 1; fail_from: all later too) gives NULL; 0 never */
     int fail_from;
 };
 
