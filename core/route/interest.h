@@ -21,13 +21,16 @@
 enum {
     INTEREST_SHARDS_MAX = 64,
     INTEREST_BUCKETS = 256, /* generations per account, by hash of the first token */
+    INTEREST_FILTER_BYTES_MAX = 4096, /* of a filter and of a queue name: a control line */
 };
 
 struct interest;         /* shared by all shards */
 struct interest_account; /* one account's trie; lives as long as the interest */
 
-/* mem is used under an internal lock, from every shard. */
-NODISCARD enum err interest_open(struct mem *mem, uint32_t shard_count, struct interest **out);
+/* mem is used under an internal lock, from every shard. seed: random, so that clients cannot choose
+ * tokens whose hashes collide. */
+NODISCARD enum err interest_open(struct mem *mem, uint32_t shard_count, uint64_t seed,
+                                 struct interest **out);
 /* All shards are offline and every sub is removed. */
 void interest_close(struct interest *x);
 /* Each shard names its pool once, before its first insert. */
@@ -39,13 +42,14 @@ void interest_online(struct interest *x, uint32_t shard);
 void interest_offline(struct interest *x, uint32_t shard);
 void interest_quiesce(struct interest *x, uint32_t shard);
 
-/* The trie of account number account, made at first use. ERR_MEMORY, ERR_BUSY: try again. */
+/* The trie of account number account, made at first use. ERR_MEMORY. ERR_BUSY: try again.
+ * ERR_RANGE: above a million. */
 NODISCARD enum err interest_account_of(struct interest *x, uint32_t account,
                                        struct interest_account **out);
 
 /* Inserts a sub of this shard under filter, in group queue (empty: plain).
  * ERR_BUSY: another shard writes this account now; nothing changed, try in the next turn.
- * ERR_MEMORY: nothing changed. */
+ * ERR_MEMORY: nothing changed. ERR_TOO_LONG: filter or queue beyond INTEREST_FILTER_BYTES_MAX. */
 NODISCARD enum err interest_insert(struct interest *x, struct interest_account *a, uint32_t shard,
                                    struct bytes filter, struct bytes queue, uint32_t sub);
 /* Removes it; s->place becomes 0. ERR_BUSY as above. Frees nothing that a route may still name:
@@ -84,12 +88,13 @@ struct route {
 
 /* Walks the index for a literal subject (R3: groups of one name over all filters are merged, in
  * a stable order). subject may contain the characters * and > as tokens: a publish on such a
- * subject is legal, and they are ordinary tokens there. Empty tokens are legal too and match * .
+ * subject is legal, and they are ordinary tokens there. A subject with an empty token is legal too
+ * and resolves to nobody, not even to > . The shard is online.
  * The route is allocated from mem (MEM_ROUTE); free it with route_free. ERR_MEMORY. */
 NODISCARD enum err interest_resolve(struct interest *x, struct interest_account *a, uint32_t shard,
                                     struct mem *mem, struct bytes subject, struct route **out);
 void route_free(struct mem *mem, struct route *r);
-/* Does anything at all, in any shard, want this literal subject? */
+/* Does anything at all, in any shard, want this literal subject? The calling shard is online. */
 bool interest_exists(struct interest *x, struct interest_account *a, struct bytes subject);
 
 /* For /subsz and metrics; approximate while writers run. */

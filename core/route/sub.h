@@ -12,17 +12,21 @@
 
 struct client; /* core/client; the index never looks inside */
 
-enum { SUB_SID_INLINE_MAX = 12 };
+enum {
+    SUB_SID_INLINE_MAX = 10,
+    SUB_SID_BYTES_MAX = 4096, /* a sid is part of a control line */
+};
 
 struct sub {
-    uintptr_t place;     /* of route/interest: filter node or queue group; 0 while not inserted */
     struct client *owner;
     uint64_t delivered;  /* messages handed to the owner's output so far */
     uint64_t max;        /* auto-unsubscribe when delivered reaches it; 0 none */
+    uint32_t place;      /* of route/interest: filter node or queue group; 0 while not inserted */
     uint32_t next, prev; /* of route/interest: list of this shard at the same filter and group */
     uint32_t sid_next;   /* of core/client: chain in the owner's sid table */
+    uint32_t index;      /* its own; never changes */
     uint8_t flags;       /* of core/client */
-    uint8_t sid_len;     /* above SUB_SID_INLINE_MAX the bytes are behind sid.far */
+    uint8_t sid_len;     /* above SUB_SID_INLINE_MAX the bytes are behind sid.far: see sub_sid */
     union {
         char near[SUB_SID_INLINE_MAX];
         char *far __attribute__((packed, aligned(2)));
@@ -34,7 +38,8 @@ struct sub_pool; /* of one shard */
 NODISCARD enum err sub_pool_open(struct mem *mem, struct sub_pool **out);
 /* Every sub must have been released. */
 void sub_pool_close(struct sub_pool *p);
-/* A sub with sid copied and everything else zero. ERR_MEMORY: nothing changed. sid.len <= 4096. */
+/* A sub with sid copied, owner and index set, and everything else zero. ERR_MEMORY: nothing changed.
+ * sid.len <= SUB_SID_BYTES_MAX. */
 NODISCARD enum err sub_acquire(struct sub_pool *p, struct client *owner, struct bytes sid,
                                uint32_t *index);
 /* place must be 0: interest_remove came first. */
