@@ -6,7 +6,7 @@
 /* Results that must be looked at. */
 #define NODISCARD __attribute__((warn_unused_result))
 /* Checks the arguments of a printf-like function. */
-#define PRINTF_LIKE(format, first) __attribute__((format(printf, format, first)))
+#define PRINTF_LIKE(text, first) __attribute__((format(printf, text, first)))
 
 enum err {
 #define ERR(name, text) ERR_##name,

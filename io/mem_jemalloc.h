@@ -1,0 +1,56 @@
+/* The memory port (core/base/mem.h) on jemalloc, under one budget for the process.
+ *
+ * The budget is a pool of slices that all shards share. A shard's mem_jemalloc holds a lease of
+ * some slices and allocates against it without touching anything shared; when the lease is used
+ * up it takes another slice, and gives slices back when two lie idle. No slice left: NULL, and
+ * core refuses or parks. Under sanitizers the same runs on plain malloc. */
+#ifndef IO_MEM_JEMALLOC_H
+#define IO_MEM_JEMALLOC_H
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "core/base/mem.h"
+
+enum {
+    MEM_JEMALLOC_SLICE_BYTES = 4 * 1024 * 1024,
+    MEM_JEMALLOC_MARGIN_PERCENT = 15, /* of the process: libraries, stacks, fragmentation */
+};
+
+/* Shared by all threads; lives longer than every mem_jemalloc on it. */
+struct mem_jemalloc_budget {
+    uint64_t process_bytes_max; /* what the process may use in all */
+    uint32_t slice_count;       /* what may be leased: process_bytes_max less the margin */
+    _Atomic uint32_t leased;
+    _Atomic uint32_t withheld;  /* slices not to be leased: the process is larger than planned */
+    _Atomic uint64_t refused;   /* allocations answered with NULL for want of a slice */
+};
+
+struct mem_jemalloc {
+    struct mem mem; /* hand this out */
+    struct mem_jemalloc_budget *budget;
+    uint32_t slices;     /* leased */
+    uint64_t used_bytes; /* against the lease, in jemalloc's size classes */
+};
+
+/* process_bytes_max 0: no limit. At least one slice is always there. */
+void mem_jemalloc_budget_init(struct mem_jemalloc_budget *b, uint64_t process_bytes_max);
+/* Once a second: withholds slices when the process is larger than it may be, returns them when it
+ * has shrunk. rss_bytes from sysinfo_rss. Returns the bytes over the limit, 0 when all is well. */
+uint64_t mem_jemalloc_budget_check(struct mem_jemalloc_budget *b, uint64_t rss_bytes);
+/* 0 to 100: the part of the slices that is leased. */
+uint32_t mem_jemalloc_budget_percent(const struct mem_jemalloc_budget *b);
+
+/* The port of one thread. */
+void mem_jemalloc_init(struct mem_jemalloc *m, struct mem_jemalloc_budget *b);
+/* Everything must be freed. Gives the lease back. */
+void mem_jemalloc_deinit(struct mem_jemalloc *m);
+
+struct mem_jemalloc_figures {
+    uint64_t allocated_bytes, active_bytes, resident_bytes, mapped_bytes, retained_bytes;
+};
+/* jemalloc's own figures; false (and zeros) when built without it. */
+bool mem_jemalloc_figures(struct mem_jemalloc_figures *out);
+/* Gives unused pages of all arenas back to the kernel now. Milliseconds: not for shards. */
+void mem_jemalloc_purge(void);
+
+#endif

@@ -1,0 +1,37 @@
+/* What the kernel says about the machine and this process: cores, memory, limits, usage. */
+#ifndef IO_SYSINFO_H
+#define IO_SYSINFO_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "core/base/err.h"
+
+/* Cores that this process may run on (its affinity mask), at least 1. */
+uint32_t sysinfo_cores(void);
+/* The same, lowered by a cgroup quota rounded up; what GOMAXPROCS would be. */
+uint32_t sysinfo_cores_by_quota(void);
+/* Bytes of memory this process may use: the machine's, or less if its cgroup (v2, v1) says so. */
+uint64_t sysinfo_memory_limit(void);
+/* Resident bytes of this process; 0 when /proc is not there. */
+uint64_t sysinfo_rss(void);
+/* Raises the soft limit of descriptors to the hard one; returns what it is then. */
+uint64_t sysinfo_raise_files(void);
+/* Descriptors that are open now; 0 when /proc is not there. */
+uint64_t sysinfo_open_files(void);
+
+/* Processor use as /varz shows it: percent of one core over the last whole seconds. */
+struct sysinfo_cpu {
+    uint64_t total_ns_last; /* user and system time at the last sample */
+    uint64_t at_ns_last;
+    double percent;         /* one decimal */
+};
+
+/* cpu over the whole life of the process, as nats-server's first sample. */
+void sysinfo_cpu_init(struct sysinfo_cpu *c);
+/* Called about once a second by one thread; percent changes when a second has passed. */
+void sysinfo_cpu_sample(struct sysinfo_cpu *c);
+
+/* Overwrites an argument of main with '*', so that ps does not show a secret. */
+void sysinfo_wipe_argument(char *argument);
+
+#endif
