@@ -9,7 +9,7 @@ enum {
 };
 
 _Static_assert(sizeof(struct sub) == 56, "a million subscriptions: each word counts");
-_Static_assert(SUB_SID_INLINE_MAX < FAR_SID, "the inline lengths and the mark differ");
+_Static_assert((int)SUB_SID_INLINE_MAX < (int)FAR_SID, "the inline lengths and the mark differ");
 
 /* Free subs are chained through next, lowest last. Index i is sub i % 4096 of chunk i / 4096;
  * index 0 is never handed out. */

@@ -38,8 +38,8 @@ struct sub_pool; /* of one shard */
 NODISCARD enum err sub_pool_open(struct mem *mem, struct sub_pool **out);
 /* Every sub must have been released. */
 void sub_pool_close(struct sub_pool *p);
-/* A sub with sid copied, owner and index set, and everything else zero. ERR_MEMORY: nothing changed.
- * sid.len <= SUB_SID_BYTES_MAX. */
+/* A sub with sid copied, owner and index set, and everything else zero. ERR_MEMORY: nothing
+ * changed. sid.len <= SUB_SID_BYTES_MAX. */
 NODISCARD enum err sub_acquire(struct sub_pool *p, struct client *owner, struct bytes sid,
                                uint32_t *index);
 /* place must be 0: interest_remove came first. */

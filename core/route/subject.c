@@ -104,7 +104,7 @@ bool subject_is_subset(struct bytes a, struct bytes b)
 bool subject_collides(struct bytes a, struct bytes b)
 {
     struct subject_walk wa, wb;
-    struct bytes ta, tb;
+    struct bytes ta = {0}, tb = {0};
     subject_walk_init(&wa, a);
     subject_walk_init(&wb, b);
     for (;;) {

@@ -6,7 +6,8 @@
 
 enum { SUBJECT_TOKENS_MAX = 4096 };
 
-/* Non-empty tokens, no space, tab, CR, LF, FF inside, > only as the last token. Wildcards allowed. */
+/* Non-empty tokens, no space, tab, CR, LF, FF inside, > only as the last token. Wildcards are
+ * allowed. */
 bool subject_is_valid(struct bytes subject);
 /* Valid and without wildcard tokens. */
 bool subject_is_literal(struct bytes subject);
@@ -50,7 +51,8 @@ static inline void subject_walk_init(struct subject_walk *w, struct bytes subjec
     w->end = subject.len == 0 ? subject.data : subject.data + subject.len;
 }
 
-/* The next token, empty ones included; false after the last. The empty subject is one empty token. */
+/* The next token, empty ones included; false after the last. The empty subject is one empty
+ * token. */
 static inline bool subject_walk_next(struct subject_walk *w, struct bytes *token)
 {
     if (w->is_done) return false;
