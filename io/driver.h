@@ -48,17 +48,38 @@ struct done {
 
 struct driver; /* an implementation embeds it first */
 
-enum file_op_kind { FILE_WRITE, FILE_READ, FILE_FLUSH };
+enum file_op_kind {
+    FILE_WRITE,
+    FILE_READ,
+    FILE_FLUSH,    /* the file's data and what is needed to read it back */
+    FILE_FLUSH_DIR, /* fd is a directory: its names */
+    FILE_OPEN,     /* result: the new descriptor, close-on-exec */
+    FILE_CLOSE,
+    FILE_ALLOCATE, /* bytes_total from offset on, the size grows */
+    FILE_TRUNCATE, /* to offset */
+    FILE_SIZE,     /* size_result */
+    FILE_RENAME,   /* path to path_to */
+    FILE_UNLINK,   /* path */
+    FILE_MKDIR,    /* path; an existing directory is no error */
+};
 
-/* One file operation. The caller keeps it, and its memory, until DONE_FILE. */
+/* One file operation. The caller keeps it, and its memory, until DONE_FILE. Operations in flight
+ * together end in any order. A transfer may be short: result tells. */
 struct file_op {
     enum file_op_kind kind;
     int fd;
-    bool is_durable;   /* FILE_WRITE: complete only once on stable storage (RWF_DSYNC) */
+    bool is_durable;     /* FILE_WRITE: complete only once on stable storage (RWF_DSYNC) */
     void *data;
     uint32_t bytes;
     uint64_t offset;
-    void *user;        /* returned in done.user */
+    uint64_t bytes_total; /* FILE_ALLOCATE */
+    uint64_t size_result; /* FILE_SIZE: out */
+    const char *path;    /* relative to the directory fd, or absolute; zero-terminated */
+    const char *path_to;
+    int open_flags;      /* FILE_OPEN: O_RDWR, O_CREAT, O_DIRECT ... */
+    void *user;          /* returned in done.user */
+    struct file_op *next; /* of the driver */
+    int32_t result;       /* of the driver */
 };
 
 struct driver_ops {
@@ -67,7 +88,8 @@ struct driver_ops {
     enum err (*listen)(struct driver *d, uint32_t slot, uint32_t tag, int fd);
     /* Stops accepting; no DONE_ACCEPT after it (one already queued is closed by the driver). */
     void (*listen_stop)(struct driver *d, uint32_t slot);
-    /* Takes the connected socket fd into slot and starts receiving. The driver owns fd now. */
+    /* Takes the connected socket fd into slot and starts receiving. From ERR_OK on the driver owns
+     * fd; after an error it is still the caller's. */
     enum err (*socket_add)(struct driver *d, uint32_t slot, uint32_t tag, int fd);
     /* Receiving stops soon (bytes already taken may still come as DONE_RECV) and goes on later.
      * Both are idempotent. */
@@ -81,14 +103,18 @@ struct driver_ops {
     /* Shuts the socket down, joins its operations, closes it; then DONE_CLOSED. A send in flight
      * still reports DONE_SENT first (negative result). No DONE_RECV afterwards. Idempotent. */
     void (*socket_close)(struct driver *d, uint32_t slot);
+    /* Reports DONE_WATCH in each poll that finds fd readable (so the reader should drain it) until
+     * the driver is closed, which does not close fd. */
     void (*watch)(struct driver *d, uint32_t slot, int fd);
     enum err (*file_submit)(struct driver *d, struct file_op *op);
     /* Submits what is queued and reaps completions into done[0..max). Waits until there is at
      * least one or until timeout_ns passed: 0 does not wait, UINT64_MAX waits for ever.
-     * Returns their number. */
+     * max is at least DRIVER_DONE_MIN. Returns their number; it may be 0 before timeout_ns passed
+     * (a signal, a completion that only the driver cared for). */
     uint32_t (*poll)(struct driver *d, struct done *done, uint32_t max, uint64_t timeout_ns);
     /* From any thread: makes a poll of this driver return with DONE_WAKE. */
     void (*wake)(struct driver *d);
+    /* Closes all sockets that the driver owns and waits for file operations; reports nothing. */
     void (*close)(struct driver *d);
 };
 
@@ -100,12 +126,23 @@ struct driver {
     } count; /* for /metrics; written by the shard's thread only */
 };
 
-enum { DRIVER_IOV_MAX = 64 };
+enum {
+    DRIVER_IOV_MAX = 64,
+    DRIVER_DONE_MIN = 4,
+};
+
+/* Failure injection for tests: the n-th result of a kind (from 1) becomes -error; 0 never. */
+struct driver_faults {
+    uint64_t accept_at, recv_at, send_at, file_at;
+    int error;                            /* a positive errno */
+    uint64_t accepts, recvs, sends, files; /* results so far */
+};
 
 struct driver_options {
     uint32_t slots_max;          /* sockets, listeners and watches together */
     uint32_t recv_buffer_bytes;  /* total memory for received bytes of this shard, e.g. 4 MiB */
     bool use_io_features;        /* false: none beyond liburing 2.3 (--io-features none) */
+    struct driver_faults *faults; /* NULL except in tests */
 };
 
 /* Fails with ERR_UNSUPPORTED where io_uring is forbidden or lacks what the driver needs; *reason

@@ -1,0 +1,188 @@
+#include "io/file_threads.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include "core/base/must.h"
+
+enum { FILE_THREADS_MAX = 8 };
+
+/* A first-in first-out list through file_op.next. */
+struct op_queue {
+    struct file_op *first;
+    struct file_op **last; /* where the next one is linked */
+};
+
+struct file_threads {
+    void (*ring)(void *context);
+    void *context;
+    uint32_t thread_count; /* wanted */
+    uint32_t started_count;
+    pthread_t threads[FILE_THREADS_MAX];
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t has_work;
+    struct op_queue waiting;
+    struct op_queue finished;
+    bool is_closing;
+};
+
+static void op_queue_init(struct op_queue *q)
+{
+    q->first = NULL;
+    q->last = &q->first;
+}
+
+static void op_queue_push(struct op_queue *q, struct file_op *op)
+{
+    op->next = NULL;
+    *q->last = op;
+    q->last = &op->next;
+}
+
+static struct file_op *op_queue_pop(struct op_queue *q)
+{
+    struct file_op *op = q->first;
+    if (op == NULL) return NULL;
+    q->first = op->next;
+    if (q->first == NULL) q->last = &q->first;
+    return op;
+}
+
+static int64_t run_size(struct file_op *op)
+{
+    struct stat st;
+    int result = fstat(op->fd, &st);
+    if (result == 0) op->size_result = (uint64_t)st.st_size;
+    return result;
+}
+
+int32_t file_threads_run(struct file_op *op)
+{
+    struct iovec iov = {op->data, op->bytes};
+    int64_t result = -1;
+    off_t offset = (off_t)op->offset;
+    do {
+        errno = 0;
+        switch (op->kind) {
+        case FILE_WRITE:
+            result = pwritev2(op->fd, &iov, 1, offset, op->is_durable ? RWF_DSYNC : 0);
+            break;
+        case FILE_READ: result = preadv(op->fd, &iov, 1, offset); break;
+        /* A flush is never retried, not even after a signal: a second one could report success
+         * for data that the first one lost. Workers block all signals. */
+        case FILE_FLUSH: result = fdatasync(op->fd); break;
+        /* Not fdatasync: new names need not change what it counts as data of a directory. */
+        case FILE_FLUSH_DIR: result = fsync(op->fd); break;
+        case FILE_OPEN:
+            result = openat(op->fd, op->path, op->open_flags | O_CLOEXEC, 0640);
+            break;
+        case FILE_CLOSE: result = close(op->fd); break;
+        case FILE_ALLOCATE:
+            result = fallocate(op->fd, 0, offset, (off_t)op->bytes_total);
+            break;
+        case FILE_TRUNCATE: result = ftruncate(op->fd, offset); break;
+        case FILE_SIZE: result = run_size(op); break;
+        case FILE_RENAME: result = renameat(op->fd, op->path, op->fd, op->path_to); break;
+        case FILE_UNLINK: result = unlinkat(op->fd, op->path, 0); break;
+        case FILE_MKDIR:
+            result = mkdirat(op->fd, op->path, 0750);
+            if (result < 0 && errno == EEXIST) result = 0;
+            break;
+        }
+    } while (result < 0 && errno == EINTR && (op->kind == FILE_WRITE || op->kind == FILE_READ));
+    if (result < 0) return errno != 0 ? -errno : -EIO;
+    return (int32_t)result;
+}
+
+static void *worker_main(void *argument)
+{
+    struct file_threads *f = argument;
+    pthread_mutex_lock(&f->lock);
+    for (;;) {
+        struct file_op *op = op_queue_pop(&f->waiting);
+        if (op == NULL) {
+            if (f->is_closing) break;
+            pthread_cond_wait(&f->has_work, &f->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&f->lock);
+        int32_t result = file_threads_run(op);
+        pthread_mutex_lock(&f->lock);
+        op->result = result;
+        bool was_empty = f->finished.first == NULL;
+        op_queue_push(&f->finished, op);
+        /* Under the lock, so that file_threads_close cannot free context before ring returns. */
+        if (was_empty) f->ring(f->context);
+    }
+    pthread_mutex_unlock(&f->lock);
+    return NULL;
+}
+
+/* Signals belong to the main thread: workers inherit a mask that blocks them all. */
+static bool thread_start(struct file_threads *f)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = pthread_create(&f->threads[f->started_count], NULL, worker_main, f);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed != 0) return false;
+    f->started_count++;
+    return true;
+}
+
+enum err file_threads_open(uint32_t thread_count, void (*ring)(void *context), void *context,
+                           struct file_threads **out)
+{
+    must(thread_count >= 1);
+    must(thread_count <= FILE_THREADS_MAX);
+    struct file_threads *f = calloc(1, sizeof *f);
+    if (f == NULL) return ERR_MEMORY;
+    f->ring = ring;
+    f->context = context;
+    f->thread_count = thread_count;
+    op_queue_init(&f->waiting);
+    op_queue_init(&f->finished);
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->has_work, NULL);
+    *out = f;
+    return ERR_OK;
+}
+
+void file_threads_close(struct file_threads *f)
+{
+    pthread_mutex_lock(&f->lock);
+    f->is_closing = true;
+    pthread_cond_broadcast(&f->has_work);
+    pthread_mutex_unlock(&f->lock);
+    for (uint32_t i = 0; i < f->started_count; i++) pthread_join(f->threads[i], NULL);
+    pthread_cond_destroy(&f->has_work);
+    pthread_mutex_destroy(&f->lock);
+    free(f);
+}
+
+enum err file_threads_submit(struct file_threads *f, struct file_op *op)
+{
+    while (f->started_count < f->thread_count && thread_start(f)) continue;
+    if (f->started_count == 0) return ERR_MEMORY;
+    pthread_mutex_lock(&f->lock);
+    must(!f->is_closing);
+    op_queue_push(&f->waiting, op);
+    pthread_cond_signal(&f->has_work);
+    pthread_mutex_unlock(&f->lock);
+    return ERR_OK;
+}
+
+struct file_op *file_threads_take(struct file_threads *f)
+{
+    pthread_mutex_lock(&f->lock);
+    struct file_op *first = f->finished.first;
+    op_queue_init(&f->finished);
+    pthread_mutex_unlock(&f->lock);
+    return first;
+}
