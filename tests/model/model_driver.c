@@ -108,7 +108,8 @@ static int listener_open(struct sockaddr_in *address, int backlog)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     must(fd >= 0);
-    *address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    *address = (struct sockaddr_in){.sin_family = AF_INET,
+                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     must(bind(fd, (struct sockaddr *)address, sizeof *address) == 0);
     socklen_t len = sizeof *address;
     must(getsockname(fd, (struct sockaddr *)address, &len) == 0);
@@ -382,9 +383,10 @@ static void test_close_joins_a_send_in_flight(struct rig *r)
         r->d->ops->socket_close(r->d, 0);
         uint32_t sent_count = 0;
         bool is_closed = false;
+        uint64_t until = now_ns() + 5000000000u;
         while (!is_closed) {
             rig_poll(r, BATCH_WAIT_NS);
-            must(r->count > 0);
+            must(now_ns() < until);
             for (uint32_t i = 0; i < r->count; i++) {
                 must(r->done[i].tag == round);
                 must(!is_closed);
@@ -506,9 +508,10 @@ static void test_a_suspended_socket_is_quiet(struct rig *r)
     r->d->ops->recv_resume(r->d, 1);
     size_t got = 0;
     bool is_ended = false;
+    until = now_ns() + 5000000000u;
     while (!is_ended) {
         rig_poll(r, BATCH_WAIT_NS);
-        must(r->count > 0);
+        must(now_ns() < until);
         for (uint32_t i = 0; i < r->count; i++) {
             if (r->done[i].kind == DONE_EOF) {
                 is_ended = true;
@@ -642,9 +645,11 @@ static void test_an_accept_storm_is_taken_whole(struct rig *r)
     must(r->d->ops->listen(r->d, 10, 4, listener) == ERR_OK);
     pthread_t thread;
     must(pthread_create(&thread, NULL, connect_main, &address) == 0);
+    /* A full backlog drops connection requests, which are repeated after a second. */
+    uint64_t until = now_ns() + 20000000000u;
     for (uint32_t accepted = 0; accepted < 400;) {
         rig_poll(r, BATCH_WAIT_NS);
-        must(r->count > 0);
+        must(now_ns() < until);
         for (uint32_t i = 0; i < r->count; i++) {
             struct done *d = &r->done[i];
             must(d->kind == DONE_ACCEPT && d->slot == 10 && d->tag == 4 && d->result >= 0);
