@@ -1,0 +1,34 @@
+/* The load generator: one workload against any NATS server, one JSON object as the answer.
+ * Exit status: 0 the run is valid, 1 it is not (lost, doubled, wrong, timed out), 2 usage. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+
+#include "bench/load_flow.h"
+#include "bench/load_opts.h"
+#include "bench/load_probe.h"
+#include "bench/load_report.h"
+#include "core/base/must.h"
+
+_Noreturn void must_fail(const char *file, int line, const char *condition)
+{
+    fprintf(stderr, "load: %s:%d: broken: %s\n", file, line, condition);
+    abort();
+}
+
+int main(int argc, char **argv)
+{
+    struct load_opts opts;
+    struct load_report report;
+    load_opts_parse(&opts, argc, argv);
+    (void)load_probe_raise_files();
+    /* A sleep for an open loop at 100,000/s must not be rounded up by the default 50 us. */
+    (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    load_report_init(&report, &opts);
+    load_flow_run(&opts, &report);
+    bool ok = load_report_print(&report);
+    load_report_deinit(&report);
+    return ok ? 0 : 1;
+}
