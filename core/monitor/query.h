@@ -1,6 +1,7 @@
 /* Parameters of a monitoring page: from an HTTP query string or from the JSON body of a $SYS
  * request, strictly parsed, with nats-server's error texts. A query is built once, outside the
- * shards, and is read-only while shards collect; it owns all text that it points to.
+ * shards, and is read-only while shards collect; it owns all text that it points to, so it must
+ * not be copied.
  *
  * Numbers are 64-bit signed, as in nats-server. Nothing here overflows: an offset or limit of
  * INT64_MAX is legal and means "beyond the end" and "all" (query_window). */
@@ -8,7 +9,8 @@
 #define CORE_MONITOR_QUERY_H
 #include <stdbool.h>
 #include <stdint.h>
-#include "core/base/bytes.h"
+#include "core/base/text.h"
+#include "core/monitor/closed.h"
 
 enum page {
     PAGE_NONE, /* an unknown path: 404 */
@@ -91,7 +93,7 @@ struct page_query {
     uint64_t cid;
     struct bytes user;
     struct bytes account;        /* acc, account */
-    uint32_t account_number;     /* of account, set by the caller; QUERY_NO_ACCOUNT: unknown or none */
+    uint32_t account_number;     /* set by snapshot_resolve; QUERY_NO_ACCOUNT: unknown or none */
     struct bytes mqtt_client;
     struct bytes filter_subject; /* connz by $SYS: connections with a subscription that collides */
     struct bytes test;           /* subsz: a literal subject; subscriptions that match it */
@@ -121,11 +123,65 @@ struct page_query {
     struct bytes profile_name;   /* profilez */
     int64_t profile_debug, profile_duration_ns;
 
-    struct bytes prefix;         /* metrics: empty is the exporter's default spelling */
+    struct bytes prefix;         /* metrics: empty is the one of the options */
+    bool connz_detailed;         /* metrics: connections one by one */
     struct query_filter filter;
 
     size_t text_bytes;
     char text[QUERY_TEXT_MAX];
 };
+
+/* --- making a query -------------------------------------------------------------------------- */
+
+/* A parameter of an HTTP query, decoded. Of several with one name the first counts. */
+struct query_param {
+    struct bytes name, value;
+};
+
+/* Which page a path names ("/varz"; the base path is off already); PAGE_NONE: none. */
+enum page query_page_of_path(struct bytes path);
+/* The path of a page, the key of http_req_stats; NULL for pages that are no HTTP page. */
+const char *query_path_of_page(enum page page);
+
+/* All defaults of a page, no parameter. */
+void query_init(struct page_query *q, enum page page);
+/* From HTTP parameters; q is written in any case. ERR_INVALID: *error is what the client gets with
+ * status 400. Unknown parameters are ignored, as in nats-server. */
+NODISCARD enum err query_parse(struct page_query *q, enum page page,
+                               const struct query_param *params, size_t param_count,
+                               struct text *error);
+/* The last step of each source of queries: checks what depends on several parameters, applies
+ * defaults, sets collect. sort is the text of the sort order. Errors as above. */
+NODISCARD enum err query_finish(struct page_query *q, struct bytes sort, struct text *error);
+/* Keeps a copy of text in q. ERR_TOO_LONG: no room. */
+NODISCARD enum err query_keep(struct page_query *q, struct bytes text, struct bytes *kept);
+
+/* --- what shards ask ------------------------------------------------------------------------- */
+
+struct traffic {
+    uint64_t msgs, bytes;
+};
+
+/* What a filter and a sort order look at, borrowed from the connection. */
+struct conn_facts {
+    uint64_t cid;
+    uint32_t account;
+    struct bytes user, mqtt_client;
+    int64_t start_ns, last_activity_ns, stop_ns, rtt_ns, now_ns;
+    enum closed_reason reason;
+    uint64_t pending_bytes;
+    struct traffic in, out;
+    uint32_t subscriptions;
+};
+
+/* filter_subject is not looked at: it needs the subscriptions (query.filter_subject, if not empty,
+ * is for the shard to compare with subject_collides). */
+bool query_wants_conn(const struct page_query *q, const struct conn_facts *facts);
+/* The place in the query's order as one number, larger comes first; of equals the smaller cid. */
+int64_t query_conn_key(const struct page_query *q, const struct conn_facts *facts);
+/* Does the subscription belong on the page (account and test subject)? */
+bool query_wants_sub(const struct page_query *q, uint32_t account, struct bytes subject);
+/* offset + limit without overflow: how many entries of a list can be of use. */
+uint64_t query_window(const struct page_query *q);
 
 #endif

@@ -1,6 +1,6 @@
 #include "core/monitor/snapshot.h"
 #include "core/base/must.h"
-#include "core/route/subject.h"
+#include "core/base/sort.h"
 
 enum {
     /* A connection with its texts takes about 1 KiB, so a page of 1024 connections over a few
@@ -145,82 +145,8 @@ void snapshot_add_histogram(struct shard_snapshot *s, enum shard_histogram kind,
 
 /* --- choosing ------------------------------------------------------------------------------ */
 
-bool query_wants_conn(const struct page_query *q, const struct conn_facts *facts)
-{
-    if (q->cid != 0 && facts->cid != q->cid) return false;
-    if (q->account.len != 0 && facts->account != q->account_number) return false;
-    if (q->user.len != 0 && !bytes_equal(facts->user, q->user)) return false;
-    if (q->mqtt_client.len != 0 && !bytes_equal(facts->mqtt_client, q->mqtt_client)) return false;
-    return true;
-}
-
-static int64_t clamp(uint64_t value)
-{
-    return value > INT64_MAX ? INT64_MAX : (int64_t)value;
-}
-
-/* Number of reasons whose text sorts before the text of reason. */
-static int64_t reason_rank(enum closed_reason reason)
-{
-    struct bytes text = closed_reason_text(reason);
-    int64_t rank = 0;
-    for (int other = CLOSED_NONE; other < CLOSED_REASON_COUNT; other++)
-        if (bytes_compare(closed_reason_text((enum closed_reason)other), text) < 0) rank++;
-    return rank;
-}
-
-int64_t query_conn_key(const struct page_query *q, const struct conn_facts *facts)
-{
-    switch (q->sort) {
-    case CONN_SORT_CID:
-    case CONN_SORT_START: /* connection ids are given in the order of arrival */
-        return -clamp(facts->cid);
-    case CONN_SORT_SUBS:
-        return facts->subscriptions;
-    case CONN_SORT_PENDING:
-        return clamp(facts->pending_bytes);
-    case CONN_SORT_MSGS_TO:
-        return clamp(facts->out.msgs);
-    case CONN_SORT_MSGS_FROM:
-        return clamp(facts->in.msgs);
-    case CONN_SORT_BYTES_TO:
-        return clamp(facts->out.bytes);
-    case CONN_SORT_BYTES_FROM:
-        return clamp(facts->in.bytes);
-    case CONN_SORT_LAST:
-        return facts->last_activity_ns;
-    case CONN_SORT_IDLE:
-        return -facts->last_activity_ns;
-    case CONN_SORT_UPTIME: { /* the youngest first, as in nats-server */
-        int64_t end_ns = facts->stop_ns != 0 ? facts->stop_ns : facts->now_ns;
-        return facts->start_ns - end_ns;
-    }
-    case CONN_SORT_STOP:
-        return facts->stop_ns;
-    case CONN_SORT_REASON: /* alphabetic */
-        return -reason_rank(facts->reason);
-    case CONN_SORT_RTT:
-        return facts->rtt_ns;
-    }
-    must(!"sort order");
-    return 0;
-}
-
-bool query_wants_sub(const struct page_query *q, uint32_t account, struct bytes subject)
-{
-    if (q->account.len != 0 && account != q->account_number) return false;
-    if (q->test.len != 0 && !subject_matches(q->test, subject)) return false;
-    return true;
-}
-
-uint64_t query_window(const struct page_query *q)
-{
-    uint64_t offset = q->offset > 0 ? (uint64_t)q->offset : 0;
-    uint64_t limit = q->limit > 0 ? (uint64_t)q->limit : 0;
-    return offset + limit; /* both below 2^63: no overflow */
-}
-
-void snapshot_pick_init(struct snapshot_pick *p, struct shard_snapshot *s, const struct page_query *q)
+void snapshot_pick_init(struct snapshot_pick *p, struct shard_snapshot *s,
+                        const struct page_query *q)
 {
     *p = (struct snapshot_pick){.snapshot = s, .count_max = query_window(q)};
 }
@@ -239,15 +165,15 @@ static void choice_swap(struct snapshot_choice *a, struct snapshot_choice *b)
     *b = t;
 }
 
-static void pick_sift_down(struct snapshot_pick *p)
+/* The heap heap[0 .. count) has its worst on top; only the place at may break that. */
+static void sift_down(struct snapshot_choice *heap, uint64_t count, uint64_t at)
 {
-    uint64_t at = 0;
     for (;;) {
         uint64_t child = 2 * at + 1;
-        if (child >= p->count) return;
-        if (child + 1 < p->count && choice_is_better(&p->best[child], &p->best[child + 1])) child++;
-        if (!choice_is_better(&p->best[at], &p->best[child])) return;
-        choice_swap(&p->best[at], &p->best[child]);
+        if (child >= count) return;
+        if (child + 1 < count && choice_is_better(&heap[child], &heap[child + 1])) child++;
+        if (!choice_is_better(&heap[at], &heap[child])) return;
+        choice_swap(&heap[at], &heap[child]);
         at = child;
     }
 }
@@ -286,7 +212,17 @@ void snapshot_pick_offer(struct snapshot_pick *p, int64_t key, uint64_t cid, voi
     }
     if (p->count == 0 || !choice_is_better(&c, &p->best[0])) return;
     p->best[0] = c;
-    pick_sift_down(p);
+    sift_down(p->best, p->count, 0);
+}
+
+void snapshot_sort(struct snapshot_choice *choices, uint64_t count)
+{
+    for (uint64_t at = count / 2; at-- > 0;) sift_down(choices, count, at);
+    while (count > 1) {
+        count--;
+        choice_swap(&choices[0], &choices[count]);
+        sift_down(choices, count, 0);
+    }
 }
 
 /* --- merging ------------------------------------------------------------------------------- */
@@ -417,6 +353,14 @@ void snapshot_totals_free(const struct page_input *in, struct account_totals *t)
     *t = (struct account_totals){NULL, 0};
 }
 
+void snapshot_resolve(const struct server_snapshot *server, struct page_query *q)
+{
+    q->account_number = QUERY_NO_ACCOUNT;
+    if (q->account.len == 0) return;
+    const struct account_name_snapshot *a = snapshot_account_by_name(server, q->account);
+    if (a != NULL) q->account_number = a->account;
+}
+
 const struct account_name_snapshot *snapshot_account_by_number(const struct server_snapshot *server,
                                                                uint32_t account)
 {
@@ -436,6 +380,26 @@ const struct account_name_snapshot *snapshot_account_by_name(const struct server
 struct bytes snapshot_account_tag(const struct account_name_snapshot *a)
 {
     return a->name_tag.len != 0 ? a->name_tag : a->name;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    const struct account_name_snapshot *x = a, *y = b;
+    return bytes_compare(x->name, y->name);
+}
+
+enum err snapshot_accounts_by_name(const struct page_input *in,
+                                   const struct account_name_snapshot ***out)
+{
+    uint32_t count = in->server->account_count;
+    *out = NULL;
+    if (count == 0) return ERR_OK;
+    const void **sorted = mem_alloc(in->mem, MEM_MONITOR, count * sizeof *sorted);
+    if (sorted == NULL) return ERR_MEMORY;
+    for (uint32_t i = 0; i < count; i++) sorted[i] = &in->server->accounts[i];
+    sort_pointers(sorted, count, compare_names);
+    *out = (const struct account_name_snapshot **)sorted;
+    return ERR_OK;
 }
 
 bool snapshot_is_short(const struct page_input *in)

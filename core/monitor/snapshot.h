@@ -22,10 +22,6 @@ struct options; /* core/config/options.h */
 
 /* --- counts of a shard ------------------------------------------------------------------- */
 
-struct traffic {
-    uint64_t msgs, bytes;
-};
-
 struct conn_kind_counts {
     uint64_t clients, routes, gateways, leafs;
 };
@@ -162,7 +158,7 @@ struct shard_snapshot {
 
     struct conn_snapshot *conns;    /* open ones, the page's best of this shard */
     struct conn_snapshot *closed;
-    uint64_t conns_total;           /* open ones of the query's account (all without one): "total" */
+    uint64_t conns_total;           /* open ones of the query's account (all without one) */
     uint64_t conns_matched;         /* of these, those that pass every filter */
     uint64_t closed_total, closed_matched;
 
@@ -225,34 +221,16 @@ struct snapshot_pick {
     uint64_t offered;
 };
 
-/* What a filter and a sort order look at, borrowed from the connection. */
-struct conn_facts {
-    uint64_t cid;
-    uint32_t account;
-    struct bytes user, mqtt_client;
-    int64_t start_ns, last_activity_ns, stop_ns, rtt_ns, now_ns;
-    enum closed_reason reason;
-    uint64_t pending_bytes;
-    struct traffic in, out;
-    uint32_t subscriptions;
-};
-
-/* filter_subject is not looked at: it needs the subscriptions (query.filter_subject, if not empty,
- * is for the shard to compare with subject_collides). */
-bool query_wants_conn(const struct page_query *q, const struct conn_facts *facts);
-/* The place in the query's order as one number, larger comes first; equal keys: smaller cid first. */
-int64_t query_conn_key(const struct page_query *q, const struct conn_facts *facts);
-/* Does the subscription belong on the page (account and test subject)? */
-bool query_wants_sub(const struct page_query *q, uint32_t account, struct bytes subject);
-/* offset + limit without overflow: how many entries of a list can be of use. */
-uint64_t query_window(const struct page_query *q);
-
-void snapshot_pick_init(struct snapshot_pick *p, struct shard_snapshot *s, const struct page_query *q);
+void snapshot_pick_init(struct snapshot_pick *p, struct shard_snapshot *s,
+                        const struct page_query *q);
 void snapshot_pick_offer(struct snapshot_pick *p, int64_t key, uint64_t cid, void *conn);
+/* Best first; the array may be any, not only a pick's. */
+void snapshot_sort(struct snapshot_choice *choices, uint64_t count);
 
 /* --- what belongs to no shard ----------------------------------------------------------------- */
 
-/* HTTP requests per page, for http_req_stats; kept by the monitor thread. */
+/* HTTP requests per page, for http_req_stats; kept by the monitor thread, which counts a request
+ * before it renders the page. */
 struct page_counts {
     uint64_t requests[PAGE_COUNT];
 };
@@ -306,7 +284,7 @@ struct server_snapshot {
     bool is_ready;               /* listeners are up; else healthz says 500 */
     struct bytes not_ready_reason;
     bool is_lame_duck;
-    uint64_t seq;                /* of $SYS messages, counted by the caller before each event or reply */
+    uint64_t seq;                /* of $SYS messages: the caller counts before each of them */
 };
 
 /* --- what a page gets ------------------------------------------------------------------------- */
@@ -319,6 +297,9 @@ struct page_input {
     struct mem *mem; /* scratch of the renderer, returned before it returns */
 };
 
+/* Sets the query's account number from its account name; unknown names stay QUERY_NO_ACCOUNT.
+ * After parsing, before the query goes to the shards. */
+void snapshot_resolve(const struct server_snapshot *server, struct page_query *q);
 /* Adds up counts over all shards; gauges ("now") and counters alike, most-values by maximum. */
 void snapshot_merge_counts(const struct page_input *in, struct shard_counts *out);
 /* The sums of one account over all shards; account is set, the rest may be zero. */
@@ -339,6 +320,10 @@ const struct account_name_snapshot *snapshot_account_by_name(const struct server
                                                              struct bytes name);
 /* The name tag, or the name. */
 struct bytes snapshot_account_tag(const struct account_name_snapshot *a);
+/* Pointers to all registered accounts, ordered by name, in in->mem; account_count of them, NULL
+ * when there are none. Free with mem_free, class MEM_MONITOR. ERR_MEMORY. */
+NODISCARD enum err snapshot_accounts_by_name(const struct page_input *in,
+                                             const struct account_name_snapshot ***out);
 /* Did any shard run out of memory while collecting? */
 bool snapshot_is_short(const struct page_input *in);
 
