@@ -1,0 +1,355 @@
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <regex.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+#include "io/log.h"
+
+enum { TEXT_BYTES = 4 * 1024 * 1024 };
+
+static char directory[64];
+
+static void setup(void)
+{
+    strcpy(directory, "/tmp/millrace-log-XXXXXX");
+    cr_assert_not_null(mkdtemp(directory));
+}
+
+static void teardown(void)
+{
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf %s", directory);
+    cr_assert_eq(system(command), 0);
+}
+
+TestSuite(log, .init = setup, .fini = teardown, .timeout = 20);
+
+static struct log *log_to(const struct log_options *o)
+{
+    struct log *l;
+    char reason[512];
+    cr_assert_eq(log_open(o, &l, reason, sizeof reason), ERR_OK, "%s", reason);
+    return l;
+}
+
+static void path_of(char *out, const char *name)
+{
+    snprintf(out, 128, "%s/%s", directory, name);
+}
+
+static char *read_all(int fd)
+{
+    char *text = calloc(1, TEXT_BYTES);
+    size_t at = 0;
+    ssize_t n;
+    while ((n = read(fd, text + at, TEXT_BYTES - 1 - at)) > 0) at += (size_t)n;
+    return text;
+}
+
+static char *file_text(const char *path)
+{
+    int fd = open(path, O_RDONLY);
+    cr_assert_geq(fd, 0);
+    char *text = read_all(fd);
+    close(fd);
+    return text;
+}
+
+static void assert_matches(const char *text, const char *pattern)
+{
+    regex_t r;
+    cr_assert_eq(regcomp(&r, pattern, REG_EXTENDED | REG_NOSUB | REG_NEWLINE), 0);
+    cr_assert_eq(regexec(&r, text, 0, NULL, 0), 0, "%s does not match %s", text, pattern);
+    regfree(&r);
+}
+
+static unsigned count_of(const char *text, const char *part)
+{
+    unsigned count = 0;
+    for (text = strstr(text, part); text != NULL; text = strstr(text + 1, part)) count++;
+    return count;
+}
+
+static unsigned files_in_directory(void)
+{
+    unsigned count = 0;
+    DIR *d = opendir(directory);
+    for (struct dirent *e = readdir(d); e != NULL; e = readdir(d)) count += e->d_name[0] != '.';
+    closedir(d);
+    return count;
+}
+
+Test(log, lines_look_like_those_of_nats_server)
+{
+    int pipes[2];
+    cr_assert_eq(pipe(pipes), 0);
+    struct log *l = log_to(&(struct log_options){.stderr_fd = pipes[1], .has_time = true});
+    log_info(l, "Listening for client connections on %s:%d", "0.0.0.0", 4222);
+    cr_assert_eq(log_start(l), ERR_OK);
+    log_warn(l, "two");
+    log_error(l, "three\n");
+    log_debug(l, "not wanted");
+    log_trace(l, "not wanted");
+    log_fatal(l, "five");
+    log_close(l);
+    close(pipes[1]);
+    char *text = read_all(pipes[0]), pattern[256];
+    static const char time[] = "20[0-9]{2}/[0-9]{2}/[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{6}";
+    snprintf(pattern, sizeof pattern,
+             "^\\[%d\\] %s \\[INF\\] Listening for client connections on 0.0.0.0:4222$", getpid(),
+             time);
+    assert_matches(text, pattern);
+    assert_matches(text, "\\[WRN\\] two$");
+    assert_matches(text, "\\[ERR\\] three$");
+    assert_matches(text, "\\[FTL\\] five$");
+    cr_assert_eq(count_of(text, "\n"), 4);
+    free(text);
+}
+
+Test(log, without_logtime_there_is_no_time)
+{
+    int pipes[2];
+    char expected[64];
+    cr_assert_eq(pipe(pipes), 0);
+    struct log *l = log_to(&(struct log_options){.stderr_fd = pipes[1], .has_debug = true});
+    log_debug(l, "x");
+    log_close(l);
+    close(pipes[1]);
+    char *text = read_all(pipes[0]);
+    snprintf(expected, sizeof expected, "[%d] [DBG] x\n", getpid());
+    cr_assert_str_eq(text, expected);
+    free(text);
+}
+
+Test(log, utc_time_is_that_of_the_clock)
+{
+    int pipes[2];
+    char expected[64];
+    setenv("TZ", "Asia/Kolkata", 1);
+    cr_assert_eq(pipe(pipes), 0);
+    struct log *l =
+        log_to(&(struct log_options){.stderr_fd = pipes[1], .has_time = true, .is_utc = true});
+    time_t before = time(NULL);
+    log_info(l, "x");
+    log_close(l);
+    close(pipes[1]);
+    char *text = read_all(pipes[0]);
+    struct tm tm;
+    gmtime_r(&before, &tm);
+    strftime(expected, sizeof expected, "%Y/%m/%d %H:", &tm);
+    cr_assert_not_null(strstr(text, expected), "%s", text);
+    free(text);
+}
+
+Test(log, a_reader_that_never_reads_stops_nobody)
+{
+    int pipes[2];
+    cr_assert_eq(pipe(pipes), 0);
+    struct log *l = log_to(&(struct log_options){.stderr_fd = pipes[1]});
+    cr_assert_eq(log_start(l), ERR_OK);
+    char line[512];
+    memset(line, 'x', sizeof line);
+    for (int i = 0; i < 10000; i++) log_text(l, LOG_LABEL_INF, bytes_of(line, sizeof line));
+    uint64_t dropped = log_dropped(l);
+    cr_assert_gt(dropped, 0);
+    cr_assert_not(log_flush(l, 10));
+
+    /* Once somebody reads, the rest comes, and the number of lost lines. */
+    cr_assert_eq(fcntl(pipes[0], F_SETFL, O_NONBLOCK), 0);
+    char *text = calloc(1, 2 * TEXT_BYTES);
+    size_t at = 0;
+    for (int i = 0; i < 4000 && !log_flush(l, 1); i++) {
+        ssize_t n;
+        while ((n = read(pipes[0], text + at, 2 * TEXT_BYTES - 1 - at)) > 0) at += (size_t)n;
+    }
+    ssize_t n;
+    while ((n = read(pipes[0], text + at, 2 * TEXT_BYTES - 1 - at)) > 0) at += (size_t)n;
+    uint64_t told = 0;
+    char *note = strstr(text, "[WRN] ");
+    cr_assert_not_null(note);
+    cr_assert_eq(sscanf(note, "[WRN] %lu log lines dropped", &told), 1);
+    cr_assert_eq(told, dropped);
+    log_close(l);
+    close(pipes[1]);
+    cr_assert_eq(count_of(text, "[INF]"), 10000 - dropped);
+    free(text);
+}
+
+Test(log, close_does_not_wait_for_a_reader_for_ever)
+{
+    int pipes[2];
+    cr_assert_eq(pipe(pipes), 0);
+    struct log *l = log_to(&(struct log_options){.stderr_fd = pipes[1]});
+    cr_assert_eq(log_start(l), ERR_OK);
+    for (int i = 0; i < 20000; i++) log_info(l, "a line of some length, number %d", i);
+    time_t before = time(NULL);
+    log_close(l);
+    cr_assert_leq(time(NULL) - before, 3);
+    close(pipes[0]);
+    close(pipes[1]);
+}
+
+struct logger {
+    struct log *l;
+    int number;
+};
+
+static void *log_much(void *context)
+{
+    struct logger *me = context;
+    for (int i = 0; i < 1500; i++) log_info(me->l, "<%d:%d>", me->number, i);
+    return NULL;
+}
+
+Test(log, threads_do_not_mix_their_lines)
+{
+    char path[128];
+    path_of(path, "threads.log");
+    struct log *l = log_to(&(struct log_options){.file = path, .has_time = true});
+    cr_assert_eq(log_start(l), ERR_OK);
+    pthread_t threads[3];
+    struct logger loggers[3];
+    for (int i = 0; i < 3; i++) {
+        loggers[i] = (struct logger){l, i};
+        pthread_create(&threads[i], NULL, log_much, &loggers[i]);
+    }
+    for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
+    log_close(l);
+    char *text = file_text(path);
+    int next[3] = {0}, number, index;
+    unsigned lines = 0;
+    for (char *at = strchr(text, '<'); at != NULL; at = strchr(at + 1, '<'), lines++) {
+        cr_assert_eq(sscanf(at, "<%d:%d>\n", &number, &index), 2);
+        cr_assert_eq(index, next[number]++);
+    }
+    cr_assert_eq(lines, 4500);
+    free(text);
+}
+
+Test(log, a_full_file_is_rotated_and_old_ones_are_purged)
+{
+    char path[128], other[128];
+    path_of(path, "server.log");
+    path_of(other, "server.log.keep");
+    close(open(other, O_CREAT | O_WRONLY, 0600));
+    struct log *l =
+        log_to(&(struct log_options){.file = path, .file_bytes_max = 600, .files_max = 3});
+    cr_assert_eq(log_start(l), ERR_OK);
+    for (int i = 0; i < 100; i++) log_info(l, "line %d of the test of the rotation", i);
+    log_close(l);
+    cr_assert_eq(files_in_directory(), 3 + 1, "the file, two older ones, and a foreign file");
+    char *text = file_text(path);
+    assert_matches(text, "\\[INF\\] Rotated log, backup saved as \"/tmp/.*server.log(\\.[0-9]{2,4})"
+                         "{6}\\.[0-9]{9}\"$");
+    assert_matches(text, "\\[INF\\] Purged log file \"server.log\\.");
+    free(text);
+}
+
+Test(log, a_file_moved_away_is_opened_anew_on_demand)
+{
+    char path[128], moved[128];
+    path_of(path, "a.log");
+    path_of(moved, "b.log");
+    struct log *l = log_to(&(struct log_options){.file = path});
+    cr_assert_eq(log_start(l), ERR_OK);
+    log_info(l, "before");
+    cr_assert(log_flush(l, 2000));
+    cr_assert_eq(rename(path, moved), 0);
+    log_reopen(l);
+    for (int i = 0; i < 2000 && access(path, F_OK) != 0; i++) usleep(1000);
+    log_info(l, "after");
+    log_close(l);
+    char *old = file_text(moved), *new = file_text(path);
+    cr_assert_not_null(strstr(old, "before"));
+    cr_assert_null(strstr(old, "after"));
+    cr_assert_not_null(strstr(new, "[INF] File log re-opened"));
+    cr_assert_not_null(strstr(new, "after"));
+    struct stat st;
+    cr_assert_eq(stat(path, &st), 0);
+    cr_assert_eq(st.st_mode & 0137, 0, "no more than 0640");
+    free(old);
+    free(new);
+}
+
+Test(log, a_reload_moves_the_log_elsewhere)
+{
+    char path[128], reason[512];
+    int pipes[2];
+    path_of(path, "new.log");
+    cr_assert_eq(pipe(pipes), 0);
+    struct log *l = log_to(&(struct log_options){.stderr_fd = pipes[1]});
+    cr_assert_eq(log_start(l), ERR_OK);
+    struct log_options next = {.file = path, .has_debug = true};
+    cr_assert_eq(log_configure(l, &next, reason, sizeof reason), ERR_OK);
+    log_debug(l, "to the file");
+    log_close(l);
+    char *text = file_text(path);
+    cr_assert_not_null(strstr(text, "[DBG] to the file"));
+    free(text);
+
+    l = log_to(&(struct log_options){.stderr_fd = pipes[1]});
+    next.file = "/nowhere/at/all.log";
+    cr_assert_eq(log_configure(l, &next, reason, sizeof reason), ERR_IO);
+    cr_assert_str_eq(reason, "error opening file: open /nowhere/at/all.log: No such file or directory");
+    log_close(l);
+}
+
+Test(log, remote_syslog_gets_datagrams_with_priority_host_and_tag)
+{
+    char path[128], url[160], text[512], pattern[256];
+    path_of(path, "syslog.sock");
+    snprintf(url, sizeof url, "unix://%s", path);
+    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    strcpy(a.sun_path, path);
+    cr_assert_eq(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+    struct log *l = log_to(&(struct log_options){.remote_syslog = url, .tag = "/bin/nats-server"});
+    log_error(l, "trouble");
+    ssize_t n = recv(fd, text, sizeof text - 1, 0);
+    cr_assert_gt(n, 0);
+    text[n] = 0;
+    snprintf(pattern, sizeof pattern,
+             "^<3>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(Z|[+-][0-9]{2}:[0-9]{2}) [^ ]* "
+             "nats-server\\[%d\\]: trouble$",
+             getpid());
+    assert_matches(text, pattern);
+    log_close(l);
+    close(fd);
+}
+
+Test(log, a_bad_syslog_address_is_told)
+{
+    char reason[512];
+    struct log *l;
+    struct log_options o = {.remote_syslog = "http://x:1"};
+    cr_assert_eq(log_open(&o, &l, reason, sizeof reason), ERR_INVALID);
+    cr_assert_str_eq(reason, "error invalid network type: \"http\"");
+    o.remote_syslog = "udp://localhost";
+    cr_assert_eq(log_open(&o, &l, reason, sizeof reason), ERR_INVALID);
+    cr_assert_not_null(strstr(reason, "missing port in address"));
+}
+
+Test(log, a_very_long_line_is_cut)
+{
+    char path[128];
+    path_of(path, "long.log");
+    char *line = malloc(LOG_LINE_BYTES_MAX * 2);
+    memset(line, 'y', LOG_LINE_BYTES_MAX * 2);
+    struct log *l = log_to(&(struct log_options){.file = path});
+    cr_assert_eq(log_start(l), ERR_OK);
+    log_text(l, LOG_LABEL_INF, bytes_of(line, LOG_LINE_BYTES_MAX * 2));
+    log_line(l, LOG_LABEL_INF, "%.*s", LOG_LINE_BYTES_MAX * 2, line);
+    log_close(l);
+    char *text = file_text(path);
+    cr_assert_eq(count_of(text, "yyy...\n"), 2);
+    cr_assert_leq(strlen(text), 2 * (LOG_LINE_BYTES_MAX + 64));
+    free(text);
+    free(line);
+}
