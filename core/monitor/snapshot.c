@@ -326,8 +326,9 @@ void snapshot_merge_account(const struct page_input *in, uint32_t account,
 enum err snapshot_merge_accounts(const struct page_input *in, struct account_totals *out)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < in->server->account_count; i++)
-        if (in->server->accounts[i].account >= count) count = in->server->accounts[i].account + 1;
+    const struct account_set *set = in->server->options->accounts;
+    for (uint32_t i = 0; set != NULL && i < set->account_count; i++)
+        if (set->accounts[i]->number >= count) count = set->accounts[i]->number + 1;
     for (uint32_t i = 0; i < in->shard_count; i++)
         for (uint32_t k = 0; k < in->shards[i]->account_count; k++)
             if (in->shards[i]->accounts[k].account >= count)
@@ -357,49 +358,60 @@ void snapshot_resolve(const struct server_snapshot *server, struct page_query *q
 {
     q->account_number = QUERY_NO_ACCOUNT;
     if (q->account.len == 0) return;
-    const struct account_name_snapshot *a = snapshot_account_by_name(server, q->account);
-    if (a != NULL) q->account_number = a->account;
+    const struct account *a = snapshot_account_by_name(server, q->account);
+    if (a != NULL) q->account_number = a->number;
 }
 
-const struct account_name_snapshot *snapshot_account_by_number(const struct server_snapshot *server,
-                                                               uint32_t account)
+const struct account *snapshot_account_by_number(const struct server_snapshot *server,
+                                                 uint32_t account)
 {
-    for (uint32_t i = 0; i < server->account_count; i++)
-        if (server->accounts[i].account == account) return &server->accounts[i];
+    const struct account_set *set = server->options->accounts;
+    for (uint32_t i = 0; set != NULL && i < set->account_count; i++)
+        if (set->accounts[i]->number == account) return set->accounts[i];
     return NULL;
 }
 
-const struct account_name_snapshot *snapshot_account_by_name(const struct server_snapshot *server,
-                                                             struct bytes name)
+const struct account *snapshot_account_by_name(const struct server_snapshot *server,
+                                               struct bytes name)
 {
-    for (uint32_t i = 0; i < server->account_count; i++)
-        if (bytes_equal(server->accounts[i].name, name)) return &server->accounts[i];
+    const struct account_set *set = server->options->accounts;
+    for (uint32_t i = 0; set != NULL && i < set->account_count; i++)
+        if (bytes_equal(set->accounts[i]->name, name)) return set->accounts[i];
     return NULL;
 }
 
-struct bytes snapshot_account_tag(const struct account_name_snapshot *a)
+struct bytes snapshot_system_account(const struct server_snapshot *server)
 {
-    return a->name_tag.len != 0 ? a->name_tag : a->name;
+    const struct account_set *set = server->options->accounts;
+    if (set == NULL) return (struct bytes){NULL, 0};
+    const struct account *a = snapshot_account_by_number(server, set->system);
+    return a == NULL ? (struct bytes){NULL, 0} : a->name;
 }
 
 static int compare_names(const void *a, const void *b)
 {
-    const struct account_name_snapshot *x = a, *y = b;
+    const struct account *x = a, *y = b;
     return bytes_compare(x->name, y->name);
 }
 
-enum err snapshot_accounts_by_name(const struct page_input *in,
-                                   const struct account_name_snapshot ***out)
+enum err snapshot_accounts_by_name(const struct page_input *in, struct account_list *out)
 {
-    uint32_t count = in->server->account_count;
-    *out = NULL;
+    const struct account_set *set = in->server->options->accounts;
+    uint32_t count = set == NULL ? 0 : set->account_count;
+    *out = (struct account_list){NULL, 0};
     if (count == 0) return ERR_OK;
     const void **sorted = mem_alloc(in->mem, MEM_MONITOR, count * sizeof *sorted);
     if (sorted == NULL) return ERR_MEMORY;
-    for (uint32_t i = 0; i < count; i++) sorted[i] = &in->server->accounts[i];
+    for (uint32_t i = 0; i < count; i++) sorted[i] = set->accounts[i];
     sort_pointers(sorted, count, compare_names);
-    *out = (const struct account_name_snapshot **)sorted;
+    *out = (struct account_list){(const struct account **)sorted, count};
     return ERR_OK;
+}
+
+void snapshot_accounts_free(const struct page_input *in, struct account_list *l)
+{
+    mem_free(in->mem, MEM_MONITOR, l->list, l->count * sizeof *l->list);
+    *l = (struct account_list){NULL, 0};
 }
 
 bool snapshot_is_short(const struct page_input *in)

@@ -10,15 +10,15 @@
  * All times are wall clock nanoseconds since 1970 (0: none), durations nanoseconds. */
 #ifndef CORE_MONITOR_SNAPSHOT_H
 #define CORE_MONITOR_SNAPSHOT_H
+#include "core/auth/account.h"
 #include "core/base/bytes.h"
 #include "core/base/histogram.h"
 #include "core/base/mem.h"
+#include "core/config/options.h"
 #include "core/monitor/closed.h"
 #include "core/monitor/query.h"
 #include "core/route/interest.h"
 #include "core/route/route_cache.h"
-
-struct options; /* core/config/options.h */
 
 /* --- counts of a shard ------------------------------------------------------------------- */
 
@@ -235,16 +235,6 @@ struct page_counts {
     uint64_t requests[PAGE_COUNT];
 };
 
-/* An account as the pages name it; kept by core/auth, listed here by number. */
-struct account_name_snapshot {
-    uint32_t account;
-    struct bytes name, name_tag; /* name_tag empty: the name */
-    uint32_t users;
-    bool is_system, is_expired, is_incomplete, has_jetstream;
-    int64_t updated_ns;
-    int64_t max_connections, max_subscriptions, max_payload, max_leafs; /* -1 none */
-};
-
 struct process_counts {
     double cpu_percent;          /* as top shows it, since the last look; one decimal */
     double cpu_seconds;
@@ -266,7 +256,7 @@ struct server_snapshot {
     const struct bytes *ws_connect_urls;
     uint32_t ws_connect_url_count;
     bool is_auth_required, is_tls_required, is_tls_verify;
-    const struct options *options;
+    const struct options *options; /* with its accounts */
     int64_t start_ns, now_ns;
     int64_t config_load_ns;
     struct bytes config_digest;  /* "sha256:..." or empty */
@@ -275,9 +265,6 @@ struct server_snapshot {
     uint32_t cores;
     uint32_t shards;             /* shown as gomaxprocs */
     int64_t memory_limit_bytes;  /* 0 none; shown as gomemlimit */
-    struct bytes system_account; /* empty: none */
-    const struct account_name_snapshot *accounts; /* all that are registered, in any order */
-    uint32_t account_count;
     const struct page_counts *pages;
     struct interest_counts interest;         /* the whole index */
     struct interest_counts interest_account; /* of query.account_number, when there is one */
@@ -313,17 +300,21 @@ struct account_totals {
 };
 NODISCARD enum err snapshot_merge_accounts(const struct page_input *in, struct account_totals *out);
 void snapshot_totals_free(const struct page_input *in, struct account_totals *t);
-/* The account of that number or name; NULL when not registered. */
-const struct account_name_snapshot *snapshot_account_by_number(const struct server_snapshot *server,
-                                                               uint32_t account);
-const struct account_name_snapshot *snapshot_account_by_name(const struct server_snapshot *server,
-                                                             struct bytes name);
-/* The name tag, or the name. */
-struct bytes snapshot_account_tag(const struct account_name_snapshot *a);
-/* Pointers to all registered accounts, ordered by name, in in->mem; account_count of them, NULL
- * when there are none. Free with mem_free, class MEM_MONITOR. ERR_MEMORY. */
-NODISCARD enum err snapshot_accounts_by_name(const struct page_input *in,
-                                             const struct account_name_snapshot ***out);
+/* The account of that number or name; NULL: this configuration does not know it. */
+const struct account *snapshot_account_by_number(const struct server_snapshot *server,
+                                                 uint32_t account);
+const struct account *snapshot_account_by_name(const struct server_snapshot *server,
+                                               struct bytes name);
+/* Name of the system account; empty without one. */
+struct bytes snapshot_system_account(const struct server_snapshot *server);
+/* All accounts of the configuration ordered by name, list[0 .. count) in in->mem. Give it back
+ * with snapshot_accounts_free. ERR_MEMORY. */
+struct account_list {
+    const struct account **list;
+    uint32_t count;
+};
+NODISCARD enum err snapshot_accounts_by_name(const struct page_input *in, struct account_list *out);
+void snapshot_accounts_free(const struct page_input *in, struct account_list *l);
 /* Did any shard run out of memory while collecting? */
 bool snapshot_is_short(const struct page_input *in);
 
