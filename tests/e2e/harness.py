@@ -288,6 +288,8 @@ class Raw:
     def connect(self, **options):
         self.send_connect(**options)
         self.ping()
+        if options.get("protocol", 1) == 1 and len(self.infos) == 1:
+            self.read_info()  # comes right after the first PONG
         return self
 
     def pub(self, subject, data=b"", reply=None):
