@@ -125,18 +125,22 @@ static void put_json_text(struct load_conn *conn, const char *name, const char *
     if (value[0] == '\0') return;
     load_conn_putf(conn, ",\"%s\":\"", name);
     for (const char *c = value; *c; c++) {
-        if (*c == '"' || *c == '\\') load_conn_putf(conn, "\\%c", *c);
-        else if ((unsigned char)*c < 0x20) load_conn_putf(conn, "\\u%04x", (unsigned)*c);
-        else load_conn_put(conn, c, 1);
+        if (*c == '"' || *c == '\\')
+            load_conn_putf(conn, "\\%c", *c);
+        else if ((unsigned char)*c < 0x20)
+            load_conn_putf(conn, "\\u%04x", (unsigned)*c);
+        else
+            load_conn_put(conn, c, 1);
     }
     load_conn_putf(conn, "\"");
 }
 
 void load_conn_login(struct load_conn *conn, const struct load_opts *opts)
 {
-    load_conn_putf(conn, "CONNECT {\"verbose\":false,\"pedantic\":false,\"echo\":true,\"protocol\":1,"
-                         "\"headers\":true,\"no_responders\":true,\"lang\":\"c\",\"version\":\"1\","
-                         "\"name\":\"load\"");
+    load_conn_putf(conn,
+                   "CONNECT {\"verbose\":false,\"pedantic\":false,\"echo\":true,\"protocol\":1,"
+                   "\"headers\":true,\"no_responders\":true,\"lang\":\"c\",\"version\":\"1\","
+                   "\"name\":\"load\"");
     put_json_text(conn, "user", opts->user);
     put_json_text(conn, "pass", opts->pass);
     put_json_text(conn, "auth_token", opts->token);
@@ -335,8 +339,10 @@ void load_conn_read(struct load_conn *conn, uint8_t *buffer)
         load_conn_fail(conn, "closed by the server");
         return;
     }
-    if (conn->on_message) receive_parsing(conn, buffer, (size_t)got);
-    else receive_counting(conn, buffer, (size_t)got);
+    if (conn->on_message)
+        receive_parsing(conn, buffer, (size_t)got);
+    else
+        receive_counting(conn, buffer, (size_t)got);
 }
 
 /* --- sending -------------------------------------------------------------------------------- */

@@ -62,8 +62,8 @@ struct load_conn {
     uint32_t line_bytes;
     uint64_t messages; /* received whole */
     uint64_t pongs;
-    uint64_t infos;    /* a client logs in behind the first */
-    uint64_t errors; /* bytes out of step, messages that failed a check */
+    uint64_t infos;                  /* a client logs in behind the first */
+    uint64_t errors;                 /* bytes out of step, messages that failed a check */
     load_conn_message_fn on_message; /* NULL: counting */
     void *owner;                     /* of on_message */
     struct load_pub *pub;            /* NULL: no publisher */

@@ -213,7 +213,7 @@ static uint64_t churn_tick(struct load_worker *worker, uint64_t now)
     if (worker->index != 0) return UINT64_MAX;
     bool is_waiting = conn->pongs < flow->churn_pongs;
     worker->busy_extra = is_waiting ? 1 : 0;
-    if (is_waiting || now >= worker->loop->phase.end_ns) return UINT64_MAX;
+    if (is_waiting || !load_loop_is_publishing(worker)) return UINT64_MAX;
     if (now < flow->churn_due_ns) return flow->churn_due_ns;
 
     char subject[SUBJECT_MAX];
@@ -359,8 +359,7 @@ static void close_all(struct load_flow *flow)
 
 void load_flow_run(const struct load_opts *opts, struct load_report *report)
 {
-    struct load_flow flow = {
-        .opts = opts, .sub_count = count_subs(opts), .pub_count = opts->pubs};
+    struct load_flow flow = {.opts = opts, .sub_count = count_subs(opts), .pub_count = opts->pubs};
     flow.subs = calloc(flow.sub_count + 1, sizeof(flow.subs[0]));
     flow.pub_conns = calloc(flow.pub_count, sizeof(flow.pub_conns[0]));
     flow.pubs = calloc(flow.pub_count, sizeof(flow.pubs[0]));
@@ -376,7 +375,8 @@ void load_flow_run(const struct load_opts *opts, struct load_report *report)
     if (ready) {
         uint64_t churned = flow.churn_done;
         if (load_flow_measure(&flow.loop, opts, flow.pub_count, report)) finish(&flow, report);
-        if (flow.churner) load_report_add(report, "churn_operations", (double)(flow.churn_done - churned));
+        if (flow.churner)
+            load_report_add(report, "churn_operations", (double)(flow.churn_done - churned));
     }
     close_all(&flow);
 }

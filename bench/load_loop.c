@@ -67,6 +67,14 @@ void load_loop_arm(struct load_worker *worker, struct load_conn *conn)
     conn->wants_write = wants;
 }
 
+bool load_loop_is_publishing(const struct load_worker *worker)
+{
+    for (uint32_t i = 0; i < worker->pub_count; i++) {
+        if (worker->pubs[i]->pub->state == LOAD_PUB_SENDING) return true;
+    }
+    return false;
+}
+
 const char *load_loop_error(const struct load_loop *loop)
 {
     for (uint32_t i = 0; i < loop->worker_count; i++) {

@@ -37,7 +37,7 @@ struct load_worker {
     uint32_t pub_count;
     uint32_t index;
     int epoll_fd;
-    uint8_t *buffer;     /* LOAD_CONN_READ_BYTES */
+    uint8_t *buffer;         /* LOAD_CONN_READ_BYTES */
     uint64_t received;       /* messages its connections have received in this phase */
     uint64_t cpu_ns;         /* of its thread in the last phase */
     uint64_t busy_extra;     /* set by tick: its own reasons why the phase is not over */
@@ -81,6 +81,9 @@ bool load_loop_run(struct load_loop *loop, const struct load_phase *phase);
 
 /* Registers or drops the wish to write, after output was added outside of an event. */
 void load_loop_arm(struct load_worker *worker, struct load_conn *conn);
+
+/* True while a publisher of this worker still sends in this phase. */
+bool load_loop_is_publishing(const struct load_worker *worker);
 
 /* The first failed connection's text; NULL if none failed. */
 const char *load_loop_error(const struct load_loop *loop);

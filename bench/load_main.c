@@ -6,15 +6,32 @@
 #include <sys/prctl.h>
 
 #include "bench/load_flow.h"
+#include "bench/load_latency.h"
 #include "bench/load_opts.h"
 #include "bench/load_probe.h"
 #include "bench/load_report.h"
+#include "bench/load_reqrep.h"
+#include "bench/load_scale.h"
+#include "bench/load_selftest.h"
+#include "bench/load_storm.h"
 #include "core/base/must.h"
 
 _Noreturn void must_fail(const char *file, int line, const char *condition)
 {
     fprintf(stderr, "load: %s:%d: broken: %s\n", file, line, condition);
     abort();
+}
+
+static void run(const struct load_opts *opts, struct load_report *report)
+{
+    switch (opts->workload) {
+    case LOAD_WORKLOAD_SUBS: load_scale_run_subs(opts, report); break;
+    case LOAD_WORKLOAD_IDLE: load_scale_run_idle(opts, report); break;
+    case LOAD_WORKLOAD_STORM: load_storm_run(opts, report); break;
+    case LOAD_WORKLOAD_REQREP: load_reqrep_run(opts, report); break;
+    case LOAD_WORKLOAD_LATENCY: load_latency_run(opts, report); break;
+    default: load_flow_run(opts, report); break;
+    }
 }
 
 int main(int argc, char **argv)
@@ -26,8 +43,9 @@ int main(int argc, char **argv)
     /* A sleep for an open loop at 100,000/s must not be rounded up by the default 50 us. */
     (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
     (void)signal(SIGPIPE, SIG_IGN);
+    if (opts.workload == LOAD_WORKLOAD_SELFTEST) return load_selftest_run();
     load_report_init(&report, &opts);
-    load_flow_run(&opts, &report);
+    run(&opts, &report);
     bool ok = load_report_print(&report);
     load_report_deinit(&report);
     return ok ? 0 : 1;

@@ -95,7 +95,8 @@ static const char usage_text[] =
     "  subjects  --subjects N distinct subjects (50000), --subs M wildcard subscribers (4)\n"
     "  subs      --subjects N subscriptions (1000000): insert, memory, then match\n"
     "  reqrep    --clients C in a closed loop against --services S in one queue group\n"
-    "  latency   open loop at --rate (100000/s); --stalled other|same adds a reader that never reads\n"
+    "  latency   open loop at --rate (100000/s); --stalled other|same adds a reader that never "
+    "reads\n"
     "  storm     connect, PING, PONG, close; --conns attempts in flight (64)\n"
     "  idle      --conns N connections (10000) that do nothing: memory of the server\n"
     "  churn     1:1 traffic beside SUB and UNSUB (--churn-rate, --churn-same)\n"
@@ -119,8 +120,10 @@ static uint64_t number(const char *text, uint64_t min, uint64_t max)
     errno = 0;
     unsigned long long value = strtoull(text, &end, 10);
     if (errno != 0 || end == text || text[0] == '-') refuse("not a number:", text);
-    if (*end == 'k' || *end == 'K') value *= 1000, end++;
-    else if (*end == 'm' || *end == 'M') value *= 1000000, end++;
+    if (*end == 'k' || *end == 'K')
+        value *= 1000, end++;
+    else if (*end == 'm' || *end == 'M')
+        value *= 1000000, end++;
     if (*end != '\0') refuse("not a number:", text);
     if (value < min || value > max) refuse("out of range:", text);
     return value;

@@ -95,7 +95,8 @@ static void take_faults(struct load_probe *probe, pid_t pid)
         const char *rest = strrchr(line, ')');
         unsigned long minor = 0;
         unsigned long major = 0;
-        if (rest && sscanf(rest + 1, " %*c %*d %*d %*d %*d %*d %*u %lu %*u %lu", &minor, &major) == 2) {
+        if (rest &&
+            sscanf(rest + 1, " %*c %*d %*d %*d %*d %*d %*u %lu %*u %lu", &minor, &major) == 2) {
             probe->minor_faults = minor;
             probe->major_faults = major;
         }

@@ -65,9 +65,12 @@ static void print_text(const char *name, const char *text)
 {
     printf(",\"%s\":\"", name);
     for (const char *c = text; *c; c++) {
-        if (*c == '"' || *c == '\\') printf("\\%c", *c);
-        else if ((unsigned char)*c < 0x20) printf("\\u%04x", (unsigned char)*c);
-        else putchar(*c);
+        if (*c == '"' || *c == '\\')
+            printf("\\%c", *c);
+        else if ((unsigned char)*c < 0x20)
+            printf("\\u%04x", (unsigned char)*c);
+        else
+            putchar(*c);
     }
     putchar('"');
 }
@@ -123,8 +126,8 @@ static void print_json(const struct load_report *r)
     print_text("server_name", r->server_name);
     print_text("server_version", r->server_version);
     print_text("unit", r->unit);
-    printf(",\"size\":%u,\"pubs\":%u,\"subs\":%u,\"fanout\":%u,\"groups\":%u,\"threads\":%u", o->size,
-           o->pubs, o->subs, o->fanout, o->groups, o->threads);
+    printf(",\"size\":%u,\"pubs\":%u,\"subs\":%u,\"fanout\":%u,\"groups\":%u,\"threads\":%u",
+           o->size, o->pubs, o->subs, o->fanout, o->groups, o->threads);
     printf(",\"verify\":%s", o->verify ? "true" : "false");
     print_count("operations", r->operations);
     print_count("published", r->published);
@@ -174,7 +177,8 @@ static void print_line(const struct load_report *r)
         fprintf(stderr, "  %s %.4g", r->extras[i].name, r->extras[i].value);
     }
     if (r->delivered < r->expected) {
-        fprintf(stderr, "  SHORT by %" PRIu64 " of %" PRIu64, r->expected - r->delivered, r->expected);
+        fprintf(stderr, "  SHORT by %" PRIu64 " of %" PRIu64, r->expected - r->delivered,
+                r->expected);
     }
     if (r->excess > 0) fprintf(stderr, "  EXCESS %" PRIu64, r->excess);
     if (r->verify_errors > 0) fprintf(stderr, "  WRONG %" PRIu64, r->verify_errors);

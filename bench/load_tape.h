@@ -1,7 +1,8 @@
 /* A publisher sends from a tape: whole PUB messages of one length, built before the run, sent over
  * and over in bursts of 64 KiB, so that publishing costs the client little more than send(2).
  * In a verifying run each publisher has a tape of its own and numbers its payloads before each lap:
- *   payload = publisher (8 bytes), sequence from 0 (8 bytes), then a pattern that depends on both. */
+ *   payload = publisher (8 bytes), sequence from 0 (8 bytes), then a pattern that depends on both.
+ */
 #ifndef BENCH_LOAD_TAPE_H
 #define BENCH_LOAD_TAPE_H
 
