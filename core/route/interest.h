@@ -63,13 +63,16 @@ NODISCARD enum err interest_filter_of(const struct interest *x, const struct sub
 
 /* Generation of the bucket of subject's first token (acquire). */
 uint64_t interest_generation(const struct interest_account *a, struct bytes subject);
+/* The same in two steps, for who keeps the bucket: it depends on the subject alone. */
+uint32_t interest_bucket(const struct interest *x, struct bytes subject);
+uint64_t interest_generation_at(const struct interest_account *a, uint32_t bucket);
 
 /* What a subject resolves to, seen from one shard. */
 struct route_group {
-    struct bytes queue;      /* borrowed from the route */
-    uint32_t members;        /* over all shards and all matching filters; > 0 */
-    uint32_t local_first;    /* members of this shard: route->subs[local_first .. + local_count) */
-    uint32_t local_count;
+    struct bytes queue;       /* borrowed from the route */
+    uint32_t members;         /* over all shards and all matching filters; > 0 */
+    uint32_t local_first;     /* members of this shard: route->subs[local_first .. + local_count) */
+    uint32_t local_count;     /* == by_shard[route->shard] */
     const uint32_t *by_shard; /* member count per shard, [shard_count]; borrowed from the route */
 };
 
