@@ -398,7 +398,8 @@ static void content_remove(struct interest *x, struct interest_account *a, uint3
     must(size > 0);
     atomic_store_explicit(&l->of[shard].count, size - 1, memory_order_release);
     if (size > 1) return;
-    uint64_t marks = atomic_load_explicit(&l->marks, memory_order_relaxed) & ~((uint64_t)1 << shard);
+    uint64_t marks = atomic_load_explicit(&l->marks, memory_order_relaxed);
+    marks &= ~((uint64_t)1 << shard);
     atomic_store_explicit(&l->marks, marks, memory_order_release);
     if (marks != 0) return;
     content_store(n, 0);

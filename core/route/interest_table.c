@@ -205,8 +205,8 @@ static enum err directory_double(struct interest_memory *m, uintptr_t root, stru
     d->depth = depth;
     d->count = old == NULL ? ((struct segment *)root)->used : old->count;
     for (uint32_t i = 0; i < 1u << depth; i++) {
-        struct segment *s = old == NULL ? (struct segment *)root
-                                        : atomic_load_explicit(&old->at[i / 2], memory_order_relaxed);
+        struct segment *s = (struct segment *)root;
+        if (old != NULL) s = atomic_load_explicit(&old->at[i / 2], memory_order_relaxed);
         atomic_init(&d->at[i], s);
     }
     *out = d;

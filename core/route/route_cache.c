@@ -1,0 +1,293 @@
+#include "core/route/route_cache.h"
+#include "core/base/must.h"
+#include "core/route/subject.h"
+
+enum {
+    SLOTS_MIN = 1024,   /* 64 KiB: what an idle shard pays */
+    WINDOW = 8,         /* slots from its home on where an entry may be */
+    SUBJECT_NEAR = 32,  /* longer subjects cost an allocation at entry, and a cache miss at a hit */
+    RECENT = 8192,      /* misses remembered: a power of two */
+    LARGE_SHARE = 4,    /* a route above bytes_max / LARGE_SHARE is not kept */
+};
+
+/* One cache line, and all that a hit needs but the route itself. */
+struct entry {
+    uint64_t hash; /* of account and subject; 0: the slot is empty */
+    struct route *route;
+    uint64_t generation; /* the route's */
+    uint32_t account;
+    uint16_t subject_bytes;
+    uint8_t bucket;  /* of the subject's first token */
+    uint8_t is_used; /* since the hand passed last */
+    union {
+        char near[SUBJECT_NEAR];
+        char *far;
+    } subject;
+};
+
+_Static_assert(sizeof(struct entry) == 64, "one line per entry");
+_Static_assert(INTEREST_BUCKETS <= 256, "a bucket fits a byte");
+
+struct route_cache {
+    struct mem *mem;
+    struct interest *index;
+    struct entry *slots; /* slot_count of them, 64-byte aligned inside allocation */
+    void *allocation;
+    uint32_t slot_count; /* a power of two; doubles up to slots_max */
+    uint32_t slots_max;
+    uint32_t shard;
+    uint32_t hand;
+    uint64_t bytes_max;
+    struct route *scratch; /* resolved last without being kept, or NULL */
+    struct route_cache_counts counts;
+    uint32_t recent[RECENT]; /* high halves of the hashes missed last, by the low half */
+};
+
+static size_t slots_bytes(uint32_t slot_count)
+{
+    return (size_t)slot_count * sizeof(struct entry) + sizeof(struct entry);
+}
+
+static enum err slots_make(struct mem *mem, uint32_t slot_count, void **allocation,
+                           struct entry **slots)
+{
+    void *p = mem_alloc_zero(mem, MEM_ROUTE, slots_bytes(slot_count));
+    if (p == NULL) return ERR_MEMORY;
+    uintptr_t line = sizeof(struct entry);
+    *allocation = p;
+    *slots = (struct entry *)(((uintptr_t)p + line - 1) & ~(line - 1));
+    return ERR_OK;
+}
+
+enum err route_cache_open(struct mem *mem, struct interest *x, uint32_t shard, uint32_t entries_max,
+                          uint64_t bytes_max, struct route_cache **out)
+{
+    must(entries_max >= WINDOW && (entries_max & (entries_max - 1)) == 0);
+    struct route_cache *c = mem_alloc_zero(mem, MEM_ROUTE, sizeof *c);
+    if (c == NULL) return ERR_MEMORY;
+    c->mem = mem;
+    c->index = x;
+    c->shard = shard;
+    c->bytes_max = bytes_max;
+    c->slots_max = entries_max;
+    c->slot_count = entries_max < SLOTS_MIN ? entries_max : SLOTS_MIN;
+    enum err e = slots_make(mem, c->slot_count, &c->allocation, &c->slots);
+    if (e != ERR_OK) {
+        mem_free(mem, MEM_ROUTE, c, sizeof *c);
+        return e;
+    }
+    *out = c;
+    return ERR_OK;
+}
+
+static const char *entry_subject(const struct entry *e)
+{
+    return e->subject_bytes > SUBJECT_NEAR ? e->subject.far : e->subject.near;
+}
+
+static uint64_t entry_bytes(const struct entry *e)
+{
+    return e->route->bytes + (e->subject_bytes > SUBJECT_NEAR ? e->subject_bytes : 0u);
+}
+
+static void entry_clear(struct route_cache *c, struct entry *e)
+{
+    must(e->hash != 0);
+    must(c->counts.entries > 0 && c->counts.bytes >= entry_bytes(e));
+    c->counts.entries--;
+    c->counts.bytes -= entry_bytes(e);
+    if (e->subject_bytes > SUBJECT_NEAR)
+        mem_free(c->mem, MEM_ROUTE, e->subject.far, e->subject_bytes);
+    route_free(c->mem, e->route);
+    *e = (struct entry){0};
+}
+
+void route_cache_close(struct route_cache *c)
+{
+    for (uint32_t i = 0; i < c->slot_count; i++)
+        if (c->slots[i].hash != 0) entry_clear(c, &c->slots[i]);
+    route_free(c->mem, c->scratch);
+    mem_free(c->mem, MEM_ROUTE, c->allocation, slots_bytes(c->slot_count));
+    mem_free(c->mem, MEM_ROUTE, c, sizeof *c);
+}
+
+/* The entry of this very subject, fresh or stale, or NULL. An empty slot ends the search; where an
+ * entry behind it was missed because one before it went, that entry is only made anew. */
+static struct entry *lookup(const struct route_cache *c, uint64_t hash, uint32_t account,
+                            struct bytes subject)
+{
+    for (uint32_t i = 0; i < WINDOW; i++) {
+        struct entry *e = &c->slots[(hash + i) & (c->slot_count - 1)];
+        if (e->hash == hash && e->account == account && e->subject_bytes == subject.len &&
+            memcmp(entry_subject(e), subject.data, subject.len) == 0)
+            return e;
+        if (e->hash == 0) break;
+    }
+    return NULL;
+}
+
+/* Twice as many slots. Entries that find no place in their new window go: a cache may forget. */
+static enum err grow(struct route_cache *c)
+{
+    struct entry *slots, *old = c->slots;
+    void *allocation, *old_allocation = c->allocation;
+    uint32_t old_count = c->slot_count;
+    enum err e = slots_make(c->mem, old_count * 2, &allocation, &slots);
+    if (e != ERR_OK) return e;
+    c->slots = slots;
+    c->allocation = allocation;
+    c->slot_count = old_count * 2;
+    for (uint32_t i = 0; i < old_count; i++) {
+        if (old[i].hash == 0) continue;
+        uint32_t n = 0;
+        struct entry *to;
+        do to = &c->slots[(old[i].hash + n) & (c->slot_count - 1)];
+        while (to->hash != 0 && ++n < WINDOW);
+        if (to->hash == 0)
+            *to = old[i];
+        else
+            entry_clear(c, &old[i]);
+    }
+    mem_free(c->mem, MEM_ROUTE, old_allocation, slots_bytes(old_count));
+    return ERR_OK;
+}
+
+/* A slot of the window of hash, emptied if need be: second chance within the window. */
+static struct entry *make_room(struct route_cache *c, uint64_t hash)
+{
+    if (c->counts.entries >= c->slot_count / 4 * 3 && c->slot_count < c->slots_max &&
+        grow(c) != ERR_OK)
+        c->slots_max = c->slot_count; /* memory is short: stay as large as this */
+    uint32_t mask = c->slot_count - 1;
+    for (uint32_t i = 0; i < WINDOW; i++) {
+        struct entry *e = &c->slots[(hash + i) & mask];
+        if (e->hash == 0) return e;
+    }
+    /* Where the look starts moves on, so that the first slots do not go more often than others. */
+    struct entry *victim = NULL;
+    c->hand++;
+    for (uint32_t i = 0; i < WINDOW; i++) {
+        struct entry *e = &c->slots[(hash + (c->hand + i) % WINDOW) & mask];
+        if (!e->is_used && victim == NULL) victim = e;
+        e->is_used = 0;
+    }
+    if (victim == NULL) victim = &c->slots[(hash + c->hand % WINDOW) & mask];
+    c->counts.evictions++;
+    entry_clear(c, victim);
+    return victim;
+}
+
+/* Frees entries from the hand on, sparing those used since it passed, until at least bytes are
+ * free or there is none. At most two rounds. */
+static uint64_t sweep(struct route_cache *c, uint64_t bytes, const struct entry *spare)
+{
+    uint64_t before = c->counts.bytes;
+    for (uint64_t n = 0; n < 2 * (uint64_t)c->slot_count; n++) {
+        if (before - c->counts.bytes >= bytes || c->counts.entries == 0) break;
+        struct entry *e = &c->slots[c->hand++ & (c->slot_count - 1)];
+        if (e->hash == 0 || e == spare) continue;
+        if (e->is_used) {
+            e->is_used = 0;
+            continue;
+        }
+        c->counts.evictions++;
+        entry_clear(c, e);
+    }
+    return before - c->counts.bytes;
+}
+
+static void set_scratch(struct route_cache *c, struct route *r)
+{
+    route_free(c->mem, c->scratch);
+    c->scratch = r;
+}
+
+/* True when the subject was missed a short while ago too. */
+static bool missed_before(struct route_cache *c, uint64_t hash)
+{
+    uint32_t *cell = &c->recent[hash & (RECENT - 1)], mark = (uint32_t)(hash >> 32) | 1;
+    if (*cell == mark) return true;
+    *cell = mark;
+    return false;
+}
+
+/* Keeps r, or hands it to the scratch slot where that does not work. */
+static void keep(struct route_cache *c, uint64_t hash, uint32_t account, struct bytes subject,
+                 struct route *r)
+{
+    char *far = NULL;
+    if (r->bytes > c->bytes_max / LARGE_SHARE || subject.len > UINT16_MAX) goto scratch;
+    if (subject.len > SUBJECT_NEAR) {
+        far = mem_alloc(c->mem, MEM_ROUTE, subject.len);
+        if (far == NULL) goto scratch;
+        memcpy(far, subject.data, subject.len);
+    }
+    struct entry *e = make_room(c, hash);
+    *e = (struct entry){.hash = hash,
+                        .route = r,
+                        .generation = r->generation,
+                        .account = account,
+                        .subject_bytes = (uint16_t)subject.len,
+                        .bucket = (uint8_t)interest_bucket(c->index, subject),
+                        .is_used = 1};
+    if (far != NULL)
+        e->subject.far = far;
+    else if (subject.len > 0)
+        memcpy(e->subject.near, subject.data, subject.len);
+    c->counts.entries++;
+    c->counts.bytes += entry_bytes(e);
+    if (c->counts.bytes > c->bytes_max) sweep(c, c->counts.bytes - c->bytes_max, e);
+    return;
+scratch:
+    set_scratch(c, r);
+}
+
+/* The slow half of find. stale: the entry whose generation has passed, or NULL. */
+static enum err miss(struct route_cache *c, uint64_t hash, uint32_t account,
+                     struct interest_account *a, struct bytes subject, struct entry *stale,
+                     const struct route **out)
+{
+    struct route *r;
+    enum err e = interest_resolve(c->index, a, c->shard, c->mem, subject, &r);
+    if (e != ERR_OK) return e;
+    c->counts.misses++;
+    *out = r;
+    if (stale != NULL) {
+        c->counts.stale++;
+        entry_clear(c, stale);
+        keep(c, hash, account, subject, r);
+    } else if (missed_before(c, hash)) {
+        keep(c, hash, account, subject, r);
+    } else {
+        set_scratch(c, r);
+    }
+    return ERR_OK;
+}
+
+enum err route_cache_find(struct route_cache *c, uint32_t account, struct interest_account *a,
+                          struct bytes subject, const struct route **out)
+{
+    uint64_t hash = subject_hash(account, subject);
+    struct entry *e = lookup(c, hash, account, subject);
+    if (UNLIKELY(e == NULL || e->generation != interest_generation_at(a, e->bucket)))
+        return miss(c, hash, account, a, subject, e, out);
+    c->counts.hits++;
+    e->is_used = 1;
+    *out = e->route;
+    return ERR_OK;
+}
+
+void route_cache_prefetch(const struct route_cache *c, uint32_t account, struct bytes subject)
+{
+    __builtin_prefetch(&c->slots[subject_hash(account, subject) & (c->slot_count - 1)]);
+}
+
+uint64_t route_cache_shrink(struct route_cache *c, uint64_t bytes)
+{
+    return sweep(c, bytes, NULL);
+}
+
+void route_cache_count(const struct route_cache *c, struct route_cache_counts *out)
+{
+    *out = c->counts;
+}
