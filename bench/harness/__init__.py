@@ -1,0 +1,1 @@
+"""The parts of bench/compare: servers, rows, runs, statistics, table and chart."""

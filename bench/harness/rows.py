@@ -1,0 +1,133 @@
+"""What is compared: one row per workload, with the figures that are read from its runs.
+
+A ratio is always written so that its target reads naturally: CPU as peer over ours (at least X),
+rates as ours over peer (at least X), latencies as ours over peer (at most X). An absolute target
+(memory, spread) looks at our figure alone.
+"""
+from dataclasses import dataclass, field
+
+CPU, RATE, LATENCY, OURS = "cpu", "rate", "latency", "ours"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of a run: where it is in the load generator's JSON, and what is wanted of it."""
+    label: str
+    path: tuple  # keys in the JSON object
+    kind: str    # CPU: peer/ours >= target; RATE: ours/peer >=; LATENCY: ours/peer <=; OURS: ours <=
+    unit: str
+    target: float = None
+    scale: float = 1.0
+    per: tuple = None  # divide by the value at this path
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    title: str
+    load: tuple            # arguments of the load generator
+    figures: tuple
+    seconds: float = None  # None: as asked for on the command line
+    bench: tuple = None    # arguments of nats-bench, or None
+    bench_target: float = None
+    own: tuple = ()        # (label, row, path, target): our figure over ours of another row, at most
+    count_syscalls: bool = False
+    chart: bool = True     # shown in the chart
+    timed: bool = True     # takes --seconds
+
+
+def cpu(target, label="server CPU", path=("server", "cpu_ns_per_op"), unit="ns/msg"):
+    return Figure(label, path, CPU, unit, target)
+
+
+def rate(target=None, unit="msg/s"):
+    return Figure("rate", ("per_second",), RATE, unit, target)
+
+
+def machine():
+    """All work of the machine, the client's included: shows what the process figure hides."""
+    return Figure("whole machine CPU", ("machine", "busy_ns_per_op"), CPU, "ns/msg")
+
+
+def quantile(name, label, target=None):
+    return Figure(label, ("latency_ns", name), LATENCY, "us", target, scale=1e-3)
+
+
+def flow(name, title, arguments, cpu_target, rate_target=None, **more):
+    return Row(name, title, tuple(arguments.split()),
+               (cpu(cpu_target), rate(rate_target), machine()), **more)
+
+
+def latency(name, title, arguments, **more):
+    return Row(name, title, tuple(("latency " + arguments).split()),
+               (quantile("p50", "p50"), quantile("p99", "p99", 0.5),
+                quantile("p999", "p99.9", 0.5), quantile("max", "max"),
+                Figure("server CPU", ("server", "cpu_ns_per_op"), CPU, "ns/msg")), **more)
+
+
+FAULTS = Figure("page faults", ("server", "minor_faults"), OURS, "per 1000 msg", 0.0005, 1000,
+                ("operations",))
+
+ROWS = (
+    flow("pub16", "publish only, 16 B", "pub --size 16", 4, 3),
+    flow("pub128", "publish only, 128 B", "pub", 4, 3),
+    flow("one16", "1:1, 16 B", "pubsub --size 16", 4.5, 3,
+         bench=("-np", "1", "-ns", "1", "-ms", "16", "-n", "3000000"), bench_target=1.3),
+    Row("one128", "1:1, 128 B", ("pubsub",), (cpu(4.5), rate(3), machine(), FAULTS),
+        bench=("-np", "1", "-ns", "1", "-ms", "128", "-n", "3000000"), bench_target=1.3,
+        count_syscalls=True),
+    flow("one1k", "1:1, 1 KiB", "pubsub --size 1024", 3, 1.7),
+    flow("one64k", "1:1, 64 KiB", "pubsub --size 65536", 2, 1.4),
+    flow("fan10", "fan-out 1:10, 128 B", "pubsub --subs 10", 4),
+    flow("fan1000", "fan-out 1:1000, 128 B", "pubsub --subs 1000", 4),
+    flow("pubs4", "4:1, 128 B", "pubsub --pubs 4", 3),
+    flow("pubs64", "64:1, 128 B", "pubsub --pubs 64", 3),
+    flow("four4", "4:4, 128 B", "pubsub --pubs 4 --subs 4", 3),
+    flow("pairs", "32 pairs, 128 B", "pairs", 3),
+    Row("queue", "queue groups, 1 to 3 x 10, 128 B", ("queue",),
+        (cpu(4), rate(), machine(),
+         Figure("spread over members", ("spread_percent",), OURS, "%", 5))),
+    flow("subjects", "50 k subjects, 4 wildcard subscribers, 128 B", "subjects", 8),
+    Row("subs", "1 M subscriptions", ("subs", "--size", "16"),
+        (cpu(4, "insert: server CPU", ("insert_cpu_ns",), "ns/sub"),
+         cpu(5, "match: server CPU"),
+         Figure("insert: rate", ("insert_per_second",), RATE, "sub/s"),
+         Figure("memory beyond the subject", ("rss_per_sub_beyond_subject",), OURS, "B/sub", 120))),
+    Row("rr1", "request-reply, 1 client, 16 B", ("reqrep", "--size", "16"),
+        (cpu(1.5, unit="ns/req"), rate(None, "req/s"), quantile("p50", "p50"),
+         quantile("p99", "p99"))),
+    Row("rr50", "request-reply, 50 clients x 2 services, 128 B",
+        ("reqrep", "--clients", "50", "--services", "2"),
+        (cpu(2, unit="ns/req"), rate(2, "req/s"), quantile("p50", "p50", 0.6),
+         quantile("p99", "p99"))),
+    Row("idle", "10 k idle connections", ("idle",),
+        (Figure("memory (RSS)", ("rss_per_conn",), OURS, "B/conn", 2.5 * 1024),
+         Figure("memory ratio", ("rss_per_conn",), CPU, "B/conn", 8)), timed=False),
+    latency("lat", "100 k msg/s, 128 B, 1:1", "", chart=False),
+    latency("lat_other", "the same beside a stalled reader on another subject",
+            "--stalled other", seconds=6, chart=False,
+            own=(("p99 against without", "lat", ("latency_ns", "p99"), 1.0),
+                 ("p99.9 against without", "lat", ("latency_ns", "p999"), 1.0))),
+    latency("lat_same", "the same beside a stalled reader on the same subject",
+            "--stalled same", seconds=6, chart=False,
+            own=(("p99 against without", "lat", ("latency_ns", "p99"), 1.0),
+                 ("p99.9 against without", "lat", ("latency_ns", "p999"), 1.0))),
+    Row("churn", "1:1, 128 B, beside 20 k SUB and UNSUB per second", ("churn",),
+        (cpu(None), rate())),
+    Row("storm", "connection storm, 64 at once", ("storm",),
+        (cpu(None, unit="ns/conn"), rate(None, "conn/s"), quantile("p50", "p50"),
+         quantile("p99", "p99"))),
+)
+
+SYSCALLS_TARGET = 6.0  # per 1000 messages, row one128
+
+
+def by_names(names):
+    """The rows named in a comma-separated list, in table order; all for an empty one."""
+    wanted = [n for n in (names or "").split(",") if n]
+    known = {row.name for row in ROWS}
+    unknown = [n for n in wanted if n not in known]
+    if unknown:
+        raise SystemExit("unknown rows: %s (known: %s)" % (", ".join(unknown),
+                                                           ", ".join(r.name for r in ROWS)))
+    return [row for row in ROWS if not wanted or row.name in wanted]
