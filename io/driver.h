@@ -134,7 +134,8 @@ enum {
 /* Failure injection for tests: the n-th result of a kind (from 1) becomes -error; 0 never. */
 struct driver_faults {
     uint64_t accept_at, recv_at, send_at, file_at;
-    int error;                            /* a positive errno */
+    int error;                             /* a positive errno */
+    uint32_t send_bytes_max;               /* each attempt to send takes no more; 0: no limit */
     uint64_t accepts, recvs, sends, files; /* results so far */
 };
 

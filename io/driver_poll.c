@@ -244,6 +244,13 @@ static void send_try(struct driver_poll *p, uint32_t slot, struct done **at)
     struct send_rest *r = s->send_rest;
     struct msghdr message = {.msg_iov = r == NULL ? &s->send_one : &r->iov[r->index],
                              .msg_iovlen = r == NULL ? 1 : r->count - r->index};
+    struct iovec short_one = message.msg_iov[0];
+    if (p->faults != NULL && p->faults->send_bytes_max != 0) {
+        if (short_one.iov_len > p->faults->send_bytes_max)
+            short_one.iov_len = p->faults->send_bytes_max;
+        message.msg_iov = &short_one;
+        message.msg_iovlen = 1;
+    }
     ssize_t sent;
     s->is_send_new = false;
     if (s->send_bytes < 0) {

@@ -21,8 +21,8 @@ struct pair {
 struct receiver {
     _Alignas(MAILBOX_LINE) _Atomic uint64_t doorbell[MAILBOX_SENDERS_MAX / 64]; /* by sender */
     _Alignas(MAILBOX_LINE) _Atomic uint32_t is_sleeping;
-    _Alignas(MAILBOX_LINE) uint64_t unread[MAILBOX_SENDERS_MAX / 64]; /* receiver only: rung, and
-                                                                         maybe not read to the end */
+    /* Receiver only: who rang, and was maybe not read to the end. */
+    _Alignas(MAILBOX_LINE) uint64_t unread[MAILBOX_SENDERS_MAX / 64];
     uint32_t cursor; /* the sender to begin with */
 };
 

@@ -50,12 +50,7 @@ static enum err variant_open(enum variant v, const struct driver_options *o, str
                              const char **reason)
 {
     if (v == VARIANT_POLL) return driver_poll_open(o, out, reason);
-#ifdef HAVE_DRIVER_RING
     return driver_ring_open(o, out, reason);
-#else
-    *reason = "not built";
-    return ERR_UNSUPPORTED;
-#endif
 }
 
 static void rig_open_bytes(struct rig *r, uint32_t recv_buffer_bytes)
@@ -360,6 +355,9 @@ static void test_big_sends_reach_a_slow_reader_whole(struct rig *r)
     rig_open(r);
     send_big(r, 1);
     send_big(r, 2);
+    send_big(r, DRIVER_IOV_MAX);
+    r->faults.send_bytes_max = 70001;
+    send_big(r, 1);
     send_big(r, DRIVER_IOV_MAX);
     rig_close(r);
 }
@@ -686,8 +684,6 @@ static void test_no_descriptors_left_does_not_spin(struct rig *r)
     rig_open(r);
     struct sockaddr_in address;
     int listener = listener_open(&address, 16);
-    must(r->d->ops->listen(r->d, 0, 0, listener) == ERR_OK);
-    rig_poll(r, 0);
     struct rlimit before, tight;
     getrlimit(RLIMIT_NOFILE, &before);
     int clients[4];
@@ -698,6 +694,8 @@ static void test_no_descriptors_left_does_not_spin(struct rig *r)
     tight = before;
     tight.rlim_cur = (rlim_t)clients[3] + 1;
     must(setrlimit(RLIMIT_NOFILE, &tight) == 0);
+    /* The ring keeps the limit that held when the accept was armed. */
+    must(r->d->ops->listen(r->d, 0, 0, listener) == ERR_OK);
     for (uint32_t i = 0; i < 4; i++)
         must(connect(clients[i], (struct sockaddr *)&address, sizeof address) == 0);
     uint32_t refused_count = 0;
@@ -717,7 +715,7 @@ static void test_no_descriptors_left_does_not_spin(struct rig *r)
     int client = client_open(&address);
     uint32_t accepted_count = 0;
     until = now_ns() + 5000000000;
-    while (accepted_count + refused_count < 5 && now_ns() < until) {
+    while (accepted_count < 1 && now_ns() < until) {
         rig_poll(r, BATCH_WAIT_NS);
         for (uint32_t i = 0; i < r->count; i++) {
             if (r->done[i].result < 0) {

@@ -1,0 +1,1039 @@
+/* The driver port on io_uring.
+ *
+ * 1. Every request carries (operation, slot, generation) in its user_data. A socket's slot is
+ *    freed only after all its requests completed, so late completions exist only for listeners
+ *    and cancels; they meet a dead generation and are dropped (an accepted socket is closed).
+ * 2. Port calls change the slot and put it on the todo list; poll() turns the list into entries
+ *    before it enters the kernel, once. What finds no free entry stays on the list.
+ * 3. A receive is armed once (multishot) and again whenever a completion says that nothing more
+ *    follows, for whatever reason. Suspending cancels it by its user_data, which leaves a send on
+ *    the same descriptor alone; a cancel may miss and is repeated while the receive stays armed.
+ * 4. close(2) neither cancels requests nor sends FIN while they hold the file. So closing is
+ *    shutdown(2), cancel whatever is left, wait for the last completion, close(2).
+ * 5. Received bytes may lie in a buffer with other sockets' bytes: bufring counts the pieces.
+ *
+ * Slot of a socket, by its two requests:
+ *   idle ─todo_run─► receive armed ─no F_MORE─► idle        (suspended, starved or ended: stays idle)
+ *   send wanted ─todo_run─► send flying ─CQE─► done, or wanted again after a short one
+ *   closing ─nothing flies─► free */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+#include <poll.h>
+#include "core/base/must.h"
+#include "io/bufring.h"
+#include "io/driver.h"
+#include "io/file_threads.h"
+#include "io/ring_check.h"
+#include "io/uring.h"
+
+enum {
+    RING_SQ_ENTRIES = 1024,
+    RING_CQ_ENTRIES = 16384,
+    RING_GROUP = 0,
+    RING_BUFFER_BYTES_PLAIN = 16 * 1024,       /* each completion takes a whole one */
+    RING_BUFFER_BYTES_INCREMENTAL = 64 * 1024, /* what one turn parses of one connection */
+    RING_BUFFERS_MIN = 4,
+    RING_BUFFERS_MAX = 32768,
+    RING_FILE_THREADS = 1, /* names and sizes only; data goes through the ring */
+    RING_IOWQ_BOUNDED_MAX = 8,
+    RING_IOWQ_UNBOUNDED_MAX = 4,
+    RING_ACCEPT_PAUSE_NS = 100 * 1000 * 1000,
+    RING_REFUSE_MAX = 64,
+    RING_SEND_BYTES_MAX = 1 << 30,
+    RING_CLOSE_ENTERS_MAX = 200,
+    RING_CLOSE_ENTER_NS = 10 * 1000 * 1000,
+};
+
+#define SLOT_NONE UINT32_MAX
+
+enum slot_kind { SLOT_FREE, SLOT_LISTENER, SLOT_SOCKET, SLOT_WATCH };
+
+/* Upper byte of user_data; then 24 bits slot, 32 bits generation. OP_FILE: 56 bits of pointer. */
+enum ring_op {
+    OP_RECV = 1,
+    OP_SEND,
+    OP_ACCEPT,
+    OP_WATCH,
+    OP_CANCEL,
+    OP_WAKE,      /* the multishot poll of wake_fd */
+    OP_WAKE_SENT, /* a message from another thread; no request of ours */
+    OP_FILE,
+};
+
+enum { RING_SLOTS_MAX = 1 << 24 };
+
+struct send_rest {
+    struct send_rest *next_free;
+    struct msghdr message;
+    uint32_t index, count;
+    struct iovec iov[DRIVER_IOV_MAX];
+};
+
+struct slot {
+    uint8_t kind;
+    bool is_todo;
+    bool is_starved;
+    bool is_suspended;
+    bool is_recv_ended;    /* DONE_EOF or DONE_ERROR was reported */
+    bool is_recv_armed;    /* the receive, accept or watch flies */
+    bool is_cancel_flying; /* that of the receive */
+    bool is_sending;       /* from send to DONE_SENT */
+    bool is_send_wanted;   /* an entry is to be made for the (rest of the) send */
+    bool is_send_flying;
+    bool is_closing;
+    bool is_shut;          /* shutdown was called */
+    bool is_close_cancel_flying;
+    bool was_armed;        /* once before */
+    int fd;
+    uint32_t tag;
+    uint32_t generation;
+    uint32_t todo_next, starved_next;
+    int32_t send_bytes; /* sent so far of the send in flight, or its error before it began */
+    struct iovec send_one;
+    struct send_rest *send_rest; /* or NULL: one piece */
+};
+
+struct slot_queue {
+    uint32_t first, last;
+};
+
+struct driver_ring {
+    struct driver driver;
+    struct uring u;
+    struct bufring b;
+    struct slot *slots;
+    uint32_t slots_max;
+    uint32_t flying_count; /* requests whose last completion is due */
+    int wake_fd;
+    int reserve_fd;
+    bool is_wake_armed;
+    bool is_message_known; /* the kernel takes messages from threads without a ring */
+    bool is_overflowing;
+    atomic_bool is_woken;
+    atomic_bool has_files;
+    uint64_t accept_paused_until_ns;
+    struct slot_queue todo, starved;
+    struct send_rest *free_rests;
+    struct file_threads *files;
+    struct file_op *files_taken;   /* ended on a thread, not reported yet */
+    struct file_op *files_waiting; /* for an entry of the ring */
+    struct file_op **files_waiting_last;
+    struct driver_faults *faults;
+};
+
+static struct driver_ring *ring_of(struct driver *d)
+{
+    return (struct driver_ring *)d;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static bool fault_hits(uint64_t *count, uint64_t at)
+{
+    return ++*count == at;
+}
+
+static uint64_t user_data_of(enum ring_op op, uint32_t slot, uint32_t generation)
+{
+    return (uint64_t)op << 56 | (uint64_t)slot << 32 | generation;
+}
+
+static uint64_t slot_user_data(const struct driver_ring *p, enum ring_op op, uint32_t slot)
+{
+    return user_data_of(op, slot, p->slots[slot].generation);
+}
+
+static struct slot *slot_at(struct driver_ring *p, uint32_t slot)
+{
+    must(slot < p->slots_max);
+    return &p->slots[slot];
+}
+
+static void todo_push(struct driver_ring *p, uint32_t slot)
+{
+    struct slot *s = &p->slots[slot];
+    if (s->is_todo) return;
+    s->is_todo = true;
+    s->todo_next = SLOT_NONE;
+    if (p->todo.first == SLOT_NONE)
+        p->todo.first = slot;
+    else
+        p->slots[p->todo.last].todo_next = slot;
+    p->todo.last = slot;
+}
+
+static void starved_push(struct driver_ring *p, uint32_t slot)
+{
+    struct slot *s = &p->slots[slot];
+    must(!s->is_starved);
+    s->is_starved = true;
+    s->starved_next = SLOT_NONE;
+    if (p->starved.first == SLOT_NONE)
+        p->starved.first = slot;
+    else
+        p->slots[p->starved.last].starved_next = slot;
+    p->starved.last = slot;
+}
+
+/* As many as buffers are there: arming more would only end in -ENOBUFS again. */
+static void starved_take_back(struct driver_ring *p)
+{
+    for (uint32_t i = 0; i < p->b.available && p->starved.first != SLOT_NONE; i++) {
+        uint32_t slot = p->starved.first;
+        p->starved.first = p->slots[slot].starved_next;
+        p->slots[slot].is_starved = false;
+        todo_push(p, slot);
+    }
+}
+
+static void starved_remove(struct driver_ring *p, uint32_t slot)
+{
+    if (!p->slots[slot].is_starved) return;
+    uint32_t before = SLOT_NONE;
+    for (uint32_t i = p->starved.first; i != slot; i = p->slots[i].starved_next) before = i;
+    uint32_t after = p->slots[slot].starved_next;
+    if (before == SLOT_NONE)
+        p->starved.first = after;
+    else
+        p->slots[before].starved_next = after;
+    if (p->starved.last == slot) p->starved.last = before;
+    p->slots[slot].is_starved = false;
+}
+
+static struct done *done_add(struct done **at, enum done_kind kind, uint32_t slot, uint32_t tag,
+                             int32_t result)
+{
+    struct done *d = (*at)++;
+    *d = (struct done){.kind = kind, .slot = slot, .tag = tag, .result = result, .fd = -1};
+    return d;
+}
+
+/* --- making entries: each returns false when the ring has no free one ------------------------ */
+
+static struct io_uring_sqe *entry_take(struct driver_ring *p)
+{
+    struct io_uring_sqe *sqe = uring_sqe(&p->u);
+    if (sqe != NULL) p->flying_count++;
+    return sqe;
+}
+
+static bool recv_arm(struct driver_ring *p, uint32_t slot)
+{
+    struct slot *s = &p->slots[slot];
+    struct io_uring_sqe *sqe = entry_take(p);
+    if (sqe == NULL) return false;
+    io_uring_prep_recv_multishot(sqe, s->fd, NULL, 0, 0);
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = RING_GROUP;
+    sqe->user_data = slot_user_data(p, OP_RECV, slot);
+    s->is_recv_armed = true;
+    if (s->was_armed) p->driver.count.recv_rearms++;
+    s->was_armed = true;
+    return true;
+}
+
+static bool recv_cancel(struct driver_ring *p, uint32_t slot)
+{
+    struct io_uring_sqe *sqe = entry_take(p);
+    if (sqe == NULL) return false;
+    io_uring_prep_cancel64(sqe, slot_user_data(p, OP_RECV, slot), 0);
+    sqe->user_data = slot_user_data(p, OP_CANCEL, slot);
+    p->slots[slot].is_cancel_flying = true;
+    return true;
+}
+
+static bool fd_cancel(struct driver_ring *p, uint32_t slot)
+{
+    struct io_uring_sqe *sqe = entry_take(p);
+    if (sqe == NULL) return false;
+    io_uring_prep_cancel_fd(sqe, p->slots[slot].fd, IORING_ASYNC_CANCEL_ALL);
+    sqe->user_data = slot_user_data(p, OP_CANCEL, slot);
+    return true;
+}
+
+static bool accept_arm(struct driver_ring *p, uint32_t slot)
+{
+    struct io_uring_sqe *sqe = entry_take(p);
+    if (sqe == NULL) return false;
+    io_uring_prep_multishot_accept(sqe, p->slots[slot].fd, NULL, NULL,
+                                   SOCK_NONBLOCK | SOCK_CLOEXEC);
+    sqe->user_data = slot_user_data(p, OP_ACCEPT, slot);
+    p->slots[slot].is_recv_armed = true;
+    return true;
+}
+
+/* One shot, armed anew at the next poll: so a descriptor that is still readable is seen again. */
+static bool watch_arm(struct driver_ring *p, uint32_t slot)
+{
+    struct io_uring_sqe *sqe = entry_take(p);
+    if (sqe == NULL) return false;
+    io_uring_prep_poll_add(sqe, p->slots[slot].fd, POLLIN);
+    sqe->user_data = slot_user_data(p, OP_WATCH, slot);
+    p->slots[slot].is_recv_armed = true;
+    return true;
+}
+
+/* Each write to the eventfd is a completion; its counter is never read. */
+static bool wake_arm(struct driver_ring *p)
+{
+    struct io_uring_sqe *sqe = entry_take(p);
+    if (sqe == NULL) return false;
+    io_uring_prep_poll_multishot(sqe, p->wake_fd, POLLIN);
+    sqe->user_data = user_data_of(OP_WAKE, 0, 0);
+    p->is_wake_armed = true;
+    return true;
+}
+
+static bool send_start(struct driver_ring *p, uint32_t slot)
+{
+    struct slot *s = &p->slots[slot];
+    struct send_rest *r = s->send_rest;
+    struct io_uring_sqe *sqe = entry_take(p);
+    if (sqe == NULL) return false;
+    const int flags = MSG_WAITALL | MSG_NOSIGNAL;
+    if (r == NULL || r->count - r->index == 1) {
+        const struct iovec *iov = r == NULL ? &s->send_one : &r->iov[r->index];
+        size_t bytes = iov->iov_len < RING_SEND_BYTES_MAX ? iov->iov_len : RING_SEND_BYTES_MAX;
+        if (p->faults != NULL && p->faults->send_bytes_max != 0 &&
+            bytes > p->faults->send_bytes_max)
+            bytes = p->faults->send_bytes_max;
+        io_uring_prep_send(sqe, s->fd, iov->iov_base, bytes, flags);
+    } else {
+        r->message = (struct msghdr){.msg_iov = &r->iov[r->index],
+                                     .msg_iovlen = r->count - r->index};
+        if (p->faults != NULL && p->faults->send_bytes_max != 0) r->message.msg_iovlen = 1;
+        io_uring_prep_sendmsg(sqe, s->fd, &r->message, (unsigned)flags);
+    }
+    sqe->user_data = slot_user_data(p, OP_SEND, slot);
+    s->is_send_wanted = false;
+    s->is_send_flying = true;
+    return true;
+}
+
+static bool file_start(struct driver_ring *p, struct file_op *op)
+{
+    struct io_uring_sqe *sqe = entry_take(p);
+    if (sqe == NULL) return false;
+    switch (op->kind) {
+    case FILE_WRITE:
+        io_uring_prep_write(sqe, op->fd, op->data, op->bytes, op->offset);
+        sqe->rw_flags = op->is_durable ? RWF_DSYNC : 0;
+        break;
+    case FILE_READ: io_uring_prep_read(sqe, op->fd, op->data, op->bytes, op->offset); break;
+    case FILE_FLUSH: io_uring_prep_fsync(sqe, op->fd, IORING_FSYNC_DATASYNC); break;
+    default: must(!"goes to a thread");
+    }
+    sqe->user_data = (uint64_t)OP_FILE << 56 | (uint64_t)(uintptr_t)op;
+    return true;
+}
+
+/* --- the todo list ---------------------------------------------------------------------------- */
+
+static void send_done(struct driver_ring *p, uint32_t slot, int32_t result, struct done **at)
+{
+    struct slot *s = &p->slots[slot];
+    if (s->send_rest != NULL) {
+        s->send_rest->next_free = p->free_rests;
+        p->free_rests = s->send_rest;
+        s->send_rest = NULL;
+    }
+    s->is_sending = s->is_send_wanted = false;
+    done_add(at, DONE_SENT, slot, s->tag, result);
+}
+
+/* Reports at most two completions. False: no free entry, to be called again. */
+static bool close_step(struct driver_ring *p, uint32_t slot, struct done **at)
+{
+    struct slot *s = &p->slots[slot];
+    if (s->is_send_wanted) send_done(p, slot, -ECANCELED, at);
+    bool is_flying = s->is_recv_armed || s->is_send_flying;
+    if (is_flying && !s->is_shut) {
+        p->driver.count.syscalls++;
+        shutdown(s->fd, SHUT_RDWR);
+        s->is_shut = true;
+    }
+    if (is_flying && !s->is_close_cancel_flying) {
+        if (!fd_cancel(p, slot)) return false;
+        s->is_close_cancel_flying = true;
+    }
+    if (is_flying || s->is_cancel_flying || s->is_close_cancel_flying) return true;
+    starved_remove(p, slot);
+    p->driver.count.syscalls++;
+    close(s->fd);
+    s->kind = SLOT_FREE;
+    s->generation++;
+    done_add(at, DONE_CLOSED, slot, s->tag, 0);
+    return true;
+}
+
+static bool socket_step(struct driver_ring *p, uint32_t slot, struct done **at)
+{
+    struct slot *s = &p->slots[slot];
+    if (s->is_closing) return close_step(p, slot, at);
+    if (s->is_send_wanted) {
+        if (s->send_bytes < 0)
+            send_done(p, slot, s->send_bytes, at);
+        else if (!send_start(p, slot))
+            return false;
+    }
+    bool wants_recv = !s->is_suspended && !s->is_recv_ended;
+    if (wants_recv && !s->is_recv_armed && !s->is_starved) {
+        if (p->b.available == 0)
+            starved_push(p, slot);
+        else
+            return recv_arm(p, slot);
+    }
+    if (!wants_recv && s->is_recv_armed && !s->is_cancel_flying) return recv_cancel(p, slot);
+    return true;
+}
+
+static bool todo_step(struct driver_ring *p, uint32_t slot, struct done **at)
+{
+    struct slot *s = &p->slots[slot];
+    switch ((enum slot_kind)s->kind) {
+    case SLOT_FREE: return true;
+    case SLOT_LISTENER:
+        return s->is_recv_armed || p->accept_paused_until_ns != 0 || accept_arm(p, slot);
+    case SLOT_WATCH: return s->is_recv_armed || watch_arm(p, slot);
+    case SLOT_SOCKET: return socket_step(p, slot, at);
+    }
+    return true;
+}
+
+static void todo_work(struct driver_ring *p, struct done **at, struct done *end)
+{
+    uint32_t last = p->todo.last;
+    while (p->todo.first != SLOT_NONE && end - *at >= 2) {
+        uint32_t slot = p->todo.first;
+        if (!todo_step(p, slot, at)) break;
+        p->todo.first = p->slots[slot].todo_next;
+        p->slots[slot].is_todo = false;
+        if (slot == last) break;
+    }
+    while (p->files_waiting != NULL && file_start(p, p->files_waiting)) {
+        p->files_waiting = p->files_waiting->next;
+        if (p->files_waiting == NULL) p->files_waiting_last = &p->files_waiting;
+    }
+    if (!p->is_wake_armed && !p->is_message_known) wake_arm(p);
+}
+
+/* --- completions: each reports at most one ---------------------------------------------------- */
+
+static void recv_ended(struct driver_ring *p, uint32_t slot, int32_t result, struct done **at)
+{
+    struct slot *s = &p->slots[slot];
+    s->is_recv_ended = true;
+    todo_push(p, slot);
+    done_add(at, result == 0 ? DONE_EOF : DONE_ERROR, slot, s->tag, result);
+}
+
+static void recv_bytes(struct driver_ring *p, uint32_t slot, struct bufring_piece piece,
+                       struct done **at)
+{
+    struct slot *s = &p->slots[slot];
+    p->driver.count.recvs++;
+    p->driver.count.recv_bytes += piece.bytes;
+    struct done *d = done_add(at, DONE_RECV, slot, s->tag, (int32_t)piece.bytes);
+    d->buffer = piece.buffer;
+    d->data = piece.data;
+    d->len = piece.bytes;
+}
+
+static void on_recv(struct driver_ring *p, uint32_t slot, const struct io_uring_cqe *cqe,
+                    struct done **at)
+{
+    struct slot *s = &p->slots[slot];
+    int32_t result = cqe->res;
+    bool has_buffer = (cqe->flags & IORING_CQE_F_BUFFER) != 0;
+    struct bufring_piece piece = {0};
+    must(s->kind == SLOT_SOCKET && s->is_recv_armed);
+    if ((cqe->flags & IORING_CQE_F_MORE) == 0) {
+        s->is_recv_armed = false;
+        todo_push(p, slot);
+    }
+    if (has_buffer) piece = bufring_take(&p->b, cqe->flags, result > 0 ? (uint32_t)result : 0);
+    bool is_wanted = !s->is_closing && !s->is_recv_ended;
+    if (is_wanted && result >= 0 && p->faults != NULL &&
+        fault_hits(&p->faults->recvs, p->faults->recv_at))
+        result = -p->faults->error;
+    if (is_wanted && result > 0) {
+        must(has_buffer);
+        recv_bytes(p, slot, piece, at);
+        return;
+    }
+    if (has_buffer) bufring_release(&p->b, piece.buffer);
+    if (!is_wanted) return;
+    if (result == -ENOBUFS) p->driver.count.recv_no_buffers++;
+    if (result == -ENOBUFS || result == -ECANCELED || result == -EAGAIN || result == -EINTR)
+        return; /* armed anew if it is wanted then */
+    recv_ended(p, slot, result, at);
+}
+
+/* Drops sent bytes from the front; true when nothing is left. */
+static bool send_advance(struct slot *s, size_t sent)
+{
+    struct send_rest *r = s->send_rest;
+    struct iovec *iov = r == NULL ? &s->send_one : &r->iov[r->index];
+    uint32_t left = r == NULL ? 1 : r->count - r->index;
+    while (left > 0 && sent >= iov->iov_len) {
+        sent -= iov->iov_len;
+        iov++;
+        left--;
+    }
+    if (r != NULL) r->index = r->count - left;
+    if (left == 0) return true;
+    iov->iov_base = (char *)iov->iov_base + sent;
+    iov->iov_len -= sent;
+    return false;
+}
+
+static void on_send(struct driver_ring *p, uint32_t slot, int32_t result, struct done **at)
+{
+    struct slot *s = &p->slots[slot];
+    must(s->kind == SLOT_SOCKET && s->is_send_flying);
+    s->is_send_flying = false;
+    if (s->is_closing) todo_push(p, slot);
+    if (p->faults != NULL && fault_hits(&p->faults->sends, p->faults->send_at))
+        result = -p->faults->error;
+    if (result < 0 && result != -EINTR && result != -EAGAIN) {
+        send_done(p, slot, result, at);
+        return;
+    }
+    if (result > 0) {
+        p->driver.count.sent_bytes += (uint64_t)result;
+        s->send_bytes += result;
+        if (send_advance(s, (size_t)result)) {
+            p->driver.count.sends++;
+            send_done(p, slot, s->send_bytes, at);
+            return;
+        }
+    }
+    /* A short one: the rest follows, unless the socket is closing. */
+    s->is_send_wanted = true;
+    todo_push(p, slot);
+}
+
+/* Out of descriptors: connections in the backlog are taken with the reserved one and closed, or
+ * they would wait until their clients give up. */
+static void backlog_refuse(struct driver_ring *p, int listen_fd)
+{
+    for (uint32_t i = 0; i < RING_REFUSE_MAX && p->reserve_fd >= 0; i++) {
+        close(p->reserve_fd);
+        int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) close(fd);
+        p->reserve_fd = fcntl(p->wake_fd, F_DUPFD_CLOEXEC, 0);
+        p->driver.count.syscalls += 4;
+        if (fd < 0) return;
+    }
+}
+
+static void on_accept(struct driver_ring *p, uint32_t slot, const struct io_uring_cqe *cqe,
+                      bool is_live, struct done **at)
+{
+    struct slot *s = &p->slots[slot];
+    int32_t result = cqe->res;
+    if (!is_live) {
+        if (result >= 0) close(result);
+        return;
+    }
+    if ((cqe->flags & IORING_CQE_F_MORE) == 0) {
+        s->is_recv_armed = false;
+        todo_push(p, slot);
+    }
+    if (result >= 0 && p->faults != NULL &&
+        fault_hits(&p->faults->accepts, p->faults->accept_at)) {
+        close(result);
+        result = -p->faults->error;
+    }
+    if (result >= 0) {
+        done_add(at, DONE_ACCEPT, slot, s->tag, 0)->fd = result;
+        return;
+    }
+    if (result == -ECANCELED || result == -EAGAIN || result == -EINTR) return;
+    if (result == -EMFILE || result == -ENFILE) backlog_refuse(p, s->fd);
+    /* Arming fails at once while descriptors are short, even without a connection: hence a pause.
+     * Only what is the fault of one connection needs none. */
+    if (!s->is_recv_armed && result != -ECONNABORTED && result != -EPROTO)
+        p->accept_paused_until_ns = now_ns() + RING_ACCEPT_PAUSE_NS;
+    done_add(at, DONE_ACCEPT, slot, s->tag, result);
+}
+
+static void on_cancel(struct driver_ring *p, uint32_t slot, const struct io_uring_cqe *cqe)
+{
+    struct slot *s = &p->slots[slot];
+    if (s->kind != SLOT_SOCKET) return;
+    if (s->is_cancel_flying) s->is_cancel_flying = false;
+    else s->is_close_cancel_flying = false;
+    /* Missed, or closing may go on. */
+    if (cqe->res < 0 || s->is_closing) todo_push(p, slot);
+}
+
+static void on_wake(struct driver_ring *p, struct done **at)
+{
+    if (!atomic_exchange(&p->is_woken, false)) return;
+    p->driver.count.wakes++;
+    done_add(at, DONE_WAKE, 0, 0, 0);
+}
+
+static void on_file(struct driver_ring *p, struct file_op *op, int32_t result, struct done **at)
+{
+    if (p->faults != NULL && fault_hits(&p->faults->files, p->faults->file_at))
+        result = -p->faults->error;
+    done_add(at, DONE_FILE, 0, 0, result)->user = op->user;
+}
+
+static void completion_run(struct driver_ring *p, const struct io_uring_cqe *cqe,
+                           struct done **at)
+{
+    enum ring_op op = (enum ring_op)(cqe->user_data >> 56);
+    uint32_t slot = (uint32_t)(cqe->user_data >> 32) & (RING_SLOTS_MAX - 1);
+    if (op != OP_WAKE_SENT && (cqe->flags & IORING_CQE_F_MORE) == 0) {
+        must(p->flying_count > 0);
+        p->flying_count--;
+    }
+    switch (op) {
+    case OP_WAKE:
+        if ((cqe->flags & IORING_CQE_F_MORE) == 0) p->is_wake_armed = false;
+        on_wake(p, at);
+        return;
+    case OP_WAKE_SENT: on_wake(p, at); return;
+    case OP_FILE:
+        on_file(p, (struct file_op *)(uintptr_t)(cqe->user_data << 8 >> 8), cqe->res, at);
+        return;
+    default: break;
+    }
+    must(slot < p->slots_max);
+    bool is_live = p->slots[slot].generation == (uint32_t)cqe->user_data;
+    switch (op) {
+    case OP_RECV:
+        must(is_live);
+        on_recv(p, slot, cqe, at);
+        return;
+    case OP_SEND:
+        must(is_live);
+        on_send(p, slot, cqe->res, at);
+        return;
+    case OP_ACCEPT: on_accept(p, slot, cqe, is_live, at); return;
+    case OP_CANCEL:
+        if (is_live) on_cancel(p, slot, cqe);
+        return;
+    case OP_WATCH:
+        must(is_live);
+        p->slots[slot].is_recv_armed = false;
+        todo_push(p, slot);
+        done_add(at, DONE_WATCH, slot, p->slots[slot].tag, 0);
+        return;
+    default: must(!"unknown operation");
+    }
+}
+
+static void completions_reap(struct driver_ring *p, struct done **at, struct done *end)
+{
+    struct io_uring *ring = &p->u.ring;
+    unsigned tail = io_uring_smp_load_acquire(ring->cq.ktail), head = *ring->cq.khead;
+    unsigned from = head;
+    for (; head != tail && *at < end; head++)
+        completion_run(p, &ring->cq.cqes[head & ring->cq.ring_mask], at);
+    if (head != from) io_uring_cq_advance(ring, head - from);
+    /* The kernel keeps what did not fit on a list, but may end multishot requests: an alarm. */
+    bool is_overflowing = io_uring_cq_has_overflow(ring);
+    if (is_overflowing && !p->is_overflowing) p->driver.count.cq_overflows++;
+    p->is_overflowing = is_overflowing;
+}
+
+/* --- port calls ------------------------------------------------------------------------------- */
+
+static void slot_take(struct driver_ring *p, uint32_t slot, uint32_t tag, int fd,
+                      enum slot_kind kind)
+{
+    struct slot *s = slot_at(p, slot);
+    must(s->kind == SLOT_FREE);
+    must(fd >= 0);
+    bool is_todo = s->is_todo; /* still queued by its last holder: the entry serves this one */
+    uint32_t todo_next = s->todo_next, generation = s->generation + 1;
+    *s = (struct slot){.kind = (uint8_t)kind, .fd = fd, .tag = tag, .generation = generation,
+                       .is_todo = is_todo, .todo_next = todo_next, .starved_next = SLOT_NONE};
+    todo_push(p, slot);
+}
+
+static enum err ring_listen(struct driver *d, uint32_t slot, uint32_t tag, int fd)
+{
+    /* For backlog_refuse; the ring does not care. */
+    if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0) return ERR_INVALID;
+    slot_take(ring_of(d), slot, tag, fd, SLOT_LISTENER);
+    return ERR_OK;
+}
+
+static void ring_listen_stop(struct driver *d, uint32_t slot)
+{
+    struct driver_ring *p = ring_of(d);
+    struct slot *s = slot_at(p, slot);
+    must(s->kind == SLOT_LISTENER);
+    bool is_armed = s->is_recv_armed;
+    /* At once, and with the deferred work that lets go of the file: the caller may close its
+     * descriptor and bind the address anew right after this. */
+    if (is_armed) {
+        bool is_made = fd_cancel(p, slot);
+        must(is_made);
+    }
+    s->kind = SLOT_FREE;
+    s->generation++;
+    if (is_armed) uring_enter(&p->u, 0, 0);
+}
+
+static enum err ring_socket_add(struct driver *d, uint32_t slot, uint32_t tag, int fd)
+{
+    slot_take(ring_of(d), slot, tag, fd, SLOT_SOCKET);
+    return ERR_OK;
+}
+
+static void ring_recv_suspend(struct driver *d, uint32_t slot)
+{
+    struct driver_ring *p = ring_of(d);
+    struct slot *s = slot_at(p, slot);
+    must(s->kind == SLOT_SOCKET);
+    s->is_suspended = true;
+    todo_push(p, slot);
+}
+
+static void ring_recv_resume(struct driver *d, uint32_t slot)
+{
+    struct driver_ring *p = ring_of(d);
+    struct slot *s = slot_at(p, slot);
+    must(s->kind == SLOT_SOCKET);
+    s->is_suspended = false;
+    todo_push(p, slot);
+}
+
+static void ring_recv_release(struct driver *d, uint32_t buffer)
+{
+    bufring_release(&ring_of(d)->b, buffer);
+}
+
+static struct send_rest *send_rest_take(struct driver_ring *p)
+{
+    struct send_rest *r = p->free_rests;
+    if (r == NULL) return malloc(sizeof *r);
+    p->free_rests = r->next_free;
+    return r;
+}
+
+static void ring_send(struct driver *d, uint32_t slot, const struct iovec *iov, uint32_t count)
+{
+    struct driver_ring *p = ring_of(d);
+    struct slot *s = slot_at(p, slot);
+    must(s->kind == SLOT_SOCKET);
+    must(!s->is_sending && !s->is_closing);
+    must(count >= 1 && count <= DRIVER_IOV_MAX);
+    s->is_sending = s->is_send_wanted = true;
+    s->send_bytes = 0;
+    s->send_one = iov[0];
+    todo_push(p, slot);
+    if (count == 1) return;
+    s->send_rest = send_rest_take(p);
+    if (s->send_rest == NULL) {
+        s->send_bytes = -ENOMEM;
+        return;
+    }
+    s->send_rest->index = 0;
+    s->send_rest->count = count;
+    memcpy(s->send_rest->iov, iov, count * sizeof *iov);
+}
+
+static void ring_socket_close(struct driver *d, uint32_t slot)
+{
+    struct driver_ring *p = ring_of(d);
+    struct slot *s = slot_at(p, slot);
+    must(s->kind == SLOT_SOCKET);
+    s->is_closing = true;
+    todo_push(p, slot);
+}
+
+static void ring_watch(struct driver *d, uint32_t slot, int fd)
+{
+    slot_take(ring_of(d), slot, 0, fd, SLOT_WATCH);
+}
+
+/* A message costs the sender half of what a write to the eventfd does, where the kernel has it. */
+static bool wake_message(struct driver_ring *p)
+{
+    struct io_uring_sqe sqe = {.opcode = IORING_OP_MSG_RING,
+                               .fd = p->u.ring.ring_fd,
+                               .off = user_data_of(OP_WAKE_SENT, 0, 0)};
+    return io_uring_register((unsigned)-1, URING_REGISTER_SEND_MSG_RING, &sqe, 1) >= 0;
+}
+
+static void wake_write(struct driver_ring *p)
+{
+    if (p->is_message_known) {
+        /* The only failure is want of kernel memory for a moment. */
+        while (!wake_message(p)) sched_yield();
+        return;
+    }
+    uint64_t one = 1;
+    ssize_t written = write(p->wake_fd, &one, sizeof one);
+    must(written == (ssize_t)sizeof one);
+}
+
+/* Of the many wakes before one DONE_WAKE only the first enters the kernel. The flag is cleared
+ * when its completion is reaped, so a wake that sees it set is answered by that DONE_WAKE. */
+static void ring_wake(struct driver *d)
+{
+    struct driver_ring *p = ring_of(d);
+    if (!atomic_exchange(&p->is_woken, true)) wake_write(p);
+}
+
+static void files_ring(void *context)
+{
+    struct driver_ring *p = context;
+    atomic_store(&p->has_files, true);
+    wake_write(p);
+}
+
+static enum err ring_file_submit(struct driver *d, struct file_op *op)
+{
+    struct driver_ring *p = ring_of(d);
+    if (op->kind != FILE_WRITE && op->kind != FILE_READ && op->kind != FILE_FLUSH)
+        return file_threads_submit(p->files, op);
+    op->next = NULL;
+    *p->files_waiting_last = op;
+    p->files_waiting_last = &op->next;
+    return ERR_OK;
+}
+
+/* --- one poll --------------------------------------------------------------------------------- */
+
+static void files_report(struct driver_ring *p, struct done **at, struct done *end)
+{
+    if (p->files_taken == NULL && atomic_load_explicit(&p->has_files, memory_order_relaxed) &&
+        atomic_exchange(&p->has_files, false))
+        p->files_taken = file_threads_take(p->files);
+    while (p->files_taken != NULL && *at < end) {
+        struct file_op *op = p->files_taken;
+        p->files_taken = op->next;
+        on_file(p, op, op->result, at);
+    }
+}
+
+static uint64_t accept_unpause(struct driver_ring *p, uint64_t timeout_ns)
+{
+    if (p->accept_paused_until_ns == 0) return timeout_ns;
+    uint64_t now = now_ns();
+    if (now < p->accept_paused_until_ns) {
+        uint64_t left = p->accept_paused_until_ns - now;
+        return left < timeout_ns ? left : timeout_ns;
+    }
+    p->accept_paused_until_ns = 0;
+    if (p->reserve_fd < 0) p->reserve_fd = fcntl(p->wake_fd, F_DUPFD_CLOEXEC, 0);
+    for (uint32_t i = 0; i < p->slots_max; i++)
+        if (p->slots[i].kind == SLOT_LISTENER) todo_push(p, i);
+    return timeout_ns;
+}
+
+static uint32_t ring_poll(struct driver *d, struct done *done, uint32_t max, uint64_t timeout_ns)
+{
+    struct driver_ring *p = ring_of(d);
+    must(max >= DRIVER_DONE_MIN);
+    struct done *at = done, *end = done + max;
+    p->driver.count.polls++;
+    timeout_ns = accept_unpause(p, timeout_ns);
+    files_report(p, &at, end - 2);
+    starved_take_back(p);
+    todo_work(p, &at, end);
+    bufring_publish(&p->b);
+
+    uint32_t ready = io_uring_cq_ready(&p->u.ring);
+    bool must_not_wait = ready > 0 || at != done || p->todo.first != SLOT_NONE ||
+                         p->files_taken != NULL || p->files_waiting != NULL || timeout_ns == 0 ||
+                         (p->starved.first != SLOT_NONE && p->b.available > 0);
+    /* Left over from a fuller poll: worked off before the kernel is asked for more. */
+    if (ready < max || uring_queued(&p->u) > 0) {
+        p->driver.count.syscalls++;
+        uring_enter(&p->u, must_not_wait ? 0 : 1, timeout_ns);
+    }
+    completions_reap(p, &at, end);
+    if (at < end) todo_work(p, &at, end);
+    files_report(p, &at, end);
+    p->driver.count.completions += (uint64_t)(at - done);
+    return (uint32_t)(at - done);
+}
+
+/* --- open and close --------------------------------------------------------------------------- */
+
+/* Ends every request, so that nothing refers to buffers or callers' memory any more. File
+ * operations end by themselves and are waited for however long that takes. */
+static void requests_join(struct driver_ring *p)
+{
+    struct done done[64];
+    for (uint32_t i = 0; i < p->slots_max; i++) {
+        struct slot *s = &p->slots[i];
+        if (s->kind == SLOT_SOCKET) s->is_closing = true;
+        if (s->kind == SLOT_SOCKET) shutdown(s->fd, SHUT_RDWR);
+    }
+    for (uint32_t i = 0; p->flying_count > 0 && i < RING_CLOSE_ENTERS_MAX; i++) {
+        struct io_uring_sqe *sqe = entry_take(p);
+        if (sqe != NULL) {
+            io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
+            sqe->user_data = user_data_of(OP_CANCEL, 0, UINT32_MAX);
+        }
+        do {
+            uring_enter(&p->u, 1, RING_CLOSE_ENTER_NS);
+            struct done *at = done;
+            completions_reap(p, &at, done + 64);
+            for (struct done *d = done; d < at; d++) {
+                if (d->kind == DONE_ACCEPT && d->fd >= 0) close(d->fd);
+                if (d->kind == DONE_RECV) bufring_release(&p->b, d->buffer);
+            }
+        } while (io_uring_cq_ready(&p->u.ring) > 0);
+    }
+}
+
+static void ring_close(struct driver *d)
+{
+    struct driver_ring *p = ring_of(d);
+    file_threads_close(p->files);
+    requests_join(p);
+    for (uint32_t i = 0; i < p->slots_max; i++) {
+        if (p->slots[i].kind == SLOT_SOCKET) close(p->slots[i].fd);
+        free(p->slots[i].send_rest);
+    }
+    while (p->free_rests != NULL) {
+        struct send_rest *r = p->free_rests;
+        p->free_rests = r->next_free;
+        free(r);
+    }
+    bufring_close(&p->b);
+    uring_close(&p->u);
+    close(p->reserve_fd);
+    close(p->wake_fd);
+    free(p->slots);
+    free(p);
+}
+
+static const struct driver_ops ring_ops = {
+    .name = "ring",
+    .listen = ring_listen,
+    .listen_stop = ring_listen_stop,
+    .socket_add = ring_socket_add,
+    .recv_suspend = ring_recv_suspend,
+    .recv_resume = ring_recv_resume,
+    .recv_release = ring_recv_release,
+    .send = ring_send,
+    .socket_close = ring_socket_close,
+    .watch = ring_watch,
+    .file_submit = ring_file_submit,
+    .poll = ring_poll,
+    .wake = ring_wake,
+    .close = ring_close,
+};
+
+static bool operations_are_known(struct driver_ring *p)
+{
+    const int needed[] = {IORING_OP_RECV,   IORING_OP_SEND,         IORING_OP_SENDMSG,
+                          IORING_OP_ACCEPT, IORING_OP_ASYNC_CANCEL, IORING_OP_POLL_ADD,
+                          IORING_OP_READ,   IORING_OP_WRITE,        IORING_OP_FSYNC};
+    struct io_uring_probe *probe = io_uring_get_probe_ring(&p->u.ring);
+    if (probe == NULL) return false;
+    bool are_known = true;
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
+        are_known = are_known && io_uring_opcode_supported(probe, needed[i]);
+    io_uring_free_probe(probe);
+    return are_known;
+}
+
+static enum err buffers_open(struct driver_ring *p, uint32_t bytes, bool is_incremental)
+{
+    uint32_t buffer_bytes =
+        is_incremental ? RING_BUFFER_BYTES_INCREMENTAL : RING_BUFFER_BYTES_PLAIN;
+    uint32_t count = RING_BUFFERS_MIN;
+    while (count < RING_BUFFERS_MAX && (uint64_t)count * 2 * buffer_bytes <= bytes) count *= 2;
+    return bufring_open(&p->b, &p->u, RING_GROUP, count, buffer_bytes, is_incremental);
+}
+
+/* Kernel workers carry out what would block; without a bound a slow disk makes hundreds. */
+static void workers_limit(struct driver_ring *p)
+{
+    unsigned most[2] = {RING_IOWQ_BOUNDED_MAX, RING_IOWQ_UNBOUNDED_MAX};
+    io_uring_register_iowq_max_workers(&p->u.ring, most);
+}
+
+/* The message must arrive, not only be taken. */
+static bool message_arrives(struct driver_ring *p)
+{
+    if (!wake_message(p)) return false;
+    uring_enter(&p->u, 1, RING_CLOSE_ENTER_NS);
+    if (io_uring_cq_ready(&p->u.ring) != 1) return false;
+    unsigned head = *p->u.ring.cq.khead;
+    const struct io_uring_cqe *cqe = &p->u.ring.cq.cqes[head & p->u.ring.cq.ring_mask];
+    bool is_right = cqe->user_data == user_data_of(OP_WAKE_SENT, 0, 0);
+    io_uring_cq_advance(&p->u.ring, 1);
+    return is_right;
+}
+
+enum err driver_ring_open(const struct driver_options *o, struct driver **out, const char **reason)
+{
+    must(o->slots_max > 0 && o->slots_max <= RING_SLOTS_MAX);
+    bool is_incremental = o->use_io_features && ring_check_recv(true);
+    if (!is_incremental && !ring_check_recv(false)) {
+        struct uring trial;
+        if (uring_open(&trial, 8, 16, reason) != ERR_OK) return ERR_UNSUPPORTED;
+        uring_close(&trial);
+        *reason = "the kernel's multishot receive failed its trial";
+        return ERR_UNSUPPORTED;
+    }
+    struct driver_ring *p = calloc(1, sizeof *p);
+    *reason = "out of memory or descriptors";
+    if (p == NULL) return ERR_MEMORY;
+    enum err e = ERR_MEMORY;
+    p->driver.ops = &ring_ops;
+    p->slots_max = o->slots_max;
+    p->faults = o->faults;
+    p->files_waiting_last = &p->files_waiting;
+    p->todo = p->starved = (struct slot_queue){SLOT_NONE, SLOT_NONE};
+    p->slots = calloc(o->slots_max, sizeof *p->slots);
+    if (p->slots == NULL) goto free_driver;
+    p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (p->wake_fd < 0) goto free_slots;
+    p->reserve_fd = fcntl(p->wake_fd, F_DUPFD_CLOEXEC, 0);
+    if (p->reserve_fd < 0) goto close_wake;
+    if (file_threads_open(RING_FILE_THREADS, files_ring, p, &p->files) != ERR_OK)
+        goto close_reserve;
+    e = uring_open(&p->u, RING_SQ_ENTRIES, RING_CQ_ENTRIES, reason);
+    if (e != ERR_OK) goto close_files;
+    e = ERR_UNSUPPORTED;
+    *reason = "the kernel's io_uring lacks operations";
+    if (!operations_are_known(p)) goto close_uring;
+    e = buffers_open(p, o->recv_buffer_bytes, is_incremental);
+    *reason = "no receive buffers";
+    if (e != ERR_OK) goto close_uring;
+    workers_limit(p);
+    p->is_message_known = o->use_io_features && message_arrives(p);
+    *out = &p->driver;
+    *reason = "";
+    return ERR_OK;
+
+close_uring:
+    uring_close(&p->u);
+close_files:
+    file_threads_close(p->files);
+close_reserve:
+    close(p->reserve_fd);
+close_wake:
+    close(p->wake_fd);
+free_slots:
+    free(p->slots);
+free_driver:
+    free(p);
+    return e;
+}
