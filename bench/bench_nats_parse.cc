@@ -1,4 +1,4 @@
-/* Cost of parsing what clients send most, one operation per iteration, from a burst in the cache. */
+/* Cost of parsing what clients send most: one operation per iteration, from a burst in cache. */
 #include "bench/bench_support.h"
 
 extern "C" {
@@ -48,7 +48,8 @@ void parse_pub_128(benchmark::State &state)
 
 void parse_pub_reply(benchmark::State &state)
 {
-    parse(state, "PUB load.svc _INBOX.load000000000000000001.0000000001 16\r\n0123456789abcdef\r\n");
+    parse(state, "PUB load.svc _INBOX.load000000000000000001.0000000001 16\r\n"
+                 "0123456789abcdef\r\n");
 }
 
 void parse_hpub(benchmark::State &state)

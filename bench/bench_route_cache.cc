@@ -32,7 +32,7 @@ struct fixture {
         must(interest_account_of(index, 0, &account) == ERR_OK);
         must(route_cache_open(&heap.mem, index, SHARD, 65536, 64u << 20, &cache) == ERR_OK);
         for (size_t i = 0; i < count; i++) {
-            char name[32];
+            char name[64];
             snprintf(name, sizeof(name), "load.s.%05zu.%09zu", i / 1000, i % 1000);
             subjects.push_back(name);
             uint32_t sub;
