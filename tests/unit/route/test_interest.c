@@ -207,3 +207,100 @@ Test(interest, the_longest_filter_works_and_a_longer_one_is_refused)
     drop(&w, 0, sub);
     close_world(&w);
 }
+
+/* --- scale: figures of product and design ------------------------------------------------ */
+
+enum {
+#ifdef MILLRACE_SANITIZED
+    MANY = 50000, /* a sanitizer makes it slow, and the figures mean nothing there */
+#else
+    MANY = 1000000,
+#endif
+    BYTES_PER_SUB_MAX = 110,
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+Test(interest, a_million_subscriptions_fit_their_memory_and_time)
+{
+    struct world w;
+    static uint32_t subs[MANY];
+    char text[32];
+    open_world(&w);
+    uint64_t before = w.heap.mem.used_bytes[MEM_INTEREST], subject_bytes = 0, start = now_ns();
+    for (uint32_t i = 0; i < MANY; i++) {
+        subject_bytes += (uint64_t)snprintf(text, sizeof text, "foo.bar.%06u", i);
+        subs[i] = add(&w, 0, text, "");
+        for (uint32_t s = 0; i % 1024 == 0 && s < SHARDS; s++) interest_quiesce(w.x, s);
+    }
+    for (uint32_t s = 0; s < SHARDS; s++) interest_quiesce(w.x, s);
+    interest_quiesce(w.x, 0);
+    uint64_t insert_ns = (now_ns() - start) / MANY;
+    uint64_t used = w.heap.mem.used_bytes[MEM_INTEREST] - before - subject_bytes;
+    start = now_ns();
+    for (uint32_t i = 0; i < MANY / 4; i++) {
+        snprintf(text, sizeof text, "foo.bar.%06u", (i * 7919u) % MANY);
+        cr_assert_eq(plain_count(&w, 0, text), 1);
+    }
+    uint64_t resolve_ns = (now_ns() - start) / (MANY / 4);
+    printf("%d subscriptions: %.1f bytes each beyond the subject, insert %llu, resolve %llu ns\n",
+           MANY, (double)used / MANY, (unsigned long long)insert_ns,
+           (unsigned long long)resolve_ns);
+    cr_assert_leq(used / MANY, BYTES_PER_SUB_MAX);
+#if defined(NDEBUG) && !defined(MILLRACE_SANITIZED)
+    cr_assert_leq(insert_ns, 3000, "aim: 1000, with room for a busy machine");
+    cr_assert_leq(resolve_ns, 3000, "aim: 1000");
+#endif
+    for (uint32_t i = 0; i < MANY; i++) drop(&w, 0, subs[(i * 7919ull) % MANY]);
+    cr_assert_eq(plain_count(&w, 0, "foo.bar.000001"), 0);
+    close_world(&w);
+}
+
+/* Quadratic behaviour would take minutes here. */
+Test(interest, a_million_members_at_one_filter_or_in_one_group_are_fine)
+{
+    struct world w;
+    static uint32_t subs[MANY];
+    char queue[16] = "";
+    open_world(&w);
+    for (int kind = 0; kind < 3; kind++) {
+        for (uint32_t i = 0; i < MANY / (kind == 2 ? 8 : 1); i++) {
+            if (kind == 1) strcpy(queue, "q");
+            if (kind == 2) snprintf(queue, sizeof queue, "q%u", i);
+            subs[i] = add(&w, i % SHARDS, "a.b", queue);
+        }
+        struct route *r = resolve(&w, 1, "a.b");
+        if (kind == 0) cr_assert_eq(r->plain_count, (MANY + 1) / SHARDS);
+        if (kind == 1) cr_assert_eq(r->groups[0].members, MANY);
+        if (kind == 2) cr_assert_eq(r->group_count, MANY / 8);
+        route_free(&w.heap.mem, r);
+        for (uint32_t i = 0; i < MANY / (kind == 2 ? 8 : 1); i++) drop(&w, i % SHARDS, subs[i]);
+    }
+    close_world(&w);
+}
+
+Test(interest, star_branches_cost_no_more_than_the_trie_has_nodes)
+{
+    struct world w;
+    enum { DEPTH = 12 };
+    static uint32_t subs[1 << DEPTH];
+    char text[2 * DEPTH + 1];
+    open_world(&w);
+    /* Every filter of DEPTH tokens over { a, * }: all of them match a.a.a. ... */
+    for (uint32_t n = 0; n < 1 << DEPTH; n++) {
+        for (uint32_t i = 0; i < DEPTH; i++) {
+            text[2 * i] = n >> i & 1 ? 'a' : '*';
+            text[2 * i + 1] = i == DEPTH - 1 ? 0 : '.';
+        }
+        subs[n] = add(&w, 0, text, "");
+    }
+    cr_assert_eq(plain_count(&w, 0, "a.a.a.a.a.a.a.a.a.a.a.a"), 1 << DEPTH);
+    cr_assert_eq(plain_count(&w, 0, "a.a.a.a.a.a.a.a.a.a.a.b"), 1 << (DEPTH - 1));
+    for (uint32_t n = 0; n < 1 << DEPTH; n++) drop(&w, 0, subs[n]);
+    close_world(&w);
+}
