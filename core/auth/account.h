@@ -52,7 +52,7 @@ struct account {
     bool is_system;
     bool is_configured;   /* named in the configuration, not just there by default */
     struct account_limits limits;
-    struct perms *default_permissions; /* NULL: none; owned by the set */
+    const struct perms *default_permissions; /* of account_set_compile; NULL: none */
     struct mapping_set *mappings;      /* NULL: none; owned by who set it, see mappings_free */
 };
 
@@ -82,6 +82,7 @@ struct account_set {
     uint32_t account_count;
     struct user **users;       /* [user_count], in the order of the configuration */
     uint32_t user_count;
+    uint32_t name_user_count;  /* of them have a name, the others an nkey */
     enum account_mode mode;
     struct user single;        /* mode SINGLE; account 0, no restrictions */
     struct bytes token;        /* mode TOKEN; plain or bcrypt; never shown */
@@ -90,8 +91,8 @@ struct account_set {
     bool info_auth_required;   /* what INFO says: false where no_auth_user helps */
     bool nonce_required;       /* INFO carries a nonce */
     bool has_plain_passwords;  /* worth a warning at start */
-    bool is_authorization_defined; /* the file has an authorization block */
-    bool no_system_account;
+    bool is_authorization_defined; /* the file has an authorization block; set before seal */
+    bool no_system_account;        /* set before seal */
     struct bytes no_auth_user; /* empty: none; then no_auth names the user */
     const struct user *no_auth;
     struct bytes decoy_bcrypt; /* a hash to compare with when the user is unknown; or empty */

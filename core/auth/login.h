@@ -23,6 +23,7 @@ struct login_options {
     bool verbose, pedantic, echo, tls_required, headers, no_responders;
     bool new_account;
     bool has_credentials; /* the last CONNECT named user, pass, auth_token, nkey or sig */
+    bool has_token;       /* auth_token was given, also after it was forgotten */
     int64_t protocol;
     /* For pages and logs. */
     struct bytes name, lang, version, user, nkey;
@@ -50,6 +51,10 @@ void login_options_free(struct mem *mem, struct login_options *o);
  * "invalid client protocol", "no responders requires headers support". */
 const char *login_options_refusal(const struct login_options *o, bool server_has_headers);
 
+/* Who is logged in, as connz and logs name it: the nkey or name of user (may be NULL), else what
+ * CONNECT said, "[REDACTED]" for a token, or empty. Borrowed from either. */
+struct bytes login_options_label(const struct login_options *o, const struct user *user);
+
 /* The names of a verified client certificate, as io/tls hands them out. Empty: none shown. */
 struct login_tls {
     const struct bytes *emails, *dns, *uris;
@@ -62,8 +67,9 @@ struct login_facts {
     bool tls_map;                       /* the listener says verify_and_map */
     const struct login_tls *tls;        /* NULL: no TLS or no certificate */
     struct bytes nonce;                 /* what INFO carried */
-    /* The user of an earlier CONNECT on this connection, by its current name or nkey; a CONNECT
-     * without any credentials keeps it. NULL at the first. */
+    /* This connection is logged in already: a further CONNECT that brings no credentials keeps
+     * the user of before (looked up anew by the caller; NULL if it had none). */
+    bool is_again;
     const struct user *earlier;
 };
 
