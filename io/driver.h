@@ -52,7 +52,7 @@ enum file_op_kind {
     FILE_WRITE,
     FILE_READ,
     FILE_FLUSH,    /* the file's data and what is needed to read it back */
-    FILE_FLUSH_DIR, /* fd is a directory: its names */
+    FILE_FLUSH_DIR, /* path, a directory: its names */
     FILE_OPEN,     /* result: the new descriptor, close-on-exec */
     FILE_CLOSE,
     FILE_ALLOCATE, /* bytes_total from offset on, the size grows */
@@ -61,6 +61,7 @@ enum file_op_kind {
     FILE_RENAME,   /* path to path_to */
     FILE_UNLINK,   /* path */
     FILE_MKDIR,    /* path; an existing directory is no error */
+    FILE_LIST,     /* path, a directory: names with their zeros into data, from entry offset on */
 };
 
 /* One file operation. The caller keeps it, and its memory, until DONE_FILE. Operations in flight

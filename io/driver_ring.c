@@ -13,8 +13,8 @@
  * 5. Received bytes may lie in a buffer with other sockets' bytes: bufring counts the pieces.
  *
  * Slot of a socket, by its two requests:
- *   idle ─todo_run─► receive armed ─no F_MORE─► idle        (suspended, starved or ended: stays idle)
- *   send wanted ─todo_run─► send flying ─CQE─► done, or wanted again after a short one
+ *   idle ─todo_step─► receive armed ─no F_MORE─► idle (suspended, starved, ended: stays idle)
+ *   send wanted ─todo_step─► send flying ─CQE─► done, or wanted again after a short one
  *   closing ─nothing flies─► free */
 #include <errno.h>
 #include <fcntl.h>

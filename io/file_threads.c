@@ -1,10 +1,12 @@
 #include "io/file_threads.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -61,6 +63,46 @@ static int64_t run_size(struct file_op *op)
     return result;
 }
 
+static int64_t run_flush_dir(struct file_op *op)
+{
+    int fd = openat(op->fd, op->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return -1;
+    /* Not fdatasync: new names need not change what it counts as data of a directory. */
+    int result = fsync(fd), error = errno;
+    close(fd);
+    errno = error;
+    return result;
+}
+
+static int64_t run_list(struct file_op *op)
+{
+    int fd = openat(op->fd, op->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return -1;
+    DIR *dir = fdopendir(fd);
+    if (dir == NULL) {
+        close(fd);
+        errno = ENOMEM;
+        return -1;
+    }
+    uint32_t used_bytes = 0;
+    uint64_t index = 0;
+    bool is_full = false;
+    errno = 0;
+    for (struct dirent *e = readdir(dir); e != NULL && !is_full; e = readdir(dir)) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        if (index++ < op->offset) continue;
+        size_t bytes = strlen(e->d_name) + 1;
+        is_full = bytes > op->bytes - used_bytes;
+        if (is_full) break;
+        memcpy((char *)op->data + used_bytes, e->d_name, bytes);
+        used_bytes += (uint32_t)bytes;
+    }
+    int error = errno;
+    closedir(dir);
+    errno = is_full && used_bytes == 0 ? ENAMETOOLONG : error;
+    return errno != 0 ? -1 : (int64_t)used_bytes;
+}
+
 int32_t file_threads_run(struct file_op *op)
 {
     struct iovec iov = {op->data, op->bytes};
@@ -76,8 +118,7 @@ int32_t file_threads_run(struct file_op *op)
         /* A flush is never retried, not even after a signal: a second one could report success
          * for data that the first one lost. Workers block all signals. */
         case FILE_FLUSH: result = fdatasync(op->fd); break;
-        /* Not fdatasync: new names need not change what it counts as data of a directory. */
-        case FILE_FLUSH_DIR: result = fsync(op->fd); break;
+        case FILE_FLUSH_DIR: result = run_flush_dir(op); break;
         case FILE_OPEN:
             result = openat(op->fd, op->path, op->open_flags | O_CLOEXEC, 0640);
             break;
@@ -93,6 +134,7 @@ int32_t file_threads_run(struct file_op *op)
             result = mkdirat(op->fd, op->path, 0750);
             if (result < 0 && errno == EEXIST) result = 0;
             break;
+        case FILE_LIST: result = run_list(op); break;
         }
     } while (result < 0 && errno == EINTR && (op->kind == FILE_WRITE || op->kind == FILE_READ));
     if (result < 0) return errno != 0 ? -errno : -EIO;

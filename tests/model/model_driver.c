@@ -886,7 +886,7 @@ static void test_files_can_be_written_and_read(struct rig *r)
     must(file_run(r, &size) == 0 && size.size_result == 100);
     struct file_op rename_op = {.kind = FILE_RENAME, .fd = dir, .path = "a", .path_to = "b"};
     must(file_run(r, &rename_op) == 0);
-    struct file_op sync_op = {.kind = FILE_FLUSH_DIR, .fd = dir};
+    struct file_op sync_op = {.kind = FILE_FLUSH_DIR, .fd = dir, .path = "."};
     must(file_run(r, &sync_op) == 0);
     struct file_op gone = {.kind = FILE_UNLINK, .fd = dir, .path = "a"};
     must(file_run(r, &gone) == -ENOENT);

@@ -1,0 +1,62 @@
+#include "io/vfs_blocking.h"
+#include <string.h>
+#include <unistd.h>
+#include "core/base/must.h"
+#include "io/file_threads.h"
+#include "io/vfs_driver.h"
+
+/* The operation's own words link it to the next one while it waits. */
+static struct vfs_op *next_of(const struct vfs_op *op)
+{
+    struct vfs_op *next;
+    memcpy(&next, op->port, sizeof next);
+    return next;
+}
+
+static void set_next(struct vfs_op *op, struct vfs_op *next)
+{
+    memcpy(op->port, &next, sizeof next);
+}
+
+static enum err blocking_submit(struct vfs *vfs, struct vfs_op *op)
+{
+    struct vfs_blocking *v = (struct vfs_blocking *)vfs;
+    set_next(op, NULL);
+    if (v->last == NULL)
+        v->first = op;
+    else
+        set_next(v->last, op);
+    v->last = op;
+    return ERR_OK;
+}
+
+static const struct vfs_ops blocking_ops = {.submit = blocking_submit};
+
+enum err vfs_blocking_open(struct vfs_blocking *v, const char *folder)
+{
+    struct vfs_driver of_folder;
+    enum err e = vfs_driver_open(&of_folder, NULL, folder);
+    if (e != ERR_OK) return e;
+    *v = (struct vfs_blocking){.vfs.ops = &blocking_ops, .folder_fd = of_folder.folder_fd};
+    return ERR_OK;
+}
+
+void vfs_blocking_close(struct vfs_blocking *v)
+{
+    must(v->first == NULL);
+    close(v->folder_fd);
+}
+
+bool vfs_blocking_step(struct vfs_blocking *v)
+{
+    struct vfs_op *op = v->first;
+    if (op == NULL) return false;
+    v->first = next_of(op);
+    if (v->first == NULL) v->last = NULL;
+    struct file_op file_op;
+    vfs_driver_to_file_op(op, v->folder_fd, &file_op);
+    int32_t result = file_threads_run(&file_op);
+    vfs_driver_set_result(op, &file_op, result);
+    op->done(op);
+    return true;
+}
