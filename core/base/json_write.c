@@ -2,6 +2,7 @@
 #include "core/base/float_text.h"
 #include "core/base/must.h"
 #include "core/base/time_text.h"
+#include "core/base/utf8.h"
 
 void json_write_init(struct json_write *w, struct text *out, uint32_t indent)
 {
@@ -78,24 +79,6 @@ void json_write_end(struct json_write *w)
     w->depth--;
     if (w->has_member[w->depth]) write_line(w);
     text_char(w->out, w->is_array[w->depth] ? ']' : '}');
-}
-
-/* Length of the well-formed UTF-8 sequence at the start of b; 0 when it is not one. */
-static size_t utf8_length(struct bytes b)
-{
-    const unsigned char *p = (const unsigned char *)b.data;
-    unsigned char lead = p[0];
-    if (lead < 0x80) return 1;
-    size_t len = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-    if (lead < 0xc2 || lead > 0xf4 || b.len < len) return 0;
-    for (size_t i = 1; i < len; i++)
-        if ((p[i] & 0xc0) != 0x80) return 0;
-    /* Overlong forms, surrogates, beyond the last code point. */
-    if (lead == 0xe0 && p[1] < 0xa0) return 0;
-    if (lead == 0xed && p[1] > 0x9f) return 0;
-    if (lead == 0xf0 && p[1] < 0x90) return 0;
-    if (lead == 0xf4 && p[1] > 0x8f) return 0;
-    return len;
 }
 
 static void write_escape(struct text *out, unsigned char c)

@@ -58,7 +58,8 @@ Test(json_write, indented_form_is_that_of_go)
 Test(json_write, compact_form_has_no_blank)
 {
     write_sample(0);
-    cr_assert_str_eq(result(), "{\"a\":\"x\",\"list\":[1,{}],\"none\":[],\"/varz\":true,\"n\":null}");
+    cr_assert_str_eq(result(),
+                     "{\"a\":\"x\",\"list\":[1,{}],\"none\":[],\"/varz\":true,\"n\":null}");
     text_deinit(&t);
 }
 
@@ -77,7 +78,8 @@ Test(json_write, foreign_bytes_never_make_it_invalid)
     cr_expect_str_eq(quoted(BYTES_LITERAL("\xff")), "\"\\ufffd\"");
     cr_expect_str_eq(quoted(BYTES_LITERAL("\xc3")), "\"\\ufffd\"", "cut short");
     cr_expect_str_eq(quoted(BYTES_LITERAL("\xc0\x80")), "\"\\ufffd\\ufffd\"", "overlong");
-    cr_expect_str_eq(quoted(BYTES_LITERAL("\xed\xa0\x80")), "\"\\ufffd\\ufffd\\ufffd\"", "surrogate");
+    cr_expect_str_eq(quoted(BYTES_LITERAL("\xed\xa0\x80")), "\"\\ufffd\\ufffd\\ufffd\"",
+                     "surrogate");
     cr_expect_str_eq(quoted(BYTES_LITERAL("\xf5\x80\x80\x80")),
                      "\"\\ufffd\\ufffd\\ufffd\\ufffd\"", "beyond the last code point");
     text_deinit(&t);

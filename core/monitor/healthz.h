@@ -1,0 +1,10 @@
+/* /healthz: is the server fit for clients? */
+#ifndef CORE_MONITOR_HEALTHZ_H
+#define CORE_MONITOR_HEALTHZ_H
+#include "core/base/json_write.h"
+#include "core/monitor/snapshot.h"
+
+/* One object; returns the HTTP status. with_code: with a status_code member ($SYS replies). */
+unsigned healthz_write(const struct page_input *in, struct json_write *w, bool with_code);
+
+#endif
