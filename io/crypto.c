@@ -66,8 +66,8 @@ bool crypto_bcrypt_matches(struct bytes hash, struct bytes password)
     bool matches = false;
     if (work != NULL) {
         const char *text = crypt_r(secret, setting, work);
-        matches = text != NULL && crypto_equal(bytes_from_text(text),
-                                               bytes_of(setting, BCRYPT_TEXT_BYTES));
+        matches = text != NULL &&
+                  crypto_equal(bytes_from_text(text), bytes_of(setting, BCRYPT_TEXT_BYTES));
         crypto_wipe(work, sizeof *work);
         free(work);
     }

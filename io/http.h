@@ -65,7 +65,8 @@ NODISCARD enum err http_response_body(struct http_response *r, struct bytes body
 struct http_options {
     /* Runs on the server's thread. It may wait for the shards' answers, with a deadline of its
      * own; the other pages wait meanwhile. */
-    void (*serve)(void *context, const struct http_request *request, struct http_response *response);
+    void (*serve)(void *context, const struct http_request *request,
+                  struct http_response *response);
     void *context;
     const char *base_path;    /* "/" or "/x/y"; copied */
     uint32_t connections_max; /* 0: HTTP_CONNECTIONS_MAX */

@@ -119,8 +119,8 @@ static void ring_put(struct log *l, enum log_label label, struct bytes text)
 static void write_directly(struct log *l, enum log_label label, struct bytes text)
 {
     char line[LOG_SINK_LINE_BYTES_MAX];
-    size_t bytes = log_sink_format(l->sink, label, clock_ns(CLOCK_REALTIME), text, line,
-                                   sizeof line);
+    size_t bytes =
+        log_sink_format(l->sink, label, clock_ns(CLOCK_REALTIME), text, line, sizeof line);
     size_t at = 0;
     while (at < bytes) {
         struct pollfd p = {.fd = log_sink_poll_fd(l->sink), .events = POLLOUT};
@@ -304,7 +304,7 @@ static void *writer_main(void *context)
     uint64_t stop_ns = 0;
     sigset_t all;
     sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, NULL); /* a reader of stderr that went away is no reason to die */
+    pthread_sigmask(SIG_BLOCK, &all, NULL); /* a reader of stderr that left is no reason to die */
     pthread_setname_np(pthread_self(), "log");
     for (;;) {
         bool is_stopping = atomic_load(&l->is_stopping);

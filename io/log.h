@@ -52,7 +52,8 @@ NODISCARD enum err log_open(const struct log_options *o, struct log **out, char 
                             size_t reason_bytes);
 /* Starts the writer thread. Until then each call writes by itself. */
 NODISCARD enum err log_start(struct log *l);
-/* Writes what waits (at most LOG_CLOSE_WAIT_MS), ends the thread, closes the sink. l may be NULL. */
+/* Writes what waits (at most LOG_CLOSE_WAIT_MS), ends the thread, closes the sink. l may be NULL:
+ * nothing happens. */
 void log_close(struct log *l);
 
 /* Another sink or other flags (reload). As log_open on failure; the old sink stays then. */

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "core/base/must.h"
+#include "io/sysinfo.h"
 
 enum sink_kind { SINK_NONE, SINK_STDERR, SINK_FILE, SINK_SYSLOG };
 
@@ -296,10 +297,12 @@ static enum err syslog_open(struct log_sink *s, const struct log_options *o, cha
         enum err e = remote_split(s, o->remote_syslog, reason, reason_bytes);
         if (e != ERR_OK) return e;
     }
+    char why[SYSINFO_ERRNO_TEXT_BYTES];
     enum err e = syslog_connect(s);
     if (e != ERR_OK) {
         snprintf(reason, reason_bytes, "error connecting to syslog: \"%s\"",
-                 s->network == NULL ? "Unix syslog delivery error" : strerror(errno));
+                 s->network == NULL ? "Unix syslog delivery error"
+                                    : sysinfo_errno_text(errno, why));
     }
     return e;
 }
@@ -311,8 +314,8 @@ enum err log_sink_open(const struct log_options *o, struct log_sink **out, char 
 {
     struct log_sink *s = calloc(1, sizeof *s);
     if (s == NULL) return ERR_MEMORY;
-    *s = (struct log_sink){.fd = -1, .has_time = o->has_time, .is_utc = o->is_utc,
-                           .pid = (int)getpid(), .second = -1};
+    *s = (struct log_sink){
+        .fd = -1, .has_time = o->has_time, .is_utc = o->is_utc, .pid = (int)getpid(), .second = -1};
     enum err e = ERR_OK;
     if (o->file != NULL && o->file[0] != 0) {
         s->kind = SINK_FILE;
@@ -321,8 +324,9 @@ enum err log_sink_open(const struct log_options *o, struct log_sink **out, char 
         s->path = strdup(o->file);
         e = s->path == NULL ? ERR_MEMORY : file_open(s);
         if (e == ERR_IO) {
+            char why[SYSINFO_ERRNO_TEXT_BYTES];
             snprintf(reason, reason_bytes, "error opening file: open %s: %s", o->file,
-                     strerror(errno));
+                     sysinfo_errno_text(errno, why));
         }
     } else if ((o->remote_syslog != NULL && o->remote_syslog[0] != 0) || o->has_syslog) {
         e = syslog_open(s, o, reason, reason_bytes);

@@ -19,7 +19,7 @@ size_t log_sink_format(struct log_sink *s, enum log_label label, uint64_t time_n
                        struct bytes text, char *out, size_t room);
 /* How many bytes of lines one log_sink_write may get; a single line may always be longer. */
 size_t log_sink_batch_max(const struct log_sink *s);
-/* The descriptor to be polled for writing before log_sink_write; -1: writing need not be awaited. */
+/* The descriptor to be polled for writing before log_sink_write; -1: no need to wait for it. */
 int log_sink_poll_fd(const struct log_sink *s);
 /* Writes what goes without waiting long; *written <= bytes.len. Whole lines go to files and
  * syslog. ERR_IO: these bytes are lost. */

@@ -100,7 +100,7 @@ void notify_watchdog(struct notify *n)
 void notify_extend(struct notify *n, uint64_t by_ns)
 {
     char text[64];
-    int bytes = snprintf(text, sizeof text, "EXTEND_TIMEOUT_USEC=%llu",
-                         (unsigned long long)(by_ns / 1000));
+    int bytes =
+        snprintf(text, sizeof text, "EXTEND_TIMEOUT_USEC=%llu", (unsigned long long)(by_ns / 1000));
     send_text(n, text, (size_t)bytes);
 }

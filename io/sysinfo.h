@@ -8,10 +8,14 @@
 
 /* Cores that this process may run on (its affinity mask), at least 1. */
 uint32_t sysinfo_cores(void);
-/* The same, lowered by a cgroup quota rounded up; what GOMAXPROCS would be. */
+/* The same, lowered by the quota of the cgroup, rounded up but not below 2, as Go does. */
 uint32_t sysinfo_cores_by_quota(void);
 /* Bytes of memory this process may use: the machine's, or less if its cgroup (v2, v1) says so. */
 uint64_t sysinfo_memory_limit(void);
+/* What the control group allows: cgroup_file is /proc/self/cgroup, mount is /sys/fs/cgroup; the
+ * smallest limit on the way up counts. UINT64_MAX bytes, or 0 cores: no limit. */
+uint64_t sysinfo_cgroup_memory(const char *cgroup_file, const char *mount);
+double sysinfo_cgroup_cores(const char *cgroup_file, const char *mount);
 /* Resident bytes of this process; 0 when /proc is not there. */
 uint64_t sysinfo_rss(void);
 /* Raises the soft limit of descriptors to the hard one; returns what it is then. */
@@ -26,12 +30,16 @@ struct sysinfo_cpu {
     double percent;         /* one decimal */
 };
 
-/* cpu over the whole life of the process, as nats-server's first sample. */
+/* Starts at 0 percent. */
 void sysinfo_cpu_init(struct sysinfo_cpu *c);
 /* Called about once a second by one thread; percent changes when a second has passed. */
 void sysinfo_cpu_sample(struct sysinfo_cpu *c);
 
 /* Overwrites an argument of main with '*', so that ps does not show a secret. */
 void sysinfo_wipe_argument(char *argument);
+
+enum { SYSINFO_ERRNO_TEXT_BYTES = 64 };
+/* The text of an errno as Go spells it ("no such file or directory"); returns out. */
+const char *sysinfo_errno_text(int number, char out[SYSINFO_ERRNO_TEXT_BYTES]);
 
 #endif

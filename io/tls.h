@@ -42,7 +42,7 @@ struct tls_options {
     const char *ca_file;          /* NULL or "": the machine's roots */
     bool verify;                  /* the client must show a certificate that ca_file vouches for */
     uint16_t min_version;         /* 0: TLS_VERSION_1_2 */
-    const struct bytes *cipher_suites; /* IANA names; none: all good ones. Those of 1.3 are always on */
+    const struct bytes *cipher_suites; /* IANA names; none: all good ones. 1.3: always all */
     uint32_t cipher_suite_count;
     bool allow_insecure_cipher_suites;
     const struct bytes *curves;   /* X25519, CurveP256 ...; none: the defaults */

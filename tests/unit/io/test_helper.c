@@ -55,8 +55,8 @@ Test(helper, a_full_queue_refuses_and_close_cancels_what_waits)
     struct helper_pool *p;
     sem_init(&started, 0, 0);
     sem_init(&gate, 0, 0);
-    struct job running = {.job = {.run = job_run, .done = job_done}, .started = &started,
-                          .gate = &gate};
+    struct job running = {
+        .job = {.run = job_run, .done = job_done}, .started = &started, .gate = &gate};
     struct job waiting[2] = {{.job = {.run = job_run, .done = job_done}},
                              {.job = {.run = job_run, .done = job_done}}};
     struct job refused = {.job = {.run = job_run, .done = job_done}};

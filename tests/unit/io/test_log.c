@@ -297,7 +297,8 @@ Test(log, a_reload_moves_the_log_elsewhere)
     l = log_to(&(struct log_options){.stderr_fd = pipes[1]});
     next.file = "/nowhere/at/all.log";
     cr_assert_eq(log_configure(l, &next, reason, sizeof reason), ERR_IO);
-    cr_assert_str_eq(reason, "error opening file: open /nowhere/at/all.log: No such file or directory");
+    cr_assert_str_eq(reason, "error opening file: open /nowhere/at/all.log: "
+                             "no such file or directory");
     log_close(l);
 }
 

@@ -1,0 +1,208 @@
+#include "io/mem_jemalloc.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include "core/base/must.h"
+#ifndef MILLRACE_SANITIZED
+#include <jemalloc/jemalloc.h>
+#endif
+
+enum {
+    UNLIMITED_SLICES = 1 << 30,
+    IDLE_SLICES_MAX = 2, /* so many idle ones: all but one go back */
+};
+
+#ifndef MILLRACE_SANITIZED
+
+/* What an allocation really takes. */
+static uint64_t footprint(size_t bytes)
+{
+    return nallocx(bytes, 0);
+}
+
+static void *allocate(size_t bytes)
+{
+    return mallocx(bytes, 0);
+}
+
+static void deallocate(void *p, size_t bytes)
+{
+    sdallocx(p, bytes, 0);
+}
+
+#else
+
+static uint64_t footprint(size_t bytes)
+{
+    return (bytes + 15) & ~(uint64_t)15;
+}
+
+static void *allocate(size_t bytes)
+{
+    return malloc(bytes);
+}
+
+static void deallocate(void *p, size_t bytes)
+{
+    free(p);
+}
+
+#endif
+
+/* --- budget --- */
+
+void mem_jemalloc_budget_init(struct mem_jemalloc_budget *b, uint64_t process_bytes_max)
+{
+    uint64_t usable = process_bytes_max / 100 * (100 - MEM_JEMALLOC_MARGIN_PERCENT);
+    uint64_t slices = usable / MEM_JEMALLOC_SLICE_BYTES;
+    if (process_bytes_max == 0 || slices > UNLIMITED_SLICES) slices = UNLIMITED_SLICES;
+    *b = (struct mem_jemalloc_budget){.process_bytes_max = process_bytes_max,
+                                      .slice_count = slices == 0 ? 1 : (uint32_t)slices};
+}
+
+/* The pool is a plain counter: nothing is published through it, so relaxed order is enough. */
+static bool slices_take(struct mem_jemalloc_budget *b, uint32_t count)
+{
+    uint32_t leased = atomic_load_explicit(&b->leased, memory_order_relaxed);
+    uint32_t withheld = atomic_load_explicit(&b->withheld, memory_order_relaxed);
+    do {
+        if ((uint64_t)leased + withheld + count > b->slice_count) {
+            atomic_fetch_add_explicit(&b->refused, 1, memory_order_relaxed);
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak_explicit(&b->leased, &leased, leased + count,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return true;
+}
+
+static void slices_return(struct mem_jemalloc_budget *b, uint32_t count)
+{
+    uint32_t before = atomic_fetch_sub_explicit(&b->leased, count, memory_order_relaxed);
+    must(before >= count);
+}
+
+uint64_t mem_jemalloc_budget_check(struct mem_jemalloc_budget *b, uint64_t rss_bytes)
+{
+    uint32_t withheld = atomic_load_explicit(&b->withheld, memory_order_relaxed);
+    uint64_t over = 0;
+    if (b->process_bytes_max == 0) return 0;
+    if (rss_bytes > b->process_bytes_max) {
+        over = rss_bytes - b->process_bytes_max;
+        uint64_t more = withheld + over / MEM_JEMALLOC_SLICE_BYTES + 1;
+        withheld = more > b->slice_count ? b->slice_count : (uint32_t)more;
+    } else if (withheld > 0 &&
+               b->process_bytes_max - rss_bytes > 2 * (uint64_t)MEM_JEMALLOC_SLICE_BYTES) {
+        withheld--; /* one a second, so that it does not swing */
+    }
+    atomic_store_explicit(&b->withheld, withheld, memory_order_relaxed);
+    return over;
+}
+
+uint32_t mem_jemalloc_budget_percent(const struct mem_jemalloc_budget *b)
+{
+    uint64_t taken = (uint64_t)atomic_load_explicit(&b->leased, memory_order_relaxed) +
+                     atomic_load_explicit(&b->withheld, memory_order_relaxed);
+    uint64_t percent = taken * 100 / b->slice_count;
+    return percent > 100 ? 100 : (uint32_t)percent;
+}
+
+/* --- port --- */
+
+static uint64_t lease_bytes(const struct mem_jemalloc *m)
+{
+    return (uint64_t)m->slices * MEM_JEMALLOC_SLICE_BYTES;
+}
+
+static bool lease_fits(struct mem_jemalloc *m, uint64_t more)
+{
+    uint64_t wanted = m->used_bytes + more;
+    if (wanted <= lease_bytes(m)) return true;
+    uint64_t missing = wanted - lease_bytes(m);
+    uint64_t slices = (missing + MEM_JEMALLOC_SLICE_BYTES - 1) / MEM_JEMALLOC_SLICE_BYTES;
+    if (slices > UNLIMITED_SLICES || !slices_take(m->budget, (uint32_t)slices)) return false;
+    m->slices += (uint32_t)slices;
+    return true;
+}
+
+static void *port_alloc(struct mem *mem, enum mem_class class, size_t bytes)
+{
+    struct mem_jemalloc *m = mem->context;
+    if (bytes > PTRDIFF_MAX) return NULL;
+    uint64_t real = footprint(bytes);
+    if (UNLIKELY(!lease_fits(m, real))) return NULL;
+    void *p = allocate(bytes);
+    if (p != NULL) m->used_bytes += real;
+    return p;
+}
+
+static void port_release(struct mem *mem, enum mem_class class, void *p, size_t bytes)
+{
+    struct mem_jemalloc *m = mem->context;
+    uint64_t real = footprint(bytes);
+    must(m->used_bytes >= real);
+    m->used_bytes -= real;
+    deallocate(p, bytes);
+    uint64_t idle = (lease_bytes(m) - m->used_bytes) / MEM_JEMALLOC_SLICE_BYTES;
+    if (UNLIKELY(idle >= IDLE_SLICES_MAX)) {
+        slices_return(m->budget, (uint32_t)idle - 1);
+        m->slices -= (uint32_t)idle - 1;
+    }
+}
+
+void mem_jemalloc_init(struct mem_jemalloc *m, struct mem_jemalloc_budget *b)
+{
+    *m = (struct mem_jemalloc){.mem = {.alloc = port_alloc, .release = port_release}, .budget = b};
+    m->mem.context = m;
+}
+
+void mem_jemalloc_deinit(struct mem_jemalloc *m)
+{
+    must(m->used_bytes == 0);
+    slices_return(m->budget, m->slices);
+    m->slices = 0;
+}
+
+/* --- figures --- */
+
+#ifndef MILLRACE_SANITIZED
+
+static uint64_t figure(const char *name)
+{
+    size_t value = 0, bytes = sizeof value;
+    return mallctl(name, &value, &bytes, NULL, 0) == 0 ? value : 0;
+}
+
+bool mem_jemalloc_figures(struct mem_jemalloc_figures *out)
+{
+    uint64_t epoch = 1;
+    size_t bytes = sizeof epoch;
+    *out = (struct mem_jemalloc_figures){0};
+    /* Statistics are a snapshot that moves with the epoch. */
+    if (mallctl("epoch", &epoch, &bytes, &epoch, sizeof epoch) != 0) return false;
+    *out = (struct mem_jemalloc_figures){.allocated_bytes = figure("stats.allocated"),
+                                         .active_bytes = figure("stats.active"),
+                                         .resident_bytes = figure("stats.resident"),
+                                         .mapped_bytes = figure("stats.mapped"),
+                                         .retained_bytes = figure("stats.retained")};
+    return true;
+}
+
+void mem_jemalloc_purge(void)
+{
+    char name[32];
+    snprintf(name, sizeof name, "arena.%u.purge", (unsigned)MALLCTL_ARENAS_ALL);
+    (void)mallctl(name, NULL, NULL, NULL, 0);
+}
+
+#else
+
+bool mem_jemalloc_figures(struct mem_jemalloc_figures *out)
+{
+    *out = (struct mem_jemalloc_figures){0};
+    return false;
+}
+
+void mem_jemalloc_purge(void)
+{
+}
+
+#endif

@@ -1,0 +1,129 @@
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include "io/mem_jemalloc.h"
+#include "io/sysinfo.h"
+
+enum { MIB = 1024 * 1024 };
+
+TestSuite(mem_jemalloc, .timeout = 20);
+
+Test(mem_jemalloc, the_budget_is_the_process_less_a_margin)
+{
+    struct mem_jemalloc_budget b;
+    mem_jemalloc_budget_init(&b, 256 * (uint64_t)MIB);
+    cr_assert_eq(b.slice_count, 54, "85 percent of 256 MiB in slices of 4 MiB");
+    mem_jemalloc_budget_init(&b, MIB);
+    cr_assert_eq(b.slice_count, 1);
+    mem_jemalloc_budget_init(&b, 0);
+    cr_assert_gt(b.slice_count, 1000000);
+}
+
+Test(mem_jemalloc, a_used_up_budget_gives_null_and_recovers)
+{
+    struct mem_jemalloc_budget b;
+    struct mem_jemalloc first, second;
+    void *blocks[64];
+    uint32_t count = 0;
+    mem_jemalloc_budget_init(&b, 20 * MIB); /* 4 slices */
+    cr_assert_eq(b.slice_count, 4);
+    mem_jemalloc_init(&first, &b);
+    mem_jemalloc_init(&second, &b);
+    void *p = mem_alloc(&second.mem, MEM_OUTPUT, 100);
+    cr_assert_not_null(p);
+    while (count < 64 && (blocks[count] = mem_alloc(&first.mem, MEM_OUTPUT, MIB)) != NULL) count++;
+    cr_assert_eq(count, 12, "three slices of four");
+    cr_assert_eq(b.refused, 1);
+    cr_assert_eq(mem_jemalloc_budget_percent(&b), 100);
+    cr_assert_eq(first.mem.used_bytes[MEM_OUTPUT], 12 * MIB);
+    void *small = mem_alloc(&second.mem, MEM_INPUT, 1000);
+    cr_assert_not_null(small, "a lease of one's own is not touched by others");
+
+    while (count > 0) mem_free(&first.mem, MEM_OUTPUT, blocks[--count], MIB);
+    cr_assert_leq(b.leased, 3, "idle slices went back");
+    void *large = mem_alloc(&second.mem, MEM_MAIL, 7 * MIB);
+    cr_assert_not_null(large);
+    mem_free(&second.mem, MEM_MAIL, large, 7 * MIB);
+    mem_free(&second.mem, MEM_INPUT, small, 1000);
+    mem_free(&second.mem, MEM_OUTPUT, p, 100);
+    mem_jemalloc_deinit(&first);
+    mem_jemalloc_deinit(&second);
+    cr_assert_eq(b.leased, 0);
+}
+
+Test(mem_jemalloc, absurd_sizes_are_refused)
+{
+    struct mem_jemalloc_budget b;
+    struct mem_jemalloc m;
+    mem_jemalloc_budget_init(&b, 64 * MIB);
+    mem_jemalloc_init(&m, &b);
+    cr_assert_null(mem_alloc(&m.mem, MEM_CONFIG, SIZE_MAX / 2));
+    cr_assert_null(mem_alloc(&m.mem, MEM_CONFIG, SIZE_MAX));
+    cr_assert_null(mem_alloc(&m.mem, MEM_CONFIG, 60 * (size_t)MIB));
+    cr_assert_eq(b.leased, 0);
+    mem_jemalloc_deinit(&m);
+}
+
+Test(mem_jemalloc, a_process_that_is_too_large_loses_slices_for_a_while)
+{
+    struct mem_jemalloc_budget b;
+    struct mem_jemalloc m;
+    mem_jemalloc_budget_init(&b, 100 * MIB);
+    mem_jemalloc_init(&m, &b);
+    cr_assert_eq(mem_jemalloc_budget_check(&b, 90 * MIB), 0);
+    cr_assert_eq(mem_jemalloc_budget_check(&b, 105 * (uint64_t)MIB), 5 * MIB);
+    cr_assert_eq(b.withheld, 2);
+    for (int i = 0; i < 20; i++) mem_jemalloc_budget_check(&b, 500 * (uint64_t)MIB);
+    cr_assert_eq(b.withheld, b.slice_count);
+    cr_assert_null(mem_alloc(&m.mem, MEM_OUTPUT, 10));
+    for (int i = 0; i < 5; i++) cr_assert_eq(mem_jemalloc_budget_check(&b, 50 * MIB), 0);
+    void *p = mem_alloc(&m.mem, MEM_OUTPUT, 10);
+    cr_assert_not_null(p);
+    mem_free(&m.mem, MEM_OUTPUT, p, 10);
+    mem_jemalloc_deinit(&m);
+}
+
+static void *churn(void *context)
+{
+    struct mem_jemalloc m;
+    mem_jemalloc_init(&m, context);
+    void *blocks[16] = {NULL};
+    for (int i = 0; i < 4000; i++) {
+        int at = i % 16;
+        mem_free(&m.mem, MEM_OUTPUT, blocks[at], MIB);
+        blocks[at] = mem_alloc(&m.mem, MEM_OUTPUT, MIB);
+    }
+    for (int at = 0; at < 16; at++) mem_free(&m.mem, MEM_OUTPUT, blocks[at], MIB);
+    mem_jemalloc_deinit(&m);
+    return NULL;
+}
+
+Test(mem_jemalloc, threads_never_lease_more_than_there_is)
+{
+    struct mem_jemalloc_budget b;
+    pthread_t threads[3];
+    mem_jemalloc_budget_init(&b, 40 * MIB); /* 8 slices for three threads that want 4 each */
+    for (int i = 0; i < 3; i++) pthread_create(&threads[i], NULL, churn, &b);
+    for (int i = 0; i < 1000; i++) cr_assert_leq(b.leased, b.slice_count);
+    for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
+    cr_assert_eq(b.leased, 0);
+}
+
+Test(mem_jemalloc, figures_move_with_what_is_allocated)
+{
+    struct mem_jemalloc_budget b;
+    struct mem_jemalloc m;
+    struct mem_jemalloc_figures before, after;
+    mem_jemalloc_budget_init(&b, 0);
+    mem_jemalloc_init(&m, &b);
+    if (!mem_jemalloc_figures(&before)) return; /* built with a sanitizer */
+    uint64_t rss = sysinfo_rss();
+    void *p = mem_alloc_zero(&m.mem, MEM_OUTPUT, 32 * MIB);
+    memset(p, 1, 32 * MIB);
+    cr_assert(mem_jemalloc_figures(&after));
+    cr_assert_geq(after.allocated_bytes, before.allocated_bytes + 32 * MIB);
+    cr_assert_geq(sysinfo_rss(), rss + 31 * MIB);
+    mem_free(&m.mem, MEM_OUTPUT, p, 32 * MIB);
+    mem_jemalloc_purge();
+    cr_assert_leq(sysinfo_rss(), rss + 8 * MIB);
+    mem_jemalloc_deinit(&m);
+}
