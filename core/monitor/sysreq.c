@@ -8,7 +8,7 @@
 #include "core/monitor/sysevents.h"
 #include "core/route/subject.h"
 
-/* --- the body ------------------------------------------------------------------------------------- */
+/* --- the body ------------------------------------------------------------------------------- */
 
 /* Reads fields one after the other; the first that is wrong stops it. */
 struct body {
@@ -205,7 +205,7 @@ static void read_options(struct body *b, struct bytes *sort)
     }
 }
 
-/* --- is this server meant? ------------------------------------------------------------------------- */
+/* --- is this server meant? ------------------------------------------------------------------ */
 
 static bool text_contains(struct bytes text, struct bytes part)
 {
@@ -235,7 +235,7 @@ static bool is_meant(const struct server_snapshot *server, const struct query_fi
     return passes(server->domain, f->domain, true);
 }
 
-/* --- the subject ------------------------------------------------------------------------------------ */
+/* --- the subject ---------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
@@ -405,7 +405,7 @@ enum sysreq_verdict sysreq_parse(struct mem *mem, const struct server_snapshot *
     return verdict;
 }
 
-/* --- replies ------------------------------------------------------------------------------------------ */
+/* --- replies -------------------------------------------------------------------------------- */
 
 static void write_error(struct json_write *w, uint32_t code, struct bytes description)
 {
@@ -489,6 +489,18 @@ static void write_id(const struct server_snapshot *server, struct text *out)
     json_write_end(&w);
 }
 
+/* How many subscriptions a subject would reach. Silent like CONNS. */
+static enum err write_subs_count(const struct page_input *in, struct text *out)
+{
+    struct account_snapshot sums;
+    snapshot_merge_account(in, in->query->account_number, &sums);
+    if (sums.connections == 0) return ERR_CLOSED;
+    uint64_t subs = 0;
+    for (uint32_t i = 0; i < in->shard_count; i++) subs += in->shards[i]->subs_matched;
+    text_u64(out, subs);
+    return ERR_OK;
+}
+
 /* Silent unless the account has connections here. */
 static enum err write_account_conns(const struct page_input *in, struct bytes event_id,
                                     struct text *out)
@@ -507,7 +519,6 @@ enum err sysreq_write_reply(const struct page_input *in, const struct sysreq *r,
                             struct bytes event_id, struct text *error, struct text *out)
 {
     enum err e = ERR_OK;
-    uint64_t subs = 0;
     switch (in->query->page) {
     case PAGE_IDZ:
         write_id(in->server, out);
@@ -519,8 +530,7 @@ enum err sysreq_write_reply(const struct page_input *in, const struct sysreq *r,
         e = write_account_conns(in, event_id, out);
         break;
     case PAGE_ACCOUNT_NSUBS:
-        for (uint32_t i = 0; i < in->shard_count; i++) subs += in->shards[i]->subs_matched;
-        text_u64(out, subs);
+        e = write_subs_count(in, out);
         break;
     default:
         e = write_wrapped(in, r, error, out);

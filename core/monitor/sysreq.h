@@ -34,7 +34,6 @@ struct sysreq {
     uint64_t cid;
     bool is_account;  /* $SYS.REQ.ACCOUNT.<a>: of one account */
     bool is_scoped;   /* asked from a normal account */
-    bool is_filtered; /* the server's $SYS id was named, PING not */
     bool is_late_error; /* the query did not finish: error is the text of a 500 reply */
 };
 
@@ -50,7 +49,8 @@ enum {
 
 /* Reads one request into *q and *out. mem: for the parsed body, given back before the return.
  * STATSZ without a reply subject asks for a broadcast: the caller sees q->page. *error is set for
- * SYSREQ_REFUSED, and when out->is_late_error. A query is resolved on return. */
+ * SYSREQ_REFUSED, and when out->is_late_error; it is empty before. A query is resolved on return.
+ * Queue names in NSUBS are not looked at. */
 enum sysreq_verdict sysreq_parse(struct mem *mem, const struct server_snapshot *server,
                                  const struct sysreq_from *from, struct bytes subject,
                                  struct bytes body, struct page_query *q, struct sysreq *out,
