@@ -187,11 +187,10 @@ enum mapping_result mapping_set_apply(const struct mapping_set *set, struct byte
                                       struct rng *rng, char *room, size_t room_bytes,
                                       struct bytes *out)
 {
-    const struct entry *e = NULL;
-    for (uint32_t i = 0; i < set->count && e == NULL; i++)
-        if (subject_is_subset(subject, set->entries[i].source)) e = &set->entries[i];
-    if (e == NULL) return MAPPING_UNCHANGED;
-    uint32_t chosen = 0;
+    uint32_t at = 0, chosen = 0;
+    while (at < set->count && !subject_is_subset(subject, set->entries[at].source)) at++;
+    if (at == set->count) return MAPPING_UNCHANGED;
+    const struct entry *e = &set->entries[at];
     if (e->target_count != 1 || e->targets[0].limit != 100) {
         uint32_t dice = rng_below(rng, 100);
         while (chosen < e->target_count && dice >= e->targets[chosen].limit) chosen++;
@@ -199,10 +198,12 @@ enum mapping_result mapping_set_apply(const struct mapping_set *set, struct byte
     }
     struct writer w;
     writer_init(&w, room, room_bytes);
-    /* nats-server hashes nothing at all where the source is literal: all partitions are that of
-     * the empty key. Seen on the running server; clients that read the partition depend on it. */
-    if (transform_apply_with_key(e->targets[chosen].transform, subject, !e->has_wildcard, rng,
-                                 &w) != ERR_OK)
+    /* Where nats-server finds a literal source at once it has not cut the subject into tokens yet,
+     * and {{partition(n)}} hashes nothing at all. Clients that look at the partition see it, and
+     * test_mapping keeps it. */
+    bool is_key_empty = at == 0 && !e->has_wildcard;
+    if (transform_apply_with_key(e->targets[chosen].transform, subject, is_key_empty, rng, &w) !=
+        ERR_OK)
         return MAPPING_DROPPED;
     *out = writer_written(&w);
     return MAPPING_MAPPED;
