@@ -165,7 +165,8 @@ static bool skip_space(struct scan *s)
 
 static void skip_spaces(struct scan *s)
 {
-    while (skip_space(s)) {}
+    while (skip_space(s)) {
+    }
 }
 
 static void skip_blanks(struct scan *s)
@@ -498,15 +499,21 @@ static enum err env_value(struct scan *s, struct bytes name, struct bytes conten
     if (content.len > 0) memcpy(text + sizeof(key) - 1, content.data, content.len);
 
     struct env_link link = {name, s->env};
-    struct scan inner = {.p = s->p, .file = BYTES_LITERAL("environment"), .at = text,
-                         .end = text + sizeof(key) - 1 + content.len, .line_start = text,
-                         .line = 1, .depth = s->depth, .include_depth = s->include_depth,
-                         .env_depth = s->env_depth + 1, .env = &link};
+    struct scan inner = {.p = s->p,
+                         .file = BYTES_LITERAL("environment"),
+                         .at = text,
+                         .end = text + sizeof(key) - 1 + content.len,
+                         .line_start = text,
+                         .line = 1,
+                         .depth = s->depth,
+                         .include_depth = s->include_depth,
+                         .env_depth = s->env_depth + 1,
+                         .env = &link};
     enum err e = parse_document(&inner, map);
     if (e == ERR_MEMORY) return e;
     if (e != ERR_OK)
-        return variable_error(s, name, " could not be parsed: ",
-                              bytes_from_text(s->p->error->text));
+        return variable_error(s, name,
+                              " could not be parsed: ", bytes_from_text(s->p->error->text));
     *value = conf_get(map, BYTES_LITERAL("value"));
     must(*value != NULL);
     return ERR_OK;
@@ -797,7 +804,8 @@ static enum err read_file(struct scan *s, struct bytes path, struct bytes *conte
 {
     struct bytes why = BYTES_LITERAL("no such file or directory");
     enum err e = ERR_IO;
-    if (s->p->source != NULL) e = s->p->source->read(s->p->source, s->p->arena, path, content, &why);
+    if (s->p->source != NULL)
+        e = s->p->source->read(s->p->source, s->p->arena, path, content, &why);
     if (e == ERR_OK) return ERR_OK;
     if (e == ERR_MEMORY) return out_of_memory(s);
     struct writer w;
@@ -823,9 +831,14 @@ static enum err include_file(struct scan *s, const struct frame *frame, struct b
 
     struct conf_value *map = conf_new_map(s->p->arena);
     if (map == NULL) return out_of_memory(s);
-    struct scan inner = {.p = s->p, .file = joined, .at = content.data,
-                         .end = content.data + content.len, .line_start = content.data, .line = 1,
-                         .depth = s->depth, .include_depth = s->include_depth + 1,
+    struct scan inner = {.p = s->p,
+                         .file = joined,
+                         .at = content.data,
+                         .end = content.data + content.len,
+                         .line_start = content.data,
+                         .line = 1,
+                         .depth = s->depth,
+                         .include_depth = s->include_depth + 1,
                          .may_include = true};
     e = parse_document(&inner, map);
     if (e != ERR_OK) return e;
@@ -1056,8 +1069,12 @@ static enum err parse_document(struct scan *s, struct conf_value *map)
 
 static struct scan scan_start(struct parse *p, struct bytes name, struct bytes content)
 {
-    return (struct scan){.p = p, .file = name, .at = content.data,
-                         .end = content.data + content.len, .line_start = content.data, .line = 1,
+    return (struct scan){.p = p,
+                         .file = name,
+                         .at = content.data,
+                         .end = content.data + content.len,
+                         .line_start = content.data,
+                         .line = 1,
                          .may_include = true};
 }
 
@@ -1091,8 +1108,7 @@ enum err conf_parse_file(struct arena *arena, struct conf_source *source, struct
 }
 
 enum err conf_parse_value(struct arena *arena, struct conf_source *source, struct bytes name,
-                          struct bytes content, struct conf_value **value,
-                          struct conf_error *error)
+                          struct bytes content, struct conf_value **value, struct conf_error *error)
 {
     if (content.len == 0) content.data = "";
     struct parse p = {.arena = arena, .source = source, .error = error};
@@ -1194,8 +1210,7 @@ static enum err canonical_map(const struct conf_map *m, struct arena *scratch, s
     return ERR_OK;
 }
 
-static enum err canonical_array(const struct conf_array *a, struct arena *scratch,
-                                struct text *out)
+static enum err canonical_array(const struct conf_array *a, struct arena *scratch, struct text *out)
 {
     text_char(out, '[');
     for (const struct conf_item *i = a->first; i != NULL; i = i->next) {
@@ -1208,8 +1223,7 @@ static enum err canonical_array(const struct conf_array *a, struct arena *scratc
 }
 
 /* Recursion: value->depth is at most CONF_DEPTH_MAX and one for the document. */
-static enum err canonical_value(const struct conf_value *v, struct arena *scratch,
-                                struct text *out)
+static enum err canonical_value(const struct conf_value *v, struct arena *scratch, struct text *out)
 {
     must(v->depth <= CONF_DEPTH_MAX + 1);
     switch (v->kind) {

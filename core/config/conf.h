@@ -120,8 +120,8 @@ NODISCARD enum err conf_parse_file(struct arena *arena, struct conf_source *sour
                                    struct conf_error *error);
 /* The same for text that is already here; name stands for the file in places and for includes. */
 NODISCARD enum err conf_parse_text(struct arena *arena, struct conf_source *source,
-                                   struct bytes name, struct bytes content,
-                                   struct conf_value **map, struct conf_error *error);
+                                   struct bytes name, struct bytes content, struct conf_value **map,
+                                   struct conf_error *error);
 /* One value as it would stand after a key: for the environment and --set. */
 NODISCARD enum err conf_parse_value(struct arena *arena, struct conf_source *source,
                                     struct bytes name, struct bytes content,

@@ -14,6 +14,7 @@
 #include "core/base/bytes.h"
 #include "core/base/err.h"
 #include "core/base/mem.h"
+#include "core/base/text.h"
 
 struct account_set;
 
@@ -54,19 +55,20 @@ enum { OPTIONS_PIN_BYTES = 32 };
 /* A tls block; is_on false: all the rest is empty. Files are not read by core. */
 struct options_tls {
     bool is_on;
+    struct bytes place; /* "<file>:<line>:<col>" of the block, for errors about its files */
     struct bytes cert_file, key_file, ca_file;
     const struct options_cert_pair *certs; /* further pairs; then cert_file is empty */
     uint32_t cert_count;
-    bool is_insecure;         /* accepted; means nothing to a listener */
-    bool verify;              /* the client must show a certificate that ca_file vouches for */
-    bool verify_and_map;      /* and its name picks the user; implies verify */
-    int64_t timeout_ns;       /* for the handshake; 0: the default of 2 s */
-    int64_t rate_limit;       /* handshakes a second; 0: no limit */
+    bool is_insecure;    /* accepted; means nothing to a listener */
+    bool verify;         /* the client must show a certificate that ca_file vouches for */
+    bool verify_and_map; /* and its name picks the user; implies verify */
+    int64_t timeout_ns;  /* for the handshake; 0: the default of 2 s */
+    int64_t rate_limit;  /* handshakes a second; 0: no limit */
     const uint8_t (*pinned)[OPTIONS_PIN_BYTES]; /* SHA-256 of the public key; none: any key */
     uint32_t pinned_count;
-    bool handshake_first;     /* no INFO before TLS */
-    int64_t handshake_first_fallback_ns; /* then INFO after all; 0: never */
-    uint16_t min_version;     /* 0x0303 or 0x0304 */
+    bool handshake_first;                   /* no INFO before TLS */
+    int64_t handshake_first_fallback_ns;    /* then INFO after all; 0: never */
+    uint16_t min_version;                   /* 0x0303 or 0x0304 */
     struct options_texts cipher_suites;     /* IANA names; none: the defaults */
     struct options_texts curve_preferences; /* names as in the file; none: the defaults */
 };
@@ -89,20 +91,20 @@ struct options {
     bool no_header_support;
 
     /* Limits. */
-    int32_t max_control_line;    /* bytes; 4096 */
-    int32_t max_payload;         /* bytes; 1 MiB */
-    int64_t max_pending;         /* bytes; 64 MiB */
-    int64_t max_connections;     /* 65536; negative: none are accepted */
-    int64_t max_subscriptions;   /* of one connection; 0 or less: no limit */
-    uint8_t max_sub_tokens;      /* of one subject; 0: no limit */
-    int64_t max_closed_clients;  /* kept for connz; 10000 */
+    int32_t max_control_line;        /* bytes; 4096 */
+    int32_t max_payload;             /* bytes; 1 MiB */
+    int64_t max_pending;             /* bytes; 64 MiB */
+    int64_t max_connections;         /* 65536; negative: none are accepted */
+    int64_t max_subscriptions;       /* of one connection; 0 or less: no limit */
+    uint8_t max_sub_tokens;          /* of one subject; 0: no limit */
+    int64_t max_closed_clients;      /* kept for connz; 10000 */
     int32_t preauth_max;             /* connections that have not logged in yet; 0: no limit */
     int32_t preauth_max_per_address; /* the same for one address; 0: no limit */
     bool no_fast_producer_stall;
 
     /* Liveness. */
-    int64_t ping_interval_ns; /* 2 min */
-    int64_t ping_max;         /* 2 */
+    int64_t ping_interval_ns;  /* 2 min */
+    int64_t ping_max;          /* 2 */
     int64_t write_deadline_ns; /* 10 s */
     enum options_write_timeout write_timeout;
     int64_t lame_duck_duration_ns;     /* 2 min */
@@ -112,10 +114,10 @@ struct options {
      * in accounts. */
     const struct account_set *accounts; /* never NULL after options_load */
     bool auth_required;
-    int64_t auth_timeout_ns; /* 2 s; with TLS its timeout and 1 s */
+    int64_t auth_timeout_ns;     /* 2 s; with TLS its timeout and 1 s */
     struct bytes system_account; /* "$SYS" */
     bool no_system_account;
-    struct bytes no_auth_user;   /* user of clients that bring no credentials; may be empty */
+    struct bytes no_auth_user; /* user of clients that bring no credentials; may be empty */
 
     /* TLS of the client listener; it serves the https monitoring port too. */
     struct options_tls tls;
@@ -125,7 +127,7 @@ struct options {
     bool debug, trace, trace_verbose, trace_headers;
     bool logtime; /* true */
     bool logtime_utc;
-    struct bytes log_file; /* empty: stderr */
+    struct bytes log_file;  /* empty: stderr */
     int64_t log_size_limit; /* bytes; 0: no limit */
     int64_t log_max_num;    /* rotated files kept; 0: all */
     bool syslog;
@@ -147,16 +149,51 @@ struct options {
     int64_t reconnect_error_reports; /* 1 */
 
     /* How the process uses the machine. */
-    uint32_t shards;              /* 0: one per usable core */
-    struct bytes cpus;            /* list such as "0,2-5"; empty: all that are allowed */
-    bool pin;                     /* each shard's thread to one core */
+    uint32_t shards;   /* 0: one per usable core */
+    struct bytes cpus; /* list such as "0,2-5"; empty: all that are allowed */
+    bool pin;          /* each shard's thread to one core */
     enum options_io io;
     enum options_io_features io_features;
     uint64_t max_process_memory_bytes;  /* 0: by percent */
     uint8_t max_process_memory_percent; /* of the machine or the control group; 80 */
+
+    struct options_memory *memory; /* of options_load; NULL for options made by options_init */
 };
 
 /* All defaults, nothing in an arena, no accounts: for tests and as the base of options_load. */
 void options_init(struct options *o);
+
+struct account_numbers;
+struct conf_source;
+struct flags;
+
+/* What loading found, as lines that end with a newline: "<file>:<line>:<col>: <text>". */
+struct options_report {
+    struct text errors;   /* the options are not usable */
+    struct text warnings; /* they are, but -t fails */
+    struct text notices;  /* for the log: what has no effect, what is unwise */
+    uint32_t error_count, warning_count, notice_count;
+};
+
+/* mem must outlive the report. */
+void options_report_init(struct options_report *r, struct mem *mem);
+void options_report_deinit(struct options_report *r);
+
+struct options_input {
+    struct conf_source *source; /* files and environment */
+    const struct flags *flags;  /* NULL: none; names the configuration file */
+    struct account_numbers *numbers;
+    uint64_t seed; /* of account_set_seal: the same over reloads */
+    /* SHA-256, which core has not. NULL: no digest. */
+    void (*sha256)(const void *data, size_t bytes, uint8_t digest[32]);
+};
+
+/* Makes options from everything that in names. The report is complete in any case.
+ * ERR_OK: *out is immutable from now on and belongs to the caller until options_free.
+ * ERR_INVALID, ERR_SYNTAX, ERR_IO: the report has errors, *out is not written. ERR_MEMORY. */
+NODISCARD enum err options_load(struct mem *mem, const struct options_input *in,
+                                struct options **out, struct options_report *report);
+/* o may be NULL. Nobody may look at it any more. */
+void options_free(struct options *o);
 
 #endif

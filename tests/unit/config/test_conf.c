@@ -1,49 +1,8 @@
 #include <criterion/criterion.h>
 #include <string.h>
 #include "core/config/conf.h"
+#include "tests/support/conf_world.h"
 #include "tests/support/mem_heap.h"
-
-/* The world of a test: a few files and environment variables by name. */
-struct world_file {
-    const char *path, *content;
-};
-
-struct world {
-    struct conf_source source; /* hand this out */
-    struct world_file files[4], variables[4];
-};
-
-static bool world_find(const struct world_file *rows, struct bytes name, struct bytes *content)
-{
-    for (int i = 0; i < 4 && rows[i].path != NULL; i++) {
-        if (!bytes_equal(bytes_from_text(rows[i].path), name)) continue;
-        *content = bytes_from_text(rows[i].content);
-        return true;
-    }
-    return false;
-}
-
-static enum err world_read(struct conf_source *s, struct arena *arena, struct bytes path,
-                           struct bytes *content, struct bytes *why)
-{
-    struct world *w = s->context;
-    (void)arena;
-    if (world_find(w->files, path, content)) return ERR_OK;
-    *why = BYTES_LITERAL("no such file or directory");
-    return ERR_IO;
-}
-
-static bool world_getenv(struct conf_source *s, struct bytes name, struct bytes *value)
-{
-    struct world *w = s->context;
-    return world_find(w->variables, name, value);
-}
-
-static struct conf_source *world_init(struct world *w)
-{
-    w->source = (struct conf_source){world_read, world_getenv, w};
-    return &w->source;
-}
 
 struct fixture {
     struct mem_heap heap;
@@ -179,8 +138,9 @@ Test(conf, variables_come_from_enclosing_maps_then_the_environment)
     expect_in(w, "NUMBER: 1\na: $NUMBER", "{\"NUMBER\":1,\"a\":1}");
     expect_in(w, "NUMBER: 1\nm {NUMBER: 2\n n {a: $NUMBER}}",
               "{\"NUMBER\":1,\"m\":{\"NUMBER\":2,\"n\":{\"a\":2}}}");
-    expect_in(w, "a: $NOPE", "dir/f.conf:1:4: variable reference for 'NOPE' on line 1 "
-                             "can not be found");
+    expect_in(w, "a: $NOPE",
+              "dir/f.conf:1:4: variable reference for 'NOPE' on line 1 "
+              "can not be found");
 }
 
 Test(conf, a_key_used_as_variable_is_marked)
@@ -211,7 +171,8 @@ Test(conf, broken_text_in_the_environment_is_reported_with_its_variable)
 
 Test(conf, included_files_merge_into_the_map_around)
 {
-    struct world w = {.files = {{"dir/x.conf", "a: 1\nm {b: 2}"}, {"dir/s/y.conf", "include z"},
+    struct world w = {.files = {{"dir/x.conf", "a: 1\nm {b: 2}"},
+                                {"dir/s/y.conf", "include z"},
                                 {"dir/s/z", "c: 3"}}};
     expect_in(w, "include x.conf", "{\"a\":1,\"m\":{\"b\":2}}");
     expect_in(w, "include 'x.conf'\na: 2", "{\"a\":2,\"m\":{\"b\":2}}");
@@ -247,13 +208,13 @@ Test(conf, nesting_is_bounded)
     memset(deep, '[', CONF_DEPTH_MAX);
     memset(deep + CONF_DEPTH_MAX, ']', CONF_DEPTH_MAX);
     struct bytes text = bytes_of(deep, (size_t)2 * CONF_DEPTH_MAX);
-    cr_expect_eq(conf_parse_value(&f.arena, world_init(&w), BYTES_LITERAL("t"), text, &f.map,
-                                  &f.error),
-                 ERR_OK);
+    cr_expect_eq(
+        conf_parse_value(&f.arena, world_init(&w), BYTES_LITERAL("t"), text, &f.map, &f.error),
+        ERR_OK);
     memset(deep, '[', CONF_DEPTH_MAX + 1);
-    cr_expect_eq(conf_parse_value(&f.arena, world_init(&w), BYTES_LITERAL("t"), text, &f.map,
-                                  &f.error),
-                 ERR_SYNTAX);
+    cr_expect_eq(
+        conf_parse_value(&f.arena, world_init(&w), BYTES_LITERAL("t"), text, &f.map, &f.error),
+        ERR_SYNTAX);
     teardown(&f);
 }
 
@@ -330,9 +291,9 @@ Test(conf, a_file_that_cannot_be_read_says_so)
     struct fixture f;
     struct world w = {0};
     setup(&f);
-    cr_expect_eq(conf_parse_file(&f.arena, world_init(&w), BYTES_LITERAL("nope.conf"), &f.map,
-                                 &f.error),
-                 ERR_IO);
+    cr_expect_eq(
+        conf_parse_file(&f.arena, world_init(&w), BYTES_LITERAL("nope.conf"), &f.map, &f.error),
+        ERR_IO);
     conf_error_print(&f.error, &f.out);
     cr_expect(bytes_equal(text_written(&f.out),
                           BYTES_LITERAL("open nope.conf: no such file or directory")));

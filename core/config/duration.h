@@ -1,0 +1,9 @@
+/* Lengths of time as Go reads them: "300ms", "-1.5h", "2h45m", "0". */
+#ifndef CORE_CONFIG_DURATION_H
+#define CORE_CONFIG_DURATION_H
+#include "core/base/bytes.h"
+
+/* ERR_SYNTAX: no duration. ERR_RANGE: more than 64 bits of nanoseconds. */
+NODISCARD enum err duration_parse(struct bytes text, int64_t *ns);
+
+#endif

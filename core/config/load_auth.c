@@ -1,0 +1,394 @@
+/* The blocks authorization, accounts and mappings: from the tree through the builder of core/auth.
+ * The builder says what is wrong between users and accounts; here their place is added. */
+#include "core/auth/account.h"
+#include "core/auth/perms.h"
+#include "core/base/must.h"
+#include "core/config/load.h"
+
+static bool is_named(struct bytes key, const char *names)
+{
+    struct bytes word;
+    while (option_next_word(&names, &word))
+        if (bytes_equal_nocase(word, key)) return true;
+    return false;
+}
+
+/* A refusal of the builder becomes an error at v; only running out of memory ends the load. */
+static enum err reported(struct load *l, const struct conf_value *v, enum err e,
+                         const struct account_fault *fault)
+{
+    if (e == ERR_OK || e == ERR_MEMORY) return e;
+    load_error_text(l, v, fault->text);
+    return ERR_OK;
+}
+
+static bool need_map(struct load *l, const struct conf_value *v, struct bytes name)
+{
+    if (v->kind == CONF_MAP) return true;
+    load_wrong_type(l, v, name, "a map");
+    return false;
+}
+
+/* --- permissions ---------------------------------------------------------------------------- */
+
+static enum err load_list(struct load *l, const struct conf_value *v, struct bytes name,
+                          bool allow_queue, struct perms_list *list, bool *is_valid)
+{
+    struct options_texts texts;
+    struct perms_fault fault;
+    enum err e = load_texts(l, v, name, &texts, is_valid);
+    if (e != ERR_OK || !*is_valid) return e;
+    *list = (struct perms_list){texts.items, texts.count};
+    e = perms_check_list(*list, allow_queue, &fault);
+    if (e == ERR_OK || e == ERR_MEMORY) return e;
+    *is_valid = false;
+    load_error_text(l, v, fault.text);
+    return ERR_OK;
+}
+
+/* A subject, an array of them, or {allow, deny}. */
+static enum err load_rights(struct load *l, const struct conf_value *v, struct bytes name,
+                            bool allow_queue, struct perms_list *allow, struct perms_list *deny,
+                            bool *is_valid)
+{
+    if (v->kind != CONF_MAP) return load_list(l, v, name, allow_queue, allow, is_valid);
+    for (const struct conf_entry *e = v->map.first; e != NULL; e = e->next) {
+        bool is_allow = is_named(e->key, "allow"), is_list_valid = true;
+        enum err failed = ERR_OK;
+        if (is_allow || is_named(e->key, "deny")) {
+            failed = load_list(l, e->value, e->key, allow_queue, is_allow ? allow : deny,
+                               &is_list_valid);
+        } else if (!e->value->is_used) {
+            struct text *line = load_error(l, e->value);
+            text_string(line, "Unknown field name ");
+            load_quoted(line, e->key);
+            text_string(line, " parsing subject permissions, only 'allow' or 'deny' are permitted");
+            load_end(line);
+            is_list_valid = false;
+        }
+        if (failed != ERR_OK) return failed;
+        *is_valid &= is_list_valid;
+    }
+    return ERR_OK;
+}
+
+/* true, or {max, expires}; 0 means the default, below 0 no limit. */
+static bool load_responses(struct load *l, const struct conf_value *v, struct perms_spec *spec)
+{
+    if (v->kind == CONF_BOOL) {
+        spec->has_responses = v->boolean;
+        return true;
+    }
+    if (v->kind != CONF_MAP) {
+        load_error_text(l, v, "error parsing response permissions, expected a boolean or a map");
+        return false;
+    }
+    spec->has_responses = true;
+    for (const struct conf_entry *e = v->map.first; e != NULL; e = e->next) {
+        if (is_named(e->key, "max max_msgs max_messages max_responses")) {
+            if (!load_integer(l, e->value, e->key, &spec->responses_max)) return false;
+        } else if (is_named(e->key, "expires expiration ttl")) {
+            if (e->value->kind != CONF_TEXT) {
+                load_error_text(l, e->value, "error parsing expires, not a duration string");
+                return false;
+            }
+            if (!load_seconds(l, e->value, e->key, &spec->responses_ttl_ns)) return false;
+        } else if (!e->value->is_used) {
+            load_unknown(l, e->value, e->key);
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum err load_permissions(struct load *l, const struct conf_value *v,
+                                 const struct perms **out)
+{
+    struct perms_spec spec = {.has_responses = false};
+    bool is_valid = true;
+    *out = NULL;
+    if (!need_map(l, v, BYTES_LITERAL("permissions"))) return ERR_OK;
+    for (const struct conf_entry *e = v->map.first; e != NULL; e = e->next) {
+        enum err failed = ERR_OK;
+        bool is_part_valid = true;
+        if (is_named(e->key, "pub publish import"))
+            failed = load_rights(l, e->value, e->key, false, &spec.publish_allow,
+                                 &spec.publish_deny, &is_part_valid);
+        else if (is_named(e->key, "sub subscribe export"))
+            failed = load_rights(l, e->value, e->key, true, &spec.subscribe_allow,
+                                 &spec.subscribe_deny, &is_part_valid);
+        else if (is_named(e->key, "publish_allow_responses allow_responses"))
+            is_part_valid = load_responses(l, e->value, &spec);
+        else if (!e->value->is_used) {
+            struct text *line = load_error(l, e->value);
+            text_string(line, "Unknown field ");
+            load_quoted(line, e->key);
+            text_string(line, " parsing permissions");
+            load_end(line);
+            is_part_valid = false;
+        }
+        if (failed != ERR_OK) return failed;
+        is_valid &= is_part_valid;
+    }
+    struct account_fault fault;
+    if (!is_valid) return ERR_OK;
+    return reported(l, v, account_set_compile(l->set, &spec, out, &fault), &fault);
+}
+
+/* --- users ---------------------------------------------------------------------------------- */
+
+static enum err load_connection_types(struct load *l, const struct conf_value *v, struct bytes name,
+                                      uint32_t *bits)
+{
+    struct options_texts texts;
+    bool is_valid;
+    enum err e = load_texts(l, v, name, &texts, &is_valid);
+    if (e != ERR_OK || !is_valid) return e;
+    for (uint32_t i = 0; i < texts.count; i++) {
+        uint32_t bit;
+        if (account_connection_parse(texts.items[i], &bit) == ERR_OK) {
+            *bits |= bit;
+            continue;
+        }
+        struct text *line = load_error(l, v);
+        text_string(line, "invalid connection types [");
+        load_quoted(line, texts.items[i]);
+        text_char(line, ']');
+        load_end(line);
+    }
+    return ERR_OK;
+}
+
+static enum err load_user_field(struct load *l, const struct conf_entry *e,
+                                struct account_user_spec *spec)
+{
+    const struct conf_value *v = e->value;
+    if (is_named(e->key, "nkey")) {
+        (void)load_text(l, v, e->key, &spec->nkey);
+    } else if (is_named(e->key, "user username")) {
+        (void)load_text(l, v, e->key, &spec->name);
+    } else if (is_named(e->key, "pass password")) {
+        (void)load_text(l, v, e->key, &spec->password);
+    } else if (is_named(e->key, "permission permissions authorization")) {
+        return load_permissions(l, v, &spec->permissions);
+    } else if (is_named(e->key, "allowed_connection_types connection_types clients")) {
+        return load_connection_types(l, v, e->key, &spec->allowed_connections);
+    } else if (is_named(e->key, "proxy_required")) {
+        if (load_bool(l, v, e->key, &spec->is_proxy_required)) load_refused(l, v, e->key);
+    } else {
+        load_unknown(l, v, e->key);
+    }
+    return ERR_OK;
+}
+
+static enum err load_users(struct load *l, const struct conf_value *v, struct account *account)
+{
+    if (v->kind != CONF_ARRAY) {
+        struct text *line = load_error(l, v);
+        text_string(line, "Expected users field to be an array, got ");
+        text_string(line, conf_kind_text(v->kind));
+        load_end(line);
+        return ERR_OK;
+    }
+    for (const struct conf_item *i = v->array.first; i != NULL; i = i->next) {
+        struct account_user_spec spec = {.account = account};
+        struct account_fault fault;
+        if (i->value->kind != CONF_MAP) {
+            struct text *line = load_error(l, i->value);
+            text_string(line, "Expected user entry to be a map/struct, got ");
+            text_string(line, conf_kind_text(i->value->kind));
+            load_end(line);
+            continue;
+        }
+        uint32_t errors = l->report->error_count;
+        for (const struct conf_entry *e = i->value->map.first; e != NULL; e = e->next) {
+            enum err failed = load_user_field(l, e, &spec);
+            if (failed != ERR_OK) return failed;
+        }
+        if (l->report->error_count > errors) continue;
+        enum err e = reported(l, i->value, account_set_add_user(l->set, &spec, &fault), &fault);
+        if (e != ERR_OK) return e;
+    }
+    return ERR_OK;
+}
+
+/* --- accounts ------------------------------------------------------------------------------- */
+
+static void load_limits(struct load *l, const struct conf_value *v, struct account *account)
+{
+    if (!need_map(l, v, BYTES_LITERAL("limits"))) return;
+    struct account_limits *limits = &account->limits;
+    for (const struct conf_entry *e = v->map.first; e != NULL; e = e->next) {
+        if (is_named(e->key, "max_connections max_conn")) {
+            (void)load_integer(l, e->value, e->key, &limits->max_connections);
+        } else if (is_named(e->key, "max_subscriptions max_subs")) {
+            (void)load_integer(l, e->value, e->key, &limits->max_subscriptions);
+        } else if (is_named(e->key, "max_payload max_pay")) {
+            (void)load_integer(l, e->value, e->key, &limits->max_payload);
+        } else if (is_named(e->key, "max_leafnodes max_leafs")) {
+            (void)load_integer(l, e->value, e->key, &limits->max_leafnodes);
+        } else if (!e->value->is_used) {
+            struct text *line = load_error(l, e->value);
+            text_string(line, "Unknown field ");
+            load_quoted(line, e->key);
+            text_string(line, " parsing account limits");
+            load_end(line);
+        }
+    }
+}
+
+static enum err load_mappings(struct load *l, const struct conf_value *v, struct account *account)
+{
+    (void)account;
+    load_refused(l, v, BYTES_LITERAL("mappings"));
+    return ERR_OK;
+}
+
+static enum err load_account_field(struct load *l, const struct conf_entry *e,
+                                   struct account *account)
+{
+    const struct conf_value *v = e->value;
+    struct account_fault fault;
+    struct bytes text;
+    if (is_named(e->key, "nkey")) {
+        if (!load_text(l, v, e->key, &text)) return ERR_OK;
+        return reported(l, v, account_set_nkey(l->set, account, text, &fault), &fault);
+    }
+    if (is_named(e->key, "users")) return load_users(l, v, account);
+    if (is_named(e->key, "mappings maps")) return load_mappings(l, v, account);
+    if (is_named(e->key, "default_permissions"))
+        return load_permissions(l, v, (const struct perms **)&account->default_permissions);
+    if (is_named(e->key, "limits")) {
+        load_limits(l, v, account);
+    } else if (is_named(e->key, "imports exports jetstream msg_trace trace_dest")) {
+        bool is_off = v->kind == CONF_TEXT && bytes_starts_with(v->text, BYTES_LITERAL("disable"));
+        if (!is_off) load_refused(l, v, e->key);
+    } else {
+        load_unknown(l, v, e->key);
+    }
+    return ERR_OK;
+}
+
+static enum err load_account(struct load *l, const struct conf_value *v, struct bytes name,
+                             struct account **account)
+{
+    struct account_fault fault;
+    *account = NULL;
+    enum err e = account_add(l->set, name, account, &fault);
+    if (e != ERR_OK) *account = NULL;
+    return reported(l, v, e, &fault);
+}
+
+static enum err load_accounts(struct load *l, const struct conf_value *v)
+{
+    struct account *account;
+    if (v->kind == CONF_ARRAY) {
+        for (const struct conf_item *i = v->array.first; i != NULL; i = i->next) {
+            struct bytes name;
+            if (!load_text(l, i->value, BYTES_LITERAL("accounts"), &name)) continue;
+            enum err e = load_account(l, i->value, name, &account);
+            if (e != ERR_OK) return e;
+        }
+        return ERR_OK;
+    }
+    if (!need_map(l, v, BYTES_LITERAL("accounts"))) return ERR_OK;
+    for (const struct conf_entry *a = v->map.first; a != NULL; a = a->next) {
+        /* Only there to be used as a variable. */
+        if (a->value->is_used) continue;
+        if (a->value->kind != CONF_MAP) {
+            load_error_text(l, a->value, "Expected map entries for accounts");
+            continue;
+        }
+        enum err e = load_account(l, a->value, a->key, &account);
+        if (e != ERR_OK) return e;
+        if (account == NULL) continue;
+        for (const struct conf_entry *f = a->value->map.first; f != NULL; f = f->next) {
+            e = load_account_field(l, f, account);
+            if (e != ERR_OK) return e;
+        }
+    }
+    return ERR_OK;
+}
+
+/* --- authorization -------------------------------------------------------------------------- */
+
+static void load_timeout(struct load *l, const struct conf_entry *e)
+{
+    const int64_t high_ns = INT64_C(60000000000);
+    int64_t ns;
+    if (!load_seconds(l, e->value, e->key, &ns)) return;
+    if (ns > high_ns) {
+        struct text *line = load_warning(l, e->value);
+        text_string(line, "invalid use of field ");
+        load_quoted(line, e->key);
+        text_string(line, ": a timeout of more than 60 seconds; was an unquoted 1m meant as '1m'?");
+        load_end(line);
+    }
+    if (ns <= 0) return; /* the default, as in nats-server */
+    l->o->auth_timeout_ns = ns;
+    l->has_auth_timeout = true;
+}
+
+static enum err load_authorization(struct load *l, const struct conf_value *v)
+{
+    struct account_authorization a = {.has_users = false};
+    struct account_fault fault;
+    const struct conf_value *users = NULL;
+    if (!need_map(l, v, BYTES_LITERAL("authorization"))) return ERR_OK;
+    for (const struct conf_entry *e = v->map.first; e != NULL; e = e->next) {
+        enum err failed = ERR_OK;
+        if (is_named(e->key, "user username")) {
+            (void)load_text(l, e->value, e->key, &a.user);
+        } else if (is_named(e->key, "pass password")) {
+            (void)load_text(l, e->value, e->key, &a.password);
+        } else if (is_named(e->key, "token")) {
+            (void)load_text(l, e->value, e->key, &a.token);
+        } else if (is_named(e->key, "timeout")) {
+            load_timeout(l, e);
+        } else if (is_named(e->key, "users")) {
+            users = e->value;
+            a.has_users = true;
+        } else if (is_named(e->key, "default_permission default_permissions permissions")) {
+            failed = load_permissions(l, e->value, &a.default_permissions);
+        } else if (is_named(e->key, "auth_callout auth_hook proxy_required")) {
+            load_refused(l, e->value, e->key);
+        } else {
+            load_unknown(l, e->value, e->key);
+        }
+        if (failed != ERR_OK) return failed;
+    }
+    enum err e = users == NULL ? ERR_OK : load_users(l, users, NULL);
+    if (e != ERR_OK) return e;
+    return reported(l, v, account_set_authorize(l->set, &a, &fault), &fault);
+}
+
+static enum err load_system(struct load *l)
+{
+    struct options *o = l->o;
+    struct bytes usual = BYTES_LITERAL(ACCOUNT_SYSTEM_NAME);
+    l->set->no_system_account = o->no_system_account;
+    /* The usual name needs no account of that name in the file, even when it is written out. */
+    if (bytes_equal(o->system_account, usual)) o->system_account = BYTES_LITERAL("");
+    enum err e = account_set_system(l->set, o->system_account);
+    if (o->system_account.len == 0 && !o->no_system_account) o->system_account = usual;
+    return e == ERR_OK ? account_set_no_auth_user(l->set, o->no_auth_user) : e;
+}
+
+enum err load_auth(struct load *l, struct account_numbers *numbers, uint64_t seed)
+{
+    struct account_fault fault;
+    must(l->set == NULL);
+    enum err e = account_set_open(l->mem, numbers, &l->set);
+    if (e != ERR_OK) return e;
+    if (l->accounts != NULL) e = load_accounts(l, l->accounts);
+    if (e == ERR_OK && l->authorization != NULL) e = load_authorization(l, l->authorization);
+    if (e == ERR_OK && l->mappings != NULL) e = load_mappings(l, l->mappings, l->set->accounts[0]);
+    if (e == ERR_OK) e = load_system(l);
+    if (e != ERR_OK || l->report->error_count > 0) return e;
+
+    e = reported(l, NULL, account_set_seal(l->set, seed, &fault), &fault);
+    if (e != ERR_OK || l->report->error_count > 0) return e;
+    l->o->accounts = l->set;
+    l->o->auth_required = l->set->auth_required;
+    return ERR_OK;
+}
