@@ -11,17 +11,15 @@
  * 4. At most POLL_RECV_BYTES are received per socket and poll, so no socket starves others. */
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 #include "core/base/must.h"
 #include "io/driver.h"
+#include "io/driver_slots.h"
 #include "io/file_threads.h"
 
 enum {
@@ -30,49 +28,20 @@ enum {
     POLL_ACCEPTS_MAX = 64,   /* per listener and poll */
     POLL_BUFFERS_MIN = 4,
     POLL_FILE_THREADS = 2,
-    POLL_ACCEPT_PAUSE_NS = 100 * 1000 * 1000, /* when the reserved descriptor did not help */
+    POLL_ACCEPT_PAUSE_NS = 100 * 1000 * 1000, /* after an error that could come back at once */
 };
 
-#define SLOT_NONE UINT32_MAX
 #define SLOT_WAKE UINT32_MAX /* in epoll data: the driver's own eventfd */
 
-enum slot_kind { SLOT_FREE, SLOT_LISTENER, SLOT_SOCKET, SLOT_WATCH };
-
-/* What is left of the one send in flight. */
-struct send_rest {
-    struct send_rest *next_free;
-    uint32_t index, count;
-    struct iovec iov[DRIVER_IOV_MAX];
-};
-
 struct slot {
-    uint8_t kind;
-    uint8_t events;      /* EPOLLIN, EPOLLOUT as the kernel has them now; 0: not in the set */
-    bool is_todo;
-    bool is_suspended;
-    bool is_recv_ended;  /* DONE_EOF or DONE_ERROR was reported */
-    bool is_starved;
-    bool is_closing;
-    bool is_sending;
-    bool is_send_new;    /* not tried yet */
+    struct driver_slot common;
+    uint8_t events;       /* EPOLLIN, EPOLLOUT as the kernel has them now; 0: not in the set */
     bool is_send_blocked; /* wants EPOLLOUT */
-    int fd;
-    uint32_t tag;
-    uint32_t todo_next, starved_next;
-    int32_t send_bytes;   /* sent so far of the send in flight, or its error before it began */
-    struct iovec send_one; /* the send in flight while it has one piece */
-    struct send_rest *send_rest; /* or NULL */
-};
-
-/* A list of slots through one of their next fields, first in first out. */
-struct slot_queue {
-    uint32_t first, last;
 };
 
 struct driver_poll {
     struct driver driver;
-    struct slot *slots;
-    uint32_t slots_max;
+    struct driver_slots slots;
     int epoll_fd;
     int wake_fd;
     int reserve_fd;        /* given up for a moment when descriptors run out; -1 if lost */
@@ -80,8 +49,6 @@ struct driver_poll {
     atomic_bool has_files; /* finished file operations may wait to be taken */
     bool is_pwait2_missing;
     uint64_t accept_paused_until_ns; /* 0: not paused */
-    struct slot_queue todo, starved;
-    struct send_rest *free_rests;
     struct file_threads *files;
     struct file_op *files_taken; /* not reported yet */
     struct driver_faults *faults;
@@ -95,79 +62,15 @@ static struct driver_poll *poll_of(struct driver *d)
     return (struct driver_poll *)d;
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-/* The n-th result is replaced by the fault's error; true when this is the one. */
-static bool fault_hits(uint64_t *count, uint64_t at)
-{
-    return ++*count == at;
-}
-
 static struct slot *slot_at(struct driver_poll *p, uint32_t slot)
 {
-    must(slot < p->slots_max);
-    return &p->slots[slot];
+    return (struct slot *)driver_slots_at(&p->slots, slot);
 }
 
-static void todo_push(struct driver_poll *p, uint32_t slot)
+static uint8_t events_wanted(const struct driver_poll *p, const struct slot *of)
 {
-    struct slot *s = &p->slots[slot];
-    if (s->is_todo) return;
-    s->is_todo = true;
-    s->todo_next = SLOT_NONE;
-    if (p->todo.first == SLOT_NONE)
-        p->todo.first = slot;
-    else
-        p->slots[p->todo.last].todo_next = slot;
-    p->todo.last = slot;
-}
-
-static void starved_push(struct driver_poll *p, uint32_t slot)
-{
-    struct slot *s = &p->slots[slot];
-    must(!s->is_starved);
-    s->is_starved = true;
-    s->starved_next = SLOT_NONE;
-    if (p->starved.first == SLOT_NONE)
-        p->starved.first = slot;
-    else
-        p->slots[p->starved.last].starved_next = slot;
-    p->starved.last = slot;
-}
-
-static void starved_take_back(struct driver_poll *p)
-{
-    for (uint32_t i = 0; i < p->buffers_free_count && p->starved.first != SLOT_NONE; i++) {
-        uint32_t slot = p->starved.first;
-        p->starved.first = p->slots[slot].starved_next;
-        p->slots[slot].is_starved = false;
-        todo_push(p, slot);
-    }
-}
-
-/* Only on close, which is rare: the list is walked. */
-static void starved_remove(struct driver_poll *p, uint32_t slot)
-{
-    if (!p->slots[slot].is_starved) return;
-    uint32_t before = SLOT_NONE;
-    for (uint32_t i = p->starved.first; i != slot; i = p->slots[i].starved_next) before = i;
-    uint32_t after = p->slots[slot].starved_next;
-    if (before == SLOT_NONE)
-        p->starved.first = after;
-    else
-        p->slots[before].starved_next = after;
-    if (p->starved.last == slot) p->starved.last = before;
-    p->slots[slot].is_starved = false;
-}
-
-static uint8_t events_wanted(const struct driver_poll *p, const struct slot *s)
-{
-    switch ((enum slot_kind)s->kind) {
+    const struct driver_slot *s = &of->common;
+    switch ((enum driver_slot_kind)s->kind) {
     case SLOT_FREE: return 0;
     case SLOT_LISTENER: return p->accept_paused_until_ns != 0 ? 0 : EPOLLIN;
     case SLOT_WATCH: return EPOLLIN;
@@ -175,109 +78,69 @@ static uint8_t events_wanted(const struct driver_poll *p, const struct slot *s)
     }
     if (s->is_closing) return 0;
     bool wants_in = !s->is_suspended && !s->is_recv_ended && !s->is_starved;
-    return (uint8_t)((wants_in ? EPOLLIN : 0) | (s->is_send_blocked ? EPOLLOUT : 0));
+    return (uint8_t)((wants_in ? EPOLLIN : 0) | (of->is_send_blocked ? EPOLLOUT : 0));
 }
 
 static void events_update(struct driver_poll *p, uint32_t slot)
 {
-    struct slot *s = &p->slots[slot];
+    struct slot *s = slot_at(p, slot);
     uint8_t wanted = events_wanted(p, s);
     if (wanted == s->events) return;
     int op = s->events == 0 ? EPOLL_CTL_ADD : wanted == 0 ? EPOLL_CTL_DEL : EPOLL_CTL_MOD;
     struct epoll_event event = {.events = wanted, .data.u32 = slot};
     p->driver.count.syscalls++;
-    int result = epoll_ctl(p->epoll_fd, op, s->fd, &event);
+    int result = epoll_ctl(p->epoll_fd, op, s->common.fd, &event);
     /* Adding again can only fail for want of kernel memory: tried anew at the next poll. */
     if (result < 0 && op == EPOLL_CTL_ADD) {
         must(errno == ENOMEM || errno == ENOSPC);
-        todo_push(p, slot);
+        driver_slots_todo(&p->slots, slot);
         return;
     }
     must(result == 0);
     s->events = wanted;
 }
 
-static struct done *done_add(struct done **at, enum done_kind kind, uint32_t slot, uint32_t tag,
-                             int32_t result)
-{
-    struct done *d = (*at)++;
-    *d = (struct done){.kind = kind, .slot = slot, .tag = tag, .result = result, .fd = -1};
-    return d;
-}
-
 /* --- sending --------------------------------------------------------------------------------- */
 
 static void send_done(struct driver_poll *p, uint32_t slot, int32_t result, struct done **at)
 {
-    struct slot *s = &p->slots[slot];
-    if (s->send_rest != NULL) {
-        s->send_rest->next_free = p->free_rests;
-        p->free_rests = s->send_rest;
-        s->send_rest = NULL;
-    }
-    s->is_sending = s->is_send_new = s->is_send_blocked = false;
-    done_add(at, DONE_SENT, slot, s->tag, result);
-}
-
-/* Drops sent bytes from the front; true when nothing is left. */
-static bool send_advance(struct slot *s, size_t sent)
-{
-    struct send_rest *r = s->send_rest;
-    struct iovec *iov = r == NULL ? &s->send_one : &r->iov[r->index];
-    uint32_t left = r == NULL ? 1 : r->count - r->index;
-    while (left > 0 && sent >= iov->iov_len) {
-        sent -= iov->iov_len;
-        iov++;
-        left--;
-    }
-    if (r != NULL) r->index = r->count - left;
-    if (left == 0) return true;
-    iov->iov_base = (char *)iov->iov_base + sent;
-    iov->iov_len -= sent;
-    return false;
+    struct slot *s = slot_at(p, slot);
+    s->is_send_blocked = false;
+    driver_slots_send_end(&p->slots, &s->common);
+    driver_slots_report(at, DONE_SENT, slot, s->common.tag, result);
 }
 
 /* One attempt; reports at most one completion. */
 static void send_try(struct driver_poll *p, uint32_t slot, struct done **at)
 {
-    struct slot *s = &p->slots[slot];
-    struct send_rest *r = s->send_rest;
-    struct msghdr message = {.msg_iov = r == NULL ? &s->send_one : &r->iov[r->index],
-                             .msg_iovlen = r == NULL ? 1 : r->count - r->index};
-    struct iovec short_one = message.msg_iov[0];
-    if (p->faults != NULL && p->faults->send_bytes_max != 0) {
-        if (short_one.iov_len > p->faults->send_bytes_max)
-            short_one.iov_len = p->faults->send_bytes_max;
-        message.msg_iov = &short_one;
-        message.msg_iovlen = 1;
-    }
-    ssize_t sent;
-    s->is_send_new = false;
-    if (s->send_bytes < 0) {
-        send_done(p, slot, s->send_bytes, at);
+    struct slot *s = slot_at(p, slot);
+    s->common.is_send_wanted = false;
+    if (s->common.send_bytes < 0) {
+        send_done(p, slot, s->common.send_bytes, at);
         return;
     }
+    uint32_t count;
+    struct iovec *iov = driver_slots_send_rest(&s->common, &count);
+    struct iovec part = {iov->iov_base, driver_slots_send_cap(p->faults, iov->iov_len)};
+    bool is_capped = part.iov_len < iov->iov_len;
+    struct msghdr message = {.msg_iov = is_capped ? &part : iov,
+                             .msg_iovlen = is_capped ? 1 : count};
     p->driver.count.syscalls++;
-    if (p->faults != NULL && fault_hits(&p->faults->sends, p->faults->send_at)) {
-        sent = -1;
+    ssize_t sent = -1;
+    if (p->faults != NULL && driver_slots_fault(&p->faults->sends, p->faults->send_at))
         errno = p->faults->error;
-    } else {
-        sent = sendmsg(s->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-    }
-    if (sent < 0) {
-        if (errno == EAGAIN || errno == EINTR || errno == ENOBUFS) {
-            s->is_send_blocked = true;
-            return;
-        }
+    else
+        sent = sendmsg(s->common.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0 && errno != EAGAIN && errno != EINTR && errno != ENOBUFS) {
         send_done(p, slot, -errno, at);
         return;
     }
-    p->driver.count.sent_bytes += (uint64_t)sent;
-    s->send_bytes += (int32_t)sent;
     s->is_send_blocked = true;
-    if (send_advance(s, (size_t)sent)) {
+    if (sent < 0) return;
+    p->driver.count.sent_bytes += (uint64_t)sent;
+    if (driver_slots_send_advance(&s->common, (size_t)sent)) {
         p->driver.count.sends++;
-        send_done(p, slot, s->send_bytes, at);
+        send_done(p, slot, s->common.send_bytes, at);
     }
 }
 
@@ -286,34 +149,33 @@ static void send_try(struct driver_poll *p, uint32_t slot, struct done **at)
 /* One attempt; reports at most one completion. */
 static void recv_try(struct driver_poll *p, uint32_t slot, struct done **at)
 {
-    struct slot *s = &p->slots[slot];
+    struct driver_slot *s = &slot_at(p, slot)->common;
     if (p->buffers_free_count == 0) {
         p->driver.count.recv_no_buffers++;
-        starved_push(p, slot);
-        todo_push(p, slot);
+        driver_slots_starve(&p->slots, slot);
+        driver_slots_todo(&p->slots, slot);
         return;
     }
     uint32_t buffer = p->buffers_free[p->buffers_free_count - 1];
     char *data = p->buffers + (size_t)buffer * POLL_RECV_BYTES;
-    ssize_t got;
     p->driver.count.syscalls++;
-    if (p->faults != NULL && fault_hits(&p->faults->recvs, p->faults->recv_at)) {
-        got = -1;
+    ssize_t got = -1;
+    if (p->faults != NULL && driver_slots_fault(&p->faults->recvs, p->faults->recv_at))
         errno = p->faults->error;
-    } else {
+    else
         got = recv(s->fd, data, POLL_RECV_BYTES, MSG_DONTWAIT);
-    }
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (got <= 0) {
         s->is_recv_ended = true;
-        todo_push(p, slot);
-        done_add(at, got == 0 ? DONE_EOF : DONE_ERROR, slot, s->tag, got == 0 ? 0 : -errno);
+        driver_slots_todo(&p->slots, slot);
+        driver_slots_report(at, got == 0 ? DONE_EOF : DONE_ERROR, slot, s->tag,
+                            got == 0 ? 0 : -errno);
         return;
     }
     p->buffers_free_count--;
     p->driver.count.recvs++;
     p->driver.count.recv_bytes += (uint64_t)got;
-    struct done *d = done_add(at, DONE_RECV, slot, s->tag, (int32_t)got);
+    struct done *d = driver_slots_report(at, DONE_RECV, slot, s->tag, (int32_t)got);
     d->buffer = buffer;
     d->data = data;
     d->len = (size_t)got;
@@ -321,79 +183,67 @@ static void recv_try(struct driver_poll *p, uint32_t slot, struct done **at)
 
 /* --- accepting -------------------------------------------------------------------------------- */
 
-/* Out of descriptors: the connection is taken with the reserved one and closed, since one that
- * stays in the backlog would be reported for ever. False when that did not help. */
-static bool accept_refuse(struct driver_poll *p, int listen_fd)
-{
-    if (p->reserve_fd < 0) return false;
-    close(p->reserve_fd);
-    int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd >= 0) close(fd);
-    p->reserve_fd = fcntl(p->wake_fd, F_DUPFD_CLOEXEC, 0);
-    p->driver.count.syscalls += 4;
-    return fd >= 0;
-}
-
+/* A connection that stays in the backlog would be reported for ever: it is refused, or accepting
+ * pauses. */
 static void accept_failed(struct driver_poll *p, uint32_t slot, int error, struct done **at)
 {
-    struct slot *s = &p->slots[slot];
-    bool is_short = error == EMFILE || error == ENFILE;
-    bool needs_pause = is_short || error == ENOBUFS || error == ENOMEM;
-    if (is_short && accept_refuse(p, s->fd)) needs_pause = false;
-    if (needs_pause) {
-        p->accept_paused_until_ns = now_ns() + POLL_ACCEPT_PAUSE_NS;
-        todo_push(p, slot);
+    struct driver_slot *s = &slot_at(p, slot)->common;
+    bool must_pause = driver_slots_accept_must_pause(error);
+    if (error == EMFILE || error == ENFILE) {
+        p->driver.count.syscalls += 4;
+        must_pause = driver_slots_refuse(s->fd, &p->reserve_fd, p->wake_fd, 1) == 0;
     }
-    done_add(at, DONE_ACCEPT, slot, s->tag, -error);
+    if (must_pause) {
+        p->accept_paused_until_ns = driver_slots_now_ns() + POLL_ACCEPT_PAUSE_NS;
+        driver_slots_todo(&p->slots, slot);
+    }
+    driver_slots_report(at, DONE_ACCEPT, slot, s->tag, -error);
 }
 
 /* Reports at most `most` completions. */
 static void accept_try(struct driver_poll *p, uint32_t slot, uint32_t most, struct done **at)
 {
-    struct slot *s = &p->slots[slot];
+    struct driver_slot *s = &slot_at(p, slot)->common;
     for (uint32_t i = 0; i < most && i < POLL_ACCEPTS_MAX; i++) {
         p->driver.count.syscalls++;
         int fd = accept4(s->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0 && p->faults != NULL && fault_hits(&p->faults->accepts, p->faults->accept_at)) {
+        if (fd >= 0 && p->faults != NULL &&
+            driver_slots_fault(&p->faults->accepts, p->faults->accept_at)) {
             close(fd);
             fd = -1;
             errno = p->faults->error;
         }
         if (fd < 0) {
-            if (errno == EAGAIN || errno == EINTR) return;
-            accept_failed(p, slot, errno, at);
+            if (errno != EAGAIN && errno != EINTR) accept_failed(p, slot, errno, at);
             return;
         }
-        done_add(at, DONE_ACCEPT, slot, s->tag, 0)->fd = fd;
+        driver_slots_report(at, DONE_ACCEPT, slot, s->tag, 0)->fd = fd;
     }
 }
 
 static void accept_unpause(struct driver_poll *p)
 {
-    if (p->accept_paused_until_ns == 0 || now_ns() < p->accept_paused_until_ns) return;
+    if (p->accept_paused_until_ns == 0 || driver_slots_now_ns() < p->accept_paused_until_ns)
+        return;
     p->accept_paused_until_ns = 0;
     if (p->reserve_fd < 0) p->reserve_fd = fcntl(p->wake_fd, F_DUPFD_CLOEXEC, 0);
-    for (uint32_t i = 0; i < p->slots_max; i++)
-        if (p->slots[i].kind == SLOT_LISTENER) todo_push(p, i);
+    for (uint32_t i = 0; i < p->slots.count; i++)
+        if (slot_at(p, i)->common.kind == SLOT_LISTENER) driver_slots_todo(&p->slots, i);
 }
 
 /* --- port calls ------------------------------------------------------------------------------- */
 
+/* At once and not at the next poll: only here can a descriptor be refused. */
 static enum err slot_take(struct driver_poll *p, uint32_t slot, uint32_t tag, int fd,
-                          enum slot_kind kind)
+                          enum driver_slot_kind kind)
 {
+    driver_slots_take(&p->slots, slot, tag, fd, kind);
     struct slot *s = slot_at(p, slot);
-    must(s->kind == SLOT_FREE);
-    must(fd >= 0);
-    bool is_todo = s->is_todo; /* still queued by its last holder: the entry serves this one */
-    uint32_t todo_next = s->todo_next;
-    *s = (struct slot){.kind = (uint8_t)kind, .fd = fd, .tag = tag, .is_todo = is_todo,
-                       .todo_next = todo_next, .starved_next = SLOT_NONE};
     uint8_t wanted = events_wanted(p, s);
     struct epoll_event event = {.events = wanted, .data.u32 = slot};
     p->driver.count.syscalls++;
     if (wanted != 0 && epoll_ctl(p->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
-        s->kind = SLOT_FREE;
+        driver_slots_free(&p->slots, slot);
         return errno == EPERM || errno == EBADF ? ERR_INVALID : ERR_MEMORY;
     }
     s->events = wanted;
@@ -410,9 +260,8 @@ static enum err poll_listen(struct driver *d, uint32_t slot, uint32_t tag, int f
 static void poll_listen_stop(struct driver *d, uint32_t slot)
 {
     struct driver_poll *p = poll_of(d);
-    struct slot *s = slot_at(p, slot);
-    must(s->kind == SLOT_LISTENER);
-    s->kind = SLOT_FREE;
+    must(slot_at(p, slot)->common.kind == SLOT_LISTENER);
+    driver_slots_free(&p->slots, slot);
     /* At once: the caller may close its descriptor right after this. */
     events_update(p, slot);
 }
@@ -422,22 +271,22 @@ static enum err poll_socket_add(struct driver *d, uint32_t slot, uint32_t tag, i
     return slot_take(poll_of(d), slot, tag, fd, SLOT_SOCKET);
 }
 
+static void suspend_set(struct driver_poll *p, uint32_t slot, bool is_suspended)
+{
+    struct driver_slot *s = &slot_at(p, slot)->common;
+    must(s->kind == SLOT_SOCKET);
+    s->is_suspended = is_suspended;
+    driver_slots_todo(&p->slots, slot);
+}
+
 static void poll_recv_suspend(struct driver *d, uint32_t slot)
 {
-    struct driver_poll *p = poll_of(d);
-    struct slot *s = slot_at(p, slot);
-    must(s->kind == SLOT_SOCKET);
-    s->is_suspended = true;
-    todo_push(p, slot);
+    suspend_set(poll_of(d), slot, true);
 }
 
 static void poll_recv_resume(struct driver *d, uint32_t slot)
 {
-    struct driver_poll *p = poll_of(d);
-    struct slot *s = slot_at(p, slot);
-    must(s->kind == SLOT_SOCKET);
-    s->is_suspended = false;
-    todo_push(p, slot);
+    suspend_set(poll_of(d), slot, false);
 }
 
 static void poll_recv_release(struct driver *d, uint32_t buffer)
@@ -448,45 +297,18 @@ static void poll_recv_release(struct driver *d, uint32_t buffer)
     p->buffers_free[p->buffers_free_count++] = buffer;
 }
 
-static struct send_rest *send_rest_take(struct driver_poll *p)
-{
-    struct send_rest *r = p->free_rests;
-    if (r != NULL) {
-        p->free_rests = r->next_free;
-        return r;
-    }
-    return malloc(sizeof *r);
-}
-
 static void poll_send(struct driver *d, uint32_t slot, const struct iovec *iov, uint32_t count)
 {
-    struct driver_poll *p = poll_of(d);
-    struct slot *s = slot_at(p, slot);
-    must(s->kind == SLOT_SOCKET);
-    must(!s->is_sending && !s->is_closing);
-    must(count >= 1 && count <= DRIVER_IOV_MAX);
-    s->is_sending = s->is_send_new = true;
-    s->send_bytes = 0;
-    s->send_one = iov[0];
-    todo_push(p, slot);
-    if (count == 1) return;
-    s->send_rest = send_rest_take(p);
-    if (s->send_rest == NULL) {
-        s->send_bytes = -ENOMEM;
-        return;
-    }
-    s->send_rest->index = 0;
-    s->send_rest->count = count;
-    memcpy(s->send_rest->iov, iov, count * sizeof *iov);
+    driver_slots_send(&poll_of(d)->slots, slot, iov, count);
 }
 
 static void poll_socket_close(struct driver *d, uint32_t slot)
 {
     struct driver_poll *p = poll_of(d);
-    struct slot *s = slot_at(p, slot);
+    struct driver_slot *s = &slot_at(p, slot)->common;
     must(s->kind == SLOT_SOCKET);
     s->is_closing = true;
-    todo_push(p, slot);
+    driver_slots_todo(&p->slots, slot);
 }
 
 static void poll_watch(struct driver *d, uint32_t slot, int fd)
@@ -528,29 +350,27 @@ static enum err poll_file_submit(struct driver *d, struct file_op *op)
 /* Reports at most two completions. */
 static void todo_run(struct driver_poll *p, uint32_t slot, struct done **at)
 {
-    struct slot *s = &p->slots[slot];
+    struct driver_slot *s = &slot_at(p, slot)->common;
     if (s->kind == SLOT_SOCKET && s->is_closing) {
         events_update(p, slot);
-        starved_remove(p, slot);
         if (s->is_sending) send_done(p, slot, -ECANCELED, at);
         p->driver.count.syscalls++;
         close(s->fd);
-        s->kind = SLOT_FREE;
-        done_add(at, DONE_CLOSED, slot, s->tag, 0);
+        driver_slots_free(&p->slots, slot);
+        driver_slots_report(at, DONE_CLOSED, slot, s->tag, 0);
         return;
     }
-    if (s->is_send_new) send_try(p, slot, at);
+    if (s->is_send_wanted) send_try(p, slot, at);
     events_update(p, slot);
 }
 
 static void todo_work(struct driver_poll *p, struct done **at, struct done *end)
 {
     /* Slots that are queued anew meanwhile wait for the next poll. */
-    uint32_t last = p->todo.last;
-    while (p->todo.first != SLOT_NONE && end - *at >= 2) {
-        uint32_t slot = p->todo.first;
-        p->todo.first = p->slots[slot].todo_next;
-        p->slots[slot].is_todo = false;
+    uint32_t last = p->slots.todo.last;
+    while (p->slots.todo.first != DRIVER_SLOT_NONE && end - *at >= 2) {
+        uint32_t slot = p->slots.todo.first;
+        driver_slots_todo_pop(&p->slots);
         todo_run(p, slot, at);
         if (slot == last) break;
     }
@@ -564,9 +384,9 @@ static void files_report(struct driver_poll *p, struct done **at, struct done *e
         struct file_op *op = p->files_taken;
         p->files_taken = op->next;
         int32_t result = op->result;
-        if (p->faults != NULL && fault_hits(&p->faults->files, p->faults->file_at))
+        if (p->faults != NULL && driver_slots_fault(&p->faults->files, p->faults->file_at))
             result = -p->faults->error;
-        done_add(at, DONE_FILE, 0, 0, result)->user = op->user;
+        driver_slots_report(at, DONE_FILE, 0, 0, result)->user = op->user;
     }
 }
 
@@ -579,7 +399,7 @@ static void wake_report(struct driver_poll *p, struct done **at)
     (void)got; /* EAGAIN: a spurious event is harmless */
     if (!atomic_exchange(&p->is_woken, false)) return;
     p->driver.count.wakes++;
-    done_add(at, DONE_WAKE, 0, 0, 0);
+    driver_slots_report(at, DONE_WAKE, 0, 0, 0);
 }
 
 /* Reports at most two completions, or `most` of a listener. */
@@ -591,17 +411,17 @@ static void event_run(struct driver_poll *p, const struct epoll_event *event, ui
         return;
     }
     uint32_t slot = event->data.u32;
-    struct slot *s = &p->slots[slot];
-    switch ((enum slot_kind)s->kind) {
+    struct slot *s = slot_at(p, slot);
+    switch ((enum driver_slot_kind)s->common.kind) {
     case SLOT_FREE: return;
     case SLOT_LISTENER: accept_try(p, slot, most, at); return;
-    case SLOT_WATCH: done_add(at, DONE_WATCH, slot, s->tag, 0); return;
+    case SLOT_WATCH: driver_slots_report(at, DONE_WATCH, slot, s->common.tag, 0); return;
     case SLOT_SOCKET: break;
     }
     /* An error or hang-up shows through whichever call the socket waits for. */
     if ((s->events & EPOLLOUT) != 0 && (event->events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0) {
         send_try(p, slot, at);
-        if (!s->is_send_blocked) todo_push(p, slot);
+        if (!s->is_send_blocked) driver_slots_todo(&p->slots, slot);
     }
     if ((s->events & EPOLLIN) != 0 && (event->events & (EPOLLIN | EPOLLERR | EPOLLHUP)) != 0)
         recv_try(p, slot, at);
@@ -629,7 +449,7 @@ static int events_wait(struct driver_poll *p, struct epoll_event *events, int mo
 static uint64_t timeout_capped(const struct driver_poll *p, uint64_t timeout_ns)
 {
     if (p->accept_paused_until_ns == 0) return timeout_ns;
-    uint64_t now = now_ns();
+    uint64_t now = driver_slots_now_ns();
     uint64_t left = p->accept_paused_until_ns > now ? p->accept_paused_until_ns - now : 0;
     return left < timeout_ns ? left : timeout_ns;
 }
@@ -642,14 +462,15 @@ static uint32_t poll_poll(struct driver *d, struct done *done, uint32_t max, uin
     p->driver.count.polls++;
     accept_unpause(p);
     files_report(p, &at, end - 2);
-    starved_take_back(p);
+    driver_slots_feed(&p->slots, p->buffers_free_count);
     todo_work(p, &at, end);
 
     struct epoll_event events[POLL_EVENTS_MAX];
     uint32_t room = (uint32_t)(end - at) / 2;
     int most = room < POLL_EVENTS_MAX ? (int)room : POLL_EVENTS_MAX;
-    bool must_not_wait = at != done || p->todo.first != SLOT_NONE || p->files_taken != NULL ||
-                         (p->starved.first != SLOT_NONE && p->buffers_free_count > 0);
+    bool must_not_wait = at != done || p->slots.todo.first != DRIVER_SLOT_NONE ||
+                         p->files_taken != NULL ||
+                         (p->slots.starved.first != DRIVER_SLOT_NONE && p->buffers_free_count > 0);
     int count = 0;
     if (most > 0)
         count = events_wait(p, events, most, must_not_wait ? 0 : timeout_capped(p, timeout_ns));
@@ -668,21 +489,12 @@ static void poll_close(struct driver *d)
 {
     struct driver_poll *p = poll_of(d);
     if (p->files != NULL) file_threads_close(p->files);
-    for (uint32_t i = 0; p->slots != NULL && i < p->slots_max; i++) {
-        if (p->slots[i].kind == SLOT_SOCKET) close(p->slots[i].fd);
-        free(p->slots[i].send_rest);
-    }
-    while (p->free_rests != NULL) {
-        struct send_rest *r = p->free_rests;
-        p->free_rests = r->next_free;
-        free(r);
-    }
+    driver_slots_close(&p->slots);
     if (p->reserve_fd >= 0) close(p->reserve_fd);
     if (p->wake_fd >= 0) close(p->wake_fd);
     if (p->epoll_fd >= 0) close(p->epoll_fd);
     if (p->buffers != NULL) munmap(p->buffers, (size_t)p->buffer_count * POLL_RECV_BYTES);
     free(p->buffers_free);
-    free(p->slots);
     free(p);
 }
 
@@ -722,20 +534,17 @@ static bool buffers_open(struct driver_poll *p, uint32_t bytes)
 
 enum err driver_poll_open(const struct driver_options *o, struct driver **out, const char **reason)
 {
-    must(o->slots_max > 0 && o->slots_max < SLOT_NONE);
     *reason = "out of memory or descriptors";
     struct driver_poll *p = calloc(1, sizeof *p);
     if (p == NULL) return ERR_MEMORY;
     p->driver.ops = &poll_ops;
-    p->slots_max = o->slots_max;
     p->faults = o->faults;
-    p->todo = p->starved = (struct slot_queue){SLOT_NONE, SLOT_NONE};
     p->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     p->reserve_fd = p->wake_fd < 0 ? -1 : fcntl(p->wake_fd, F_DUPFD_CLOEXEC, 0);
-    p->slots = calloc(o->slots_max, sizeof *p->slots);
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = SLOT_WAKE};
-    bool is_good = p->slots != NULL && p->reserve_fd >= 0 && p->epoll_fd >= 0 &&
+    bool is_good = p->reserve_fd >= 0 && p->epoll_fd >= 0 &&
+                   driver_slots_open(&p->slots, o->slots_max, sizeof(struct slot)) == ERR_OK &&
                    buffers_open(p, o->recv_buffer_bytes) &&
                    file_threads_open(POLL_FILE_THREADS, files_ring, p, &p->files) == ERR_OK &&
                    epoll_ctl(p->epoll_fd, EPOLL_CTL_ADD, p->wake_fd, &event) == 0;

@@ -18,16 +18,16 @@
  *   closing ─nothing flies─► free */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
-#include <poll.h>
 #include "core/base/must.h"
 #include "io/bufring.h"
 #include "io/driver.h"
+#include "io/driver_slots.h"
 #include "io/file_threads.h"
 #include "io/ring_check.h"
 #include "io/uring.h"
@@ -50,10 +50,6 @@ enum {
     RING_CLOSE_ENTER_NS = 10 * 1000 * 1000,
 };
 
-#define SLOT_NONE UINT32_MAX
-
-enum slot_kind { SLOT_FREE, SLOT_LISTENER, SLOT_SOCKET, SLOT_WATCH };
-
 /* Upper byte of user_data; then 24 bits slot, 32 bits generation. OP_FILE: 56 bits of pointer. */
 enum ring_op {
     OP_RECV = 1,
@@ -68,47 +64,21 @@ enum ring_op {
 
 enum { RING_SLOTS_MAX = 1 << 24 };
 
-struct send_rest {
-    struct send_rest *next_free;
-    struct msghdr message;
-    uint32_t index, count;
-    struct iovec iov[DRIVER_IOV_MAX];
-};
-
 struct slot {
-    uint8_t kind;
-    bool is_todo;
-    bool is_starved;
-    bool is_suspended;
-    bool is_recv_ended;    /* DONE_EOF or DONE_ERROR was reported */
-    bool is_recv_armed;    /* the receive, accept or watch flies */
+    struct driver_slot common;
+    bool is_armed;         /* the receive, accept or watch flies */
+    bool was_armed;        /* once before */
     bool is_cancel_flying; /* that of the receive */
-    bool is_sending;       /* from send to DONE_SENT */
-    bool is_send_wanted;   /* an entry is to be made for the (rest of the) send */
     bool is_send_flying;
-    bool is_closing;
     bool is_shut;          /* shutdown was called */
     bool is_close_cancel_flying;
-    bool was_armed;        /* once before */
-    int fd;
-    uint32_t tag;
-    uint32_t generation;
-    uint32_t todo_next, starved_next;
-    int32_t send_bytes; /* sent so far of the send in flight, or its error before it began */
-    struct iovec send_one;
-    struct send_rest *send_rest; /* or NULL: one piece */
-};
-
-struct slot_queue {
-    uint32_t first, last;
 };
 
 struct driver_ring {
     struct driver driver;
     struct uring u;
     struct bufring b;
-    struct slot *slots;
-    uint32_t slots_max;
+    struct driver_slots slots;
     uint32_t flying_count; /* requests whose last completion is due */
     int wake_fd;
     int reserve_fd;
@@ -118,8 +88,6 @@ struct driver_ring {
     atomic_bool is_woken;
     atomic_bool has_files;
     uint64_t accept_paused_until_ns;
-    struct slot_queue todo, starved;
-    struct send_rest *free_rests;
     struct file_threads *files;
     struct file_op *files_taken;   /* ended on a thread, not reported yet */
     struct file_op *files_waiting; /* for an entry of the ring */
@@ -132,91 +100,19 @@ static struct driver_ring *ring_of(struct driver *d)
     return (struct driver_ring *)d;
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static bool fault_hits(uint64_t *count, uint64_t at)
-{
-    return ++*count == at;
-}
-
 static uint64_t user_data_of(enum ring_op op, uint32_t slot, uint32_t generation)
 {
     return (uint64_t)op << 56 | (uint64_t)slot << 32 | generation;
 }
 
-static uint64_t slot_user_data(const struct driver_ring *p, enum ring_op op, uint32_t slot)
-{
-    return user_data_of(op, slot, p->slots[slot].generation);
-}
-
 static struct slot *slot_at(struct driver_ring *p, uint32_t slot)
 {
-    must(slot < p->slots_max);
-    return &p->slots[slot];
+    return (struct slot *)driver_slots_at(&p->slots, slot);
 }
 
-static void todo_push(struct driver_ring *p, uint32_t slot)
+static uint64_t slot_user_data(struct driver_ring *p, enum ring_op op, uint32_t slot)
 {
-    struct slot *s = &p->slots[slot];
-    if (s->is_todo) return;
-    s->is_todo = true;
-    s->todo_next = SLOT_NONE;
-    if (p->todo.first == SLOT_NONE)
-        p->todo.first = slot;
-    else
-        p->slots[p->todo.last].todo_next = slot;
-    p->todo.last = slot;
-}
-
-static void starved_push(struct driver_ring *p, uint32_t slot)
-{
-    struct slot *s = &p->slots[slot];
-    must(!s->is_starved);
-    s->is_starved = true;
-    s->starved_next = SLOT_NONE;
-    if (p->starved.first == SLOT_NONE)
-        p->starved.first = slot;
-    else
-        p->slots[p->starved.last].starved_next = slot;
-    p->starved.last = slot;
-}
-
-/* As many as buffers are there: arming more would only end in -ENOBUFS again. */
-static void starved_take_back(struct driver_ring *p)
-{
-    for (uint32_t i = 0; i < p->b.available && p->starved.first != SLOT_NONE; i++) {
-        uint32_t slot = p->starved.first;
-        p->starved.first = p->slots[slot].starved_next;
-        p->slots[slot].is_starved = false;
-        todo_push(p, slot);
-    }
-}
-
-static void starved_remove(struct driver_ring *p, uint32_t slot)
-{
-    if (!p->slots[slot].is_starved) return;
-    uint32_t before = SLOT_NONE;
-    for (uint32_t i = p->starved.first; i != slot; i = p->slots[i].starved_next) before = i;
-    uint32_t after = p->slots[slot].starved_next;
-    if (before == SLOT_NONE)
-        p->starved.first = after;
-    else
-        p->slots[before].starved_next = after;
-    if (p->starved.last == slot) p->starved.last = before;
-    p->slots[slot].is_starved = false;
-}
-
-static struct done *done_add(struct done **at, enum done_kind kind, uint32_t slot, uint32_t tag,
-                             int32_t result)
-{
-    struct done *d = (*at)++;
-    *d = (struct done){.kind = kind, .slot = slot, .tag = tag, .result = result, .fd = -1};
-    return d;
+    return user_data_of(op, slot, slot_at(p, slot)->common.generation);
 }
 
 /* --- making entries: each returns false when the ring has no free one ------------------------ */
@@ -230,14 +126,14 @@ static struct io_uring_sqe *entry_take(struct driver_ring *p)
 
 static bool recv_arm(struct driver_ring *p, uint32_t slot)
 {
-    struct slot *s = &p->slots[slot];
+    struct slot *s = slot_at(p, slot);
     struct io_uring_sqe *sqe = entry_take(p);
     if (sqe == NULL) return false;
-    io_uring_prep_recv_multishot(sqe, s->fd, NULL, 0, 0);
+    io_uring_prep_recv_multishot(sqe, s->common.fd, NULL, 0, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = RING_GROUP;
     sqe->user_data = slot_user_data(p, OP_RECV, slot);
-    s->is_recv_armed = true;
+    s->is_armed = true;
     if (s->was_armed) p->driver.count.recv_rearms++;
     s->was_armed = true;
     return true;
@@ -249,7 +145,7 @@ static bool recv_cancel(struct driver_ring *p, uint32_t slot)
     if (sqe == NULL) return false;
     io_uring_prep_cancel64(sqe, slot_user_data(p, OP_RECV, slot), 0);
     sqe->user_data = slot_user_data(p, OP_CANCEL, slot);
-    p->slots[slot].is_cancel_flying = true;
+    slot_at(p, slot)->is_cancel_flying = true;
     return true;
 }
 
@@ -257,7 +153,7 @@ static bool fd_cancel(struct driver_ring *p, uint32_t slot)
 {
     struct io_uring_sqe *sqe = entry_take(p);
     if (sqe == NULL) return false;
-    io_uring_prep_cancel_fd(sqe, p->slots[slot].fd, IORING_ASYNC_CANCEL_ALL);
+    io_uring_prep_cancel_fd(sqe, slot_at(p, slot)->common.fd, IORING_ASYNC_CANCEL_ALL);
     sqe->user_data = slot_user_data(p, OP_CANCEL, slot);
     return true;
 }
@@ -266,10 +162,10 @@ static bool accept_arm(struct driver_ring *p, uint32_t slot)
 {
     struct io_uring_sqe *sqe = entry_take(p);
     if (sqe == NULL) return false;
-    io_uring_prep_multishot_accept(sqe, p->slots[slot].fd, NULL, NULL,
+    io_uring_prep_multishot_accept(sqe, slot_at(p, slot)->common.fd, NULL, NULL,
                                    SOCK_NONBLOCK | SOCK_CLOEXEC);
     sqe->user_data = slot_user_data(p, OP_ACCEPT, slot);
-    p->slots[slot].is_recv_armed = true;
+    slot_at(p, slot)->is_armed = true;
     return true;
 }
 
@@ -278,9 +174,9 @@ static bool watch_arm(struct driver_ring *p, uint32_t slot)
 {
     struct io_uring_sqe *sqe = entry_take(p);
     if (sqe == NULL) return false;
-    io_uring_prep_poll_add(sqe, p->slots[slot].fd, POLLIN);
+    io_uring_prep_poll_add(sqe, slot_at(p, slot)->common.fd, POLLIN);
     sqe->user_data = slot_user_data(p, OP_WATCH, slot);
-    p->slots[slot].is_recv_armed = true;
+    slot_at(p, slot)->is_armed = true;
     return true;
 }
 
@@ -297,26 +193,23 @@ static bool wake_arm(struct driver_ring *p)
 
 static bool send_start(struct driver_ring *p, uint32_t slot)
 {
-    struct slot *s = &p->slots[slot];
-    struct send_rest *r = s->send_rest;
+    const int flags = MSG_WAITALL | MSG_NOSIGNAL;
+    struct slot *s = slot_at(p, slot);
     struct io_uring_sqe *sqe = entry_take(p);
     if (sqe == NULL) return false;
-    const int flags = MSG_WAITALL | MSG_NOSIGNAL;
-    if (r == NULL || r->count - r->index == 1) {
-        const struct iovec *iov = r == NULL ? &s->send_one : &r->iov[r->index];
-        size_t bytes = iov->iov_len < RING_SEND_BYTES_MAX ? iov->iov_len : RING_SEND_BYTES_MAX;
-        if (p->faults != NULL && p->faults->send_bytes_max != 0 &&
-            bytes > p->faults->send_bytes_max)
-            bytes = p->faults->send_bytes_max;
-        io_uring_prep_send(sqe, s->fd, iov->iov_base, bytes, flags);
+    uint32_t count;
+    struct iovec *iov = driver_slots_send_rest(&s->common, &count);
+    size_t bytes = driver_slots_send_cap(p->faults, iov->iov_len);
+    if (count == 1 || bytes < iov->iov_len) {
+        if (bytes > RING_SEND_BYTES_MAX) bytes = RING_SEND_BYTES_MAX;
+        io_uring_prep_send(sqe, s->common.fd, iov->iov_base, bytes, flags);
     } else {
-        r->message = (struct msghdr){.msg_iov = &r->iov[r->index],
-                                     .msg_iovlen = r->count - r->index};
-        if (p->faults != NULL && p->faults->send_bytes_max != 0) r->message.msg_iovlen = 1;
-        io_uring_prep_sendmsg(sqe, s->fd, &r->message, (unsigned)flags);
+        struct msghdr *message = &s->common.send_pieces->message;
+        *message = (struct msghdr){.msg_iov = iov, .msg_iovlen = count};
+        io_uring_prep_sendmsg(sqe, s->common.fd, message, (unsigned)flags);
     }
     sqe->user_data = slot_user_data(p, OP_SEND, slot);
-    s->is_send_wanted = false;
+    s->common.is_send_wanted = false;
     s->is_send_flying = true;
     return true;
 }
@@ -342,25 +235,20 @@ static bool file_start(struct driver_ring *p, struct file_op *op)
 
 static void send_done(struct driver_ring *p, uint32_t slot, int32_t result, struct done **at)
 {
-    struct slot *s = &p->slots[slot];
-    if (s->send_rest != NULL) {
-        s->send_rest->next_free = p->free_rests;
-        p->free_rests = s->send_rest;
-        s->send_rest = NULL;
-    }
-    s->is_sending = s->is_send_wanted = false;
-    done_add(at, DONE_SENT, slot, s->tag, result);
+    struct driver_slot *s = &slot_at(p, slot)->common;
+    driver_slots_send_end(&p->slots, s);
+    driver_slots_report(at, DONE_SENT, slot, s->tag, result);
 }
 
 /* Reports at most two completions. False: no free entry, to be called again. */
 static bool close_step(struct driver_ring *p, uint32_t slot, struct done **at)
 {
-    struct slot *s = &p->slots[slot];
-    if (s->is_send_wanted) send_done(p, slot, -ECANCELED, at);
-    bool is_flying = s->is_recv_armed || s->is_send_flying;
+    struct slot *s = slot_at(p, slot);
+    if (s->common.is_send_wanted) send_done(p, slot, -ECANCELED, at);
+    bool is_flying = s->is_armed || s->is_send_flying;
     if (is_flying && !s->is_shut) {
         p->driver.count.syscalls++;
-        shutdown(s->fd, SHUT_RDWR);
+        shutdown(s->common.fd, SHUT_RDWR);
         s->is_shut = true;
     }
     if (is_flying && !s->is_close_cancel_flying) {
@@ -368,44 +256,42 @@ static bool close_step(struct driver_ring *p, uint32_t slot, struct done **at)
         s->is_close_cancel_flying = true;
     }
     if (is_flying || s->is_cancel_flying || s->is_close_cancel_flying) return true;
-    starved_remove(p, slot);
     p->driver.count.syscalls++;
-    close(s->fd);
-    s->kind = SLOT_FREE;
-    s->generation++;
-    done_add(at, DONE_CLOSED, slot, s->tag, 0);
+    close(s->common.fd);
+    driver_slots_free(&p->slots, slot);
+    driver_slots_report(at, DONE_CLOSED, slot, s->common.tag, 0);
     return true;
 }
 
 static bool socket_step(struct driver_ring *p, uint32_t slot, struct done **at)
 {
-    struct slot *s = &p->slots[slot];
-    if (s->is_closing) return close_step(p, slot, at);
-    if (s->is_send_wanted) {
-        if (s->send_bytes < 0)
-            send_done(p, slot, s->send_bytes, at);
+    struct slot *s = slot_at(p, slot);
+    if (s->common.is_closing) return close_step(p, slot, at);
+    if (s->common.is_send_wanted) {
+        if (s->common.send_bytes < 0)
+            send_done(p, slot, s->common.send_bytes, at);
         else if (!send_start(p, slot))
             return false;
     }
-    bool wants_recv = !s->is_suspended && !s->is_recv_ended;
-    if (wants_recv && !s->is_recv_armed && !s->is_starved) {
+    bool wants_recv = !s->common.is_suspended && !s->common.is_recv_ended;
+    if (wants_recv && !s->is_armed && !s->common.is_starved) {
         if (p->b.available == 0)
-            starved_push(p, slot);
+            driver_slots_starve(&p->slots, slot);
         else
             return recv_arm(p, slot);
     }
-    if (!wants_recv && s->is_recv_armed && !s->is_cancel_flying) return recv_cancel(p, slot);
+    if (!wants_recv && s->is_armed && !s->is_cancel_flying) return recv_cancel(p, slot);
     return true;
 }
 
 static bool todo_step(struct driver_ring *p, uint32_t slot, struct done **at)
 {
-    struct slot *s = &p->slots[slot];
-    switch ((enum slot_kind)s->kind) {
+    struct slot *s = slot_at(p, slot);
+    switch ((enum driver_slot_kind)s->common.kind) {
     case SLOT_FREE: return true;
     case SLOT_LISTENER:
-        return s->is_recv_armed || p->accept_paused_until_ns != 0 || accept_arm(p, slot);
-    case SLOT_WATCH: return s->is_recv_armed || watch_arm(p, slot);
+        return s->is_armed || p->accept_paused_until_ns != 0 || accept_arm(p, slot);
+    case SLOT_WATCH: return s->is_armed || watch_arm(p, slot);
     case SLOT_SOCKET: return socket_step(p, slot, at);
     }
     return true;
@@ -413,12 +299,11 @@ static bool todo_step(struct driver_ring *p, uint32_t slot, struct done **at)
 
 static void todo_work(struct driver_ring *p, struct done **at, struct done *end)
 {
-    uint32_t last = p->todo.last;
-    while (p->todo.first != SLOT_NONE && end - *at >= 2) {
-        uint32_t slot = p->todo.first;
+    uint32_t last = p->slots.todo.last;
+    while (p->slots.todo.first != DRIVER_SLOT_NONE && end - *at >= 2) {
+        uint32_t slot = p->slots.todo.first;
         if (!todo_step(p, slot, at)) break;
-        p->todo.first = p->slots[slot].todo_next;
-        p->slots[slot].is_todo = false;
+        driver_slots_todo_pop(&p->slots);
         if (slot == last) break;
     }
     while (p->files_waiting != NULL && file_start(p, p->files_waiting)) {
@@ -432,19 +317,19 @@ static void todo_work(struct driver_ring *p, struct done **at, struct done *end)
 
 static void recv_ended(struct driver_ring *p, uint32_t slot, int32_t result, struct done **at)
 {
-    struct slot *s = &p->slots[slot];
-    s->is_recv_ended = true;
-    todo_push(p, slot);
-    done_add(at, result == 0 ? DONE_EOF : DONE_ERROR, slot, s->tag, result);
+    struct slot *s = slot_at(p, slot);
+    s->common.is_recv_ended = true;
+    driver_slots_todo(&p->slots, slot);
+    driver_slots_report(at, result == 0 ? DONE_EOF : DONE_ERROR, slot, s->common.tag, result);
 }
 
 static void recv_bytes(struct driver_ring *p, uint32_t slot, struct bufring_piece piece,
                        struct done **at)
 {
-    struct slot *s = &p->slots[slot];
+    struct slot *s = slot_at(p, slot);
     p->driver.count.recvs++;
     p->driver.count.recv_bytes += piece.bytes;
-    struct done *d = done_add(at, DONE_RECV, slot, s->tag, (int32_t)piece.bytes);
+    struct done *d = driver_slots_report(at, DONE_RECV, slot, s->common.tag, (int32_t)piece.bytes);
     d->buffer = piece.buffer;
     d->data = piece.data;
     d->len = piece.bytes;
@@ -453,19 +338,19 @@ static void recv_bytes(struct driver_ring *p, uint32_t slot, struct bufring_piec
 static void on_recv(struct driver_ring *p, uint32_t slot, const struct io_uring_cqe *cqe,
                     struct done **at)
 {
-    struct slot *s = &p->slots[slot];
+    struct slot *s = slot_at(p, slot);
     int32_t result = cqe->res;
     bool has_buffer = (cqe->flags & IORING_CQE_F_BUFFER) != 0;
     struct bufring_piece piece = {0};
-    must(s->kind == SLOT_SOCKET && s->is_recv_armed);
+    must(s->common.kind == SLOT_SOCKET && s->is_armed);
     if ((cqe->flags & IORING_CQE_F_MORE) == 0) {
-        s->is_recv_armed = false;
-        todo_push(p, slot);
+        s->is_armed = false;
+        driver_slots_todo(&p->slots, slot);
     }
     if (has_buffer) piece = bufring_take(&p->b, cqe->flags, result > 0 ? (uint32_t)result : 0);
-    bool is_wanted = !s->is_closing && !s->is_recv_ended;
+    bool is_wanted = !s->common.is_closing && !s->common.is_recv_ended;
     if (is_wanted && result >= 0 && p->faults != NULL &&
-        fault_hits(&p->faults->recvs, p->faults->recv_at))
+        driver_slots_fault(&p->faults->recvs, p->faults->recv_at))
         result = -p->faults->error;
     if (is_wanted && result > 0) {
         must(has_buffer);
@@ -480,31 +365,13 @@ static void on_recv(struct driver_ring *p, uint32_t slot, const struct io_uring_
     recv_ended(p, slot, result, at);
 }
 
-/* Drops sent bytes from the front; true when nothing is left. */
-static bool send_advance(struct slot *s, size_t sent)
-{
-    struct send_rest *r = s->send_rest;
-    struct iovec *iov = r == NULL ? &s->send_one : &r->iov[r->index];
-    uint32_t left = r == NULL ? 1 : r->count - r->index;
-    while (left > 0 && sent >= iov->iov_len) {
-        sent -= iov->iov_len;
-        iov++;
-        left--;
-    }
-    if (r != NULL) r->index = r->count - left;
-    if (left == 0) return true;
-    iov->iov_base = (char *)iov->iov_base + sent;
-    iov->iov_len -= sent;
-    return false;
-}
-
 static void on_send(struct driver_ring *p, uint32_t slot, int32_t result, struct done **at)
 {
-    struct slot *s = &p->slots[slot];
-    must(s->kind == SLOT_SOCKET && s->is_send_flying);
+    struct slot *s = slot_at(p, slot);
+    must(s->common.kind == SLOT_SOCKET && s->is_send_flying);
     s->is_send_flying = false;
-    if (s->is_closing) todo_push(p, slot);
-    if (p->faults != NULL && fault_hits(&p->faults->sends, p->faults->send_at))
+    if (s->common.is_closing) driver_slots_todo(&p->slots, slot);
+    if (p->faults != NULL && driver_slots_fault(&p->faults->sends, p->faults->send_at))
         result = -p->faults->error;
     if (result < 0 && result != -EINTR && result != -EAGAIN) {
         send_done(p, slot, result, at);
@@ -512,85 +379,71 @@ static void on_send(struct driver_ring *p, uint32_t slot, int32_t result, struct
     }
     if (result > 0) {
         p->driver.count.sent_bytes += (uint64_t)result;
-        s->send_bytes += result;
-        if (send_advance(s, (size_t)result)) {
+        if (driver_slots_send_advance(&s->common, (size_t)result)) {
             p->driver.count.sends++;
-            send_done(p, slot, s->send_bytes, at);
+            send_done(p, slot, s->common.send_bytes, at);
             return;
         }
     }
     /* A short one: the rest follows, unless the socket is closing. */
-    s->is_send_wanted = true;
-    todo_push(p, slot);
-}
-
-/* Out of descriptors: connections in the backlog are taken with the reserved one and closed, or
- * they would wait until their clients give up. */
-static void backlog_refuse(struct driver_ring *p, int listen_fd)
-{
-    for (uint32_t i = 0; i < RING_REFUSE_MAX && p->reserve_fd >= 0; i++) {
-        close(p->reserve_fd);
-        int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0) close(fd);
-        p->reserve_fd = fcntl(p->wake_fd, F_DUPFD_CLOEXEC, 0);
-        p->driver.count.syscalls += 4;
-        if (fd < 0) return;
-    }
+    s->common.is_send_wanted = true;
+    driver_slots_todo(&p->slots, slot);
 }
 
 static void on_accept(struct driver_ring *p, uint32_t slot, const struct io_uring_cqe *cqe,
                       bool is_live, struct done **at)
 {
-    struct slot *s = &p->slots[slot];
+    struct slot *s = slot_at(p, slot);
     int32_t result = cqe->res;
     if (!is_live) {
         if (result >= 0) close(result);
         return;
     }
     if ((cqe->flags & IORING_CQE_F_MORE) == 0) {
-        s->is_recv_armed = false;
-        todo_push(p, slot);
+        s->is_armed = false;
+        driver_slots_todo(&p->slots, slot);
     }
     if (result >= 0 && p->faults != NULL &&
-        fault_hits(&p->faults->accepts, p->faults->accept_at)) {
+        driver_slots_fault(&p->faults->accepts, p->faults->accept_at)) {
         close(result);
         result = -p->faults->error;
     }
     if (result >= 0) {
-        done_add(at, DONE_ACCEPT, slot, s->tag, 0)->fd = result;
+        driver_slots_report(at, DONE_ACCEPT, slot, s->common.tag, 0)->fd = result;
         return;
     }
     if (result == -ECANCELED || result == -EAGAIN || result == -EINTR) return;
-    if (result == -EMFILE || result == -ENFILE) backlog_refuse(p, s->fd);
-    /* Arming fails at once while descriptors are short, even without a connection: hence a pause.
-     * Only what is the fault of one connection needs none. */
-    if (!s->is_recv_armed && result != -ECONNABORTED && result != -EPROTO)
-        p->accept_paused_until_ns = now_ns() + RING_ACCEPT_PAUSE_NS;
-    done_add(at, DONE_ACCEPT, slot, s->tag, result);
+    if (result == -EMFILE || result == -ENFILE)
+        p->driver.count.syscalls +=
+            4 * driver_slots_refuse(s->common.fd, &p->reserve_fd, p->wake_fd, RING_REFUSE_MAX);
+    /* While descriptors are short arming fails at once, even without a connection. */
+    if (!s->is_armed && driver_slots_accept_must_pause(-result))
+        p->accept_paused_until_ns = driver_slots_now_ns() + RING_ACCEPT_PAUSE_NS;
+    driver_slots_report(at, DONE_ACCEPT, slot, s->common.tag, result);
 }
 
 static void on_cancel(struct driver_ring *p, uint32_t slot, const struct io_uring_cqe *cqe)
 {
-    struct slot *s = &p->slots[slot];
-    if (s->kind != SLOT_SOCKET) return;
+    struct slot *s = slot_at(p, slot);
+    if (s->common.kind != SLOT_SOCKET) return;
     if (s->is_cancel_flying) s->is_cancel_flying = false;
     else s->is_close_cancel_flying = false;
     /* Missed, or closing may go on. */
-    if (cqe->res < 0 || s->is_closing) todo_push(p, slot);
+    if (cqe->res < 0 || s->common.is_closing) driver_slots_todo(&p->slots, slot);
 }
 
 static void on_wake(struct driver_ring *p, struct done **at)
 {
     if (!atomic_exchange(&p->is_woken, false)) return;
     p->driver.count.wakes++;
-    done_add(at, DONE_WAKE, 0, 0, 0);
+    driver_slots_report(at, DONE_WAKE, 0, 0, 0);
 }
 
 static void on_file(struct driver_ring *p, struct file_op *op, int32_t result, struct done **at)
 {
-    if (p->faults != NULL && fault_hits(&p->faults->files, p->faults->file_at))
+    if (p->faults != NULL && driver_slots_fault(&p->faults->files, p->faults->file_at))
         result = -p->faults->error;
-    done_add(at, DONE_FILE, 0, 0, result)->user = op->user;
+    driver_slots_report(at, DONE_FILE, 0, 0, result)->user = op->user;
 }
 
 static void completion_run(struct driver_ring *p, const struct io_uring_cqe *cqe,
@@ -613,8 +466,7 @@ static void completion_run(struct driver_ring *p, const struct io_uring_cqe *cqe
         return;
     default: break;
     }
-    must(slot < p->slots_max);
-    bool is_live = p->slots[slot].generation == (uint32_t)cqe->user_data;
+    bool is_live = slot_at(p, slot)->common.generation == (uint32_t)cqe->user_data;
     switch (op) {
     case OP_RECV:
         must(is_live);
@@ -630,9 +482,9 @@ static void completion_run(struct driver_ring *p, const struct io_uring_cqe *cqe
         return;
     case OP_WATCH:
         must(is_live);
-        p->slots[slot].is_recv_armed = false;
-        todo_push(p, slot);
-        done_add(at, DONE_WATCH, slot, p->slots[slot].tag, 0);
+        slot_at(p, slot)->is_armed = false;
+        driver_slots_todo(&p->slots, slot);
+        driver_slots_report(at, DONE_WATCH, slot, slot_at(p, slot)->common.tag, 0);
         return;
     default: must(!"unknown operation");
     }
@@ -654,24 +506,11 @@ static void completions_reap(struct driver_ring *p, struct done **at, struct don
 
 /* --- port calls ------------------------------------------------------------------------------- */
 
-static void slot_take(struct driver_ring *p, uint32_t slot, uint32_t tag, int fd,
-                      enum slot_kind kind)
-{
-    struct slot *s = slot_at(p, slot);
-    must(s->kind == SLOT_FREE);
-    must(fd >= 0);
-    bool is_todo = s->is_todo; /* still queued by its last holder: the entry serves this one */
-    uint32_t todo_next = s->todo_next, generation = s->generation + 1;
-    *s = (struct slot){.kind = (uint8_t)kind, .fd = fd, .tag = tag, .generation = generation,
-                       .is_todo = is_todo, .todo_next = todo_next, .starved_next = SLOT_NONE};
-    todo_push(p, slot);
-}
-
 static enum err ring_listen(struct driver *d, uint32_t slot, uint32_t tag, int fd)
 {
-    /* For backlog_refuse; the ring does not care. */
+    /* For driver_slots_refuse; the ring does not care. */
     if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0) return ERR_INVALID;
-    slot_take(ring_of(d), slot, tag, fd, SLOT_LISTENER);
+    driver_slots_take(&ring_of(d)->slots, slot, tag, fd, SLOT_LISTENER);
     return ERR_OK;
 }
 
@@ -679,41 +518,40 @@ static void ring_listen_stop(struct driver *d, uint32_t slot)
 {
     struct driver_ring *p = ring_of(d);
     struct slot *s = slot_at(p, slot);
-    must(s->kind == SLOT_LISTENER);
-    bool is_armed = s->is_recv_armed;
+    must(s->common.kind == SLOT_LISTENER);
+    bool is_armed = s->is_armed;
     /* At once, and with the deferred work that lets go of the file: the caller may close its
      * descriptor and bind the address anew right after this. */
     if (is_armed) {
         bool is_made = fd_cancel(p, slot);
         must(is_made);
     }
-    s->kind = SLOT_FREE;
-    s->generation++;
+    driver_slots_free(&p->slots, slot);
     if (is_armed) uring_enter(&p->u, 0, 0);
 }
 
 static enum err ring_socket_add(struct driver *d, uint32_t slot, uint32_t tag, int fd)
 {
-    slot_take(ring_of(d), slot, tag, fd, SLOT_SOCKET);
+    driver_slots_take(&ring_of(d)->slots, slot, tag, fd, SLOT_SOCKET);
     return ERR_OK;
+}
+
+static void suspend_set(struct driver_ring *p, uint32_t slot, bool is_suspended)
+{
+    struct driver_slot *s = &slot_at(p, slot)->common;
+    must(s->kind == SLOT_SOCKET);
+    s->is_suspended = is_suspended;
+    driver_slots_todo(&p->slots, slot);
 }
 
 static void ring_recv_suspend(struct driver *d, uint32_t slot)
 {
-    struct driver_ring *p = ring_of(d);
-    struct slot *s = slot_at(p, slot);
-    must(s->kind == SLOT_SOCKET);
-    s->is_suspended = true;
-    todo_push(p, slot);
+    suspend_set(ring_of(d), slot, true);
 }
 
 static void ring_recv_resume(struct driver *d, uint32_t slot)
 {
-    struct driver_ring *p = ring_of(d);
-    struct slot *s = slot_at(p, slot);
-    must(s->kind == SLOT_SOCKET);
-    s->is_suspended = false;
-    todo_push(p, slot);
+    suspend_set(ring_of(d), slot, false);
 }
 
 static void ring_recv_release(struct driver *d, uint32_t buffer)
@@ -721,48 +559,23 @@ static void ring_recv_release(struct driver *d, uint32_t buffer)
     bufring_release(&ring_of(d)->b, buffer);
 }
 
-static struct send_rest *send_rest_take(struct driver_ring *p)
-{
-    struct send_rest *r = p->free_rests;
-    if (r == NULL) return malloc(sizeof *r);
-    p->free_rests = r->next_free;
-    return r;
-}
-
 static void ring_send(struct driver *d, uint32_t slot, const struct iovec *iov, uint32_t count)
 {
-    struct driver_ring *p = ring_of(d);
-    struct slot *s = slot_at(p, slot);
-    must(s->kind == SLOT_SOCKET);
-    must(!s->is_sending && !s->is_closing);
-    must(count >= 1 && count <= DRIVER_IOV_MAX);
-    s->is_sending = s->is_send_wanted = true;
-    s->send_bytes = 0;
-    s->send_one = iov[0];
-    todo_push(p, slot);
-    if (count == 1) return;
-    s->send_rest = send_rest_take(p);
-    if (s->send_rest == NULL) {
-        s->send_bytes = -ENOMEM;
-        return;
-    }
-    s->send_rest->index = 0;
-    s->send_rest->count = count;
-    memcpy(s->send_rest->iov, iov, count * sizeof *iov);
+    driver_slots_send(&ring_of(d)->slots, slot, iov, count);
 }
 
 static void ring_socket_close(struct driver *d, uint32_t slot)
 {
     struct driver_ring *p = ring_of(d);
     struct slot *s = slot_at(p, slot);
-    must(s->kind == SLOT_SOCKET);
-    s->is_closing = true;
-    todo_push(p, slot);
+    must(s->common.kind == SLOT_SOCKET);
+    s->common.is_closing = true;
+    driver_slots_todo(&p->slots, slot);
 }
 
 static void ring_watch(struct driver *d, uint32_t slot, int fd)
 {
-    slot_take(ring_of(d), slot, 0, fd, SLOT_WATCH);
+    driver_slots_take(&ring_of(d)->slots, slot, 0, fd, SLOT_WATCH);
 }
 
 /* A message costs the sender half of what a write to the eventfd does, where the kernel has it. */
@@ -829,15 +642,15 @@ static void files_report(struct driver_ring *p, struct done **at, struct done *e
 static uint64_t accept_unpause(struct driver_ring *p, uint64_t timeout_ns)
 {
     if (p->accept_paused_until_ns == 0) return timeout_ns;
-    uint64_t now = now_ns();
+    uint64_t now = driver_slots_now_ns();
     if (now < p->accept_paused_until_ns) {
         uint64_t left = p->accept_paused_until_ns - now;
         return left < timeout_ns ? left : timeout_ns;
     }
     p->accept_paused_until_ns = 0;
     if (p->reserve_fd < 0) p->reserve_fd = fcntl(p->wake_fd, F_DUPFD_CLOEXEC, 0);
-    for (uint32_t i = 0; i < p->slots_max; i++)
-        if (p->slots[i].kind == SLOT_LISTENER) todo_push(p, i);
+    for (uint32_t i = 0; i < p->slots.count; i++)
+        if (slot_at(p, i)->common.kind == SLOT_LISTENER) driver_slots_todo(&p->slots, i);
     return timeout_ns;
 }
 
@@ -849,14 +662,15 @@ static uint32_t ring_poll(struct driver *d, struct done *done, uint32_t max, uin
     p->driver.count.polls++;
     timeout_ns = accept_unpause(p, timeout_ns);
     files_report(p, &at, end - 2);
-    starved_take_back(p);
+    /* As many as buffers are there: arming more would only end in -ENOBUFS again. */
+    driver_slots_feed(&p->slots, p->b.available);
     todo_work(p, &at, end);
     bufring_publish(&p->b);
 
     uint32_t ready = io_uring_cq_ready(&p->u.ring);
-    bool must_not_wait = ready > 0 || at != done || p->todo.first != SLOT_NONE ||
+    bool must_not_wait = ready > 0 || at != done || p->slots.todo.first != DRIVER_SLOT_NONE ||
                          p->files_taken != NULL || p->files_waiting != NULL || timeout_ns == 0 ||
-                         (p->starved.first != SLOT_NONE && p->b.available > 0);
+                         (p->slots.starved.first != DRIVER_SLOT_NONE && p->b.available > 0);
     /* Left over from a fuller poll: worked off before the kernel is asked for more. */
     if (ready < max || uring_queued(&p->u) > 0) {
         p->driver.count.syscalls++;
@@ -876,10 +690,11 @@ static uint32_t ring_poll(struct driver *d, struct done *done, uint32_t max, uin
 static void requests_join(struct driver_ring *p)
 {
     struct done done[64];
-    for (uint32_t i = 0; i < p->slots_max; i++) {
-        struct slot *s = &p->slots[i];
-        if (s->kind == SLOT_SOCKET) s->is_closing = true;
-        if (s->kind == SLOT_SOCKET) shutdown(s->fd, SHUT_RDWR);
+    for (uint32_t i = 0; i < p->slots.count; i++) {
+        struct driver_slot *s = &slot_at(p, i)->common;
+        if (s->kind != SLOT_SOCKET) continue;
+        s->is_closing = true;
+        shutdown(s->fd, SHUT_RDWR);
     }
     for (uint32_t i = 0; p->flying_count > 0 && i < RING_CLOSE_ENTERS_MAX; i++) {
         struct io_uring_sqe *sqe = entry_take(p);
@@ -904,20 +719,11 @@ static void ring_close(struct driver *d)
     struct driver_ring *p = ring_of(d);
     file_threads_close(p->files);
     requests_join(p);
-    for (uint32_t i = 0; i < p->slots_max; i++) {
-        if (p->slots[i].kind == SLOT_SOCKET) close(p->slots[i].fd);
-        free(p->slots[i].send_rest);
-    }
-    while (p->free_rests != NULL) {
-        struct send_rest *r = p->free_rests;
-        p->free_rests = r->next_free;
-        free(r);
-    }
+    driver_slots_close(&p->slots);
     bufring_close(&p->b);
     uring_close(&p->u);
     close(p->reserve_fd);
     close(p->wake_fd);
-    free(p->slots);
     free(p);
 }
 
@@ -983,7 +789,7 @@ static bool message_arrives(struct driver_ring *p)
 
 enum err driver_ring_open(const struct driver_options *o, struct driver **out, const char **reason)
 {
-    must(o->slots_max > 0 && o->slots_max <= RING_SLOTS_MAX);
+    must(o->slots_max <= RING_SLOTS_MAX);
     bool is_incremental = o->use_io_features && ring_check_recv(true);
     if (!is_incremental && !ring_check_recv(false)) {
         struct uring trial;
@@ -997,12 +803,10 @@ enum err driver_ring_open(const struct driver_options *o, struct driver **out, c
     if (p == NULL) return ERR_MEMORY;
     enum err e = ERR_MEMORY;
     p->driver.ops = &ring_ops;
-    p->slots_max = o->slots_max;
     p->faults = o->faults;
     p->files_waiting_last = &p->files_waiting;
-    p->todo = p->starved = (struct slot_queue){SLOT_NONE, SLOT_NONE};
-    p->slots = calloc(o->slots_max, sizeof *p->slots);
-    if (p->slots == NULL) goto free_driver;
+    if (driver_slots_open(&p->slots, o->slots_max, sizeof(struct slot)) != ERR_OK)
+        goto free_driver;
     p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (p->wake_fd < 0) goto free_slots;
     p->reserve_fd = fcntl(p->wake_fd, F_DUPFD_CLOEXEC, 0);
@@ -1032,7 +836,7 @@ close_reserve:
 close_wake:
     close(p->wake_fd);
 free_slots:
-    free(p->slots);
+    driver_slots_close(&p->slots);
 free_driver:
     free(p);
     return e;

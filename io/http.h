@@ -3,7 +3,8 @@
  * own TLS and a socket pair, so that there is one TLS stack and one reload for all.
  *
  * Bounds: connections_max connections at once (further ones are closed), HTTP_HEADER_BYTES_MAX of
- * request line and headers, HTTP_IDLE_SECONDS without progress. Only GET and HEAD. */
+ * request line and headers, HTTP_IDLE_SECONDS without progress. Only GET and HEAD. Nothing of a
+ * request reaches a shard but what serve makes of it. */
 #ifndef IO_HTTP_H
 #define IO_HTTP_H
 #include <stdbool.h>
@@ -30,7 +31,7 @@ struct http_pair {
 
 /* Valid during the call of serve. Texts are decoded. */
 struct http_request {
-    struct bytes path; /* without the base path: "/varz"; the base path itself is "/" */
+    struct bytes path; /* without the base path: "/varz"; the base path alone is "/" */
     struct http_pair params[HTTP_PARAMS_MAX]; /* of the query, in its order; more: 400 */
     uint32_t param_count;
     bool is_head;
@@ -53,6 +54,7 @@ struct http_response {
         char value[128];
     } extra[HTTP_EXTRA_HEADERS_MAX];
     uint32_t extra_count;
+    bool has_cors; /* Access-Control-Allow-Origin: *; true as set before serve */
 };
 
 /* The answer of Go to an unknown page: 404, "404 page not found\n", text/plain. */

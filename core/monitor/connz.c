@@ -2,7 +2,7 @@
 #include "core/base/must.h"
 #include "core/base/time_text.h"
 
-static struct bytes kind_text(enum conn_kind kind)
+struct bytes connz_kind_text(enum conn_kind kind)
 {
     switch (kind) {
     case CONN_KIND_CLIENT:
@@ -23,7 +23,7 @@ static struct bytes kind_text(enum conn_kind kind)
     return BYTES_LITERAL("Unknown Type");
 }
 
-static struct bytes type_text(enum conn_type type)
+struct bytes connz_type_text(enum conn_type type)
 {
     switch (type) {
     case CONN_TYPE_NONE:
@@ -109,8 +109,8 @@ static void write_conn(struct json_write *w, const struct conn_snapshot *c,
     bool is_closed = c->reason != CLOSED_NONE;
     json_write_object(w, NULL);
     json_write_u64(w, "cid", c->cid);
-    json_write_text(w, "kind", kind_text(c->kind));
-    json_write_text_if(w, "type", type_text(c->type));
+    json_write_text(w, "kind", connz_kind_text(c->kind));
+    json_write_text_if(w, "type", connz_type_text(c->type));
     json_write_text(w, "ip", c->ip);
     json_write_u64(w, "port", c->port);
     json_write_time(w, "start", c->start_ns);

@@ -10,5 +10,8 @@
 NODISCARD enum err connz_write(const struct page_input *in, struct json_write *w);
 /* Fields of one subscription, as an element of an array. */
 void connz_write_sub(struct json_write *w, const struct sub_snapshot *sub, bool with_account);
+/* "Client", ...; "nats", "websocket", "mqtt" or empty. Static text. */
+struct bytes connz_kind_text(enum conn_kind kind);
+struct bytes connz_type_text(enum conn_type type);
 
 #endif

@@ -412,6 +412,9 @@ enum err query_finish(struct page_query *q, struct bytes sort, struct text *erro
         q->collect |= COLLECT_ACCOUNTS | COLLECT_HISTOGRAMS;
         if (q->connz_detailed) q->collect |= COLLECT_CONNECTIONS;
         return ERR_OK;
+    case PAGE_ACCOUNT_NSUBS: /* counts, lists nothing: limit stays 0 */
+        q->collect |= COLLECT_SUBS | COLLECT_ACCOUNTS;
+        return ERR_OK;
     case PAGE_ACCSTATZ:
     case PAGE_ACCOUNTZ:
     case PAGE_ACCOUNT_INFO:

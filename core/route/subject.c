@@ -94,7 +94,7 @@ bool subject_is_subset(struct bytes a, struct bytes b)
     while (subject_walk_next(&wb, &tb)) {
         if (!subject_walk_next(&wa, &ta)) return false;
         if (subject_token_is_rest(tb)) return true;
-        if (subject_token_is_rest(ta)) return false;
+        if (ta.len == 0 || subject_token_is_rest(ta)) return false;
         if (subject_token_is_star(tb)) continue;
         if (subject_token_is_star(ta) || !bytes_equal(ta, tb)) return false;
     }

@@ -22,7 +22,8 @@ struct bytes subject_token(struct bytes subject, uint32_t n);
  * (a publish on such a subject is legal): only a wildcard of the filter matches them. A subject
  * with an empty token matches nothing. */
 bool subject_matches(struct bytes literal, struct bytes filter);
-/* Every literal that a matches, b matches too (a subset of b). Both are valid. */
+/* Every literal that a matches, b matches too (a subset of b). Both are valid; an empty token in a
+ * is matched by a > alone, as in nats-server's mappings. */
 bool subject_is_subset(struct bytes a, struct bytes b);
 /* Some literal matches both. Both are valid. */
 bool subject_collides(struct bytes a, struct bytes b);

@@ -20,7 +20,7 @@
 #include "core/base/must.h"
 #include "io/driver.h"
 
-enum { SLOTS = 512, DONES = 64, BATCH_WAIT_NS = 200 * 1000 * 1000 };
+enum { SLOTS = 2048, DONES = 64, BATCH_WAIT_NS = 200 * 1000 * 1000 };
 
 enum variant { VARIANT_POLL, VARIANT_RING, VARIANT_PLAIN, VARIANT_COUNT };
 static const char *const variant_names[] = {"poll", "ring", "plain"};
@@ -971,6 +971,53 @@ static void test_a_slot_serves_its_next_holder(struct rig *r)
     rig_close(r);
 }
 
+/* More at once than the submission queue of a ring has entries. */
+static void test_many_operations_at_once(struct rig *r)
+{
+    enum { COUNT = 1500 };
+    rig_open(r);
+    int *clients = malloc(COUNT * sizeof *clients);
+    struct file_op *ops = calloc(COUNT, sizeof *ops);
+    char text[] = "abc", back[COUNT][4];
+    int file = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        int server;
+        pair_open(&clients[i], &server);
+        must(r->d->ops->socket_add(r->d, i, i, server) == ERR_OK);
+        struct iovec iov = {text, 3};
+        r->d->ops->send(r->d, i, &iov, 1);
+        ops[i] = (struct file_op){.kind = FILE_READ, .fd = file, .data = back[i], .bytes = 4};
+        must(r->d->ops->file_submit(r->d, &ops[i]) == ERR_OK);
+        write_all(clients[i], text, 3);
+    }
+    uint32_t sent_count = 0, read_count = 0, recv_count = 0, closed_count = 0;
+    uint64_t until = now_ns() + 20000000000u;
+    while (closed_count < COUNT) {
+        must(now_ns() < until);
+        rig_poll(r, BATCH_WAIT_NS);
+        for (uint32_t i = 0; i < r->count; i++) {
+            struct done *d = &r->done[i];
+            switch (d->kind) {
+            case DONE_SENT: sent_count += d->result == 3; break;
+            case DONE_FILE: read_count += d->result == 4; break;
+            case DONE_CLOSED: closed_count++; break;
+            default:
+                must(d->kind == DONE_RECV && d->len == 3);
+                recv_count++;
+                r->d->ops->recv_release(r->d, d->buffer);
+            }
+        }
+        if (sent_count != COUNT || read_count != COUNT || recv_count != COUNT) continue;
+        sent_count = 0;
+        for (uint32_t i = 0; i < COUNT; i++) r->d->ops->socket_close(r->d, i);
+    }
+    for (uint32_t i = 0; i < COUNT; i++) close(clients[i]);
+    close(file);
+    free(ops);
+    free(clients);
+    rig_close(r);
+}
+
 static void test_close_with_everything_open(struct rig *r)
 {
     enum { COUNT = 8, BYTES = 8 * 1024 * 1024 };
@@ -1017,6 +1064,7 @@ static const struct {
     {"files", test_files_can_be_written_and_read},
     {"faults", test_injected_failures_are_reported},
     {"reuse", test_a_slot_serves_its_next_holder},
+    {"many", test_many_operations_at_once},
     {"close", test_close_with_everything_open},
 };
 

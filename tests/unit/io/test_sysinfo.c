@@ -30,8 +30,8 @@ TestSuite(sysinfo, .init = setup, .fini = teardown, .timeout = 20);
 static void put(const char *name, const char *text)
 {
     char command[512];
-    snprintf(command, sizeof command, "mkdir -p $(dirname %s/%s) && printf %%b '%s' > %s/%s", directory,
-             name, text, directory, name);
+    snprintf(command, sizeof command, "cd %s && mkdir -p $(dirname %s) && printf %%b '%s' > %s",
+             directory, name, text, name);
     cr_assert_eq(system(command), 0);
 }
 
