@@ -4,6 +4,8 @@
 #include "core/auth/perms.h"
 #include "core/base/must.h"
 #include "core/config/load.h"
+#include "core/route/mapping.h"
+#include "core/route/subject.h"
 
 static bool is_named(struct bytes key, const char *names)
 {
@@ -237,12 +239,141 @@ static void load_limits(struct load *l, const struct conf_value *v, struct accou
     }
 }
 
-static enum err load_mappings(struct load *l, const struct conf_value *v, struct account *account)
+/* --- mappings ------------------------------------------------------------------------------- */
+
+/* A percentage as an integer or as text with or without its sign. */
+static bool load_weight(struct load *l, const struct conf_value *v, uint32_t *weight)
 {
-    (void)account;
-    load_refused(l, v, BYTES_LITERAL("mappings"));
+    enum { PERCENT_MAX = 100 };
+    int64_t number = -1;
+    struct bytes text = BYTES_LITERAL("");
+    if (v->kind == CONF_INTEGER) {
+        number = v->integer;
+    } else if (v->kind == CONF_TEXT) {
+        text = v->text;
+        if (bytes_ends_with(text, BYTES_LITERAL("%"))) text.len--;
+        if (bytes_to_i64(text, &number) != ERR_OK) number = -1;
+    }
+    if (number >= 0 && number <= PERCENT_MAX) {
+        *weight = (uint32_t)number;
+        return true;
+    }
+    struct text *line = load_error(l, v);
+    text_string(line, "Invalid weight ");
+    if (v->kind == CONF_INTEGER)
+        text_i64(line, number);
+    else
+        load_quoted(line, text);
+    text_string(line, " for mapping destination");
+    load_end(line);
+    return false;
+}
+
+/* {destination, weight, cluster}; false: an error was reported. */
+static bool load_destination(struct load *l, const struct conf_value *v,
+                             struct mapping_destination *d)
+{
+    bool has_weight = false;
+    *d = (struct mapping_destination){.subject = BYTES_LITERAL(""), .cluster = BYTES_LITERAL("")};
+    if (v->kind != CONF_MAP) {
+        load_error_text(l, v, "Expected an entry for the mapping destination");
+        return false;
+    }
+    for (const struct conf_entry *e = v->map.first; e != NULL; e = e->next) {
+        if (is_named(e->key, "dest destination")) {
+            if (!load_text(l, e->value, e->key, &d->subject)) return false;
+        } else if (is_named(e->key, "cluster")) {
+            if (!load_text(l, e->value, e->key, &d->cluster)) return false;
+        } else if (is_named(e->key, "weight")) {
+            if (!load_weight(l, e->value, &d->weight)) return false;
+            has_weight = true;
+        } else {
+            struct text *line = load_error(l, e->value);
+            text_string(line, "Unknown field ");
+            load_quoted(line, e->key);
+            text_string(line, " for mapping destination");
+            load_end(line);
+            return false;
+        }
+    }
+    if (has_weight) return true;
+    struct text *line = load_error(l, v);
+    text_string(line, "Missing weight for mapping destination ");
+    load_quoted(line, d->subject);
+    load_end(line);
+    return false;
+}
+
+/* subject, {destination ...} or an array of those: all of it weight 100 in the first case. */
+static enum err load_destinations(struct load *l, const struct conf_value *v,
+                                  struct mapping_destination **out, uint32_t *count)
+{
+    uint32_t room = v->kind == CONF_ARRAY ? v->array.count : 1;
+    struct mapping_destination *d = arena_alloc(l->scratch, room * sizeof(*d));
+    if (d == NULL) return ERR_MEMORY;
+    *out = d;
+    *count = 0;
+    if (v->kind == CONF_TEXT) {
+        d[0] = (struct mapping_destination){v->text, 100, BYTES_LITERAL("")};
+        *count = 1;
+    } else if (v->kind != CONF_ARRAY) {
+        *count = load_destination(l, v, &d[0]);
+    } else {
+        for (const struct conf_item *i = v->array.first; i != NULL; i = i->next)
+            *count += load_destination(l, i->value, &d[*count]);
+    }
     return ERR_OK;
 }
+
+static enum err load_mapping(struct load *l, const struct conf_entry *e, struct mapping_set *set)
+{
+    struct mapping_destination *destinations;
+    uint32_t count, errors = l->report->error_count;
+    enum err failed = load_destinations(l, e->value, &destinations, &count);
+    if (failed != ERR_OK || l->report->error_count > errors) return failed;
+
+    char *room = arena_alloc(l->scratch, TRANSFORM_WHY_BYTES_MAX);
+    if (room == NULL) return ERR_MEMORY;
+    struct writer why;
+    writer_init(&why, room, TRANSFORM_WHY_BYTES_MAX);
+    failed = mapping_set_add(set, e->key, destinations, count, &why);
+    if (failed == ERR_OK || failed == ERR_MEMORY) return failed;
+    struct text *line = load_error(l, e->value);
+    text_string(line, "Error adding mapping for ");
+    load_quoted(line, e->key);
+    if (e->value->kind == CONF_TEXT) {
+        text_string(line, " to ");
+        load_quoted(line, e->value->text);
+    }
+    text_string(line, " : ");
+    text_bytes(line, writer_written(&why));
+    load_end(line);
+    return ERR_OK;
+}
+
+static enum err load_mappings(struct load *l, const struct conf_value *v, struct account *account)
+{
+    if (!need_map(l, v, BYTES_LITERAL("mappings"))) return ERR_OK;
+    if (account->mappings == NULL) {
+        enum err e = mapping_set_open(l->mem, l->o->cluster_name, &account->mappings);
+        if (e != ERR_OK) return e;
+    }
+    for (const struct conf_entry *e = v->map.first; e != NULL; e = e->next) {
+        if (!subject_is_valid(e->key)) {
+            struct text *line = load_error(l, e->value);
+            text_string(line, "Subject ");
+            load_quoted(line, e->key);
+            text_string(line, " is not a valid subject");
+            load_end(line);
+            continue;
+        }
+        enum err failed = load_mapping(l, e, account->mappings);
+        if (failed != ERR_OK) return failed;
+    }
+    return ERR_OK;
+}
+
+/* --- the fields of an account --------------------------------------------------------------- */
 
 static enum err load_account_field(struct load *l, const struct conf_entry *e,
                                    struct account *account)
@@ -380,6 +511,7 @@ enum err load_auth(struct load *l, struct account_numbers *numbers, uint64_t see
     must(l->set == NULL);
     enum err e = account_set_open(l->mem, numbers, &l->set);
     if (e != ERR_OK) return e;
+    account_set_own_mappings(l->set, mapping_set_free);
     if (l->accounts != NULL) e = load_accounts(l, l->accounts);
     if (e == ERR_OK && l->authorization != NULL) e = load_authorization(l, l->authorization);
     if (e == ERR_OK && l->mappings != NULL) e = load_mappings(l, l->mappings, l->set->accounts[0]);

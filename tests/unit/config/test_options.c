@@ -2,6 +2,7 @@
 #include "core/auth/account.h"
 #include "core/config/flags.h"
 #include "core/config/options.h"
+#include "core/route/mapping.h"
 #include "tests/support/conf_world.h"
 #include "tests/support/mem_heap.h"
 
@@ -459,6 +460,27 @@ Test(options, accounts)
     expect_errors("accounts [A, A]", "f.conf:1:14: Duplicate Account Entry: A\n");
     expect_errors("accounts {A: 5}", "f.conf:1:11: Expected map entries for accounts\n");
     expect_errors("accounts {A {nope: 5}}", "f.conf:1:14: unknown field \"nope\"\n");
+}
+
+Test(options, mappings)
+{
+    struct fixture f;
+    load(&f,
+         "mappings {foo: bar\n a.*: [{destination: \"b.$1\", weight: 60%}, {dest: c, weight: 40}]"
+         "\n d: {destination: e, weight: \"50\"}}\naccounts {A {maps {x: y}}}");
+    cr_assert_eq(f.result, ERR_OK, "%s", f.report.errors.data);
+    const struct account *a = account_set_find(f.o->accounts, BYTES_LITERAL("A"));
+    cr_expect_eq(mapping_set_count(account_set_by_number(f.o->accounts, 0)->mappings), 3);
+    cr_expect_eq(mapping_set_count(a->mappings), 1);
+    unload(&f);
+    expect_errors("mappings {\"a..b\": c}",
+                  "f.conf:1:12: Subject \"a..b\" is not a valid subject\n");
+    expect_errors("mappings {a: [{dest: c, weight: 101}]}",
+                  "f.conf:1:25: Invalid weight 101 for mapping destination\n");
+    expect_errors("mappings {a: [{dest: c}]}",
+                  "f.conf:1:15: Missing weight for mapping destination \"c\"\n");
+    expect_errors("mappings {a: {to: c}}",
+                  "f.conf:1:15: Unknown field \"to\" for mapping destination\n");
 }
 
 Test(options, base_paths_are_normalised)
