@@ -18,6 +18,9 @@
 
 enum { OUT_FIRST_BYTES = 512, IN_FIRST_BYTES = 64 * 1024, TEXT_BYTES = 1024, FIELDS_MAX = 6 };
 
+/* Receives in a row: one reader must keep up with many publishers of the same thread. */
+enum { READS_MAX = 16 };
+
 void load_conn_fail(struct load_conn *conn, const char *format, ...)
 {
     conn->failed = true;
@@ -327,22 +330,30 @@ static void receive_parsing(struct load_conn *conn, const uint8_t *data, size_t 
     }
 }
 
-void load_conn_read(struct load_conn *conn, uint8_t *buffer)
+/* One receive; true if there may be more. */
+static bool read_once(struct load_conn *conn, uint8_t *buffer)
 {
     ssize_t got = recv(conn->fd, buffer, LOAD_CONN_READ_BYTES, MSG_DONTWAIT);
     if (got < 0) {
-        if (errno == EAGAIN || errno == EINTR) return;
-        load_conn_fail(conn, "receive: %s", strerror(errno));
-        return;
+        if (errno != EAGAIN && errno != EINTR) {
+            load_conn_fail(conn, "receive: %s", strerror(errno));
+        }
+        return false;
     }
     if (got == 0) {
         load_conn_fail(conn, "closed by the server");
-        return;
+        return false;
     }
     if (conn->on_message)
         receive_parsing(conn, buffer, (size_t)got);
     else
         receive_counting(conn, buffer, (size_t)got);
+    return got == LOAD_CONN_READ_BYTES && !conn->failed;
+}
+
+void load_conn_read(struct load_conn *conn, uint8_t *buffer)
+{
+    for (int i = 0; i < READS_MAX && read_once(conn, buffer); i++) continue;
 }
 
 /* --- sending -------------------------------------------------------------------------------- */
@@ -396,6 +407,14 @@ static void write_tape(struct load_conn *conn)
     }
 }
 
+/* A pause does not hold up the end of a phase: what is left then is less than one message. */
+static bool has_tape_output(const struct load_conn *conn)
+{
+    const struct load_pub *pub = conn->pub;
+    if (!pub || pub->state != LOAD_PUB_SENDING) return false;
+    return !pub->is_paused || pub->bytes_left < pub->tape->frame_bytes;
+}
+
 void load_conn_write(struct load_conn *conn)
 {
     if (conn->failed) return;
@@ -403,14 +422,13 @@ void load_conn_write(struct load_conn *conn)
         write_out(conn);
         if (conn->out.begin < conn->out.end) return;
     }
-    if (conn->pub && conn->pub->state == LOAD_PUB_SENDING) write_tape(conn);
+    if (has_tape_output(conn)) write_tape(conn);
 }
 
 bool load_conn_has_output(const struct load_conn *conn)
 {
     if (conn->failed) return false;
-    if (conn->pub && conn->pub->state == LOAD_PUB_SENDING) return true;
-    return conn->out.begin < conn->out.end;
+    return has_tape_output(conn) || conn->out.begin < conn->out.end;
 }
 
 /* --- waiting -------------------------------------------------------------------------------- */

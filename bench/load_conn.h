@@ -97,8 +97,9 @@ void load_conn_write(struct load_conn *conn);
 /* True while there is something that load_conn_write could send. */
 bool load_conn_has_output(const struct load_conn *conn);
 
-/* Receives once into buffer (LOAD_CONN_READ_BYTES, shared by the connections of a thread) and
- * handles what came. Sets conn->failed at the end of the connection or an -ERR. */
+/* Receives into buffer (LOAD_CONN_READ_BYTES, shared by the connections of a thread) while it comes
+ * back full, a bounded number of times, and handles what came. Sets conn->failed at the end of the
+ * connection or an -ERR. */
 void load_conn_read(struct load_conn *conn, uint8_t *buffer);
 
 /* Sends `out` and a PING, waits for the PONG: everything before is in force at the server. */

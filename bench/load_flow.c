@@ -251,6 +251,13 @@ static bool open_churner(struct load_flow *flow, struct load_report *report)
 
 /* --- measuring ------------------------------------------------------------------------------ */
 
+uint64_t load_flow_window(const struct load_opts *o, uint32_t sub_count)
+{
+    if (o->window_bytes == 0 || sub_count == 0) return UINT64_MAX;
+    uint64_t window = o->window_bytes * sub_count / ((uint64_t)o->size + 64);
+    return window > 0 ? window : 1;
+}
+
 bool load_flow_measure(struct load_loop *loop, const struct load_opts *o, uint32_t pub_count,
                        struct load_report *report)
 {
@@ -370,6 +377,7 @@ void load_flow_run(const struct load_opts *opts, struct load_report *report)
     load_loop_init(&flow.loop, opts->threads);
     flow.loop.spin = opts->spin;
     build_tapes(&flow);
+    flow.loop.window = load_flow_window(opts, flow.sub_count);
     bool ready = open_subscribers(&flow, report) && open_publishers(&flow, report) &&
                  open_churner(&flow, report);
     if (ready) {

@@ -34,6 +34,11 @@ struct load_flow {
 /* Runs the workload of opts; everything that went wrong is in the report. */
 void load_flow_run(const struct load_opts *opts, struct load_report *report);
 
+/* The window of a loop with so many subscribers, in messages. It keeps a server that cuts off slow
+ * readers from doing so while this client reads as fast as it can, and is far more than what keeps
+ * a server busy. */
+uint64_t load_flow_window(const struct load_opts *opts, uint32_t sub_count);
+
 /* Warm-up and measurement of a loop whose connections are all in place: fills counts, times and
  * probes of the report. False: it failed, the report says why. */
 bool load_flow_measure(struct load_loop *loop, const struct load_opts *opts, uint32_t pub_count,

@@ -8,12 +8,12 @@
 #include "bench/load_probe.h"
 #include "core/base/must.h"
 
-enum { EVENTS_MAX = 256, WAIT_MAX_NS = 20 * 1000 * 1000 };
+enum { EVENTS_MAX = 256, WAIT_MAX_NS = 20 * 1000 * 1000, WAIT_PAUSED_NS = 100 * 1000 };
 
 void load_loop_init(struct load_loop *loop, uint32_t worker_count)
 {
     must(worker_count > 0 && worker_count <= LOAD_THREADS_MAX);
-    *loop = (struct load_loop){.worker_count = worker_count};
+    *loop = (struct load_loop){.worker_count = worker_count, .window = UINT64_MAX};
     size_t bytes = sizeof(struct load_worker) * worker_count;
     loop->workers = aligned_alloc(_Alignof(struct load_worker), bytes);
     must(loop->workers != NULL);
@@ -139,8 +139,9 @@ static void publish_counters(struct load_worker *worker)
     if (worker->failed) atomic_store(&worker->loop->gave_up, true);
 }
 
-/* True when all workers are done; *moved is the sum that grows while anything happens. */
-static bool is_phase_over(const struct load_loop *loop, uint64_t *moved)
+/* True when all workers are done; *moved is the sum that grows while anything happens, *waiting
+ * what is undelivered. */
+static bool is_phase_over(const struct load_loop *loop, uint64_t *moved, uint64_t *waiting)
 {
     uint64_t busy = 0;
     uint64_t delivered = 0;
@@ -152,7 +153,21 @@ static bool is_phase_over(const struct load_loop *loop, uint64_t *moved)
         expected += atomic_load_explicit(&share->expected, memory_order_relaxed);
     }
     *moved = delivered + expected;
+    *waiting = expected > delivered ? expected - delivered : 0;
     return busy == 0 && delivered >= expected;
+}
+
+/* Publishers pause above the window and go on below its half. */
+static void mind_window(struct load_worker *worker, uint64_t waiting)
+{
+    const uint64_t window = worker->loop->window;
+    bool pauses = worker->is_paused ? waiting > window / 2 : waiting > window;
+    if (pauses == worker->is_paused) return;
+    worker->is_paused = pauses;
+    for (uint32_t i = 0; i < worker->pub_count; i++) {
+        worker->pubs[i]->pub->is_paused = pauses;
+        load_loop_arm(worker, worker->pubs[i]);
+    }
 }
 
 static void wait_and_serve(struct load_worker *worker, uint64_t wait_ns)
@@ -191,7 +206,8 @@ static void run_worker(struct load_worker *worker)
         }
         publish_counters(worker);
         uint64_t moved;
-        if (is_phase_over(loop, &moved) || atomic_load(&loop->gave_up)) break;
+        uint64_t waiting;
+        if (is_phase_over(loop, &moved, &waiting) || atomic_load(&loop->gave_up)) break;
         if (moved != moved_last) {
             moved_last = moved;
             moved_at = now;
@@ -199,8 +215,13 @@ static void run_worker(struct load_worker *worker)
             atomic_store(&loop->gave_up, true);
             break;
         }
-        uint64_t wait = WAIT_MAX_NS;
-        if (next != UINT64_MAX) wait = next > now ? next - now : 0;
+        mind_window(worker, waiting);
+        /* While paused, what is awaited may happen in another thread. */
+        uint64_t wait = worker->is_paused ? WAIT_PAUSED_NS : WAIT_MAX_NS;
+        if (next <= now)
+            wait = 0;
+        else if (next - now < wait)
+            wait = next - now;
         if (!stopped && loop->phase.end_ns - now < wait) wait = loop->phase.end_ns - now;
         wait_and_serve(worker, loop->spin ? 0 : wait);
     }

@@ -43,6 +43,7 @@ struct load_worker {
     uint64_t busy_extra;     /* set by tick: its own reasons why the phase is not over */
     uint64_t expected_extra; /* set by tick: deliveries owed for what it sent in this phase */
     bool failed;             /* one of its connections did */
+    bool is_paused;          /* its publishers wait: too much is undelivered */
     pthread_t thread;
     struct load_share share;
 };
@@ -60,6 +61,7 @@ struct load_loop {
     load_loop_tick_fn tick; /* NULL without */
     void *owner;            /* of tick and of message functions */
     struct load_phase phase;
+    uint64_t window; /* undelivered messages at which publishers pause; UINT64_MAX: never */
     bool spin;
     _Atomic bool gave_up; /* a worker saw no progress, or a connection failed */
     uint64_t wall_ns;     /* of the last phase, from its first send to its last delivery */

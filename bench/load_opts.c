@@ -20,6 +20,7 @@ enum {
     OPT_RATE,
     OPT_CHURN_RATE,
     OPT_CHURN_SAME,
+    OPT_WINDOW,
     OPT_SIZE,
     OPT_PUBS,
     OPT_SUBS,
@@ -61,6 +62,7 @@ static const struct option long_options[] = {
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"rate", required_argument, NULL, OPT_RATE},
     {"churn-rate", required_argument, NULL, OPT_CHURN_RATE},
+    {"window", required_argument, NULL, OPT_WINDOW},
     {"churn-same", no_argument, NULL, OPT_CHURN_SAME},
     {"size", required_argument, NULL, OPT_SIZE},
     {"pubs", required_argument, NULL, OPT_PUBS},
@@ -106,7 +108,9 @@ static const char usage_text[] =
     "          --server-pid PID  CPU, memory, faults and switches of that process\n"
     "Amount    --msgs N | --seconds S (3)   --warmup S (0.5)   --timeout S (10)\n"
     "Shape     --size BYTES (128) --pubs --subs --fanout --groups --subjects --conns\n"
-    "Client    --threads T (1)  --verify  --spin  --seed N  --quiet\n";
+    "Client    --threads T (1)  --verify  --spin  --seed N  --quiet\n"
+    "          --window MIB (8) undelivered per subscriber at which publishers pause; 0: never,\n"
+    "          then a server that disconnects slow readers may do so\n";
 
 _Noreturn static void refuse(const char *what, const char *value)
 {
@@ -217,6 +221,7 @@ static void take_option(struct load_opts *o, int option, const char *arg)
     case OPT_TIMEOUT: o->timeout_ns = seconds_ns(arg); break;
     case OPT_RATE: o->rate = number(arg, 1, 100000000); break;
     case OPT_CHURN_RATE: o->churn_rate = number(arg, 0, 100000000); break;
+    case OPT_WINDOW: o->window_bytes = number(arg, 0, 65536) << 20; break;
     case OPT_CHURN_SAME: o->churn_same = true; break;
     case OPT_SIZE: o->size = (uint32_t)number(arg, 0, LOAD_SIZE_MAX); break;
     case OPT_PUBS: o->pubs = (uint32_t)number(arg, 1, LOAD_CONNS_MAX / 2); break;
@@ -271,6 +276,7 @@ void load_opts_parse(struct load_opts *opts, int argc, char **argv)
         .warmup_ns = UINT64_C(500000000),
         .timeout_ns = UINT64_C(10000000000),
         .rate = 100000,
+        .window_bytes = UINT64_C(8) << 20,
         .churn_rate = 20000,
         .size = 128,
         .fanout = 1,

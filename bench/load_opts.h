@@ -47,14 +47,16 @@ struct load_opts {
     uint64_t warmup_ns;   /* traffic before the measured part, drained before it begins */
     uint64_t timeout_ns;  /* a drain without progress for this long ends the run */
     uint64_t rate;        /* latency: messages per second */
-    uint64_t churn_rate;  /* churn: SUB plus UNSUB per second; 0: as fast as the server answers */
-    uint32_t size;        /* payload bytes */
-    uint32_t pubs;        /* publishers; clients of reqrep; pairs */
-    uint32_t subs;        /* subscriber connections; services of reqrep; members of each group */
-    uint32_t fanout;      /* subscriptions on each subscriber connection of pubsub */
-    uint32_t groups;      /* queue groups */
-    uint32_t subjects;    /* distinct subjects; subscriptions of workload subs */
-    uint32_t conns;       /* idle: connections; storm: attempts in flight */
+    uint64_t
+        window_bytes;    /* undelivered bytes per subscriber at which publishers pause; 0: never */
+    uint64_t churn_rate; /* churn: SUB plus UNSUB per second; 0: as fast as the server answers */
+    uint32_t size;       /* payload bytes */
+    uint32_t pubs;       /* publishers; clients of reqrep; pairs */
+    uint32_t subs;       /* subscriber connections; services of reqrep; members of each group */
+    uint32_t fanout;     /* subscriptions on each subscriber connection of pubsub */
+    uint32_t groups;     /* queue groups */
+    uint32_t subjects;   /* distinct subjects; subscriptions of workload subs */
+    uint32_t conns;      /* idle: connections; storm: attempts in flight */
     uint32_t threads;
     enum load_stalled stalled; /* latency: where the reader that never reads sits */
     pid_t server_pid;          /* 0: the server's own figures are not taken */

@@ -118,6 +118,7 @@ void load_scale_run_subs(const struct load_opts *o, struct load_report *report)
     struct load_conn pub_conn = {.fd = -1};
     struct draw draw = {.state = o->seed * 2 + 1, .count = o->subjects};
     load_loop_init(&loop, o->threads);
+    loop.window = load_flow_window(o, 1);
     load_tape_build(&tape, o->subjects < MATCH_FRAMES_MAX ? o->subjects : MATCH_FRAMES_MAX, o->size,
                     draw_subject, &draw);
     struct load_pub pub = {.tape = &tape, .fan = 1};

@@ -30,8 +30,9 @@ struct load_pub {
     uint64_t bytes_left;   /* of this phase; UINT64_MAX: until told to stop */
     uint64_t publisher;    /* the number in the payloads of a verifying run */
     uint64_t pongs_wanted;
-    uint32_t fan; /* deliveries per message */
-    bool stamps;  /* verifying run: the tape is this publisher's own */
+    uint32_t fan;   /* deliveries per message */
+    bool stamps;    /* verifying run: the tape is this publisher's own */
+    bool is_paused; /* too much is undelivered: it waits in the middle of its tape */
     enum load_pub_state state;
 };
 

@@ -2,6 +2,7 @@
 from statistics import median
 
 from . import rows as rows_module
+from . import runner
 from . import stats
 
 BEGIN, END = "<!-- bench:begin (written by bench/compare) -->", "<!-- bench:end -->"
@@ -142,6 +143,21 @@ def table(results, pairs_meant):
     return "\n".join(lines)
 
 
+def conditions(setting):
+    """How quiet the machine was: a table from a busy one is worth less."""
+    pairs = [p for result in setting["rows"].values() for p in result["pairs"]]
+    if not pairs:
+        return ""
+    steal = max(runner.steal_share(p[side]) for p in pairs for side in ("ours", "peer"))
+    loads = sorted(p["before"]["loadavg"] for p in pairs)
+    text = "Steal time at most %.1f %% of a run, load average before a pair %.1f to %.1f" % (
+        steal * 100, loads[0], loads[-1])
+    stalled = [p["before"]["psi_avg10"] for p in pairs if "psi_avg10" in p["before"]]
+    if stalled:
+        text += ", CPU pressure (avg10) at most %.0f %%" % max(stalled)
+    return text + ", guest halt polling %s." % setting["facts"].get("halt_poll", "unknown")
+
+
 def section(setting):
     """One measured setting: its facts, its noise, its table."""
     facts = setting["facts"]
@@ -149,7 +165,8 @@ def section(setting):
             "%s against %s. %s pairs of %s s, %s." % (
                 facts["ours"], facts["peer"], facts["pairs"], facts["seconds"], facts["placement"]),
             "Machine: %s, %d cores, Linux %s. Client: `bench/load`, one thread. %s" % (
-                facts["cpu"], facts["cores"], facts["kernel"], facts["date"]), ""]
+                facts["cpu"], facts["cores"], facts["kernel"], facts["date"]),
+            conditions(setting), ""]
     noise = setting.get("noise")
     if noise and noise["pairs"]:
         row = rows_module.by_names(noise["row"])[0]
