@@ -354,7 +354,7 @@ class Raw:
                     header_count = int(parts[-2])
                     del parts[-2]
                 total = int(parts[-1])
-                reply = parts[3] if len(parts) == 5 else None
+                reply = (parts[3] or None) if len(parts) == 5 else None
                 body = self.raw_bytes(total + 2)
                 assert body[-2:] == b"\r\n", body
                 headers = body[:header_count] if parts[0] == "HMSG" else None
