@@ -41,7 +41,7 @@ static void check(const struct account_set *set, const struct login_options *o,
     must(l.user != NULL && l.user->nkey.len == 0);
     must(l.user->allowed_connections == 0 ||
          (l.user->allowed_connections & facts->connection) != 0);
-    if (l.user == set->no_auth && !o->has_credentials) return;
+    if (l.user == set->no_auth && o->user.len + o->pass.len + o->auth_token.len == 0) return;
     must(facts->tls_map || bytes_equal(o->user, l.user->name));
     must(bytes_equal(o->pass, l.user->password));
 }
