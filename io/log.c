@@ -234,6 +234,7 @@ static void out_fill(struct log *l)
     }
 }
 
+/* What waits in out for a sink that does not take it is given up. */
 static void take_new_sink(struct log *l)
 {
     pthread_mutex_lock(&l->lock);
@@ -243,7 +244,10 @@ static void take_new_sink(struct log *l)
     if (next == NULL) return;
     log_sink_close(l->sink);
     l->sink = next;
-    l->out_at = l->out_bytes = 0; /* the rest of a line is of no use elsewhere */
+    uint64_t lost = 0;
+    for (size_t i = l->out_at; i < l->out_bytes; i++) lost += l->out[i] == '\n';
+    atomic_fetch_add_explicit(&l->dropped, lost, memory_order_relaxed);
+    l->out_at = l->out_bytes = 0;
 }
 
 static void reopen(struct log *l)
@@ -276,6 +280,7 @@ static void out_write(struct log *l, bool is_stopping)
     struct pollfd p = {.fd = log_sink_poll_fd(l->sink), .events = POLLOUT};
     if (p.fd >= 0 && poll(&p, 1, 0) <= 0) {
         sleep_until_woken(l, p.fd, is_stopping ? 10 : -1);
+        take_new_sink(l);
         return;
     }
     size_t written = 0;
@@ -308,10 +313,10 @@ static void *writer_main(void *context)
     pthread_setname_np(pthread_self(), "log");
     for (;;) {
         bool is_stopping = atomic_load(&l->is_stopping);
-        take_new_sink(l);
         if (l->out_at < l->out_bytes) {
             out_write(l, is_stopping);
         } else {
+            take_new_sink(l);
             atomic_store_explicit(&l->written, atomic_load_explicit(&l->head, memory_order_relaxed),
                                   memory_order_release);
             out_fill(l);

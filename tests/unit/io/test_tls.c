@@ -25,8 +25,16 @@ static void setup(void)
     cr_assert_not_null(mkdtemp(directory));
 }
 
+enum { MADE_MAX = 16 };
+static struct identity made[MADE_MAX]; /* by make, freed at the end of a test */
+static int made_count;
+
 static void teardown(void)
 {
+    for (int i = 0; i < made_count; i++) {
+        X509_free(made[i].cert);
+        EVP_PKEY_free(made[i].key);
+    }
     char command[128];
     snprintf(command, sizeof command, "rm -rf %s", directory);
     cr_assert_eq(system(command), 0);
@@ -88,6 +96,8 @@ static struct identity make(const struct recipe *r)
 
     snprintf(me.cert_file, sizeof me.cert_file, "%s/%s.pem", directory, r->file);
     snprintf(me.key_file, sizeof me.key_file, "%s/%s.key", directory, r->file);
+    cr_assert_lt(made_count, MADE_MAX);
+    made[made_count++] = me;
     FILE *f = fopen(me.cert_file, "w");
     PEM_write_X509(f, me.cert);
     fclose(f);
