@@ -21,6 +21,7 @@ struct parse {
     struct conf_source *source;
     struct conf_error *error;
     uint64_t value_count; /* with variables written out */
+    uint32_t include_count;
 };
 
 /* One text being read. Positions are bytes; a column counts bytes from 1. */
@@ -822,9 +823,10 @@ static enum err read_file(struct scan *s, struct bytes path, struct bytes *conte
 static enum err include_file(struct scan *s, const struct frame *frame, struct bytes path)
 {
     if (!s->may_include) return syntax(s, "include may not stand here");
-    if (s->include_depth == CONF_INCLUDE_DEPTH_MAX)
+    if (s->include_depth == CONF_INCLUDE_DEPTH_MAX || s->p->include_count == CONF_INCLUDES_MAX)
         return syntax_about(s, "'", path, "' is included through too many files");
     struct bytes joined, content;
+    s->p->include_count++;
     enum err e = join_path(s, path, &joined);
     if (e == ERR_OK) e = read_file(s, joined, &content);
     if (e != ERR_OK) return e;

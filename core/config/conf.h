@@ -21,7 +21,8 @@
  * (all as nats-server has it; tests/unit/config/conf_reference.def holds the comparison).
  *
  * Bounds that the reference has not: CONF_DEPTH_MAX nested maps and arrays, counted through
- * variables too; CONF_INCLUDE_DEPTH_MAX files; CONF_VALUES_MAX values, counted as if every
+ * variables too; CONF_INCLUDE_DEPTH_MAX files above each other, CONF_INCLUDES_MAX in all;
+ * CONF_VALUES_MAX values, counted as if every
  * variable had been written out, so that no walk over the tree can explode.
  *
  * Pure: files and environment come through struct conf_source. Values lie in the caller's arena
@@ -35,6 +36,7 @@
 enum {
     CONF_DEPTH_MAX = 64,
     CONF_INCLUDE_DEPTH_MAX = 16,
+    CONF_INCLUDES_MAX = 4096, /* in all: files that include each other twice would be 2^16 */
     CONF_ENV_DEPTH_MAX = 16,
     CONF_VALUES_MAX = 4 << 20,
     CONF_ERROR_BYTES = 1024,

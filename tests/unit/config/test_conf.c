@@ -199,6 +199,23 @@ Test(conf, a_file_that_includes_itself_is_refused)
     teardown(&f);
 }
 
+Test(conf, files_that_include_each_other_twice_end_soon)
+{
+    struct world w = {.files = {{"dir/x.conf", "include x.conf\ninclude x.conf\n"},
+                                {"dir/y.conf", "# nothing\n"}}};
+    struct fixture f;
+    setup(&f);
+    cr_expect_eq(parse(&f, &w, "include x.conf"), ERR_SYNTAX);
+    struct text many;
+    text_init(&many, &f.heap.mem, MEM_CONFIG, 1 << 20);
+    for (int i = 0; i <= CONF_INCLUDES_MAX; i++) text_string(&many, "include y.conf\n");
+    text_char(&many, 0);
+    cr_expect_eq(parse(&f, &w, many.data), ERR_SYNTAX);
+    cr_expect_not_null(strstr(f.error.text, "through too many files"));
+    text_deinit(&many);
+    teardown(&f);
+}
+
 Test(conf, nesting_is_bounded)
 {
     struct fixture f;
