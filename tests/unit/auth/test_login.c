@@ -100,7 +100,8 @@ Test(login, missing_fields_keep_the_defaults)
 Test(login, all_fields_are_read)
 {
     cr_assert_eq(read_text("{\"verbose\":false,\"pedantic\":false,\"echo\":false,"
-                           "\"tls_required\":true,\"headers\":true,\"no_responders\":true,\"protocol\":1,\"name\":\"n\","
+                           "\"tls_required\":true,\"headers\":true,"
+                           "\"no_responders\":true,\"protocol\":1,\"name\":\"n\","
                            "\"lang\":\"c\",\"version\":\"1.2\",\"USER\":\"u\",\"pass\":\"p\","
                            "\"auth_token\":\"t\",\"nkey\":\"k\",\"sig\":\"s\",\"jwt\":\"j\"}"),
                  ERR_OK);
