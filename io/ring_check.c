@@ -8,7 +8,8 @@
 #include "io/bufring.h"
 
 enum {
-    CHECK_BYTES = 24 << 20,
+    CHECK_BYTES_INCREMENTAL = 24 << 20,
+    CHECK_BYTES_PLAIN = 2 << 20, /* old and simple: is it there at all? */
     CHECK_BYTES_MIN = 64 << 10, /* less than this in the whole time is a failure */
     CHECK_NS = 50 * 1000 * 1000,
     CHECK_WRITE_WORDS = 40 * 1000, /* no power of two: pieces end anywhere */
@@ -23,6 +24,7 @@ struct check {
     struct bufring b;
     int write_fd, read_fd;
     uint64_t *words;
+    uint64_t bytes; /* of the whole trial */
     uint64_t sent_bytes, received_bytes;
     uint64_t begun_ns;
     bool is_armed, is_wrong;
@@ -62,10 +64,10 @@ static bool sockets_open(struct check *c)
 /* Writes until the socket takes no more. */
 static void pattern_write(struct check *c)
 {
-    while (c->sent_bytes < CHECK_BYTES) {
+    while (c->sent_bytes < c->bytes) {
         uint64_t first = c->sent_bytes / 8;
         for (uint64_t i = 0; i < CHECK_WRITE_WORDS; i++) c->words[i] = first + i;
-        uint64_t skip = c->sent_bytes % 8, left = CHECK_BYTES - c->sent_bytes;
+        uint64_t skip = c->sent_bytes % 8, left = c->bytes - c->sent_bytes;
         uint64_t bytes = CHECK_WRITE_WORDS * 8 - skip;
         ssize_t n = send(c->write_fd, (char *)c->words + skip, bytes < left ? bytes : left,
                          MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -138,7 +140,7 @@ static void recv_arm(struct check *c)
 static void check_run(struct check *c)
 {
     c->begun_ns = now_ns();
-    while (!c->is_wrong && c->received_bytes < CHECK_BYTES) {
+    while (!c->is_wrong && c->received_bytes < c->bytes) {
         if (now_ns() - c->begun_ns > CHECK_NS) {
             c->is_wrong = c->received_bytes < CHECK_BYTES_MIN;
             return;
@@ -148,7 +150,7 @@ static void check_run(struct check *c)
         uring_enter(&c->u, 1, CHECK_ENTER_NS);
         completions_check(c);
         /* Half of the time buffers are kept until they ran out. */
-        bool must_starve = c->received_bytes % (4 << 20) < (2 << 20);
+        bool must_starve = c->received_bytes % (2 << 20) < (1 << 20);
         if (must_starve && c->b.available > 0 && c->is_armed) continue;
         while (c->held_count > 0) bufring_release(&c->b, c->held[--c->held_count]);
         bufring_publish(&c->b);
@@ -161,6 +163,7 @@ bool ring_check_recv(bool is_incremental)
     bool is_good = false;
     struct check *c = calloc(1, sizeof *c);
     if (c == NULL) return false;
+    c->bytes = is_incremental ? CHECK_BYTES_INCREMENTAL : CHECK_BYTES_PLAIN;
     c->words = malloc(CHECK_WRITE_WORDS * 8);
     if (c->words == NULL || uring_open(&c->u, 8, 1024, &reason) != ERR_OK) goto free_check;
     if (bufring_open(&c->b, &c->u, 0, CHECK_BUFFERS, CHECK_BUFFER_BYTES, is_incremental) != ERR_OK)

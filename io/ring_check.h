@@ -5,9 +5,9 @@
 #define IO_RING_CHECK_H
 #include <stdbool.h>
 
-/* Receives a pattern of 24 MiB (or what passes in 50 ms) by multishot receives from a provided
- * buffer ring, plain or incremental, that runs empty now and then. True when it arrived whole
- * and in order. */
+/* Receives a pattern by multishot receives from a provided buffer ring that runs empty now and
+ * then. True when it arrived whole and in order: 24 MiB incremental, 2 MiB plain, or what passes
+ * in 50 ms. */
 bool ring_check_recv(bool is_incremental);
 
 #endif
