@@ -140,7 +140,8 @@ static inline struct conn_snapshot fixture_conn(uint64_t cid)
     };
 }
 
-static inline struct conn_facts fixture_facts(const struct fixture *f, const struct conn_snapshot *c)
+static inline struct conn_facts fixture_facts(const struct fixture *f,
+                                              const struct conn_snapshot *c)
 {
     return (struct conn_facts){.cid = c->cid,
                                .account = c->account,
@@ -207,7 +208,7 @@ static inline const char *fixture_render(struct fixture *f)
     return f->body.data;
 }
 
-/* --- reading JSON back: enough for what this server writes ------------------------------------- */
+/* --- reading JSON back: enough for what this server writes --- */
 
 static inline const char *fixture_skip_value(const char *at)
 {

@@ -52,7 +52,8 @@ Test(connz, an_answer_looks_exactly_like_that_of_nats_server)
     sub->account_name = BYTES_LITERAL("A");
     cr_assert_str_eq(fixture_render(&f),
                      "{\n"
-                     "  \"server_id\": \"NAQZHTZPDAL6U23JWP4R4MZJWNBTYBOXZJLYACHK4L7C5T6VHXBTS4M6\",\n"
+                     "  \"server_id\": "
+                     "\"NAQZHTZPDAL6U23JWP4R4MZJWNBTYBOXZJLYACHK4L7C5T6VHXBTS4M6\",\n"
                      "  \"now\": \"2026-11-21T09:16:40.0000005Z\",\n"
                      "  \"num_connections\": 1,\n"
                      "  \"total\": 1,\n"
@@ -140,7 +141,8 @@ Test(connz, each_order_is_total_and_pages_agree_with_it)
             cr_assert_not_null(at);
             snprintf(whole, sizeof whole, "%.*s", (int)strspn(at, "0123456789"), at);
             /* Offset 0 with that many more shows the same one in its place. */
-            snprintf(query, sizeof query, "sort=%s&state=%s&limit=%d", orders[i], state, offset + 1);
+            snprintf(query, sizeof query, "sort=%s&state=%s&limit=%d", orders[i], state,
+                     offset + 1);
             page = connz(query);
             at = fixture_at(page, "connections");
             for (int skip = 0; skip <= offset; skip++) {
