@@ -1,5 +1,43 @@
 #include "core/monitor/accountz.h"
 #include "core/monitor/subsz.h"
+#include "core/route/mapping.h"
+
+/* The weight is the sum up to its destination, as nats-server shows it. */
+static void write_mapping(struct json_write *w, const struct mapping_set *set, uint32_t entry)
+{
+    struct bytes destination;
+    uint32_t weight_sum;
+    json_write_key(w, mapping_set_source(set, entry));
+    json_write_array(w, NULL);
+    for (uint32_t i = 0; mapping_set_destination(set, entry, i, &destination, &weight_sum); i++) {
+        json_write_object(w, NULL);
+        json_write_text(w, "subject", destination);
+        json_write_u64(w, "weight", weight_sum);
+        json_write_end(w);
+    }
+    json_write_end(w);
+}
+
+/* In the order of the sources, which are all different: the next larger one each time. */
+static void write_mappings(struct json_write *w, const struct mapping_set *set)
+{
+    uint32_t count = set == NULL ? 0 : mapping_set_count(set);
+    if (count == 0) return;
+    json_write_object(w, "mappings");
+    struct bytes last = {NULL, 0};
+    for (uint32_t written = 0; written < count; written++) {
+        uint32_t next = count;
+        for (uint32_t i = 0; i < count; i++) {
+            struct bytes source = mapping_set_source(set, i);
+            if (written > 0 && bytes_compare(source, last) <= 0) continue;
+            if (next == count || bytes_compare(source, mapping_set_source(set, next)) < 0) next = i;
+        }
+        if (next == count) break;
+        write_mapping(w, set, next);
+        last = mapping_set_source(set, next);
+    }
+    json_write_end(w);
+}
 
 void accountz_write_detail(const struct page_input *in, struct json_write *w, const char *key,
                            const struct account *a)
@@ -17,6 +55,7 @@ void accountz_write_detail(const struct page_input *in, struct json_write *w, co
     json_write_u64(w, "leafnode_connections", sums.leafs);
     json_write_u64(w, "client_connections", sums.connections);
     json_write_u64(w, "subscriptions", sums.subscriptions);
+    write_mappings(w, a->mappings);
     json_write_text_if(w, "issuer_key", a->nkey);
     json_write_text(w, "name_tag", a->name);
     json_write_object(w, "sublist_stats");

@@ -78,6 +78,23 @@ uint32_t mapping_set_count(const struct mapping_set *set)
     return set->count;
 }
 
+struct bytes mapping_set_source(const struct mapping_set *set, uint32_t entry)
+{
+    must(entry < set->count);
+    return set->entries[entry].source;
+}
+
+bool mapping_set_destination(const struct mapping_set *set, uint32_t entry, uint32_t i,
+                             struct bytes *destination, uint32_t *weight_sum)
+{
+    must(entry < set->count);
+    const struct entry *e = &set->entries[entry];
+    if (i >= e->target_count) return false;
+    *destination = transform_destination(e->targets[i].transform);
+    *weight_sum = e->targets[i].limit;
+    return true;
+}
+
 /* Destination i by itself and beside those before it. */
 static enum err check_destination(struct mem *mem, struct bytes source,
                                   const struct mapping_destination *d, uint32_t i,

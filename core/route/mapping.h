@@ -32,6 +32,11 @@ NODISCARD enum err mapping_set_add(struct mapping_set *set, struct bytes source,
                                    const struct mapping_destination *destinations, uint32_t count,
                                    struct writer *why);
 uint32_t mapping_set_count(const struct mapping_set *set);
+/* For monitoring pages. Source of entry (below the count), and its destination number i with the
+ * sum of the weights up to it; false: it has no such destination. */
+struct bytes mapping_set_source(const struct mapping_set *set, uint32_t entry);
+bool mapping_set_destination(const struct mapping_set *set, uint32_t entry, uint32_t i,
+                             struct bytes *destination, uint32_t *weight_sum);
 /* subject: of a publish, not empty. Writes into room what it is mapped to. */
 enum mapping_result mapping_set_apply(const struct mapping_set *set, struct bytes subject,
                                       struct rng *rng, char *room, size_t room_bytes,

@@ -1,4 +1,4 @@
-#include "core/monitor/healthz.h"
+#include "core/route/mapping.h"
 #include "tests/unit/monitor/fixture.h"
 
 static struct fixture f;
@@ -235,6 +235,25 @@ Test(page, accounts_are_listed_or_shown_in_detail)
     cr_assert_str_eq(page(PAGE_ACCOUNTZ, "acc=nix"), "Account nix does not exist");
     cr_assert_eq(f.answer.status, 400);
     cr_assert_not(f.answer.is_cors);
+}
+
+Test(page, mappings_are_shown_with_growing_weights)
+{
+    struct mapping_set *set;
+    const struct mapping_destination w[] = {{BYTES_LITERAL("x"), 40, {NULL, 0}},
+                                            {BYTES_LITERAL("y"), 60, {NULL, 0}}};
+    const struct mapping_destination m[] = {{BYTES_LITERAL("n.$1"), 100, {NULL, 0}}};
+    cr_assert_eq(mapping_set_open(&f.heap.mem, BYTES_LITERAL(""), &set), ERR_OK);
+    cr_assert_eq(mapping_set_add(set, BYTES_LITERAL("w"), w, 2, NULL), ERR_OK);
+    cr_assert_eq(mapping_set_add(set, BYTES_LITERAL("m.*"), m, 1, NULL), ERR_OK);
+    f.a.mappings = set;
+    const char *p = page(PAGE_ACCOUNTZ, "acc=A");
+    const char *mappings = fixture_at(p, "account_detail.mappings");
+    fixture_expect_fields(mappings, "m.* w");
+    cr_assert_not_null(strstr(mappings, "\"subject\": \"n.$1\",\n          \"weight\": 100"));
+    fixture_expect(mappings, "w.0.weight", "40");
+    fixture_expect(mappings, "w.1.weight", "100");
+    mapping_set_free(&f.heap.mem, set);
 }
 
 Test(page, health_is_compact_and_has_a_status)
