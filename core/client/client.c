@@ -1,0 +1,107 @@
+#include "core/client/client.h"
+#include "core/base/must.h"
+
+enum { SIDS_FIRST = 8 };
+
+/* Sids are short and mostly decimal numbers: FNV-1a spreads them well enough. */
+static uint32_t sid_hash(struct bytes sid)
+{
+    uint32_t h = 2166136261u;
+    for (size_t i = 0; i < sid.len; i++) h = (h ^ (unsigned char)sid.data[i]) * 16777619u;
+    return h ^ h >> 15;
+}
+
+uint32_t client_find_sid(const struct client *c, const struct sub_pool *subs, struct bytes sid)
+{
+    if (c->sids == NULL) return 0;
+    uint32_t index = c->sids[sid_hash(sid) & c->sid_mask];
+    while (index != 0) {
+        const struct sub *s = sub_at(subs, index);
+        if (bytes_equal(sub_sid(s), sid)) return index;
+        index = s->sid_next;
+    }
+    return 0;
+}
+
+static void link_sid(struct client *c, const struct sub_pool *subs, uint32_t index)
+{
+    struct sub *s = sub_at(subs, index);
+    uint32_t *head = &c->sids[sid_hash(sub_sid(s)) & c->sid_mask];
+    s->sid_next = *head;
+    *head = index;
+}
+
+static enum err grow_sids(struct client *c, struct mem *mem, const struct sub_pool *subs)
+{
+    uint32_t old_count = c->sids == NULL ? 0 : c->sid_mask + 1;
+    uint32_t count = old_count == 0 ? SIDS_FIRST : old_count * 2;
+    uint32_t *old = c->sids;
+    uint32_t *sids = mem_alloc_zero(mem, MEM_CONNECTION, count * sizeof *sids);
+    if (sids == NULL) return ERR_MEMORY;
+    c->sids = sids;
+    c->sid_mask = count - 1;
+    for (uint32_t i = 0; i < old_count; i++) {
+        uint32_t index = old[i];
+        while (index != 0) {
+            uint32_t next = sub_at(subs, index)->sid_next;
+            link_sid(c, subs, index);
+            index = next;
+        }
+    }
+    mem_free(mem, MEM_CONNECTION, old, old_count * sizeof *old);
+    return ERR_OK;
+}
+
+enum err client_add_sid(struct client *c, struct mem *mem, const struct sub_pool *subs, uint32_t index)
+{
+    if (c->sids == NULL || c->sub_count > c->sid_mask) {
+        enum err e = grow_sids(c, mem, subs);
+        if (e != ERR_OK) return e;
+    }
+    link_sid(c, subs, index);
+    c->sub_count++;
+    return ERR_OK;
+}
+
+void client_remove_sid(struct client *c, const struct sub_pool *subs, uint32_t index)
+{
+    struct sub *s = sub_at(subs, index);
+    uint32_t *at = &c->sids[sid_hash(sub_sid(s)) & c->sid_mask];
+    while (*at != index) {
+        must(*at != 0);
+        at = &sub_at(subs, *at)->sid_next;
+    }
+    *at = s->sid_next;
+    s->sid_next = 0;
+    c->sub_count--;
+}
+
+uint32_t client_any_sid(const struct client *c, uint32_t *bucket)
+{
+    if (c->sids == NULL) return 0;
+    for (; *bucket <= c->sid_mask; (*bucket)++)
+        if (c->sids[*bucket] != 0) return c->sids[*bucket];
+    return 0;
+}
+
+void client_free_sids(struct client *c, struct mem *mem)
+{
+    must(c->sub_count == 0);
+    if (c->sids != NULL) mem_free(mem, MEM_CONNECTION, c->sids, (c->sid_mask + 1u) * sizeof *c->sids);
+    c->sids = NULL;
+    c->sid_mask = 0;
+}
+
+enum err client_set_text(struct mem *mem, struct bytes *text, struct bytes value)
+{
+    char *copy = NULL;
+    enum err e = ERR_OK;
+    if (value.len > 0) {
+        copy = mem_alloc(mem, MEM_CONNECTION, value.len);
+        if (copy == NULL) e = ERR_MEMORY;
+    }
+    mem_free(mem, MEM_CONNECTION, (void *)text->data, text->len);
+    *text = bytes_of(copy, copy == NULL ? 0 : value.len);
+    if (copy != NULL) memcpy(copy, value.data, value.len);
+    return e;
+}

@@ -1,0 +1,134 @@
+/* One connection as its shard knows it: a record with its input carry, output queue, sid table,
+ * rights and counts. The protocol itself is core/shard/verbs; this file only keeps the record.
+ *
+ * States and who moves them (core/shard):
+ *
+ *   HANDSHAKE --EVENT_TLS--> GREETED --login ok--> OPEN
+ *       |  (no TLS first: starts as GREETED)  |        ^
+ *       |                                     v        |
+ *       |                                 CHECKING ----+   (bcrypt, Ed25519, a permit of shard 0)
+ *       +---------------+---------------------+--------+--> CLOSING --EVENT_GONE--> released
+ *
+ * Without authentication a connection is OPEN at once. CLOSING: nothing is parsed and nothing is
+ * delivered; subscriptions leave the index in slices, and the record goes when both io and the
+ * index have let go. */
+#ifndef CORE_CLIENT_CLIENT_H
+#define CORE_CLIENT_CLIENT_H
+#include "core/auth/login.h"
+#include "core/auth/perms.h"
+#include "core/base/effect.h"
+#include "core/base/list.h"
+#include "core/base/wheel.h"
+#include "core/client/output.h"
+#include "core/monitor/snapshot.h"
+#include "core/proto/nats_parse.h"
+#include "core/route/interest.h"
+
+enum client_state {
+    CLIENT_HANDSHAKE,
+    CLIENT_GREETED,
+    CLIENT_CHECKING,
+    CLIENT_OPEN,
+    CLIENT_CLOSING,
+};
+
+enum client_flag {
+    CLIENT_VERBOSE = 1 << 0,
+    CLIENT_PEDANTIC = 1 << 1,
+    CLIENT_ECHO = 1 << 2,
+    CLIENT_HEADERS = 1 << 3,       /* both sides speak headers */
+    CLIENT_NO_RESPONDERS = 1 << 4,
+    CLIENT_CONNECTED = 1 << 5,     /* CONNECT was received */
+    CLIENT_PONGED = 1 << 6,        /* its first PING was answered */
+    CLIENT_SENDING = 1 << 7,       /* io has a send in flight */
+    CLIENT_IS_TLS = 1 << 8,
+    CLIENT_TLS_FIRST = 1 << 9,
+    CLIENT_IS_UNIX = 1 << 10,
+    CLIENT_IO_GONE = 1 << 11,      /* EVENT_GONE came */
+    CLIENT_PUB_CHECKED = 1 << 12,  /* publish rights apply */
+    CLIENT_SUB_FILTERED = 1 << 13, /* a delivery must be checked against subscribe denials */
+    CLIENT_COUNTED = 1 << 14,      /* in the connection counts of its account */
+    CLIENT_INTERNAL = 1 << 15,     /* the server's own: deliveries go to a handler */
+    CLIENT_TLS_PENDING = 1 << 16,  /* INFO asked for TLS; the handshake has not ended */
+    CLIENT_STALLED = 1 << 17,      /* told its publishers that it is congested, until it drains */
+};
+
+enum { SUB_FLAG_DEAD = 1 }; /* nothing is delivered; leaves the index when the writer's lock is free */
+
+struct shard_account;
+struct held_reply; /* core/shard/fence: replies behind a PONG that waits for mail */
+
+struct client {
+    struct conn_id id;
+    uint32_t flags;
+    uint8_t state;
+    uint8_t park;              /* enum park_reason + 1; 0 not parked */
+    uint8_t pings_out;
+    uint8_t reason;            /* enum closed_reason once CLOSING */
+    struct nats_limits limits;
+    struct shard_account *account;
+    const struct perms *perms; /* NULL: everything is allowed; of the current options */
+    struct perms_replies *replies; /* allow_responses; NULL none */
+
+    struct output output;
+    struct list dirty;         /* in the shard's list of outputs to flush */
+    struct list sending;       /* in the order in which sends began */
+    uint64_t send_began_ns;
+
+    struct block *carry;       /* first bytes of an incomplete operation; len of them */
+    size_t carry_need;         /* bytes that the operation will take; 0 not known yet */
+
+    uint32_t *sids;            /* heads of chains, sid_mask + 1 of them; NULL: no subscription yet */
+    uint32_t sid_mask;
+    uint32_t sub_count;
+
+    struct traffic in, out;
+    uint64_t stalls;
+    struct wheel_timer timer;  /* login deadline, then pings */
+    struct list parked;        /* in a list of the shard, by reason */
+    uint64_t park_began_ns;
+    uint64_t resume_ns;        /* PARK_CONGESTED: go on at this time */
+    uint32_t stall_budget_ns;  /* of this read pass */
+    struct list all;           /* every connection of the shard; or the reaping list */
+
+    uint64_t *mail_until;      /* [shards] lane position after our last mail; NULL: never mailed */
+    struct held_reply *held_first, *held_last;
+    uint32_t held_count;
+
+    uint64_t cid;
+    uint64_t opened_ns, active_ns, ping_sent_ns, rtt_ns; /* monotonic */
+    int64_t opened_wall_ns;
+    uint64_t login_deadline_ns;
+    uint64_t ticket;           /* of the crypto job in flight */
+    struct login *login;       /* while GREETED or CHECKING with a CONNECT seen */
+    const struct user *user;   /* NULL: none; of the current options */
+    uint16_t port;
+    uint8_t ip_len;
+    char ip[46];
+    char nonce[16];            /* 15 characters; empty when not needed */
+    struct bytes name, lang, version; /* owned copies, MEM_CONNECTION */
+    struct bytes user_name;    /* owned copy for pages: survives a reload */
+    struct bytes tls_version, tls_cipher; /* static texts of io/tls */
+    void (*on_message)(struct client *c, struct sub *sub, const void *message); /* CLIENT_INTERNAL */
+    void *on_message_context;
+};
+
+static inline bool client_has(const struct client *c, uint32_t flag)
+{
+    return (c->flags & flag) != 0;
+}
+
+/* Index of the live sub with this sid, or 0. */
+uint32_t client_find_sid(const struct client *c, const struct sub_pool *subs, struct bytes sid);
+/* Adds a sub whose sid is not in the table. ERR_MEMORY: nothing changed. */
+NODISCARD enum err client_add_sid(struct client *c, struct mem *mem, const struct sub_pool *subs,
+                                  uint32_t index);
+void client_remove_sid(struct client *c, const struct sub_pool *subs, uint32_t index);
+/* Some sub of the table, or 0: for emptying it. *bucket starts at 0 and keeps the place. */
+uint32_t client_any_sid(const struct client *c, uint32_t *bucket);
+void client_free_sids(struct client *c, struct mem *mem);
+
+/* Owned texts: a copy in MEM_CONNECTION, the old one freed. ERR_MEMORY: it becomes empty. */
+NODISCARD enum err client_set_text(struct mem *mem, struct bytes *text, struct bytes value);
+
+#endif

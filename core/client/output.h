@@ -1,0 +1,88 @@
+/* Output of connections: a queue of byte runs per connection, a pool of chunks per shard, and
+ * payload blocks that several outputs share.
+ *
+ * Small payloads are copied into chunks, so that one connection's turn is usually one contiguous
+ * send; large ones are referenced (rule R8). Chunks come in two sizes: a small one for a
+ * connection that says little, large ones under load; freed ones are kept, most recent first, up
+ * to a bound, so that the hot path neither allocates nor touches fresh pages (rule R7).
+ *
+ * Bytes between `sent` and `used` of the head chunks are in flight while a send is; appending
+ * behind them is allowed. Used by one shard's thread only. */
+#ifndef CORE_CLIENT_OUTPUT_H
+#define CORE_CLIENT_OUTPUT_H
+#include "core/base/bytes.h"
+#include "core/base/mem.h"
+
+enum {
+    OUTPUT_SMALL_BYTES = 4096,
+    OUTPUT_LARGE_BYTES = 65536,
+    OUTPUT_KEPT_BYTES = 32 << 20,   /* free chunks that a shard keeps */
+    OUTPUT_REFERENCE_MIN = 4096,    /* payloads from here on are referenced, if they lie in a block */
+};
+
+/* A payload that outputs refer to. Belongs to the shard that made it. */
+struct block {
+    uint32_t refs;
+    uint32_t capacity; /* bytes of data */
+    uint32_t owner;    /* shard */
+    uint32_t len;      /* of its maker */
+    char data[];
+};
+
+struct chunk {
+    struct chunk *next;
+    struct block *block; /* referenced bytes; NULL: own storage behind this head */
+    char *data;
+    uint32_t used, sent;
+    uint32_t capacity;   /* of own storage; 0 with a block */
+};
+
+struct output_pool {
+    struct mem *mem;
+    struct chunk *small, *large; /* free ones */
+    uint64_t kept_bytes;
+    uint64_t pending_bytes;      /* over all outputs */
+    /* Called when the last reference to a block of another shard goes; NULL: never happens. */
+    void (*return_block)(void *context, struct block *b);
+    void *context;
+    uint32_t shard;
+};
+
+struct output {
+    struct chunk *head, *tail;
+    uint64_t pending_bytes; /* not yet reported as sent */
+    uint32_t flush_bytes;   /* what the last gather took: picks the chunk size */
+};
+
+void output_pool_init(struct output_pool *p, struct mem *mem, uint32_t shard);
+/* Frees what is kept; every output must be cleared. */
+void output_pool_deinit(struct output_pool *p);
+/* Frees kept chunks (memory pressure); returns the bytes. */
+uint64_t output_pool_shrink(struct output_pool *p);
+
+/* A block with one reference, or NULL. */
+struct block *block_make(struct output_pool *p, uint32_t capacity);
+void block_release(struct output_pool *p, struct block *b);
+
+/* Room for bytes contiguous bytes at the end; write there, then output_commit. NULL: no memory,
+ * nothing changed. */
+char *output_reserve(struct output_pool *p, struct output *o, uint32_t bytes);
+static inline void output_commit(struct output_pool *p, struct output *o, uint32_t bytes)
+{
+    o->tail->used += bytes;
+    o->pending_bytes += bytes;
+    p->pending_bytes += bytes;
+}
+NODISCARD enum err output_append(struct output_pool *p, struct output *o, struct bytes b);
+/* Refers to [data, data + len) inside b. */
+NODISCARD enum err output_append_block(struct output_pool *p, struct output *o, struct block *b,
+                                       const char *data, uint32_t len);
+
+/* The first runs to send, at most runs_max of them and bytes_max bytes; returns how many runs. */
+uint32_t output_gather(struct output *o, struct bytes *runs, uint32_t runs_max, uint64_t bytes_max,
+                       uint64_t *bytes);
+/* The first bytes of the queue have been sent. */
+void output_sent(struct output_pool *p, struct output *o, uint64_t bytes);
+void output_clear(struct output_pool *p, struct output *o);
+
+#endif
