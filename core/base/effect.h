@@ -102,7 +102,7 @@ enum effect_kind {
     EFFECT_CRYPTO, /* run the job on a helper thread, then EVENT_CRYPTO with its ticket */
     EFFECT_LOG,    /* a line for the log; text is valid until the next step */
     EFFECT_ORDER_DONE, /* this shard is done with the order */
-    EFFECT_PAGE,   /* a page's snapshot is complete: see shard */
+    EFFECT_IO_MAIL, /* mail of a kind that is io's own (LANE_IO_KINDS and up); body valid until the next step */
 };
 
 enum log_level { LOG_LEVEL_INF, LOG_LEVEL_DBG, LOG_LEVEL_WRN, LOG_LEVEL_ERR, LOG_LEVEL_FTL, LOG_LEVEL_TRC };
@@ -122,6 +122,11 @@ struct effect {
             enum log_level level;
             struct bytes text;
         } log;
+        struct {
+            uint16_t kind;
+            uint32_t sender;
+            const void *body;
+        } io_mail;
         void *order;
     };
 };

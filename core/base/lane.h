@@ -21,7 +21,10 @@ struct lane_record {
     uint16_t flags; /* of the user */
 };
 
-enum { LANE_PADDING = 0 };
+enum {
+    LANE_PADDING = 0,
+    LANE_IO_KINDS = 0x100, /* kinds from here on are io's; below, core's */
+};
 
 struct lane {
     uint8_t *ring;      /* ring_bytes, 64-byte aligned; owned by the mailbox */

@@ -88,7 +88,8 @@ struct client {
     struct list parked;        /* in a list of the shard, by reason */
     uint64_t park_began_ns;
     uint64_t resume_ns;        /* PARK_CONGESTED: go on at this time */
-    uint32_t stall_budget_ns;  /* of this read pass */
+    uint32_t stall_pass_ns;    /* spent parked in this read pass */
+    uint32_t stall_asked_ns;   /* by mail: a receiver on another shard is congested */
     struct list all;           /* every connection of the shard; or the reaping list */
 
     uint64_t *mail_until;      /* [shards] lane position after our last mail; NULL: never mailed */

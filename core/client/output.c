@@ -36,7 +36,18 @@ void output_pool_deinit(struct output_pool *p)
 struct block *block_make(struct output_pool *p, uint32_t capacity)
 {
     struct block *b = mem_alloc(p->mem, MEM_OUTPUT, sizeof *b + capacity);
-    if (b != NULL) *b = (struct block){.refs = 1, .capacity = capacity, .owner = p->shard};
+    if (b == NULL) return NULL;
+    *b = (struct block){.refs = 1, .capacity = capacity, .owner = p->shard, .data = (char *)(b + 1)};
+    return b;
+}
+
+struct block *block_borrow(struct output_pool *p, uint32_t owner, struct block *origin, char *data,
+                           uint32_t len)
+{
+    must(owner != p->shard && origin != NULL);
+    struct block *b = mem_alloc(p->mem, MEM_OUTPUT, sizeof *b);
+    if (b == NULL) return NULL;
+    *b = (struct block){.refs = 1, .capacity = len, .owner = owner, .origin = origin, .data = data};
     return b;
 }
 
@@ -44,10 +55,24 @@ void block_release(struct output_pool *p, struct block *b)
 {
     must(b->refs > 0);
     if (--b->refs > 0) return;
-    if (b->owner == p->shard)
-        mem_free(p->mem, MEM_OUTPUT, b, sizeof *b + b->capacity);
-    else
-        p->return_block(p->context, b);
+    uint32_t owner = b->owner;
+    struct block *origin = b->origin;
+    mem_free(p->mem, MEM_OUTPUT, b, sizeof *b + (origin == NULL ? b->capacity : 0));
+    if (origin != NULL) p->return_block(p->context, owner, origin);
+}
+
+bool output_pool_ensure(struct output_pool *p, uint64_t bytes)
+{
+    if (LIKELY(p->kept_bytes >= bytes)) return true;
+    if (bytes > OUTPUT_KEPT_BYTES) bytes = OUTPUT_KEPT_BYTES;
+    while (p->kept_bytes < bytes) {
+        struct chunk *c = mem_alloc(p->mem, MEM_OUTPUT, OUTPUT_LARGE_BYTES);
+        if (c == NULL) return false;
+        c->next = p->large;
+        p->large = c;
+        p->kept_bytes += OUTPUT_LARGE_BYTES;
+    }
+    return true;
 }
 
 static struct chunk *chunk_take(struct output_pool *p, uint32_t total)
@@ -60,6 +85,9 @@ static struct chunk *chunk_take(struct output_pool *p, uint32_t total)
         p->kept_bytes -= total;
     } else {
         c = mem_alloc(p->mem, MEM_OUTPUT, total);
+        /* The last resort for a small one is a large one that is at hand. */
+        if (c == NULL && total == OUTPUT_SMALL_BYTES && p->large != NULL)
+            return chunk_take(p, OUTPUT_LARGE_BYTES);
         if (c == NULL) return NULL;
     }
     *c = (struct chunk){.data = (char *)(c + 1), .capacity = storage_of(total)};

@@ -20,13 +20,16 @@ enum {
     OUTPUT_REFERENCE_MIN = 4096,    /* payloads from here on are referenced, if they lie in a block */
 };
 
-/* A payload that outputs refer to. Belongs to the shard that made it. */
+/* A payload that outputs refer to. Only its own shard touches it. A block of another shard is
+ * seen through a proxy: data is the lender's, origin the lender's block, which goes home by mail
+ * with the last reference (rule M3). */
 struct block {
     uint32_t refs;
-    uint32_t capacity; /* bytes of data */
-    uint32_t owner;    /* shard */
-    uint32_t len;      /* of its maker */
-    char data[];
+    uint32_t capacity;    /* bytes of data */
+    uint32_t owner;       /* shard that made the bytes */
+    uint32_t len;         /* of its maker */
+    struct block *origin; /* proxy: the lender's block; NULL: this is no proxy */
+    char *data;
 };
 
 struct chunk {
@@ -42,8 +45,8 @@ struct output_pool {
     struct chunk *small, *large; /* free ones */
     uint64_t kept_bytes;
     uint64_t pending_bytes;      /* over all outputs */
-    /* Called when the last reference to a block of another shard goes; NULL: never happens. */
-    void (*return_block)(void *context, struct block *b);
+    /* Called with the owner and the lender's block when the last reference to a proxy goes. */
+    void (*return_block)(void *context, uint32_t owner, struct block *origin);
     void *context;
     uint32_t shard;
 };
@@ -62,7 +65,13 @@ uint64_t output_pool_shrink(struct output_pool *p);
 
 /* A block with one reference, or NULL. */
 struct block *block_make(struct output_pool *p, uint32_t capacity);
+/* A proxy for [data, data + len) of origin, lent by shard owner; one reference. NULL: no memory. */
+struct block *block_borrow(struct output_pool *p, uint32_t owner, struct block *origin, char *data,
+                           uint32_t len);
 void block_release(struct output_pool *p, struct block *b);
+/* Makes sure that bytes of chunks are at hand, so that a fan-out does not fail in its middle.
+ * False: memory is short. */
+bool output_pool_ensure(struct output_pool *p, uint64_t bytes);
 
 /* Room for bytes contiguous bytes at the end; write there, then output_commit. NULL: no memory,
  * nothing changed. */

@@ -1,0 +1,167 @@
+/* What the files of core/shard tell each other. Not for anybody else. */
+#ifndef CORE_SHARD_INTERNAL_H
+#define CORE_SHARD_INTERNAL_H
+#include "core/shard/shard.h"
+
+enum {
+    OUTBOX_RESERVE = 256,   /* effects that one event may need */
+    STALL_NS = 2000000,     /* R5b: a publisher waits for a receiver above 75 % of max_pending */
+    STALL_FULL_NS = 5000000,
+    STALL_PASS_NS = 10000000, /* at most so much per read pass */
+    RELAY_GROUPS_MAX = 128, /* groups of one subject that are picked at random over shards; the
+                               others go to this shard or to the first that has members */
+};
+
+struct message {
+    struct shard_account *account;
+    struct bytes subject;
+    struct bytes reply;
+    uint32_t header_bytes, total_bytes;
+    bool has_headers;         /* was an HPUB: tail has two sizes */
+    bool is_no_echo;          /* its publisher does not want its own messages */
+    const char *payload;      /* headers, payload, CRLF */
+    struct bytes tail;        /* as nats_op.tail; data NULL: must be built */
+    struct block *block;      /* payload lies in it; NULL: copy */
+    struct conn_id origin;    /* its publisher on origin_shard; bits 0: the server itself */
+    uint32_t origin_shard;
+};
+
+/* --- session: life and death of connections --- */
+struct client *session_open(struct shard *s, const struct event *e); /* NULL: no memory */
+void session_close(struct shard *s, struct client *c, enum closed_reason reason, bool flush);
+/* io has let go of the slot. */
+void session_gone(struct shard *s, struct client *c);
+/* Sends line in order behind held PONGs; line is "-ERR '...'\r\n" or "+OK\r\n". */
+void session_reply(struct shard *s, struct client *c, struct bytes line);
+void session_error(struct shard *s, struct client *c, struct bytes line);
+/* Sends at once, past held PONGs. */
+void session_write(struct shard *s, struct client *c, struct bytes b);
+void session_mark_dirty(struct shard *s, struct client *c);
+void session_park(struct shard *s, struct client *c, enum park_reason reason);
+void session_resume(struct shard *s, struct client *c);
+void session_resume_all(struct shard *s, enum park_reason reason);
+void session_reap(struct shard *s);
+/* Closes the connection with the most output waiting, to win memory (R5c). False: none has any. */
+bool session_shed(struct shard *s);
+struct effect *session_effect(struct shard *s, enum effect_kind kind, struct conn_id id);
+bool session_logs(const struct shard *s, enum log_level level);
+struct writer *session_log_open(struct shard *s, const struct client *c);
+void session_log_close(struct shard *s, enum log_level level);
+void session_log(struct shard *s, const struct client *c, enum log_level level, const char *text);
+/* A sub entered the index. */
+void session_added_sub(struct shard *s, struct client *c);
+/* Dead at once; out of the index now, or soon when its writer is busy. */
+void session_drop_sub(struct shard *s, struct client *c, uint32_t index);
+void session_drop_all_subs(struct shard *s, struct client *c);
+void session_retry_doomed(struct shard *s);
+/* NULL: no memory, or the index is busy. */
+struct shard_account *session_account(struct shard *s, uint32_t number);
+void session_join_account(struct shard *s, struct client *c, struct shard_account *a);
+void session_leave_account(struct shard *s, struct client *c);
+
+/* --- login: CONNECT to rights --- */
+enum login_outcome { LOGIN_DONE, LOGIN_WAITS, LOGIN_CLOSED };
+enum login_outcome entry_connect(struct shard *s, struct client *c, struct bytes json);
+/* The first verb is no CONNECT though login is required: the no_auth_user, or nobody. */
+enum login_outcome entry_implicit(struct shard *s, struct client *c);
+void entry_crypto_done(struct shard *s, struct client *c, uint64_t ticket, bool is_valid);
+void entry_permit(struct shard *s, struct client *c, bool is_granted);
+void entry_abandon(struct shard *s, struct client *c);
+/* After a reload: still allowed? Closes or narrows the connection. */
+void entry_recheck(struct shard *s, struct client *c);
+
+/* --- verbs: the client protocol --- */
+size_t verbs_bytes(struct shard *s, struct client *c, const char *data, size_t len);
+void verbs_timer(struct shard *s, struct client *c);
+void verbs_arm_ping(struct shard *s, struct client *c, bool is_first);
+void verbs_send_info(struct shard *s, struct client *c, bool is_connect_info);
+void verbs_pong(struct shard *s, struct client *c); /* PONG and, the first time, the second INFO */
+bool verbs_may_deliver(struct shard *s, struct client *c, struct sub *sub, struct bytes subject);
+void verbs_allow_reply(struct shard *s, struct client *c, struct bytes reply);
+void verbs_recheck_subs(struct shard *s, struct client *c);
+
+/* --- fanout: one message to everybody --- */
+enum fanout_result {
+    FANOUT_DELIVERED,
+    FANOUT_NOBODY,
+    FANOUT_PENDING, /* other shards will say (R9) */
+    FANOUT_PARK,    /* nothing was delivered; park the publisher for *reason and try again */
+};
+/* token_for: the publisher, when it wants to hear of undelivered requests; else NULL. */
+enum fanout_result fanout_publish(struct shard *s, const struct message *m, struct client *token_for,
+                                  enum park_reason *reason);
+struct relay_order;
+/* A message that came by mail. Returns whether somebody here took it. */
+bool fanout_mailed(struct shard *s, const struct message *m, struct relay_order *o);
+void fanout_no_responders(struct shard *s, struct client *c, struct bytes subject, struct bytes reply);
+
+/* --- relay: mail between shards --- */
+/* What a message by mail asks of its target. */
+struct relay_order {
+    bool wants_plain;
+    const struct bytes *groups; /* one member of each */
+    uint32_t group_count;
+    uint64_t tried;             /* shards that had no able member (R3) */
+    uint32_t token, weight;     /* R9: answers return the weight; forwards carry a part of it */
+};
+
+/* What a publish mails, decided before anything is delivered. */
+struct relay_plan {
+    uint64_t targets;           /* shards that get mail */
+    uint64_t sent_bytes;
+    uint32_t token;
+    bool is_sent;
+    uint32_t group_count;
+    uint64_t failed[RELAY_GROUPS_MAX / 64]; /* groups of this shard that no member took */
+    uint8_t pick[RELAY_GROUPS_MAX];
+};
+
+NODISCARD enum err relay_open(struct shard *s);
+void relay_close(struct shard *s);
+/* Picks shards for groups and makes sure of room in every lane and of a token. False: park. */
+bool relay_plan(struct shard *s, const struct message *m, const struct route *r,
+                struct client *token_for, struct relay_plan *plan, enum park_reason *reason);
+uint32_t relay_picked(const struct relay_plan *plan, uint32_t group);
+void relay_plan_failed(struct relay_plan *plan, uint32_t group);
+/* Writes the mails. Returns true when the publisher need not hear of the rest. */
+bool relay_send(struct shard *s, const struct message *m, const struct route *r,
+                struct relay_plan *plan, bool is_delivered);
+/* No member here could take it: on to a shard that was not tried yet, if there is one. */
+void relay_forward(struct shard *s, const struct message *m, const struct route_group *g,
+                   struct relay_order *o);
+void relay_congested(struct shard *s, uint32_t shard, struct conn_id publisher, bool is_full);
+/* Consumes the mail of one sender; false: the outbox is nearly full, offer the rest again. */
+bool relay_mail(struct shard *s, struct event *e);
+/* Drains spilled mail, wakes publishers that wait for ring space or tokens. */
+void relay_step(struct shard *s);
+void relay_drop_tokens(struct shard *s, struct client *c);
+/* Connections of an account are counted on shard 0. Answers come through entry_permit. */
+void relay_ask_permit(struct shard *s, struct client *c, uint32_t account);
+void relay_free_permit(struct shard *s, uint32_t account);
+uint64_t relay_position(const struct shard *s, uint32_t target); /* after all mail so far */
+bool relay_is_reached(struct shard *s, uint32_t target, uint64_t position);
+
+/* --- fence: PONGs behind the mail before them (R2b) --- */
+void fence_ping(struct shard *s, struct client *c);
+void fence_hold(struct shard *s, struct client *c, struct bytes line);
+void fence_step(struct shard *s);
+void fence_release_all(struct shard *s, struct client *c);
+void fence_drop(struct shard *s, struct client *c);
+
+/* --- collect: snapshots for pages --- */
+NODISCARD enum err collect_open(struct shard *s);
+void collect_close(struct shard *s);
+void collect_closed(struct shard *s, const struct client *c);
+void collect_snapshot(struct shard *s, const struct order *o);
+
+/* --- orders --- */
+void orders_run(struct shard *s, struct order *o);
+
+/* --- system: the server's own messages --- */
+void system_open(struct shard *s);
+void system_close(struct shard *s);
+void system_connected(struct shard *s, struct client *c);
+void system_disconnected(struct shard *s, struct client *c);
+void system_auth_failed(struct shard *s, struct client *c, enum closed_reason reason);
+
+#endif

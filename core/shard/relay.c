@@ -1,0 +1,701 @@
+/* Mail between shards: messages for other shards' subscriptions, lent payloads, answers to
+ * requests (R9), queue forwards (R3), congestion (R5b) and permits of account limits.
+ *
+ * M1 Consuming mail never needs ring space: what it sends goes through post(), which spills when
+ *    the ring is full. Each kind that is sent while consuming has its bound: BLOCK_BACK <= loans
+ *    received, ANSWER and forwards <= messages received, CONGESTED <= messages received, PERMIT <=
+ *    requests received. The spill of a target drains before anything new, so order is kept.
+ * M2 A publish makes sure of room in every lane (relay_plan) before anything is delivered.
+ * M3 A lent block stays the lender's: targets see it through proxies and send it home. */
+#include "core/base/must.h"
+#include "core/shard/internal.h"
+
+enum {
+    INLINE_BYTES_MAX = 16384,  /* payloads above are lent */
+    TOKENS_MAX = 1024,         /* open requests with no local responder, per shard */
+    TOKEN_TEXT_MAX = 208,
+    TOKEN_WEIGHT = 1 << 20,    /* what one mail carries; forwards halve it */
+    SPILL_FIRST = 16384,
+};
+
+enum mail_kind {
+    MAIL_MESSAGE = 1,
+    MAIL_ANSWER,
+    MAIL_BLOCK_BACK,
+    MAIL_CONGESTED,
+    MAIL_PERMIT_ASK,
+    MAIL_PERMIT,
+    MAIL_PERMIT_FREE,
+};
+
+enum { MESSAGE_PLAIN = 1, MESSAGE_NO_ECHO = 2, MESSAGE_HEADERS = 4, MESSAGE_TAIL = 8 };
+
+/* Body of MAIL_MESSAGE; then the group names (16-bit length, bytes), the subject, and
+ *   with MESSAGE_TAIL: the tail (which begins with the reply);
+ *   else: the reply, then headers, payload and CRLF unless block lends them. */
+struct mail_message {
+    uint64_t origin, tried;
+    struct block *block; /* lent: of shard lender */
+    char *payload;
+    uint32_t account, token, weight, total_bytes, header_bytes, tail_len;
+    uint16_t subject_len, reply_len, group_count;
+    uint8_t flags, origin_shard, lender, unused;
+};
+
+struct mail_answer {
+    uint32_t token, weight;
+    uint32_t is_delivered;
+};
+
+struct mail_permit {
+    uint64_t conn;
+    uint32_t account, is_granted;
+};
+
+struct spill {
+    uint8_t *data; /* records as in a lane */
+    uint32_t len, capacity, at;
+};
+
+struct token {
+    uint64_t conn;     /* 0: free */
+    uint32_t weight;   /* still out */
+    uint16_t generation;
+    uint16_t subject_len, reply_len;
+    char text[TOKEN_TEXT_MAX];
+    char *far;         /* texts that are longer */
+};
+
+struct relay {
+    struct spill *spills;      /* [shard_count] */
+    struct token *tokens;      /* TOKENS_MAX; NULL until needed */
+    uint32_t token_hint, token_count;
+    uint32_t *account_conns;   /* shard 0: permits out, by account */
+    uint32_t account_capacity;
+    uint64_t lost;             /* mail for which there was no memory */
+};
+
+/* --- posting -------------------------------------------------------------------------------- */
+
+static void spill(struct shard *s, uint32_t target, uint16_t kind, const void *body, uint32_t bytes)
+{
+    struct spill *p = &s->relay->spills[target];
+    uint32_t need = lane_record_bytes(bytes);
+    if (p->capacity - p->len < need) {
+        uint32_t capacity = p->capacity == 0 ? SPILL_FIRST : p->capacity * 2;
+        while (capacity - p->len < need) capacity *= 2;
+        uint8_t *grown = mem_resize(s->mem, MEM_MAIL, p->data, p->capacity, capacity);
+        if (grown == NULL) {
+            s->relay->lost++;
+            return;
+        }
+        p->data = grown;
+        p->capacity = capacity;
+    }
+    struct lane_record *r = (struct lane_record *)(void *)(p->data + p->len);
+    *r = (struct lane_record){.bytes = need, .kind = kind};
+    memcpy(r + 1, body, bytes);
+    p->len += need;
+    s->counts.mail.spills++;
+    s->counts.mail.spilled_bytes += need;
+    s->counts.mail.spill_bytes_now += need;
+    if (s->counts.mail.spill_bytes_now > s->counts.mail.spill_bytes_most)
+        s->counts.mail.spill_bytes_most = s->counts.mail.spill_bytes_now;
+}
+
+static bool drain(struct shard *s, uint32_t target)
+{
+    struct spill *p = &s->relay->spills[target];
+    struct lane *l = s->outbox->lanes[target];
+    while (p->at < p->len) {
+        const struct lane_record *r = (const struct lane_record *)(const void *)(p->data + p->at);
+        uint32_t body = r->bytes - (uint32_t)sizeof *r;
+        if (!lane_has_room(l, r->bytes, r->bytes)) return false;
+        memcpy(lane_append(l, r->kind, 0, body), r + 1, body);
+        p->at += r->bytes;
+        s->counts.mail.spill_bytes_now -= r->bytes;
+    }
+    p->at = p->len = 0;
+    return true;
+}
+
+/* May be called while mail is consumed: never fails for want of ring space (M1). */
+static void post(struct shard *s, uint32_t target, enum mail_kind kind, const void *body, uint32_t bytes)
+{
+    must(target != s->index && target < s->shard_count);
+    uint32_t need = lane_record_bytes(bytes);
+    struct lane *l = s->outbox->lanes[target];
+    if (!drain(s, target) || !lane_has_room(l, need, need)) {
+        spill(s, target, (uint16_t)kind, body, bytes);
+        return;
+    }
+    memcpy(lane_append(l, (uint16_t)kind, 0, bytes), body, bytes);
+    s->counts.mail.sent++;
+    s->counts.mail.sent_bytes += need;
+}
+
+static void return_block(void *shard, uint32_t owner, struct block *origin)
+{
+    post(shard, owner, MAIL_BLOCK_BACK, &origin, sizeof origin);
+}
+
+/* --- tokens (R9) ------------------------------------------------------------------------------ */
+
+static struct token *token_at(struct shard *s, uint32_t token)
+{
+    if (token == 0 || s->relay->tokens == NULL) return NULL;
+    struct token *t = &s->relay->tokens[token % TOKENS_MAX];
+    return t->conn != 0 && t->generation == token / TOKENS_MAX ? t : NULL;
+}
+
+static void token_free(struct shard *s, struct token *t)
+{
+    if (t->far != NULL) mem_free(s->mem, MEM_MAIL, t->far, (size_t)t->subject_len + t->reply_len);
+    t->far = NULL;
+    t->conn = 0;
+    s->relay->token_count--;
+}
+
+/* 0: the table is full or memory is short. */
+static uint32_t token_take(struct shard *s, struct client *c, const struct message *m)
+{
+    struct relay *x = s->relay;
+    if (x->token_count == TOKENS_MAX) return 0;
+    if (x->tokens == NULL) x->tokens = mem_alloc_zero(s->mem, MEM_MAIL, TOKENS_MAX * sizeof *x->tokens);
+    if (x->tokens == NULL) return 0;
+    while (x->tokens[x->token_hint].conn != 0) x->token_hint = (x->token_hint + 1) % TOKENS_MAX;
+    struct token *t = &x->tokens[x->token_hint];
+    char *text = t->text;
+    if (m->subject.len + m->reply.len > TOKEN_TEXT_MAX) {
+        t->far = text = mem_alloc(s->mem, MEM_MAIL, m->subject.len + m->reply.len);
+        if (text == NULL) return 0;
+    }
+    memcpy(text, m->subject.data, m->subject.len);
+    memcpy(text + m->subject.len, m->reply.data, m->reply.len);
+    t->subject_len = (uint16_t)m->subject.len;
+    t->reply_len = (uint16_t)m->reply.len;
+    t->conn = c->id.bits;
+    t->weight = 0;
+    t->generation = (uint16_t)(t->generation + 1);
+    if (t->generation == 0) t->generation = 1;
+    x->token_count++;
+    return (uint32_t)t->generation * TOKENS_MAX + x->token_hint;
+}
+
+void relay_drop_tokens(struct shard *s, struct client *c)
+{
+    struct relay *x = s->relay;
+    for (uint32_t i = 0; x->token_count > 0 && i < TOKENS_MAX; i++)
+        if (x->tokens[i].conn == c->id.bits) token_free(s, &x->tokens[i]);
+}
+
+static void answered(struct shard *s, const struct mail_answer *a)
+{
+    struct token *t = token_at(s, a->token);
+    if (t == NULL) return; /* answered before, or its client is gone */
+    must(a->weight <= t->weight);
+    t->weight -= a->weight;
+    if (!a->is_delivered && t->weight > 0) return;
+    struct client *c = shard_client(s, (struct conn_id){t->conn});
+    const char *text = t->far != NULL ? t->far : t->text;
+    if (!a->is_delivered && c != NULL)
+        fanout_no_responders(s, c, bytes_of(text, t->subject_len),
+                             bytes_of(text + t->subject_len, t->reply_len));
+    token_free(s, t);
+}
+
+static void answer(struct shard *s, uint32_t origin, uint32_t token, uint32_t weight, bool is_delivered)
+{
+    struct mail_answer a = {token, weight, is_delivered};
+    if (token == 0 || weight == 0) return;
+    if (origin == s->index)
+        answered(s, &a);
+    else
+        post(s, origin, MAIL_ANSWER, &a, sizeof a);
+}
+
+/* --- messages --------------------------------------------------------------------------------- */
+
+/* Bytes of the mail's body for a target, the payload counted as it will travel. */
+static uint32_t message_bytes(const struct message *m, uint32_t group_bytes, bool is_lent)
+{
+    uint32_t bytes = (uint32_t)sizeof(struct mail_message) + group_bytes + (uint32_t)m->subject.len;
+    if (is_lent) return bytes + (uint32_t)m->reply.len;
+    if (m->tail.data != NULL) return bytes + (uint32_t)m->tail.len;
+    return bytes + (uint32_t)m->reply.len + m->total_bytes + 2;
+}
+
+static bool is_lent(const struct message *m)
+{
+    return m->total_bytes > INLINE_BYTES_MAX;
+}
+
+static char *put(char *to, const void *from, size_t len)
+{
+    if (len > 0) memcpy(to, from, len);
+    return to + len;
+}
+
+static char *put_group(char *to, struct bytes name)
+{
+    uint16_t len = (uint16_t)name.len;
+    to = put(to, &len, sizeof len);
+    return put(to, name.data, name.len);
+}
+
+/* Everything before the group names. */
+static char *put_head(struct shard *s, char *to, const struct message *m, const struct relay_order *o,
+                      uint8_t lender)
+{
+    struct mail_message h = {.origin = m->origin.bits,
+                             .tried = o->tried,
+                             .account = m->account->number,
+                             .token = o->token,
+                             .weight = o->weight,
+                             .total_bytes = m->total_bytes,
+                             .header_bytes = m->header_bytes,
+                             .subject_len = (uint16_t)m->subject.len,
+                             .reply_len = (uint16_t)m->reply.len,
+                             .group_count = (uint16_t)o->group_count,
+                             .origin_shard = (uint8_t)m->origin_shard,
+                             .lender = lender};
+    h.flags = (uint8_t)((o->wants_plain ? MESSAGE_PLAIN : 0) | (m->is_no_echo ? MESSAGE_NO_ECHO : 0) |
+                        (m->has_headers ? MESSAGE_HEADERS : 0));
+    if (is_lent(m)) {
+        must(m->block != NULL && m->block->owner == s->index);
+        h.block = m->block;
+        h.payload = m->block->data + (m->payload - m->block->data);
+        m->block->refs++;
+    } else if (m->tail.data != NULL) {
+        h.flags |= MESSAGE_TAIL;
+        h.tail_len = (uint32_t)m->tail.len;
+    }
+    return put(to, &h, sizeof h);
+}
+
+static void put_rest(char *to, const struct message *m)
+{
+    to = put(to, m->subject.data, m->subject.len);
+    if (!is_lent(m) && m->tail.data != NULL) {
+        put(to, m->tail.data, m->tail.len);
+        return;
+    }
+    to = put(to, m->reply.data, m->reply.len);
+    if (!is_lent(m)) put(to, m->payload, (size_t)m->total_bytes + 2);
+}
+
+static uint32_t first_shard_with(const struct route_group *g, uint64_t excluded, uint32_t shard_count)
+{
+    for (uint32_t i = 0; i < shard_count; i++)
+        if (g->by_shard[i] > 0 && (excluded & 1ull << i) == 0) return i;
+    return UINT32_MAX;
+}
+
+/* R3: the shard whose member takes it, by member count. */
+static uint32_t pick_shard(struct shard *s, const struct route_group *g)
+{
+    if (g->local_count == g->members) return s->index;
+    uint32_t nth = rng_below(&s->rng, g->members);
+    for (uint32_t i = 0; i < s->shard_count; i++) {
+        if (nth < g->by_shard[i]) return i;
+        nth -= g->by_shard[i];
+    }
+    return s->index;
+}
+
+uint32_t relay_picked(const struct relay_plan *plan, uint32_t group)
+{
+    must(group < plan->group_count || group >= RELAY_GROUPS_MAX);
+    return group < RELAY_GROUPS_MAX ? plan->pick[group] : UINT32_MAX;
+}
+
+void relay_plan_failed(struct relay_plan *plan, uint32_t group)
+{
+    if (group < RELAY_GROUPS_MAX) plan->failed[group / 64] |= 1ull << group % 64;
+}
+
+/* The names for one target; count and bytes. */
+static uint32_t groups_for(const struct route *r, const struct relay_plan *plan, uint32_t target,
+                           uint32_t *group_bytes)
+{
+    uint32_t count = 0;
+    *group_bytes = 0;
+    for (uint32_t g = 0; g < plan->group_count; g++) {
+        if (plan->pick[g] != target) continue;
+        count++;
+        *group_bytes += (uint32_t)(sizeof(uint16_t) + r->groups[g].queue.len);
+    }
+    return count;
+}
+
+bool relay_plan(struct shard *s, const struct message *m, const struct route *r,
+                struct client *token_for, struct relay_plan *plan, enum park_reason *reason)
+{
+    plan->targets = r->remote_plain;
+    plan->group_count = r->group_count < RELAY_GROUPS_MAX ? r->group_count : RELAY_GROUPS_MAX;
+    for (uint32_t g = 0; g < plan->group_count; g++) {
+        plan->pick[g] = (uint8_t)pick_shard(s, &r->groups[g]);
+        if (plan->pick[g] != s->index) plan->targets |= 1ull << plan->pick[g];
+    }
+    for (uint64_t left = plan->targets; left != 0; left &= left - 1) {
+        uint32_t target = (uint32_t)__builtin_ctzll(left);
+        uint32_t group_bytes;
+        groups_for(r, plan, target, &group_bytes);
+        uint32_t need = lane_record_bytes(message_bytes(m, group_bytes, is_lent(m)));
+        if (!drain(s, target) || !lane_has_room(s->outbox->lanes[target], need, need)) {
+            s->counts.mail.ring_full++;
+            *reason = PARK_MAIL;
+            return false;
+        }
+    }
+    if (token_for == NULL || r->plain_count > 0) return true;
+    plan->token = token_take(s, token_for, m);
+    if (plan->token == 0) *reason = PARK_TOKENS;
+    return plan->token != 0;
+}
+
+bool relay_send(struct shard *s, const struct message *m, const struct route *r,
+                struct relay_plan *plan, bool is_delivered)
+{
+    struct token *t = token_at(s, plan->token);
+    if (t != NULL && is_delivered) {
+        token_free(s, t);
+        t = NULL;
+        plan->token = 0;
+    }
+    struct block *copy = NULL;
+    struct message lent = *m;
+    if (plan->targets != 0 && is_lent(m) && m->block == NULL) {
+        copy = block_make(&s->outputs, m->total_bytes + 2);
+        if (copy == NULL) {
+            s->counts.dropped_msgs++;
+            plan->targets = 0;
+        } else {
+            memcpy(copy->data, m->payload, (size_t)m->total_bytes + 2);
+            lent.block = copy;
+            lent.payload = copy->data;
+        }
+    }
+    uint64_t failed = 0;
+    for (uint32_t i = 0; i < RELAY_GROUPS_MAX / 64; i++) failed |= plan->failed[i];
+    /* Weights are given out before the first mail: an answer of this shard itself (a forward that
+     * finds nobody) must not find the token complete. */
+    if (t != NULL) t->weight += TOKEN_WEIGHT;
+    for (uint64_t left = plan->targets; left != 0; left &= left - 1) {
+        uint32_t target = (uint32_t)__builtin_ctzll(left);
+        uint32_t group_bytes;
+        struct relay_order o = {.wants_plain = (r->remote_plain >> target & 1) != 0};
+        o.group_count = groups_for(r, plan, target, &group_bytes);
+        if (t != NULL) {
+            o.token = plan->token;
+            o.weight = TOKEN_WEIGHT;
+            t->weight += TOKEN_WEIGHT;
+        }
+        uint32_t bytes = message_bytes(&lent, group_bytes, is_lent(&lent));
+        char *to = lane_append(s->outbox->lanes[target], MAIL_MESSAGE, 0, bytes);
+        to = put_head(s, to, &lent, &o, (uint8_t)s->index);
+        for (uint32_t g = 0; g < plan->group_count; g++)
+            if (plan->pick[g] == target) to = put_group(to, r->groups[g].queue);
+        put_rest(to, &lent);
+        s->counts.mail.sent++;
+        s->counts.mail.sent_bytes += bytes;
+        plan->is_sent = true;
+    }
+    for (uint32_t g = 0; failed != 0 && g < plan->group_count; g++) {
+        if ((plan->failed[g / 64] >> g % 64 & 1) == 0) continue;
+        struct relay_order o = {.tried = 0, .token = t == NULL ? 0 : plan->token, .weight = 0};
+        if (t != NULL) {
+            o.weight = TOKEN_WEIGHT;
+            t->weight += TOKEN_WEIGHT;
+        }
+        relay_forward(s, &lent, &r->groups[g], &o);
+        if (o.weight > 0) answer(s, s->index, plan->token, o.weight, false);
+    }
+    if (copy != NULL) block_release(&s->outputs, copy);
+    if (t != NULL) {
+        struct mail_answer own = {plan->token, TOKEN_WEIGHT, false};
+        bool is_pending = t->weight > TOKEN_WEIGHT;
+        if (!is_pending) {
+            /* Nobody else was asked: the caller tells the publisher itself. */
+            token_free(s, t);
+            plan->token = 0;
+        } else {
+            answered(s, &own);
+        }
+    }
+    return false;
+}
+
+/* On success takes the order's weight with it (sets it to 0). */
+void relay_forward(struct shard *s, const struct message *m, const struct route_group *g,
+                   struct relay_order *o)
+{
+    uint64_t tried = o->tried | 1ull << s->index;
+    uint32_t target = first_shard_with(g, tried, s->shard_count);
+    if (target == UINT32_MAX) return;
+    struct message copy = *m;
+    struct block *own = NULL;
+    /* A payload lent by another shard cannot be lent on: it is copied into a block of ours. */
+    if (is_lent(m) && (m->block == NULL || m->block->owner != s->index)) {
+        own = block_make(&s->outputs, m->total_bytes + 2);
+        if (own == NULL) {
+            s->counts.dropped_msgs++;
+            return;
+        }
+        memcpy(own->data, m->payload, (size_t)m->total_bytes + 2);
+        copy.block = own;
+        copy.payload = own->data;
+    }
+    struct relay_order next = {.group_count = 1, .tried = tried, .token = o->token};
+    next.weight = o->weight > 1 ? o->weight - o->weight / 2 : o->weight;
+    uint32_t bytes = message_bytes(&copy, (uint32_t)(sizeof(uint16_t) + g->queue.len), is_lent(&copy));
+    char *body = mem_alloc(s->mem, MEM_MAIL, bytes);
+    if (body == NULL) {
+        s->counts.dropped_msgs++;
+        next.weight = 0;
+    } else {
+        char *to = put_head(s, body, &copy, &next, (uint8_t)s->index);
+        put_rest(put_group(to, g->queue), &copy);
+        post(s, target, MAIL_MESSAGE, body, bytes);
+        mem_free(s->mem, MEM_MAIL, body, bytes);
+        s->counts.queue_forwards++;
+    }
+    o->weight -= next.weight;
+    if (own != NULL) block_release(&s->outputs, own);
+}
+
+void relay_congested(struct shard *s, uint32_t shard, struct conn_id publisher, bool is_full)
+{
+    struct mail_permit body = {.conn = publisher.bits, .is_granted = is_full};
+    if (publisher.bits == 0) return;
+    /* One word per turn and publisher is enough: it parks at the first. */
+    if (s->relay_congested_turn == s->counts.turns && s->relay_congested_conn == publisher.bits) return;
+    s->relay_congested_turn = s->counts.turns;
+    s->relay_congested_conn = publisher.bits;
+    post(s, shard, MAIL_CONGESTED, &body, sizeof body);
+}
+
+static void on_message(struct shard *s, const char *at, uint32_t bytes)
+{
+    struct mail_message h;
+    memcpy(&h, at, sizeof h);
+    const char *text = at + sizeof h;
+    struct bytes groups[RELAY_GROUPS_MAX];
+    must(h.group_count <= RELAY_GROUPS_MAX);
+    for (uint32_t i = 0; i < h.group_count; i++) {
+        uint16_t len;
+        memcpy(&len, text, sizeof len);
+        groups[i] = bytes_of(text + sizeof len, len);
+        text += sizeof len + len;
+    }
+    struct shard_account *account = session_account(s, h.account);
+    struct message m = {.account = account,
+                        .subject = bytes_of(text, h.subject_len),
+                        .total_bytes = h.total_bytes,
+                        .header_bytes = h.header_bytes,
+                        .has_headers = (h.flags & MESSAGE_HEADERS) != 0,
+                        .is_no_echo = (h.flags & MESSAGE_NO_ECHO) != 0,
+                        .origin = {h.origin},
+                        .origin_shard = h.origin_shard};
+    text += h.subject_len;
+    m.reply = bytes_of(text, h.reply_len);
+    struct block *proxy = NULL;
+    if (h.block != NULL) {
+        m.payload = h.payload;
+        proxy = block_borrow(&s->outputs, h.lender, h.block, h.payload, h.total_bytes + 2);
+        m.block = proxy;
+        if (proxy == NULL) post(s, h.lender, MAIL_BLOCK_BACK, &h.block, sizeof h.block);
+    } else if ((h.flags & MESSAGE_TAIL) != 0) {
+        m.tail = bytes_of(text, h.tail_len);
+        m.payload = text + h.tail_len - h.total_bytes - 2;
+    } else {
+        m.payload = text + h.reply_len;
+    }
+    must(h.block != NULL || m.payload + h.total_bytes + 2 <= at + bytes);
+    struct relay_order o = {.wants_plain = (h.flags & MESSAGE_PLAIN) != 0,
+                            .groups = groups,
+                            .group_count = h.group_count,
+                            .tried = h.tried,
+                            .token = h.token,
+                            .weight = h.weight};
+    bool is_delivered = false;
+    if (account != NULL && (h.block == NULL || proxy != NULL)) is_delivered = fanout_mailed(s, &m, &o);
+    if (proxy != NULL) block_release(&s->outputs, proxy);
+    answer(s, h.origin_shard, o.token, o.weight, is_delivered);
+}
+
+static void on_congested(struct shard *s, const struct mail_permit *p)
+{
+    struct client *c = shard_client(s, (struct conn_id){p->conn});
+    if (c == NULL || c->state == CLIENT_CLOSING) return;
+    c->stall_asked_ns = p->is_granted ? STALL_FULL_NS : STALL_NS;
+}
+
+/* --- permits ------------------------------------------------------------------------------------ */
+
+static bool grow_conns(struct shard *s, uint32_t account)
+{
+    struct relay *x = s->relay;
+    if (account < x->account_capacity) return true;
+    uint32_t capacity = x->account_capacity == 0 ? 16 : x->account_capacity;
+    while (capacity <= account) capacity *= 2;
+    uint32_t *grown = mem_resize(s->mem, MEM_CONNECTION, x->account_conns,
+                                 x->account_capacity * sizeof *grown, capacity * sizeof *grown);
+    if (grown == NULL) return false;
+    memset(grown + x->account_capacity, 0, (capacity - x->account_capacity) * sizeof *grown);
+    x->account_conns = grown;
+    x->account_capacity = capacity;
+    return true;
+}
+
+/* Shard 0 alone counts, so the limit holds exactly over all shards. */
+static bool grant(struct shard *s, uint32_t account)
+{
+    must(s->index == 0);
+    if (!grow_conns(s, account)) return false;
+    struct shard_account *a = session_account(s, account);
+    int64_t limit = a == NULL || a->conf == NULL ? -1 : a->conf->limits.max_connections;
+    if (limit >= 0 && (int64_t)s->relay->account_conns[account] >= limit) return false;
+    s->relay->account_conns[account]++;
+    return true;
+}
+
+void relay_ask_permit(struct shard *s, struct client *c, uint32_t account)
+{
+    if (s->index == 0) {
+        entry_permit(s, c, grant(s, account));
+        return;
+    }
+    struct mail_permit body = {.conn = c->id.bits, .account = account};
+    post(s, 0, MAIL_PERMIT_ASK, &body, sizeof body);
+}
+
+void relay_free_permit(struct shard *s, uint32_t account)
+{
+    struct mail_permit body = {.account = account};
+    if (s->index != 0) {
+        post(s, 0, MAIL_PERMIT_FREE, &body, sizeof body);
+        return;
+    }
+    must(account < s->relay->account_capacity && s->relay->account_conns[account] > 0);
+    s->relay->account_conns[account]--;
+}
+
+static void on_permit(struct shard *s, const struct mail_permit *p)
+{
+    struct client *c = shard_client(s, (struct conn_id){p->conn});
+    if (c != NULL && c->state == CLIENT_CHECKING)
+        entry_permit(s, c, p->is_granted);
+    else if (p->is_granted)
+        relay_free_permit(s, p->account);
+}
+
+/* --- the rest ------------------------------------------------------------------------------------ */
+
+static void on_record(struct shard *s, uint32_t sender, const struct lane_record *r)
+{
+    const char *body = (const char *)(r + 1);
+    struct mail_permit permit;
+    struct mail_answer a;
+    struct block *block;
+    switch (r->kind) {
+    case MAIL_MESSAGE: on_message(s, body, r->bytes - (uint32_t)sizeof *r); return;
+    case MAIL_ANSWER:
+        memcpy(&a, body, sizeof a);
+        answered(s, &a);
+        return;
+    case MAIL_BLOCK_BACK:
+        memcpy(&block, body, sizeof block);
+        must(block->owner == s->index);
+        block_release(&s->outputs, block);
+        return;
+    case MAIL_CONGESTED:
+        memcpy(&permit, body, sizeof permit);
+        on_congested(s, &permit);
+        return;
+    case MAIL_PERMIT_ASK:
+        memcpy(&permit, body, sizeof permit);
+        permit.is_granted = grant(s, permit.account);
+        post(s, sender, MAIL_PERMIT, &permit, sizeof permit);
+        return;
+    case MAIL_PERMIT:
+        memcpy(&permit, body, sizeof permit);
+        on_permit(s, &permit);
+        return;
+    case MAIL_PERMIT_FREE:
+        memcpy(&permit, body, sizeof permit);
+        relay_free_permit(s, permit.account);
+        return;
+    default: break;
+    }
+    must(r->kind >= LANE_IO_KINDS);
+    struct effect *e = session_effect(s, EFFECT_IO_MAIL, (struct conn_id){0});
+    e->io_mail.kind = r->kind;
+    e->io_mail.sender = sender;
+    e->io_mail.body = r + 1;
+}
+
+bool relay_mail(struct shard *s, struct event *e)
+{
+    const struct lane_record *r;
+    while (s->outbox->count + OUTBOX_RESERVE < OUTBOX_EFFECTS_MAX) {
+        r = lane_next(e->mail.ring, e->mail.ring_bytes, &e->mail.at, e->mail.end);
+        if (r == NULL) return true;
+        s->counts.mail.received++;
+        s->counts.mail.received_bytes += r->bytes;
+        on_record(s, e->mail.sender, r);
+    }
+    return e->mail.at == e->mail.end;
+}
+
+void relay_step(struct shard *s)
+{
+    bool has_room = true;
+    for (uint32_t t = 0; t < s->shard_count; t++)
+        if (t != s->index && !drain(s, t)) has_room = false;
+    if (has_room) session_resume_all(s, PARK_MAIL);
+    if (s->relay->token_count < TOKENS_MAX) session_resume_all(s, PARK_TOKENS);
+}
+
+uint64_t relay_position(const struct shard *s, uint32_t target)
+{
+    return s->outbox->lanes[target]->tail;
+}
+
+bool relay_is_reached(struct shard *s, uint32_t target, uint64_t position)
+{
+    struct lane *l = s->outbox->lanes[target];
+    if (l->head >= position) return true;
+    l->refresh(l);
+    return l->head >= position;
+}
+
+enum err relay_open(struct shard *s)
+{
+    struct relay *x = mem_alloc_zero(s->mem, MEM_MAIL, sizeof *x);
+    if (x == NULL) return ERR_MEMORY;
+    x->spills = mem_alloc_zero(s->mem, MEM_MAIL, s->shard_count * sizeof *x->spills);
+    if (x->spills == NULL) {
+        mem_free(s->mem, MEM_MAIL, x, sizeof *x);
+        return ERR_MEMORY;
+    }
+    s->relay = x;
+    s->outputs.return_block = return_block;
+    s->outputs.context = s;
+    return ERR_OK;
+}
+
+void relay_close(struct shard *s)
+{
+    struct relay *x = s->relay;
+    if (x == NULL) return;
+    for (uint32_t t = 0; t < s->shard_count; t++)
+        mem_free(s->mem, MEM_MAIL, x->spills[t].data, x->spills[t].capacity);
+    mem_free(s->mem, MEM_MAIL, x->spills, s->shard_count * sizeof *x->spills);
+    for (uint32_t i = 0; x->tokens != NULL && i < TOKENS_MAX; i++)
+        if (x->tokens[i].conn != 0) token_free(s, &x->tokens[i]);
+    mem_free(s->mem, MEM_MAIL, x->tokens, TOKENS_MAX * sizeof *x->tokens);
+    mem_free(s->mem, MEM_CONNECTION, x->account_conns, x->account_capacity * sizeof *x->account_conns);
+    mem_free(s->mem, MEM_MAIL, x, sizeof *x);
+    s->relay = NULL;
+}

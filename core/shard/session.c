@@ -1,0 +1,315 @@
+/* Life and death of a shard's connections: closing, replies, parking, and the slow way of many
+ * subscriptions out of the index. */
+#include "core/base/must.h"
+#include "core/shard/internal.h"
+
+enum {
+    REAP_SUBS_PER_STEP = 2000, /* about 1 ms: a million subscriptions leave without a hiccup */
+    DOOMED_FIRST = 64,
+};
+
+struct client *shard_client(const struct shard *s, struct conn_id id)
+{
+    uint32_t slot = conn_id_slot(id);
+    if (slot >= s->slots_max) return NULL;
+    struct client *c = s->clients[slot];
+    return c != NULL && c->id.bits == id.bits ? c : NULL;
+}
+
+struct effect *session_effect(struct shard *s, enum effect_kind kind, struct conn_id id)
+{
+    must(s->outbox->count < OUTBOX_EFFECTS_MAX);
+    struct effect *e = &s->outbox->effects[s->outbox->count++];
+    *e = (struct effect){.kind = kind, .conn = id};
+    return e;
+}
+
+/* --- log ---------------------------------------------------------------------------------- */
+
+bool session_logs(const struct shard *s, enum log_level level)
+{
+    if (level == LOG_LEVEL_TRC) return s->options->trace;
+    if (level == LOG_LEVEL_DBG) return s->options->debug;
+    return true;
+}
+
+/* `127.0.0.1:4711 - cid:5 - "v1.0:go:name"`, as nats-server names a client in its log. */
+static void write_client(struct writer *w, const struct client *c)
+{
+    if (client_has(c, CLIENT_IS_UNIX)) {
+        writer_text(w, "unix");
+    } else {
+        writer_bytes(w, bytes_of(c->ip, c->ip_len));
+        writer_char(w, ':');
+        writer_u64(w, c->port);
+    }
+    writer_text(w, " - cid:");
+    writer_u64(w, c->cid);
+    if (c->version.len + c->lang.len + c->name.len > 0) {
+        char room[512];
+        struct writer label;
+        writer_init(&label, room, sizeof room);
+        if (c->version.len > 0) writer_char(&label, 'v');
+        writer_bytes(&label, c->version);
+        if (c->lang.len > 0 && c->version.len > 0) writer_char(&label, ':');
+        writer_bytes(&label, c->lang);
+        if (c->name.len > 0 && label.len > 0) writer_char(&label, ':');
+        writer_bytes(&label, c->name);
+        writer_text(w, " - ");
+        writer_quoted(w, writer_written(&label));
+    }
+    writer_text(w, " - ");
+}
+
+struct writer *session_log_open(struct shard *s, const struct client *c)
+{
+    struct writer *w = &s->outbox->text;
+    s->log_from = w->len;
+    if (c != NULL && !client_has(c, CLIENT_INTERNAL)) write_client(w, c);
+    return w;
+}
+
+void session_log_close(struct shard *s, enum log_level level)
+{
+    struct writer *w = &s->outbox->text;
+    if (w->is_full || s->outbox->count + OUTBOX_RESERVE >= OUTBOX_EFFECTS_MAX) {
+        w->is_full = false;
+        w->len = s->log_from;
+        s->outbox->lost_lines++;
+        return;
+    }
+    struct effect *e = session_effect(s, EFFECT_LOG, (struct conn_id){0});
+    e->log.level = level;
+    e->log.text = bytes_of(w->data + s->log_from, w->len - s->log_from);
+}
+
+void session_log(struct shard *s, const struct client *c, enum log_level level, const char *text)
+{
+    if (!session_logs(s, level)) return;
+    writer_text(session_log_open(s, c), text);
+    session_log_close(s, level);
+}
+
+/* --- output ------------------------------------------------------------------------------- */
+
+void session_mark_dirty(struct shard *s, struct client *c)
+{
+    if (list_is_empty(&c->dirty)) list_push(&s->dirty, &c->dirty);
+}
+
+/* Bytes that bypass held PONGs: messages and the INFO. No memory: the client is too slow for the
+ * budget and goes (R5c). */
+void session_write(struct shard *s, struct client *c, struct bytes b)
+{
+    if (c->state == CLIENT_CLOSING) return;
+    if (output_append(&s->outputs, &c->output, b) != ERR_OK) {
+        s->counts.slow_consumers.clients++;
+        session_close(s, c, CLOSED_SLOW_PENDING, false);
+        return;
+    }
+    session_mark_dirty(s, c);
+}
+
+void session_reply(struct shard *s, struct client *c, struct bytes line)
+{
+    if (c->held_last != NULL)
+        fence_hold(s, c, line);
+    else
+        session_write(s, c, line);
+}
+
+void session_error(struct shard *s, struct client *c, struct bytes line)
+{
+    if (session_logs(s, LOG_LEVEL_TRC)) {
+        struct writer *w = session_log_open(s, c);
+        writer_text(w, "->> [");
+        writer_bytes(w, bytes_trim(line));
+        writer_char(w, ']');
+        session_log_close(s, LOG_LEVEL_TRC);
+    }
+    session_reply(s, c, line);
+}
+
+/* --- parking ------------------------------------------------------------------------------ */
+
+void session_park(struct shard *s, struct client *c, enum park_reason reason)
+{
+    must(c->park == 0);
+    c->park = (uint8_t)(reason + 1);
+    c->park_began_ns = s->now.mono_ns;
+    list_push(&s->parked[reason], &c->parked);
+    s->counts.parks[reason]++;
+    s->counts.parked++;
+}
+
+static void unpark(struct shard *s, struct client *c)
+{
+    if (c->park == 0) return;
+    c->park = 0;
+    list_remove(&c->parked);
+    s->counts.parked--;
+    if (s->histograms[SHARD_HISTOGRAM_PARK] != NULL)
+        histogram_add(s->histograms[SHARD_HISTOGRAM_PARK], s->now.mono_ns - c->park_began_ns);
+}
+
+void session_resume(struct shard *s, struct client *c)
+{
+    unpark(s, c);
+    if (c->state != CLIENT_CLOSING) session_effect(s, EFFECT_RESUME, c->id);
+}
+
+/* Wakes up to limit clients parked for a reason, oldest first. */
+void session_resume_all(struct shard *s, enum park_reason reason)
+{
+    while (!list_is_empty(&s->parked[reason]) && s->outbox->count + OUTBOX_RESERVE < OUTBOX_EFFECTS_MAX)
+        session_resume(s, LIST_OWNER(s->parked[reason].next, struct client, parked));
+}
+
+/* --- subscriptions ------------------------------------------------------------------------ */
+
+/* Takes it out of the index, the sid table must not have it any more. False: the writer is busy. */
+static bool remove_from_index(struct shard *s, uint32_t account, uint32_t index)
+{
+    struct interest_account *trie = s->accounts[account]->trie;
+    if (interest_remove(s->interest, trie, s->index, index) != ERR_OK) return false;
+    sub_release(s->subs, index);
+    return true;
+}
+
+static void doom(struct shard *s, uint32_t account, uint32_t index)
+{
+    if (s->doomed_count == s->doomed_capacity) {
+        uint32_t capacity = s->doomed_capacity == 0 ? DOOMED_FIRST : s->doomed_capacity * 2;
+        struct doomed_sub *grown = mem_resize(s->mem, MEM_INTEREST, s->doomed, s->doomed_capacity * sizeof *grown,
+                                     capacity * sizeof *grown);
+        /* No room to remember it: it stays in the index, dead, until its connection closes.
+         * Nothing is delivered through it. */
+        if (grown == NULL) {
+            s->lost_doomed++;
+            return;
+        }
+        s->doomed = grown;
+        s->doomed_capacity = capacity;
+    }
+    s->doomed[s->doomed_count++] = (struct doomed_sub){index, account};
+}
+
+static void count_sub(struct shard *s, struct client *c, int by)
+{
+    s->counts.subscriptions += (uint64_t)(int64_t)by;
+    if (c->account != NULL) c->account->counts.subscriptions += (uint64_t)(int64_t)by;
+}
+
+void session_drop_sub(struct shard *s, struct client *c, uint32_t index)
+{
+    struct sub *sub = sub_at(s->subs, index);
+    must((sub->flags & SUB_FLAG_DEAD) == 0);
+    client_remove_sid(c, s->subs, index);
+    sub->flags |= SUB_FLAG_DEAD;
+    count_sub(s, c, -1);
+    uint32_t account = c->account->number;
+    if (s->is_fanning_out || !remove_from_index(s, account, index)) doom(s, account, index);
+}
+
+void session_added_sub(struct shard *s, struct client *c)
+{
+    count_sub(s, c, 1);
+}
+
+void session_retry_doomed(struct shard *s)
+{
+    must(!s->is_fanning_out);
+    while (s->doomed_count > 0) {
+        struct doomed_sub d = s->doomed[s->doomed_count - 1];
+        if (!remove_from_index(s, d.account, d.sub)) return;
+        s->doomed_count--;
+    }
+}
+
+/* --- closing ------------------------------------------------------------------------------ */
+
+static void release(struct shard *s, struct client *c)
+{
+    must(c->sub_count == 0 && client_has(c, CLIENT_IO_GONE));
+    list_remove(&c->all);
+    s->clients[conn_id_slot(c->id)] = NULL;
+    client_free_sids(c, s->mem);
+    output_clear(&s->outputs, &c->output);
+    if (c->mail_until != NULL)
+        mem_free(s->mem, MEM_CONNECTION, c->mail_until, s->shard_count * sizeof *c->mail_until);
+    (void)!client_set_text(s->mem, &c->name, bytes_of(NULL, 0));
+    (void)!client_set_text(s->mem, &c->lang, bytes_of(NULL, 0));
+    (void)!client_set_text(s->mem, &c->version, bytes_of(NULL, 0));
+    (void)!client_set_text(s->mem, &c->user_name, bytes_of(NULL, 0));
+    mem_free(s->mem, MEM_CONNECTION, c, sizeof *c);
+}
+
+void session_leave_account(struct shard *s, struct client *c)
+{
+    if (!client_has(c, CLIENT_COUNTED)) return;
+    c->flags &= ~(uint32_t)CLIENT_COUNTED;
+    c->account->counts.connections--;
+    relay_free_permit(s, c->account->number);
+}
+
+void session_close(struct shard *s, struct client *c, enum closed_reason reason, bool flush)
+{
+    if (c->state == CLIENT_CLOSING) return;
+    if (session_logs(s, LOG_LEVEL_DBG) && !client_has(c, CLIENT_INTERNAL)) {
+        struct writer *w = session_log_open(s, c);
+        writer_text(w, "Client connection closed: ");
+        writer_bytes(w, closed_reason_text(reason));
+        session_log_close(s, LOG_LEVEL_DBG);
+    }
+    if (reason == CLOSED_STALE) s->counts.stale_connections.clients++;
+    /* Held replies must leave before the last bytes, or never. */
+    if (flush) fence_release_all(s, c);
+    c->state = CLIENT_CLOSING;
+    c->reason = (uint8_t)reason;
+    unpark(s, c);
+    fence_drop(s, c);
+    wheel_cancel(&c->timer);
+    collect_closed(s, c);
+    system_disconnected(s, c);
+    session_leave_account(s, c);
+    entry_abandon(s, c);
+    if (c->carry != NULL) {
+        block_release(&s->outputs, c->carry);
+        c->carry = NULL;
+    }
+    if (c->replies != NULL) {
+        perms_replies_close(c->replies);
+        c->replies = NULL;
+    }
+    relay_drop_tokens(s, c);
+    if (!flush) {
+        list_remove(&c->dirty);
+    }
+    s->counts.connections--;
+    count_sub(s, c, -(int)c->sub_count);
+    s->open_count--;
+    list_remove(&c->all);
+    list_push(&s->reaping, &c->all);
+    if (!client_has(c, CLIENT_IO_GONE)) session_effect(s, EFFECT_CLOSE, c->id)->close.flush = flush;
+}
+
+/* Takes subscriptions of closed connections out of the index, a slice per step, and lets go of
+ * connections that io and the index have both left. */
+void session_reap(struct shard *s)
+{
+    uint32_t budget = REAP_SUBS_PER_STEP;
+    struct list *link = s->reaping.next;
+    while (link != &s->reaping && budget > 0) {
+        struct client *c = LIST_OWNER(link, struct client, all);
+        link = link->next;
+        uint32_t bucket = 0;
+        uint32_t index;
+        while (budget > 0 && (index = client_any_sid(c, &bucket)) != 0) {
+            client_remove_sid(c, s->subs, index);
+            sub_at(s->subs, index)->flags |= SUB_FLAG_DEAD;
+            if (!remove_from_index(s, c->account->number, index)) doom(s, c->account->number, index);
+            budget--;
+        }
+        if (c->sub_count == 0 && client_has(c, CLIENT_IO_GONE)) release(s, c);
+    }
+}

@@ -1,0 +1,157 @@
+/* A shard: its connections, its view of the accounts, its route cache and its mail, and the step
+ * that drives them. Everything here belongs to one thread; what shards share is the interest
+ * index, the options object and the mail rings.
+ *
+ * shard_step takes events and answers with effects and with a list of connections that have
+ * output. A turn of io (io/turn) is: reap completions, step, carry out effects, flush outputs,
+ * publish mail, wait. Rules R1 to R9 and M1 to M4 of docs/ARCHITECTURE.md are kept here:
+ * fanout (R1, R3, R5, R8, R9), verbs (R2), fence (R2b), relay (M1, M2, forwards). */
+#ifndef CORE_SHARD_SHARD_H
+#define CORE_SHARD_SHARD_H
+#include "core/base/effect.h"
+#include "core/base/rng.h"
+#include "core/client/client.h"
+#include "core/config/options.h"
+#include "core/monitor/snapshot.h"
+#include "core/route/route_cache.h"
+
+/* What is the same for the life of the process; shared and read-only. */
+struct server_facts {
+    struct bytes id;          /* public nkey, N... */
+    struct bytes name;        /* of the options or the id */
+    struct bytes version;     /* of the protocol that we speak: "2.15.2" */
+    struct bytes go;          /* INFO's "go" */
+    struct bytes xkey;
+    struct bytes host;        /* as INFO says */
+    int port;                 /* the real one */
+    int64_t start_wall_ns;
+};
+
+/* Orders of the operator (reload, lame duck, snapshots, internal messages). io hands one object
+ * to every shard it concerns and waits until all are done with it. */
+enum order_kind {
+    ORDER_OPTIONS,   /* from now on these options */
+    ORDER_LAME_DUCK, /* tell every client; no more are accepted */
+    ORDER_CLOSE_SOME, /* lame duck: close up to count clients */
+    ORDER_SHUTDOWN,  /* close everything */
+    ORDER_SNAPSHOT,  /* fill snapshot[shard] as query asks */
+    ORDER_SNAPSHOT_FREE,
+    ORDER_PUBLISH,   /* an internal message of the server (events, answers to $SYS requests) */
+    ORDER_KICK,      /* close connection cid */
+    ORDER_LDM_ONE,   /* tell connection cid alone that the server is in lame duck mode */
+};
+
+struct order {
+    enum order_kind kind;
+    const struct options *options;
+    const struct page_query *query;
+    struct shard_snapshot **snapshots; /* [shards]; each shard writes its own entry */
+    uint32_t account;
+    struct bytes subject, reply, payload;
+    uint64_t cid;
+    uint32_t count;     /* CLOSE_SOME: how many; set to how many are left */
+    uint32_t left[INTEREST_SHARDS_MAX]; /* CLOSE_SOME: clients left, per shard */
+    bool found;         /* KICK, LDM_ONE: by the shard that has it */
+    uint32_t waiting;   /* of io: shards not done yet */
+    void *context;      /* of io */
+};
+
+/* One account as this shard sees it. Never freed while the shard lives. */
+struct shard_account {
+    uint32_t number;
+    const struct account *conf;     /* of the current options; NULL: it is gone from them */
+    struct interest_account *trie;
+    struct account_snapshot counts; /* live */
+};
+
+struct relay;       /* core/shard/relay: spilled mail (M1), open requests (R9) */
+struct closed_ring; /* core/shard/collect: records of closed connections for /connz */
+
+/* A subscription that is dead but could not leave the index yet. */
+struct doomed_sub {
+    uint32_t sub, account;
+};
+
+struct shard_config {
+    uint32_t index, shard_count;
+    struct mem *mem;
+    struct interest *interest;
+    const struct options *options;
+    const struct server_facts *server;
+    uint64_t seed;
+    uint32_t slots_max;             /* connections of this shard */
+    struct shard_time now;
+    /* A request to the server on its system account or $SYS.REQ.USER.INFO; called inside the step.
+     * May be NULL. Everything is borrowed for the call. */
+    void (*on_sys_request)(void *context, struct shard *s, struct conn_id from, uint32_t account,
+                           struct bytes subject, struct bytes reply, struct bytes payload);
+    void *on_sys_request_context;
+};
+
+struct shard {
+    uint32_t index, shard_count;
+    struct mem *mem;
+    struct interest *interest;
+    const struct options *options;
+    const struct server_facts *server;
+    struct shard_config config;
+    struct rng rng;
+    struct shard_time now;          /* of this step */
+    struct outbox *outbox;          /* of this step */
+
+    struct client **clients;        /* by slot */
+    uint32_t slots_max;
+    struct sub_pool *subs;
+    struct route_cache *routes;
+    struct output_pool outputs;
+    struct wheel wheel;
+    struct shard_account **accounts; /* by number */
+    uint32_t account_count;
+
+    struct list all;                /* every client that io has */
+    struct list dirty;              /* outputs to flush */
+    struct list sending;            /* sends in flight, oldest first */
+    struct list parked[PARK_REASON_COUNT];
+    struct list reaping;            /* closed ones whose subscriptions still leave the index */
+    struct doomed_sub *doomed;      /* auto-unsubscribed in a fan-out, or UNSUB while the writer was busy */
+    uint32_t doomed_count, doomed_capacity;
+    uint64_t lost_doomed;           /* dead subs that there was no memory to remember */
+    uint32_t open_count;            /* clients not CLOSING, internal ones apart */
+
+    struct shard_counts counts;
+    struct histogram *histograms[SHARD_HISTOGRAM_COUNT];
+
+    struct relay *relay;
+    uint64_t last_ticket;
+    struct closed_ring *closed;
+    bool is_lame_duck, is_stopping;
+
+    uint64_t stall_bytes;           /* 75 % of max_pending (R5b) */
+    uint32_t stall_ns;              /* set by a delivery to a congested receiver; read after each message */
+    bool is_fanning_out;            /* a route is being walked: nothing may leave the index */
+    uint64_t relay_congested_turn, relay_congested_conn; /* the last `congested` mail */
+    size_t log_from;                /* start of the log line being written */
+    struct client *sys_client;      /* internal connection that owns the server's own subscriptions */
+};
+
+/* Opens a shard. ERR_MEMORY: nothing is left behind. The interest index knows the shard afterwards. */
+NODISCARD enum err shard_open(const struct shard_config *config, struct shard **out);
+/* Every connection is gone (EVENT_GONE). */
+void shard_close(struct shard *s);
+
+/* One step: consumes events in order (all of them; EVENT_BYTES may leave a rest, see effect.h),
+ * runs timers, retries what waits. Returns the events consumed: fewer than count when the outbox
+ * is nearly full; offer the others again. Goes through interest_quiesce at its end. */
+uint32_t shard_step(struct shard *s, struct event *events, uint32_t count, struct shard_time now,
+                    struct outbox *outbox);
+
+/* Next connection with output to send and no send in flight, or NULL. Marks it as sending; io
+ * takes the bytes with output_gather(&c->output, ...) and must answer with EVENT_SENT. */
+struct client *shard_next_dirty(struct shard *s);
+/* Monotonic time at which a step is due even without events; 0 at once; UINT64_MAX never. */
+uint64_t shard_deadline_ns(const struct shard *s);
+/* Rule M4: position in the lane towards target that something here waits for; 0 none. */
+uint64_t shard_awaits(const struct shard *s, uint32_t target);
+struct client *shard_client(const struct shard *s, struct conn_id id);
+
+#endif
