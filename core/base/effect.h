@@ -39,15 +39,17 @@ struct conn_opened {
     uint16_t port;
     uint64_t cid;          /* unique in the server */
     bool is_unix;
+    bool is_tls_first;     /* io waits for a TLS handshake before anything; INFO comes after it */
 };
 
-/* Facts of a finished TLS handshake; borrowed for the step. */
+struct login_tls; /* core/auth/login */
+
+/* Facts of a finished TLS handshake. Everything it points to stays until EVENT_GONE. */
 struct conn_tls {
-    struct bytes version, cipher;        /* Go spelling: "1.3", "TLS_AES_128_GCM_SHA256" */
-    const struct bytes *names;           /* of the client certificate, for verify_and_map */
-    uint32_t name_count;
+    struct bytes version, cipher;  /* Go spelling: "1.3", "TLS_AES_128_GCM_SHA256" */
+    const struct login_tls *names; /* of the client certificate; NULL: it showed none */
     struct bytes subject, spki_sha256, cert_sha256; /* hex digests; empty without a certificate */
-    bool is_first;                       /* handshake came before INFO */
+    bool is_first;                 /* the handshake came before INFO */
 };
 
 enum event_kind {
@@ -97,7 +99,8 @@ struct event {
 
 enum effect_kind {
     EFFECT_CLOSE,  /* no more output is made; send what is queued (close.flush) or drop it, then close */
-    EFFECT_RESUME, /* offer the rest of the received bytes again, then receive on */
+    EFFECT_RESUME, /* offer the rest of the received bytes again, even if there is none; receive on */
+    EFFECT_LOGGED_IN, /* the connection is no longer one of those before login */
     EFFECT_TLS,    /* after the queued output is sent, start the handshake as server */
     EFFECT_CRYPTO, /* run the job on a helper thread, then EVENT_CRYPTO with its ticket */
     EFFECT_LOG,    /* a line for the log; text is valid until the next step */

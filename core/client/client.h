@@ -53,7 +53,10 @@ enum client_flag {
     CLIENT_STALLED = 1 << 17,      /* told its publishers that it is congested, until it drains */
 };
 
-enum { SUB_FLAG_DEAD = 1 }; /* nothing is delivered; leaves the index when the writer's lock is free */
+enum {
+    SUB_FLAG_DEAD = 1,     /* nothing is delivered; leaves the index when the writer's lock is free */
+    SUB_FLAG_FILTERED = 2, /* overlaps a denial: each delivery is checked */
+};
 
 struct shard_account;
 struct held_reply; /* core/shard/fence: replies behind a PONG that waits for mail */
@@ -77,6 +80,10 @@ struct client {
 
     struct block *carry;       /* first bytes of an incomplete operation; len of them */
     size_t carry_need;         /* bytes that the operation will take; 0 not known yet */
+    uint8_t carry_skip;        /* only these first bytes matter (PING without its line end) */
+    bool carry_is_whole;       /* complete, but parked: to be run again before anything else */
+    bool is_retrying;          /* the publish at hand was parked: its rights are checked, its +OK sent */
+    bool has_pinged;           /* the server has sent a PING */
 
     uint32_t *sids;            /* heads of chains, sid_mask + 1 of them; NULL: no subscription yet */
     uint32_t sid_mask;
@@ -100,18 +107,20 @@ struct client {
     uint64_t opened_ns, active_ns, ping_sent_ns, rtt_ns; /* monotonic */
     int64_t opened_wall_ns;
     uint64_t login_deadline_ns;
+    bool is_connect;           /* the login under way came with a CONNECT */
+    bool is_pre_login;         /* counted among those that have not logged in */
+    int64_t subs_max;          /* of this connection; -1: no limit */
+    struct list fenced;        /* in the shard's list of held replies */
     uint64_t ticket;           /* of the crypto job in flight */
-    struct login *login;       /* while GREETED or CHECKING with a CONNECT seen */
+    struct login *login;       /* while CHECKING */
+    struct login_options connect; /* of the last CONNECT; names for pages and logs */
     const struct user *user;   /* NULL: none; of the current options */
     uint16_t port;
     uint8_t ip_len;
     char ip[46];
     char nonce[16];            /* 15 characters; empty when not needed */
-    struct bytes name, lang, version; /* owned copies, MEM_CONNECTION */
     struct bytes user_name;    /* owned copy for pages: survives a reload */
-    struct bytes tls_version, tls_cipher; /* static texts of io/tls */
-    void (*on_message)(struct client *c, struct sub *sub, const void *message); /* CLIENT_INTERNAL */
-    void *on_message_context;
+    struct conn_tls tls;       /* after the handshake; io's until EVENT_GONE */
 };
 
 static inline bool client_has(const struct client *c, uint32_t flag)

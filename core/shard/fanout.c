@@ -123,7 +123,7 @@ static enum delivery deliver(struct shard *s, struct sub *sub, struct frame *f)
     }
     if (UNLIKELY(client_has(c, CLIENT_INTERNAL))) {
         sub->delivered++;
-        c->on_message(s, c, sub, m);
+        system_deliver(s, sub, m);
         return TAKEN;
     }
     if (UNLIKELY(pending + m->total_bytes > (uint64_t)s->options->max_pending) ||

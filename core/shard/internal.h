@@ -1,6 +1,7 @@
 /* What the files of core/shard tell each other. Not for anybody else. */
 #ifndef CORE_SHARD_INTERNAL_H
 #define CORE_SHARD_INTERNAL_H
+#include "core/proto/nats_write.h"
 #include "core/shard/shard.h"
 
 enum {
@@ -8,6 +9,7 @@ enum {
     STALL_NS = 2000000,     /* R5b: a publisher waits for a receiver above 75 % of max_pending */
     STALL_FULL_NS = 5000000,
     STALL_PASS_NS = 10000000, /* at most so much per read pass */
+    VERBS_MAPPED_MAX = 8192, /* a mapped subject */
     RELAY_GROUPS_MAX = 128, /* groups of one subject that are picked at random over shards; the
                                others go to this shard or to the first that has members */
 };
@@ -59,7 +61,10 @@ struct shard_account *session_account(struct shard *s, uint32_t number);
 void session_join_account(struct shard *s, struct client *c, struct shard_account *a);
 void session_leave_account(struct shard *s, struct client *c);
 
-/* --- login: CONNECT to rights --- */
+/* Its login succeeded: it leaves the count of those that have not. */
+void session_logged_in(struct shard *s, struct client *c);
+
+/* --- entry: CONNECT to rights --- */
 enum login_outcome { LOGIN_DONE, LOGIN_WAITS, LOGIN_CLOSED };
 enum login_outcome entry_connect(struct shard *s, struct client *c, struct bytes json);
 /* The first verb is no CONNECT though login is required: the no_auth_user, or nobody. */
@@ -68,7 +73,8 @@ void entry_crypto_done(struct shard *s, struct client *c, uint64_t ticket, bool 
 void entry_permit(struct shard *s, struct client *c, bool is_granted);
 void entry_abandon(struct shard *s, struct client *c);
 /* After a reload: still allowed? Closes or narrows the connection. */
-void entry_recheck(struct shard *s, struct client *c);
+void entry_recheck(struct shard *s, struct client *c, const struct account_set *old);
+bool entry_open_without_login(struct shard *s, struct client *c);
 
 /* --- verbs: the client protocol --- */
 size_t verbs_bytes(struct shard *s, struct client *c, const char *data, size_t len);
@@ -135,8 +141,9 @@ bool relay_mail(struct shard *s, struct event *e);
 /* Drains spilled mail, wakes publishers that wait for ring space or tokens. */
 void relay_step(struct shard *s);
 void relay_drop_tokens(struct shard *s, struct client *c);
-/* Connections of an account are counted on shard 0. Answers come through entry_permit. */
-void relay_ask_permit(struct shard *s, struct client *c, uint32_t account);
+/* Connections of an account are counted on shard 0. PERMIT_ASKED: entry_permit brings the answer. */
+enum permit { PERMIT_GRANTED, PERMIT_REFUSED, PERMIT_ASKED };
+enum permit relay_ask_permit(struct shard *s, struct client *c, uint32_t account);
 void relay_free_permit(struct shard *s, uint32_t account);
 uint64_t relay_position(const struct shard *s, uint32_t target); /* after all mail so far */
 bool relay_is_reached(struct shard *s, uint32_t target, uint64_t position);
@@ -147,6 +154,8 @@ void fence_hold(struct shard *s, struct client *c, struct bytes line);
 void fence_step(struct shard *s);
 void fence_release_all(struct shard *s, struct client *c);
 void fence_drop(struct shard *s, struct client *c);
+bool fence_is_full(const struct client *c);
+uint64_t fence_awaits(const struct shard *s, uint32_t target);
 
 /* --- collect: snapshots for pages --- */
 NODISCARD enum err collect_open(struct shard *s);
@@ -160,6 +169,10 @@ void orders_run(struct shard *s, struct order *o);
 /* --- system: the server's own messages --- */
 void system_open(struct shard *s);
 void system_close(struct shard *s);
+/* The account's mappings applied to *subject, into room. False: the message goes nowhere. */
+bool system_map_subject(struct shard *s, const struct mapping_set *mappings, struct bytes *subject,
+                        char *room, size_t room_bytes);
+void system_deliver(struct shard *s, struct sub *sub, const struct message *m);
 void system_connected(struct shard *s, struct client *c);
 void system_disconnected(struct shard *s, struct client *c);
 void system_auth_failed(struct shard *s, struct client *c, enum closed_reason reason);

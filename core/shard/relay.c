@@ -560,14 +560,12 @@ static bool grant(struct shard *s, uint32_t account)
     return true;
 }
 
-void relay_ask_permit(struct shard *s, struct client *c, uint32_t account)
+enum permit relay_ask_permit(struct shard *s, struct client *c, uint32_t account)
 {
-    if (s->index == 0) {
-        entry_permit(s, c, grant(s, account));
-        return;
-    }
+    if (s->index == 0) return grant(s, account) ? PERMIT_GRANTED : PERMIT_REFUSED;
     struct mail_permit body = {.conn = c->id.bits, .account = account};
     post(s, 0, MAIL_PERMIT_ASK, &body, sizeof body);
+    return PERMIT_ASKED;
 }
 
 void relay_free_permit(struct shard *s, uint32_t account)

@@ -6,6 +6,7 @@
 enum {
     REAP_SUBS_PER_STEP = 2000, /* about 1 ms: a million subscriptions leave without a hiccup */
     DOOMED_FIRST = 64,
+    SHED_BYTES_MIN = 256 * 1024, /* closing a connection with less output would win nothing */
 };
 
 struct client *shard_client(const struct shard *s, struct conn_id id)
@@ -45,16 +46,17 @@ static void write_client(struct writer *w, const struct client *c)
     }
     writer_text(w, " - cid:");
     writer_u64(w, c->cid);
-    if (c->version.len + c->lang.len + c->name.len > 0) {
+    const struct login_options *o = &c->connect;
+    if (o->version.len + o->lang.len + o->name.len > 0) {
         char room[512];
         struct writer label;
         writer_init(&label, room, sizeof room);
-        if (c->version.len > 0) writer_char(&label, 'v');
-        writer_bytes(&label, c->version);
-        if (c->lang.len > 0 && c->version.len > 0) writer_char(&label, ':');
-        writer_bytes(&label, c->lang);
-        if (c->name.len > 0 && label.len > 0) writer_char(&label, ':');
-        writer_bytes(&label, c->name);
+        if (o->version.len > 0) writer_char(&label, 'v');
+        writer_bytes(&label, o->version);
+        if (o->lang.len > 0 && o->version.len > 0) writer_char(&label, ':');
+        writer_bytes(&label, o->lang);
+        if (o->name.len > 0 && label.len > 0) writer_char(&label, ':');
+        writer_bytes(&label, o->name);
         writer_text(w, " - ");
         writer_quoted(w, writer_written(&label));
     }
@@ -216,6 +218,13 @@ void session_added_sub(struct shard *s, struct client *c)
     count_sub(s, c, 1);
 }
 
+void session_drop_all_subs(struct shard *s, struct client *c)
+{
+    uint32_t bucket = 0;
+    uint32_t index;
+    while ((index = client_any_sid(c, &bucket)) != 0) session_drop_sub(s, c, index);
+}
+
 void session_retry_doomed(struct shard *s)
 {
     must(!s->is_fanning_out);
@@ -228,6 +237,105 @@ void session_retry_doomed(struct shard *s)
 
 /* --- closing ------------------------------------------------------------------------------ */
 
+struct shard_account *session_account(struct shard *s, uint32_t number)
+{
+    if (number >= s->account_count) {
+        uint32_t count = s->account_count == 0 ? 8 : s->account_count * 2;
+        while (count <= number) count *= 2;
+        struct shard_account **grown = mem_resize(s->mem, MEM_CONNECTION, s->accounts,
+                                                  s->account_count * sizeof(void *), count * sizeof(void *));
+        if (grown == NULL) return NULL;
+        memset(grown + s->account_count, 0, (count - s->account_count) * sizeof(void *));
+        s->accounts = grown;
+        s->account_count = count;
+    }
+    if (s->accounts[number] != NULL) return s->accounts[number];
+    struct interest_account *trie;
+    if (interest_account_of(s->interest, number, &trie) != ERR_OK) return NULL;
+    struct shard_account *a = mem_alloc_zero(s->mem, MEM_CONNECTION, sizeof *a);
+    if (a == NULL) return NULL;
+    a->number = number;
+    a->trie = trie;
+    a->conf = account_set_by_number(s->options->accounts, number);
+    a->counts.account = number;
+    s->accounts[number] = a;
+    return a;
+}
+
+void session_join_account(struct shard *s, struct client *c, struct shard_account *a)
+{
+    must(!client_has(c, CLIENT_COUNTED) && c->sub_count == 0);
+    c->account = a;
+    c->flags |= CLIENT_COUNTED;
+    a->counts.connections++;
+    a->counts.total_connections++;
+}
+
+void session_leave_account(struct shard *s, struct client *c)
+{
+    if (!client_has(c, CLIENT_COUNTED)) return;
+    c->flags &= ~(uint32_t)CLIENT_COUNTED;
+    c->account->counts.connections--;
+    relay_free_permit(s, c->account->number);
+}
+
+void session_logged_in(struct shard *s, struct client *c)
+{
+    if (!c->is_pre_login) return;
+    c->is_pre_login = false;
+    s->pre_login_count--;
+    session_effect(s, EFFECT_LOGGED_IN, c->id);
+}
+
+struct client *session_open(struct shard *s, const struct event *e)
+{
+    uint32_t slot = conn_id_slot(e->conn);
+    must(slot < s->slots_max && s->clients[slot] == NULL);
+    struct client *c = mem_alloc_zero(s->mem, MEM_CONNECTION, sizeof *c);
+    if (c == NULL) return NULL;
+    c->id = e->conn;
+    c->cid = e->opened.cid;
+    c->state = CLIENT_GREETED;
+    c->flags = CLIENT_VERBOSE | CLIENT_PEDANTIC | CLIENT_ECHO;
+    c->subs_max = -1;
+    c->limits = (struct nats_limits){.control_line_max = (uint32_t)s->options->max_control_line,
+                                     .payload_max = s->options->max_payload};
+    if (e->opened.is_unix) c->flags |= CLIENT_IS_UNIX;
+    must(e->opened.ip.len <= sizeof c->ip);
+    memcpy(c->ip, e->opened.ip.data, e->opened.ip.len);
+    c->ip_len = (uint8_t)e->opened.ip.len;
+    c->port = e->opened.port;
+    c->opened_ns = c->active_ns = s->now.mono_ns;
+    c->opened_wall_ns = s->now.wall_ns;
+    login_options_init(&c->connect);
+    wheel_timer_init(&c->timer);
+    list_init(&c->dirty);
+    list_init(&c->sending);
+    list_init(&c->parked);
+    list_init(&c->fenced);
+    list_init(&c->all);
+    s->clients[slot] = c;
+    list_push(&s->all, &c->all);
+    s->counts.connections++;
+    s->counts.total_connections++;
+    s->open_count++;
+    c->is_pre_login = true;
+    s->pre_login_count++;
+    return c;
+}
+
+void session_gone(struct shard *s, struct client *c)
+{
+    if (c->state != CLIENT_CLOSING) {
+        c->flags |= CLIENT_IO_GONE;
+        session_close(s, c, CLOSED_CLIENT, false);
+    }
+    c->flags |= CLIENT_IO_GONE;
+    list_remove(&c->sending);
+    list_remove(&c->dirty);
+    output_clear(&s->outputs, &c->output);
+}
+
 static void release(struct shard *s, struct client *c)
 {
     must(c->sub_count == 0 && client_has(c, CLIENT_IO_GONE));
@@ -237,19 +345,9 @@ static void release(struct shard *s, struct client *c)
     output_clear(&s->outputs, &c->output);
     if (c->mail_until != NULL)
         mem_free(s->mem, MEM_CONNECTION, c->mail_until, s->shard_count * sizeof *c->mail_until);
-    (void)!client_set_text(s->mem, &c->name, bytes_of(NULL, 0));
-    (void)!client_set_text(s->mem, &c->lang, bytes_of(NULL, 0));
-    (void)!client_set_text(s->mem, &c->version, bytes_of(NULL, 0));
     (void)!client_set_text(s->mem, &c->user_name, bytes_of(NULL, 0));
+    login_options_free(s->mem, &c->connect);
     mem_free(s->mem, MEM_CONNECTION, c, sizeof *c);
-}
-
-void session_leave_account(struct shard *s, struct client *c)
-{
-    if (!client_has(c, CLIENT_COUNTED)) return;
-    c->flags &= ~(uint32_t)CLIENT_COUNTED;
-    c->account->counts.connections--;
-    relay_free_permit(s, c->account->number);
 }
 
 void session_close(struct shard *s, struct client *c, enum closed_reason reason, bool flush)
@@ -288,6 +386,7 @@ void session_close(struct shard *s, struct client *c, enum closed_reason reason,
     s->counts.connections--;
     count_sub(s, c, -(int)c->sub_count);
     s->open_count--;
+    session_logged_in(s, c);
     list_remove(&c->all);
     list_push(&s->reaping, &c->all);
     if (!client_has(c, CLIENT_IO_GONE)) session_effect(s, EFFECT_CLOSE, c->id)->close.flush = flush;
@@ -312,4 +411,19 @@ void session_reap(struct shard *s)
         }
         if (c->sub_count == 0 && client_has(c, CLIENT_IO_GONE)) release(s, c);
     }
+}
+
+bool session_shed(struct shard *s)
+{
+    struct client *slowest = NULL;
+    for (struct list *link = s->all.next; link != &s->all; link = link->next) {
+        struct client *c = LIST_OWNER(link, struct client, all);
+        if (slowest == NULL || c->output.pending_bytes > slowest->output.pending_bytes) slowest = c;
+    }
+    if (slowest == NULL || slowest->output.pending_bytes < SHED_BYTES_MIN) return false;
+    s->counts.slow_consumers.clients++;
+    slowest->account->counts.slow_consumers++;
+    session_log(s, slowest, LOG_LEVEL_WRN, "Slow Consumer closed: the memory budget is short");
+    session_close(s, slowest, CLOSED_SLOW_PENDING, false);
+    return true;
 }

@@ -109,6 +109,7 @@ struct shard {
     uint32_t account_count;
 
     struct list all;                /* every client that io has */
+    struct list fenced;             /* those with held replies (R2b) */
     struct list dirty;              /* outputs to flush */
     struct list sending;            /* sends in flight, oldest first */
     struct list parked[PARK_REASON_COUNT];
@@ -116,6 +117,7 @@ struct shard {
     struct doomed_sub *doomed;      /* auto-unsubscribed in a fan-out, or UNSUB while the writer was busy */
     uint32_t doomed_count, doomed_capacity;
     uint64_t lost_doomed;           /* dead subs that there was no memory to remember */
+    uint32_t pre_login_count;       /* connections that have not logged in yet */
     uint32_t open_count;            /* clients not CLOSING, internal ones apart */
 
     struct shard_counts counts;

@@ -1,0 +1,93 @@
+/* What the operator asks of a shard: new options, lame duck, snapshots, kicks, shutdown. */
+#include "core/base/must.h"
+#include "core/shard/internal.h"
+
+enum { CLOSE_BATCH_MAX = 200 };
+
+static void apply_options(struct shard *s, const struct options *o)
+{
+    const struct account_set *old = s->options->accounts;
+    s->options = o;
+    s->stall_bytes = (uint64_t)o->max_pending / 4 * 3;
+    for (uint32_t i = 0; i < s->account_count; i++)
+        if (s->accounts[i] != NULL) s->accounts[i]->conf = account_set_by_number(o->accounts, i);
+    /* entry_recheck compares with the old users; the caller keeps the old options until every
+     * shard is done with this order. */
+    for (struct list *link = s->all.next; link != &s->all;) {
+        struct client *c = LIST_OWNER(link, struct client, all);
+        link = link->next;
+        entry_recheck(s, c, old);
+    }
+}
+
+static void lame_duck(struct shard *s)
+{
+    s->is_lame_duck = true;
+    for (struct list *link = s->all.next; link != &s->all;) {
+        struct client *c = LIST_OWNER(link, struct client, all);
+        link = link->next;
+        if (c->state == CLIENT_OPEN && client_has(c, CLIENT_PONGED) && c->connect.protocol >= 1)
+            verbs_send_info(s, c, false);
+    }
+}
+
+static void close_some(struct shard *s, uint32_t count, enum closed_reason reason)
+{
+    for (struct list *link = s->all.next; link != &s->all && count > 0;) {
+        struct client *c = LIST_OWNER(link, struct client, all);
+        link = link->next;
+        if (client_has(c, CLIENT_INTERNAL)) continue;
+        session_close(s, c, reason, reason == CLOSED_SHUTDOWN);
+        count--;
+    }
+}
+
+static struct client *find_cid(struct shard *s, uint64_t cid)
+{
+    for (struct list *link = s->all.next; link != &s->all; link = link->next) {
+        struct client *c = LIST_OWNER(link, struct client, all);
+        if (c->cid == cid) return c;
+    }
+    return NULL;
+}
+
+void orders_run(struct shard *s, struct order *o)
+{
+    struct client *c;
+    switch (o->kind) {
+    case ORDER_OPTIONS: apply_options(s, o->options); break;
+    case ORDER_LAME_DUCK: lame_duck(s); break;
+    case ORDER_CLOSE_SOME:
+        close_some(s, o->count < CLOSE_BATCH_MAX ? o->count : CLOSE_BATCH_MAX, CLOSED_SHUTDOWN);
+        o->left[s->index] = s->open_count;
+        break;
+    case ORDER_SHUTDOWN:
+        s->is_stopping = true;
+        system_close(s);
+        close_some(s, CLOSE_BATCH_MAX, CLOSED_SHUTDOWN);
+        o->left[s->index] = s->open_count;
+        break;
+    case ORDER_SNAPSHOT: collect_snapshot(s, o); break;
+    case ORDER_SNAPSHOT_FREE:
+        snapshot_close(o->snapshots[s->index]);
+        o->snapshots[s->index] = NULL;
+        break;
+    case ORDER_PUBLISH: system_publish(s, o->account, o->subject, o->reply, o->payload); break;
+    case ORDER_KICK:
+        c = find_cid(s, o->cid);
+        if (c == NULL) break;
+        o->found = true;
+        session_close(s, c, CLOSED_KICKED, true);
+        break;
+    case ORDER_LDM_ONE:
+        c = find_cid(s, o->cid);
+        if (c == NULL) break;
+        o->found = true;
+        bool was = s->is_lame_duck;
+        s->is_lame_duck = true;
+        verbs_send_info(s, c, false);
+        s->is_lame_duck = was;
+        break;
+    }
+    session_effect(s, EFFECT_ORDER_DONE, (struct conn_id){0})->order = o;
+}

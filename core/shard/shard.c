@@ -1,0 +1,324 @@
+#include "core/shard/shard.h"
+#include "core/base/must.h"
+#include "core/shard/internal.h"
+
+enum {
+    ROUTE_CACHE_ENTRIES = 65536,
+    ROUTE_CACHE_BYTES = 64 << 20,
+    RETRY_NS = 1000000, /* parked for memory, or a busy index: look again */
+};
+
+static void init_lists(struct shard *s)
+{
+    list_init(&s->all);
+    list_init(&s->dirty);
+    list_init(&s->sending);
+    list_init(&s->fenced);
+    list_init(&s->reaping);
+    for (int i = 0; i < PARK_REASON_COUNT; i++) list_init(&s->parked[i]);
+}
+
+static void free_all(struct shard *s)
+{
+    collect_close(s);
+    system_close(s);
+    relay_close(s);
+    route_cache_close(s->routes);
+    if (s->subs != NULL) sub_pool_close(s->subs);
+    output_pool_deinit(&s->outputs);
+    for (uint32_t i = 0; i < s->account_count; i++)
+        mem_free(s->mem, MEM_CONNECTION, s->accounts[i], sizeof *s->accounts[i]);
+    mem_free(s->mem, MEM_CONNECTION, s->accounts, s->account_count * sizeof *s->accounts);
+    mem_free(s->mem, MEM_INTEREST, s->doomed, s->doomed_capacity * sizeof *s->doomed);
+    for (int i = 0; i < SHARD_HISTOGRAM_COUNT; i++)
+        mem_free(s->mem, MEM_MONITOR, s->histograms[i], sizeof *s->histograms[i]);
+    mem_free(s->mem, MEM_CONNECTION, s->clients, s->slots_max * sizeof *s->clients);
+    mem_free(s->mem, MEM_CONNECTION, s, sizeof *s);
+}
+
+enum err shard_open(const struct shard_config *config, struct shard **out)
+{
+    must(config->index < config->shard_count && config->shard_count <= INTEREST_SHARDS_MAX);
+    struct shard *s = mem_alloc_zero(config->mem, MEM_CONNECTION, sizeof *s);
+    if (s == NULL) return ERR_MEMORY;
+    s->config = *config;
+    s->index = config->index;
+    s->shard_count = config->shard_count;
+    s->mem = config->mem;
+    s->interest = config->interest;
+    s->options = config->options;
+    s->server = config->server;
+    s->slots_max = config->slots_max;
+    s->now = config->now;
+    rng_init(&s->rng, config->seed);
+    init_lists(s);
+    wheel_init(&s->wheel, config->now.mono_ns);
+    output_pool_init(&s->outputs, s->mem, s->index);
+    s->stall_bytes = (uint64_t)s->options->max_pending / 4 * 3;
+    s->clients = mem_alloc_zero(s->mem, MEM_CONNECTION, s->slots_max * sizeof *s->clients);
+    bool is_good = s->clients != NULL && sub_pool_open(s->mem, &s->subs) == ERR_OK &&
+                   route_cache_open(s->mem, s->interest, s->index, ROUTE_CACHE_ENTRIES,
+                                    ROUTE_CACHE_BYTES, &s->routes) == ERR_OK &&
+                   relay_open(s) == ERR_OK && collect_open(s) == ERR_OK;
+    for (int i = 0; is_good && i < SHARD_HISTOGRAM_COUNT; i++) {
+        s->histograms[i] = mem_alloc(s->mem, MEM_MONITOR, sizeof *s->histograms[i]);
+        if (s->histograms[i] == NULL)
+            is_good = false;
+        else
+            histogram_init(s->histograms[i]);
+    }
+    if (!is_good) {
+        free_all(s);
+        return ERR_MEMORY;
+    }
+    interest_attach(s->interest, s->index, s->subs);
+    *out = s;
+    return ERR_OK;
+}
+
+void shard_close(struct shard *s)
+{
+    must(list_is_empty(&s->all));
+    while (!list_is_empty(&s->reaping)) session_reap(s);
+    session_retry_doomed(s);
+    free_all(s);
+}
+
+/* --- events ----------------------------------------------------------------------------------- */
+
+static void make_nonce(struct shard *s, struct client *c)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    uint8_t random[11 + 1];
+    if (!s->options->accounts->nonce_required) return;
+    rng_fill(&s->rng, random, sizeof random);
+    /* 11 bytes are 15 characters of base64 without padding. */
+    uint32_t bits = 0, have = 0;
+    size_t at = 0;
+    for (int i = 0; i < 15; i++) {
+        if (have < 6) {
+            bits = bits << 8 | random[at++];
+            have += 8;
+        }
+        have -= 6;
+        c->nonce[i] = digits[bits >> have & 63];
+    }
+    c->nonce[15] = 0;
+}
+
+static void greet(struct shard *s, struct client *c)
+{
+    verbs_send_info(s, c, false);
+    if (c->state == CLIENT_CLOSING) return;
+    if (s->options->accounts->auth_required) {
+        c->state = CLIENT_GREETED;
+        wheel_arm(&s->wheel, &c->timer, c->login_deadline_ns);
+        return;
+    }
+    if (entry_implicit(s, c) == LOGIN_DONE) verbs_arm_ping(s, c, true);
+}
+
+static void on_opened(struct shard *s, struct event *e)
+{
+    struct client *c = session_open(s, e);
+    if (c == NULL) {
+        session_effect(s, EFFECT_CLOSE, e->conn)->close.flush = false;
+        return;
+    }
+    c->login_deadline_ns = s->now.mono_ns + (uint64_t)s->options->auth_timeout_ns;
+    if (!entry_open_without_login(s, c)) {
+        session_close(s, c, CLOSED_WRITE_ERROR, false);
+        return;
+    }
+    make_nonce(s, c);
+    session_log(s, c, LOG_LEVEL_DBG, "Client connection created");
+    if (s->is_stopping) {
+        session_close(s, c, CLOSED_SHUTDOWN, false);
+        return;
+    }
+    if (e->opened.is_tls_first) {
+        c->state = CLIENT_HANDSHAKE;
+        return;
+    }
+    bool has_tls = s->options->tls.is_on && !client_has(c, CLIENT_IS_UNIX);
+    if (!has_tls) {
+        greet(s, c);
+        return;
+    }
+    /* INFO goes out in the clear; io then starts the handshake, or finds plaintext where
+     * allow_non_tls permits it and answers with EVENT_TLS without facts. */
+    verbs_send_info(s, c, false);
+    if (c->state == CLIENT_CLOSING) return;
+    c->flags |= CLIENT_TLS_PENDING;
+    c->state = CLIENT_HANDSHAKE;
+    session_effect(s, EFFECT_TLS, c->id);
+}
+
+static void on_tls(struct shard *s, struct client *c, const struct event *e)
+{
+    if (c->state != CLIENT_HANDSHAKE) return;
+    c->tls = e->tls;
+    if (e->tls.version.len > 0) c->flags |= CLIENT_IS_TLS;
+    c->state = CLIENT_GREETED;
+    if (!client_has(c, CLIENT_TLS_PENDING)) {
+        c->flags |= e->tls.is_first ? CLIENT_TLS_FIRST : 0u;
+        greet(s, c);
+        return;
+    }
+    c->flags &= ~(uint32_t)CLIENT_TLS_PENDING;
+    if (s->options->accounts->auth_required)
+        wheel_arm(&s->wheel, &c->timer, c->login_deadline_ns);
+    else if (entry_implicit(s, c) == LOGIN_DONE)
+        verbs_arm_ping(s, c, true);
+}
+
+static void on_sent(struct shard *s, struct client *c, uint64_t bytes)
+{
+    c->flags &= ~(uint32_t)CLIENT_SENDING;
+    list_remove(&c->sending);
+    output_sent(&s->outputs, &c->output, bytes);
+    if (c->output.pending_bytes > 0) session_mark_dirty(s, c);
+}
+
+static void on_ended(struct shard *s, struct client *c, enum ended_reason reason)
+{
+    static const uint8_t reasons[] = {
+        [ENDED_EOF] = CLOSED_CLIENT,
+        [ENDED_READ_ERROR] = CLOSED_READ_ERROR,
+        [ENDED_WRITE_ERROR] = CLOSED_WRITE_ERROR,
+        [ENDED_TLS_FAILED] = CLOSED_TLS_HANDSHAKE,
+        [ENDED_TLS_TIMEOUT] = CLOSED_TLS_HANDSHAKE,
+    };
+    session_close(s, c, reasons[reason], false);
+}
+
+static bool run_event(struct shard *s, struct event *e)
+{
+    struct client *c = shard_client(s, e->conn);
+    switch (e->kind) {
+    case EVENT_OPENED: on_opened(s, e); return true;
+    case EVENT_MAIL: return relay_mail(s, e);
+    case EVENT_ORDER: orders_run(s, e->order); return true;
+    default: break;
+    }
+    if (c == NULL) {
+        if (e->kind == EVENT_BYTES) e->bytes.used = e->bytes.len;
+        return true;
+    }
+    switch (e->kind) {
+    case EVENT_TLS: on_tls(s, c, e); break;
+    case EVENT_BYTES: e->bytes.used = verbs_bytes(s, c, e->bytes.data, e->bytes.len); break;
+    case EVENT_SENT: on_sent(s, c, e->sent.bytes); break;
+    case EVENT_ENDED: on_ended(s, c, e->ended.reason); break;
+    case EVENT_GONE: session_gone(s, c); break;
+    case EVENT_CRYPTO: entry_crypto_done(s, c, e->crypto.ticket, e->crypto.is_valid); break;
+    default: must(false);
+    }
+    return true;
+}
+
+/* --- time ---------------------------------------------------------------------------------------- */
+
+static void run_timers(struct shard *s)
+{
+    struct wheel_timer *t;
+    while (s->outbox->count + OUTBOX_RESERVE < OUTBOX_EFFECTS_MAX &&
+           (t = wheel_pop(&s->wheel, s->now.mono_ns)) != NULL)
+        verbs_timer(s, LIST_OWNER(t, struct client, timer));
+
+    struct list *congested = &s->parked[PARK_CONGESTED];
+    for (struct list *link = congested->next; link != congested;) {
+        struct client *c = LIST_OWNER(link, struct client, parked);
+        link = link->next;
+        if (c->resume_ns <= s->now.mono_ns) session_resume(s, c);
+    }
+    /* Oldest send first: a receiver that has not taken its bytes in time goes (R5c). */
+    uint64_t deadline = (uint64_t)s->options->write_deadline_ns;
+    while (!list_is_empty(&s->sending) && deadline > 0) {
+        struct client *c = LIST_OWNER(s->sending.next, struct client, sending);
+        if (s->now.mono_ns - c->send_began_ns < deadline) break;
+        list_remove(&c->sending);
+        if (c->state == CLIENT_CLOSING) continue;
+        s->counts.slow_consumers.clients++;
+        c->account->counts.slow_consumers++;
+        session_log(s, c, LOG_LEVEL_INF, "Slow Consumer Detected: WriteDeadline Exceeded");
+        session_close(s, c, CLOSED_SLOW_DEADLINE, false);
+    }
+}
+
+uint64_t shard_deadline_ns(const struct shard *s)
+{
+    uint64_t next = wheel_next_ns(&s->wheel);
+    if (!list_is_empty(&s->reaping) || s->doomed_count > 0) {
+        for (const struct list *l = s->reaping.next; l != &s->reaping; l = l->next)
+            if (LIST_OWNER(l, struct client, all)->sub_count > 0) return 0;
+        if (s->doomed_count > 0) return s->now.mono_ns + RETRY_NS;
+    }
+    if (!list_is_empty(&s->parked[PARK_INDEX])) return 0;
+    if (!list_is_empty(&s->parked[PARK_MEMORY]) && s->now.mono_ns + RETRY_NS < next)
+        next = s->now.mono_ns + RETRY_NS;
+    for (const struct list *l = s->parked[PARK_CONGESTED].next; l != &s->parked[PARK_CONGESTED]; l = l->next) {
+        const struct client *c = LIST_OWNER(l, struct client, parked);
+        if (c->resume_ns < next) next = c->resume_ns;
+    }
+    if (!list_is_empty(&s->sending)) {
+        const struct client *c = LIST_OWNER(s->sending.next, struct client, sending);
+        uint64_t at = c->send_began_ns + (uint64_t)s->options->write_deadline_ns;
+        if (at < next) next = at;
+    }
+    return next;
+}
+
+uint64_t shard_awaits(const struct shard *s, uint32_t target)
+{
+    uint64_t position = fence_awaits(s, target);
+    /* Publishers that found the ring full go on when half of it is free again. */
+    const struct lane *l = s->outbox->lanes[target];
+    if (!list_is_empty(&s->parked[PARK_MAIL])) {
+        uint64_t half = l->tail - l->ring_bytes / 2;
+        if (l->tail > l->ring_bytes / 2 && half > l->head && (position == 0 || half < position))
+            position = half;
+    }
+    return position;
+}
+
+struct client *shard_next_dirty(struct shard *s)
+{
+    struct list *link;
+    while ((link = list_pop(&s->dirty)) != NULL) {
+        struct client *c = LIST_OWNER(link, struct client, dirty);
+        if (client_has(c, CLIENT_SENDING) || c->output.pending_bytes == 0) continue;
+        c->flags |= CLIENT_SENDING;
+        c->send_began_ns = s->now.mono_ns;
+        list_push(&s->sending, &c->sending);
+        return c;
+    }
+    return NULL;
+}
+
+uint32_t shard_step(struct shard *s, struct event *events, uint32_t count, struct shard_time now,
+                    struct outbox *outbox)
+{
+    must(now.mono_ns >= s->now.mono_ns);
+    s->now = now;
+    s->outbox = outbox;
+    s->counts.turns++;
+    if (count == 0) s->counts.turns_idle++;
+    relay_step(s);
+    if (!list_is_empty(&s->parked[PARK_INDEX])) session_resume_all(s, PARK_INDEX);
+    if (!list_is_empty(&s->parked[PARK_MEMORY])) session_resume_all(s, PARK_MEMORY);
+
+    uint32_t at = 0;
+    while (at < count && outbox->count + OUTBOX_RESERVE < OUTBOX_EFFECTS_MAX)
+        if (!run_event(s, &events[at]))
+            break;
+        else
+            at++;
+    run_timers(s);
+    fence_step(s);
+    session_retry_doomed(s);
+    if (!list_is_empty(&s->reaping)) session_reap(s);
+    s->counts.pending_bytes = s->outputs.pending_bytes;
+    interest_quiesce(s->interest, s->index);
+    return at;
+}
