@@ -173,6 +173,8 @@ void system_close(struct shard *s);
 bool system_map_subject(struct shard *s, const struct mapping_set *mappings, struct bytes *subject,
                         char *room, size_t room_bytes);
 void system_deliver(struct shard *s, struct sub *sub, const struct message *m);
+void system_publish(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
+                    struct bytes payload);
 void system_connected(struct shard *s, struct client *c);
 void system_disconnected(struct shard *s, struct client *c);
 void system_auth_failed(struct shard *s, struct client *c, enum closed_reason reason);

@@ -67,6 +67,8 @@ struct shard_account {
 struct relay;       /* core/shard/relay: spilled mail (M1), open requests (R9) */
 struct closed_ring; /* core/shard/collect: records of closed connections for /connz */
 
+struct shard;
+
 /* A subscription that is dead but could not leave the index yet. */
 struct doomed_sub {
     uint32_t sub, account;
