@@ -39,6 +39,7 @@ struct conn_opened {
     uint16_t port;
     uint64_t cid;          /* unique in the server */
     bool is_unix;
+    uint8_t refusal;       /* enum closed_reason: greet it, then close it for this; 0: serve it */
     bool is_tls_first;     /* io waits for a TLS handshake before anything; INFO comes after it */
 };
 

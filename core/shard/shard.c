@@ -136,6 +136,12 @@ static void on_opened(struct shard *s, struct event *e)
         session_close(s, c, CLOSED_SHUTDOWN, false);
         return;
     }
+    if (e->opened.refusal != 0) {
+        verbs_send_info(s, c, false);
+        session_error(s, c, NATS_ERR_LINE("maximum connections exceeded"));
+        session_close(s, c, (enum closed_reason)e->opened.refusal, true);
+        return;
+    }
     if (e->opened.is_tls_first) {
         c->state = CLIENT_HANDSHAKE;
         return;
@@ -189,7 +195,9 @@ static void on_ended(struct shard *s, struct client *c, enum ended_reason reason
         [ENDED_TLS_FAILED] = CLOSED_TLS_HANDSHAKE,
         [ENDED_TLS_TIMEOUT] = CLOSED_TLS_HANDSHAKE,
     };
-    session_close(s, c, reasons[reason], false);
+    if (reason == ENDED_TLS_TIMEOUT)
+        session_error(s, c, NATS_ERR_LINE("Secure Connection - TLS Required"));
+    session_close(s, c, reasons[reason], reason == ENDED_TLS_TIMEOUT);
 }
 
 static bool run_event(struct shard *s, struct event *e)

@@ -1,0 +1,748 @@
+#include "io/turn.h"
+#include <string.h>
+#include "core/base/must.h"
+
+/* --- open, close ------------------------------------------------------------------------------ */
+
+static void free_turn(struct turn *t)
+{
+    while (t->held_free != NULL) {
+        struct turn_held *h = t->held_free;
+        t->held_free = h->next;
+        mem_free(t->mem, MEM_CONNECTION, h, sizeof *h);
+    }
+    mem_free(t->mem, MEM_CONNECTION, t->conns, t->slots_max * sizeof *t->conns);
+    mem_free(t->mem, MEM_CONNECTION, t->free_slots, t->slots_max * sizeof *t->free_slots);
+    mem_free(t->mem, MEM_CONNECTION, t->resumes, t->slots_max * sizeof *t->resumes);
+    mem_free(t->mem, MEM_CONNECTION, t->outbox.effects, OUTBOX_EFFECTS_MAX * sizeof *t->outbox.effects);
+    mem_free(t->mem, MEM_CONNECTION, t->outbox.text.data, OUTBOX_TEXT_BYTES);
+    mem_free(t->mem, MEM_CONNECTION, t->outbox.lanes, t->shard_count * sizeof *t->outbox.lanes);
+    mem_free(t->mem, MEM_CONNECTION, t->cryptos, t->crypto_capacity * sizeof *t->cryptos);
+    mem_free(t->mem, MEM_CONNECTION, t, sizeof *t);
+}
+
+enum err turn_open(const struct turn_config *config, struct turn **out)
+{
+    struct turn *t = mem_alloc_zero(config->mem, MEM_CONNECTION, sizeof *t);
+    if (t == NULL) return ERR_MEMORY;
+    t->shard = config->shard;
+    t->driver = config->driver;
+    t->mail = config->mail;
+    t->mem = config->mem;
+    t->hooks = config->hooks;
+    t->on_done = config->on_done;
+    t->on_done_context = config->on_done_context;
+    t->index = config->shard->index;
+    t->shard_count = config->shard->shard_count;
+    t->slots_max = config->slots_max;
+    t->conns = mem_alloc_zero(t->mem, MEM_CONNECTION, t->slots_max * sizeof *t->conns);
+    t->free_slots = mem_alloc(t->mem, MEM_CONNECTION, t->slots_max * sizeof *t->free_slots);
+    t->resumes = mem_alloc(t->mem, MEM_CONNECTION, t->slots_max * sizeof *t->resumes);
+    t->outbox.effects = mem_alloc(t->mem, MEM_CONNECTION, OUTBOX_EFFECTS_MAX * sizeof *t->outbox.effects);
+    t->outbox.lanes = mem_alloc_zero(t->mem, MEM_CONNECTION, t->shard_count * sizeof *t->outbox.lanes);
+    char *text = mem_alloc(t->mem, MEM_CONNECTION, OUTBOX_TEXT_BYTES);
+    writer_init(&t->outbox.text, text, OUTBOX_TEXT_BYTES);
+    list_init(&t->timed);
+    if (t->conns == NULL || t->free_slots == NULL || t->resumes == NULL || t->outbox.effects == NULL ||
+        t->outbox.lanes == NULL || text == NULL) {
+        free_turn(t);
+        return ERR_MEMORY;
+    }
+    t->outbox.lane_count = t->shard_count;
+    for (uint32_t i = 0; i < t->shard_count; i++)
+        if (i != t->index) t->outbox.lanes[i] = mailbox_lane(t->mail, t->index, i);
+    for (uint32_t i = 0; i < t->slots_max; i++) {
+        list_init(&t->conns[i].timed);
+        t->free_slots[i] = t->slots_max - 1 - i;
+    }
+    t->free_count = t->slots_max;
+    t->now = t->hooks.now(t->hooks.context);
+    t->shard->outbox = &t->outbox;
+    *out = t;
+    return ERR_OK;
+}
+
+void turn_close(struct turn *t)
+{
+    must(t->free_count == t->slots_max);
+    free_turn(t);
+}
+
+uint32_t turn_conn_count(const struct turn *t)
+{
+    return t->slots_max - t->free_count;
+}
+
+/* --- events ------------------------------------------------------------------------------------ */
+
+static struct conn_id id_of(const struct turn *t, uint32_t slot)
+{
+    return conn_id_of(slot, t->conns[slot].generation);
+}
+
+static struct event *add_event(struct turn *t, uint32_t *count, enum event_kind kind, uint32_t slot)
+{
+    must(*count < TURN_EVENTS_MAX);
+    struct event *e = &t->events[*count];
+    t->event_slots[*count] = slot;
+    (*count)++;
+    *e = (struct event){.kind = kind};
+    if (slot != UINT32_MAX) e->conn = id_of(t, slot);
+    return e;
+}
+
+static void hold(struct turn *t, struct turn_conn *c, const char *data, size_t len, uint32_t buffer)
+{
+    struct turn_held *h = t->held_free;
+    if (h != NULL)
+        t->held_free = h->next;
+    else
+        h = mem_alloc(t->mem, MEM_CONNECTION, sizeof *h);
+    must(h != NULL); /* 40 bytes; bounded by the receive buffers there are */
+    *h = (struct turn_held){.data = data, .len = len, .buffer = buffer};
+    if (c->held_last == NULL)
+        c->held_first = h;
+    else
+        c->held_last->next = h;
+    c->held_last = h;
+}
+
+static void drop_first_held(struct turn *t, struct turn_conn *c)
+{
+    struct turn_held *h = c->held_first;
+    c->held_first = h->next;
+    if (h->next == NULL) c->held_last = NULL;
+    t->driver->ops->recv_release(t->driver, h->buffer);
+    h->next = t->held_free;
+    t->held_free = h;
+}
+
+static void suspend(struct turn *t, uint32_t slot)
+{
+    struct turn_conn *c = &t->conns[slot];
+    if (c->is_suspended || c->is_ended) return;
+    c->is_suspended = true;
+    t->driver->ops->recv_suspend(t->driver, slot);
+}
+
+static void set_deadline(struct turn *t, struct turn_conn *c, uint64_t after_ns)
+{
+    list_remove(&c->timed);
+    c->deadline_ns = t->now.mono_ns + after_ns;
+    list_push(&t->timed, &c->timed);
+}
+
+static void close_socket(struct turn *t, uint32_t slot)
+{
+    struct turn_conn *c = &t->conns[slot];
+    if (c->state == TURN_CLOSING) return;
+    if (c->state == TURN_FLUSHING) t->flushing_count--;
+    c->state = TURN_CLOSING;
+    list_remove(&c->timed);
+    while (c->held_first != NULL) drop_first_held(t, c);
+    t->driver->ops->socket_close(t->driver, slot);
+}
+
+static void resume_later(struct turn *t, uint32_t slot)
+{
+    struct turn_conn *c = &t->conns[slot];
+    if (c->is_resuming || c->state != TURN_OPEN) return;
+    c->is_resuming = true;
+    t->resumes[t->resume_count++] = slot;
+}
+
+static void opened_event(struct turn *t, uint32_t *count, uint32_t slot, bool is_tls_first)
+{
+    struct turn_conn *c = &t->conns[slot];
+    struct event *e = add_event(t, count, EVENT_OPENED, slot);
+    const struct turn_socket *s = c->socket;
+    e->opened = (struct conn_opened){.ip = bytes_of(s->ip, s->ip_len),
+                                     .port = s->port,
+                                     .cid = s->cid,
+                                     .is_unix = s->is_unix,
+                                     .refusal = s->refusal,
+                                     .is_tls_first = is_tls_first};
+    c->state = TURN_OPEN;
+    c->was_opened = true;
+}
+
+enum err turn_take(struct turn *t, const struct turn_socket *s)
+{
+    if (t->free_count == 0) return ERR_FULL;
+    uint32_t slot = t->free_slots[t->free_count - 1];
+    struct turn_conn *c = &t->conns[slot];
+    struct turn_socket *copy = mem_alloc(t->mem, MEM_CONNECTION, sizeof *copy);
+    if (copy == NULL) return ERR_MEMORY;
+    *copy = *s;
+    uint32_t generation = c->generation + 1;
+    enum err e = t->driver->ops->socket_add(t->driver, slot, generation, s->fd);
+    if (e != ERR_OK) {
+        mem_free(t->mem, MEM_CONNECTION, copy, sizeof *copy);
+        return e;
+    }
+    t->free_count--;
+    *c = (struct turn_conn){.generation = generation, .state = TURN_PEEK, .socket = copy, .is_unix = s->is_unix};
+    list_init(&c->timed);
+    uint64_t wait_ns;
+    if (t->hooks.tls != NULL && !s->is_unix && t->hooks.tls->wants_peek(t->hooks.context, &wait_ns))
+        set_deadline(t, c, wait_ns);
+    else
+        set_deadline(t, c, 0); /* opened at the start of the next turn */
+    t->has_more = true;
+    return ERR_OK;
+}
+
+enum err turn_order(struct turn *t, struct order *o)
+{
+    if (t->order_count == sizeof t->orders / sizeof t->orders[0]) return ERR_FULL;
+    t->orders[t->order_count++] = o;
+    t->has_more = true;
+    return ERR_OK;
+}
+
+/* --- TLS ----------------------------------------------------------------------------------------- */
+
+static void send_handshake(struct turn *t, uint32_t slot)
+{
+    struct turn_conn *c = &t->conns[slot];
+    if (c->is_sending || c->tls == NULL) return;
+    struct bytes out = t->hooks.tls->handshake_out(c->tls);
+    if (out.len == 0) return;
+    struct iovec iov = {.iov_base = (void *)out.data, .iov_len = out.len};
+    c->is_sending = true;
+    c->is_handshake_send = true;
+    t->driver->ops->send(t->driver, slot, &iov, 1);
+}
+
+/* Feeds held ciphertext in, and tells the shard what came of it. */
+static void pump_tls(struct turn *t, uint32_t slot, uint32_t *count)
+{
+    struct turn_conn *c = &t->conns[slot];
+    const struct turn_tls_ops *ops = t->hooks.tls;
+    while (c->held_first != NULL && ops->feed(c->tls, bytes_of(c->held_first->data, c->held_first->len)))
+        drop_first_held(t, c);
+    send_handshake(t, slot);
+    if (ops->failed(c->tls)) {
+        if (!c->is_told) {
+            c->is_told = true;
+            if (c->state == TURN_PEEK) {
+                close_socket(t, slot);
+                return;
+            }
+            add_event(t, count, EVENT_ENDED, slot)->ended.reason =
+                ops->facts(c->tls) != NULL ? ENDED_READ_ERROR : ENDED_TLS_FAILED;
+        }
+        return;
+    }
+    const struct conn_tls *facts = ops->facts(c->tls);
+    if (facts != NULL && c->in_handshake) {
+        c->in_handshake = false;
+        list_remove(&c->timed);
+        if (c->state == TURN_PEEK) opened_event(t, count, slot, true);
+        add_event(t, count, EVENT_TLS, slot)->tls = *facts;
+    }
+    if (facts == NULL) return;
+    struct bytes plain = ops->plain(c->tls);
+    if (plain.len > 0) {
+        struct event *e = add_event(t, count, EVENT_BYTES, slot);
+        e->bytes.data = plain.data;
+        e->bytes.len = plain.len;
+    }
+}
+
+static void start_tls(struct turn *t, uint32_t slot, bool is_first)
+{
+    struct turn_conn *c = &t->conns[slot];
+    c->awaits_tls = false;
+    c->in_handshake = true;
+    c->tls = t->hooks.tls->open(t->hooks.context, t, id_of(t, slot), is_first);
+    set_deadline(t, c, t->hooks.tls->handshake_ns(t->hooks.context));
+}
+
+void turn_tls_ready(struct turn *t, struct conn_id conn)
+{
+    uint32_t slot = conn_id_slot(conn);
+    struct turn_conn *c = &t->conns[slot];
+    if (c->generation != conn_id_generation(conn) || c->state == TURN_FREE || c->state == TURN_CLOSING) return;
+    if (!c->is_resuming) {
+        c->is_resuming = true;
+        t->resumes[t->resume_count++] = slot;
+    }
+}
+
+/* --- completions to events ----------------------------------------------------------------------- */
+
+/* The first bytes decide whether this client speaks TLS. */
+static void on_first_bytes(struct turn *t, uint32_t slot, uint32_t *count)
+{
+    struct turn_conn *c = &t->conns[slot];
+    bool is_tls = (unsigned char)c->held_first->data[0] == 0x16;
+    if (c->state == TURN_PEEK) {
+        if (!is_tls && !t->hooks.tls->allows_plaintext(t->hooks.context)) {
+            close_socket(t, slot);
+            return;
+        }
+        if (!is_tls) {
+            list_remove(&c->timed);
+            opened_event(t, count, slot, false);
+            resume_later(t, slot);
+            return;
+        }
+        start_tls(t, slot, true);
+    } else {
+        if (!is_tls && t->hooks.tls->allows_plaintext(t->hooks.context)) {
+            c->awaits_tls = false;
+            list_remove(&c->timed);
+            add_event(t, count, EVENT_TLS, slot);
+            resume_later(t, slot);
+            return;
+        }
+        start_tls(t, slot, false);
+    }
+    if (c->tls == NULL) {
+        close_socket(t, slot);
+        return;
+    }
+    pump_tls(t, slot, count);
+}
+
+static void on_recv(struct turn *t, const struct done *d, uint32_t *count)
+{
+    struct turn_conn *c = &t->conns[d->slot];
+    if (c->state == TURN_CLOSING || c->state == TURN_FLUSHING) {
+        t->driver->ops->recv_release(t->driver, d->buffer);
+        return;
+    }
+    bool waits = c->held_first != NULL;
+    hold(t, c, d->data, d->len, d->buffer);
+    if (c->tls != NULL) {
+        pump_tls(t, d->slot, count);
+        return;
+    }
+    if (waits) return; /* behind what the shard has not taken yet */
+    if (c->awaits_tls || c->state == TURN_PEEK) {
+        on_first_bytes(t, d->slot, count);
+        return;
+    }
+    struct event *e = add_event(t, count, EVENT_BYTES, d->slot);
+    e->bytes.data = d->data;
+    e->bytes.len = d->len;
+}
+
+static void on_sent(struct turn *t, const struct done *d, uint32_t *count)
+{
+    struct turn_conn *c = &t->conns[d->slot];
+    c->is_sending = false;
+    uint64_t bytes = c->send_bytes;
+    bool was_handshake = c->is_handshake_send;
+    c->is_handshake_send = false;
+    c->send_bytes = 0;
+    if (was_handshake) {
+        t->hooks.tls->handshake_sent(c->tls);
+        bytes = 0;
+    }
+    if (c->was_opened && (!was_handshake || c->wants_flush))
+        add_event(t, count, EVENT_SENT, d->slot)->sent.bytes = d->result < 0 ? 0 : bytes;
+    c->wants_flush = false;
+    if (d->result < 0) {
+        bool is_open = c->state == TURN_OPEN;
+        if (!is_open) close_socket(t, d->slot);
+        if (is_open) add_event(t, count, EVENT_ENDED, d->slot)->ended.reason = ENDED_WRITE_ERROR;
+    } else if (c->tls != NULL) {
+        turn_tls_ready(t, id_of(t, d->slot));
+    }
+}
+
+/* The peer ended and the shard has taken all that it said before. */
+static bool tell_end(struct turn *t, uint32_t slot, uint32_t *count)
+{
+    struct turn_conn *c = &t->conns[slot];
+    if (!c->is_ended || c->is_told || c->state != TURN_OPEN) return false;
+    if (!c->is_error && c->held_first != NULL) return false;
+    c->is_told = true;
+    add_event(t, count, EVENT_ENDED, slot)->ended.reason = c->is_error ? ENDED_READ_ERROR : ENDED_EOF;
+    return true;
+}
+
+static void on_end(struct turn *t, const struct done *d, uint32_t *count)
+{
+    struct turn_conn *c = &t->conns[d->slot];
+    c->is_ended = true;
+    c->is_error = d->kind == DONE_ERROR;
+    if (c->state == TURN_PEEK || c->state == TURN_FLUSHING) {
+        close_socket(t, d->slot);
+        return;
+    }
+    tell_end(t, d->slot, count);
+}
+
+static void on_closed(struct turn *t, uint32_t slot, uint32_t *count)
+{
+    struct turn_conn *c = &t->conns[slot];
+    must(c->state == TURN_CLOSING);
+    if (c->tls != NULL) t->hooks.tls->close(c->tls);
+    c->tls = NULL;
+    mem_free(t->mem, MEM_CONNECTION, c->socket, sizeof *c->socket);
+    c->socket = NULL;
+    if (c->was_opened) add_event(t, count, EVENT_GONE, slot);
+    t->hooks.gone(t->hooks.context, t->index, c);
+    c->state = TURN_FREE;
+    t->freed[t->freed_count++] = slot; /* free for others after the step */
+}
+
+static void on_done(struct turn *t, const struct done *d, uint32_t *count)
+{
+    bool is_conn = d->slot < t->slots_max && t->conns[d->slot].state != TURN_FREE &&
+                   t->conns[d->slot].generation == d->tag;
+    switch (d->kind) {
+    case DONE_RECV:
+        if (is_conn)
+            on_recv(t, d, count);
+        else
+            t->driver->ops->recv_release(t->driver, d->buffer);
+        return;
+    case DONE_EOF:
+    case DONE_ERROR:
+        if (is_conn) on_end(t, d, count);
+        return;
+    case DONE_SENT:
+        if (is_conn) on_sent(t, d, count);
+        return;
+    case DONE_CLOSED:
+        if (is_conn) on_closed(t, d->slot, count);
+        return;
+    default: break;
+    }
+    if (t->on_done != NULL) t->on_done(t->on_done_context, t, d);
+}
+
+/* --- effects ------------------------------------------------------------------------------------- */
+
+static void add_crypto(struct turn *t, const struct turn_crypto *crypto)
+{
+    if (t->crypto_count == t->crypto_capacity) {
+        uint32_t capacity = t->crypto_capacity == 0 ? 64 : t->crypto_capacity * 2;
+        struct turn_crypto *grown = mem_resize(t->mem, MEM_CONNECTION, t->cryptos,
+                                               t->crypto_capacity * sizeof *grown, capacity * sizeof *grown);
+        /* Lost: the login runs into its deadline. */
+        if (grown == NULL) return;
+        t->cryptos = grown;
+        t->crypto_capacity = capacity;
+    }
+    t->cryptos[t->crypto_count++] = *crypto;
+}
+
+static void on_io_mail(struct turn *t, const struct effect *e)
+{
+    struct order *order;
+    struct turn_socket socket;
+    struct turn_crypto crypto;
+    struct turn_call call;
+    switch (e->io_mail.kind) {
+    case TURN_MAIL_SOCKET:
+        memcpy(&socket, e->io_mail.body, sizeof socket);
+        if (turn_take(t, &socket) != ERR_OK && t->hooks.refused != NULL)
+            t->hooks.refused(t->hooks.context, &socket);
+        return;
+    case TURN_MAIL_ORDER:
+        memcpy(&order, e->io_mail.body, sizeof order);
+        must(turn_order(t, order) == ERR_OK); /* the main thread has few in flight */
+        return;
+    case TURN_MAIL_CRYPTO:
+        memcpy(&crypto, e->io_mail.body, sizeof crypto);
+        add_crypto(t, &crypto);
+        t->has_more = true;
+        return;
+    case TURN_MAIL_CALL:
+        memcpy(&call, e->io_mail.body, sizeof call);
+        call.run(call.context, t);
+        return;
+    default: must(false);
+    }
+}
+
+static void on_close(struct turn *t, const struct effect *e)
+{
+    uint32_t slot = conn_id_slot(e->conn);
+    struct turn_conn *c = &t->conns[slot];
+    if (c->generation != conn_id_generation(e->conn) || c->state != TURN_OPEN) return;
+    if (!e->close.flush) {
+        close_socket(t, slot);
+        return;
+    }
+    c->state = TURN_FLUSHING;
+    t->flushing_count++;
+    while (c->held_first != NULL) drop_first_held(t, c);
+    set_deadline(t, c, TURN_FLUSH_NS);
+}
+
+static struct turn_conn *conn_of(struct turn *t, struct conn_id id)
+{
+    uint32_t slot = conn_id_slot(id);
+    if (slot >= t->slots_max || t->conns[slot].generation != conn_id_generation(id)) return NULL;
+    return t->conns[slot].state == TURN_FREE ? NULL : &t->conns[slot];
+}
+
+static void run_effects(struct turn *t)
+{
+    for (uint32_t i = 0; i < t->outbox.count; i++) {
+        const struct effect *e = &t->outbox.effects[i];
+        struct turn_conn *c = conn_of(t, e->conn);
+        switch (e->kind) {
+        case EFFECT_CLOSE: on_close(t, e); break;
+        case EFFECT_RESUME:
+            if (c != NULL) resume_later(t, conn_id_slot(e->conn));
+            break;
+        case EFFECT_TLS:
+            if (c == NULL) break;
+            c->awaits_tls = true;
+            set_deadline(t, c, t->hooks.tls->handshake_ns(t->hooks.context));
+            if (c->held_first != NULL) resume_later(t, conn_id_slot(e->conn));
+            break;
+        case EFFECT_CRYPTO:
+            t->hooks.crypto(t->hooks.context, e->conn, e->crypto.job, e->crypto.ticket);
+            break;
+        case EFFECT_LOG: t->hooks.log(t->hooks.context, e->log.level, e->log.text); break;
+        case EFFECT_ORDER_DONE: t->hooks.order_done(t->hooks.context, e->order, t->index); break;
+        case EFFECT_LOGGED_IN:
+            if (c != NULL) t->hooks.logged_in(t->hooks.context, c);
+            break;
+        case EFFECT_IO_MAIL: on_io_mail(t, e); break;
+        }
+    }
+    t->outbox.count = 0;
+    t->outbox.text.len = 0;
+}
+
+/* --- sending ------------------------------------------------------------------------------------- */
+
+static void send_output(struct turn *t, struct client *client)
+{
+    uint32_t slot = conn_id_slot(client->id);
+    struct turn_conn *c = &t->conns[slot];
+    struct bytes runs[DRIVER_IOV_MAX];
+    struct iovec iov[DRIVER_IOV_MAX];
+    uint64_t bytes;
+    uint32_t count = output_gather(&client->output, runs, DRIVER_IOV_MAX, TURN_SEND_BYTES_MAX, &bytes);
+    must(count > 0 && c->send_bytes == 0);
+    if (c->tls != NULL) {
+        struct bytes cipher;
+        bytes = t->hooks.tls->seal(c->tls, runs, count, &cipher);
+        runs[0] = cipher;
+        count = 1;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        iov[i] = (struct iovec){.iov_base = (void *)runs[i].data, .iov_len = runs[i].len};
+    c->send_bytes = bytes;
+    c->is_sending = true;
+    t->driver->ops->send(t->driver, slot, iov, count);
+}
+
+static void flush_outputs(struct turn *t)
+{
+    struct client *client;
+    while ((client = shard_next_dirty(t->shard)) != NULL) {
+        struct turn_conn *c = &t->conns[conn_id_slot(client->id)];
+        if (c->state == TURN_CLOSING || c->state == TURN_FREE) continue;
+        /* Its TLS handshake uses the socket: EVENT_SENT brings it back. */
+        c->wants_flush = c->is_sending;
+        if (!c->is_sending) send_output(t, client);
+    }
+}
+
+/* Connections whose last words are said. */
+static void close_flushed(struct turn *t)
+{
+    if (t->flushing_count == 0) return;
+    for (struct list *link = t->timed.next; link != &t->timed;) {
+        struct turn_conn *c = LIST_OWNER(link, struct turn_conn, timed);
+        uint32_t slot = (uint32_t)(c - t->conns);
+        link = link->next;
+        if (c->state != TURN_FLUSHING) continue;
+        struct client *client = shard_client(t->shard, id_of(t, slot));
+        bool is_empty = client == NULL || client->output.pending_bytes == 0;
+        if (is_empty && !c->is_sending) close_socket(t, slot);
+    }
+}
+
+/* New connections whose first bytes do not matter, last words that took too long, and handshakes. */
+static void run_deadlines(struct turn *t, uint32_t *count)
+{
+    for (struct list *link = t->timed.next; link != &t->timed;) {
+        struct turn_conn *c = LIST_OWNER(link, struct turn_conn, timed);
+        uint32_t slot = (uint32_t)(c - t->conns);
+        link = link->next;
+        if (c->deadline_ns > t->now.mono_ns) continue;
+        if (*count + TURN_DONE_MAX * TURN_EVENTS_PER_DONE + 256 > TURN_EVENTS_MAX) {
+            t->has_more = true;
+            return;
+        }
+        list_remove(&c->timed);
+        if (c->state == TURN_PEEK && c->tls == NULL)
+            opened_event(t, count, slot, false);
+        else if (c->state == TURN_PEEK || c->state == TURN_FLUSHING)
+            close_socket(t, slot);
+        else if (c->state == TURN_OPEN && (c->awaits_tls || c->in_handshake))
+            add_event(t, count, EVENT_ENDED, slot)->ended.reason = ENDED_TLS_TIMEOUT;
+    }
+}
+
+/* --- the turn ------------------------------------------------------------------------------------- */
+
+static void offer_again(struct turn *t, uint32_t *count)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < t->resume_count; i++) {
+        uint32_t slot = t->resumes[i];
+        struct turn_conn *c = &t->conns[slot];
+        if (*count + TURN_DONE_MAX * TURN_EVENTS_PER_DONE + 256 > TURN_EVENTS_MAX) {
+            t->resumes[kept++] = slot;
+            t->has_more = true;
+            continue;
+        }
+        c->is_resuming = false;
+        if (c->state == TURN_CLOSING || c->state == TURN_FLUSHING || c->state == TURN_FREE) continue;
+        if (c->awaits_tls && c->held_first != NULL) {
+            on_first_bytes(t, slot, count);
+            continue;
+        }
+        uint32_t before = *count;
+        if (c->tls != NULL) pump_tls(t, slot, count);
+        if (*count > before || c->state != TURN_OPEN || c->awaits_tls || c->in_handshake) continue;
+        if (tell_end(t, slot, count)) continue;
+        struct event *e = add_event(t, count, EVENT_BYTES, slot);
+        if (c->tls == NULL && c->held_first != NULL) {
+            e->bytes.data = c->held_first->data;
+            e->bytes.len = c->held_first->len;
+        }
+    }
+    t->resume_count = kept;
+}
+
+/* After the step: what the shard took is released, what it left waits. */
+static void settle(struct turn *t, uint32_t from, uint32_t to)
+{
+    for (uint32_t i = from; i < to; i++) {
+        const struct event *e = &t->events[i];
+        uint32_t slot = t->event_slots[i];
+        if (e->kind != EVENT_BYTES) continue;
+        struct turn_conn *c = &t->conns[slot];
+        if (c->generation != conn_id_generation(e->conn) || c->state == TURN_FREE) continue;
+        bool is_taken = e->bytes.used == e->bytes.len;
+        if (c->tls != NULL) {
+            t->hooks.tls->plain_used(c->tls, e->bytes.used);
+            if (is_taken && c->state == TURN_OPEN && e->bytes.len > 0) turn_tls_ready(t, id_of(t, slot));
+        } else if (c->held_first != NULL && e->bytes.len > 0) {
+            c->held_first->data += e->bytes.used;
+            c->held_first->len -= e->bytes.used;
+            if (c->held_first->len == 0) drop_first_held(t, c);
+            if (is_taken && (c->held_first != NULL || c->is_ended)) resume_later(t, slot);
+        }
+        if (!is_taken) {
+            suspend(t, slot);
+        } else if (c->held_first == NULL && c->is_suspended && c->state == TURN_OPEN) {
+            c->is_suspended = false;
+            t->driver->ops->recv_resume(t->driver, slot);
+        }
+    }
+}
+
+static uint32_t take_mail(struct turn *t, uint32_t *count)
+{
+    uint32_t batches = 0;
+    while (batches < sizeof t->batches / sizeof t->batches[0] &&
+           *count + 8 < TURN_EVENTS_MAX &&
+           mailbox_next(t->mail, t->index, &t->batches[batches])) {
+        struct event *e = add_event(t, count, EVENT_MAIL, UINT32_MAX);
+        const struct mailbox_batch *b = &t->batches[batches];
+        e->mail.sender = b->sender;
+        e->mail.ring = b->ring;
+        e->mail.ring_bytes = b->ring_bytes;
+        e->mail.at = b->at;
+        e->mail.end = b->end;
+        batches++;
+    }
+    return batches;
+}
+
+static bool may_sleep(struct turn *t)
+{
+    if (t->has_more || t->resume_count > 0 || t->order_count > 0 || t->crypto_count > 0) return false;
+    for (uint32_t target = 0; target < t->shard_count; target++) {
+        if (target == t->index) continue;
+        uint64_t position = shard_awaits(t->shard, target);
+        if (position > 0 && mailbox_await(t->mail, t->index, target, position)) return false;
+    }
+    return mailbox_may_sleep(t->mail, t->index);
+}
+
+static uint64_t earliest_deadline(const struct turn *t)
+{
+    uint64_t first = shard_deadline_ns(t->shard);
+    for (const struct list *link = t->timed.next; link != &t->timed; link = link->next) {
+        const struct turn_conn *c = LIST_OWNER(link, struct turn_conn, timed);
+        if (c->deadline_ns < first) first = c->deadline_ns;
+    }
+    return first;
+}
+
+static uint32_t wait_for_done(struct turn *t, uint64_t wait_until_ns)
+{
+    uint64_t timeout = 0;
+    bool sleeps = false;
+    if (wait_until_ns > t->now.mono_ns) {
+        uint64_t until = earliest_deadline(t);
+        if (until > wait_until_ns) until = wait_until_ns;
+        if (until > t->now.mono_ns && may_sleep(t)) {
+            timeout = until == UINT64_MAX ? UINT64_MAX : until - t->now.mono_ns;
+            sleeps = true;
+            interest_offline(t->shard->interest, t->index);
+        }
+    }
+    uint32_t n = t->driver->ops->poll(t->driver, t->done, TURN_DONE_MAX, timeout);
+    if (wait_until_ns > 0) mailbox_awake(t->mail, t->index);
+    if (sleeps) interest_online(t->shard->interest, t->index);
+    t->now = t->hooks.now(t->hooks.context);
+    return n;
+}
+
+bool turn_run(struct turn *t, uint64_t wait_until_ns)
+{
+    uint32_t n = wait_for_done(t, wait_until_ns);
+    t->has_more = false;
+    uint32_t count = 0;
+    run_deadlines(t, &count);
+    offer_again(t, &count);
+    uint32_t i = 0;
+    /* Each completion becomes at most three events; the arrays are sized so that all fit. */
+    for (; i < n; i++) on_done(t, &t->done[i], &count);
+    for (uint32_t k = 0; k < t->crypto_count; k++) {
+        struct event *e = add_event(t, &count, EVENT_CRYPTO, UINT32_MAX);
+        e->conn = (struct conn_id){t->cryptos[k].conn};
+        e->crypto.ticket = t->cryptos[k].ticket;
+        e->crypto.is_valid = t->cryptos[k].is_valid;
+    }
+    t->crypto_count = 0;
+    for (uint32_t k = 0; k < t->order_count; k++)
+        add_event(t, &count, EVENT_ORDER, UINT32_MAX)->order = t->orders[k];
+    t->order_count = 0;
+    uint32_t first_mail = count;
+    uint32_t batches = take_mail(t, &count);
+
+    uint32_t at = 0;
+    do {
+        uint32_t used = shard_step(t->shard, t->events + at, count - at, t->now, &t->outbox);
+        settle(t, at, at + used);
+        run_effects(t);
+        at += used;
+    } while (at < count);
+    flush_outputs(t);
+    close_flushed(t);
+    while (t->freed_count > 0) t->free_slots[t->free_count++] = t->freed[--t->freed_count];
+    for (uint32_t b = 0; b < batches; b++)
+        mailbox_consumed(t->mail, t->index, t->batches[b].sender, t->events[first_mail + b].mail.at);
+    if (t->shard_count > 1) mailbox_publish(t->mail, t->index);
+    bool is_busy = count > 0;
+    t->idle_turns = is_busy ? 0 : t->idle_turns + 1;
+    return is_busy;
+}

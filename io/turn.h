@@ -1,0 +1,188 @@
+/* One turn of a shard: completions and mail to events, the step, effects to ports, outputs to
+ * sends. It uses ports only (driver.h, mailbox.h, and the hooks below), so the server's loop and
+ * the simulator link the same file. One thread: the shard's.
+ *
+ * Connections here are what the driver knows (slot, generation) plus received bytes that the
+ * shard has not taken yet. States of a connection:
+ *
+ *   FREE -> PEEK (TLS may come first) -> OPEN -> FLUSHING -> CLOSING -> FREE
+ *
+ * PEEK: the shard has not heard of it. FLUSHING: the shard closed it, its last bytes leave, at
+ * most TURN_FLUSH_NS. CLOSING: the driver joins what is in flight. */
+#ifndef IO_TURN_H
+#define IO_TURN_H
+#include "core/shard/shard.h"
+#include "io/driver.h"
+#include "io/mailbox.h"
+
+enum {
+    TURN_DONE_MAX = 256,
+    TURN_EVENTS_PER_DONE = 3,
+    TURN_EVENTS_MAX = 2048, /* completions, then room for deadlines, offers, orders and mail */
+    TURN_ORDERS_MAX = 64,
+    TURN_FLUSH_NS = 100000000, /* last words of a connection: as nats-server, 100 ms at most */
+    TURN_SEND_BYTES_MAX = 1 << 20, /* in one send */
+};
+
+/* Kinds of mail that are io's own; core passes them through (EFFECT_IO_MAIL). */
+enum turn_mail {
+    TURN_MAIL_SOCKET = LANE_IO_KINDS, /* struct turn_socket: a connection for this shard */
+    TURN_MAIL_ORDER,                  /* struct order * */
+    TURN_MAIL_CRYPTO,                 /* struct turn_crypto */
+    TURN_MAIL_CALL,                   /* struct turn_call: run by the shard's thread */
+};
+
+struct turn_socket {
+    int fd;
+    uint16_t port;
+    uint8_t ip_len;
+    uint8_t is_unix;
+    uint8_t refusal; /* enum closed_reason: greet it, then close it for this; 0 serve it */
+    char ip[46];
+    uint64_t cid;
+};
+
+struct turn_crypto {
+    uint64_t conn, ticket;
+    bool is_valid;
+};
+
+struct turn;
+struct turn_call {
+    void (*run)(void *context, struct turn *t);
+    void *context;
+};
+
+/* A stretch of received bytes that waits. */
+struct turn_held {
+    struct turn_held *next;
+    const char *data;
+    size_t len;
+    uint32_t buffer;
+};
+
+enum turn_conn_state { TURN_FREE, TURN_PEEK, TURN_OPEN, TURN_FLUSHING, TURN_CLOSING };
+
+struct turn_tls; /* io/conn_tls: ciphertext of one connection */
+
+struct turn_conn {
+    uint32_t generation;
+    uint8_t state;
+    bool is_suspended;  /* its receiving */
+    bool is_resuming;   /* in the resume list */
+    bool is_ended;      /* the peer ended; the shard hears of it once it took all bytes */
+    bool is_error;      /* it ended by an error */
+    bool is_told;       /* the shard was told that it ended */
+    bool awaits_tls;    /* INFO is out, the handshake is next */
+    bool in_handshake;
+    bool is_sending;    /* a send is in flight */
+    bool is_handshake_send;
+    bool wants_flush;   /* output waits for a handshake's send */
+    bool was_opened;    /* the shard knows it */
+    bool is_unix;
+    struct turn_held *held_first, *held_last;
+    struct turn_tls *tls;
+    uint64_t deadline_ns; /* PEEK, handshake, FLUSHING */
+    uint64_t send_bytes;  /* plaintext bytes of the send in flight */
+    struct list timed;    /* those with a deadline */
+    struct turn_socket *socket; /* PEEK: not opened yet; owned */
+};
+
+struct turn_hooks {
+    struct shard_time (*now)(void *context);
+    void (*log)(void *context, enum log_level level, struct bytes text);
+    void (*crypto)(void *context, struct conn_id conn, void *job, uint64_t ticket);
+    void (*order_done)(void *context, struct order *o, uint32_t shard);
+    void (*gone)(void *context, uint32_t shard, struct turn_conn *c); /* its socket is closed */
+    void (*refused)(void *context, const struct turn_socket *s); /* no slot: the caller closes it */
+    void (*logged_in)(void *context, struct turn_conn *c);
+    /* TLS, all NULL without: see io/conn_tls. */
+    const struct turn_tls_ops *tls;
+    void *context;
+};
+
+/* How turn drives TLS of a connection without knowing how. */
+struct turn_tls_ops {
+    /* A connection begins: PEEK when bytes of the client decide first; *deadline_ns set. */
+    bool (*wants_peek)(void *context, uint64_t *wait_ns);
+    struct turn_tls *(*open)(void *context, struct turn *t, struct conn_id conn, bool is_first);
+    /* Takes all of cipher, or nothing (false) while a helper has the handshake or plain bytes wait. */
+    bool (*feed)(struct turn_tls *x, struct bytes cipher);
+    /* Decrypted bytes not yet taken by the shard; len 0: none. used says how many it took. */
+    struct bytes (*plain)(struct turn_tls *x);
+    void (*plain_used)(struct turn_tls *x, size_t used);
+    /* Encrypts runs into memory of x until sent; returns plaintext bytes taken. */
+    uint64_t (*seal)(struct turn_tls *x, const struct bytes *runs, uint32_t count, struct bytes *cipher);
+    /* Bytes of the handshake to send, or an alert; len 0: none. */
+    struct bytes (*handshake_out)(struct turn_tls *x);
+    void (*handshake_sent)(struct turn_tls *x);
+    const struct conn_tls *(*facts)(struct turn_tls *x); /* NULL until the handshake is done */
+    bool (*failed)(const struct turn_tls *x);
+    void (*close)(struct turn_tls *x); /* frees it, now or when its helper returns it */
+    bool (*allows_plaintext)(void *context); /* allow_non_tls */
+    uint64_t (*handshake_ns)(void *context);
+};
+
+struct turn {
+    struct shard *shard;
+    struct driver *driver;
+    struct mailbox_net *mail;
+    struct turn_hooks hooks;
+    uint32_t index, shard_count;
+    struct mem *mem;
+    struct turn_conn *conns;     /* [slots_max] */
+    uint32_t *free_slots;        /* stack */
+    uint32_t free_count, slots_max;
+    uint32_t freed[TURN_DONE_MAX]; /* closed in this turn; the shard hears of it in its step */
+    uint32_t freed_count;
+    struct outbox outbox;
+    struct turn_held *held_free;
+    uint32_t *resumes;           /* slots to offer again, [slots_max] */
+    uint32_t resume_count;
+    struct list timed;
+    struct order *orders[TURN_ORDERS_MAX];    /* handed in by mail or by turn_order, run in the next step */
+    uint32_t order_count;
+    struct turn_crypto *cryptos; /* answers of helpers, [crypto_capacity] */
+    uint32_t crypto_count, crypto_capacity;
+    uint32_t flushing_count;
+    struct done done[TURN_DONE_MAX];
+    /* Completions that are not of connections: accepts, watches, wakes, files. */
+    void (*on_done)(void *context, struct turn *t, const struct done *d);
+    void *on_done_context;
+    struct shard_time now;
+    uint32_t event_slots[TURN_EVENTS_MAX];
+    struct event events[TURN_EVENTS_MAX];
+    struct mailbox_batch batches[INTEREST_SHARDS_MAX + 32];
+    bool has_more;               /* something was left for the next turn: do not sleep */
+    uint64_t idle_turns;
+};
+
+enum { TURN_SLOTS_EXTRA = 16 }; /* driver slots above slots_max: listeners, watches */
+
+struct turn_config {
+    struct shard *shard;
+    struct driver *driver;
+    struct mailbox_net *mail;
+    struct mem *mem;
+    struct turn_hooks hooks;
+    uint32_t slots_max;
+    void (*on_done)(void *context, struct turn *t, const struct done *d);
+    void *on_done_context;
+};
+
+NODISCARD enum err turn_open(const struct turn_config *config, struct turn **out);
+/* All connections are gone. */
+void turn_close(struct turn *t);
+
+/* One turn. Waits at most until wait_until_ns (monotonic; 0 not at all) for something to do.
+ * Returns whether it found anything to do. */
+bool turn_run(struct turn *t, uint64_t wait_until_ns);
+/* Takes a connected socket. ERR_FULL: no slot; the caller closes the socket. */
+NODISCARD enum err turn_take(struct turn *t, const struct turn_socket *s);
+/* Runs an order of this shard in the next turn. ERR_FULL: later. */
+NODISCARD enum err turn_order(struct turn *t, struct order *o);
+/* Something about this connection's TLS changed (its helper returned it). */
+void turn_tls_ready(struct turn *t, struct conn_id conn);
+uint32_t turn_conn_count(const struct turn *t);
+
+#endif
