@@ -382,10 +382,10 @@ static void on_closed(struct turn *t, uint32_t slot, uint32_t *count)
     must(c->state == TURN_CLOSING);
     if (c->tls != NULL) t->hooks.tls->close(c->tls);
     c->tls = NULL;
-    mem_free(t->mem, MEM_CONNECTION, c->socket, sizeof *c->socket);
-    c->socket = NULL;
     if (c->was_opened) add_event(t, count, EVENT_GONE, slot);
     t->hooks.gone(t->hooks.context, t->index, c);
+    mem_free(t->mem, MEM_CONNECTION, c->socket, sizeof *c->socket);
+    c->socket = NULL;
     c->state = TURN_FREE;
     t->freed[t->freed_count++] = slot; /* free for others after the step */
 }
@@ -500,7 +500,7 @@ static void run_effects(struct turn *t)
             if (c->held_first != NULL) resume_later(t, conn_id_slot(e->conn));
             break;
         case EFFECT_CRYPTO:
-            t->hooks.crypto(t->hooks.context, e->conn, e->crypto.job, e->crypto.ticket);
+            t->hooks.crypto(t->hooks.context, t->index, e->conn, e->crypto.job, e->crypto.ticket);
             break;
         case EFFECT_LOG: t->hooks.log(t->hooks.context, e->log.level, e->log.text); break;
         case EFFECT_ORDER_DONE: t->hooks.order_done(t->hooks.context, e->order, t->index); break;

@@ -85,13 +85,14 @@ struct turn_conn {
     uint64_t deadline_ns; /* PEEK, handshake, FLUSHING */
     uint64_t send_bytes;  /* plaintext bytes of the send in flight */
     struct list timed;    /* those with a deadline */
-    struct turn_socket *socket; /* PEEK: not opened yet; owned */
+    struct turn_socket *socket; /* as it came; owned, until the socket is closed */
+    bool is_logged_in;
 };
 
 struct turn_hooks {
     struct shard_time (*now)(void *context);
     void (*log)(void *context, enum log_level level, struct bytes text);
-    void (*crypto)(void *context, struct conn_id conn, void *job, uint64_t ticket);
+    void (*crypto)(void *context, uint32_t shard, struct conn_id conn, void *job, uint64_t ticket);
     void (*order_done)(void *context, struct order *o, uint32_t shard);
     void (*gone)(void *context, uint32_t shard, struct turn_conn *c); /* its socket is closed */
     void (*refused)(void *context, const struct turn_socket *s); /* no slot: the caller closes it */

@@ -1,0 +1,366 @@
+/* Listening sockets, and who may come in: accepted on shard 0, given to the shard with the fewest
+ * connections. Limits that span shards (max_connections, connections before login in total and
+ * per address) are kept here, in one table under a lock that is held for nanoseconds. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "core/base/must.h"
+#include "io/server.h"
+
+enum {
+    BACKLOG = 4096,
+    ADDRESS_BUCKETS = 1024,
+    FIRST_CID = 5, /* nats-server's first client has this number too */
+};
+
+/* Connections before login, counted by address; entries that reach zero are freed. */
+struct address_count {
+    struct address_count *next;
+    uint32_t count;
+    uint8_t len;
+    char ip[46];
+};
+
+struct admission {
+    pthread_mutex_t lock;
+    uint32_t pre_login;
+    uint64_t refused_pre_login, refused_connections;
+    struct address_count *buckets[ADDRESS_BUCKETS];
+};
+
+static uint32_t address_bucket(const char *ip, size_t len)
+{
+    uint32_t h = 2166136261u;
+    for (size_t i = 0; i < len; i++) h = (h ^ (unsigned char)ip[i]) * 16777619u;
+    return h % ADDRESS_BUCKETS;
+}
+
+static struct address_count **find_address(struct admission *a, const char *ip, size_t len)
+{
+    struct address_count **at = &a->buckets[address_bucket(ip, len)];
+    while (*at != NULL && ((*at)->len != len || memcmp((*at)->ip, ip, len) != 0)) at = &(*at)->next;
+    return at;
+}
+
+/* One more connection from ip that has not logged in. False: over a cap. */
+static bool admit(struct server *s, const struct turn_socket *socket)
+{
+    const struct options *o = atomic_load(&s->options);
+    struct admission *a = s->admission;
+    bool is_admitted = false;
+    pthread_mutex_lock(&a->lock);
+    struct address_count **at = find_address(a, socket->ip, socket->ip_len);
+    uint32_t here = *at == NULL ? 0 : (*at)->count;
+    if ((o->preauth_max <= 0 || a->pre_login < (uint32_t)o->preauth_max) &&
+        (o->preauth_max_per_address <= 0 || socket->is_unix || here < (uint32_t)o->preauth_max_per_address)) {
+        if (*at == NULL) *at = calloc(1, sizeof **at);
+        if (*at != NULL) {
+            memcpy((*at)->ip, socket->ip, socket->ip_len);
+            (*at)->len = socket->ip_len;
+            (*at)->count++;
+            a->pre_login++;
+            is_admitted = true;
+        }
+    }
+    if (!is_admitted) a->refused_pre_login++;
+    pthread_mutex_unlock(&a->lock);
+    return is_admitted;
+}
+
+static void leave_pre_login(struct server *s, const struct turn_socket *socket)
+{
+    struct admission *a = s->admission;
+    pthread_mutex_lock(&a->lock);
+    struct address_count **at = find_address(a, socket->ip, socket->ip_len);
+    must(*at != NULL && a->pre_login > 0);
+    a->pre_login--;
+    if (--(*at)->count == 0) {
+        struct address_count *empty = *at;
+        *at = empty->next;
+        free(empty);
+    }
+    pthread_mutex_unlock(&a->lock);
+}
+
+/* --- listening ----------------------------------------------------------------------------------- */
+
+static void fail(char *reason, size_t reason_bytes, const char *what, const char *host, int port)
+{
+    snprintf(reason, reason_bytes, "Error listening on port: %s:%d, \"%s: %s\"", host, port, what, strerror(errno));
+}
+
+/* A listening socket on host:port; port -1: the kernel picks. */
+static int listen_tcp(const char *host, int port, char *reason, size_t reason_bytes)
+{
+    char service[16];
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *list = NULL;
+    snprintf(service, sizeof service, "%d", port < 0 ? 0 : port);
+    bool is_any = strcmp(host, "0.0.0.0") == 0;
+    int e = getaddrinfo(host[0] == 0 ? NULL : is_any ? "::" : host, service, &hints, &list);
+    if (e != 0) {
+        snprintf(reason, reason_bytes, "Error listening on port: %s:%d, \"listen tcp: lookup %s: %s\"", host, port,
+                 host, gai_strerror(e));
+        return -1;
+    }
+    int fd = -1;
+    for (struct addrinfo *a = list; a != NULL && fd < 0; a = a->ai_next) {
+        int on = 1, off = 0;
+        fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (fd < 0) continue;
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        /* "0.0.0.0" means every address, IPv6 too, as in Go's net package. */
+        if (a->ai_family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, is_any ? &off : &on, sizeof on);
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        if (bind(fd, a->ai_addr, a->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0) {
+            int why = errno;
+            close(fd);
+            fd = -1;
+            errno = why;
+        }
+    }
+    if (fd < 0 && is_any && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL)) {
+        /* No IPv6 on this machine. */
+        struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons((uint16_t)(port < 0 ? 0 : port))};
+        int on = 1;
+        fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (fd >= 0) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        if (fd >= 0 && (bind(fd, (struct sockaddr *)&any, sizeof any) != 0 || listen(fd, BACKLOG) != 0)) {
+            int why = errno;
+            close(fd);
+            fd = -1;
+            errno = why;
+        }
+    }
+    if (fd < 0) fail(reason, reason_bytes, "listen tcp: bind", host, port);
+    freeaddrinfo(list);
+    return fd;
+}
+
+static int port_of(int fd)
+{
+    struct sockaddr_storage a;
+    socklen_t len = sizeof a;
+    if (getsockname(fd, (struct sockaddr *)&a, &len) != 0) return 0;
+    return ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&a)->sin6_port
+                                         : ((struct sockaddr_in *)&a)->sin_port);
+}
+
+static int listen_unix(const char *path, char *reason, size_t reason_bytes)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof a.sun_path) {
+        snprintf(reason, reason_bytes, "unix_socket: the path %s is longer than %zu bytes", path,
+                 sizeof a.sun_path - 1);
+        return -1;
+    }
+    memcpy(a.sun_path, path, strlen(path));
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) goto failed;
+    /* A socket file that nobody listens on is what a killed server left behind. */
+    struct stat st;
+    if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode)) {
+        int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        bool is_alive = probe >= 0 && connect(probe, (struct sockaddr *)&a, sizeof a) == 0;
+        if (probe >= 0) close(probe);
+        if (!is_alive) unlink(path);
+    }
+    if (bind(fd, (struct sockaddr *)&a, sizeof a) == 0 && listen(fd, BACKLOG) == 0) return fd;
+failed:
+    snprintf(reason, reason_bytes, "Error listening on unix_socket %s: %s", path, strerror(errno));
+    if (fd >= 0) close(fd);
+    return -1;
+}
+
+static void add(struct server *s, struct server_listener l)
+{
+    must(s->listener_count < SERVER_LISTENERS_MAX);
+    l.slot = s->slots_max + s->listener_count;
+    s->listeners[s->listener_count++] = l;
+}
+
+enum err listener_open(struct server *s, char *reason, size_t reason_bytes)
+{
+    const struct options *o = atomic_load(&s->options);
+    s->admission = calloc(1, sizeof *s->admission);
+    if (s->admission == NULL) return ERR_MEMORY;
+    pthread_mutex_init(&s->admission->lock, NULL);
+    atomic_store(&s->next_cid, FIRST_CID);
+    int fd = listen_tcp(o->host.data, o->port, reason, reason_bytes);
+    if (fd < 0) return ERR_IO;
+    s->facts.port = port_of(fd);
+    add(s, (struct server_listener){.fd = fd});
+    if (o->unix_socket.len > 0) {
+        fd = listen_unix(o->unix_socket.data, reason, reason_bytes);
+        if (fd < 0) return ERR_IO;
+        add(s, (struct server_listener){.fd = fd, .is_unix = true});
+    }
+    const int ports[2] = {o->http_port, o->https_port};
+    for (int i = 0; i < 2; i++) {
+        if (ports[i] == OPTIONS_PORT_OFF) continue;
+        const char *host = o->http_host.len > 0 ? o->http_host.data : o->host.data;
+        fd = listen_tcp(host, ports[i], reason, reason_bytes);
+        if (fd < 0) return ERR_IO;
+        *(i == 0 ? &s->http_port : &s->https_port) = port_of(fd);
+        add(s, (struct server_listener){.fd = fd, .is_http = i == 0, .is_https = i == 1});
+    }
+    return ERR_OK;
+}
+
+void listener_start(struct server *s, struct turn *t)
+{
+    for (uint32_t i = 0; i < s->listener_count; i++)
+        if (t->driver->ops->listen(t->driver, s->listeners[i].slot, 0, s->listeners[i].fd) != ERR_OK)
+            log_error(s->log, "Cannot accept on listener %u", i);
+}
+
+/* --- accepting ------------------------------------------------------------------------------------ */
+
+static void name_peer(int fd, struct turn_socket *out)
+{
+    struct sockaddr_storage a;
+    socklen_t len = sizeof a;
+    if (getpeername(fd, (struct sockaddr *)&a, &len) != 0) return;
+    if (a.ss_family == AF_INET) {
+        struct sockaddr_in *in = (struct sockaddr_in *)&a;
+        inet_ntop(AF_INET, &in->sin_addr, out->ip, sizeof out->ip);
+        out->port = ntohs(in->sin_port);
+    } else if (a.ss_family == AF_INET6) {
+        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&a;
+        out->port = ntohs(in6->sin6_port);
+        if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
+            inet_ntop(AF_INET, &in6->sin6_addr.s6_addr[12], out->ip, sizeof out->ip);
+        else
+            inet_ntop(AF_INET6, &in6->sin6_addr, out->ip, sizeof out->ip);
+    }
+    out->ip_len = (uint8_t)strlen(out->ip);
+}
+
+static uint32_t least_loaded(const struct server *s)
+{
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < s->shard_count; i++)
+        if (atomic_load_explicit(&s->shards[i].conns, memory_order_relaxed) <
+            atomic_load_explicit(&s->shards[best].conns, memory_order_relaxed))
+            best = i;
+    return best;
+}
+
+/* Mails the socket to its shard, or keeps it here when that ring is full. */
+static void place(struct server *s, struct turn *t, const struct turn_socket *socket)
+{
+    uint32_t target = least_loaded(s);
+    if (target != 0) {
+        struct lane *l = t->outbox.lanes[target];
+        uint32_t bytes = lane_record_bytes(sizeof *socket);
+        if (lane_has_room(l, bytes, bytes)) {
+            memcpy(lane_append(l, TURN_MAIL_SOCKET, 0, sizeof *socket), socket, sizeof *socket);
+            atomic_fetch_add(&s->shards[target].conns, 1);
+            return;
+        }
+    }
+    atomic_fetch_add(&s->shards[0].conns, 1);
+    if (turn_take(t, socket) != ERR_OK) {
+        atomic_fetch_sub(&s->shards[0].conns, 1);
+        listener_refused(s, socket);
+    }
+}
+
+void listener_refused(void *server, const struct turn_socket *socket)
+{
+    struct server *s = server;
+    close(socket->fd);
+    leave_pre_login(s, socket);
+    atomic_fetch_sub(&s->conn_count, 1);
+    log_error(s->log, "Error accepting a connection: no memory or no slot");
+}
+
+void listener_on_done(void *server, struct turn *t, const struct done *d)
+{
+    struct server *s = server;
+    if (d->kind != DONE_ACCEPT) return;
+    if (d->result < 0) {
+        log_error(s->log, "Temporary Client Accept Error (%s)", strerror(-d->result));
+        return;
+    }
+    uint32_t i = d->slot - s->slots_max;
+    must(i < s->listener_count);
+    const struct server_listener *l = &s->listeners[i];
+    if (l->is_http || l->is_https) {
+        server_monitor_take(s, d->fd, l->is_https);
+        return;
+    }
+    const struct options *o = atomic_load(&s->options);
+    struct turn_socket socket = {.fd = d->fd, .is_unix = l->is_unix};
+    if (!l->is_unix) {
+        int on = 1;
+        setsockopt(d->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        name_peer(d->fd, &socket);
+    }
+    if (atomic_load(&s->is_stopping) || atomic_load(&s->is_lame_duck) || !admit(s, &socket)) {
+        close(d->fd);
+        return;
+    }
+    socket.cid = atomic_fetch_add(&s->next_cid, 1);
+    uint32_t count = atomic_fetch_add(&s->conn_count, 1);
+    if (o->max_connections <= 0 || count >= (uint64_t)o->max_connections) socket.refusal = CLOSED_MAX_CONNECTIONS;
+    place(s, t, &socket);
+}
+
+void listener_gone(void *server, uint32_t shard, struct turn_conn *c)
+{
+    struct server *s = server;
+    atomic_fetch_sub(&s->shards[shard].conns, 1);
+    atomic_fetch_sub(&s->conn_count, 1);
+    if (!c->is_logged_in) leave_pre_login(s, c->socket);
+}
+
+void listener_logged_in(void *server, struct turn_conn *c)
+{
+    if (c->is_logged_in) return;
+    c->is_logged_in = true;
+    leave_pre_login(server, c->socket);
+}
+
+static void stop_accepting(void *server, struct turn *t)
+{
+    struct server *s = server;
+    for (uint32_t i = 0; i < s->listener_count; i++)
+        if (!s->listeners[i].is_http && !s->listeners[i].is_https)
+            t->driver->ops->listen_stop(t->driver, s->listeners[i].slot);
+    atomic_store(&s->is_deaf, true);
+}
+
+void listener_stop(struct server *s)
+{
+    struct turn_call call = {.run = stop_accepting, .context = s};
+    server_mail(s, server_sender_main(s), 0, TURN_MAIL_CALL, &call, sizeof call);
+}
+
+void listener_close(struct server *s)
+{
+    const struct options *o = atomic_load(&s->options);
+    for (uint32_t i = 0; i < s->listener_count; i++) {
+        close(s->listeners[i].fd);
+        if (s->listeners[i].is_unix) unlink(o->unix_socket.data);
+    }
+    s->listener_count = 0;
+    if (s->admission == NULL) return;
+    for (uint32_t b = 0; b < ADDRESS_BUCKETS; b++)
+        while (s->admission->buckets[b] != NULL) {
+            struct address_count *a = s->admission->buckets[b];
+            s->admission->buckets[b] = a->next;
+            free(a);
+        }
+    pthread_mutex_destroy(&s->admission->lock);
+    free(s->admission);
+    s->admission = NULL;
+}

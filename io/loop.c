@@ -1,0 +1,96 @@
+/* A shard's thread: opens its driver, runs turns until the server stops, closes. */
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include "core/base/must.h"
+#include "io/crypto.h"
+#include "io/server.h"
+
+struct shard_time server_now(void *unused)
+{
+    struct timespec mono, wall;
+    (void)unused;
+    clock_gettime(CLOCK_MONOTONIC, &mono);
+    clock_gettime(CLOCK_REALTIME, &wall);
+    return (struct shard_time){.mono_ns = (uint64_t)mono.tv_sec * 1000000000u + (uint64_t)mono.tv_nsec,
+                               .wall_ns = (int64_t)wall.tv_sec * 1000000000 + wall.tv_nsec};
+}
+
+static void pin(const struct server_shard *s)
+{
+    cpu_set_t set;
+    if (s->cpu < 0) return;
+    CPU_ZERO(&set);
+    CPU_SET(s->cpu, &set);
+    if (pthread_setaffinity_np(pthread_self(), sizeof set, &set) != 0)
+        log_warn(s->server->log, "Cannot pin shard %u to cpu %d: %s", s->index, s->cpu, strerror(errno));
+}
+
+static enum err open_driver(struct server_shard *x)
+{
+    struct server *s = x->server;
+    struct driver_options o = {.slots_max = s->slots_max + TURN_SLOTS_EXTRA,
+                               .recv_buffer_bytes = SERVER_RECV_BYTES,
+                               .use_io_features = atomic_load(&s->options)->io_features !=
+                                                  OPTIONS_IO_FEATURES_NONE};
+    const char *reason = "";
+    enum err e = s->use_ring ? driver_ring_open(&o, &x->driver, &reason)
+                             : driver_poll_open(&o, &x->driver, &reason);
+    if (e != ERR_OK)
+        log_fatal(s->log, "Shard %u cannot open its %s driver: %s", x->index,
+                  s->use_ring ? "io_uring" : "epoll", reason);
+    return e;
+}
+
+static enum err open_shard(struct server_shard *x)
+{
+    struct server *s = x->server;
+    uint64_t seed;
+    crypto_random(&seed, sizeof seed);
+    struct shard_config config = {.index = x->index,
+                                  .shard_count = s->shard_count,
+                                  .mem = &x->mem.mem,
+                                  .interest = s->interest,
+                                  .options = atomic_load(&s->options),
+                                  .server = &s->facts,
+                                  .seed = seed,
+                                  .slots_max = s->slots_max,
+                                  .now = server_now(NULL)};
+    enum err e = shard_open(&config, &x->shard);
+    if (e != ERR_OK) return e;
+    struct turn_config turn = {.shard = x->shard,
+                               .driver = x->driver,
+                               .mail = s->mail,
+                               .mem = &x->mem.mem,
+                               .hooks = s->hooks,
+                               .slots_max = s->slots_max,
+                               .on_done = x->index == 0 ? listener_on_done : NULL,
+                               .on_done_context = s};
+    return turn_open(&turn, &x->turn);
+}
+
+void *loop_run(void *server_shard)
+{
+    struct server_shard *x = server_shard;
+    struct server *s = x->server;
+    char name[16];
+    snprintf(name, sizeof name, "shard-%u", x->index);
+    pthread_setname_np(pthread_self(), name);
+    pin(x);
+    if (open_driver(x) != ERR_OK || open_shard(x) != ERR_OK) {
+        log_fatal(s->log, "Shard %u cannot start", x->index);
+        atomic_store(&s->is_failed, true);
+        atomic_store(&x->is_open, true);
+        return NULL;
+    }
+    interest_online(s->interest, x->index);
+    if (x->index == 0) listener_start(s, x->turn);
+    atomic_store(&x->is_open, true);
+    while (!atomic_load_explicit(&s->is_stopping, memory_order_relaxed) || turn_conn_count(x->turn) > 0)
+        turn_run(x->turn, UINT64_MAX);
+    interest_offline(s->interest, x->index);
+    return NULL;
+}

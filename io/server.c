@@ -1,0 +1,329 @@
+/* Start and stop of the process's threads, and orders to the shards. */
+#include "io/server.h"
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include "core/base/must.h"
+#include "io/conn_tls.h"
+#include "io/crypto.h"
+#include "io/sysinfo.h"
+
+enum {
+    MAIL_RETRY_NS = 200000,
+    HELPER_JOBS_MAX = 65536,
+    SLOTS_MAX = 1 << 20,
+};
+
+uint32_t server_sender_main(const struct server *s)
+{
+    return s->shard_count;
+}
+
+uint32_t server_sender_monitor(const struct server *s)
+{
+    return s->shard_count + 1;
+}
+
+uint32_t server_sender_helper(const struct server *s, uint32_t helper)
+{
+    return s->shard_count + 2 + helper;
+}
+
+/* --- mail and orders -------------------------------------------------------------------------------- */
+
+void server_mail(struct server *s, uint32_t sender, uint32_t shard, uint16_t kind, const void *body, uint32_t bytes)
+{
+    struct lane *l = mailbox_lane(s->mail, sender, shard);
+    uint32_t need = lane_record_bytes(bytes);
+    struct timespec pause = {.tv_nsec = MAIL_RETRY_NS};
+    while (!lane_has_room(l, need, need)) nanosleep(&pause, NULL);
+    memcpy(lane_append(l, kind, 0, bytes), body, bytes);
+    mailbox_publish(s->mail, sender);
+}
+
+static void order_done(void *context, struct order *o, uint32_t shard)
+{
+    struct server *s = context;
+    (void)shard;
+    pthread_mutex_lock(&s->order_lock);
+    must(o->waiting > 0);
+    o->waiting--;
+    if (o->waiting == 0) pthread_cond_broadcast(&s->order_done);
+    pthread_mutex_unlock(&s->order_lock);
+}
+
+static bool wait_for(struct server *s, struct order *o, uint64_t timeout_ns)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += (time_t)(timeout_ns / 1000000000u);
+    until.tv_nsec += (long)(timeout_ns % 1000000000u);
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    int e = 0;
+    pthread_mutex_lock(&s->order_lock);
+    while (o->waiting > 0 && e != ETIMEDOUT) e = pthread_cond_timedwait(&s->order_done, &s->order_lock, &until);
+    bool is_done = o->waiting == 0;
+    pthread_mutex_unlock(&s->order_lock);
+    return is_done;
+}
+
+bool server_order(struct server *s, struct order *o, uint32_t sender, uint64_t timeout_ns)
+{
+    o->waiting = s->shard_count;
+    for (uint32_t i = 0; i < s->shard_count; i++) server_mail(s, sender, i, TURN_MAIL_ORDER, &o, sizeof o);
+    return wait_for(s, o, timeout_ns);
+}
+
+bool server_order_one(struct server *s, struct order *o, uint32_t shard, uint32_t sender, uint64_t timeout_ns)
+{
+    o->waiting = 1;
+    server_mail(s, sender, shard, TURN_MAIL_ORDER, &o, sizeof o);
+    return wait_for(s, o, timeout_ns);
+}
+
+/* --- hooks of the shards ------------------------------------------------------------------------------ */
+
+static void wake(void *context, uint32_t who)
+{
+    struct server *s = context;
+    if (who >= s->shard_count) return; /* helpers and main do not wait for ring positions */
+    struct driver *d = s->shards[who].driver;
+    d->ops->wake(d);
+}
+
+static void on_log(void *context, enum log_level level, struct bytes text)
+{
+    struct server *s = context;
+    static const enum log_label labels[] = {
+        [LOG_LEVEL_INF] = LOG_LABEL_INF, [LOG_LEVEL_DBG] = LOG_LABEL_DBG, [LOG_LEVEL_WRN] = LOG_LABEL_WRN,
+        [LOG_LEVEL_ERR] = LOG_LABEL_ERR, [LOG_LEVEL_FTL] = LOG_LABEL_FTL, [LOG_LEVEL_TRC] = LOG_LABEL_TRC};
+    log_text(s->log, labels[level], text);
+}
+
+/* A password or signature for a helper: the job is copied, so the shard's may change meanwhile. */
+struct crypto_work {
+    struct helper_job job;
+    struct server *server;
+    uint32_t shard;
+    struct turn_crypto answer;
+    struct login_job work;
+};
+
+static void run_crypto(struct helper_job *job, uint32_t helper)
+{
+    struct crypto_work *w = (struct crypto_work *)job;
+    const struct login_job *j = &w->work;
+    (void)helper;
+    if (j->work == LOGIN_BCRYPT)
+        w->answer.is_valid = crypto_bcrypt_matches(bytes_of(j->hash, j->hash_len), bytes_of(j->password, j->password_len));
+    else
+        w->answer.is_valid = crypto_ed25519_verify(j->key, bytes_of(j->nonce, j->nonce_len), j->signature);
+}
+
+static void crypto_done(struct helper_job *job, uint32_t helper, bool is_cancelled)
+{
+    struct crypto_work *w = (struct crypto_work *)job;
+    struct server *s = w->server;
+    if (!is_cancelled)
+        server_mail(s, server_sender_helper(s, helper), w->shard, TURN_MAIL_CRYPTO, &w->answer, sizeof w->answer);
+    crypto_wipe(&w->work, sizeof w->work);
+    free(w);
+}
+
+static void on_crypto(void *context, uint32_t shard, struct conn_id conn, void *job, uint64_t ticket)
+{
+    struct server *s = context;
+    struct crypto_work *w = calloc(1, sizeof *w);
+    if (w == NULL) return; /* the login runs into its deadline */
+    w->job.run = run_crypto;
+    w->job.done = crypto_done;
+    w->server = s;
+    w->shard = shard;
+    w->answer = (struct turn_crypto){.conn = conn.bits, .ticket = ticket};
+    memcpy(&w->work, job, sizeof w->work);
+    if (helper_submit(s->helpers, &w->job) == ERR_OK) return;
+    log_error(s->log, "Too many logins wait for their check");
+    crypto_wipe(&w->work, sizeof w->work);
+    free(w);
+}
+
+/* --- start ----------------------------------------------------------------------------------------------- */
+
+static void choose_driver(struct server *s)
+{
+    const struct options *o = atomic_load(&s->options);
+    if (o->io == OPTIONS_IO_POLL) {
+        log_info(s->log, "I/O driver: epoll (asked for by --io poll)");
+        return;
+    }
+    struct driver_options probe = {.slots_max = 16, .recv_buffer_bytes = 256 * 1024};
+    struct driver *d;
+    const char *reason = "";
+    if (driver_ring_open(&probe, &d, &reason) == ERR_OK) {
+        d->ops->close(d);
+        s->use_ring = true;
+        log_info(s->log, "I/O driver: io_uring");
+        return;
+    }
+    log_warn(s->log, "I/O driver: epoll, since io_uring is not to be had: %s", reason);
+}
+
+static void set_identity(struct server *s)
+{
+    const struct options *o = atomic_load(&s->options);
+    uint8_t seed[CRYPTO_KEY_BYTES], key[CRYPTO_KEY_BYTES];
+    crypto_random(seed, sizeof seed);
+    crypto_ed25519_public(seed, key);
+    nkey_encode(NKEY_SERVER, key, s->id_text);
+    crypto_random(seed, sizeof seed);
+    crypto_x25519_public(seed, key);
+    nkey_encode(NKEY_CURVE, key, s->xkey_text);
+    crypto_wipe(seed, sizeof seed);
+    s->facts.id = bytes_of(s->id_text, NKEY_TEXT_BYTES);
+    s->facts.xkey = bytes_of(s->xkey_text, NKEY_TEXT_BYTES);
+    s->facts.name = o->server_name.len > 0 ? o->server_name : s->facts.id;
+    s->facts.version = BYTES_LITERAL(SERVER_NATS_VERSION);
+    s->facts.go = BYTES_LITERAL("c17");
+    s->facts.host = o->host;
+    s->facts.start_wall_ns = server_now(NULL).wall_ns;
+}
+
+static void list_cpus(struct server *s)
+{
+    const struct options *o = atomic_load(&s->options);
+    cpu_set_t allowed;
+    for (uint32_t i = 0; i < s->shard_count; i++) s->shards[i].cpu = -1;
+    if (!o->pin && o->cpus.len == 0) return;
+    int list[CPU_SETSIZE], count = 0;
+    if (o->cpus.len > 0) {
+        count = sysinfo_parse_cpus(o->cpus.data, list, CPU_SETSIZE);
+    } else if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
+        for (int c = 0; c < CPU_SETSIZE; c++)
+            if (CPU_ISSET(c, &allowed)) list[count++] = c;
+    }
+    for (uint32_t i = 0; i < s->shard_count && count > 0; i++) s->shards[i].cpu = list[i % (uint32_t)count];
+}
+
+void server_init(struct server *s)
+{
+    memset(s, 0, sizeof *s);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->order_done, &attr);
+    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&s->order_lock, NULL);
+}
+
+enum err server_start(struct server *s, char *reason, size_t reason_bytes)
+{
+    const struct options *o = atomic_load(&s->options);
+    reason[0] = 0;
+    set_identity(s);
+    s->shard_count = o->shards > 0 ? o->shards : server_default_shards();
+    if (s->shard_count > INTEREST_SHARDS_MAX) s->shard_count = INTEREST_SHARDS_MAX;
+    uint64_t files = sysinfo_raise_files();
+    uint64_t slots = o->max_connections > 0 ? (uint64_t)o->max_connections + 64 : 1024;
+    if (files > 2 * SERVER_FILES_RESERVED && slots > files - SERVER_FILES_RESERVED) slots = files - SERVER_FILES_RESERVED;
+    if (slots > SLOTS_MAX) slots = SLOTS_MAX;
+    s->slots_max = (uint32_t)slots;
+
+    mem_jemalloc_init(&s->shared_mem, &s->budget);
+    choose_driver(s);
+    if (o->io == OPTIONS_IO_RING && !s->use_ring) {
+        snprintf(reason, reason_bytes, "--io ring was asked for, but io_uring is not to be had");
+        return ERR_UNSUPPORTED;
+    }
+    if (interest_open(&s->shared_mem.mem, s->shard_count, &s->interest) != ERR_OK) return ERR_MEMORY;
+    if (mailbox_open(&s->shared_mem.mem, s->shard_count, s->shard_count + 2 + SERVER_HELPERS, SERVER_RING_BYTES, wake,
+                     s, &s->mail) != ERR_OK)
+        return ERR_MEMORY;
+    if (helper_open(SERVER_HELPERS, HELPER_JOBS_MAX, &s->helpers) != ERR_OK) return ERR_MEMORY;
+    s->shards = calloc(s->shard_count, sizeof *s->shards);
+    if (s->shards == NULL) return ERR_MEMORY;
+    enum err e = listener_open(s, reason, reason_bytes);
+    if (e != ERR_OK) return e;
+    s->hooks = (struct turn_hooks){.now = server_now,
+                                   .log = on_log,
+                                   .crypto = on_crypto,
+                                   .order_done = order_done,
+                                   .gone = listener_gone,
+                                   .refused = listener_refused,
+                                   .logged_in = listener_logged_in,
+                                   .tls = conn_tls_ops(s),
+                                   .context = s};
+    list_cpus(s);
+    for (uint32_t i = 0; i < s->shard_count; i++) {
+        struct server_shard *x = &s->shards[i];
+        x->server = s;
+        x->index = i;
+        mem_jemalloc_init(&x->mem, &s->budget);
+    }
+    for (uint32_t i = s->shard_count; i-- > 0;) {
+        struct server_shard *x = &s->shards[i];
+        if (pthread_create(&x->thread, NULL, loop_run, x) != 0) {
+            snprintf(reason, reason_bytes, "cannot start a thread: %s", strerror(errno));
+            return ERR_IO;
+        }
+        x->is_started = true;
+        /* Shard 0 comes last: it accepts, and the others must be there. */
+        struct timespec pause = {.tv_nsec = 100000};
+        while (!atomic_load(&x->is_open)) nanosleep(&pause, NULL);
+        if (atomic_load(&s->is_failed)) {
+            snprintf(reason, reason_bytes, "a shard could not start");
+            return ERR_IO;
+        }
+    }
+    return ERR_OK;
+}
+
+uint32_t server_default_shards(void)
+{
+    uint32_t cores = sysinfo_cores();
+    /* Measured: on two cores one shard beats two, since the second core is the clients'
+     * (docs/BENCHMARKS.md). */
+    return cores <= 2 ? 1 : cores;
+}
+
+/* Ends all connections and threads. The caller has stopped accepting or does not care. */
+void server_stop(struct server *s)
+{
+    struct order o = {.kind = ORDER_SHUTDOWN};
+    listener_stop(s);
+    uint64_t timeout = 2000000000u;
+    for (int round = 0; round < 1000; round++) {
+        uint32_t left = 0;
+        if (!server_order(s, &o, server_sender_main(s), timeout)) break;
+        for (uint32_t i = 0; i < s->shard_count; i++) left += o.left[i];
+        if (left == 0) break;
+    }
+    atomic_store(&s->is_stopping, true);
+    for (uint32_t i = 0; i < s->shard_count; i++) wake(s, i);
+    for (uint32_t i = 0; i < s->shard_count; i++)
+        if (s->shards[i].is_started) pthread_join(s->shards[i].thread, NULL);
+    helper_close(s->helpers);
+}
+
+void server_free(struct server *s)
+{
+    for (uint32_t i = 0; i < s->shard_count; i++) {
+        struct server_shard *x = &s->shards[i];
+        if (x->turn != NULL) turn_close(x->turn);
+        if (x->shard != NULL) shard_close(x->shard);
+        if (x->driver != NULL) x->driver->ops->close(x->driver);
+        mem_jemalloc_deinit(&x->mem);
+    }
+    listener_close(s);
+    mailbox_close(s->mail);
+    interest_close(s->interest);
+    mem_jemalloc_deinit(&s->shared_mem);
+    free(s->shards);
+    s->shards = NULL;
+}

@@ -1,0 +1,120 @@
+/* The whole server in one process: what its threads share, and how they start and stop.
+ *
+ * Threads: main (signals, reload, lame duck), one per shard (io/loop), helpers (bcrypt,
+ * signatures, TLS handshakes), the log writer, the monitor (HTTP). Every thread that mails shards
+ * has a sender number of its own: shards 0..n-1, main n, monitor n+1, helpers from n+2. */
+#ifndef IO_SERVER_H
+#define IO_SERVER_H
+#include <pthread.h>
+#include <stdatomic.h>
+#include "core/config/options.h"
+#include "io/driver.h"
+#include "io/helper.h"
+#include "io/log.h"
+#include "io/mem_jemalloc.h"
+#include "io/turn.h"
+
+enum {
+    SERVER_HELPERS = 2,
+    SERVER_RING_BYTES = 1 << 20, /* mail ring of each pair of shards */
+    SERVER_LISTENERS_MAX = 4,
+    SERVER_RECV_BYTES = 4 << 20, /* receive buffers per shard */
+    SERVER_FILES_RESERVED = 128, /* descriptors that are not connections */
+};
+
+struct admission; /* io/listener: who may connect */
+
+/* One shard's thread and all that only it touches. */
+struct server_shard {
+    struct server *server;
+    uint32_t index;
+    pthread_t thread;
+    bool is_started;
+    struct mem_jemalloc mem;
+    struct driver *driver;
+    struct shard *shard;
+    struct turn *turn;
+    int cpu;                    /* to pin to; -1 not */
+    _Atomic uint32_t conns;     /* for placement; written by its thread and by shard 0 */
+    _Atomic bool is_open;       /* 0 until the loop runs */
+};
+
+struct server_listener {
+    int fd;
+    uint32_t slot;              /* in shard 0's driver */
+    bool is_unix;
+    bool is_http, is_https;
+};
+
+struct server {
+    _Atomic(const struct options *) options;
+    struct log *log;
+    struct server_facts facts;
+    char id_text[64], xkey_text[64];
+    struct mem_jemalloc_budget budget;
+    struct mem_jemalloc shared_mem;   /* interest index, mailbox: locked by their users */
+    struct mem_jemalloc main_mem;     /* options, accounts */
+    struct interest *interest;
+    struct mailbox_net *mail;
+    struct helper_pool *helpers;
+    struct server_shard *shards;
+    uint32_t shard_count;
+    uint32_t slots_max;               /* connections of one shard */
+    struct server_listener listeners[SERVER_LISTENERS_MAX];
+    uint32_t listener_count;
+    struct admission *admission;
+    struct turn_hooks hooks;
+    bool use_ring;
+    _Atomic uint64_t next_cid;
+    _Atomic uint32_t conn_count;
+    int http_port, https_port;        /* the real ones; 0 none */
+    _Atomic bool is_deaf;             /* the client listeners accept no more */
+    _Atomic bool is_stopping;         /* the loops end when their connections are gone */
+    _Atomic bool is_lame_duck;
+    _Atomic bool is_failed;           /* a shard could not start */
+    pthread_mutex_t order_lock;
+    pthread_cond_t order_done;
+    struct monitor *monitor;
+};
+
+#define SERVER_NATS_VERSION "2.15.2" /* what INFO, /varz and -v say: client suites gate on it */
+
+void server_init(struct server *s);
+/* Needs options, log, budget and main_mem. On failure reason says why; the process ends then. */
+NODISCARD enum err server_start(struct server *s, char *reason, size_t reason_bytes);
+/* Closes all connections, ends the shards and helpers. */
+void server_stop(struct server *s);
+void server_free(struct server *s);
+uint32_t server_default_shards(void);
+
+uint32_t server_sender_main(const struct server *s);
+uint32_t server_sender_monitor(const struct server *s);
+uint32_t server_sender_helper(const struct server *s, uint32_t helper);
+
+/* Hands an order to every shard, or to one, and waits until it is done. sender: the caller's own
+ * number. False: the deadline passed first; the order must then stay alive until the process ends. */
+bool server_order(struct server *s, struct order *o, uint32_t sender, uint64_t timeout_ns);
+bool server_order_one(struct server *s, struct order *o, uint32_t shard, uint32_t sender,
+                      uint64_t timeout_ns);
+/* Mails to a shard from a thread that is no shard. Waits for ring space. */
+void server_mail(struct server *s, uint32_t sender, uint32_t shard, uint16_t kind, const void *body,
+                 uint32_t bytes);
+struct shard_time server_now(void *unused);
+
+/* A connection for the monitoring port; owns fd. */
+void server_monitor_take(struct server *s, int fd, bool is_https);
+
+/* loop: a shard's thread. */
+void *loop_run(void *server_shard);
+
+/* listener: accepting, placing, admission. */
+NODISCARD enum err listener_open(struct server *s, char *reason, size_t reason_bytes);
+void listener_start(struct server *s, struct turn *t); /* on shard 0's thread */
+void listener_on_done(void *server, struct turn *t, const struct done *d);
+void listener_stop(struct server *s); /* stops accepting, from main */
+void listener_close(struct server *s);
+void listener_gone(void *server, uint32_t shard, struct turn_conn *c);
+void listener_logged_in(void *server, struct turn_conn *c);
+void listener_refused(void *server, const struct turn_socket *socket);
+
+#endif
