@@ -175,7 +175,7 @@ static void choose_driver(struct server *s)
     log_warn(s->log, "I/O driver: epoll, since io_uring is not to be had: %s", reason);
 }
 
-static void set_identity(struct server *s)
+void server_identify(struct server *s)
 {
     const struct options *o = atomic_load(&s->options);
     uint8_t seed[CRYPTO_KEY_BYTES], key[CRYPTO_KEY_BYTES];
@@ -220,13 +220,15 @@ void server_init(struct server *s)
     pthread_cond_init(&s->order_done, &attr);
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&s->order_lock, NULL);
+    pthread_mutex_init(&s->tls_lock, NULL);
+    pthread_mutex_init(&s->figures_lock, NULL);
+    pthread_rwlock_init(&s->options_lock, NULL);
 }
 
 enum err server_start(struct server *s, char *reason, size_t reason_bytes)
 {
     const struct options *o = atomic_load(&s->options);
     reason[0] = 0;
-    set_identity(s);
     s->shard_count = o->shards > 0 ? o->shards : server_default_shards();
     if (s->shard_count > INTEREST_SHARDS_MAX) s->shard_count = INTEREST_SHARDS_MAX;
     uint64_t files = sysinfo_raise_files();

@@ -75,11 +75,21 @@ struct server {
     pthread_mutex_t order_lock;
     pthread_cond_t order_done;
     struct monitor *monitor;
+    struct tls_context *tls;          /* current; under tls_lock */
+    pthread_mutex_t tls_lock;
+    pthread_rwlock_t options_lock;    /* readers: pages being rendered; writer: the reload */
+    pthread_mutex_t figures_lock;     /* the following */
+    struct process_counts process;    /* cpu figures, kept by main once a second */
+    int64_t config_load_ns;
+    uint64_t event_seq;
+    _Atomic bool is_ready;
 };
 
 #define SERVER_NATS_VERSION "2.15.2" /* what INFO, /varz and -v say: client suites gate on it */
 
 void server_init(struct server *s);
+/* Makes the server's id and keys; before server_start. Needs options. */
+void server_identify(struct server *s);
 /* Needs options, log, budget and main_mem. On failure reason says why; the process ends then. */
 NODISCARD enum err server_start(struct server *s, char *reason, size_t reason_bytes);
 /* Closes all connections, ends the shards and helpers. */

@@ -248,3 +248,45 @@ const char *sysinfo_errno_text(int number, char out[SYSINFO_ERRNO_TEXT_BYTES])
     }
     return out;
 }
+
+void sysinfo_process(struct sysinfo_process *out)
+{
+    *out = (struct sysinfo_process){.resident_bytes = sysinfo_rss(), .open_fds = sysinfo_open_files()};
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) out->max_fds = files.rlim_cur;
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) == 0)
+        out->cpu_seconds = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+                           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+    FILE *f = fopen("/proc/self/statm", "re");
+    unsigned long pages;
+    if (f != NULL && fscanf(f, "%lu", &pages) == 1)
+        out->virtual_bytes = (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    if (f != NULL) fclose(f);
+}
+
+int sysinfo_parse_cpus(const char *text, int *list, int max)
+{
+    int count = 0;
+    while (*text != 0) {
+        char *end;
+        long first = strtol(text, &end, 10);
+        long last = first;
+        if (end == text || first < 0) return 0;
+        if (*end == '-') {
+            text = end + 1;
+            last = strtol(text, &end, 10);
+            if (end == text || last < first) return 0;
+        }
+        for (long c = first; c <= last; c++) {
+            if (count == max) return 0;
+            list[count++] = (int)c;
+        }
+        if (*end == ',')
+            end++;
+        else if (*end != 0)
+            return 0;
+        text = end;
+    }
+    return count;
+}

@@ -42,4 +42,15 @@ enum { SYSINFO_ERRNO_TEXT_BYTES = 64 };
 /* The text of an errno as Go spells it ("no such file or directory"); returns out. */
 const char *sysinfo_errno_text(int number, char out[SYSINFO_ERRNO_TEXT_BYTES]);
 
+/* This process as /metrics shows it. */
+struct sysinfo_process {
+    uint64_t resident_bytes, virtual_bytes;
+    uint64_t open_fds, max_fds;
+    double cpu_seconds;
+};
+void sysinfo_process(struct sysinfo_process *out);
+
+/* "0,2-5" into list; returns the count, 0 for a text that is no such list or names more than max. */
+int sysinfo_parse_cpus(const char *text, int *list, int max);
+
 #endif

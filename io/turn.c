@@ -184,10 +184,8 @@ enum err turn_take(struct turn *t, const struct turn_socket *s)
     *c = (struct turn_conn){.generation = generation, .state = TURN_PEEK, .socket = copy, .is_unix = s->is_unix};
     list_init(&c->timed);
     uint64_t wait_ns;
-    if (t->hooks.tls != NULL && !s->is_unix && t->hooks.tls->wants_peek(t->hooks.context, &wait_ns))
-        set_deadline(t, c, wait_ns);
-    else
-        set_deadline(t, c, 0); /* opened at the start of the next turn */
+    c->peeks = t->hooks.tls != NULL && !s->is_unix && t->hooks.tls->wants_peek(t->hooks.context, &wait_ns);
+    set_deadline(t, c, c->peeks ? wait_ns : 0); /* 0: opened at the start of the next turn */
     t->has_more = true;
     return ERR_OK;
 }
@@ -578,7 +576,8 @@ static void run_deadlines(struct turn *t, uint32_t *count)
             return;
         }
         list_remove(&c->timed);
-        if (c->state == TURN_PEEK && c->tls == NULL)
+        bool is_late = c->peeks && t->hooks.tls->is_first_only(t->hooks.context);
+        if (c->state == TURN_PEEK && c->tls == NULL && !is_late)
             opened_event(t, count, slot, false);
         else if (c->state == TURN_PEEK || c->state == TURN_FLUSHING)
             close_socket(t, slot);

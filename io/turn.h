@@ -87,6 +87,7 @@ struct turn_conn {
     struct list timed;    /* those with a deadline */
     struct turn_socket *socket; /* as it came; owned, until the socket is closed */
     bool is_logged_in;
+    bool peeks;         /* waits for TLS first */
 };
 
 struct turn_hooks {
@@ -106,6 +107,7 @@ struct turn_hooks {
 struct turn_tls_ops {
     /* A connection begins: PEEK when bytes of the client decide first; *deadline_ns set. */
     bool (*wants_peek)(void *context, uint64_t *wait_ns);
+    bool (*is_first_only)(void *context); /* without TLS in that time it is closed */
     struct turn_tls *(*open)(void *context, struct turn *t, struct conn_id conn, bool is_first);
     /* Takes all of cipher, or nothing (false) while a helper has the handshake or plain bytes wait. */
     bool (*feed)(struct turn_tls *x, struct bytes cipher);
