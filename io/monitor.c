@@ -20,23 +20,6 @@ struct monitor {
 
 /* --- what belongs to no shard -------------------------------------------------------------------------- */
 
-static struct account_name_snapshot *name_accounts(struct mem *mem, const struct account_set *set)
-{
-    struct account_name_snapshot *list = mem_alloc_zero(mem, MEM_MONITOR, set->account_count * sizeof *list);
-    for (uint32_t i = 0; list != NULL && i < set->account_count; i++) {
-        const struct account *a = set->accounts[i];
-        list[i] = (struct account_name_snapshot){.account = a->number,
-                                                 .name = a->name,
-                                                 .users = a->user_count,
-                                                 .is_system = a->number == set->system,
-                                                 .max_connections = a->limits.max_connections,
-                                                 .max_subscriptions = a->limits.max_subscriptions,
-                                                 .max_payload = a->limits.max_payload,
-                                                 .max_leafs = a->limits.max_leafnodes};
-    }
-    return list;
-}
-
 static void describe_server(struct server *s, const struct options *o, const struct page_query *q,
                             struct server_snapshot *out)
 {
@@ -78,8 +61,6 @@ static void describe_server(struct server *s, const struct options *o, const str
     struct tls_context *t = conn_tls_context(s);
     if (t != NULL) out->tls_not_after_ns = tls_context_not_after(t) * 1000000000;
     tls_context_drop(t);
-    if (o->accounts->system != UINT32_MAX)
-        out->system_account = account_set_by_number(o->accounts, o->accounts->system)->name;
     interest_count_all(s->interest, &out->interest);
     if (q->account_number != QUERY_NO_ACCOUNT) interest_count(s->interest, q->account_number, &out->interest_account);
 }
@@ -98,7 +79,6 @@ void monitor_render(struct server *s, uint32_t sender, struct page_query *q, str
     }
     struct order *order = calloc(1, sizeof *order);
     struct shard_snapshot **shards = calloc(s->shard_count, sizeof *shards);
-    struct account_name_snapshot *accounts = name_accounts(mem, o->accounts);
     bool is_done = false;
     if (order != NULL && shards != NULL) {
         *order = (struct order){.kind = ORDER_SNAPSHOT, .query = q, .snapshots = shards};
@@ -106,14 +86,12 @@ void monitor_render(struct server *s, uint32_t sender, struct page_query *q, str
     }
     bool is_whole = is_done;
     for (uint32_t i = 0; is_done && i < s->shard_count; i++) is_whole = is_whole && shards[i] != NULL;
-    if (!is_whole || accounts == NULL) {
+    if (!is_whole) {
         *answer = (struct page_answer){.status = 503, .content_type = "text/plain; charset=utf-8"};
         text_string(body, is_done ? "out of memory\n" : "the server is too busy to answer\n");
     } else {
         struct server_snapshot server;
         describe_server(s, o, q, &server);
-        server.accounts = accounts;
-        server.account_count = o->accounts->account_count;
         server.pages = &s->monitor->counts;
         struct page_input in = {.query = q,
                                 .server = &server,
@@ -122,7 +100,6 @@ void monitor_render(struct server *s, uint32_t sender, struct page_query *q, str
                                 .mem = mem};
         page_render(&in, body, answer);
     }
-    mem_free(mem, MEM_MONITOR, accounts, o->accounts->account_count * sizeof *accounts);
     pthread_rwlock_unlock(&s->options_lock);
     if (!is_done) return; /* a shard may still write into order and shards: they stay */
     order->kind = ORDER_SNAPSHOT_FREE;

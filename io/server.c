@@ -243,7 +243,9 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
         snprintf(reason, reason_bytes, "--io ring was asked for, but io_uring is not to be had");
         return ERR_UNSUPPORTED;
     }
-    if (interest_open(&s->shared_mem.mem, s->shard_count, &s->interest) != ERR_OK) return ERR_MEMORY;
+    uint64_t seed;
+    crypto_random(&seed, sizeof seed);
+    if (interest_open(&s->shared_mem.mem, s->shard_count, seed, &s->interest) != ERR_OK) return ERR_MEMORY;
     if (mailbox_open(&s->shared_mem.mem, s->shard_count, s->shard_count + 2 + SERVER_HELPERS, SERVER_RING_BYTES, wake,
                      s, &s->mail) != ERR_OK)
         return ERR_MEMORY;
