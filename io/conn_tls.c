@@ -26,22 +26,23 @@ struct turn_tls {
     enum tls_state state;
     bool is_first, is_closed; /* closed while a helper has it: freed when it returns */
     struct tls_conn *tls;
-    enum err result;          /* of the helper */
-    char *in;                 /* ciphertext for the helper; what it left comes first */
+    enum err result; /* of the helper */
+    char *in;        /* ciphertext for the helper; what it left comes first */
     size_t in_len;
-    char *out;                /* handshake bytes or alerts to send */
+    char *out; /* handshake bytes or alerts to send */
     size_t out_len;
     bool is_out_sending;
     char *plain;
     size_t plain_at, plain_len;
-    char *sealed;             /* ciphertext of the send in flight */
+    char *sealed; /* ciphertext of the send in flight */
     struct tls_peer *peer;
     struct login_tls names;
     struct conn_tls facts;
     char spki[65], cert[65];
 };
 
-/* --- the context ------------------------------------------------------------------------------------ */
+/* --- the context
+ * ------------------------------------------------------------------------------------ */
 
 struct tls_context *conn_tls_context(struct server *s)
 {
@@ -61,7 +62,8 @@ enum err conn_tls_load(struct server *s, const struct options *o, char *reason, 
         if (pairs == NULL) return ERR_MEMORY;
         if (o->tls.cert_count == 0) pairs[0] = first;
         for (uint32_t i = 0; i < o->tls.cert_count; i++)
-            pairs[i] = (struct tls_pair){o->tls.certs[i].cert_file.data, o->tls.certs[i].key_file.data};
+            pairs[i] =
+                (struct tls_pair){o->tls.certs[i].cert_file.data, o->tls.certs[i].key_file.data};
         struct tls_options t = {.pairs = pairs,
                                 .pair_count = count,
                                 .ca_file = o->tls.ca_file.data,
@@ -91,7 +93,8 @@ void conn_tls_unload(struct server *s)
     s->tls = NULL;
 }
 
-/* --- what turn asks about a new connection ---------------------------------------------------------- */
+/* --- what turn asks about a new connection
+ * ---------------------------------------------------------- */
 
 static const struct options *options_of(void *context)
 {
@@ -125,14 +128,16 @@ static bool allows_plaintext(void *context)
     return options_of(context)->allow_non_tls;
 }
 
-/* --- life --------------------------------------------------------------------------------------------- */
+/* --- life
+ * --------------------------------------------------------------------------------------------- */
 
 static struct turn_tls *open_tls(void *context, struct turn *t, struct conn_id conn, bool is_first)
 {
     struct server *s = context;
     struct turn_tls *x = calloc(1, sizeof *x);
     if (x == NULL) return NULL;
-    *x = (struct turn_tls){.server = s, .turn = t, .conn = conn, .shard = t->index, .is_first = is_first};
+    *x = (struct turn_tls){
+        .server = s, .turn = t, .conn = conn, .shard = t->index, .is_first = is_first};
     struct tls_context *c = conn_tls_context(s);
     x->out = malloc(TLS_OUT_ROOM * 2);
     enum err e = c == NULL || x->out == NULL ? ERR_MEMORY : tls_conn_open(c, &x->tls);
@@ -160,7 +165,8 @@ static void close_tls(struct turn_tls *x)
     if (x->state != TLS_AT_HELPER) free_tls(x);
 }
 
-/* --- reading ------------------------------------------------------------------------------------------ */
+/* --- reading
+ * ------------------------------------------------------------------------------------------ */
 
 /* Decrypts all of cipher. Plain bytes are never more than the ciphertext and the half record. */
 static void decrypt(struct turn_tls *x, struct bytes cipher)
@@ -174,7 +180,8 @@ static void decrypt(struct turn_tls *x, struct bytes cipher)
         x->state = TLS_FAILED;
         return;
     }
-    struct tls_io io = {.in = cipher, .out = x->out, .out_bytes = x->out_len, .out_room = TLS_OUT_ROOM * 2};
+    struct tls_io io = {
+        .in = cipher, .out = x->out, .out_bytes = x->out_len, .out_room = TLS_OUT_ROOM * 2};
     enum err e = ERR_OK;
     while (e == ERR_OK) {
         size_t len = 0;
@@ -226,12 +233,14 @@ static void learn_facts(struct turn_tls *x)
     x->facts.cert_sha256 = bytes_from_text(x->cert);
 }
 
-/* --- handshake ----------------------------------------------------------------------------------------- */
+/* --- handshake
+ * ----------------------------------------------------------------------------------------- */
 
 static void run_handshake(struct helper_job *job, uint32_t helper)
 {
     struct turn_tls *x = (struct turn_tls *)job;
-    struct tls_io io = {.in = bytes_of(x->in, x->in_len), .out = x->out, .out_room = TLS_OUT_ROOM * 2};
+    struct tls_io io = {
+        .in = bytes_of(x->in, x->in_len), .out = x->out, .out_room = TLS_OUT_ROOM * 2};
     (void)helper;
     x->result = tls_conn_handshake(x->tls, &io);
     x->out_len = io.out_bytes;
@@ -247,7 +256,9 @@ static void handshake_returned(void *context, struct turn *t)
         free_tls(x);
         return;
     }
-    x->state = x->result == ERR_OK ? TLS_READY : x->result == ERR_INCOMPLETE ? TLS_WAITING : TLS_FAILED;
+    x->state = x->result == ERR_OK           ? TLS_READY
+               : x->result == ERR_INCOMPLETE ? TLS_WAITING
+                                             : TLS_FAILED;
     if (x->state == TLS_FAILED) {
         log_error(x->server->log, "TLS handshake error: %s", tls_conn_reason(x->tls));
     } else if (x->state == TLS_READY) {
@@ -265,7 +276,8 @@ static void handshake_done(struct helper_job *job, uint32_t helper, bool is_canc
     struct turn_tls *x = (struct turn_tls *)job;
     if (is_cancelled) return; /* the process ends */
     struct turn_call call = {.run = handshake_returned, .context = x};
-    server_mail(x->server, server_sender_helper(x->server, helper), x->shard, TURN_MAIL_CALL, &call, sizeof call);
+    server_mail(x->server, server_sender_helper(x->server, helper), x->shard, TURN_MAIL_CALL, &call,
+                sizeof call);
 }
 
 static bool feed(struct turn_tls *x, struct bytes cipher)
@@ -277,7 +289,9 @@ static bool feed(struct turn_tls *x, struct bytes cipher)
         return true;
     }
     if (x->out_len > 0) return false; /* our part of the handshake is still being sent */
-    char *grown = x->in_len + cipher.len > TLS_HANDSHAKE_BYTES_MAX ? NULL : realloc(x->in, x->in_len + cipher.len);
+    char *grown = x->in_len + cipher.len > TLS_HANDSHAKE_BYTES_MAX
+                      ? NULL
+                      : realloc(x->in, x->in_len + cipher.len);
     if (grown == NULL) {
         x->state = TLS_FAILED;
         return true;
@@ -307,7 +321,8 @@ static void plain_used(struct turn_tls *x, size_t used)
     x->plain_at = x->plain_len = 0;
 }
 
-/* --- writing -------------------------------------------------------------------------------------------- */
+/* --- writing
+ * -------------------------------------------------------------------------------------------- */
 
 static struct bytes handshake_out(struct turn_tls *x)
 {
@@ -322,7 +337,8 @@ static void handshake_sent(struct turn_tls *x)
     x->out_len = 0;
 }
 
-static uint64_t seal(struct turn_tls *x, const struct bytes *runs, uint32_t count, struct bytes *cipher)
+static uint64_t seal(struct turn_tls *x, const struct bytes *runs, uint32_t count,
+                     struct bytes *cipher)
 {
     size_t bytes = 0;
     for (uint32_t i = 0; i < count; i++) bytes += tls_ciphertext_max(runs[i].len);
@@ -347,7 +363,8 @@ static uint64_t seal(struct turn_tls *x, const struct bytes *runs, uint32_t coun
 
 static const struct conn_tls *facts(struct turn_tls *x)
 {
-    return x->state == TLS_READY || (x->state == TLS_FAILED && x->facts.version.len > 0) ? &x->facts : NULL;
+    return x->state == TLS_READY || (x->state == TLS_FAILED && x->facts.version.len > 0) ? &x->facts
+                                                                                         : NULL;
 }
 
 static bool failed(const struct turn_tls *x)

@@ -11,7 +11,8 @@ struct tls_context;
 const struct turn_tls_ops *conn_tls_ops(struct server *s);
 /* Reads certificates anew; connections keep what they have. On failure the old context stays and
  * reason names the file. */
-NODISCARD enum err conn_tls_load(struct server *s, const struct options *o, char *reason, size_t reason_bytes);
+NODISCARD enum err conn_tls_load(struct server *s, const struct options *o, char *reason,
+                                 size_t reason_bytes);
 void conn_tls_unload(struct server *s);
 /* The current context with a reference for the caller; NULL: no TLS. */
 struct tls_context *conn_tls_context(struct server *s);

@@ -1,15 +1,16 @@
 /* Lame duck mode: no new clients, those that are here are told, and after the grace period they
- * are closed one after the other over the configured time (nats-server's SIGUSR2). Main's thread. */
+ * are closed one after the other over the configured time (nats-server's SIGUSR2). Main's thread.
+ */
 #ifndef IO_LAME_DUCK_H
 #define IO_LAME_DUCK_H
 #include "io/server.h"
 
 struct lame_duck {
     bool is_on;
-    bool is_closing;        /* the grace period is over */
-    uint64_t next_ns;       /* when the next step is due */
-    uint64_t interval_ns;   /* between two closes */
-    uint32_t batch;         /* clients per close */
+    bool is_closing;      /* the grace period is over */
+    uint64_t next_ns;     /* when the next step is due */
+    uint64_t interval_ns; /* between two closes */
+    uint32_t batch;       /* clients per close */
 };
 
 /* Idempotent. */

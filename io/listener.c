@@ -60,7 +60,8 @@ static bool admit(struct server *s, const struct turn_socket *socket)
     struct address_count **at = find_address(a, socket->ip, socket->ip_len);
     uint32_t here = *at == NULL ? 0 : (*at)->count;
     if ((o->preauth_max <= 0 || a->pre_login < (uint32_t)o->preauth_max) &&
-        (o->preauth_max_per_address <= 0 || socket->is_unix || here < (uint32_t)o->preauth_max_per_address)) {
+        (o->preauth_max_per_address <= 0 || socket->is_unix ||
+         here < (uint32_t)o->preauth_max_per_address)) {
         if (*at == NULL) *at = calloc(1, sizeof **at);
         if (*at != NULL) {
             memcpy((*at)->ip, socket->ip, socket->ip_len);
@@ -90,11 +91,13 @@ static void leave_pre_login(struct server *s, const struct turn_socket *socket)
     pthread_mutex_unlock(&a->lock);
 }
 
-/* --- listening ----------------------------------------------------------------------------------- */
+/* --- listening -----------------------------------------------------------------------------------
+ */
 
 static void fail(char *reason, size_t reason_bytes, const char *what, const char *host, int port)
 {
-    snprintf(reason, reason_bytes, "Error listening on port: %s:%d, \"%s: %s\"", host, port, what, strerror(errno));
+    snprintf(reason, reason_bytes, "Error listening on port: %s:%d, \"%s: %s\"", host, port, what,
+             strerror(errno));
 }
 
 /* A listening socket on host:port; port -1: the kernel picks. */
@@ -107,8 +110,9 @@ static int listen_tcp(const char *host, int port, char *reason, size_t reason_by
     bool is_any = strcmp(host, "0.0.0.0") == 0;
     int e = getaddrinfo(host[0] == 0 ? NULL : is_any ? "::" : host, service, &hints, &list);
     if (e != 0) {
-        snprintf(reason, reason_bytes, "Error listening on port: %s:%d, \"listen tcp: lookup %s: %s\"", host, port,
-                 host, gai_strerror(e));
+        snprintf(reason, reason_bytes,
+                 "Error listening on port: %s:%d, \"listen tcp: lookup %s: %s\"", host, port, host,
+                 gai_strerror(e));
         return -1;
     }
     int fd = -1;
@@ -118,7 +122,8 @@ static int listen_tcp(const char *host, int port, char *reason, size_t reason_by
         if (fd < 0) continue;
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
         /* "0.0.0.0" means every address, IPv6 too, as in Go's net package. */
-        if (a->ai_family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, is_any ? &off : &on, sizeof on);
+        if (a->ai_family == AF_INET6)
+            setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, is_any ? &off : &on, sizeof on);
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         if (bind(fd, a->ai_addr, a->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0) {
             int why = errno;
@@ -129,11 +134,13 @@ static int listen_tcp(const char *host, int port, char *reason, size_t reason_by
     }
     if (fd < 0 && is_any && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL)) {
         /* No IPv6 on this machine. */
-        struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons((uint16_t)(port < 0 ? 0 : port))};
+        struct sockaddr_in any = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)(port < 0 ? 0 : port))};
         int on = 1;
         fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (fd >= 0) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        if (fd >= 0 && (bind(fd, (struct sockaddr *)&any, sizeof any) != 0 || listen(fd, BACKLOG) != 0)) {
+        if (fd >= 0 &&
+            (bind(fd, (struct sockaddr *)&any, sizeof any) != 0 || listen(fd, BACKLOG) != 0)) {
             int why = errno;
             close(fd);
             fd = -1;
@@ -218,11 +225,13 @@ enum err listener_open(struct server *s, char *reason, size_t reason_bytes)
 void listener_start(struct server *s, struct turn *t)
 {
     for (uint32_t i = 0; i < s->listener_count; i++)
-        if (t->driver->ops->listen(t->driver, s->listeners[i].slot, 0, s->listeners[i].fd) != ERR_OK)
+        if (t->driver->ops->listen(t->driver, s->listeners[i].slot, 0, s->listeners[i].fd) !=
+            ERR_OK)
             log_error(s->log, "Cannot accept on listener %u", i);
 }
 
-/* --- accepting ------------------------------------------------------------------------------------ */
+/* --- accepting
+ * ------------------------------------------------------------------------------------ */
 
 static void name_peer(int fd, struct turn_socket *out)
 {
@@ -311,7 +320,8 @@ void listener_on_done(void *server, struct turn *t, const struct done *d)
     }
     socket.cid = atomic_fetch_add(&s->next_cid, 1);
     uint32_t count = atomic_fetch_add(&s->conn_count, 1);
-    if (o->max_connections <= 0 || count >= (uint64_t)o->max_connections) socket.refusal = CLOSED_MAX_CONNECTIONS;
+    if (o->max_connections <= 0 || count >= (uint64_t)o->max_connections)
+        socket.refusal = CLOSED_MAX_CONNECTIONS;
     place(s, t, &socket);
 }
 

@@ -9,13 +9,16 @@
 #include "io/crypto.h"
 #include "io/server.h"
 
+enum { QUIET_TURNS = 3, QUIET_NS = 5000000 };
+
 struct shard_time server_now(void *unused)
 {
     struct timespec mono, wall;
     (void)unused;
     clock_gettime(CLOCK_MONOTONIC, &mono);
     clock_gettime(CLOCK_REALTIME, &wall);
-    return (struct shard_time){.mono_ns = (uint64_t)mono.tv_sec * 1000000000u + (uint64_t)mono.tv_nsec,
+    return (struct shard_time){.mono_ns =
+                                   (uint64_t)mono.tv_sec * 1000000000u + (uint64_t)mono.tv_nsec,
                                .wall_ns = (int64_t)wall.tv_sec * 1000000000 + wall.tv_nsec};
 }
 
@@ -26,7 +29,8 @@ static void pin(const struct server_shard *s)
     CPU_ZERO(&set);
     CPU_SET(s->cpu, &set);
     if (pthread_setaffinity_np(pthread_self(), sizeof set, &set) != 0)
-        log_warn(s->server->log, "Cannot pin shard %u to cpu %d: %s", s->index, s->cpu, strerror(errno));
+        log_warn(s->server->log, "Cannot pin shard %u to cpu %d: %s", s->index, s->cpu,
+                 strerror(errno));
 }
 
 static enum err open_driver(struct server_shard *x)
@@ -72,6 +76,16 @@ static enum err open_shard(struct server_shard *x)
     return turn_open(&turn, &x->turn);
 }
 
+/* On the thread that opened it: a ring has one owner. */
+static void close_all(struct server_shard *x)
+{
+    turn_close(x->turn);
+    shard_close(x->shard);
+    x->driver->ops->close(x->driver);
+    x->turn = NULL;
+    x->shard = NULL;
+}
+
 void *loop_run(void *server_shard)
 {
     struct server_shard *x = server_shard;
@@ -89,8 +103,14 @@ void *loop_run(void *server_shard)
     interest_online(s->interest, x->index);
     if (x->index == 0) listener_start(s, x->turn);
     atomic_store(&x->is_open, true);
-    while (!atomic_load_explicit(&s->is_stopping, memory_order_relaxed) || turn_conn_count(x->turn) > 0)
+    while (!atomic_load_explicit(&s->is_stopping, memory_order_relaxed))
         turn_run(x->turn, UINT64_MAX);
+    /* Lent payloads go home before anybody ends: until no shard has a connection and nothing comes.
+     */
+    int quiet = 0;
+    while (atomic_load(&s->conn_count) > 0 || quiet < QUIET_TURNS)
+        quiet = turn_run(x->turn, server_now(NULL).mono_ns + QUIET_NS) ? 0 : quiet + 1;
     interest_offline(s->interest, x->index);
+    close_all(x);
     return NULL;
 }

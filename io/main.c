@@ -39,12 +39,13 @@ enum {
 /* The hook of core's assertions: says where, then a core dump. */
 void must_fail(const char *file, int line, const char *condition)
 {
-    fprintf(stderr, "[%d] millrace: %s:%d: must(%s) failed\n", (int)getpid(), file, line, condition);
+    fprintf(stderr, "[%d] millrace: %s:%d: must(%s) failed\n", (int)getpid(), file, line,
+            condition);
     abort();
 }
 
 struct program {
-    const char *name;         /* as it was started */
+    const char *name; /* as it was started */
     struct mem_jemalloc_budget unlimited;
     struct mem_jemalloc mem;
     struct flags flags;
@@ -59,18 +60,21 @@ struct program {
     int signal_fd, timer_fd;
 };
 
-/* --- configuration ------------------------------------------------------------------------------- */
+/* --- configuration -------------------------------------------------------------------------------
+ */
 
-static enum err read_file(struct conf_source *s, struct arena *arena, struct bytes path, struct bytes *content,
-                          struct bytes *why)
+static enum err read_file(struct conf_source *s, struct arena *arena, struct bytes path,
+                          struct bytes *content, struct bytes *why)
 {
     (void)s;
     struct stat st;
     int fd = open(path.data, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) != 0 || S_ISDIR(st.st_mode)) {
         int e = fd < 0 ? errno : EISDIR;
-        *why = bytes_from_text(e == ENOENT ? "no such file or directory" : e == EACCES ? "permission denied"
-                               : e == EISDIR ? "is a directory" : strerror(e));
+        *why = bytes_from_text(e == ENOENT   ? "no such file or directory"
+                               : e == EACCES ? "permission denied"
+                               : e == EISDIR ? "is a directory"
+                                             : strerror(e));
         if (fd >= 0) close(fd);
         return ERR_IO;
     }
@@ -108,8 +112,11 @@ static void sha256(const void *data, size_t bytes, uint8_t digest[32])
 
 static enum err load(struct program *p, struct options **out, struct options_report *report)
 {
-    struct options_input in = {
-        .source = &p->source, .flags = &p->flags, .numbers = p->numbers, .seed = p->seed, .sha256 = sha256};
+    struct options_input in = {.source = &p->source,
+                               .flags = &p->flags,
+                               .numbers = p->numbers,
+                               .seed = p->seed,
+                               .sha256 = sha256};
     return options_load(&p->mem.mem, &in, out, report);
 }
 
@@ -141,7 +148,8 @@ static void log_lines(struct log *log, enum log_label label, const struct text *
 static struct log_options log_options_of(const struct program *p, const struct options *o)
 {
     return (struct log_options){.file = o->log_file.data,
-                                .file_bytes_max = o->log_size_limit > 0 ? (uint64_t)o->log_size_limit : 0,
+                                .file_bytes_max =
+                                    o->log_size_limit > 0 ? (uint64_t)o->log_size_limit : 0,
                                 .files_max = o->log_max_num > 0 ? (uint64_t)o->log_max_num : 0,
                                 .remote_syslog = o->remote_syslog.data,
                                 .has_syslog = o->syslog,
@@ -153,7 +161,8 @@ static struct log_options log_options_of(const struct program *p, const struct o
                                 .has_trace = o->trace};
 }
 
-/* --- actions that end at once ----------------------------------------------------------------------- */
+/* --- actions that end at once
+ * ----------------------------------------------------------------------- */
 
 static void print_text(FILE *f, const struct text *t)
 {
@@ -189,7 +198,8 @@ static void write_man(struct text *out)
 static int send_signal(struct program *p)
 {
     char argument[4096], reason[SIGNALS_REASON_BYTES];
-    snprintf(argument, sizeof argument, "%s%s%s", p->flags.signal.data, p->flags.signal_target.len > 0 ? "=" : "",
+    snprintf(argument, sizeof argument, "%s%s%s", p->flags.signal.data,
+             p->flags.signal_target.len > 0 ? "=" : "",
              p->flags.signal_target.len > 0 ? p->flags.signal_target.data : "");
     if (signals_send(argument, reason, sizeof reason) == ERR_OK) return 0;
     fprintf(stderr, "%s: %s\n", p->name, reason);
@@ -200,8 +210,8 @@ static int test_config(struct program *p, const struct options_report *report)
 {
     print_lines(p, &report->warnings);
     if (report->warning_count > 0) return 1;
-    fprintf(stderr, "%s: configuration file %s is valid (%s)\n", p->name, p->options->config_file.data,
-            p->options->config_digest.data);
+    fprintf(stderr, "%s: configuration file %s is valid (%s)\n", p->name,
+            p->options->config_file.data, p->options->config_digest.data);
     return 0;
 }
 
@@ -215,7 +225,8 @@ static int print_config(struct program *p)
     return 0;
 }
 
-/* --- start ------------------------------------------------------------------------------------------- */
+/* --- start
+ * ------------------------------------------------------------------------------------------- */
 
 static void log_banner(struct program *p)
 {
@@ -229,7 +240,8 @@ static void log_banner(struct program *p)
     log_info(s->log, "  Name:     %s", s->facts.name.data);
     log_info(s->log, "  ID:       %s", s->id_text);
     if (o->config_file.len > 0)
-        log_info(s->log, "Using configuration file: %s (%s)", o->config_file.data, o->config_digest.data);
+        log_info(s->log, "Using configuration file: %s (%s)", o->config_file.data,
+                 o->config_digest.data);
     if (o->accounts->has_plain_passwords)
         log_warn(s->log, "Plaintext passwords detected, use nkeys or bcrypt");
 }
@@ -250,9 +262,10 @@ static void log_listening(struct program *p)
     bracketed(http_host, host, sizeof host);
     if (s->http_port > 0) log_info(s->log, "Starting http monitor on %s:%d", host, s->http_port);
     if (s->https_port > 0) log_info(s->log, "Starting https monitor on %s:%d", host, s->https_port);
-    log_info(s->log, "Listening for client connections on %s:%d", bracketed(o->host.data, host, sizeof host),
-             s->facts.port);
-    if (o->unix_socket.len > 0) log_info(s->log, "Listening for client connections on unix:%s", o->unix_socket.data);
+    log_info(s->log, "Listening for client connections on %s:%d",
+             bracketed(o->host.data, host, sizeof host), s->facts.port);
+    if (o->unix_socket.len > 0)
+        log_info(s->log, "Listening for client connections on unix:%s", o->unix_socket.data);
     if (o->tls.is_on) log_info(s->log, "TLS required for client connections");
     log_info(s->log, "Shards: %u", s->shard_count);
     log_info(s->log, "Server is ready");
@@ -262,7 +275,8 @@ static bool write_files(struct program *p, char *reason, size_t reason_bytes)
 {
     struct server *s = &p->server;
     const struct options *o = p->options;
-    if (o->pid_file.len > 0 && pidfile_write(o->pid_file.data, reason, reason_bytes) != ERR_OK) return false;
+    if (o->pid_file.len > 0 && pidfile_write(o->pid_file.data, reason, reason_bytes) != ERR_OK)
+        return false;
     if (o->ports_file_dir.len == 0) return true;
     char nats[320], http[320], https[320], host[256];
     const char *http_host = o->http_host.len > 0 ? o->http_host.data : o->host.data;
@@ -297,7 +311,8 @@ static void set_budget(struct program *p)
     mem_jemalloc_budget_init(&p->server.budget, bytes);
 }
 
-/* --- while it runs ------------------------------------------------------------------------------------ */
+/* --- while it runs
+ * ------------------------------------------------------------------------------------ */
 
 /* SIGHUP: all or nothing. */
 static void reload(struct program *p)
@@ -314,7 +329,9 @@ static void reload(struct program *p)
     reload_report_init(&changes, &p->mem.mem);
     if (load(p, &fresh, &report) != ERR_OK) {
         log_lines(s->log, LOG_LABEL_ERR, &report.errors);
-        log_error(s->log, "Failed to reload server configuration: the file has errors, nothing was changed");
+        log_error(
+            s->log,
+            "Failed to reload server configuration: the file has errors, nothing was changed");
         goto end;
     }
     log_lines(s->log, LOG_LABEL_WRN, &report.warnings);
@@ -325,13 +342,15 @@ static void reload(struct program *p)
     }
     if (fresh->tls.is_on != p->options->tls.is_on || fresh->tls.is_on) {
         if (conn_tls_load(s, fresh, reason, sizeof reason) != ERR_OK) {
-            log_error(s->log, "Failed to reload server configuration: %s; nothing was changed", reason);
+            log_error(s->log, "Failed to reload server configuration: %s; nothing was changed",
+                      reason);
             goto end;
         }
     }
     if (changes.log_changed) {
         struct log_options lo = log_options_of(p, fresh);
-        if (log_configure(s->log, &lo, reason, sizeof reason) != ERR_OK) log_error(s->log, "%s", reason);
+        if (log_configure(s->log, &lo, reason, sizeof reason) != ERR_OK)
+            log_error(s->log, "%s", reason);
     }
     pthread_rwlock_wrlock(&s->options_lock);
     atomic_store(&s->options, fresh);
@@ -353,7 +372,8 @@ static void reload(struct program *p)
     pthread_mutex_lock(&s->figures_lock);
     s->config_load_ns = server_now(NULL).wall_ns;
     pthread_mutex_unlock(&s->figures_lock);
-    if (changes.files_changed && !write_files(p, reason, sizeof reason)) log_error(s->log, "%s", reason);
+    if (changes.files_changed && !write_files(p, reason, sizeof reason))
+        log_error(s->log, "%s", reason);
     log_lines(s->log, LOG_LABEL_INF, &changes.applied);
     log_info(s->log, "Reloaded server configuration");
 end:
@@ -381,7 +401,8 @@ static void run(struct program *p)
 {
     struct server *s = &p->server;
     struct lame_duck duck = {0};
-    struct pollfd fds[2] = {{.fd = p->signal_fd, .events = POLLIN}, {.fd = p->timer_fd, .events = POLLIN}};
+    struct pollfd fds[2] = {{.fd = p->signal_fd, .events = POLLIN},
+                            {.fd = p->timer_fd, .events = POLLIN}};
     for (;;) {
         int timeout = lame_duck_timeout_ms(&duck);
         if (poll(fds, 2, timeout) < 0 && errno != EINTR) return;
@@ -418,7 +439,8 @@ static int serve(struct program *p, const struct options_report *report)
     if (signals_open(&p->signal_fd) != ERR_OK) return fatal(p, "cannot handle signals");
     p->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     struct itimerspec second = {.it_interval.tv_sec = 1, .it_value.tv_sec = 1};
-    if (p->timer_fd < 0 || timerfd_settime(p->timer_fd, 0, &second, NULL) != 0) return fatal(p, "cannot make a timer");
+    if (p->timer_fd < 0 || timerfd_settime(p->timer_fd, 0, &second, NULL) != 0)
+        return fatal(p, "cannot make a timer");
     server_identify(s);
     log_banner(p);
     log_lines(s->log, LOG_LABEL_WRN, &report->warnings);
@@ -460,9 +482,7 @@ static const char *base_name(const char *path)
 static int act(struct program *p)
 {
     switch (p->flags.action) {
-    case FLAGS_USAGE:
-        fprintf(stderr, "%s\n", p->flags.message.data);
-        return print_help(p, NULL);
+    case FLAGS_USAGE: fprintf(stderr, "%s\n", p->flags.message.data); return print_help(p, NULL);
     case FLAGS_ERROR: fprintf(stderr, "%s: %s\n", p->name, p->flags.message.data); return 1;
     case FLAGS_VERSION: return print_version(p);
     case FLAGS_HELP: return print_help(p, NULL);
@@ -491,8 +511,8 @@ static int act(struct program *p)
 
 int main(int argc, char **argv)
 {
-    static struct program program;
-    struct program *p = &program;
+    struct program *p = calloc(1, sizeof *p);
+    if (p == NULL) return 1;
     p->name = base_name(argv[0]);
     if (crypto_init() != ERR_OK) {
         fprintf(stderr, "%s: the cryptographic library does not start\n", p->name);
@@ -505,7 +525,8 @@ int main(int argc, char **argv)
     server_init(&p->server);
     sysinfo_cpu_init(&p->cpu);
     p->source = (struct conf_source){.read = read_file, .getenv = get_environment, .context = p};
-    if (notify_open(&p->notify, getenv("NOTIFY_SOCKET"), getenv("WATCHDOG_USEC"), getenv("WATCHDOG_PID")) != ERR_OK)
+    if (notify_open(&p->notify, getenv("NOTIFY_SOCKET"), getenv("WATCHDOG_USEC"),
+                    getenv("WATCHDOG_PID")) != ERR_OK)
         fprintf(stderr, "%s: NOTIFY_SOCKET cannot be used\n", p->name);
     if (account_numbers_open(&p->mem.mem, &p->numbers) != ERR_OK ||
         flags_parse(&p->flags, &p->mem.mem, argc, argv) != ERR_OK) {
@@ -517,5 +538,6 @@ int main(int argc, char **argv)
     options_free(p->options);
     account_numbers_close(p->numbers);
     flags_deinit(&p->flags);
+    free(p);
     return status;
 }

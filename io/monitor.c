@@ -14,11 +14,12 @@ enum { PAGE_WAIT_NS = 2000000000u };
 
 struct monitor {
     struct http_server *http;
-    struct mem_jemalloc mem;   /* of the HTTP thread */
+    struct mem_jemalloc mem; /* of the HTTP thread */
     struct page_counts counts;
 };
 
-/* --- what belongs to no shard -------------------------------------------------------------------------- */
+/* --- what belongs to no shard
+ * -------------------------------------------------------------------------- */
 
 static void describe_server(struct server *s, const struct options *o, const struct page_query *q,
                             struct server_snapshot *out)
@@ -62,15 +63,18 @@ static void describe_server(struct server *s, const struct options *o, const str
     if (t != NULL) out->tls_not_after_ns = tls_context_not_after(t) * 1000000000;
     tls_context_drop(t);
     interest_count_all(s->interest, &out->interest);
-    if (q->account_number != QUERY_NO_ACCOUNT) interest_count(s->interest, q->account_number, &out->interest_account);
+    if (q->account_number != QUERY_NO_ACCOUNT)
+        interest_count(s->interest, q->account_number, &out->interest_account);
 }
 
-/* --- snapshots ------------------------------------------------------------------------------------------- */
+/* --- snapshots
+ * ------------------------------------------------------------------------------------------- */
 
-void monitor_render(struct server *s, uint32_t sender, struct page_query *q, struct mem *mem, struct text *body,
-                    struct page_answer *answer)
+void monitor_render(struct server *s, uint32_t sender, struct page_query *q, struct mem *mem,
+                    struct text *body, struct page_answer *answer)
 {
-    /* The options may be replaced meanwhile: the reload waits for this lock before it frees them. */
+    /* The options may be replaced meanwhile: the reload waits for this lock before it frees them.
+     */
     pthread_rwlock_rdlock(&s->options_lock);
     const struct options *o = atomic_load(&s->options);
     if (q->account.len > 0) {
@@ -85,7 +89,8 @@ void monitor_render(struct server *s, uint32_t sender, struct page_query *q, str
         is_done = server_order(s, order, sender, PAGE_WAIT_NS);
     }
     bool is_whole = is_done;
-    for (uint32_t i = 0; is_done && i < s->shard_count; i++) is_whole = is_whole && shards[i] != NULL;
+    for (uint32_t i = 0; is_done && i < s->shard_count; i++)
+        is_whole = is_whole && shards[i] != NULL;
     if (!is_whole) {
         *answer = (struct page_answer){.status = 503, .content_type = "text/plain; charset=utf-8"};
         text_string(body, is_done ? "out of memory\n" : "the server is too busy to answer\n");
@@ -109,7 +114,9 @@ void monitor_render(struct server *s, uint32_t sender, struct page_query *q, str
     }
 }
 
-/* --- HTTP --------------------------------------------------------------------------------------------------- */
+/* --- HTTP
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static void serve(void *context, const struct http_request *r, struct http_response *response)
 {
@@ -141,10 +148,11 @@ static void serve(void *context, const struct http_request *r, struct http_respo
     response->content_type = answer.content_type;
     if (answer.is_cors && response->extra_count < HTTP_EXTRA_HEADERS_MAX) {
         response->extra[response->extra_count].name = "Access-Control-Allow-Origin";
-        strcpy(response->extra[response->extra_count].value, "*");
+        memcpy(response->extra[response->extra_count].value, "*", 2);
         response->extra_count++;
     }
-    (void)!http_response_body(response, bytes_of(body.data, body.len)); /* without memory: an empty 500 */
+    (void)!http_response_body(response,
+                              bytes_of(body.data, body.len)); /* without memory: an empty 500 */
     text_deinit(&body);
     text_deinit(&error);
     free(q);
@@ -157,7 +165,8 @@ enum err monitor_open(struct server *s)
     if (m == NULL) return ERR_MEMORY;
     mem_jemalloc_init(&m->mem, &s->budget);
     s->monitor = m;
-    struct http_options h = {.serve = serve, .context = s, .base_path = o->http_base_path.data, .log = s->log};
+    struct http_options h = {
+        .serve = serve, .context = s, .base_path = o->http_base_path.data, .log = s->log};
     enum err e = http_open(&h, &m->http);
     if (e == ERR_OK) return ERR_OK;
     mem_jemalloc_deinit(&m->mem);
@@ -181,9 +190,11 @@ void server_monitor_take(struct server *s, int fd, bool is_https)
     struct sockaddr_storage a;
     socklen_t len = sizeof a;
     struct tls_context *t = is_https ? conn_tls_context(s) : NULL;
-    if (s->monitor == NULL || getpeername(fd, (struct sockaddr *)&a, &len) != 0 || (is_https && t == NULL))
+    if (s->monitor == NULL || getpeername(fd, (struct sockaddr *)&a, &len) != 0 ||
+        (is_https && t == NULL))
         close(fd);
     else
-        (void)!http_take(s->monitor->http, fd, (struct sockaddr *)&a, len, t); /* it owns fd whatever it says */
+        (void)!http_take(s->monitor->http, fd, (struct sockaddr *)&a, len,
+                         t); /* it owns fd whatever it says */
     tls_context_drop(t);
 }

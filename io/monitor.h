@@ -11,7 +11,7 @@ void monitor_close(struct server *s);
 struct text;
 struct page_answer;
 struct page_query;
-void monitor_render(struct server *s, uint32_t sender, struct page_query *q, struct mem *mem, struct text *body,
-                    struct page_answer *answer);
+void monitor_render(struct server *s, uint32_t sender, struct page_query *q, struct mem *mem,
+                    struct text *body, struct page_answer *answer);
 
 #endif

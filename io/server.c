@@ -33,9 +33,11 @@ uint32_t server_sender_helper(const struct server *s, uint32_t helper)
     return s->shard_count + 2 + helper;
 }
 
-/* --- mail and orders -------------------------------------------------------------------------------- */
+/* --- mail and orders
+ * -------------------------------------------------------------------------------- */
 
-void server_mail(struct server *s, uint32_t sender, uint32_t shard, uint16_t kind, const void *body, uint32_t bytes)
+void server_mail(struct server *s, uint32_t sender, uint32_t shard, uint16_t kind, const void *body,
+                 uint32_t bytes)
 {
     struct lane *l = mailbox_lane(s->mail, sender, shard);
     uint32_t need = lane_record_bytes(bytes);
@@ -68,7 +70,8 @@ static bool wait_for(struct server *s, struct order *o, uint64_t timeout_ns)
     }
     int e = 0;
     pthread_mutex_lock(&s->order_lock);
-    while (o->waiting > 0 && e != ETIMEDOUT) e = pthread_cond_timedwait(&s->order_done, &s->order_lock, &until);
+    while (o->waiting > 0 && e != ETIMEDOUT)
+        e = pthread_cond_timedwait(&s->order_done, &s->order_lock, &until);
     bool is_done = o->waiting == 0;
     pthread_mutex_unlock(&s->order_lock);
     return is_done;
@@ -77,18 +80,21 @@ static bool wait_for(struct server *s, struct order *o, uint64_t timeout_ns)
 bool server_order(struct server *s, struct order *o, uint32_t sender, uint64_t timeout_ns)
 {
     o->waiting = s->shard_count;
-    for (uint32_t i = 0; i < s->shard_count; i++) server_mail(s, sender, i, TURN_MAIL_ORDER, &o, sizeof o);
+    for (uint32_t i = 0; i < s->shard_count; i++)
+        server_mail(s, sender, i, TURN_MAIL_ORDER, &o, sizeof o);
     return wait_for(s, o, timeout_ns);
 }
 
-bool server_order_one(struct server *s, struct order *o, uint32_t shard, uint32_t sender, uint64_t timeout_ns)
+bool server_order_one(struct server *s, struct order *o, uint32_t shard, uint32_t sender,
+                      uint64_t timeout_ns)
 {
     o->waiting = 1;
     server_mail(s, sender, shard, TURN_MAIL_ORDER, &o, sizeof o);
     return wait_for(s, o, timeout_ns);
 }
 
-/* --- hooks of the shards ------------------------------------------------------------------------------ */
+/* --- hooks of the shards
+ * ------------------------------------------------------------------------------ */
 
 static void wake(void *context, uint32_t who)
 {
@@ -102,8 +108,9 @@ static void on_log(void *context, enum log_level level, struct bytes text)
 {
     struct server *s = context;
     static const enum log_label labels[] = {
-        [LOG_LEVEL_INF] = LOG_LABEL_INF, [LOG_LEVEL_DBG] = LOG_LABEL_DBG, [LOG_LEVEL_WRN] = LOG_LABEL_WRN,
-        [LOG_LEVEL_ERR] = LOG_LABEL_ERR, [LOG_LEVEL_FTL] = LOG_LABEL_FTL, [LOG_LEVEL_TRC] = LOG_LABEL_TRC};
+        [LOG_LEVEL_INF] = LOG_LABEL_INF, [LOG_LEVEL_DBG] = LOG_LABEL_DBG,
+        [LOG_LEVEL_WRN] = LOG_LABEL_WRN, [LOG_LEVEL_ERR] = LOG_LABEL_ERR,
+        [LOG_LEVEL_FTL] = LOG_LABEL_FTL, [LOG_LEVEL_TRC] = LOG_LABEL_TRC};
     log_text(s->log, labels[level], text);
 }
 
@@ -122,9 +129,11 @@ static void run_crypto(struct helper_job *job, uint32_t helper)
     const struct login_job *j = &w->work;
     (void)helper;
     if (j->work == LOGIN_BCRYPT)
-        w->answer.is_valid = crypto_bcrypt_matches(bytes_of(j->hash, j->hash_len), bytes_of(j->password, j->password_len));
+        w->answer.is_valid = crypto_bcrypt_matches(bytes_of(j->hash, j->hash_len),
+                                                   bytes_of(j->password, j->password_len));
     else
-        w->answer.is_valid = crypto_ed25519_verify(j->key, bytes_of(j->nonce, j->nonce_len), j->signature);
+        w->answer.is_valid =
+            crypto_ed25519_verify(j->key, bytes_of(j->nonce, j->nonce_len), j->signature);
 }
 
 static void crypto_done(struct helper_job *job, uint32_t helper, bool is_cancelled)
@@ -132,12 +141,14 @@ static void crypto_done(struct helper_job *job, uint32_t helper, bool is_cancell
     struct crypto_work *w = (struct crypto_work *)job;
     struct server *s = w->server;
     if (!is_cancelled)
-        server_mail(s, server_sender_helper(s, helper), w->shard, TURN_MAIL_CRYPTO, &w->answer, sizeof w->answer);
+        server_mail(s, server_sender_helper(s, helper), w->shard, TURN_MAIL_CRYPTO, &w->answer,
+                    sizeof w->answer);
     crypto_wipe(&w->work, sizeof w->work);
     free(w);
 }
 
-static void on_crypto(void *context, uint32_t shard, struct conn_id conn, void *job, uint64_t ticket)
+static void on_crypto(void *context, uint32_t shard, struct conn_id conn, void *job,
+                      uint64_t ticket)
 {
     struct server *s = context;
     struct crypto_work *w = calloc(1, sizeof *w);
@@ -154,7 +165,9 @@ static void on_crypto(void *context, uint32_t shard, struct conn_id conn, void *
     free(w);
 }
 
-/* --- start ----------------------------------------------------------------------------------------------- */
+/* --- start
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static void choose_driver(struct server *s)
 {
@@ -208,7 +221,8 @@ static void list_cpus(struct server *s)
         for (int c = 0; c < CPU_SETSIZE; c++)
             if (CPU_ISSET(c, &allowed)) list[count++] = c;
     }
-    for (uint32_t i = 0; i < s->shard_count && count > 0; i++) s->shards[i].cpu = list[i % (uint32_t)count];
+    for (uint32_t i = 0; i < s->shard_count && count > 0; i++)
+        s->shards[i].cpu = list[i % (uint32_t)count];
 }
 
 void server_init(struct server *s)
@@ -233,7 +247,8 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
     if (s->shard_count > INTEREST_SHARDS_MAX) s->shard_count = INTEREST_SHARDS_MAX;
     uint64_t files = sysinfo_raise_files();
     uint64_t slots = o->max_connections > 0 ? (uint64_t)o->max_connections + 64 : 1024;
-    if (files > 2 * SERVER_FILES_RESERVED && slots > files - SERVER_FILES_RESERVED) slots = files - SERVER_FILES_RESERVED;
+    if (files > 2 * SERVER_FILES_RESERVED && slots > files - SERVER_FILES_RESERVED)
+        slots = files - SERVER_FILES_RESERVED;
     if (slots > SLOTS_MAX) slots = SLOTS_MAX;
     s->slots_max = (uint32_t)slots;
 
@@ -245,9 +260,10 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
     }
     uint64_t seed;
     crypto_random(&seed, sizeof seed);
-    if (interest_open(&s->shared_mem.mem, s->shard_count, seed, &s->interest) != ERR_OK) return ERR_MEMORY;
-    if (mailbox_open(&s->shared_mem.mem, s->shard_count, s->shard_count + 2 + SERVER_HELPERS, SERVER_RING_BYTES, wake,
-                     s, &s->mail) != ERR_OK)
+    if (interest_open(&s->shared_mem.mem, s->shard_count, seed, &s->interest) != ERR_OK)
+        return ERR_MEMORY;
+    if (mailbox_open(&s->shared_mem.mem, s->shard_count, s->shard_count + 2 + SERVER_HELPERS,
+                     SERVER_RING_BYTES, wake, s, &s->mail) != ERR_OK)
         return ERR_MEMORY;
     if (helper_open(SERVER_HELPERS, HELPER_JOBS_MAX, &s->helpers) != ERR_OK) return ERR_MEMORY;
     s->shards = calloc(s->shard_count, sizeof *s->shards);
@@ -318,11 +334,7 @@ void server_stop(struct server *s)
 void server_free(struct server *s)
 {
     for (uint32_t i = 0; i < s->shard_count; i++) {
-        struct server_shard *x = &s->shards[i];
-        if (x->turn != NULL) turn_close(x->turn);
-        if (x->shard != NULL) shard_close(x->shard);
-        if (x->driver != NULL) x->driver->ops->close(x->driver);
-        mem_jemalloc_deinit(&x->mem);
+        mem_jemalloc_deinit(&s->shards[i].mem);
     }
     listener_close(s);
     mailbox_close(s->mail);

@@ -34,14 +34,14 @@ struct server_shard {
     struct driver *driver;
     struct shard *shard;
     struct turn *turn;
-    int cpu;                    /* to pin to; -1 not */
-    _Atomic uint32_t conns;     /* for placement; written by its thread and by shard 0 */
-    _Atomic bool is_open;       /* 0 until the loop runs */
+    int cpu;                /* to pin to; -1 not */
+    _Atomic uint32_t conns; /* for placement; written by its thread and by shard 0 */
+    _Atomic bool is_open;   /* 0 until the loop runs */
 };
 
 struct server_listener {
     int fd;
-    uint32_t slot;              /* in shard 0's driver */
+    uint32_t slot; /* in shard 0's driver */
     bool is_unix;
     bool is_http, is_https;
 };
@@ -52,14 +52,14 @@ struct server {
     struct server_facts facts;
     char id_text[64], xkey_text[64];
     struct mem_jemalloc_budget budget;
-    struct mem_jemalloc shared_mem;   /* interest index, mailbox: locked by their users */
-    struct mem_jemalloc main_mem;     /* options, accounts */
+    struct mem_jemalloc shared_mem; /* interest index, mailbox: locked by their users */
+    struct mem_jemalloc main_mem;   /* options, accounts */
     struct interest *interest;
     struct mailbox_net *mail;
     struct helper_pool *helpers;
     struct server_shard *shards;
     uint32_t shard_count;
-    uint32_t slots_max;               /* connections of one shard */
+    uint32_t slots_max; /* connections of one shard */
     struct server_listener listeners[SERVER_LISTENERS_MAX];
     uint32_t listener_count;
     struct admission *admission;
@@ -67,19 +67,19 @@ struct server {
     bool use_ring;
     _Atomic uint64_t next_cid;
     _Atomic uint32_t conn_count;
-    int http_port, https_port;        /* the real ones; 0 none */
-    _Atomic bool is_deaf;             /* the client listeners accept no more */
-    _Atomic bool is_stopping;         /* the loops end when their connections are gone */
+    int http_port, https_port; /* the real ones; 0 none */
+    _Atomic bool is_deaf;      /* the client listeners accept no more */
+    _Atomic bool is_stopping;  /* the loops end when their connections are gone */
     _Atomic bool is_lame_duck;
-    _Atomic bool is_failed;           /* a shard could not start */
+    _Atomic bool is_failed; /* a shard could not start */
     pthread_mutex_t order_lock;
     pthread_cond_t order_done;
     struct monitor *monitor;
-    struct tls_context *tls;          /* current; under tls_lock */
+    struct tls_context *tls; /* current; under tls_lock */
     pthread_mutex_t tls_lock;
-    pthread_rwlock_t options_lock;    /* readers: pages being rendered; writer: the reload */
-    pthread_mutex_t figures_lock;     /* the following */
-    struct process_counts process;    /* cpu figures, kept by main once a second */
+    pthread_rwlock_t options_lock; /* readers: pages being rendered; writer: the reload */
+    pthread_mutex_t figures_lock;  /* the following */
+    struct process_counts process; /* cpu figures, kept by main once a second */
     int64_t config_load_ns;
     uint64_t event_seq;
     _Atomic bool is_ready;
@@ -102,7 +102,8 @@ uint32_t server_sender_monitor(const struct server *s);
 uint32_t server_sender_helper(const struct server *s, uint32_t helper);
 
 /* Hands an order to every shard, or to one, and waits until it is done. sender: the caller's own
- * number. False: the deadline passed first; the order must then stay alive until the process ends. */
+ * number. False: the deadline passed first; the order must then stay alive until the process ends.
+ */
 bool server_order(struct server *s, struct order *o, uint32_t sender, uint64_t timeout_ns);
 bool server_order_one(struct server *s, struct order *o, uint32_t shard, uint32_t sender,
                       uint64_t timeout_ns);

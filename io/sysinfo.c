@@ -251,7 +251,8 @@ const char *sysinfo_errno_text(int number, char out[SYSINFO_ERRNO_TEXT_BYTES])
 
 void sysinfo_process(struct sysinfo_process *out)
 {
-    *out = (struct sysinfo_process){.resident_bytes = sysinfo_rss(), .open_fds = sysinfo_open_files()};
+    *out =
+        (struct sysinfo_process){.resident_bytes = sysinfo_rss(), .open_fds = sysinfo_open_files()};
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) out->max_fds = files.rlim_cur;
     struct rusage usage;

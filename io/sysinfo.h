@@ -27,7 +27,7 @@ uint64_t sysinfo_open_files(void);
 struct sysinfo_cpu {
     uint64_t total_ns_last; /* user and system time at the last sample */
     uint64_t at_ns_last;
-    double percent;         /* one decimal */
+    double percent; /* one decimal */
 };
 
 /* Starts at 0 percent. */
@@ -50,7 +50,8 @@ struct sysinfo_process {
 };
 void sysinfo_process(struct sysinfo_process *out);
 
-/* "0,2-5" into list; returns the count, 0 for a text that is no such list or names more than max. */
+/* "0,2-5" into list; returns the count, 0 for a text that is no such list or names more than max.
+ */
 int sysinfo_parse_cpus(const char *text, int *list, int max);
 
 #endif

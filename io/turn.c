@@ -14,7 +14,8 @@ static void free_turn(struct turn *t)
     mem_free(t->mem, MEM_CONNECTION, t->conns, t->slots_max * sizeof *t->conns);
     mem_free(t->mem, MEM_CONNECTION, t->free_slots, t->slots_max * sizeof *t->free_slots);
     mem_free(t->mem, MEM_CONNECTION, t->resumes, t->slots_max * sizeof *t->resumes);
-    mem_free(t->mem, MEM_CONNECTION, t->outbox.effects, OUTBOX_EFFECTS_MAX * sizeof *t->outbox.effects);
+    mem_free(t->mem, MEM_CONNECTION, t->outbox.effects,
+             OUTBOX_EFFECTS_MAX * sizeof *t->outbox.effects);
     mem_free(t->mem, MEM_CONNECTION, t->outbox.text.data, OUTBOX_TEXT_BYTES);
     mem_free(t->mem, MEM_CONNECTION, t->outbox.lanes, t->shard_count * sizeof *t->outbox.lanes);
     mem_free(t->mem, MEM_CONNECTION, t->cryptos, t->crypto_capacity * sizeof *t->cryptos);
@@ -38,13 +39,15 @@ enum err turn_open(const struct turn_config *config, struct turn **out)
     t->conns = mem_alloc_zero(t->mem, MEM_CONNECTION, t->slots_max * sizeof *t->conns);
     t->free_slots = mem_alloc(t->mem, MEM_CONNECTION, t->slots_max * sizeof *t->free_slots);
     t->resumes = mem_alloc(t->mem, MEM_CONNECTION, t->slots_max * sizeof *t->resumes);
-    t->outbox.effects = mem_alloc(t->mem, MEM_CONNECTION, OUTBOX_EFFECTS_MAX * sizeof *t->outbox.effects);
-    t->outbox.lanes = mem_alloc_zero(t->mem, MEM_CONNECTION, t->shard_count * sizeof *t->outbox.lanes);
+    t->outbox.effects =
+        mem_alloc(t->mem, MEM_CONNECTION, OUTBOX_EFFECTS_MAX * sizeof *t->outbox.effects);
+    t->outbox.lanes =
+        mem_alloc_zero(t->mem, MEM_CONNECTION, t->shard_count * sizeof *t->outbox.lanes);
     char *text = mem_alloc(t->mem, MEM_CONNECTION, OUTBOX_TEXT_BYTES);
     writer_init(&t->outbox.text, text, OUTBOX_TEXT_BYTES);
     list_init(&t->timed);
-    if (t->conns == NULL || t->free_slots == NULL || t->resumes == NULL || t->outbox.effects == NULL ||
-        t->outbox.lanes == NULL || text == NULL) {
+    if (t->conns == NULL || t->free_slots == NULL || t->resumes == NULL ||
+        t->outbox.effects == NULL || t->outbox.lanes == NULL || text == NULL) {
         free_turn(t);
         return ERR_MEMORY;
     }
@@ -73,7 +76,8 @@ uint32_t turn_conn_count(const struct turn *t)
     return t->slots_max - t->free_count;
 }
 
-/* --- events ------------------------------------------------------------------------------------ */
+/* --- events ------------------------------------------------------------------------------------
+ */
 
 static struct conn_id id_of(const struct turn *t, uint32_t slot)
 {
@@ -181,10 +185,12 @@ enum err turn_take(struct turn *t, const struct turn_socket *s)
         return e;
     }
     t->free_count--;
-    *c = (struct turn_conn){.generation = generation, .state = TURN_PEEK, .socket = copy, .is_unix = s->is_unix};
+    *c = (struct turn_conn){
+        .generation = generation, .state = TURN_PEEK, .socket = copy, .is_unix = s->is_unix};
     list_init(&c->timed);
     uint64_t wait_ns;
-    c->peeks = t->hooks.tls != NULL && !s->is_unix && t->hooks.tls->wants_peek(t->hooks.context, &wait_ns);
+    c->peeks =
+        t->hooks.tls != NULL && !s->is_unix && t->hooks.tls->wants_peek(t->hooks.context, &wait_ns);
     set_deadline(t, c, c->peeks ? wait_ns : 0); /* 0: opened at the start of the next turn */
     t->has_more = true;
     return ERR_OK;
@@ -198,7 +204,8 @@ enum err turn_order(struct turn *t, struct order *o)
     return ERR_OK;
 }
 
-/* --- TLS ----------------------------------------------------------------------------------------- */
+/* --- TLS -----------------------------------------------------------------------------------------
+ */
 
 static void send_handshake(struct turn *t, uint32_t slot)
 {
@@ -217,7 +224,8 @@ static void pump_tls(struct turn *t, uint32_t slot, uint32_t *count)
 {
     struct turn_conn *c = &t->conns[slot];
     const struct turn_tls_ops *ops = t->hooks.tls;
-    while (c->held_first != NULL && ops->feed(c->tls, bytes_of(c->held_first->data, c->held_first->len)))
+    while (c->held_first != NULL &&
+           ops->feed(c->tls, bytes_of(c->held_first->data, c->held_first->len)))
         drop_first_held(t, c);
     send_handshake(t, slot);
     if (ops->failed(c->tls)) {
@@ -261,14 +269,17 @@ void turn_tls_ready(struct turn *t, struct conn_id conn)
 {
     uint32_t slot = conn_id_slot(conn);
     struct turn_conn *c = &t->conns[slot];
-    if (c->generation != conn_id_generation(conn) || c->state == TURN_FREE || c->state == TURN_CLOSING) return;
+    if (c->generation != conn_id_generation(conn) || c->state == TURN_FREE ||
+        c->state == TURN_CLOSING)
+        return;
     if (!c->is_resuming) {
         c->is_resuming = true;
         t->resumes[t->resume_count++] = slot;
     }
 }
 
-/* --- completions to events ----------------------------------------------------------------------- */
+/* --- completions to events -----------------------------------------------------------------------
+ */
 
 /* The first bytes decide whether this client speaks TLS. */
 static void on_first_bytes(struct turn *t, uint32_t slot, uint32_t *count)
@@ -358,7 +369,8 @@ static bool tell_end(struct turn *t, uint32_t slot, uint32_t *count)
     if (!c->is_ended || c->is_told || c->state != TURN_OPEN) return false;
     if (!c->is_error && c->held_first != NULL) return false;
     c->is_told = true;
-    add_event(t, count, EVENT_ENDED, slot)->ended.reason = c->is_error ? ENDED_READ_ERROR : ENDED_EOF;
+    add_event(t, count, EVENT_ENDED, slot)->ended.reason =
+        c->is_error ? ENDED_READ_ERROR : ENDED_EOF;
     return true;
 }
 
@@ -414,14 +426,16 @@ static void on_done(struct turn *t, const struct done *d, uint32_t *count)
     if (t->on_done != NULL) t->on_done(t->on_done_context, t, d);
 }
 
-/* --- effects ------------------------------------------------------------------------------------- */
+/* --- effects -------------------------------------------------------------------------------------
+ */
 
 static void add_crypto(struct turn *t, const struct turn_crypto *crypto)
 {
     if (t->crypto_count == t->crypto_capacity) {
         uint32_t capacity = t->crypto_capacity == 0 ? 64 : t->crypto_capacity * 2;
-        struct turn_crypto *grown = mem_resize(t->mem, MEM_CONNECTION, t->cryptos,
-                                               t->crypto_capacity * sizeof *grown, capacity * sizeof *grown);
+        struct turn_crypto *grown =
+            mem_resize(t->mem, MEM_CONNECTION, t->cryptos, t->crypto_capacity * sizeof *grown,
+                       capacity * sizeof *grown);
         /* Lost: the login runs into its deadline. */
         if (grown == NULL) return;
         t->cryptos = grown;
@@ -512,7 +526,8 @@ static void run_effects(struct turn *t)
     t->outbox.text.len = 0;
 }
 
-/* --- sending ------------------------------------------------------------------------------------- */
+/* --- sending -------------------------------------------------------------------------------------
+ */
 
 static void send_output(struct turn *t, struct client *client)
 {
@@ -521,7 +536,8 @@ static void send_output(struct turn *t, struct client *client)
     struct bytes runs[DRIVER_IOV_MAX];
     struct iovec iov[DRIVER_IOV_MAX];
     uint64_t bytes;
-    uint32_t count = output_gather(&client->output, runs, DRIVER_IOV_MAX, TURN_SEND_BYTES_MAX, &bytes);
+    uint32_t count =
+        output_gather(&client->output, runs, DRIVER_IOV_MAX, TURN_SEND_BYTES_MAX, &bytes);
     must(count > 0 && c->send_bytes == 0);
     if (c->tls != NULL) {
         struct bytes cipher;
@@ -563,7 +579,8 @@ static void close_flushed(struct turn *t)
     }
 }
 
-/* New connections whose first bytes do not matter, last words that took too long, and handshakes. */
+/* New connections whose first bytes do not matter, last words that took too long, and handshakes.
+ */
 static void run_deadlines(struct turn *t, uint32_t *count)
 {
     for (struct list *link = t->timed.next; link != &t->timed;) {
@@ -586,7 +603,8 @@ static void run_deadlines(struct turn *t, uint32_t *count)
     }
 }
 
-/* --- the turn ------------------------------------------------------------------------------------- */
+/* --- the turn
+ * ------------------------------------------------------------------------------------- */
 
 static void offer_again(struct turn *t, uint32_t *count)
 {
@@ -600,7 +618,8 @@ static void offer_again(struct turn *t, uint32_t *count)
             continue;
         }
         c->is_resuming = false;
-        if (c->state == TURN_CLOSING || c->state == TURN_FLUSHING || c->state == TURN_FREE) continue;
+        if (c->state == TURN_CLOSING || c->state == TURN_FLUSHING || c->state == TURN_FREE)
+            continue;
         if (c->awaits_tls && c->held_first != NULL) {
             on_first_bytes(t, slot, count);
             continue;
@@ -630,7 +649,8 @@ static void settle(struct turn *t, uint32_t from, uint32_t to)
         bool is_taken = e->bytes.used == e->bytes.len;
         if (c->tls != NULL) {
             t->hooks.tls->plain_used(c->tls, e->bytes.used);
-            if (is_taken && c->state == TURN_OPEN && e->bytes.len > 0) turn_tls_ready(t, id_of(t, slot));
+            if (is_taken && c->state == TURN_OPEN && e->bytes.len > 0)
+                turn_tls_ready(t, id_of(t, slot));
         } else if (c->held_first != NULL && e->bytes.len > 0) {
             c->held_first->data += e->bytes.used;
             c->held_first->len -= e->bytes.used;
@@ -646,12 +666,13 @@ static void settle(struct turn *t, uint32_t from, uint32_t to)
     }
 }
 
+/* One batch of each sender: the mailbox goes round, and what is not consumed comes again. */
 static uint32_t take_mail(struct turn *t, uint32_t *count)
 {
     uint32_t batches = 0;
-    while (batches < sizeof t->batches / sizeof t->batches[0] &&
-           *count + 8 < TURN_EVENTS_MAX &&
-           mailbox_next(t->mail, t->index, &t->batches[batches])) {
+    while (batches < sizeof t->batches / sizeof t->batches[0] && *count + 8 < TURN_EVENTS_MAX &&
+           mailbox_next(t->mail, t->index, &t->batches[batches]) &&
+           (batches == 0 || t->batches[batches].sender != t->batches[0].sender)) {
         struct event *e = add_event(t, count, EVENT_MAIL, UINT32_MAX);
         const struct mailbox_batch *b = &t->batches[batches];
         e->mail.sender = b->sender;
@@ -666,7 +687,8 @@ static uint32_t take_mail(struct turn *t, uint32_t *count)
 
 static bool may_sleep(struct turn *t)
 {
-    if (t->has_more || t->resume_count > 0 || t->order_count > 0 || t->crypto_count > 0) return false;
+    if (t->has_more || t->resume_count > 0 || t->order_count > 0 || t->crypto_count > 0)
+        return false;
     for (uint32_t target = 0; target < t->shard_count; target++) {
         if (target == t->index) continue;
         uint64_t position = shard_awaits(t->shard, target);
@@ -739,7 +761,8 @@ bool turn_run(struct turn *t, uint64_t wait_until_ns)
     close_flushed(t);
     while (t->freed_count > 0) t->free_slots[t->free_count++] = t->freed[--t->freed_count];
     for (uint32_t b = 0; b < batches; b++)
-        mailbox_consumed(t->mail, t->index, t->batches[b].sender, t->events[first_mail + b].mail.at);
+        mailbox_consumed(t->mail, t->index, t->batches[b].sender,
+                         t->events[first_mail + b].mail.at);
     if (t->shard_count > 1) mailbox_publish(t->mail, t->index);
     bool is_busy = count > 0;
     t->idle_turns = is_busy ? 0 : t->idle_turns + 1;

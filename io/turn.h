@@ -20,7 +20,7 @@ enum {
     TURN_EVENTS_PER_DONE = 3,
     TURN_EVENTS_MAX = 2048, /* completions, then room for deadlines, offers, orders and mail */
     TURN_ORDERS_MAX = 64,
-    TURN_FLUSH_NS = 100000000, /* last words of a connection: as nats-server, 100 ms at most */
+    TURN_FLUSH_NS = 100000000,     /* last words of a connection: as nats-server, 100 ms at most */
     TURN_SEND_BYTES_MAX = 1 << 20, /* in one send */
 };
 
@@ -68,26 +68,26 @@ struct turn_tls; /* io/conn_tls: ciphertext of one connection */
 struct turn_conn {
     uint32_t generation;
     uint8_t state;
-    bool is_suspended;  /* its receiving */
-    bool is_resuming;   /* in the resume list */
-    bool is_ended;      /* the peer ended; the shard hears of it once it took all bytes */
-    bool is_error;      /* it ended by an error */
-    bool is_told;       /* the shard was told that it ended */
-    bool awaits_tls;    /* INFO is out, the handshake is next */
+    bool is_suspended; /* its receiving */
+    bool is_resuming;  /* in the resume list */
+    bool is_ended;     /* the peer ended; the shard hears of it once it took all bytes */
+    bool is_error;     /* it ended by an error */
+    bool is_told;      /* the shard was told that it ended */
+    bool awaits_tls;   /* INFO is out, the handshake is next */
     bool in_handshake;
-    bool is_sending;    /* a send is in flight */
+    bool is_sending; /* a send is in flight */
     bool is_handshake_send;
-    bool wants_flush;   /* output waits for a handshake's send */
-    bool was_opened;    /* the shard knows it */
+    bool wants_flush; /* output waits for a handshake's send */
+    bool was_opened;  /* the shard knows it */
     bool is_unix;
     struct turn_held *held_first, *held_last;
     struct turn_tls *tls;
-    uint64_t deadline_ns; /* PEEK, handshake, FLUSHING */
-    uint64_t send_bytes;  /* plaintext bytes of the send in flight */
-    struct list timed;    /* those with a deadline */
+    uint64_t deadline_ns;       /* PEEK, handshake, FLUSHING */
+    uint64_t send_bytes;        /* plaintext bytes of the send in flight */
+    struct list timed;          /* those with a deadline */
     struct turn_socket *socket; /* as it came; owned, until the socket is closed */
     bool is_logged_in;
-    bool peeks;         /* waits for TLS first */
+    bool peeks; /* waits for TLS first */
 };
 
 struct turn_hooks {
@@ -109,19 +109,21 @@ struct turn_tls_ops {
     bool (*wants_peek)(void *context, uint64_t *wait_ns);
     bool (*is_first_only)(void *context); /* without TLS in that time it is closed */
     struct turn_tls *(*open)(void *context, struct turn *t, struct conn_id conn, bool is_first);
-    /* Takes all of cipher, or nothing (false) while a helper has the handshake or plain bytes wait. */
+    /* Takes all of cipher, or nothing (false) while a helper has the handshake or plain bytes wait.
+     */
     bool (*feed)(struct turn_tls *x, struct bytes cipher);
     /* Decrypted bytes not yet taken by the shard; len 0: none. used says how many it took. */
     struct bytes (*plain)(struct turn_tls *x);
     void (*plain_used)(struct turn_tls *x, size_t used);
     /* Encrypts runs into memory of x until sent; returns plaintext bytes taken. */
-    uint64_t (*seal)(struct turn_tls *x, const struct bytes *runs, uint32_t count, struct bytes *cipher);
+    uint64_t (*seal)(struct turn_tls *x, const struct bytes *runs, uint32_t count,
+                     struct bytes *cipher);
     /* Bytes of the handshake to send, or an alert; len 0: none. */
     struct bytes (*handshake_out)(struct turn_tls *x);
     void (*handshake_sent)(struct turn_tls *x);
     const struct conn_tls *(*facts)(struct turn_tls *x); /* NULL until the handshake is done */
     bool (*failed)(const struct turn_tls *x);
-    void (*close)(struct turn_tls *x); /* frees it, now or when its helper returns it */
+    void (*close)(struct turn_tls *x);       /* frees it, now or when its helper returns it */
     bool (*allows_plaintext)(void *context); /* allow_non_tls */
     uint64_t (*handshake_ns)(void *context);
 };
@@ -133,17 +135,18 @@ struct turn {
     struct turn_hooks hooks;
     uint32_t index, shard_count;
     struct mem *mem;
-    struct turn_conn *conns;     /* [slots_max] */
-    uint32_t *free_slots;        /* stack */
+    struct turn_conn *conns; /* [slots_max] */
+    uint32_t *free_slots;    /* stack */
     uint32_t free_count, slots_max;
     uint32_t freed[TURN_DONE_MAX]; /* closed in this turn; the shard hears of it in its step */
     uint32_t freed_count;
     struct outbox outbox;
     struct turn_held *held_free;
-    uint32_t *resumes;           /* slots to offer again, [slots_max] */
+    uint32_t *resumes; /* slots to offer again, [slots_max] */
     uint32_t resume_count;
     struct list timed;
-    struct order *orders[TURN_ORDERS_MAX];    /* handed in by mail or by turn_order, run in the next step */
+    struct order
+        *orders[TURN_ORDERS_MAX]; /* handed in by mail or by turn_order, run in the next step */
     uint32_t order_count;
     struct turn_crypto *cryptos; /* answers of helpers, [crypto_capacity] */
     uint32_t crypto_count, crypto_capacity;
@@ -156,7 +159,7 @@ struct turn {
     uint32_t event_slots[TURN_EVENTS_MAX];
     struct event events[TURN_EVENTS_MAX];
     struct mailbox_batch batches[INTEREST_SHARDS_MAX + 32];
-    bool has_more;               /* something was left for the next turn: do not sleep */
+    bool has_more; /* something was left for the next turn: do not sleep */
     uint64_t idle_turns;
 };
 

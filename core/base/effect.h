@@ -35,12 +35,12 @@ struct shard_time {
 
 /* What io knows of a new connection. */
 struct conn_opened {
-    struct bytes ip;       /* text; empty for a Unix socket */
+    struct bytes ip; /* text; empty for a Unix socket */
     uint16_t port;
-    uint64_t cid;          /* unique in the server */
+    uint64_t cid; /* unique in the server */
     bool is_unix;
-    uint8_t refusal;       /* enum closed_reason: greet it, then close it for this; 0: serve it */
-    bool is_tls_first;     /* io waits for a TLS handshake before anything; INFO comes after it */
+    uint8_t refusal;   /* enum closed_reason: greet it, then close it for this; 0: serve it */
+    bool is_tls_first; /* io waits for a TLS handshake before anything; INFO comes after it */
 };
 
 struct login_tls; /* core/auth/login */
@@ -50,7 +50,7 @@ struct conn_tls {
     struct bytes version, cipher;  /* Go spelling: "1.3", "TLS_AES_128_GCM_SHA256" */
     const struct login_tls *names; /* of the client certificate; NULL: it showed none */
     struct bytes subject, spki_sha256, cert_sha256; /* hex digests; empty without a certificate */
-    bool is_first;                 /* the handshake came before INFO */
+    bool is_first;                                  /* the handshake came before INFO */
 };
 
 enum event_kind {
@@ -65,7 +65,13 @@ enum event_kind {
     EVENT_ORDER,  /* an order of the operator: struct order of the shard */
 };
 
-enum ended_reason { ENDED_EOF, ENDED_READ_ERROR, ENDED_WRITE_ERROR, ENDED_TLS_FAILED, ENDED_TLS_TIMEOUT };
+enum ended_reason {
+    ENDED_EOF,
+    ENDED_READ_ERROR,
+    ENDED_WRITE_ERROR,
+    ENDED_TLS_FAILED,
+    ENDED_TLS_TIMEOUT
+};
 
 struct event {
     enum event_kind kind;
@@ -99,17 +105,27 @@ struct event {
 };
 
 enum effect_kind {
-    EFFECT_CLOSE,  /* no more output is made; send what is queued (close.flush) or drop it, then close */
-    EFFECT_RESUME, /* offer the rest of the received bytes again, even if there is none; receive on */
-    EFFECT_LOGGED_IN, /* the connection is no longer one of those before login */
-    EFFECT_TLS,    /* after the queued output is sent, start the handshake as server */
-    EFFECT_CRYPTO, /* run the job on a helper thread, then EVENT_CRYPTO with its ticket */
-    EFFECT_LOG,    /* a line for the log; text is valid until the next step */
+    EFFECT_CLOSE,  /* no more output is made; send what is queued (close.flush) or drop it, then
+                      close */
+    EFFECT_RESUME, /* offer the rest of the received bytes again, even if there is none; receive on
+                    */
+    EFFECT_LOGGED_IN,  /* the connection is no longer one of those before login */
+    EFFECT_TLS,        /* after the queued output is sent, start the handshake as server */
+    EFFECT_CRYPTO,     /* run the job on a helper thread, then EVENT_CRYPTO with its ticket */
+    EFFECT_LOG,        /* a line for the log; text is valid until the next step */
     EFFECT_ORDER_DONE, /* this shard is done with the order */
-    EFFECT_IO_MAIL, /* mail of a kind that is io's own (LANE_IO_KINDS and up); body valid until the next step */
+    EFFECT_IO_MAIL, /* mail of a kind that is io's own (LANE_IO_KINDS and up); body valid until the
+                       next step */
 };
 
-enum log_level { LOG_LEVEL_INF, LOG_LEVEL_DBG, LOG_LEVEL_WRN, LOG_LEVEL_ERR, LOG_LEVEL_FTL, LOG_LEVEL_TRC };
+enum log_level {
+    LOG_LEVEL_INF,
+    LOG_LEVEL_DBG,
+    LOG_LEVEL_WRN,
+    LOG_LEVEL_ERR,
+    LOG_LEVEL_FTL,
+    LOG_LEVEL_TRC
+};
 
 struct effect {
     enum effect_kind kind;
@@ -119,7 +135,8 @@ struct effect {
             bool flush;
         } close;
         struct {
-            void *job; /* struct crypto_job of core/auth/login, owned by the shard until EVENT_CRYPTO */
+            void *job; /* struct crypto_job of core/auth/login, owned by the shard until
+                          EVENT_CRYPTO */
             uint64_t ticket;
         } crypto;
         struct {
@@ -141,10 +158,10 @@ enum { OUTBOX_EFFECTS_MAX = 4096, OUTBOX_TEXT_BYTES = 256 * 1024 };
 struct outbox {
     struct effect *effects; /* [OUTBOX_EFFECTS_MAX] */
     uint32_t count;
-    struct writer text;     /* memory of log lines */
-    struct lane **lanes;    /* [shards]: towards each other shard; own entry NULL */
+    struct writer text;  /* memory of log lines */
+    struct lane **lanes; /* [shards]: towards each other shard; own entry NULL */
     uint32_t lane_count;
-    uint64_t lost_lines;    /* log lines that found no room */
+    uint64_t lost_lines; /* log lines that found no room */
 };
 
 #endif

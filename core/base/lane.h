@@ -27,14 +27,14 @@ enum {
 };
 
 struct lane {
-    uint8_t *ring;      /* ring_bytes, 64-byte aligned; owned by the mailbox */
+    uint8_t *ring;       /* ring_bytes, 64-byte aligned; owned by the mailbox */
     uint32_t ring_bytes; /* a power of two */
-    uint64_t tail;      /* next byte this sender writes; the mailbox publishes it once per turn */
-    uint64_t head;      /* the consumer's position as last read; never ahead of the truth */
+    uint64_t tail;       /* next byte this sender writes; the mailbox publishes it once per turn */
+    uint64_t head;       /* the consumer's position as last read; never ahead of the truth */
     /* Reads the consumer's position anew into head (acquire). Called when head looks too old. */
     void (*refresh)(struct lane *l);
-    void *mailbox;      /* of the mailbox */
-    uint32_t target;    /* shard that reads this ring */
+    void *mailbox;   /* of the mailbox */
+    uint32_t target; /* shard that reads this ring */
 };
 
 /* Bytes that a record with a body of body_bytes takes, padding not included. */

@@ -24,7 +24,7 @@ struct mem {
     void *(*alloc)(struct mem *m, enum mem_class class, size_t bytes);
     /* Takes the size that was asked for. p is never NULL. */
     void (*release)(struct mem *m, enum mem_class class, void *p, size_t bytes);
-    void *context;                         /* of the implementation */
+    void *context;                        /* of the implementation */
     uint64_t used_bytes[MEM_CLASS_COUNT]; /* kept by mem_alloc and mem_free */
 };
 

@@ -52,7 +52,8 @@ static enum err grow_sids(struct client *c, struct mem *mem, const struct sub_po
     return ERR_OK;
 }
 
-enum err client_add_sid(struct client *c, struct mem *mem, const struct sub_pool *subs, uint32_t index)
+enum err client_add_sid(struct client *c, struct mem *mem, const struct sub_pool *subs,
+                        uint32_t index)
 {
     if (c->sids == NULL || c->sub_count > c->sid_mask) {
         enum err e = grow_sids(c, mem, subs);
@@ -87,7 +88,8 @@ uint32_t client_any_sid(const struct client *c, uint32_t *bucket)
 void client_free_sids(struct client *c, struct mem *mem)
 {
     must(c->sub_count == 0);
-    if (c->sids != NULL) mem_free(mem, MEM_CONNECTION, c->sids, (c->sid_mask + 1u) * sizeof *c->sids);
+    if (c->sids != NULL)
+        mem_free(mem, MEM_CONNECTION, c->sids, (c->sid_mask + 1u) * sizeof *c->sids);
     c->sids = NULL;
     c->sid_mask = 0;
 }

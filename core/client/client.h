@@ -36,11 +36,11 @@ enum client_flag {
     CLIENT_VERBOSE = 1 << 0,
     CLIENT_PEDANTIC = 1 << 1,
     CLIENT_ECHO = 1 << 2,
-    CLIENT_HEADERS = 1 << 3,       /* both sides speak headers */
+    CLIENT_HEADERS = 1 << 3, /* both sides speak headers */
     CLIENT_NO_RESPONDERS = 1 << 4,
-    CLIENT_CONNECTED = 1 << 5,     /* CONNECT was received */
-    CLIENT_PONGED = 1 << 6,        /* its first PING was answered */
-    CLIENT_SENDING = 1 << 7,       /* io has a send in flight */
+    CLIENT_CONNECTED = 1 << 5, /* CONNECT was received */
+    CLIENT_PONGED = 1 << 6,    /* its first PING was answered */
+    CLIENT_SENDING = 1 << 7,   /* io has a send in flight */
     CLIENT_IS_TLS = 1 << 8,
     CLIENT_TLS_FIRST = 1 << 9,
     CLIENT_IS_UNIX = 1 << 10,
@@ -54,7 +54,7 @@ enum client_flag {
 };
 
 enum {
-    SUB_FLAG_DEAD = 1,     /* nothing is delivered; leaves the index when the writer's lock is free */
+    SUB_FLAG_DEAD = 1, /* nothing is delivered; leaves the index when the writer's lock is free */
     SUB_FLAG_FILTERED = 2, /* overlaps a denial: each delivery is checked */
 };
 
@@ -65,41 +65,41 @@ struct client {
     struct conn_id id;
     uint32_t flags;
     uint8_t state;
-    uint8_t park;              /* enum park_reason + 1; 0 not parked */
+    uint8_t park; /* enum park_reason + 1; 0 not parked */
     uint8_t pings_out;
-    uint8_t reason;            /* enum closed_reason once CLOSING */
+    uint8_t reason; /* enum closed_reason once CLOSING */
     struct nats_limits limits;
     struct shard_account *account;
-    const struct perms *perms; /* NULL: everything is allowed; of the current options */
+    const struct perms *perms;     /* NULL: everything is allowed; of the current options */
     struct perms_replies *replies; /* allow_responses; NULL none */
 
     struct output output;
-    struct list dirty;         /* in the shard's list of outputs to flush */
-    struct list sending;       /* in the order in which sends began */
+    struct list dirty;   /* in the shard's list of outputs to flush */
+    struct list sending; /* in the order in which sends began */
     uint64_t send_began_ns;
 
-    struct block *carry;       /* first bytes of an incomplete operation; len of them */
-    size_t carry_need;         /* bytes that the operation will take; 0 not known yet */
-    uint8_t carry_skip;        /* only these first bytes matter (PING without its line end) */
-    bool carry_is_whole;       /* complete, but parked: to be run again before anything else */
-    bool is_retrying;          /* the publish at hand was parked: its rights are checked, its +OK sent */
-    bool has_pinged;           /* the server has sent a PING */
+    struct block *carry; /* first bytes of an incomplete operation; len of them */
+    size_t carry_need;   /* bytes that the operation will take; 0 not known yet */
+    uint8_t carry_skip;  /* only these first bytes matter (PING without its line end) */
+    bool carry_is_whole; /* complete, but parked: to be run again before anything else */
+    bool is_retrying;    /* the publish at hand was parked: its rights are checked, its +OK sent */
+    bool has_pinged;     /* the server has sent a PING */
 
-    uint32_t *sids;            /* heads of chains, sid_mask + 1 of them; NULL: no subscription yet */
+    uint32_t *sids; /* heads of chains, sid_mask + 1 of them; NULL: no subscription yet */
     uint32_t sid_mask;
     uint32_t sub_count;
 
     struct traffic in, out;
     uint64_t stalls;
-    struct wheel_timer timer;  /* login deadline, then pings */
-    struct list parked;        /* in a list of the shard, by reason */
+    struct wheel_timer timer; /* login deadline, then pings */
+    struct list parked;       /* in a list of the shard, by reason */
     uint64_t park_began_ns;
-    uint64_t resume_ns;        /* PARK_CONGESTED: go on at this time */
-    uint32_t stall_pass_ns;    /* spent parked in this read pass */
-    uint32_t stall_asked_ns;   /* by mail: a receiver on another shard is congested */
-    struct list all;           /* every connection of the shard; or the reaping list */
+    uint64_t resume_ns;      /* PARK_CONGESTED: go on at this time */
+    uint32_t stall_pass_ns;  /* spent parked in this read pass */
+    uint32_t stall_asked_ns; /* by mail: a receiver on another shard is congested */
+    struct list all;         /* every connection of the shard; or the reaping list */
 
-    uint64_t *mail_until;      /* [shards] lane position after our last mail; NULL: never mailed */
+    uint64_t *mail_until; /* [shards] lane position after our last mail; NULL: never mailed */
     struct held_reply *held_first, *held_last;
     uint32_t held_count;
 
@@ -107,20 +107,20 @@ struct client {
     uint64_t opened_ns, active_ns, ping_sent_ns, rtt_ns; /* monotonic */
     int64_t opened_wall_ns;
     uint64_t login_deadline_ns;
-    bool is_connect;           /* the login under way came with a CONNECT */
-    bool is_pre_login;         /* counted among those that have not logged in */
-    int64_t subs_max;          /* of this connection; -1: no limit */
-    struct list fenced;        /* in the shard's list of held replies */
-    uint64_t ticket;           /* of the crypto job in flight */
-    struct login *login;       /* while CHECKING */
+    bool is_connect;              /* the login under way came with a CONNECT */
+    bool is_pre_login;            /* counted among those that have not logged in */
+    int64_t subs_max;             /* of this connection; -1: no limit */
+    struct list fenced;           /* in the shard's list of held replies */
+    uint64_t ticket;              /* of the crypto job in flight */
+    struct login *login;          /* while CHECKING */
     struct login_options connect; /* of the last CONNECT; names for pages and logs */
-    const struct user *user;   /* NULL: none; of the current options */
+    const struct user *user;      /* NULL: none; of the current options */
     uint16_t port;
     uint8_t ip_len;
     char ip[46];
-    char nonce[16];            /* 15 characters; empty when not needed */
-    struct bytes user_name;    /* owned copy for pages: survives a reload */
-    struct conn_tls tls;       /* after the handshake; io's until EVENT_GONE */
+    char nonce[16];         /* 15 characters; empty when not needed */
+    struct bytes user_name; /* owned copy for pages: survives a reload */
+    struct conn_tls tls;    /* after the handshake; io's until EVENT_GONE */
 };
 
 static inline bool client_has(const struct client *c, uint32_t flag)

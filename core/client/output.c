@@ -37,7 +37,8 @@ struct block *block_make(struct output_pool *p, uint32_t capacity)
 {
     struct block *b = mem_alloc(p->mem, MEM_OUTPUT, sizeof *b + capacity);
     if (b == NULL) return NULL;
-    *b = (struct block){.refs = 1, .capacity = capacity, .owner = p->shard, .data = (char *)(b + 1)};
+    *b =
+        (struct block){.refs = 1, .capacity = capacity, .owner = p->shard, .data = (char *)(b + 1)};
     return b;
 }
 
@@ -128,13 +129,15 @@ static uint32_t chunk_total(const struct output *o, uint32_t bytes)
 {
     if (bytes > storage_of(OUTPUT_LARGE_BYTES)) return bytes + (uint32_t)sizeof(struct chunk);
     bool is_quiet = o->head == NULL && o->flush_bytes < OUTPUT_SMALL_BYTES / 2;
-    return is_quiet && bytes <= storage_of(OUTPUT_SMALL_BYTES) ? OUTPUT_SMALL_BYTES : OUTPUT_LARGE_BYTES;
+    return is_quiet && bytes <= storage_of(OUTPUT_SMALL_BYTES) ? OUTPUT_SMALL_BYTES
+                                                               : OUTPUT_LARGE_BYTES;
 }
 
 char *output_reserve(struct output_pool *p, struct output *o, uint32_t bytes)
 {
     struct chunk *t = o->tail;
-    if (LIKELY(t != NULL && t->capacity - t->used >= bytes && t->block == NULL)) return t->data + t->used;
+    if (LIKELY(t != NULL && t->capacity - t->used >= bytes && t->block == NULL))
+        return t->data + t->used;
     struct chunk *c = chunk_take(p, chunk_total(o, bytes));
     if (c == NULL) return NULL;
     push(o, c);
@@ -169,7 +172,8 @@ uint32_t output_gather(struct output *o, struct bytes *runs, uint32_t runs_max, 
 {
     uint32_t count = 0;
     *bytes = 0;
-    for (struct chunk *c = o->head; c != NULL && count < runs_max && *bytes < bytes_max; c = c->next) {
+    for (struct chunk *c = o->head; c != NULL && count < runs_max && *bytes < bytes_max;
+         c = c->next) {
         if (c->used == c->sent) continue;
         runs[count++] = bytes_of(c->data + c->sent, c->used - c->sent);
         *bytes += c->used - c->sent;

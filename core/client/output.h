@@ -16,8 +16,8 @@
 enum {
     OUTPUT_SMALL_BYTES = 4096,
     OUTPUT_LARGE_BYTES = 65536,
-    OUTPUT_KEPT_BYTES = 32 << 20,   /* free chunks that a shard keeps */
-    OUTPUT_REFERENCE_MIN = 4096,    /* payloads from here on are referenced, if they lie in a block */
+    OUTPUT_KEPT_BYTES = 32 << 20, /* free chunks that a shard keeps */
+    OUTPUT_REFERENCE_MIN = 4096,  /* payloads from here on are referenced, if they lie in a block */
 };
 
 /* A payload that outputs refer to. Only its own shard touches it. A block of another shard is
@@ -37,14 +37,14 @@ struct chunk {
     struct block *block; /* referenced bytes; NULL: own storage behind this head */
     char *data;
     uint32_t used, sent;
-    uint32_t capacity;   /* of own storage; 0 with a block */
+    uint32_t capacity; /* of own storage; 0 with a block */
 };
 
 struct output_pool {
     struct mem *mem;
     struct chunk *small, *large; /* free ones */
     uint64_t kept_bytes;
-    uint64_t pending_bytes;      /* over all outputs */
+    uint64_t pending_bytes; /* over all outputs */
     /* Called with the owner and the lender's block when the last reference to a proxy goes. */
     void (*return_block)(void *context, uint32_t owner, struct block *origin);
     void *context;

@@ -14,7 +14,8 @@ bool headers_find(struct bytes block, struct bytes key, struct bytes *value)
             is_first = false;
             continue;
         }
-        if (!bytes_starts_with(line, key) || line.len <= key.len || line.data[key.len] != ':') continue;
+        if (!bytes_starts_with(line, key) || line.len <= key.len || line.data[key.len] != ':')
+            continue;
         *value = bytes_trim(bytes_of(line.data + key.len + 1, line.len - key.len - 1));
         return true;
     }

@@ -2,9 +2,10 @@
 #include "core/base/must.h"
 
 enum {
-    ARGS_MAX = 5,           /* one more than any verb takes, so that too many is seen */
+    ARGS_MAX = 5, /* one more than any verb takes, so that too many is seen */
     SIZE_DIGITS_MAX = 9,
-    LINE_BLANKS_MAX = 4096, /* blanks before the argument do not count as control line: bounded too */
+    LINE_BLANKS_MAX =
+        4096, /* blanks before the argument do not count as control line: bounded too */
 };
 
 struct verb_row {
@@ -17,16 +18,11 @@ struct verb_row {
 };
 
 static const struct verb_row verb_rows[] = {
-    {"PUB", 3, NATS_PUB, false, true, false},
-    {"HPUB", 4, NATS_PUB, true, true, false},
-    {"SUB", 3, NATS_SUB, false, true, false},
-    {"UNSUB", 5, NATS_UNSUB, false, true, false},
-    {"PING", 4, NATS_PING, false, false, true},
-    {"PONG", 4, NATS_PONG, false, false, true},
-    {"CONNECT", 7, NATS_CONNECT, false, false, false},
-    {"INFO", 4, NATS_INFO, false, false, false},
-    {"+OK", 3, NATS_OK, false, false, true},
-    {"-ERR", 4, NATS_ERR, false, true, false},
+    {"PUB", 3, NATS_PUB, false, true, false},          {"HPUB", 4, NATS_PUB, true, true, false},
+    {"SUB", 3, NATS_SUB, false, true, false},          {"UNSUB", 5, NATS_UNSUB, false, true, false},
+    {"PING", 4, NATS_PING, false, false, true},        {"PONG", 4, NATS_PONG, false, false, true},
+    {"CONNECT", 7, NATS_CONNECT, false, false, false}, {"INFO", 4, NATS_INFO, false, false, false},
+    {"+OK", 3, NATS_OK, false, false, true},           {"-ERR", 4, NATS_ERR, false, true, false},
 };
 
 static bool is_blank(char c)
@@ -197,8 +193,7 @@ static bool parse_pub_fast(const struct nats_limits *limits, const char *data, s
 {
     const char *line = data + (op->has_headers ? 5 : 4);
     __m128i v[4];
-    for (int i = 0; i < 4; i++)
-        v[i] = _mm_loadu_si128((const __m128i *)(const void *)line + i);
+    for (int i = 0; i < 4; i++) v[i] = _mm_loadu_si128((const __m128i *)(const void *)line + i);
     uint64_t newline = mask_of(v, '\n');
     if (newline == 0) return false;
     unsigned line_len = (unsigned)__builtin_ctzll(newline);
@@ -236,7 +231,8 @@ enum nats_status nats_parse(const struct nats_limits *limits, const char *data, 
         enum nats_status status;
         /* Little endian, letters without their case bit: "PUB " and "HPUB". */
         bool is_pub = (word & 0xffdfdfdfu) == 0x20425550u;
-        bool is_hpub = (word & 0xdfdfdfdfu) == 0x42555048u && data[4] == ' ' && limits->headers_allowed;
+        bool is_hpub =
+            (word & 0xdfdfdfdfu) == 0x42555048u && data[4] == ' ' && limits->headers_allowed;
         if (is_pub || is_hpub) {
             op->verb = NATS_PUB;
             op->has_headers = is_hpub;

@@ -23,16 +23,16 @@ enum nats_verb {
 
 struct nats_op {
     enum nats_verb verb;
-    bool has_headers;       /* HPUB; header_bytes may still be 0 */
+    bool has_headers; /* HPUB; header_bytes may still be 0 */
     uint32_t header_bytes;
-    uint32_t total_bytes;   /* headers and payload, without the last CRLF */
-    struct bytes arg;       /* CONNECT, INFO, -ERR: the argument; empty otherwise */
-    struct bytes subject;   /* PUB, SUB */
-    struct bytes reply;     /* PUB; empty when absent */
-    struct bytes queue;     /* SUB; empty when absent */
-    struct bytes sid;       /* SUB, UNSUB */
-    int64_t max;            /* UNSUB: -1 absent or not a number */
-    const char *payload;    /* PUB: headers first; total_bytes and CRLF */
+    uint32_t total_bytes; /* headers and payload, without the last CRLF */
+    struct bytes arg;     /* CONNECT, INFO, -ERR: the argument; empty otherwise */
+    struct bytes subject; /* PUB, SUB */
+    struct bytes reply;   /* PUB; empty when absent */
+    struct bytes queue;   /* SUB; empty when absent */
+    struct bytes sid;     /* SUB, UNSUB */
+    int64_t max;          /* UNSUB: -1 absent or not a number */
+    const char *payload;  /* PUB: headers first; total_bytes and CRLF */
     /* PUB: "[reply ][header_bytes ]total_bytes\r\n" headers payload "\r\n" in one piece, as a MSG
      * or HMSG needs it, if the sender wrote it with single spaces and CRLF; else data is NULL. */
     struct bytes tail;

@@ -8,15 +8,15 @@
 /* Fields of INFO in nats-server's order; empty texts and false are omitted unless noted. */
 struct nats_info {
     struct bytes server_id, server_name, version, go, git_commit; /* first four always */
-    struct bytes host;     /* always */
-    int port;              /* always */
-    bool headers;          /* always */
+    struct bytes host;                                            /* always */
+    int port;                                                     /* always */
+    bool headers;                                                 /* always */
     bool auth_required, tls_required, tls_verify, tls_available;
-    int32_t max_payload;   /* always */
+    int32_t max_payload; /* always */
     uint64_t client_id;
     struct bytes client_ip, nonce, cluster;
     bool ldm;
-    bool connect_info;     /* the second INFO, after the first PING */
+    bool connect_info; /* the second INFO, after the first PING */
     struct bytes remote_account;
     bool is_system_account;
     struct bytes xkey;

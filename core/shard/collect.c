@@ -50,7 +50,8 @@ static int64_t wall_of(const struct shard *s, uint64_t mono_ns)
 
 static struct bytes account_name(const struct client *c)
 {
-    return c->account == NULL || c->account->conf == NULL ? bytes_of(NULL, 0) : c->account->conf->name;
+    return c->account == NULL || c->account->conf == NULL ? bytes_of(NULL, 0)
+                                                          : c->account->conf->name;
 }
 
 /* Everything but the subscriptions; texts are borrowed from the connection. */
@@ -101,7 +102,8 @@ static void facts_from(const struct shard *s, const struct conn_snapshot *d, str
                              .subscriptions = d->subscriptions};
 }
 
-/* --- closed connections ------------------------------------------------------------------------ */
+/* --- closed connections ------------------------------------------------------------------------
+ */
 
 static struct bytes *const *texts_of(struct conn_snapshot *d, struct bytes **out)
 {
@@ -127,8 +129,8 @@ static struct closed_conn *next_item(struct shard *s, struct closed_ring *r)
     if (r->count == r->capacity && r->capacity < r->capacity_max) {
         uint32_t capacity = r->capacity == 0 ? CLOSED_FIRST : r->capacity * 2;
         if (capacity > r->capacity_max) capacity = r->capacity_max;
-        struct closed_conn *grown = mem_resize(s->mem, MEM_MONITOR, r->items,
-                                               r->capacity * sizeof *grown, capacity * sizeof *grown);
+        struct closed_conn *grown = mem_resize(
+            s->mem, MEM_MONITOR, r->items, r->capacity * sizeof *grown, capacity * sizeof *grown);
         if (grown == NULL) return NULL;
         r->items = grown;
         r->capacity = capacity;
@@ -172,9 +174,11 @@ void collect_closed(struct shard *s, const struct client *c)
     }
 }
 
-/* --- snapshots ---------------------------------------------------------------------------------- */
+/* --- snapshots ----------------------------------------------------------------------------------
+ */
 
-static void copy_conn(struct shard_snapshot *out, struct conn_snapshot *to, const struct conn_snapshot *from)
+static void copy_conn(struct shard_snapshot *out, struct conn_snapshot *to,
+                      const struct conn_snapshot *from)
 {
     struct conn_snapshot *next = to->next;
     *to = *from;
@@ -189,7 +193,8 @@ static bool fill_sub(struct shard *s, struct shard_snapshot *out, struct sub_sna
 {
     char room[2 * 4096 + 64];
     struct bytes filter, queue;
-    if (interest_filter_of(s->interest, sub, room, sizeof room, &filter, &queue) != ERR_OK) return false;
+    if (interest_filter_of(s->interest, sub, room, sizeof room, &filter, &queue) != ERR_OK)
+        return false;
     to->account = sub->owner->account->number;
     to->account_name = snapshot_text(out, account_name(sub->owner));
     to->account_tag = to->account_name;
@@ -204,7 +209,8 @@ static bool fill_sub(struct shard *s, struct shard_snapshot *out, struct sub_sna
 
 /* Calls visit for each sub of c until it answers false. */
 static void each_sub(struct shard *s, const struct client *c,
-                     bool (*visit)(struct shard *s, const struct sub *sub, void *context), void *context)
+                     bool (*visit)(struct shard *s, const struct sub *sub, void *context),
+                     void *context)
 {
     if (c->sids == NULL) return;
     for (uint32_t b = 0; b <= c->sid_mask; b++)
@@ -242,7 +248,8 @@ static bool add_page_sub(struct shard *s, const struct sub *sub, void *context)
     struct collecting *x = context;
     char room[2 * 4096 + 64];
     struct bytes filter, queue;
-    if (interest_filter_of(s->interest, sub, room, sizeof room, &filter, &queue) != ERR_OK) return true;
+    if (interest_filter_of(s->interest, sub, room, sizeof room, &filter, &queue) != ERR_OK)
+        return true;
     if (!query_wants_sub(x->query, sub->owner->account->number, filter)) return true;
     if (x->out->subs_matched++ >= query_window(x->query)) return true;
     struct sub_snapshot *to = snapshot_add_sub(x->out);
@@ -330,7 +337,8 @@ void collect_snapshot(struct shard *s, const struct order *o)
     if (what & COLLECT_ACCOUNTS) collect_accounts(s, out);
     if (what & COLLECT_CONNECTIONS) collect_open_conns(s, &x);
     if (what & COLLECT_CLOSED) collect_closed_conns(s, &x);
-    for (struct list *link = s->all.next; (what & COLLECT_SUBS) && link != &s->all; link = link->next)
+    for (struct list *link = s->all.next; (what & COLLECT_SUBS) && link != &s->all;
+         link = link->next)
         each_sub(s, LIST_OWNER(link, struct client, all), add_page_sub, &x);
     for (int i = 0; (what & COLLECT_HISTOGRAMS) && i < SHARD_HISTOGRAM_COUNT; i++)
         snapshot_add_histogram(out, (enum shard_histogram)i, s->histograms[i]);

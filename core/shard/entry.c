@@ -8,7 +8,8 @@
 static struct login_facts facts_of(struct shard *s, struct client *c)
 {
     return (struct login_facts){.connection = ACCOUNT_STANDARD,
-                                .tls_map = s->options->tls.verify_and_map && client_has(c, CLIENT_IS_TLS),
+                                .tls_map =
+                                    s->options->tls.verify_and_map && client_has(c, CLIENT_IS_TLS),
                                 .tls = c->tls.names,
                                 .nonce = bytes_of(c->nonce, strlen(c->nonce)),
                                 .earlier = client_has(c, CLIENT_CONNECTED) ? c->user : NULL};
@@ -76,9 +77,11 @@ static void apply_perms(struct shard *s, struct client *c, const struct perms *p
     }
 }
 
-static void apply_connect_options(struct client *c, const struct login_options *o, bool server_headers)
+static void apply_connect_options(struct client *c, const struct login_options *o,
+                                  bool server_headers)
 {
-    uint32_t mask = CLIENT_VERBOSE | CLIENT_PEDANTIC | CLIENT_ECHO | CLIENT_HEADERS | CLIENT_NO_RESPONDERS;
+    uint32_t mask =
+        CLIENT_VERBOSE | CLIENT_PEDANTIC | CLIENT_ECHO | CLIENT_HEADERS | CLIENT_NO_RESPONDERS;
     c->flags &= ~mask;
     if (o->verbose) c->flags |= CLIENT_VERBOSE;
     if (o->pedantic) c->flags |= CLIENT_PEDANTIC;
@@ -108,9 +111,11 @@ static enum login_outcome admit(struct shard *s, struct client *c)
     const char *refusal = login_options_refusal(&c->connect, has_headers);
     if (refusal != NULL) {
         bool is_protocol = refusal[0] == 'i';
-        session_error(s, c, is_protocol ? NATS_ERR_LINE("invalid client protocol")
-                                        : NATS_ERR_LINE("no responders requires headers support"));
-        session_close(s, c, is_protocol ? CLOSED_BAD_CLIENT_PROTOCOL : CLOSED_NO_RESPONDERS_NEEDS_HEADERS,
+        session_error(s, c,
+                      is_protocol ? NATS_ERR_LINE("invalid client protocol")
+                                  : NATS_ERR_LINE("no responders requires headers support"));
+        session_close(s, c,
+                      is_protocol ? CLOSED_BAD_CLIENT_PROTOCOL : CLOSED_NO_RESPONDERS_NEEDS_HEADERS,
                       true);
         return LOGIN_CLOSED;
     }
@@ -252,8 +257,9 @@ void entry_recheck(struct shard *s, struct client *c, const struct account_set *
     const struct user *user = NULL;
     bool is_failed = false;
     if (set->mode == ACCOUNT_MODE_USERS || set->mode == ACCOUNT_MODE_SINGLE) {
-        user = c->user == NULL && set->no_auth != NULL && c->user_name.len == 0 ? set->no_auth
-                                                                                  : find_again(set, c);
+        user = c->user == NULL && set->no_auth != NULL && c->user_name.len == 0
+                   ? set->no_auth
+                   : find_again(set, c);
         if (user == NULL || user->account != c->account->number) {
             session_close(s, c, CLOSED_CLIENT, false);
             return;

@@ -7,7 +7,7 @@
 #include "core/shard/internal.h"
 
 enum {
-    LINE_BYTES = 4096 + 64,   /* "[reply ][header ]total\r\n" */
+    LINE_BYTES = 4096 + 64, /* "[reply ][header ]total\r\n" */
     FOOTPRINT_PER_TARGET = 512,
 };
 
@@ -54,7 +54,8 @@ static enum err write_message(struct shard *s, struct client *c, struct bytes si
     uint32_t head = (is_hmsg ? 5u : 4u) + (uint32_t)m->subject.len + 1 + (uint32_t)sid.len + 1;
 
     /* The publisher's own words fit as they are: verb and sid are all that differs. */
-    bool is_whole = m->tail.data != NULL && !strip && m->block == NULL && (m->header_bytes > 0) == m->has_headers;
+    bool is_whole = m->tail.data != NULL && !strip && m->block == NULL &&
+                    (m->header_bytes > 0) == m->has_headers;
     const char *line = NULL;
     uint32_t line_len = 0;
     uint32_t skip = strip ? m->header_bytes : 0;
@@ -71,7 +72,8 @@ static enum err write_message(struct shard *s, struct client *c, struct bytes si
         line_len = f->stripped_len;
     }
     bool by_reference = m->block != NULL && body >= OUTPUT_REFERENCE_MIN;
-    uint32_t bytes = head + (is_whole ? (uint32_t)m->tail.len : line_len + (by_reference ? 0 : body + 2));
+    uint32_t bytes =
+        head + (is_whole ? (uint32_t)m->tail.len : line_len + (by_reference ? 0 : body + 2));
     char *to = output_reserve(&s->outputs, &c->output, bytes);
     if (UNLIKELY(to == NULL)) return ERR_MEMORY;
     to = is_hmsg ? put(to, "HMSG ", 5) : put(to, "MSG ", 4);
@@ -104,7 +106,8 @@ static enum delivery deliver(struct shard *s, struct sub *sub, struct frame *f)
     if (UNLIKELY(sub->flags & SUB_FLAG_DEAD)) return UNABLE;
     struct client *c = sub->owner;
     if (UNLIKELY(c->state == CLIENT_CLOSING)) return UNABLE;
-    if (UNLIKELY(m->is_no_echo && c->id.bits == m->origin.bits && m->origin_shard == s->index)) return UNABLE;
+    if (UNLIKELY(m->is_no_echo && c->id.bits == m->origin.bits && m->origin_shard == s->index))
+        return UNABLE;
     if (UNLIKELY(client_has(c, CLIENT_SUB_FILTERED)) && !verbs_may_deliver(s, c, sub, m->subject))
         return UNABLE;
 
@@ -118,7 +121,8 @@ static enum delivery deliver(struct shard *s, struct sub *sub, struct frame *f)
             s->stall_ns = pending >= (uint64_t)s->options->max_pending ? STALL_FULL_NS : STALL_NS;
             c->stalls++;
         } else if (m->origin_shard != s->index) {
-            relay_congested(s, m->origin_shard, m->origin, pending >= (uint64_t)s->options->max_pending);
+            relay_congested(s, m->origin_shard, m->origin,
+                            pending >= (uint64_t)s->options->max_pending);
         }
     }
     if (UNLIKELY(client_has(c, CLIENT_INTERNAL))) {
@@ -169,17 +173,18 @@ static bool deliver_group(struct shard *s, const struct route *r, const struct r
 static bool ensure_memory(struct shard *s, const struct route *r, const struct message *m)
 {
     uint64_t targets = (uint64_t)r->plain_count + r->group_count;
-    uint64_t bytes = m->block != NULL ? FOOTPRINT_PER_TARGET : m->total_bytes + FOOTPRINT_PER_TARGET;
+    uint64_t bytes =
+        m->block != NULL ? FOOTPRINT_PER_TARGET : m->total_bytes + FOOTPRINT_PER_TARGET;
     if (LIKELY(output_pool_ensure(&s->outputs, targets * bytes))) return true;
     return session_shed(s) && output_pool_ensure(&s->outputs, targets * bytes);
 }
 
-enum fanout_result fanout_publish(struct shard *s, const struct message *m, struct client *token_for,
-                                  enum park_reason *reason)
+enum fanout_result fanout_publish(struct shard *s, const struct message *m,
+                                  struct client *token_for, enum park_reason *reason)
 {
     const struct route *r;
-    if (UNLIKELY(route_cache_find(s->routes, m->account->number, m->account->trie, m->subject, &r) !=
-                 ERR_OK)) {
+    if (UNLIKELY(route_cache_find(s->routes, m->account->number, m->account->trie, m->subject,
+                                  &r) != ERR_OK)) {
         *reason = PARK_MEMORY;
         return FANOUT_PARK;
     }
@@ -216,7 +221,8 @@ enum fanout_result fanout_publish(struct shard *s, const struct message *m, stru
 bool fanout_mailed(struct shard *s, const struct message *m, struct relay_order *o)
 {
     const struct route *r;
-    if (route_cache_find(s->routes, m->account->number, m->account->trie, m->subject, &r) != ERR_OK) {
+    if (route_cache_find(s->routes, m->account->number, m->account->trie, m->subject, &r) !=
+        ERR_OK) {
         /* R5c: mail is never suspended; without memory for a route nobody can be served. */
         s->counts.dropped_msgs++;
         return false;
@@ -244,11 +250,13 @@ bool fanout_mailed(struct shard *s, const struct message *m, struct relay_order 
 }
 
 /* R9: the request reached nobody, and its sender wants to know, on its own plain subscription. */
-void fanout_no_responders(struct shard *s, struct client *c, struct bytes subject, struct bytes reply)
+void fanout_no_responders(struct shard *s, struct client *c, struct bytes subject,
+                          struct bytes reply)
 {
     const struct route *r;
     if (c->state == CLIENT_CLOSING || !client_has(c, CLIENT_NO_RESPONDERS)) return;
-    if (route_cache_find(s->routes, c->account->number, c->account->trie, reply, &r) != ERR_OK) return;
+    if (route_cache_find(s->routes, c->account->number, c->account->trie, reply, &r) != ERR_OK)
+        return;
     for (uint32_t i = 0; i < r->plain_count; i++) {
         struct sub *sub = r->subs[i];
         if ((sub->flags & SUB_FLAG_DEAD) != 0 || sub->owner != c) continue;

@@ -7,15 +7,15 @@
 #include "core/shard/internal.h"
 
 enum {
-    HELD_PINGS_MAX = 16,      /* then the connection parks */
+    HELD_PINGS_MAX = 16,       /* then the connection parks */
     HELD_TEXT_MAX = 64 * 1024, /* replies behind one PONG; a client that asks for more is cut off */
 };
 
 struct held_reply {
     struct held_reply *next;
-    char *text;               /* replies after this PONG */
+    char *text; /* replies after this PONG */
     uint32_t text_len, text_capacity;
-    uint64_t until[];         /* [shard_count] */
+    uint64_t until[]; /* [shard_count] */
 };
 
 static size_t held_bytes(const struct shard *s)
@@ -51,7 +51,8 @@ static void release_first(struct shard *s, struct client *c)
 void fence_ping(struct shard *s, struct client *c)
 {
 #ifndef MILLRACE_BREAK_PONG_EARLY
-    bool must_wait = c->held_last != NULL || (c->mail_until != NULL && !is_passed(s, c->mail_until));
+    bool must_wait =
+        c->held_last != NULL || (c->mail_until != NULL && !is_passed(s, c->mail_until));
 #else
     bool must_wait = false;
 #endif
@@ -85,9 +86,9 @@ void fence_hold(struct shard *s, struct client *c, struct bytes line)
     if (need > h->text_capacity) {
         uint32_t capacity = h->text_capacity == 0 ? 256 : h->text_capacity * 2;
         while (capacity < need) capacity *= 2;
-        char *grown = need > HELD_TEXT_MAX ? NULL
-                                           : mem_resize(s->mem, MEM_CONNECTION, h->text,
-                                                        h->text_capacity, capacity);
+        char *grown = need > HELD_TEXT_MAX
+                          ? NULL
+                          : mem_resize(s->mem, MEM_CONNECTION, h->text, h->text_capacity, capacity);
         if (grown == NULL) {
             session_close(s, c, CLOSED_SLOW_PENDING, false);
             return;

@@ -5,13 +5,13 @@
 #include "core/shard/shard.h"
 
 enum {
-    OUTBOX_RESERVE = 256,   /* effects that one event may need */
-    STALL_NS = 2000000,     /* R5b: a publisher waits for a receiver above 75 % of max_pending */
+    OUTBOX_RESERVE = 256, /* effects that one event may need */
+    STALL_NS = 2000000,   /* R5b: a publisher waits for a receiver above 75 % of max_pending */
     STALL_FULL_NS = 5000000,
     STALL_PASS_NS = 10000000, /* at most so much per read pass */
-    VERBS_MAPPED_MAX = 8192, /* a mapped subject */
-    RELAY_GROUPS_MAX = 128, /* groups of one subject that are picked at random over shards; the
-                               others go to this shard or to the first that has members */
+    VERBS_MAPPED_MAX = 8192,  /* a mapped subject */
+    RELAY_GROUPS_MAX = 128,   /* groups of one subject that are picked at random over shards; the
+                                 others go to this shard or to the first that has members */
 };
 
 struct message {
@@ -19,12 +19,12 @@ struct message {
     struct bytes subject;
     struct bytes reply;
     uint32_t header_bytes, total_bytes;
-    bool has_headers;         /* was an HPUB: tail has two sizes */
-    bool is_no_echo;          /* its publisher does not want its own messages */
-    const char *payload;      /* headers, payload, CRLF */
-    struct bytes tail;        /* as nats_op.tail; data NULL: must be built */
-    struct block *block;      /* payload lies in it; NULL: copy */
-    struct conn_id origin;    /* its publisher on origin_shard; bits 0: the server itself */
+    bool has_headers;      /* was an HPUB: tail has two sizes */
+    bool is_no_echo;       /* its publisher does not want its own messages */
+    const char *payload;   /* headers, payload, CRLF */
+    struct bytes tail;     /* as nats_op.tail; data NULL: must be built */
+    struct block *block;   /* payload lies in it; NULL: copy */
+    struct conn_id origin; /* its publisher on origin_shard; bits 0: the server itself */
     uint32_t origin_shard;
 };
 
@@ -94,12 +94,13 @@ enum fanout_result {
     FANOUT_PARK,    /* nothing was delivered; park the publisher for *reason and try again */
 };
 /* token_for: the publisher, when it wants to hear of undelivered requests; else NULL. */
-enum fanout_result fanout_publish(struct shard *s, const struct message *m, struct client *token_for,
-                                  enum park_reason *reason);
+enum fanout_result fanout_publish(struct shard *s, const struct message *m,
+                                  struct client *token_for, enum park_reason *reason);
 struct relay_order;
 /* A message that came by mail. Returns whether somebody here took it. */
 bool fanout_mailed(struct shard *s, const struct message *m, struct relay_order *o);
-void fanout_no_responders(struct shard *s, struct client *c, struct bytes subject, struct bytes reply);
+void fanout_no_responders(struct shard *s, struct client *c, struct bytes subject,
+                          struct bytes reply);
 
 /* --- relay: mail between shards --- */
 /* What a message by mail asks of its target. */
@@ -107,13 +108,13 @@ struct relay_order {
     bool wants_plain;
     const struct bytes *groups; /* one member of each */
     uint32_t group_count;
-    uint64_t tried;             /* shards that had no able member (R3) */
-    uint32_t token, weight;     /* R9: answers return the weight; forwards carry a part of it */
+    uint64_t tried;         /* shards that had no able member (R3) */
+    uint32_t token, weight; /* R9: answers return the weight; forwards carry a part of it */
 };
 
 /* What a publish mails, decided before anything is delivered. */
 struct relay_plan {
-    uint64_t targets;           /* shards that get mail */
+    uint64_t targets; /* shards that get mail */
     uint64_t sent_bytes;
     uint32_t token;
     bool is_sent;
@@ -141,7 +142,8 @@ bool relay_mail(struct shard *s, struct event *e);
 /* Drains spilled mail, wakes publishers that wait for ring space or tokens. */
 void relay_step(struct shard *s);
 void relay_drop_tokens(struct shard *s, struct client *c);
-/* Connections of an account are counted on shard 0. PERMIT_ASKED: entry_permit brings the answer. */
+/* Connections of an account are counted on shard 0. PERMIT_ASKED: entry_permit brings the answer.
+ */
 enum permit { PERMIT_GRANTED, PERMIT_REFUSED, PERMIT_ASKED };
 enum permit relay_ask_permit(struct shard *s, struct client *c, uint32_t account);
 void relay_free_permit(struct shard *s, uint32_t account);

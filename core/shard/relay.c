@@ -11,10 +11,10 @@
 #include "core/shard/internal.h"
 
 enum {
-    INLINE_BYTES_MAX = 16384,  /* payloads above are lent */
-    TOKENS_MAX = 1024,         /* open requests with no local responder, per shard */
+    INLINE_BYTES_MAX = 16384, /* payloads above are lent */
+    TOKENS_MAX = 1024,        /* open requests with no local responder, per shard */
     TOKEN_TEXT_MAX = 208,
-    TOKEN_WEIGHT = 1 << 20,    /* what one mail carries; forwards halve it */
+    TOKEN_WEIGHT = 1 << 20, /* what one mail carries; forwards halve it */
     SPILL_FIRST = 16384,
 };
 
@@ -58,21 +58,21 @@ struct spill {
 };
 
 struct token {
-    uint64_t conn;     /* 0: free */
-    uint32_t weight;   /* still out */
+    uint64_t conn;   /* 0: free */
+    uint32_t weight; /* still out */
     uint16_t generation;
     uint16_t subject_len, reply_len;
     char text[TOKEN_TEXT_MAX];
-    char *far;         /* texts that are longer */
+    char *far; /* texts that are longer */
 };
 
 struct relay {
-    struct spill *spills;      /* [shard_count] */
-    struct token *tokens;      /* TOKENS_MAX; NULL until needed */
+    struct spill *spills; /* [shard_count] */
+    struct token *tokens; /* TOKENS_MAX; NULL until needed */
     uint32_t token_hint, token_count;
-    uint32_t *account_conns;   /* shard 0: permits out, by account */
+    uint32_t *account_conns; /* shard 0: permits out, by account */
     uint32_t account_capacity;
-    uint64_t lost;             /* mail for which there was no memory */
+    uint64_t lost; /* mail for which there was no memory */
 };
 
 /* --- posting -------------------------------------------------------------------------------- */
@@ -120,7 +120,8 @@ static bool drain(struct shard *s, uint32_t target)
 }
 
 /* May be called while mail is consumed: never fails for want of ring space (M1). */
-static void post(struct shard *s, uint32_t target, enum mail_kind kind, const void *body, uint32_t bytes)
+static void post(struct shard *s, uint32_t target, enum mail_kind kind, const void *body,
+                 uint32_t bytes)
 {
     must(target != s->index && target < s->shard_count);
     uint32_t need = lane_record_bytes(bytes);
@@ -161,7 +162,8 @@ static uint32_t token_take(struct shard *s, struct client *c, const struct messa
 {
     struct relay *x = s->relay;
     if (x->token_count == TOKENS_MAX) return 0;
-    if (x->tokens == NULL) x->tokens = mem_alloc_zero(s->mem, MEM_MAIL, TOKENS_MAX * sizeof *x->tokens);
+    if (x->tokens == NULL)
+        x->tokens = mem_alloc_zero(s->mem, MEM_MAIL, TOKENS_MAX * sizeof *x->tokens);
     if (x->tokens == NULL) return 0;
     while (x->tokens[x->token_hint].conn != 0) x->token_hint = (x->token_hint + 1) % TOKENS_MAX;
     struct token *t = &x->tokens[x->token_hint];
@@ -204,7 +206,8 @@ static void answered(struct shard *s, const struct mail_answer *a)
     token_free(s, t);
 }
 
-static void answer(struct shard *s, uint32_t origin, uint32_t token, uint32_t weight, bool is_delivered)
+static void answer(struct shard *s, uint32_t origin, uint32_t token, uint32_t weight,
+                   bool is_delivered)
 {
     struct mail_answer a = {token, weight, is_delivered};
     if (token == 0 || weight == 0) return;
@@ -244,8 +247,8 @@ static char *put_group(char *to, struct bytes name)
 }
 
 /* Everything before the group names. */
-static char *put_head(struct shard *s, char *to, const struct message *m, const struct relay_order *o,
-                      uint8_t lender)
+static char *put_head(struct shard *s, char *to, const struct message *m,
+                      const struct relay_order *o, uint8_t lender)
 {
     struct mail_message h = {.origin = m->origin.bits,
                              .tried = o->tried,
@@ -259,8 +262,9 @@ static char *put_head(struct shard *s, char *to, const struct message *m, const 
                              .group_count = (uint16_t)o->group_count,
                              .origin_shard = (uint8_t)m->origin_shard,
                              .lender = lender};
-    h.flags = (uint8_t)((o->wants_plain ? MESSAGE_PLAIN : 0) | (m->is_no_echo ? MESSAGE_NO_ECHO : 0) |
-                        (m->has_headers ? MESSAGE_HEADERS : 0));
+    h.flags =
+        (uint8_t)((o->wants_plain ? MESSAGE_PLAIN : 0) | (m->is_no_echo ? MESSAGE_NO_ECHO : 0) |
+                  (m->has_headers ? MESSAGE_HEADERS : 0));
     if (is_lent(m)) {
         must(m->block != NULL && m->block->owner == s->index);
         h.block = m->block;
@@ -284,7 +288,8 @@ static void put_rest(char *to, const struct message *m)
     if (!is_lent(m)) put(to, m->payload, (size_t)m->total_bytes + 2);
 }
 
-static uint32_t first_shard_with(const struct route_group *g, uint64_t excluded, uint32_t shard_count)
+static uint32_t first_shard_with(const struct route_group *g, uint64_t excluded,
+                                 uint32_t shard_count)
 {
     for (uint32_t i = 0; i < shard_count; i++)
         if (g->by_shard[i] > 0 && (excluded & 1ull << i) == 0) return i;
@@ -448,7 +453,8 @@ void relay_forward(struct shard *s, const struct message *m, const struct route_
     }
     struct relay_order next = {.group_count = 1, .tried = tried, .token = o->token};
     next.weight = o->weight > 1 ? o->weight - o->weight / 2 : o->weight;
-    uint32_t bytes = message_bytes(&copy, (uint32_t)(sizeof(uint16_t) + g->queue.len), is_lent(&copy));
+    uint32_t bytes =
+        message_bytes(&copy, (uint32_t)(sizeof(uint16_t) + g->queue.len), is_lent(&copy));
     char *body = mem_alloc(s->mem, MEM_MAIL, bytes);
     if (body == NULL) {
         s->counts.dropped_msgs++;
@@ -469,7 +475,8 @@ void relay_congested(struct shard *s, uint32_t shard, struct conn_id publisher, 
     struct mail_permit body = {.conn = publisher.bits, .is_granted = is_full};
     if (publisher.bits == 0) return;
     /* One word per turn and publisher is enough: it parks at the first. */
-    if (s->relay_congested_turn == s->counts.turns && s->relay_congested_conn == publisher.bits) return;
+    if (s->relay_congested_turn == s->counts.turns && s->relay_congested_conn == publisher.bits)
+        return;
     s->relay_congested_turn = s->counts.turns;
     s->relay_congested_conn = publisher.bits;
     post(s, shard, MAIL_CONGESTED, &body, sizeof body);
@@ -519,7 +526,8 @@ static void on_message(struct shard *s, const char *at, uint32_t bytes)
                             .token = h.token,
                             .weight = h.weight};
     bool is_delivered = false;
-    if (account != NULL && (h.block == NULL || proxy != NULL)) is_delivered = fanout_mailed(s, &m, &o);
+    if (account != NULL && (h.block == NULL || proxy != NULL))
+        is_delivered = fanout_mailed(s, &m, &o);
     if (proxy != NULL) block_release(&s->outputs, proxy);
     answer(s, h.origin_shard, o.token, o.weight, is_delivered);
 }
@@ -531,7 +539,8 @@ static void on_congested(struct shard *s, const struct mail_permit *p)
     c->stall_asked_ns = p->is_granted ? STALL_FULL_NS : STALL_NS;
 }
 
-/* --- permits ------------------------------------------------------------------------------------ */
+/* --- permits ------------------------------------------------------------------------------------
+ */
 
 static bool grow_conns(struct shard *s, uint32_t account)
 {
@@ -588,7 +597,8 @@ static void on_permit(struct shard *s, const struct mail_permit *p)
         relay_free_permit(s, p->account);
 }
 
-/* --- the rest ------------------------------------------------------------------------------------ */
+/* --- the rest ------------------------------------------------------------------------------------
+ */
 
 static void on_record(struct shard *s, uint32_t sender, const struct lane_record *r)
 {
@@ -693,7 +703,8 @@ void relay_close(struct shard *s)
     for (uint32_t i = 0; x->tokens != NULL && i < TOKENS_MAX; i++)
         if (x->tokens[i].conn != 0) token_free(s, &x->tokens[i]);
     mem_free(s->mem, MEM_MAIL, x->tokens, TOKENS_MAX * sizeof *x->tokens);
-    mem_free(s->mem, MEM_CONNECTION, x->account_conns, x->account_capacity * sizeof *x->account_conns);
+    mem_free(s->mem, MEM_CONNECTION, x->account_conns,
+             x->account_capacity * sizeof *x->account_conns);
     mem_free(s->mem, MEM_MAIL, x, sizeof *x);
     s->relay = NULL;
 }

@@ -163,7 +163,8 @@ void session_resume(struct shard *s, struct client *c)
 /* Wakes up to limit clients parked for a reason, oldest first. */
 void session_resume_all(struct shard *s, enum park_reason reason)
 {
-    while (!list_is_empty(&s->parked[reason]) && s->outbox->count + OUTBOX_RESERVE < OUTBOX_EFFECTS_MAX)
+    while (!list_is_empty(&s->parked[reason]) &&
+           s->outbox->count + OUTBOX_RESERVE < OUTBOX_EFFECTS_MAX)
         session_resume(s, LIST_OWNER(s->parked[reason].next, struct client, parked));
 }
 
@@ -182,8 +183,9 @@ static void doom(struct shard *s, uint32_t account, uint32_t index)
 {
     if (s->doomed_count == s->doomed_capacity) {
         uint32_t capacity = s->doomed_capacity == 0 ? DOOMED_FIRST : s->doomed_capacity * 2;
-        struct doomed_sub *grown = mem_resize(s->mem, MEM_INTEREST, s->doomed, s->doomed_capacity * sizeof *grown,
-                                     capacity * sizeof *grown);
+        struct doomed_sub *grown =
+            mem_resize(s->mem, MEM_INTEREST, s->doomed, s->doomed_capacity * sizeof *grown,
+                       capacity * sizeof *grown);
         /* No room to remember it: it stays in the index, dead, until its connection closes.
          * Nothing is delivered through it. */
         if (grown == NULL) {
@@ -242,8 +244,9 @@ struct shard_account *session_account(struct shard *s, uint32_t number)
     if (number >= s->account_count) {
         uint32_t count = s->account_count == 0 ? 8 : s->account_count * 2;
         while (count <= number) count *= 2;
-        struct shard_account **grown = mem_resize(s->mem, MEM_CONNECTION, s->accounts,
-                                                  s->account_count * sizeof(void *), count * sizeof(void *));
+        struct shard_account **grown =
+            mem_resize(s->mem, MEM_CONNECTION, s->accounts, s->account_count * sizeof(void *),
+                       count * sizeof(void *));
         if (grown == NULL) return NULL;
         memset(grown + s->account_count, 0, (count - s->account_count) * sizeof(void *));
         s->accounts = grown;
@@ -406,7 +409,8 @@ void session_reap(struct shard *s)
         while (budget > 0 && (index = client_any_sid(c, &bucket)) != 0) {
             client_remove_sid(c, s->subs, index);
             sub_at(s->subs, index)->flags |= SUB_FLAG_DEAD;
-            if (!remove_from_index(s, c->account->number, index)) doom(s, c->account->number, index);
+            if (!remove_from_index(s, c->account->number, index))
+                doom(s, c->account->number, index);
             budget--;
         }
         if (c->sub_count == 0 && client_has(c, CLIENT_IO_GONE)) release(s, c);

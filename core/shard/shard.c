@@ -225,7 +225,8 @@ static bool run_event(struct shard *s, struct event *e)
     return true;
 }
 
-/* --- time ---------------------------------------------------------------------------------------- */
+/* --- time ----------------------------------------------------------------------------------------
+ */
 
 static void run_timers(struct shard *s)
 {
@@ -265,7 +266,8 @@ uint64_t shard_deadline_ns(const struct shard *s)
     if (!list_is_empty(&s->parked[PARK_INDEX])) return 0;
     if (!list_is_empty(&s->parked[PARK_MEMORY]) && s->now.mono_ns + RETRY_NS < next)
         next = s->now.mono_ns + RETRY_NS;
-    for (const struct list *l = s->parked[PARK_CONGESTED].next; l != &s->parked[PARK_CONGESTED]; l = l->next) {
+    for (const struct list *l = s->parked[PARK_CONGESTED].next; l != &s->parked[PARK_CONGESTED];
+         l = l->next) {
         const struct client *c = LIST_OWNER(l, struct client, parked);
         if (c->resume_ns < next) next = c->resume_ns;
     }

@@ -17,28 +17,28 @@
 
 /* What is the same for the life of the process; shared and read-only. */
 struct server_facts {
-    struct bytes id;          /* public nkey, N... */
-    struct bytes name;        /* of the options or the id */
-    struct bytes version;     /* of the protocol that we speak: "2.15.2" */
-    struct bytes go;          /* INFO's "go" */
+    struct bytes id;      /* public nkey, N... */
+    struct bytes name;    /* of the options or the id */
+    struct bytes version; /* of the protocol that we speak: "2.15.2" */
+    struct bytes go;      /* INFO's "go" */
     struct bytes xkey;
-    struct bytes host;        /* as INFO says */
-    int port;                 /* the real one */
+    struct bytes host; /* as INFO says */
+    int port;          /* the real one */
     int64_t start_wall_ns;
 };
 
 /* Orders of the operator (reload, lame duck, snapshots, internal messages). io hands one object
  * to every shard it concerns and waits until all are done with it. */
 enum order_kind {
-    ORDER_OPTIONS,   /* from now on these options */
-    ORDER_LAME_DUCK, /* tell every client; no more are accepted */
+    ORDER_OPTIONS,    /* from now on these options */
+    ORDER_LAME_DUCK,  /* tell every client; no more are accepted */
     ORDER_CLOSE_SOME, /* lame duck: close up to count clients */
-    ORDER_SHUTDOWN,  /* close everything */
-    ORDER_SNAPSHOT,  /* fill snapshot[shard] as query asks */
+    ORDER_SHUTDOWN,   /* close everything */
+    ORDER_SNAPSHOT,   /* fill snapshot[shard] as query asks */
     ORDER_SNAPSHOT_FREE,
-    ORDER_PUBLISH,   /* an internal message of the server (events, answers to $SYS requests) */
-    ORDER_KICK,      /* close connection cid */
-    ORDER_LDM_ONE,   /* tell connection cid alone that the server is in lame duck mode */
+    ORDER_PUBLISH, /* an internal message of the server (events, answers to $SYS requests) */
+    ORDER_KICK,    /* close connection cid */
+    ORDER_LDM_ONE, /* tell connection cid alone that the server is in lame duck mode */
 };
 
 struct order {
@@ -49,17 +49,17 @@ struct order {
     uint32_t account;
     struct bytes subject, reply, payload;
     uint64_t cid;
-    uint32_t count;     /* CLOSE_SOME: how many; set to how many are left */
+    uint32_t count;                     /* CLOSE_SOME: how many; set to how many are left */
     uint32_t left[INTEREST_SHARDS_MAX]; /* CLOSE_SOME: clients left, per shard */
-    bool found;         /* KICK, LDM_ONE: by the shard that has it */
-    uint32_t waiting;   /* of io: shards not done yet */
-    void *context;      /* of io */
+    bool found;                         /* KICK, LDM_ONE: by the shard that has it */
+    uint32_t waiting;                   /* of io: shards not done yet */
+    void *context;                      /* of io */
 };
 
 /* One account as this shard sees it. Never freed while the shard lives. */
 struct shard_account {
     uint32_t number;
-    const struct account *conf;     /* of the current options; NULL: it is gone from them */
+    const struct account *conf; /* of the current options; NULL: it is gone from them */
     struct interest_account *trie;
     struct account_snapshot counts; /* live */
 };
@@ -81,7 +81,7 @@ struct shard_config {
     const struct options *options;
     const struct server_facts *server;
     uint64_t seed;
-    uint32_t slots_max;             /* connections of this shard */
+    uint32_t slots_max; /* connections of this shard */
     struct shard_time now;
     /* A request to the server on its system account or $SYS.REQ.USER.INFO; called inside the step.
      * May be NULL. Everything is borrowed for the call. */
@@ -98,10 +98,10 @@ struct shard {
     const struct server_facts *server;
     struct shard_config config;
     struct rng rng;
-    struct shard_time now;          /* of this step */
-    struct outbox *outbox;          /* of this step */
+    struct shard_time now; /* of this step */
+    struct outbox *outbox; /* of this step */
 
-    struct client **clients;        /* by slot */
+    struct client **clients; /* by slot */
     uint32_t slots_max;
     struct sub_pool *subs;
     struct route_cache *routes;
@@ -110,17 +110,18 @@ struct shard {
     struct shard_account **accounts; /* by number */
     uint32_t account_count;
 
-    struct list all;                /* every client that io has */
-    struct list fenced;             /* those with held replies (R2b) */
-    struct list dirty;              /* outputs to flush */
-    struct list sending;            /* sends in flight, oldest first */
+    struct list all;     /* every client that io has */
+    struct list fenced;  /* those with held replies (R2b) */
+    struct list dirty;   /* outputs to flush */
+    struct list sending; /* sends in flight, oldest first */
     struct list parked[PARK_REASON_COUNT];
-    struct list reaping;            /* closed ones whose subscriptions still leave the index */
-    struct doomed_sub *doomed;      /* auto-unsubscribed in a fan-out, or UNSUB while the writer was busy */
+    struct list reaping; /* closed ones whose subscriptions still leave the index */
+    struct doomed_sub
+        *doomed; /* auto-unsubscribed in a fan-out, or UNSUB while the writer was busy */
     uint32_t doomed_count, doomed_capacity;
-    uint64_t lost_doomed;           /* dead subs that there was no memory to remember */
-    uint32_t pre_login_count;       /* connections that have not logged in yet */
-    uint32_t open_count;            /* clients not CLOSING, internal ones apart */
+    uint64_t lost_doomed;     /* dead subs that there was no memory to remember */
+    uint32_t pre_login_count; /* connections that have not logged in yet */
+    uint32_t open_count;      /* clients not CLOSING, internal ones apart */
 
     struct shard_counts counts;
     struct histogram *histograms[SHARD_HISTOGRAM_COUNT];
@@ -130,15 +131,16 @@ struct shard {
     struct closed_ring *closed;
     bool is_lame_duck, is_stopping;
 
-    uint64_t stall_bytes;           /* 75 % of max_pending (R5b) */
-    uint32_t stall_ns;              /* set by a delivery to a congested receiver; read after each message */
-    bool is_fanning_out;            /* a route is being walked: nothing may leave the index */
+    uint64_t stall_bytes; /* 75 % of max_pending (R5b) */
+    uint32_t stall_ns;    /* set by a delivery to a congested receiver; read after each message */
+    bool is_fanning_out;  /* a route is being walked: nothing may leave the index */
     uint64_t relay_congested_turn, relay_congested_conn; /* the last `congested` mail */
-    size_t log_from;                /* start of the log line being written */
-    struct client *sys_client;      /* internal connection that owns the server's own subscriptions */
+    size_t log_from;                                     /* start of the log line being written */
+    struct client *sys_client; /* internal connection that owns the server's own subscriptions */
 };
 
-/* Opens a shard. ERR_MEMORY: nothing is left behind. The interest index knows the shard afterwards. */
+/* Opens a shard. ERR_MEMORY: nothing is left behind. The interest index knows the shard afterwards.
+ */
 NODISCARD enum err shard_open(const struct shard_config *config, struct shard **out);
 /* Every connection is gone (EVENT_GONE). */
 void shard_close(struct shard *s);

@@ -1,6 +1,7 @@
 /* The server as a client of itself: its own subscriptions on $SYS.REQ.>, its events, and subject
  * mappings. */
 #include "core/base/must.h"
+#include "core/route/mapping.h"
 #include "core/shard/internal.h"
 
 void system_open(struct shard *s)
@@ -16,8 +17,12 @@ void system_close(struct shard *s)
 bool system_map_subject(struct shard *s, const struct mapping_set *mappings, struct bytes *subject,
                         char *room, size_t room_bytes)
 {
-    (void)s, (void)mappings, (void)subject, (void)room, (void)room_bytes;
-    return true;
+    struct bytes mapped;
+    switch (mapping_set_apply(mappings, *subject, &s->rng, room, room_bytes, &mapped)) {
+    case MAPPING_MAPPED: *subject = mapped; return true;
+    case MAPPING_DROPPED: return false;
+    default: return true;
+    }
 }
 
 void system_deliver(struct shard *s, struct sub *sub, const struct message *m)
@@ -59,7 +64,8 @@ void system_publish(struct shard *s, uint32_t account, struct bytes subject, str
                         .payload = copy,
                         .origin_shard = s->index};
     enum park_reason reason;
-    /* No room in a mail ring: the event is lost for that shard and counted; the server does not park. */
+    /* No room in a mail ring: the event is lost for that shard and counted; the server does not
+     * park. */
     if (fanout_publish(s, &m, NULL, &reason) == FANOUT_PARK) s->counts.dropped_msgs++;
     mem_free(s->mem, MEM_MONITOR, copy, payload.len + 2);
 }

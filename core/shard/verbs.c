@@ -41,7 +41,8 @@ void verbs_send_info(struct shard *s, struct client *c, bool is_connect_info)
                           .tls_required = has_tls && !o->allow_non_tls,
                           .tls_verify = has_tls && (o->tls.verify || o->tls.verify_and_map),
                           .tls_available = has_tls && o->allow_non_tls,
-                          .max_payload = c->account == NULL ? o->max_payload : c->limits.payload_max,
+                          .max_payload =
+                              c->account == NULL ? o->max_payload : c->limits.payload_max,
                           .client_id = c->cid,
                           .client_ip = bytes_of(c->ip, c->ip_len),
                           .nonce = bytes_of(c->nonce, strlen(c->nonce)),
@@ -70,7 +71,8 @@ void verbs_arm_ping(struct shard *s, struct client *c, bool is_first)
 {
     uint64_t interval = (uint64_t)s->options->ping_interval_ns;
     if (is_first && interval > PING_FIRST_NS) interval = PING_FIRST_NS;
-    /* Up to a fifth on top of the first, so that a crowd that came together does not ping together. */
+    /* Up to a fifth on top of the first, so that a crowd that came together does not ping together.
+     */
     if (is_first && interval >= 5) interval += rng_next(&s->rng) % (interval / 5);
     wheel_arm(&s->wheel, &c->timer, s->now.mono_ns + interval);
 }
@@ -88,7 +90,8 @@ void verbs_timer(struct shard *s, struct client *c)
         return;
     }
     uint64_t interval = (uint64_t)s->options->ping_interval_ns;
-    bool wants_rtt = c->rtt_ns == 0 || s->now.mono_ns - c->ping_sent_ns > RTT_REFRESH_NS || !c->has_pinged;
+    bool wants_rtt =
+        c->rtt_ns == 0 || s->now.mono_ns - c->ping_sent_ns > RTT_REFRESH_NS || !c->has_pinged;
     bool is_idle = s->now.mono_ns - c->active_ns >= interval;
     /* A parked publisher is our doing, not its silence (R5a). */
     if ((is_idle || wants_rtt) && c->park == 0) {
@@ -156,7 +159,8 @@ bool verbs_may_deliver(struct shard *s, struct client *c, struct sub *sub, struc
     if ((sub->flags & SUB_FLAG_FILTERED) == 0) return true;
     char room[2 * 4096 + 64];
     struct bytes filter, queue;
-    if (interest_filter_of(s->interest, sub, room, sizeof room, &filter, &queue) != ERR_OK) return false;
+    if (interest_filter_of(s->interest, sub, room, sizeof room, &filter, &queue) != ERR_OK)
+        return false;
     return perms_may_deliver(c->perms, subject, queue);
 }
 
@@ -171,7 +175,8 @@ static enum verb_outcome on_sub(struct shard *s, struct client *c, const struct 
 {
     bool is_valid = subject_is_valid(op->subject);
     enum perms_verdict verdict = PERMS_ALLOWED;
-    if (c->perms != NULL && is_valid) verdict = perms_may_subscribe(c->perms, op->subject, op->queue);
+    if (c->perms != NULL && is_valid)
+        verdict = perms_may_subscribe(c->perms, op->subject, op->queue);
     if (verdict == PERMS_DENIED || bytes_equal(op->queue, BYTES_LITERAL("_sys_"))) {
         violation(s, c, "Subscription to", op->subject, op->queue, "");
         return VERB_DONE;
@@ -203,7 +208,8 @@ static enum verb_outcome on_sub(struct shard *s, struct client *c, const struct 
         sub_at(s->subs, index)->flags |= SUB_FLAG_FILTERED;
         c->flags |= CLIENT_SUB_FILTERED;
     }
-    enum err e = interest_insert(s->interest, c->account->trie, s->index, op->subject, op->queue, index);
+    enum err e =
+        interest_insert(s->interest, c->account->trie, s->index, op->subject, op->queue, index);
     if (e != ERR_OK) {
         client_remove_sid(c, s->subs, index);
         sub_release(s->subs, index);
@@ -276,12 +282,14 @@ void verbs_recheck_subs(struct shard *s, struct client *c)
     mem_free(s->mem, MEM_CONNECTION, lost, lost_bytes);
 }
 
-/* --- publish ------------------------------------------------------------------------------------ */
+/* --- publish ------------------------------------------------------------------------------------
+ */
 
 static bool is_reserved_reply(struct bytes reply)
 {
     if (reply.data[0] != '_' && reply.data[0] != '$') return false;
-    return bytes_starts_with(reply, BYTES_LITERAL("_R_.")) || bytes_starts_with(reply, BYTES_LITERAL("_GR_.")) ||
+    return bytes_starts_with(reply, BYTES_LITERAL("_R_.")) ||
+           bytes_starts_with(reply, BYTES_LITERAL("_GR_.")) ||
            bytes_starts_with(reply, BYTES_LITERAL("$JS.ACK."));
 }
 
@@ -290,7 +298,8 @@ static bool is_reserved_subject(const struct shard *s, const struct client *c, s
     if (subject.data[0] != '_' && subject.data[0] != '$') return false;
     if (bytes_starts_with(subject, BYTES_LITERAL("$NRG.")))
         return c->account->number != s->options->accounts->system;
-    return bytes_starts_with(subject, BYTES_LITERAL("_GR_.")) || bytes_starts_with(subject, BYTES_LITERAL("$GR."));
+    return bytes_starts_with(subject, BYTES_LITERAL("_GR_.")) ||
+           bytes_starts_with(subject, BYTES_LITERAL("$GR."));
 }
 
 static bool may_publish(struct shard *s, struct client *c, struct bytes subject)
@@ -346,7 +355,8 @@ static enum verb_outcome on_pub(struct shard *s, struct client *c, const struct 
         session_error(s, c, NATS_ERR_LINE("Invalid Publish Subject"));
     bool is_lost = false;
     if (UNLIKELY(c->account->conf != NULL && c->account->conf->mappings != NULL))
-        is_lost = !system_map_subject(s, c->account->conf->mappings, &subject, mapped, sizeof mapped);
+        is_lost =
+            !system_map_subject(s, c->account->conf->mappings, &subject, mapped, sizeof mapped);
     if (UNLIKELY(client_has(c, CLIENT_PUB_CHECKED)) && !is_retry && !may_publish(s, c, subject)) {
         count_in(s, c, op->total_bytes);
         violation(s, c, "Publish to", subject, bytes_of(NULL, 0), "");
@@ -409,7 +419,8 @@ static enum verb_outcome stall(struct shard *s, struct client *c)
 
 /* --- the loop over received bytes ------------------------------------------------------------ */
 
-static void trace_op(struct shard *s, struct client *c, const char *data, size_t len, enum nats_verb verb)
+static void trace_op(struct shard *s, struct client *c, const char *data, size_t len,
+                     enum nats_verb verb)
 {
     if (LIKELY(!s->options->trace) || verb == NATS_PUB) return;
     struct writer *w = session_log_open(s, c);
@@ -469,9 +480,7 @@ static enum verb_outcome run(struct shard *s, struct client *c, const struct nat
     case NATS_PONG: on_pong(s, c); break;
     case NATS_OK: break;
     case NATS_INFO: break;
-    case NATS_ERR:
-        session_close(s, c, CLOSED_PARSE_ERROR, true);
-        return VERB_STOP;
+    case NATS_ERR: session_close(s, c, CLOSED_PARSE_ERROR, true); return VERB_STOP;
     case NATS_CONNECT:
         switch (entry_connect(s, c, op->arg)) {
         case LOGIN_DONE: break;

@@ -33,7 +33,8 @@ Test(wheel, every_timer_fires_once_never_early_and_at_most_two_ticks_late)
             fired++;
         }
         for (int i = 0; i < COUNT; i++)
-            if (wheel_is_armed(&timers[i])) cr_assert_geq(timers[i].deadline_ns + (2ull << WHEEL_TICK_SHIFT), now);
+            if (wheel_is_armed(&timers[i]))
+                cr_assert_geq(timers[i].deadline_ns + (2ull << WHEEL_TICK_SHIFT), now);
         if (fired > COUNT / 2 && now < last / 2) now = last / 2;
     }
     cr_assert_eq(fired, COUNT);

@@ -5,7 +5,8 @@
 #include "core/proto/headers.h"
 #include "core/proto/nats_parse.h"
 
-static const struct nats_limits LIMITS = {.control_line_max = 4096, .payload_max = 1 << 20, .headers_allowed = true};
+static const struct nats_limits LIMITS = {
+    .control_line_max = 4096, .payload_max = 1 << 20, .headers_allowed = true};
 
 static enum nats_status parse(const char *text, struct nats_op *op)
 {
@@ -53,8 +54,9 @@ Test(nats_parse, headers_are_counted_and_never_longer_than_the_message)
 
 Test(nats_parse, sizes_have_at_most_nine_digits)
 {
-    static const char *const bad[] = {"-1", "2147483648x", "9223372036854775808", "12345678901234567890",
-                                      "1234567890", "0x10", "+5", "1e3"};
+    static const char *const bad[] = {
+        "-1", "2147483648x", "9223372036854775808", "12345678901234567890", "1234567890", "0x10",
+        "+5", "1e3"};
     struct nats_op op;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         char line[64];
@@ -117,15 +119,25 @@ Test(nats_parse, unsub_takes_a_bad_maximum_for_none)
  * (64 bytes and more) and the slow one give the same slices. */
 Test(nats_parse, prefixes_ask_for_more_and_both_paths_agree)
 {
-    static const char *const streams[] = {
-        "CONNECT {\"verbose\":false}\r\n", "PUB a.b.c 3\r\nabc\r\n", "PUB a r 0\r\n\r\n",
-        "HPUB a.b r.s 12 14\r\nNATS/1.0\r\n\r\nhi\r\n", "SUB a.* q 7\r\n", "SUB > 1\n", "UNSUB 7 3\r\n",
-        "PING\r\n", "PONG\r\n", "+OK\r\n", "-ERR 'x'\r\n", "INFO {}\r\n", "PUB  x\t1\r\nz\r\n"};
+    static const char *const streams[] = {"CONNECT {\"verbose\":false}\r\n",
+                                          "PUB a.b.c 3\r\nabc\r\n",
+                                          "PUB a r 0\r\n\r\n",
+                                          "HPUB a.b r.s 12 14\r\nNATS/1.0\r\n\r\nhi\r\n",
+                                          "SUB a.* q 7\r\n",
+                                          "SUB > 1\n",
+                                          "UNSUB 7 3\r\n",
+                                          "PING\r\n",
+                                          "PONG\r\n",
+                                          "+OK\r\n",
+                                          "-ERR 'x'\r\n",
+                                          "INFO {}\r\n",
+                                          "PUB  x\t1\r\nz\r\n"};
     for (size_t s = 0; s < sizeof streams / sizeof streams[0]; s++) {
         size_t len = strlen(streams[s]);
         struct nats_op whole;
         size_t used;
-        cr_assert_eq(nats_parse(&LIMITS, streams[s], len, &whole, &used), NATS_DONE, "%s", streams[s]);
+        cr_assert_eq(nats_parse(&LIMITS, streams[s], len, &whole, &used), NATS_DONE, "%s",
+                     streams[s]);
         cr_assert_eq(used, len);
         for (size_t cut = 0; cut < len; cut++) {
             char *exact = malloc(cut + 1); /* exact size: a read past it is seen by ASan */
