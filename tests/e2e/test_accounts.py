@@ -95,10 +95,11 @@ def test_connection_limit(start):
     c.closed("maximum account active connections exceeded")
     closed = wait_until(lambda: s.page("/connz?state=closed")["connections"])
     assert closed[0]["reason"] == "Maximum Account Connections Exceeded"
-    login(s, "b").ping()
+    other = login(s, "b")
     one.close()
     wait_until(lambda: s.page("/varz")["connections"] == 2)
     login(s, "a").ping()
+    assert other.ping() == []
 
 
 def test_subscription_limit(start):
