@@ -198,6 +198,7 @@ void interest_quiesce(struct interest *x, uint32_t shard)
     must(atomic_load_explicit(&x->memory.seats[shard].epoch, memory_order_relaxed) != 0);
     interest_memory_quiesce(&x->memory, shard);
     reclaim(x, shard);
+    if (x->memory.seats[shard].subs != NULL) sub_pool_trim(x->memory.seats[shard].subs);
 }
 
 /* --- edges of the trie ------------------------------------------------------------------- */

@@ -42,9 +42,12 @@ void sub_pool_close(struct sub_pool *p);
  * changed. sid.len <= SUB_SID_BYTES_MAX. */
 NODISCARD enum err sub_acquire(struct sub_pool *p, struct client *owner, struct bytes sid,
                                uint32_t *index);
-/* place must be 0: interest_remove came first. */
+/* place must be 0: interest_remove came first. The sub reads as zeroes (no owner) until the pool is
+ * trimmed or the index is used again: a route in use may still name it. */
 void sub_release(struct sub_pool *p, uint32_t index);
-/* index is live. The address stays until it is released. */
+/* Gives memory without live subs back. interest_quiesce calls it: no route is in use then. */
+void sub_pool_trim(struct sub_pool *p);
+/* index is live, or was released since the last trim. The address stays until then. */
 struct sub *sub_at(const struct sub_pool *p, uint32_t index);
 uint32_t sub_index(const struct sub_pool *p, const struct sub *s);
 uint32_t sub_pool_count(const struct sub_pool *p);

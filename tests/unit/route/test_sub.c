@@ -42,13 +42,20 @@ Test(sub, addresses_stay_while_the_pool_grows_and_indexes_are_used_again)
         cr_assert_eq(sub_acquire(p, NULL, BYTES_LITERAL("x"), &subs[i]), ERR_OK);
     cr_assert_eq((void *)sub_at(p, subs[0]), (void *)first);
     for (int i = 1; i < MANY; i++) sub_release(p, subs[i]);
-    uint64_t allocs = heap.alloc_count;
     for (int i = 1; i < MANY; i++) {
         cr_assert_eq(sub_acquire(p, NULL, BYTES_LITERAL("x"), &subs[i]), ERR_OK);
         cr_assert_leq(subs[i], MANY);
     }
+    for (int i = 0; i < MANY; i++) sub_release(p, subs[(i * 7919) % MANY]);
+    cr_assert_null(sub_at(p, subs[0])->owner, "a released sub can be read until the trim");
+    sub_pool_trim(p);
+    cr_assert_lt(heap.mem.used_bytes[MEM_INTEREST], 300 << 10, "empty chunks go, but for one");
+    uint64_t allocs = heap.alloc_count;
+    for (int i = 0; i < 100; i++) {
+        cr_assert_eq(sub_acquire(p, NULL, BYTES_LITERAL("x"), &subs[0]), ERR_OK);
+        sub_release(p, subs[0]);
+    }
     cr_assert_eq(heap.alloc_count, allocs);
-    for (int i = 0; i < MANY; i++) sub_release(p, subs[i]);
     sub_pool_close(p);
     cr_assert_eq(heap.live_count, 0);
 }
