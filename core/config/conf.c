@@ -90,6 +90,20 @@ static enum err syntax(struct scan *s, const char *what)
     return syntax_about(s, what, bytes_of("", 0), "");
 }
 
+/* At the end of the text, like the reference: what is open since the line of opening. */
+static enum err unclosed(struct scan *s, const char *what, const struct scan *opening)
+{
+    struct writer w;
+    char line[BYTES_U64_TEXT_MAX];
+    size_t len = bytes_u64_text(line, opening->line);
+    char room[64];
+    writer_init(&w, room, sizeof(room));
+    writer_text(&w, what);
+    writer_text(&w, " that opens on line ");
+    writer_bytes(&w, bytes_of(line, len));
+    return syntax_about(s, "The ", writer_written(&w), " is never closed");
+}
+
 static enum err out_of_memory(struct scan *s)
 {
     struct writer w;
@@ -387,7 +401,7 @@ static enum err quoted(struct scan *s, bool has_escapes, struct bytes *text)
     advance(s);
     const char *start = s->at;
     while (peek(s) != quote) {
-        if (peek(s) == END) return syntax(&opening, "The quote that opens here is never closed");
+        if (peek(s) == END) return unclosed(s, "quote", &opening);
         bool is_escape = has_escapes && peek(s) == '\\';
         advance(s);
         enum err e = is_escape ? skip_escape(s) : ERR_OK;
@@ -427,7 +441,7 @@ static enum err parse_block(struct scan *s, struct conf_value **value)
     const char *start = s->at;
     for (;;) {
         int c = peek(s);
-        if (c == END) return syntax(&opening, "The block that opens here is never closed");
+        if (c == END) return unclosed(s, "block", &opening);
         bool is_alone = c == ')' && s->at == s->line_start && s->at > start &&
                         (peek_second(s) == '\n' || peek_second(s) == END);
         if (is_alone) break;
@@ -770,7 +784,7 @@ static enum err parse_array(struct scan *s, const struct frame *frame, struct co
         while (skip_comment(s));
         int c = peek(s);
         if (c == ']') break;
-        if (c == END) return syntax(&opening, "The array that opens here is never closed");
+        if (c == END) return unclosed(s, "array", &opening);
         if (c == ',' || c == '/')
             return syntax_about(s, "A value must stand here, not '", character(s), "'");
         struct conf_value *item;
@@ -955,7 +969,7 @@ static enum err parse_map(struct scan *s, const struct frame *outer, struct conf
         while (skip_comment(s));
         int c = peek(s);
         if (c == '}') break;
-        if (c == END) return syntax(&opening, "The map that opens here is never closed");
+        if (c == END) return unclosed(s, "map", &opening);
         if (c == ']') return syntax(s, "A key must stand here, not ']'");
         if (c == '/' && peek_second(s) != END) advance(s);
         e = parse_entry(s, &frame, LEVEL_MAP);

@@ -28,10 +28,11 @@ static void skip(struct bytes *b, size_t count)
     b->len -= count;
 }
 
-static bool take_unit(struct bytes *rest, int64_t *ns)
+static bool take_unit(struct bytes *rest, int64_t *ns, struct bytes *unit)
 {
     size_t len = 0;
     while (len < rest->len && rest->data[len] != '.' && !is_digit(rest->data[len])) len++;
+    *unit = bytes_of(rest->data, len);
     for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
         if (!bytes_equal(bytes_of(rest->data, len), bytes_from_text(units[i].name))) continue;
         *ns = units[i].ns;
@@ -42,10 +43,10 @@ static bool take_unit(struct bytes *rest, int64_t *ns)
 }
 
 /* "1.5h" off the front of rest, added to sum. */
-static enum err take_part(struct bytes *rest, int64_t *sum)
+static enum err take_part(struct bytes *rest, int64_t *sum, struct bytes *unit)
 {
-    enum { FRACTION_DIGITS_MAX = 18 };
-    int64_t whole = 0, fraction = 0, scale = 1, ns;
+    int64_t whole = 0, fraction = 0, ns;
+    double scale = 1;
     size_t digit_count = 0;
     while (rest->len > 0 && is_digit(rest->data[0])) {
         if (__builtin_mul_overflow(whole, 10, &whole)) return ERR_RANGE;
@@ -55,29 +56,35 @@ static enum err take_part(struct bytes *rest, int64_t *sum)
     }
     if (rest->len > 0 && rest->data[0] == '.') {
         skip(rest, 1);
-        for (int i = 0; rest->len > 0 && is_digit(rest->data[0]); i++, skip(rest, 1)) {
+        /* As many digits as 63 bits hold; the rest is below a nanosecond anyway. */
+        bool is_full = false;
+        for (; rest->len > 0 && is_digit(rest->data[0]); skip(rest, 1)) {
             digit_count++;
-            if (i >= FRACTION_DIGITS_MAX) continue;
+            is_full |= fraction > (INT64_MAX - 9) / 10;
+            if (is_full) continue;
             fraction = fraction * 10 + (rest->data[0] - '0');
             scale *= 10;
         }
     }
-    if (digit_count == 0 || rest->len == 0 || !take_unit(rest, &ns)) return ERR_SYNTAX;
+    if (digit_count == 0) return ERR_SYNTAX;
+    if (!take_unit(rest, &ns, unit)) return unit->len == 0 ? ERR_INCOMPLETE : ERR_UNKNOWN;
     if (__builtin_mul_overflow(whole, ns, &whole)) return ERR_RANGE;
-    int64_t part = (int64_t)((double)fraction * ((double)ns / (double)scale));
+    int64_t part = (int64_t)((double)fraction * ((double)ns / scale));
     if (__builtin_add_overflow(whole, part, &whole)) return ERR_RANGE;
     return __builtin_add_overflow(*sum, whole, sum) ? ERR_RANGE : ERR_OK;
 }
 
-enum err duration_parse(struct bytes text, int64_t *ns)
+enum err duration_parse(struct bytes text, int64_t *ns, struct bytes *unit)
 {
     int64_t sum = 0;
+    struct bytes unused;
+    if (unit == NULL) unit = &unused;
     bool is_negative = text.len > 0 && text.data[0] == '-';
     if (is_negative || (text.len > 0 && text.data[0] == '+')) skip(&text, 1);
     if (text.len == 0) return ERR_SYNTAX;
     if (!bytes_equal(text, BYTES_LITERAL("0")))
         while (text.len > 0) {
-            enum err e = take_part(&text, &sum);
+            enum err e = take_part(&text, &sum, unit);
             if (e != ERR_OK) return e;
         }
     *ns = is_negative ? -sum : sum;

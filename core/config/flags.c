@@ -293,11 +293,22 @@ static enum err take_mere_flag(struct parse *p, const struct option *o, bool boo
 }
 
 /* The flag asks for something that is not built: said by name, unless it is switched off. */
-static enum err take_refused(struct parse *p, bool boolean)
+static enum err take_refused(struct parse *p, const struct option *o, bool boolean)
 {
+    char room[MESSAGE_BYTES_MAX];
+    struct writer w;
     bool is_asked = p->has_value && p->value.len == 0 ? false : boolean;
     if (!is_asked) return ERR_OK;
-    return error(p, "flag -", p->name, false, " is not supported yet");
+    writer_init(&w, room, sizeof(room));
+    writer_text(&w, "flag -");
+    writer_bytes(&w, p->name);
+    writer_text(&w, " is not supported yet");
+    if (o->path[0] != 0) {
+        writer_text(&w, " (");
+        writer_text(&w, o->path);
+        writer_char(&w, ')');
+    }
+    return stop(p, FLAGS_ERROR, &w);
 }
 
 static enum err take_flag(struct parse *p, const struct option *o)
@@ -319,7 +330,8 @@ static enum err take_flag(struct parse *p, const struct option *o)
                   bytes_starts_with(bytes_from_text(o->path), BYTES_LITERAL("tls."));
     if (is_tls) p->f->has_tls_flags = true;
     if (o->type == OPTION_FLAG) return take_mere_flag(p, o, boolean);
-    if (o->type == OPTION_REFUSED || o->type == OPTION_JETSTREAM) return take_refused(p, boolean);
+    if (o->type == OPTION_REFUSED || o->type == OPTION_JETSTREAM)
+        return take_refused(p, o, boolean);
     if (o->type == OPTION_BOOL)
         return add_setting(p, o, (struct conf_value){.kind = CONF_BOOL, .boolean = boolean});
     if (is_integer(o)) return add_integer(p, o);

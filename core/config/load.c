@@ -134,12 +134,20 @@ bool load_text(struct load *l, const struct conf_value *v, struct bytes name, st
 static bool parse_duration(struct load *l, const struct conf_value *v, struct bytes name,
                            int64_t *ns)
 {
-    enum err e = duration_parse(v->text, ns);
+    struct bytes unit;
+    enum err e = duration_parse(v->text, ns, &unit);
     if (e == ERR_OK) return true;
     struct text *line = load_error(l, v);
     text_string(line, "error parsing ");
     text_bytes(line, name);
-    text_string(line, ": time: invalid duration ");
+    text_string(line, ": time: ");
+    if (e == ERR_UNKNOWN) {
+        text_string(line, "unknown unit ");
+        load_quoted(line, unit);
+        text_string(line, " in duration ");
+    } else {
+        text_string(line, e == ERR_INCOMPLETE ? "missing unit in duration " : "invalid duration ");
+    }
     load_quoted(line, v->text);
     load_end(line);
     return false;
@@ -286,7 +294,8 @@ static void load_number(struct load *l, const struct option *o, const struct con
         text_string(line, " of ");
         put_number(line, o, value);
         text_string(line, ", minimum is ");
-        put_number(line, o, o->min);
+        text_i64(line, is_duration(o) ? o->min / INT64_C(1000000000) : o->min);
+        if (is_duration(o)) text_string(line, " seconds");
         load_end(line);
     } else {
         store_integer(l, o, value);
@@ -372,7 +381,7 @@ static void load_choice(struct load *l, const struct option *o, const struct con
     if (!load_text(l, v, name, &text)) return;
     const char *at = o->values;
     for (unsigned i = 0; option_next_word(&at, &word); i++) {
-        if (!bytes_equal_nocase(word, text)) continue;
+        if (!bytes_equal(word, text)) continue;
         *(unsigned *)field_of(l, o) = i;
         return;
     }

@@ -76,7 +76,7 @@ static void load_handshake(struct load *l, const struct conf_value *v)
     bool is_auto = bytes_equal_nocase(text, BYTES_LITERAL("auto")) ||
                    bytes_equal_nocase(text, BYTES_LITERAL("auto_fallback"));
     wait_ns = is_auto ? FALLBACK_AUTO_NS : 0;
-    if (!is_on && !is_off && !is_auto && duration_parse(text, &wait_ns) != ERR_OK) {
+    if (!is_on && !is_off && !is_auto && duration_parse(text, &wait_ns, NULL) != ERR_OK) {
         struct text *line = load_error(l, v);
         text_string(line, "field \"handshake_first\"'s value ");
         load_quoted(line, text);

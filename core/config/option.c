@@ -104,17 +104,17 @@ bool option_next_word(const char **at, struct bytes *word)
     return true;
 }
 
-/* "-a, --addr, --net <host>": words up to the first that is no flag. */
+/* "-a, --addr, --net <host>": names up to the first word that is no flag; the space after a comma
+ * may be missing, as --help of nats-server has it after -ms and -sl. */
 bool option_next_flag(const char **at, struct bytes *name)
 {
-    struct bytes word;
-    if (!option_next_word(at, &word) || word.data[0] != '-') return false;
-    while (word.len > 0 && word.data[0] == '-') {
-        word.data++;
-        word.len--;
-    }
-    if (word.len > 0 && word.data[word.len - 1] == ',') word.len--;
-    *name = word;
+    const char *a = *at;
+    while (*a == ' ' || *a == ',') a++;
+    if (*a != '-') return false;
+    while (*a == '-') a++;
+    size_t len = strcspn(a, " ,");
+    *name = bytes_of(a, len);
+    *at = a + len;
     return true;
 }
 

@@ -22,7 +22,7 @@ static int64_t default_number(const struct option *o)
     struct bytes text = bytes_from_text(o->initial);
     enum err e =
         o->type == OPTION_DURATION || o->type == OPTION_DURATION_TEXT || o->type == OPTION_SECONDS
-            ? duration_parse(text, &value)
+            ? duration_parse(text, &value, NULL)
             : bytes_to_i64(text, &value);
     must(e == ERR_OK);
     return value;

@@ -87,13 +87,13 @@ Test(conf, accepts_and_refuses_as_the_reference_does)
 Test(conf, errors_say_file_line_and_column)
 {
     expect("a: 1\n  b: {c 2\n",
-           "dir/f.conf:2:6: Parse error on line 2: 'The map that opens here is never closed'");
+           "dir/f.conf:3:1: Parse error on line 3: 'The map that opens on line 2 is never closed'");
     expect("a: [\n 1,\n ,",
            "dir/f.conf:3:2: Parse error on line 3: 'A value must stand here, not ',''");
     expect("\n\na: \"x\\q\"", "dir/f.conf:3:7: Parse error on line 3: "
                               "'Unknown escape \\q, known are \\xXX \\t \\n \\r \\\" \\\\'");
-    expect("a: 'x", "dir/f.conf:1:4: Parse error on line 1: "
-                    "'The quote that opens here is never closed'");
+    expect("a: 'x", "dir/f.conf:1:6: Parse error on line 1: "
+                    "'The quote that opens on line 1 is never closed'");
     expect("a: 1 2", "dir/f.conf:1:6: Parse error on line 1: "
                      "'The line must end after the value, but '2' follows'");
     expect("a", "dir/f.conf:1:2: Parse error on line 1: 'The key 'a' has no value'");
@@ -161,7 +161,7 @@ Test(conf, broken_text_in_the_environment_is_reported_with_its_variable)
     struct world w = {.variables = {{"BAD", "["}, {"ONE", "$TWO"}, {"TWO", "$ONE"}}};
     expect_in(w, "a: $BAD",
               "dir/f.conf:1:4: variable reference for 'BAD' on line 1 could not be parsed: "
-              "Parse error on line 1: 'The array that opens here is never closed'");
+              "Parse error on line 1: 'The array that opens on line 1 is never closed'");
     struct fixture f;
     setup(&f);
     cr_expect_eq(parse(&f, &w, "a: $ONE"), ERR_SYNTAX);
@@ -185,8 +185,9 @@ Test(conf, included_files_merge_into_the_map_around)
 Test(conf, an_error_in_an_included_file_names_that_file)
 {
     struct world w = {.files = {{"dir/x.conf", "a: 1\nb [\n"}}};
-    expect_in(w, "include x.conf",
-              "dir/x.conf:2:3: Parse error on line 2: 'The array that opens here is never closed'");
+    expect_in(
+        w, "include x.conf",
+        "dir/x.conf:3:1: Parse error on line 3: 'The array that opens on line 2 is never closed'");
 }
 
 Test(conf, a_file_that_includes_itself_is_refused)

@@ -166,11 +166,12 @@ Test(flags, signals_name_a_process)
 
 Test(flags, what_is_not_built_is_refused_by_name)
 {
-    expect("-js", FLAGS_ERROR, "flag -js is not supported yet");
+    expect("-js", FLAGS_ERROR, "flag -js is not supported yet (jetstream)");
     expect("-js=false", FLAGS_RUN, "");
     expect("-js -v", FLAGS_VERSION, "");
-    expect("--cluster nats://x:1", FLAGS_ERROR, "flag -cluster is not supported yet");
-    expect("-routes a,b -p 1", FLAGS_ERROR, "flag -routes is not supported yet");
+    expect("--cluster nats://x:1", FLAGS_ERROR,
+           "flag -cluster is not supported yet (cluster.listen)");
+    expect("-routes a,b -p 1", FLAGS_ERROR, "flag -routes is not supported yet (cluster.routes)");
     expect("-cluster_name x -sd=/data --profile 1", FLAGS_RUN, "");
     expect("-js -nope", FLAGS_USAGE, "flag provided but not defined: -nope");
 }

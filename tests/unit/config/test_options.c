@@ -190,7 +190,7 @@ Test(options, every_mistake_is_reported_with_its_place)
     expect_errors("write_timeout: never",
                   "f.conf:1:1: write_timeout must be 'default', 'close' or 'retry'\n");
     expect_errors("lame_duck_duration: \"29s\"",
-                  "f.conf:1:1: invalid lame_duck_duration of 29s, minimum is 30s\n");
+                  "f.conf:1:1: invalid lame_duck_duration of 29s, minimum is 30 seconds\n");
     expect_errors("max_sub_tokens: 256", "f.conf:1:1: max_sub_tokens value is too big\n");
     expect_errors("cpus: \"1,x\"", "cpus must be a list such as 0,2-5, not \"1,x\"\n");
     expect_errors("log_file: \"a\\x00b\"",
@@ -531,8 +531,9 @@ Test(options, tags_are_lower_case_and_unique)
 
 Test(options, a_syntax_error_is_one_line)
 {
-    expect_errors("a: [", "f.conf:1:4: Parse error on line 1: 'The array that opens here is never "
-                          "closed'\n");
+    expect_errors("a: [",
+                  "f.conf:1:5: Parse error on line 1: 'The array that opens on line 1 is never "
+                  "closed'\n");
 }
 
 Test(options, running_out_of_memory_leaks_nothing)
