@@ -5,7 +5,7 @@ enum {
     LOCK_TRIES = 100,      /* some 100 ns: the holder is in one call of the port */
     EXACT_GRAINS = 16,     /* up to here a class per grain, then four per doubling */
     GRAINS_MAX = 640,      /* the largest class: a node with a token of 4096 bytes fits */
-    CHUNK_GRAINS_MIN = 128, /* 1 KiB: many accounts have a handful of filters */
+    CHUNK_GRAINS_MIN = 32, /* 256 bytes */
     CHUNK_GRAINS_MAX = 1 << INTEREST_CHUNK_SHIFT,
 };
 
@@ -50,16 +50,47 @@ void interest_memory_init(struct interest_memory *m, struct mem *mem, uint32_t s
     atomic_init(&m->epoch, 1);
 }
 
-/* The first grain of a chunk; so no reference names it. */
+/* The first grains of a chunk, so no reference names them. Free pieces are chained through their
+ * first words. */
 struct chunk_head {
-    uint64_t bytes;
+    uint32_t next, prev; /* chunks of the class with room, by number */
+    uint32_t free_first; /* a reference, 0: none */
+    uint16_t grains;     /* of the chunk */
+    uint16_t unused;     /* grains from here on were never given out */
+    uint16_t live;       /* pieces given out */
+    uint16_t piece;      /* grains of each */
 };
+
+enum { HEAD_GRAINS = (sizeof(struct chunk_head) + INTEREST_GRAIN - 1) / INTEREST_GRAIN };
+
+static struct chunk_head *chunk_at(const struct interest_memory *m, uint32_t number)
+{
+    return interest_memory_at(m, number << INTEREST_CHUNK_SHIFT);
+}
+
+static char **directory_entry(struct interest_memory *m, uint32_t number)
+{
+    return &m->pages[number >> INTEREST_PAGE_SHIFT][number & ((1u << INTEREST_PAGE_SHIFT) - 1)];
+}
+
+/* A number without a chunk keeps the next such number in its directory entry, marked by bit 0 so
+ * that it is no pointer. Under the lock. */
+static char *vacant_mark(uint32_t next)
+{
+    return (char *)((uintptr_t)next << 1 | 1);
+}
+
+static bool is_vacant(const char *entry)
+{
+    return ((uintptr_t)entry & 1) != 0;
+}
 
 void interest_memory_deinit(struct interest_memory *m)
 {
     for (uint32_t i = 1; i < m->chunk_count; i++) {
-        struct chunk_head *chunk = interest_memory_at(m, i << INTEREST_CHUNK_SHIFT);
-        port_free(m, chunk, chunk->bytes);
+        if (is_vacant(*directory_entry(m, i))) continue;
+        struct chunk_head *chunk = chunk_at(m, i);
+        port_free(m, chunk, (size_t)chunk->grains * INTEREST_GRAIN);
     }
     for (uint32_t i = 0; i < INTEREST_PAGES; i++)
         if (m->pages[i] != NULL)
@@ -104,59 +135,124 @@ static uint32_t class_of(uint32_t grains, uint32_t *class_grains)
     return class;
 }
 
-static enum err add_chunk(struct interest_memory *m, struct interest_arena *a, uint32_t grains)
+/* A number for a chunk. Under the lock. */
+static enum err next_number(struct interest_memory *m, uint32_t *number)
 {
-    uint32_t chunk_grains = a->chunk_grains;
-    while (chunk_grains < grains + 1) chunk_grains *= 2;
-    must(chunk_grains <= CHUNK_GRAINS_MAX);
-    size_t bytes = (size_t)chunk_grains * INTEREST_GRAIN;
-    enum err e = ERR_MEMORY;
-    if (!lock(m)) return ERR_BUSY;
-    uint32_t number = m->chunk_count;
-    if (number >> INTEREST_PAGE_SHIFT == INTEREST_PAGES) goto done;
-    char ***page = &m->pages[number >> INTEREST_PAGE_SHIFT];
+    *number = m->vacant != 0 ? m->vacant : m->chunk_count;
+    if (m->vacant != 0) return ERR_OK;
+    if (*number >> INTEREST_PAGE_SHIFT == INTEREST_PAGES) return ERR_MEMORY;
+    char ***page = &m->pages[*number >> INTEREST_PAGE_SHIFT];
     if (*page == NULL) *page = port_alloc(m, sizeof(char *) << INTEREST_PAGE_SHIFT);
-    if (*page == NULL) goto done;
-    struct chunk_head *chunk = port_alloc(m, bytes);
-    if (chunk == NULL) goto done;
-    chunk->bytes = bytes;
-    (*page)[number & ((1u << INTEREST_PAGE_SHIFT) - 1)] = (char *)chunk;
-    m->chunk_count++;
-    a->unused = (number << INTEREST_CHUNK_SHIFT) + 1;
-    a->unused_end = (number << INTEREST_CHUNK_SHIFT) + chunk_grains;
-    if (a->chunk_grains < CHUNK_GRAINS_MAX) a->chunk_grains *= 2;
-    e = ERR_OK;
+    return *page == NULL ? ERR_MEMORY : ERR_OK;
+}
+
+static void room_push(struct interest_memory *m, uint32_t *head, uint32_t number)
+{
+    struct chunk_head *chunk = chunk_at(m, number);
+    chunk->next = *head;
+    chunk->prev = 0;
+    if (*head != 0) chunk_at(m, *head)->prev = number;
+    *head = number;
+}
+
+static void room_remove(struct interest_memory *m, uint32_t *head, uint32_t number)
+{
+    const struct chunk_head *chunk = chunk_at(m, number);
+    if (chunk->prev != 0)
+        chunk_at(m, chunk->prev)->next = chunk->next;
+    else
+        *head = chunk->next;
+    if (chunk->next != 0) chunk_at(m, chunk->next)->prev = chunk->prev;
+}
+
+static bool has_room(const struct chunk_head *chunk)
+{
+    return chunk->free_first != 0 || chunk->grains - chunk->unused >= chunk->piece;
+}
+
+/* A chunk for the class, of pieces of that many grains. The first is small, for many accounts have
+ * a handful of filters. */
+static enum err add_chunk(struct interest_memory *m, struct interest_arena *a, uint32_t class,
+                          uint32_t piece)
+{
+    uint32_t grains = a->classes[class].grains, number;
+    if (grains == 0) grains = CHUNK_GRAINS_MIN;
+    while (grains < HEAD_GRAINS + 4 * piece) grains *= 2;
+    must(grains <= CHUNK_GRAINS_MAX);
+    if (!lock(m)) return ERR_BUSY;
+    enum err e = next_number(m, &number);
+    if (e != ERR_OK) goto done;
+    struct chunk_head *chunk = port_alloc(m, grains * INTEREST_GRAIN);
+    if (chunk == NULL) {
+        e = ERR_MEMORY;
+        goto done;
+    }
+    *chunk = (struct chunk_head){
+        .grains = (uint16_t)grains, .unused = HEAD_GRAINS, .piece = (uint16_t)piece};
+    if (number == m->vacant)
+        m->vacant = (uint32_t)((uintptr_t)*directory_entry(m, number) >> 1);
+    else
+        m->chunk_count++;
+    *directory_entry(m, number) = (char *)chunk;
+    room_push(m, &a->classes[class].with_room, number);
+    a->classes[class].grains = grains < CHUNK_GRAINS_MAX ? grains * 2 : grains;
 done:
     unlock(m);
     return e;
 }
 
-/* The rest of the old chunk, at most one object of the class less, is left: under 1 % . */
+/* Gives an empty chunk back, unless it is the only one of its class with room, or the port is
+ * busy: then it stays for later pieces. */
+static void drop_chunk(struct interest_memory *m, struct interest_arena *a, uint32_t class,
+                       uint32_t number)
+{
+    struct chunk_head *chunk = chunk_at(m, number);
+    must(chunk->live == 0);
+    if ((chunk->next == 0 && chunk->prev == 0) || !lock(m)) return;
+    room_remove(m, &a->classes[class].with_room, number);
+    port_free(m, chunk, (size_t)chunk->grains * INTEREST_GRAIN);
+    *directory_entry(m, number) = vacant_mark(m->vacant);
+    m->vacant = number;
+    unlock(m);
+}
+
+static uint32_t grains_of(size_t bytes)
+{
+    return (uint32_t)((bytes + INTEREST_GRAIN - 1) / INTEREST_GRAIN);
+}
+
 static enum err take(struct interest_memory *m, struct interest_arena *a, size_t bytes,
                      uint32_t *ref)
 {
-    uint32_t grains;
-    uint32_t class = class_of((uint32_t)((bytes + INTEREST_GRAIN - 1) / INTEREST_GRAIN), &grains);
-    if (a->free[class] != 0) {
-        *ref = a->free[class];
-        a->free[class] = *(uint32_t *)interest_memory_at(m, *ref);
-        return ERR_OK;
-    }
-    if (a->unused_end - a->unused < grains) {
-        enum err e = add_chunk(m, a, grains);
+    uint32_t piece, class = class_of(grains_of(bytes), &piece);
+    if (a->classes[class].with_room == 0) {
+        enum err e = add_chunk(m, a, class, piece);
         if (e != ERR_OK) return e;
     }
-    *ref = a->unused;
-    a->unused += grains;
+    uint32_t number = a->classes[class].with_room;
+    struct chunk_head *chunk = chunk_at(m, number);
+    if (chunk->free_first != 0) {
+        *ref = chunk->free_first;
+        chunk->free_first = *(uint32_t *)interest_memory_at(m, *ref);
+    } else {
+        *ref = (number << INTEREST_CHUNK_SHIFT) + chunk->unused;
+        chunk->unused = (uint16_t)(chunk->unused + piece);
+    }
+    chunk->live++;
+    if (!has_room(chunk)) room_remove(m, &a->classes[class].with_room, number);
     return ERR_OK;
 }
 
 static void give(struct interest_memory *m, struct interest_arena *a, size_t bytes, uint32_t ref)
 {
-    uint32_t grains;
-    uint32_t class = class_of((uint32_t)((bytes + INTEREST_GRAIN - 1) / INTEREST_GRAIN), &grains);
-    *(uint32_t *)interest_memory_at(m, ref) = a->free[class];
-    a->free[class] = ref;
+    uint32_t piece, class = class_of(grains_of(bytes), &piece);
+    uint32_t number = ref >> INTEREST_CHUNK_SHIFT;
+    struct chunk_head *chunk = chunk_at(m, number);
+    must(chunk->live > 0 && chunk->piece == piece);
+    if (!has_room(chunk)) room_push(m, &a->classes[class].with_room, number);
+    *(uint32_t *)interest_memory_at(m, ref) = chunk->free_first;
+    chunk->free_first = ref;
+    if (--chunk->live == 0) drop_chunk(m, a, class, number);
 }
 
 static size_t node_bytes(size_t token_bytes)
@@ -204,7 +300,7 @@ void interest_memory_free_branch(struct interest_memory *m, struct interest_aren
 
 void interest_memory_arena_init(struct interest_arena *a)
 {
-    *a = (struct interest_arena){.chunk_grains = CHUNK_GRAINS_MIN};
+    memset(a, 0, sizeof *a);
 }
 
 /* --- retired memory and epochs ----------------------------------------------------------- */

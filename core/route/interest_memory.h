@@ -23,7 +23,7 @@
 enum {
     INTEREST_LINE = 128,          /* two lines: the prefetcher of x86 fetches pairs */
     INTEREST_GRAIN = 8,           /* bytes that a reference counts */
-    INTEREST_CHUNK_SHIFT = 13,    /* grains of a chunk: 64 KiB */
+    INTEREST_CHUNK_SHIFT = 12,    /* grains of a chunk: 32 KiB */
     INTEREST_PAGE_SHIFT = 9,      /* chunks of a page of the chunk directory */
     INTEREST_PAGES = 1 << (32 - INTEREST_CHUNK_SHIFT - INTEREST_PAGE_SHIFT), /* 32 GiB in all */
     INTEREST_CLASSES = 40,
@@ -42,7 +42,8 @@ struct interest_seat {
 struct interest_memory {
     struct mem *mem;
     uint32_t shard_count;
-    uint32_t chunk_count; /* under the lock; no chunk 0, so no reference is below 8192 */
+    uint32_t chunk_count; /* under the lock; no chunk 0, so no reference is below 4096 */
+    uint32_t vacant;      /* under the lock: a number below chunk_count without a chunk, or 0 */
     _Atomic uint64_t bytes;
     char **pages[INTEREST_PAGES];
     _Alignas(INTEREST_LINE) _Atomic uint32_t is_locked;
@@ -56,12 +57,14 @@ struct interest_retired {
     uint64_t epoch;               /* stamp */
 };
 
-/* Of one account, under its lock. */
+/* Of one account, under its lock. A chunk holds pieces of one size class, so that an empty one can
+ * be given back at once. */
 struct interest_arena {
-    uint32_t free[INTEREST_CLASSES];
-    uint32_t unused, unused_end; /* references of the youngest chunk that were never given out */
-    uint32_t chunk_grains;       /* of the next chunk: doubles up to 64 KiB */
-    uint32_t retired_count;      /* since the last look at the seats */
+    struct {
+        uint32_t with_room; /* number of the first chunk with room, 0 none */
+        uint32_t grains;    /* of its next chunk: doubles up to 32 KiB */
+    } classes[INTEREST_CLASSES];
+    uint32_t retired_count; /* since the last look at the seats */
     struct interest_retired filling, waiting;
 };
 
