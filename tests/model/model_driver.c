@@ -3,157 +3,13 @@
  * Each test opens its own driver, must leave no descriptor behind and no thread of its own.
  * Usage: model_driver [poll|ring|plain [name of a test]] */
 #include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
-#include "core/base/must.h"
-#include "io/driver.h"
-
-enum { SLOTS = 2048, DONES = 64, BATCH_WAIT_NS = 200 * 1000 * 1000 };
-
-enum variant { VARIANT_POLL, VARIANT_RING, VARIANT_PLAIN, VARIANT_COUNT };
-static const char *const variant_names[] = {"poll", "ring", "plain"};
-
-struct rig {
-    enum variant variant;
-    struct driver *d;
-    struct driver_faults faults;
-    struct done done[DONES];
-    uint32_t count; /* of the last poll */
-};
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static void sleep_ns(uint64_t ns)
-{
-    struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
-    nanosleep(&t, NULL);
-}
-
-static enum err variant_open(enum variant v, const struct driver_options *o, struct driver **out,
-                             const char **reason)
-{
-    if (v == VARIANT_POLL) return driver_poll_open(o, out, reason);
-    return driver_ring_open(o, out, reason);
-}
-
-static void rig_open_bytes(struct rig *r, uint32_t recv_buffer_bytes)
-{
-    struct driver_options o = {.slots_max = SLOTS,
-                               .recv_buffer_bytes = recv_buffer_bytes,
-                               .use_io_features = r->variant == VARIANT_RING,
-                               .faults = &r->faults};
-    const char *reason;
-    r->faults = (struct driver_faults){.error = EIO};
-    must(variant_open(r->variant, &o, &r->d, &reason) == ERR_OK);
-}
-
-static void rig_open(struct rig *r)
-{
-    rig_open_bytes(r, 4 * 1024 * 1024);
-}
-
-static void rig_close(struct rig *r)
-{
-    must(r->d->count.cq_overflows == 0);
-    r->d->ops->close(r->d);
-    r->d = NULL;
-}
-
-static void rig_poll(struct rig *r, uint64_t timeout_ns)
-{
-    r->count = r->d->ops->poll(r->d, r->done, DONES, timeout_ns);
-    must(r->count <= DONES);
-}
-
-/* Byte i of the stream of connection number key. */
-static uint8_t pattern(uint32_t key, uint64_t i)
-{
-    return (uint8_t)((i * 131 + (i >> 8) * 17 + (i >> 16) * 3 + key * 29) & 0xff);
-}
-
-static void pattern_fill(uint32_t key, uint64_t from, void *out, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++) ((uint8_t *)out)[i] = pattern(key, from + i);
-}
-
-static void pattern_check(uint32_t key, uint64_t from, const void *data, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++) must(((const uint8_t *)data)[i] == pattern(key, from + i));
-}
-
-/* A listening TCP socket on loopback; *address is where it is. */
-static int listener_open(struct sockaddr_in *address, int backlog)
-{
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    must(fd >= 0);
-    *address = (struct sockaddr_in){.sin_family = AF_INET,
-                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    must(bind(fd, (struct sockaddr *)address, sizeof *address) == 0);
-    socklen_t len = sizeof *address;
-    must(getsockname(fd, (struct sockaddr *)address, &len) == 0);
-    must(listen(fd, backlog) == 0);
-    return fd;
-}
-
-static int client_open(const struct sockaddr_in *address)
-{
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) return -1;
-    must(connect(fd, (const struct sockaddr *)address, sizeof *address) == 0);
-    return fd;
-}
-
-/* A connected TCP pair: a plain blocking client end and a non-blocking server end. */
-static void pair_open(int *client, int *server)
-{
-    struct sockaddr_in address;
-    int fd = listener_open(&address, 4);
-    *client = client_open(&address);
-    must(*client >= 0);
-    *server = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    must(*server >= 0);
-    int one = 1;
-    setsockopt(*client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    setsockopt(*server, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    close(fd);
-}
-
-static void write_all(int fd, const void *data, size_t bytes)
-{
-    while (bytes > 0) {
-        ssize_t n = send(fd, data, bytes, MSG_NOSIGNAL);
-        must(n > 0);
-        data = (const char *)data + n;
-        bytes -= (size_t)n;
-    }
-}
-
-static void read_all(int fd, void *data, size_t bytes)
-{
-    while (bytes > 0) {
-        ssize_t n = recv(fd, data, bytes, 0);
-        must(n > 0);
-        data = (char *)data + n;
-        bytes -= (size_t)n;
-    }
-}
+#include "tests/support/driver_rig.h"
 
 /* Polls until kind is reported for slot and returns it; other completions of DONE_RECV kind are
  * released, anything else is a failure. */
@@ -639,11 +495,10 @@ static void test_an_accept_storm_is_taken_whole(struct rig *r)
 {
     rig_open(r);
     struct sockaddr_in address;
-    int listener = listener_open(&address, 128);
+    int listener = listener_open(&address, 1024); /* no request is dropped and repeated */
     must(r->d->ops->listen(r->d, 10, 4, listener) == ERR_OK);
     pthread_t thread;
     must(pthread_create(&thread, NULL, connect_main, &address) == 0);
-    /* A full backlog drops connection requests, which are repeated after a second. */
     uint64_t until = now_ns() + 20000000000u;
     for (uint32_t accepted = 0; accepted < 400;) {
         rig_poll(r, BATCH_WAIT_NS);
@@ -1045,10 +900,7 @@ static void test_close_with_everything_open(struct rig *r)
     free(data);
 }
 
-static const struct {
-    const char *name;
-    void (*run)(struct rig *r);
-} tests[] = {
+static const struct rig_test tests[] = {
     {"echo", test_echo},
     {"big_sends", test_big_sends_reach_a_slow_reader_whole},
     {"close_joins", test_close_joins_a_send_in_flight},
@@ -1068,44 +920,7 @@ static const struct {
     {"close", test_close_with_everything_open},
 };
 
-static uint32_t descriptors_open(void)
-{
-    uint32_t count = 0;
-    for (int fd = 0; fd < 4096; fd++) count += fcntl(fd, F_GETFD) >= 0;
-    return count;
-}
-
-static bool variant_is_there(enum variant v)
-{
-    struct driver_options o = {.slots_max = 8, .recv_buffer_bytes = 1 << 20};
-    struct driver *d;
-    const char *reason;
-    enum err e = variant_open(v, &o, &d, &reason);
-    if (e == ERR_OK) d->ops->close(d);
-    else printf("%s: left out, %s: %s\n", variant_names[v], err_text(e), reason);
-    return e == ERR_OK;
-}
-
 int main(int argc, char **argv)
 {
-    for (int v = 0; v < VARIANT_COUNT; v++) {
-        if (argc > 1 && strcmp(argv[1], variant_names[v]) != 0) continue;
-#ifdef MILLRACE_SANITIZED
-        /* Sanitizers cannot see what the kernel writes through a ring. */
-        if (v != VARIANT_POLL && argc <= 1) continue;
-#endif
-        if (!variant_is_there((enum variant)v)) continue;
-        for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
-            if (argc > 2 && strcmp(argv[2], tests[i].name) != 0) continue;
-            uint32_t before = descriptors_open();
-            uint64_t from = now_ns();
-            struct rig r = {.variant = (enum variant)v};
-            tests[i].run(&r);
-            must(descriptors_open() == before);
-            printf("%s %s: %u ms\n", variant_names[v], tests[i].name,
-                   (unsigned)((now_ns() - from) / 1000000));
-            fflush(stdout);
-        }
-    }
-    return 0;
+    return rig_main(argc, argv, tests, sizeof tests / sizeof tests[0]);
 }
