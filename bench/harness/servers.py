@@ -83,7 +83,9 @@ class Server:
         self.port = free_port()
         self.folder = tempfile.mkdtemp(prefix="compare-")
         self.log_path = os.path.join(self.folder, "log")
-        arguments = list(command) + ["-a", "127.0.0.1", "-p", str(self.port)]
+        # The server runs in its own folder, so a relative path to it has to be resolved here.
+        program = os.path.abspath(command[0]) if os.path.exists(command[0]) else command[0]
+        arguments = [program, *command[1:]] + ["-a", "127.0.0.1", "-p", str(self.port)]
         if cpus is not None:
             arguments = ["taskset", "-c", str(cpus)] + arguments
         with open(self.log_path, "wb") as log:
