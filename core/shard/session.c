@@ -334,6 +334,8 @@ void session_gone(struct shard *s, struct client *c)
         session_close(s, c, CLOSED_CLIENT, false);
     }
     c->flags |= CLIENT_IO_GONE;
+    /* The slot is io's again after this step, however long the subscriptions take to leave. */
+    s->clients[conn_id_slot(c->id)] = NULL;
     list_remove(&c->sending);
     list_remove(&c->dirty);
     output_clear(&s->outputs, &c->output);
@@ -343,7 +345,6 @@ static void release(struct shard *s, struct client *c)
 {
     must(c->sub_count == 0 && client_has(c, CLIENT_IO_GONE));
     list_remove(&c->all);
-    s->clients[conn_id_slot(c->id)] = NULL;
     client_free_sids(c, s->mem);
     output_clear(&s->outputs, &c->output);
     if (c->mail_until != NULL)
