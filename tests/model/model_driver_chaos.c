@@ -45,7 +45,7 @@ static void chaos_open(struct chaos *c, uint32_t i)
     *s = (struct chaos_slot){.state = CHAOS_OPEN, .tag = ++c->tag_next, .out = out};
     pair_open(&s->client, &server);
     if (chaos_dice(c, 3) == 0) {
-        int small = 4096;
+        int small = 32 * 1024;
         setsockopt(s->client, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
         setsockopt(server, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
     }
