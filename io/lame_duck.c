@@ -1,5 +1,6 @@
 #include "io/lame_duck.h"
 #include <limits.h>
+#include "io/system_port.h"
 
 enum {
     INTERVAL_NS_MIN = 1000000u,    /* two closes are at least so far apart, */
@@ -15,6 +16,7 @@ void lame_duck_begin(struct lame_duck *d, struct server *s)
     listener_stop(s);
     struct order o = {.kind = ORDER_LAME_DUCK};
     (void)server_order(s, &o, server_sender_main(s), UINT64_MAX / 4);
+    system_port_farewell(s, false);
     uint64_t grace = (uint64_t)atomic_load(&s->options)->lame_duck_grace_period_ns;
     d->next_ns = server_now(NULL).mono_ns + (atomic_load(&s->conn_count) == 0 ? 0 : grace);
 }

@@ -26,6 +26,7 @@
 #include "io/server.h"
 #include "io/signals.h"
 #include "io/sysinfo.h"
+#include "io/system_port.h"
 
 #define OUR_VERSION "0.1.0"
 static const uint64_t RELOAD_WAIT_NS = 10000000000u;
@@ -321,6 +322,7 @@ static void reload(struct program *p)
     struct options_report report;
     struct reload_report changes;
     struct options *fresh = NULL;
+    bool is_good = false;
     char reason[REASON_BYTES] = "";
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -376,7 +378,10 @@ static void reload(struct program *p)
         log_error(s->log, "%s", reason);
     log_lines(s->log, LOG_LABEL_INF, &changes.applied);
     log_info(s->log, "Reloaded server configuration");
+    is_good = true;
 end:
+    atomic_store(&s->reload_failed, !is_good);
+    atomic_fetch_add(&s->reload_count, 1);
     options_free(fresh);
     reload_report_deinit(&changes);
     options_report_deinit(&report);
@@ -452,6 +457,7 @@ static int serve(struct program *p, const struct options_report *report)
         fatal(p, reason[0] != 0 ? reason : "out of memory");
         _exit(1); /* threads that did start hold nothing that must be saved */
     }
+    if (system_port_open(s) != ERR_OK) log_error(s->log, "cannot start the system thread");
     if (!write_files(p, reason, sizeof reason)) log_error(s->log, "%s", reason);
     atomic_store(&s->is_ready, true);
     log_listening(p);
@@ -464,7 +470,9 @@ static int serve(struct program *p, const struct options_report *report)
     log_info(s->log, "Initiating Shutdown...");
     notify_stopping(&p->notify);
     if (p->ports_path[0] != 0) pidfile_ports_remove(p->ports_path);
+    system_port_farewell(s, true);
     monitor_close(s);
+    system_port_close(s);
     server_stop(s);
     server_free(s);
     conn_tls_unload(s);

@@ -21,8 +21,8 @@ struct monitor {
 /* --- what belongs to no shard
  * -------------------------------------------------------------------------- */
 
-static void describe_server(struct server *s, const struct options *o, const struct page_query *q,
-                            struct server_snapshot *out)
+void monitor_describe(struct server *s, const struct options *o, const struct page_query *q,
+                      struct server_snapshot *out)
 {
     int64_t now = server_now(NULL).wall_ns;
     pthread_mutex_lock(&s->figures_lock);
@@ -48,6 +48,7 @@ static void describe_server(struct server *s, const struct options *o, const str
                                     .memory_limit_bytes = (int64_t)s->budget.process_bytes_max,
                                     .is_ready = atomic_load(&s->is_ready),
                                     .is_lame_duck = atomic_load(&s->is_lame_duck),
+                                    .pages = s->monitor == NULL ? NULL : &s->monitor->counts,
                                     .process = s->process};
     out->seq = ++s->event_seq;
     pthread_mutex_unlock(&s->figures_lock);
@@ -70,53 +71,62 @@ static void describe_server(struct server *s, const struct options *o, const str
 /* --- snapshots
  * ------------------------------------------------------------------------------------------- */
 
-void monitor_render(struct server *s, uint32_t sender, struct page_query *q, struct mem *mem,
-                    struct text *body, struct page_answer *answer)
+bool monitor_collect(struct server *s, uint32_t sender, const struct page_query *q,
+                     struct monitor_pages *out)
 {
-    /* The options may be replaced meanwhile: the reload waits for this lock before it frees them.
-     */
-    pthread_rwlock_rdlock(&s->options_lock);
-    const struct options *o = atomic_load(&s->options);
-    if (q->account.len > 0) {
-        const struct account *a = account_set_find(o->accounts, q->account);
-        q->account_number = a == NULL ? QUERY_NO_ACCOUNT : a->number;
-    }
     struct order *order = calloc(1, sizeof *order);
-    struct shard_snapshot **shards = calloc(s->shard_count, sizeof *shards);
-    bool is_done = false;
-    if (order != NULL && shards != NULL) {
-        *order = (struct order){.kind = ORDER_SNAPSHOT, .query = q, .snapshots = shards};
-        is_done = server_order(s, order, sender, PAGE_WAIT_NS);
-    }
-    bool is_whole = is_done;
-    for (uint32_t i = 0; is_done && i < s->shard_count; i++)
-        is_whole = is_whole && shards[i] != NULL;
-    if (!is_whole) {
-        *answer = (struct page_answer){.status = 503, .content_type = "text/plain; charset=utf-8"};
-        text_string(body, is_done ? "out of memory\n" : "the server is too busy to answer\n");
-    } else {
-        struct server_snapshot server;
-        describe_server(s, o, q, &server);
-        server.pages = &s->monitor->counts;
-        struct page_input in = {.query = q,
-                                .server = &server,
-                                .shards = (const struct shard_snapshot *const *)shards,
-                                .shard_count = s->shard_count,
-                                .mem = mem};
-        page_render(&in, body, answer);
-    }
-    pthread_rwlock_unlock(&s->options_lock);
-    if (!is_done) return; /* a shard may still write into order and shards: they stay */
-    order->kind = ORDER_SNAPSHOT_FREE;
-    if (server_order(s, order, sender, PAGE_WAIT_NS)) {
+    struct shard_snapshot **filled = calloc(s->shard_count, sizeof *filled);
+    if (order == NULL || filled == NULL) {
         free(order);
-        free(shards);
+        free(filled);
+        return false;
     }
+    *order = (struct order){.kind = ORDER_SNAPSHOT, .query = q, .snapshots = filled};
+    /* A shard that did not answer may still write into them: then they stay. */
+    if (!server_order(s, order, sender, PAGE_WAIT_NS)) return false;
+    *out = (struct monitor_pages){order, filled, (const struct shard_snapshot *const *)filled};
+    for (uint32_t i = 0; i < s->shard_count; i++) {
+        if (filled[i] != NULL) continue;
+        monitor_release(s, sender, out);
+        return false;
+    }
+    return true;
 }
 
-/* --- HTTP
- * ---------------------------------------------------------------------------------------------------
- */
+void monitor_release(struct server *s, uint32_t sender, struct monitor_pages *p)
+{
+    p->order->kind = ORDER_SNAPSHOT_FREE;
+    if (!server_order(s, p->order, sender, PAGE_WAIT_NS)) return;
+    free(p->order);
+    free(p->filled);
+}
+
+static void render(struct server *s, struct page_query *q, struct text *body,
+                   struct page_answer *answer)
+{
+    struct monitor *m = s->monitor;
+    struct monitor_pages pages;
+    struct server_snapshot server;
+    /* The options may be replaced meanwhile: a reload waits for this lock before it frees them. */
+    pthread_rwlock_rdlock(&s->options_lock);
+    const struct options *o = atomic_load(&s->options);
+    server.options = o;
+    snapshot_resolve(&server, q);
+    if (monitor_collect(s, server_sender_monitor(s), q, &pages)) {
+        monitor_describe(s, o, q, &server);
+        struct page_input in = {.query = q,
+                                .server = &server,
+                                .shards = pages.shards,
+                                .shard_count = s->shard_count,
+                                .mem = &m->mem.mem};
+        page_render(&in, body, answer);
+        monitor_release(s, server_sender_monitor(s), &pages);
+    } else {
+        *answer = (struct page_answer){.status = 503, .content_type = "text/plain; charset=utf-8"};
+        text_string(body, "the server is too busy to answer\n");
+    }
+    pthread_rwlock_unlock(&s->options_lock);
+}
 
 static void serve(void *context, const struct http_request *r, struct http_response *response)
 {
@@ -143,7 +153,7 @@ static void serve(void *context, const struct http_request *r, struct http_respo
     if (query_parse(q, page, params, r->param_count, &error) != ERR_OK)
         page_refuse(&error, &body, &answer);
     else
-        monitor_render(s, server_sender_monitor(s), q, &m->mem.mem, &body, &answer);
+        render(s, q, &body, &answer);
     response->status = answer.status;
     response->content_type = answer.content_type;
     if (answer.is_cors && response->extra_count < HTTP_EXTRA_HEADERS_MAX) {

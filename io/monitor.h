@@ -7,11 +7,18 @@
 
 NODISCARD enum err monitor_open(struct server *s);
 void monitor_close(struct server *s);
-/* A page's JSON or text for any thread with a sender number of its own. q is parsed. */
-struct text;
-struct page_answer;
-struct page_query;
-void monitor_render(struct server *s, uint32_t sender, struct page_query *q, struct mem *mem,
-                    struct text *body, struct page_answer *answer);
+/* Snapshots of all shards for a query; the caller holds options_lock (read). */
+struct monitor_pages {
+    struct order *order;
+    struct shard_snapshot **filled;
+    const struct shard_snapshot *const *shards;
+};
+/* False: a shard did not answer in time, or had no memory; nothing to release then. */
+bool monitor_collect(struct server *s, uint32_t sender, const struct page_query *q,
+                     struct monitor_pages *out);
+void monitor_release(struct server *s, uint32_t sender, struct monitor_pages *p);
+/* What belongs to no shard, as of now. Borrows from s and o. */
+void monitor_describe(struct server *s, const struct options *o, const struct page_query *q,
+                      struct server_snapshot *out);
 
 #endif

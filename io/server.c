@@ -11,6 +11,7 @@
 #include "io/conn_tls.h"
 #include "io/crypto.h"
 #include "io/sysinfo.h"
+#include "io/system_port.h"
 
 enum {
     MAIL_RETRY_NS = 200000,
@@ -28,9 +29,14 @@ uint32_t server_sender_monitor(const struct server *s)
     return s->shard_count + 1;
 }
 
+uint32_t server_sender_system(const struct server *s)
+{
+    return s->shard_count + 2;
+}
+
 uint32_t server_sender_helper(const struct server *s, uint32_t helper)
 {
-    return s->shard_count + 2 + helper;
+    return s->shard_count + 3 + helper;
 }
 
 /* --- mail and orders
@@ -253,6 +259,7 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
     s->slots_max = (uint32_t)slots;
 
     mem_jemalloc_init(&s->shared_mem, &s->budget);
+    mem_jemalloc_init(&s->main_mem, &s->budget);
     choose_driver(s);
     if (o->io == OPTIONS_IO_RING && !s->use_ring) {
         snprintf(reason, reason_bytes, "--io ring was asked for, but io_uring is not to be had");
@@ -262,7 +269,7 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
     crypto_random(&seed, sizeof seed);
     if (interest_open(&s->shared_mem.mem, s->shard_count, seed, &s->interest) != ERR_OK)
         return ERR_MEMORY;
-    if (mailbox_open(&s->shared_mem.mem, s->shard_count, s->shard_count + 2 + SERVER_HELPERS,
+    if (mailbox_open(&s->shared_mem.mem, s->shard_count, s->shard_count + 3 + SERVER_HELPERS,
                      SERVER_RING_BYTES, wake, s, &s->mail) != ERR_OK)
         return ERR_MEMORY;
     if (helper_open(SERVER_HELPERS, HELPER_JOBS_MAX, &s->helpers) != ERR_OK) return ERR_MEMORY;
@@ -276,6 +283,7 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
                                    .order_done = order_done,
                                    .gone = listener_gone,
                                    .refused = listener_refused,
+                                   .system = system_port_take,
                                    .logged_in = listener_logged_in,
                                    .tls = conn_tls_ops(s),
                                    .context = s};
@@ -340,6 +348,7 @@ void server_free(struct server *s)
     mailbox_close(s->mail);
     interest_close(s->interest);
     mem_jemalloc_deinit(&s->shared_mem);
+    mem_jemalloc_deinit(&s->main_mem);
     free(s->shards);
     s->shards = NULL;
 }

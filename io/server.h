@@ -2,7 +2,7 @@
  *
  * Threads: main (signals, reload, lame duck), one per shard (io/loop), helpers (bcrypt,
  * signatures, TLS handshakes), the log writer, the monitor (HTTP). Every thread that mails shards
- * has a sender number of its own: shards 0..n-1, main n, monitor n+1, helpers from n+2. */
+ * has a sender number of its own: shards 0..n-1, main n, monitor n+1, system n+2, helpers from n+3. */
 #ifndef IO_SERVER_H
 #define IO_SERVER_H
 #include <pthread.h>
@@ -75,6 +75,9 @@ struct server {
     pthread_mutex_t order_lock;
     pthread_cond_t order_done;
     struct monitor *monitor;
+    struct system_port *system_port;
+    _Atomic uint64_t reload_count; /* reloads that ended, well or not */
+    _Atomic bool reload_failed;    /* the last one */
     struct tls_context *tls; /* current; under tls_lock */
     pthread_mutex_t tls_lock;
     pthread_rwlock_t options_lock; /* readers: pages being rendered; writer: the reload */
@@ -99,6 +102,7 @@ uint32_t server_default_shards(void);
 
 uint32_t server_sender_main(const struct server *s);
 uint32_t server_sender_monitor(const struct server *s);
+uint32_t server_sender_system(const struct server *s);
 uint32_t server_sender_helper(const struct server *s, uint32_t helper);
 
 /* Hands an order to every shard, or to one, and waits until it is done. sender: the caller's own

@@ -519,6 +519,10 @@ static void run_effects(struct turn *t)
         case EFFECT_LOGGED_IN:
             if (c != NULL) t->hooks.logged_in(t->hooks.context, c);
             break;
+        case EFFECT_SYSTEM:
+            t->hooks.system(t->hooks.context, t->index, e->system.request);
+            shard_system_done(t->shard, e->system.request);
+            break;
         case EFFECT_IO_MAIL: on_io_mail(t, e); break;
         }
     }

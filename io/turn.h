@@ -96,6 +96,8 @@ struct turn_hooks {
     void (*crypto)(void *context, uint32_t shard, struct conn_id conn, void *job, uint64_t ticket);
     void (*order_done)(void *context, struct order *o, uint32_t shard);
     void (*gone)(void *context, uint32_t shard, struct turn_conn *c); /* its socket is closed */
+    /* A request to the server itself; copied by the hook before it returns. */
+    void (*system)(void *context, uint32_t shard, const struct system_request *r);
     void (*refused)(void *context, const struct turn_socket *s); /* no slot: the caller closes it */
     void (*logged_in)(void *context, struct turn_conn *c);
     /* TLS, all NULL without: see io/conn_tls. */

@@ -48,7 +48,6 @@ enum client_flag {
     CLIENT_PUB_CHECKED = 1 << 12,  /* publish rights apply */
     CLIENT_SUB_FILTERED = 1 << 13, /* a delivery must be checked against subscribe denials */
     CLIENT_COUNTED = 1 << 14,      /* in the connection counts of its account */
-    CLIENT_INTERNAL = 1 << 15,     /* the server's own: deliveries go to a handler */
     CLIENT_TLS_PENDING = 1 << 16,  /* INFO asked for TLS; the handshake has not ended */
     CLIENT_STALLED = 1 << 17,      /* told its publishers that it is congested, until it drains */
 };

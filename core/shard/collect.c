@@ -54,8 +54,7 @@ static struct bytes account_name(const struct client *c)
                                                           : c->account->conf->name;
 }
 
-/* Everything but the subscriptions; texts are borrowed from the connection. */
-static void describe(const struct shard *s, const struct client *c, struct conn_snapshot *out)
+void collect_describe(const struct shard *s, const struct client *c, struct conn_snapshot *out)
 {
     out->cid = c->cid;
     out->kind = CONN_KIND_CLIENT;
@@ -149,11 +148,10 @@ static struct closed_conn *next_item(struct shard *s, struct closed_ring *r)
 
 void collect_closed(struct shard *s, const struct client *c)
 {
-    if (client_has(c, CLIENT_INTERNAL)) return;
     struct closed_conn *item = next_item(s, s->closed);
     if (item == NULL) return;
     struct conn_snapshot *d = &item->conn;
-    describe(s, c, d);
+    collect_describe(s, c, d);
     d->stop_ns = s->now.wall_ns;
     d->reason = (enum closed_reason)c->reason;
     struct bytes *slots[TEXTS];
@@ -269,8 +267,7 @@ static void collect_open_conns(struct shard *s, struct collecting *x)
     for (struct list *link = s->all.next; link != &s->all; link = link->next) {
         struct client *c = LIST_OWNER(link, struct client, all);
         struct conn_snapshot d = {0};
-        if (client_has(c, CLIENT_INTERNAL)) continue;
-        describe(s, c, &d);
+        collect_describe(s, c, &d);
         if (!is_of_account(x->query, d.account)) continue;
         x->out->conns_total++;
         facts_from(s, &d, &facts);
@@ -284,7 +281,7 @@ static void collect_open_conns(struct shard *s, struct collecting *x)
         struct conn_snapshot d = {0};
         x->conn = snapshot_add_conn(x->out);
         if (x->conn == NULL) break;
-        describe(s, c, &d);
+        collect_describe(s, c, &d);
         copy_conn(x->out, x->conn, &d);
         if (x->query->collect & COLLECT_CONNECTION_SUBS) each_sub(s, c, add_conn_sub, x);
     }

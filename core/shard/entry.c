@@ -12,6 +12,7 @@ static struct login_facts facts_of(struct shard *s, struct client *c)
                                     s->options->tls.verify_and_map && client_has(c, CLIENT_IS_TLS),
                                 .tls = c->tls.names,
                                 .nonce = bytes_of(c->nonce, strlen(c->nonce)),
+                                .is_again = client_has(c, CLIENT_CONNECTED),
                                 .earlier = client_has(c, CLIENT_CONNECTED) ? c->user : NULL};
 }
 
@@ -98,9 +99,7 @@ static enum login_outcome admit(struct shard *s, struct client *c)
     c->user = l->user;
     apply_perms(s, c, l->permissions);
     apply_limits(s, c);
-    struct bytes name = c->connect.user;
-    if (l->user != NULL) name = l->user->nkey.len > 0 ? l->user->nkey : l->user->name;
-    if (s->options->accounts->mode == ACCOUNT_MODE_TOKEN) name = BYTES_LITERAL("[REDACTED]");
+    struct bytes name = login_options_label(&c->connect, l->user);
     (void)!client_set_text(s->mem, &c->user_name, name); /* empty without memory: pages only */
     entry_abandon(s, c);
     c->state = CLIENT_OPEN;
@@ -245,6 +244,7 @@ void entry_recheck(struct shard *s, struct client *c, const struct account_set *
     if (c->state == CLIENT_CHECKING && c->login != NULL) {
         /* The check under way was against the old users: begin again, the old answer is ignored. */
         struct login_facts facts = facts_of(s, c);
+        facts.is_again = false;
         facts.earlier = NULL;
         if (c->is_connect)
             login_begin(set, &c->connect, &facts, c->login);
@@ -253,7 +253,7 @@ void entry_recheck(struct shard *s, struct client *c, const struct account_set *
         go_on(s, c, follow(s, c));
         return;
     }
-    if (c->state != CLIENT_OPEN || client_has(c, CLIENT_INTERNAL)) return;
+    if (c->state != CLIENT_OPEN) return;
     const struct user *user = NULL;
     bool is_failed = false;
     if (set->mode == ACCOUNT_MODE_USERS || set->mode == ACCOUNT_MODE_SINGLE) {

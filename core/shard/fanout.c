@@ -125,11 +125,6 @@ static enum delivery deliver(struct shard *s, struct sub *sub, struct frame *f)
                             pending >= (uint64_t)s->options->max_pending);
         }
     }
-    if (UNLIKELY(client_has(c, CLIENT_INTERNAL))) {
-        sub->delivered++;
-        system_deliver(s, sub, m);
-        return TAKEN;
-    }
     if (UNLIKELY(pending + m->total_bytes > (uint64_t)s->options->max_pending) ||
         UNLIKELY(write_message(s, c, sub_sid(sub), f) != ERR_OK)) {
         s->counts.slow_consumers.clients++;

@@ -160,6 +160,8 @@ bool fence_is_full(const struct client *c);
 uint64_t fence_awaits(const struct shard *s, uint32_t target);
 
 /* --- collect: snapshots for pages --- */
+/* Everything but subscriptions; texts are borrowed from the connection. */
+void collect_describe(const struct shard *s, const struct client *c, struct conn_snapshot *out);
 NODISCARD enum err collect_open(struct shard *s);
 void collect_close(struct shard *s);
 void collect_closed(struct shard *s, const struct client *c);
@@ -169,12 +171,14 @@ void collect_snapshot(struct shard *s, const struct order *o);
 void orders_run(struct shard *s, struct order *o);
 
 /* --- system: the server's own messages --- */
-void system_open(struct shard *s);
-void system_close(struct shard *s);
+/* A publish on $SYS.REQ.>: true when the server takes it for itself. */
+bool system_takes(struct shard *s, struct client *c, const struct message *m);
+/* Publishes the events of this step. */
+void system_step(struct shard *s);
+void system_drop(struct shard *s);
 /* The account's mappings applied to *subject, into room. False: the message goes nowhere. */
 bool system_map_subject(struct shard *s, const struct mapping_set *mappings, struct bytes *subject,
                         char *room, size_t room_bytes);
-void system_deliver(struct shard *s, struct sub *sub, const struct message *m);
 void system_publish(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
                     struct bytes payload);
 void system_connected(struct shard *s, struct client *c);

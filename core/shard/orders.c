@@ -36,7 +36,6 @@ static void close_some(struct shard *s, uint32_t count, enum closed_reason reaso
     for (struct list *link = s->all.next; link != &s->all && count > 0;) {
         struct client *c = LIST_OWNER(link, struct client, all);
         link = link->next;
-        if (client_has(c, CLIENT_INTERNAL)) continue;
         session_close(s, c, reason, reason == CLOSED_SHUTDOWN);
         count--;
     }
@@ -63,7 +62,6 @@ void orders_run(struct shard *s, struct order *o)
         break;
     case ORDER_SHUTDOWN:
         s->is_stopping = true;
-        system_close(s);
         close_some(s, CLOSE_BATCH_MAX, CLOSED_SHUTDOWN);
         o->left[s->index] = s->open_count;
         break;

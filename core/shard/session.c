@@ -67,7 +67,7 @@ struct writer *session_log_open(struct shard *s, const struct client *c)
 {
     struct writer *w = &s->outbox->text;
     s->log_from = w->len;
-    if (c != NULL && !client_has(c, CLIENT_INTERNAL)) write_client(w, c);
+    if (c != NULL) write_client(w, c);
     return w;
 }
 
@@ -357,7 +357,7 @@ static void release(struct shard *s, struct client *c)
 void session_close(struct shard *s, struct client *c, enum closed_reason reason, bool flush)
 {
     if (c->state == CLIENT_CLOSING) return;
-    if (session_logs(s, LOG_LEVEL_DBG) && !client_has(c, CLIENT_INTERNAL)) {
+    if (session_logs(s, LOG_LEVEL_DBG)) {
         struct writer *w = session_log_open(s, c);
         writer_text(w, "Client connection closed: ");
         writer_bytes(w, closed_reason_text(reason));

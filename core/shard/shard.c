@@ -21,7 +21,7 @@ static void init_lists(struct shard *s)
 static void free_all(struct shard *s)
 {
     collect_close(s);
-    system_close(s);
+    system_drop(s);
     relay_close(s);
     route_cache_close(s->routes);
     if (s->subs != NULL) sub_pool_close(s->subs);
@@ -325,6 +325,7 @@ uint32_t shard_step(struct shard *s, struct event *events, uint32_t count, struc
         else
             at++;
     run_timers(s);
+    system_step(s);
     fence_step(s);
     session_retry_doomed(s);
     if (!list_is_empty(&s->reaping)) session_reap(s);

@@ -64,6 +64,19 @@ struct shard_account {
     struct account_snapshot counts; /* live */
 };
 
+/* A message to the server itself, on $SYS.REQ.> or because an account's connections changed.
+ * One block of memory; io answers, if at all, with ORDER_PUBLISH and gives it back with
+ * shard_system_done in the same turn. */
+struct system_request {
+    bool is_change;   /* connections of account changed; no subject */
+    uint32_t account; /* of the requester */
+    uint64_t cid;
+    struct bytes subject, reply, header, body;
+    struct bytes user;         /* raw name of the requester */
+    const struct perms *perms; /* of the current options */
+    size_t bytes;              /* of this block */
+};
+
 struct relay;       /* core/shard/relay: spilled mail (M1), open requests (R9) */
 struct closed_ring; /* core/shard/collect: records of closed connections for /connz */
 
@@ -83,11 +96,6 @@ struct shard_config {
     uint64_t seed;
     uint32_t slots_max; /* connections of this shard */
     struct shard_time now;
-    /* A request to the server on its system account or $SYS.REQ.USER.INFO; called inside the step.
-     * May be NULL. Everything is borrowed for the call. */
-    void (*on_sys_request)(void *context, struct shard *s, struct conn_id from, uint32_t account,
-                           struct bytes subject, struct bytes reply, struct bytes payload);
-    void *on_sys_request_context;
 };
 
 struct shard {
@@ -136,7 +144,8 @@ struct shard {
     bool is_fanning_out;  /* a route is being walked: nothing may leave the index */
     uint64_t relay_congested_turn, relay_congested_conn; /* the last `congested` mail */
     size_t log_from;                                     /* start of the log line being written */
-    struct client *sys_client; /* internal connection that owns the server's own subscriptions */
+    struct system_event *events_first, *events_last;     /* published at the end of the step */
+    uint64_t event_seq;
 };
 
 /* Opens a shard. ERR_MEMORY: nothing is left behind. The interest index knows the shard afterwards.
@@ -158,6 +167,8 @@ struct client *shard_next_dirty(struct shard *s);
 uint64_t shard_deadline_ns(const struct shard *s);
 /* Rule M4: position in the lane towards target that something here waits for; 0 none. */
 uint64_t shard_awaits(const struct shard *s, uint32_t target);
+/* io is done with an EFFECT_SYSTEM request. */
+void shard_system_done(struct shard *s, struct system_request *r);
 struct client *shard_client(const struct shard *s, struct conn_id id);
 
 #endif

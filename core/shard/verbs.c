@@ -399,6 +399,7 @@ static enum verb_outcome on_pub(struct shard *s, struct client *c, const struct 
     }
     c->is_retrying = false;
     count_in(s, c, op->total_bytes);
+    if (UNLIKELY(subject.data[0] == '$') && system_takes(s, c, &m)) result = FANOUT_DELIVERED;
     if (result == FANOUT_NOBODY && wants_word) fanout_no_responders(s, c, subject, op->reply);
     if (UNLIKELY(s->stall_ns > c->stall_asked_ns)) c->stall_asked_ns = s->stall_ns;
     s->stall_ns = 0;

@@ -1,0 +1,16 @@
+/* Answers to $SYS requests and the server's periodic events: one thread that takes requests from
+ * the shards, collects snapshots, renders, and has the reply published by the asking shard. */
+#ifndef IO_SYSTEM_PORT_H
+#define IO_SYSTEM_PORT_H
+#include "io/server.h"
+
+NODISCARD enum err system_port_open(struct server *s);
+void system_port_close(struct server *s);
+/* Hook of the shards: copies r and returns at once. Over SYSTEM_PORT_JOBS_MAX it is dropped. */
+void system_port_take(void *server, uint32_t shard, const struct system_request *r);
+/* Lame duck and shutdown are told to the system account; waits until the shards have it. */
+void system_port_farewell(struct server *s, bool is_shutdown);
+
+enum { SYSTEM_PORT_JOBS_MAX = 4096 };
+
+#endif
