@@ -134,6 +134,9 @@ struct conf_value *conf_get(const struct conf_value *map, struct bytes key);
 /* Puts or replaces; used to apply --set on a parsed file. ERR_MEMORY. */
 NODISCARD enum err conf_set(struct arena *arena, struct conf_value *map, struct bytes key,
                             struct conf_value *value);
+/* Appends to an array. ERR_MEMORY. */
+NODISCARD enum err conf_add(struct arena *arena, struct conf_value *array,
+                            struct conf_value *value);
 /* An empty map of no place. NULL: no memory. */
 NODISCARD struct conf_value *conf_new_map(struct arena *arena);
 

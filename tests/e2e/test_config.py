@@ -374,7 +374,7 @@ def test_option_names(tmp_path, option):
     "jetstream: true", "jetstream: enabled", "jetstream { store_dir: /tmp/x }",
     "cluster { port: 6222 }", "gateway { name: a, port: 7222 }", "leafnodes { port: 7422 }",
     "leaf { port: 7422 }", "websocket { port: 8080, no_tls: true }", "ws { port: 8080, no_tls: true }",
-    "mqtt { port: 1883 }", "operator: /tmp/x.jwt", "resolver: MEMORY", "resolver_preload: {}",
+    "mqtt { port: 1883 }", "operator: /tmp/x.jwt", "resolver: MEMORY", "resolver_preload: {A: b}",
     "trusted_keys: [OABC]", "ocsp: true", "ocsp_cache: true", "proxy_protocol: true",
     "proxies { trusted: [] }",
     "authorization { auth_callout { issuer: A, auth_users: [a] } }",
