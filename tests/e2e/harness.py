@@ -26,6 +26,8 @@ EXTRA = shlex.split(os.environ.get("MILLRACE_EXTRA_FLAGS", ""))
 # Sanitizers slow the server down by about this much; deadlines of tests stretch with it.
 SLOW = 4 if os.environ.get("MILLRACE_SANITIZE") else 1
 WAIT = 5 * SLOW
+# Tools know the server under this name, so that is the one it is started under.
+NAME = "nats-server"
 SANITIZER_REPORT = re.compile(
     r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|must\(.*\) failed")
 
@@ -44,8 +46,8 @@ def driver_flags():
 def run_binary(*args, env=None, cwd=None, timeout=20, driver=False):
     """Runs the binary to its end; the result has returncode, stdout and stderr."""
     flags = driver_flags() if driver else []
-    return subprocess.run([BINARY, *flags, *args], capture_output=True, text=True, check=False,
-                          timeout=timeout * SLOW, cwd=cwd, env={**os.environ, **(env or {})},
+    return subprocess.run([NAME, *flags, *args], executable=BINARY, capture_output=True,
+                          text=True, check=False, timeout=timeout * SLOW, cwd=cwd, env={**os.environ, **(env or {})},
                           stdin=subprocess.DEVNULL)
 
 
@@ -91,10 +93,10 @@ class Server:
         self.args = flags + list(args)
         self.stderr_file = open(self.stderr_path, "ab")
         self.process = subprocess.Popen(
-            [name or BINARY, *self.args], executable=BINARY, stdin=subprocess.DEVNULL,
+            [name or NAME, *self.args], executable=BINARY, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=self.stderr_file, cwd=self.folder,
             env={**os.environ, **(env or {})})
-        self.name = os.path.basename(name or BINARY)
+        self.name = os.path.basename(name or NAME)
         self.ports = {}
         if wait:
             self.wait_ready()

@@ -110,8 +110,15 @@ def test_user_pass_and_auth(start):
 
 def test_binary_under_another_name(start):
     """The ports file carries the name it was started under."""
-    s = start(name="nats-server")
-    assert os.path.basename(s.ports_path) == "nats-server_%d.ports" % s.pid
+    s = start(name="/some/where/broker")
+    assert os.path.basename(s.ports_path) == "broker_%d.ports" % s.pid
+
+
+@pytest.mark.ours_only
+def test_errors_carry_the_name_it_was_started_under():
+    r = subprocess.run(["millrace", "-t"], executable=harness.BINARY, capture_output=True,
+                       text=True, check=False)
+    assert r.returncode == 1 and r.stderr.startswith("millrace: must specify")
 
 
 @pytest.mark.parametrize("args", [["--tls"], ["--tlsverify"], ["--tls", "--tlscert", "/nonexistent"]])
