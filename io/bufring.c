@@ -4,7 +4,7 @@
 #include <sys/mman.h>
 #include "core/base/must.h"
 
-static void buffer_return(struct bufring *b, uint32_t buffer)
+static void buffer_show(struct bufring *b, uint32_t buffer)
 {
     struct io_uring_buf *entry = &b->ring->bufs[b->tail & (b->count - 1)];
     b->buffers[buffer] = (struct bufring_buffer){0};
@@ -13,20 +13,22 @@ static void buffer_return(struct bufring *b, uint32_t buffer)
     entry->len = b->buffer_bytes;
     entry->bid = (uint16_t)buffer;
     b->tail++;
-    b->available++;
-    must(b->available <= b->count);
+    b->shown++;
 }
 
-enum err bufring_open(struct bufring *b, struct uring *u, uint16_t group, uint32_t count,
-                      uint32_t buffer_bytes, bool is_incremental)
+enum err bufring_open(struct bufring *b, struct uring *u, const struct bufring_options *o)
 {
-    must(count > 0 && count <= 32768);
-    must((count & (count - 1)) == 0);
+    must(o->count > 0 && o->count <= 32768);
+    must((o->count & (o->count - 1)) == 0);
+    must(o->window >= 1 && o->window <= o->count);
+    const uint32_t count = o->count;
+    const uint32_t buffer_bytes = o->buffer_bytes;
     *b = (struct bufring){.uring = u,
-                          .group = group,
+                          .group = o->group,
                           .count = count,
                           .buffer_bytes = buffer_bytes,
-                          .is_incremental = is_incremental};
+                          .window = o->window,
+                          .is_incremental = o->is_incremental};
     enum err e = ERR_MEMORY;
     size_t ring_bytes = count * sizeof(struct io_uring_buf);
     void *ring = mmap(NULL, ring_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -34,27 +36,33 @@ enum err bufring_open(struct bufring *b, struct uring *u, uint16_t group, uint32
     /* Faulted in now: no message shall pay for it. */
     void *memory = mmap(NULL, (size_t)count * buffer_bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-    if (memory == MAP_FAILED) goto unmap_ring;
+    if (memory == MAP_FAILED) {
+        munmap(ring, ring_bytes);
+        return e;
+    }
     b->buffers = calloc(count, sizeof *b->buffers);
-    if (b->buffers == NULL) goto unmap_memory;
+    b->spares = calloc(count, sizeof *b->spares);
+    if (b->buffers == NULL || b->spares == NULL) goto free_buffers;
     b->ring = ring;
     b->memory = memory;
     struct uring_buf_reg reg = {.ring_addr = (uint64_t)(uintptr_t)ring,
                                 .ring_entries = count,
-                                .bgid = group,
-                                .flags = is_incremental ? IOU_PBUF_RING_INC : 0};
+                                .bgid = o->group,
+                                .flags = o->is_incremental ? IOU_PBUF_RING_INC : 0};
     e = ERR_UNSUPPORTED;
     if (io_uring_register((unsigned)u->ring.ring_fd, IORING_REGISTER_PBUF_RING, &reg, 1) < 0)
         goto free_buffers;
-    for (uint32_t i = 0; i < count; i++) buffer_return(b, i);
+    while (b->spare_count < count) {
+        b->spares[b->spare_count] = count - 1 - b->spare_count;
+        b->spare_count++;
+    }
     bufring_publish(b);
     return ERR_OK;
 
 free_buffers:
     free(b->buffers);
-unmap_memory:
+    free(b->spares);
     munmap(memory, (size_t)count * buffer_bytes);
-unmap_ring:
     munmap(ring, ring_bytes);
     return e;
 }
@@ -66,6 +74,7 @@ void bufring_close(struct bufring *b)
     munmap(b->memory, (size_t)b->count * b->buffer_bytes);
     munmap(b->ring, b->count * sizeof(struct io_uring_buf));
     free(b->buffers);
+    free(b->spares);
 }
 
 struct bufring_piece bufring_take(struct bufring *b, uint32_t cqe_flags, uint32_t bytes)
@@ -83,7 +92,10 @@ struct bufring_piece bufring_take(struct bufring *b, uint32_t cqe_flags, uint32_
     f->used_bytes += bytes;
     f->piece_count++;
     f->is_used_up = !b->is_incremental || (cqe_flags & IORING_CQE_F_BUF_MORE) == 0;
-    if (f->is_used_up) b->available--;
+    if (f->is_used_up) {
+        must(b->shown > 0);
+        b->shown--;
+    }
     return piece;
 }
 
@@ -93,10 +105,13 @@ void bufring_release(struct bufring *b, uint32_t buffer)
     struct bufring_buffer *f = &b->buffers[buffer];
     must(f->piece_count > 0);
     f->piece_count--;
-    if (f->piece_count == 0 && f->is_used_up) buffer_return(b, buffer);
+    if (f->piece_count > 0 || !f->is_used_up) return;
+    must(b->spare_count + b->shown < b->count);
+    b->spares[b->spare_count++] = buffer;
 }
 
 void bufring_publish(struct bufring *b)
 {
+    while (b->shown < b->window && b->spare_count > 0) buffer_show(b, b->spares[--b->spare_count]);
     io_uring_smp_store_release(&b->ring->tail, b->tail);
 }

@@ -5,7 +5,11 @@
  * pieces of the current buffer, one after the other; so completions must be passed to
  * bufring_take strictly in the order of the completion queue.
  *
- *   in the kernel's ring ─take─► held: pieces given out ─release of the last, buffer used up─► back
+ *   spare ─publish─► in the kernel's ring ─take─► held: pieces given out ─last release─► spare
+ *
+ * Only a window of the buffers is shown to the kernel at a time, and the ones released last come
+ * first: so bytes land in memory that is still in the cache, and no socket can fill more than the
+ * window between two turns. The rest of the memory is there for what is held longer.
  *
  * Touched by the ring's thread only. */
 #ifndef IO_BUFRING_H
@@ -28,7 +32,10 @@ struct bufring {
     struct bufring_buffer *buffers;
     uint32_t count; /* a power of two */
     uint32_t buffer_bytes;
-    uint32_t available; /* buffers that the kernel still has, a begun one included */
+    uint32_t *spares;   /* a stack of buffers that nobody has */
+    uint32_t spare_count;
+    uint32_t window;    /* most buffers shown to the kernel */
+    uint32_t shown;     /* buffers that the kernel has, a begun one included */
     uint16_t group;
     uint16_t tail;      /* what the kernel sees after the next publish */
     bool is_incremental;
@@ -40,9 +47,17 @@ struct bufring_piece {
     uint32_t buffer; /* for bufring_release */
 };
 
+struct bufring_options {
+    uint32_t count; /* a power of two, at most 32768 */
+    uint32_t buffer_bytes;
+    uint32_t window; /* 1 to count */
+    uint16_t group;
+    bool is_incremental;
+};
+
 /* ERR_UNSUPPORTED: the kernel does not know this kind of buffer ring. */
-NODISCARD enum err bufring_open(struct bufring *b, struct uring *u, uint16_t group, uint32_t count,
-                                uint32_t buffer_bytes, bool is_incremental);
+NODISCARD enum err bufring_open(struct bufring *b, struct uring *u,
+                                const struct bufring_options *o);
 /* No armed request may use the ring any more. */
 void bufring_close(struct bufring *b);
 
@@ -50,7 +65,13 @@ void bufring_close(struct bufring *b);
  * the same. */
 struct bufring_piece bufring_take(struct bufring *b, uint32_t cqe_flags, uint32_t bytes);
 void bufring_release(struct bufring *b, uint32_t buffer);
-/* Shows returned buffers to the kernel; once per turn, before entering. */
+/* Fills the window with spare buffers; once per turn, before entering. */
 void bufring_publish(struct bufring *b);
+
+/* Buffers that the next receive can find after a publish. */
+static inline uint32_t bufring_available(const struct bufring *b)
+{
+    return b->shown + b->spare_count;
+}
 
 #endif

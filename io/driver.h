@@ -142,8 +142,8 @@ struct driver_faults {
 
 struct driver_options {
     uint32_t slots_max;          /* sockets, listeners and watches together */
-    uint32_t recv_buffer_bytes;  /* total memory for received bytes of this shard. 1-2 MiB stay in
-                                    the cache; it must hold what is not released yet as well */
+    uint32_t recv_buffer_bytes;  /* total memory for received bytes of this shard, e.g. 4 MiB: what
+                                    comes in one turn and what is not released yet */
     bool use_io_features;        /* false: none beyond liburing 2.3 (--io-features none) */
     struct driver_faults *faults; /* NULL except in tests */
 };

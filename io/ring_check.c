@@ -151,7 +151,7 @@ static void check_run(struct check *c)
         completions_check(c);
         /* Half of the time buffers are kept until they ran out. */
         bool must_starve = c->received_bytes % (2 << 20) < (1 << 20);
-        if (must_starve && c->b.available > 0 && c->is_armed) continue;
+        if (must_starve && bufring_available(&c->b) > 0 && c->is_armed) continue;
         while (c->held_count > 0) bufring_release(&c->b, c->held[--c->held_count]);
         bufring_publish(&c->b);
     }
@@ -166,8 +166,11 @@ bool ring_check_recv(bool is_incremental)
     c->bytes = is_incremental ? CHECK_BYTES_INCREMENTAL : CHECK_BYTES_PLAIN;
     c->words = malloc(CHECK_WRITE_WORDS * 8);
     if (c->words == NULL || uring_open(&c->u, 8, 1024, &reason) != ERR_OK) goto free_check;
-    if (bufring_open(&c->b, &c->u, 0, CHECK_BUFFERS, CHECK_BUFFER_BYTES, is_incremental) != ERR_OK)
-        goto close_uring;
+    struct bufring_options o = {.count = CHECK_BUFFERS,
+                                .buffer_bytes = CHECK_BUFFER_BYTES,
+                                .window = CHECK_BUFFERS,
+                                .is_incremental = is_incremental};
+    if (bufring_open(&c->b, &c->u, &o) != ERR_OK) goto close_uring;
     if (!sockets_open(c)) goto close_bufring;
     check_run(c);
     is_good = !c->is_wrong;
