@@ -671,7 +671,8 @@ static uint32_t ring_poll(struct driver *d, struct done *done, uint32_t max, uin
     uint32_t ready = io_uring_cq_ready(&p->u.ring);
     bool must_not_wait = ready > 0 || at != done || p->slots.todo.first != DRIVER_SLOT_NONE ||
                          p->files_taken != NULL || p->files_waiting != NULL || timeout_ns == 0 ||
-                         (p->slots.starved.first != DRIVER_SLOT_NONE && bufring_available(&p->b) > 0);
+                         (p->slots.starved.first != DRIVER_SLOT_NONE &&
+                          bufring_available(&p->b) > 0);
     /* Left over from a fuller poll: worked off before the kernel is asked for more. */
     if (ready < max || uring_queued(&p->u) > 0) {
         p->driver.count.syscalls++;
