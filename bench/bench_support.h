@@ -1,4 +1,4 @@
-/* Lets a Google Benchmark file see the C headers of the core. They are C17: two of its words mean
+/* Lets a Google Benchmark file see the C headers of the core. They are C17: some of its words mean
  * something else in C++, and linkage has to be said. So this file comes first, then
  *
  *   extern "C" {
@@ -19,6 +19,7 @@
 
 #define _Noreturn [[noreturn]]
 #define class class_
+#define private private_
 
 /* bench/instructions runs each bench with two fixed numbers of iterations and takes the difference,
  * so that set-up does not count; without it Google Benchmark decides. */
