@@ -292,7 +292,7 @@ def test_bcrypt_text_is_no_variable(tmp_path):
     ("listen: \"1:2:3\"\n", ":1:", ["1:2:3"]),
     ("listen: nowhere\n", ":1:", []),
     ("max_sub_tokens: 300\n", ":1:", ["max_sub_tokens"]),
-    ('lame_duck_duration: "10s"\n', ":1:", ["30 seconds"]),
+    ('lame_duck_duration: "10s"\n', ":1:", ["lame_duck_duration", "30"]),
     ("server_name: \"a b\"\n", ":1:", ["spaces"]),
     ("write_timeout: maybe\n", ":1:", ["write_timeout"]),
     ("accounts { $G {} }\n", ":1:", ["$G", "Reserved"]),
@@ -303,16 +303,18 @@ def test_errors_with_position(tmp_path, text, position, words):
     assert r.stderr.startswith("nats-server: %s%s" % (path, position)), r.stderr
 
 
-@pytest.mark.parametrize("text,line", [
-    ("a {\n", 2), ("port: [1\n", None), ("port: \n", None), ("authorization {\n user: a\n", 3),
-    ("a: \"x\n", 2), ("a: (\nfoo\n", 3), ("server_tags: [a b]\n", 1), ("port: 1 2 3 {\n", None),
+@pytest.mark.parametrize("text,lines", [
+    # What is never closed may be reported where it opens or where the file ends.
+    ("a {\n", (1, 2)), ("port: [1\n", None), ("port: \n", None),
+    ("authorization {\n user: a\n", (1, 3)), ("a: \"x\n", (1, 2)), ("a: (\nfoo\n", (1, 3)),
+    ("server_tags: [a b]\n", (1,)), ("port: 1 2 3 {\n", None),
     ("= 5\n", None), ("a: [\n\n", None), ("port: @\n{", None),
     ('a: "\\q"\n', None), ("a: ]\n", None),
 ])
-def test_parse_errors(tmp_path, text, line):
-    r, _ = bad(tmp_path, text, "Parse error on line" if line else "")
-    if line:
-        assert "Parse error on line %d: " % line in r.stderr
+def test_parse_errors(tmp_path, text, lines):
+    r, _ = bad(tmp_path, text, "Parse error on line" if lines else "")
+    if lines:
+        assert any("Parse error on line %d: " % line in r.stderr for line in lines)
 
 
 @pytest.mark.parametrize("text", ["ping_interval: 5m\n", "ping_interval: 5\n",

@@ -35,7 +35,7 @@ def test_help(word):
                   "Profiling Options:", "Common Options:"):
         assert group in r.stdout, group
     for flag in ("-a, --addr, --net", "-p, --port", "-n, --name", "--server_name", "-P, --pid",
-                 "-m, --http_port", "-ms,--https_port", "-c, --config", "-t ", "-sl,--signal",
+                 "-m, --http_port", "--https_port", "-c, --config", "-t ", "--signal", "-ms,", "-sl,",
                  "--client_advertise", "--ports_file_dir", "-l, --log", "-T, --logtime",
                  "--logtime_utc", "-s, --syslog", "-r, --remote_syslog", "-D, --debug",
                  "-V, --trace", "-VV", "-DV", "-DVV", "--log_size_limit", "--max_traced_msg_len",
@@ -130,7 +130,7 @@ def test_tls_flags_without_certificates(start, args):
 
 @pytest.mark.ours_only
 @pytest.mark.parametrize("args,word", [
-    (["-js"], "jetstream"), (["--jetstream"], "jetstream"), (["-js", "-sd=/tmp/x"], "jetstream"),
+    (["-js"], "-js"), (["--jetstream"], "jetstream"), (["-js", "-sd=/tmp/x"], "-js"),
     (["--cluster", "nats://127.0.0.1:-1"], "cluster"),
     (["--cluster_listen", "nats://127.0.0.1:-1"], "cluster"),
     (["--routes", "nats://127.0.0.1:1"], "routes"),

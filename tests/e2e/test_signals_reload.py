@@ -115,7 +115,8 @@ def test_file_that_vanished(start):
 def test_what_cannot_change_rejects_everything(start, old, new, field):
     s = start(config="max_payload: 1000\n%s\n" % old)
     s.reload("max_payload: 2000\n%s\n" % new,
-             expect=FAILED[:-2] + "config reload not supported for %s: old=.*, new=.*" % field)
+             expect=r"\[ERR\] .*config reload not supported for %s: old=.*, new=.*" % field)
+    s.wait_log(FAILED)
     assert s.client().info["max_payload"] == 1000
     assert "Reloaded: " not in s.log()
 
