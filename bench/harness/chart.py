@@ -23,7 +23,8 @@ def bars(results):
             continue
         middle = median(values)
         low, high = stats.interval(values) or (middle, middle)
-        yield row.title, middle, low, high, figure.target
+        part = " (%s)" % figure.label.split(":")[0] if ":" in figure.label else ""
+        yield row.title + part, middle, low, high, figure.target
 
 
 def nice_step(largest):
@@ -41,8 +42,8 @@ def draw(results):
     out = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" '
            'font-size="12" fill="%s" role="img">' % (WIDTH, height, TEXT),
            "<title>Server cost of nats-server over Millrace, by workload</title>",
-           '<text x="0" y="16" font-size="14">Times less per operation than nats-server '
-           "(CPU; memory for idle connections)</text>",
+           '<text x="0" y="16" font-size="14">Times less per operation than nats-server: '
+           "server CPU</text>",
            '<text x="0" y="32" font-size="11">bar: median of pairs; whisker: 95 % interval; '
            "red tick: target; 1 = equal</text>"]
     step = nice_step(largest)

@@ -33,7 +33,6 @@ class Row:
     own: tuple = ()        # (label, row, path, target): our figure over ours of another row, at most
     count_syscalls: bool = False
     chart: bool = True     # shown in the chart
-    timed: bool = True     # takes --seconds
 
 
 def cpu(target, label="server CPU", path=("server", "cpu_ns_per_op"), unit="ns/msg"):
@@ -102,7 +101,8 @@ ROWS = (
          quantile("p99", "p99"))),
     Row("idle", "10 k idle connections", ("idle",),
         (Figure("memory (RSS)", ("rss_per_conn",), OURS, "B/conn", 2.5 * 1024),
-         Figure("memory ratio", ("rss_per_conn",), CPU, "B/conn", 8)), timed=False),
+         Figure("memory ratio", ("rss_per_conn",), CPU, "B/conn", 8)),
+        chart=False),
     latency("lat", "100 k msg/s, 128 B, 1:1", "", chart=False),
     latency("lat_other", "the same beside a stalled reader on another subject",
             "--stalled other", seconds=6, chart=False,
