@@ -2,7 +2,8 @@
  *
  * Threads: main (signals, reload, lame duck), one per shard (io/loop), helpers (bcrypt,
  * signatures, TLS handshakes), the log writer, the monitor (HTTP). Every thread that mails shards
- * has a sender number of its own: shards 0..n-1, main n, monitor n+1, system n+2, helpers from n+3. */
+ * has a sender number of its own: shards 0..n-1, main n, monitor n+1, system n+2, helpers from n+3.
+ */
 #ifndef IO_SERVER_H
 #define IO_SERVER_H
 #include <pthread.h>
@@ -78,7 +79,7 @@ struct server {
     struct system_port *system_port;
     _Atomic uint64_t reload_count; /* reloads that ended, well or not */
     _Atomic bool reload_failed;    /* the last one */
-    struct tls_context *tls; /* current; under tls_lock */
+    struct tls_context *tls;       /* current; under tls_lock */
     pthread_mutex_t tls_lock;
     pthread_rwlock_t options_lock; /* readers: pages being rendered; writer: the reload */
     pthread_mutex_t figures_lock;  /* the following */

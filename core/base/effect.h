@@ -114,7 +114,7 @@ enum effect_kind {
     EFFECT_CRYPTO,     /* run the job on a helper thread, then EVENT_CRYPTO with its ticket */
     EFFECT_LOG,        /* a line for the log; text is valid until the next step */
     EFFECT_ORDER_DONE, /* this shard is done with the order */
-    EFFECT_SYSTEM, /* a request to the server itself: system.request, struct system_request of the shard */
+    EFFECT_SYSTEM,     /* a request to the server itself (struct system_request of the shard) */
     EFFECT_IO_MAIL, /* mail of a kind that is io's own (LANE_IO_KINDS and up); body valid until the
                        next step */
 };

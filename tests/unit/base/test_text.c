@@ -60,6 +60,7 @@ Test(text, numbers_reach_both_ends)
     text_u64(&t, UINT64_MAX);
     text_char(&t, ' ');
     text_u64_padded(&t, 42, 5);
-    cr_assert(bytes_equal(text_written(&t), BYTES_LITERAL("-9223372036854775808 18446744073709551615 00042")));
+    cr_assert(bytes_equal(text_written(&t),
+                          BYTES_LITERAL("-9223372036854775808 18446744073709551615 00042")));
     text_deinit(&t);
 }
