@@ -124,6 +124,16 @@ static bool is_first_only(void *context)
     return o->tls.is_on && o->tls.handshake_first && o->tls.handshake_first_fallback_ns == 0;
 }
 
+static bool may_begin(void *context)
+{
+    struct server *s = context;
+    pthread_mutex_lock(&s->tls_lock);
+    s->tls_rate.limit = options_of(s)->tls.rate_limit;
+    bool is_allowed = tls_rate_allow(&s->tls_rate, server_now(NULL).mono_ns);
+    pthread_mutex_unlock(&s->tls_lock);
+    return is_allowed;
+}
+
 static bool allows_plaintext(void *context)
 {
     return options_of(context)->allow_non_tls;
@@ -383,6 +393,7 @@ static const struct turn_tls_ops ops = {
     .failed = failed,
     .close = close_tls,
     .allows_plaintext = allows_plaintext,
+    .may_begin = may_begin,
     .handshake_ns = handshake_ns,
 };
 

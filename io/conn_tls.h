@@ -5,7 +5,6 @@
 #include "io/turn.h"
 
 struct server;
-struct tls_context;
 
 /* NULL while the options have no tls block. */
 const struct turn_tls_ops *conn_tls_ops(struct server *s);

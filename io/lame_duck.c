@@ -44,6 +44,14 @@ static void plan(struct lame_duck *d, struct server *s)
     if (d->interval_ns > INTERVAL_NS_MAX) d->interval_ns = INTERVAL_NS_MAX;
 }
 
+uint32_t lame_duck_fullest(const struct server *s)
+{
+    uint32_t fullest = 0;
+    for (uint32_t i = 1; i < s->shard_count; i++)
+        if (atomic_load(&s->shards[i].conns) > atomic_load(&s->shards[fullest].conns)) fullest = i;
+    return fullest;
+}
+
 bool lame_duck_step(struct lame_duck *d, struct server *s)
 {
     uint64_t now = server_now(NULL).mono_ns;
@@ -53,10 +61,7 @@ bool lame_duck_step(struct lame_duck *d, struct server *s)
         plan(d, s);
         log_info(s->log, "Closing existing clients");
     }
-    /* The shards in turn, starting with the fullest. */
-    uint32_t fullest = 0;
-    for (uint32_t i = 1; i < s->shard_count; i++)
-        if (atomic_load(&s->shards[i].conns) > atomic_load(&s->shards[fullest].conns)) fullest = i;
+    uint32_t fullest = lame_duck_fullest(s);
     if (atomic_load(&s->conn_count) == 0) return true;
     struct order o = {.kind = ORDER_CLOSE_SOME, .count = d->batch};
     (void)server_order_one(s, &o, fullest, server_sender_main(s), UINT64_MAX / 4);

@@ -15,6 +15,8 @@ struct lame_duck {
 
 /* Idempotent. */
 void lame_duck_begin(struct lame_duck *d, struct server *s);
+/* The shard with the most connections. */
+uint32_t lame_duck_fullest(const struct server *s);
 /* For poll: -1 while nothing is due. */
 int lame_duck_timeout_ms(const struct lame_duck *d);
 /* Does what is due. True: the last client is gone, the server ends. */

@@ -2,6 +2,7 @@
  * connections. Limits that span shards (max_connections, connections before login in total and
  * per address) are kept here, in one table under a lock that is held for nanoseconds. */
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -94,10 +95,19 @@ static void leave_pre_login(struct server *s, const struct turn_socket *socket)
 /* --- listening -----------------------------------------------------------------------------------
  */
 
+/* An errno as Go words it: in lower case. */
+static const char *go_error(int e, char room[128])
+{
+    snprintf(room, 128, "%s", strerror(e));
+    room[0] = (char)tolower((unsigned char)room[0]);
+    return room;
+}
+
 static void fail(char *reason, size_t reason_bytes, const char *what, const char *host, int port)
 {
-    snprintf(reason, reason_bytes, "Error listening on port: %s:%d, \"%s: %s\"", host, port, what,
-             strerror(errno));
+    char room[128];
+    snprintf(reason, reason_bytes, "Error listening on port: %s:%d, \"listen tcp %s:%d: %s: %s\"",
+             host, port, host, port, what, go_error(errno, room));
 }
 
 /* A listening socket on host:port; port -1: the kernel picks. */
@@ -147,7 +157,7 @@ static int listen_tcp(const char *host, int port, char *reason, size_t reason_by
             errno = why;
         }
     }
-    if (fd < 0) fail(reason, reason_bytes, "listen tcp: bind", host, port);
+    if (fd < 0) fail(reason, reason_bytes, "bind", host, port);
     freeaddrinfo(list);
     return fd;
 }
@@ -343,10 +353,14 @@ void listener_logged_in(void *server, struct turn_conn *c)
 static void stop_accepting(void *server, struct turn *t)
 {
     struct server *s = server;
-    for (uint32_t i = 0; i < s->listener_count; i++)
-        if (!s->listeners[i].is_http && !s->listeners[i].is_https)
-            t->driver->ops->listen_stop(t->driver, s->listeners[i].slot);
-    atomic_store(&s->is_deaf, true);
+    if (atomic_exchange(&s->is_deaf, true)) return;
+    for (uint32_t i = 0; i < s->listener_count; i++) {
+        struct server_listener *l = &s->listeners[i];
+        if (l->is_http || l->is_https) continue;
+        t->driver->ops->listen_stop(t->driver, l->slot);
+        /* A connection in the backlog is refused now, not when the process ends. */
+        shutdown(l->fd, SHUT_RD);
+    }
 }
 
 void listener_stop(struct server *s)

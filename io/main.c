@@ -1,7 +1,10 @@
 /* The program: flags, configuration, start, signals, reload, lame duck, end.
  * Exit codes: 0 as asked, 1 for a configuration or start problem. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -272,28 +275,76 @@ static void log_listening(struct program *p)
     log_info(s->log, "Server is ready");
 }
 
-static bool write_files(struct program *p, char *reason, size_t reason_bytes)
+enum { ADDRESSES_MAX = PIDFILE_URLS_MAX };
+
+/* URLs of a listener: those of every address of the machine when it listens on all. */
+static uint32_t list_urls(const char *scheme, const char *host, int port, char urls[][320],
+                          const char **items)
+{
+    char room[256];
+    uint32_t count = 0;
+    bool is_any = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+    struct ifaddrs *list = NULL;
+    if (is_any && getifaddrs(&list) != 0) list = NULL;
+    for (struct ifaddrs *a = list; a != NULL && count < ADDRESSES_MAX; a = a->ifa_next) {
+        char text[INET6_ADDRSTRLEN];
+        if (a->ifa_addr == NULL) continue;
+        int family = a->ifa_addr->sa_family;
+        const void *raw = family == AF_INET
+                              ? (void *)&((struct sockaddr_in *)(void *)a->ifa_addr)->sin_addr
+                              : (void *)&((struct sockaddr_in6 *)(void *)a->ifa_addr)->sin6_addr;
+        if ((family != AF_INET && family != AF_INET6) ||
+            inet_ntop(family, raw, text, sizeof text) == NULL)
+            continue;
+        snprintf(urls[count], 320, "%s://%s:%d", scheme, bracketed(text, room, sizeof room), port);
+        items[count] = urls[count];
+        count++;
+    }
+    if (list != NULL) freeifaddrs(list);
+    if (count > 0) return count;
+    snprintf(urls[0], 320, "%s://%s:%d", scheme, bracketed(host, room, sizeof room), port);
+    items[0] = urls[0];
+    return 1;
+}
+
+static bool write_pid(struct program *p, char *reason, size_t reason_bytes)
+{
+    const struct options *o = p->options;
+    char why[SERVER_REASON_BYTES - 64];
+    if (o->pid_file.len == 0 || pidfile_write(o->pid_file.data, why, sizeof why) == ERR_OK)
+        return true;
+    snprintf(reason, reason_bytes, "Could not write pidfile: %s", why);
+    return false;
+}
+
+static void write_ports(struct program *p)
 {
     struct server *s = &p->server;
     const struct options *o = p->options;
-    if (o->pid_file.len > 0 && pidfile_write(o->pid_file.data, reason, reason_bytes) != ERR_OK)
-        return false;
-    if (o->ports_file_dir.len == 0) return true;
-    char nats[320], http[320], https[320], host[256];
+    if (o->ports_file_dir.len == 0) return;
+    char nats[ADDRESSES_MAX][320], http[ADDRESSES_MAX][320], why[SERVER_REASON_BYTES - 64];
     const char *http_host = o->http_host.len > 0 ? o->http_host.data : o->host.data;
     struct pidfile_ports ports = {0};
-    snprintf(nats, sizeof nats, "%s://%s:%d", o->tls.is_on ? "tls" : "nats",
-             bracketed(o->host.data, host, sizeof host), s->facts.port);
-    ports.nats.items[ports.nats.count++] = nats;
-    bracketed(http_host, host, sizeof host);
-    snprintf(http, sizeof http, "http://%s:%d", host, s->http_port);
-    snprintf(https, sizeof https, "https://%s:%d", host, s->https_port);
-    if (s->http_port > 0) ports.monitoring.items[ports.monitoring.count++] = http;
-    if (s->https_port > 0) ports.monitoring.items[ports.monitoring.count++] = https;
-    if (pidfile_ports_path(o->ports_file_dir.data, p->name, p->ports_path) != ERR_OK) return false;
-    if (pidfile_ports_write(p->ports_path, &ports, reason, reason_bytes) == ERR_OK) return true;
+    ports.nats.count = list_urls(o->tls.is_on ? "tls" : "nats", o->host.data, s->facts.port, nats,
+                                 ports.nats.items);
+    if (s->http_port > 0)
+        ports.monitoring.count =
+            list_urls("http", http_host, s->http_port, http, ports.monitoring.items);
+    else if (s->https_port > 0)
+        ports.monitoring.count =
+            list_urls("https", http_host, s->https_port, http, ports.monitoring.items);
+    if (pidfile_ports_path(o->ports_file_dir.data, p->name, p->ports_path) == ERR_OK &&
+        pidfile_ports_write(p->ports_path, &ports, why, sizeof why) == ERR_OK)
+        return;
+    log_error(s->log, "Error writing ports file (%s): %s", p->ports_path, why);
     p->ports_path[0] = 0;
-    return false;
+}
+
+static void write_files(struct program *p)
+{
+    char reason[SERVER_REASON_BYTES];
+    if (!write_pid(p, reason, sizeof reason)) log_error(p->server.log, "%s", reason);
+    write_ports(p);
 }
 
 static int fatal(struct program *p, const char *reason)
@@ -315,6 +366,62 @@ static void set_budget(struct program *p)
 /* --- while it runs
  * ------------------------------------------------------------------------------------ */
 
+/* The first line of a report is the reason that the log and $SYS.REQ.SERVER.<id>.RELOAD give. */
+static void reload_ended(struct program *p, const char *reason)
+{
+    struct server *s = &p->server;
+    pthread_mutex_lock(&s->figures_lock);
+    snprintf(s->reload_failure, sizeof s->reload_failure, "%s", reason);
+    pthread_mutex_unlock(&s->figures_lock);
+    atomic_fetch_add(&s->reload_count, 1);
+    if (reason[0] != 0) log_error(s->log, "Failed to reload server configuration: %s", reason);
+}
+
+static void first_line(const struct text *lines, char *reason, size_t reason_bytes)
+{
+    const char *newline = lines->len == 0 ? NULL : memchr(lines->data, '\n', lines->len);
+    size_t len = newline == NULL ? lines->len : (size_t)(newline - lines->data);
+    snprintf(reason, reason_bytes, "%.*s", (int)len, lines->len == 0 ? "" : lines->data);
+}
+
+/* Every shard takes over the new options; the old ones go when none looks at them any more. */
+static void replace_options(struct program *p, struct options *fresh, bool tells_info)
+{
+    struct server *s = &p->server;
+    struct options *old = p->options;
+    struct order *order = calloc(1, sizeof *order);
+    bool is_done = false;
+    pthread_rwlock_wrlock(&s->options_lock);
+    atomic_store(&s->options, fresh);
+    p->options = fresh;
+    if (order != NULL) {
+        *order = (struct order){.kind = ORDER_OPTIONS, .options = fresh, .tells_info = tells_info};
+        is_done = server_order(s, order, server_sender_main(s), RELOAD_WAIT_NS);
+    }
+    pthread_rwlock_unlock(&s->options_lock);
+    /* A shard that did not answer may still look at the old object: then it stays. */
+    if (!is_done) return;
+    options_free(old);
+    free(order);
+}
+
+/* max_connections was lowered: the excess is closed. */
+static void close_excess(struct server *s)
+{
+    int64_t max = atomic_load(&s->options)->max_connections;
+    while ((int64_t)atomic_load(&s->conn_count) > max) {
+        struct order o = {.kind = ORDER_CLOSE_SOME, .reason = CLOSED_MAX_CONNECTIONS};
+        uint32_t before = atomic_load(&s->conn_count);
+        uint32_t fullest = lame_duck_fullest(s);
+        o.count = before - (uint32_t)(max < 0 ? 0 : max);
+        (void)server_order_one(s, &o, fullest, server_sender_main(s), UINT64_MAX / 4);
+        struct timespec pause = {.tv_nsec = 20000000};
+        for (int i = 0; i < 50 && atomic_load(&s->conn_count) >= before; i++)
+            nanosleep(&pause, NULL);
+        if (atomic_load(&s->conn_count) >= before) return;
+    }
+}
+
 /* SIGHUP: all or nothing. */
 static void reload(struct program *p)
 {
@@ -322,66 +429,45 @@ static void reload(struct program *p)
     struct options_report report;
     struct reload_report changes;
     struct options *fresh = NULL;
-    bool is_good = false;
-    char reason[REASON_BYTES] = "";
+    char reason[SERVER_REASON_BYTES] = "";
     struct timespec now;
+    if (p->options->config_file.len == 0) {
+        reload_ended(p, "can only reload config when a file is provided using -c or --config");
+        return;
+    }
     clock_gettime(CLOCK_MONOTONIC, &now);
     notify_reloading(&p->notify, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
     options_report_init(&report, &p->mem.mem);
     reload_report_init(&changes, &p->mem.mem);
     if (load(p, &fresh, &report) != ERR_OK) {
         log_lines(s->log, LOG_LABEL_ERR, &report.errors);
-        log_error(
-            s->log,
-            "Failed to reload server configuration: the file has errors, nothing was changed");
+        first_line(&report.errors, reason, sizeof reason);
         goto end;
     }
     log_lines(s->log, LOG_LABEL_WRN, &report.warnings);
     if (reload_compare(p->options, fresh, &changes) != ERR_OK) {
-        log_lines(s->log, LOG_LABEL_ERR, &changes.refused);
-        log_error(s->log, "Failed to reload server configuration: nothing was changed");
+        first_line(&changes.refused, reason, sizeof reason);
+        if (changes.refused_count > 1) log_lines(s->log, LOG_LABEL_ERR, &changes.refused);
         goto end;
     }
-    if (fresh->tls.is_on != p->options->tls.is_on || fresh->tls.is_on) {
-        if (conn_tls_load(s, fresh, reason, sizeof reason) != ERR_OK) {
-            log_error(s->log, "Failed to reload server configuration: %s; nothing was changed",
-                      reason);
-            goto end;
-        }
-    }
+    if (conn_tls_load(s, fresh, reason, sizeof reason) != ERR_OK) goto end;
+    reason[0] = 0;
     if (changes.log_changed) {
         struct log_options lo = log_options_of(p, fresh);
-        if (log_configure(s->log, &lo, reason, sizeof reason) != ERR_OK)
-            log_error(s->log, "%s", reason);
+        char why[SERVER_REASON_BYTES];
+        if (log_configure(s->log, &lo, why, sizeof why) != ERR_OK) log_error(s->log, "%s", why);
     }
-    pthread_rwlock_wrlock(&s->options_lock);
-    atomic_store(&s->options, fresh);
-    struct order *order = calloc(1, sizeof *order);
-    bool is_done = false;
-    if (order != NULL) {
-        *order = (struct order){.kind = ORDER_OPTIONS, .options = fresh};
-        is_done = server_order(s, order, server_sender_main(s), RELOAD_WAIT_NS);
-    }
-    struct options *old = p->options;
-    p->options = fresh;
+    replace_options(p, fresh, changes.info_changed);
     fresh = NULL;
-    pthread_rwlock_unlock(&s->options_lock);
-    /* A shard that did not answer may still look at the old object: then it stays. */
-    if (is_done) {
-        options_free(old);
-        free(order);
-    }
+    if (changes.limits_changed) close_excess(s);
     pthread_mutex_lock(&s->figures_lock);
     s->config_load_ns = server_now(NULL).wall_ns;
     pthread_mutex_unlock(&s->figures_lock);
-    if (changes.files_changed && !write_files(p, reason, sizeof reason))
-        log_error(s->log, "%s", reason);
+    if (changes.files_changed) write_files(p);
     log_lines(s->log, LOG_LABEL_INF, &changes.applied);
-    log_info(s->log, "Reloaded server configuration");
-    is_good = true;
+    log_info(s->log, "Reloaded server configuration (%s)", p->options->config_digest.data);
 end:
-    atomic_store(&s->reload_failed, !is_good);
-    atomic_fetch_add(&s->reload_count, 1);
+    reload_ended(p, reason);
     options_free(fresh);
     reload_report_deinit(&changes);
     options_report_deinit(&report);
@@ -414,7 +500,7 @@ static void run(struct program *p)
         if (fds[1].revents != 0) each_second(p);
         if (lame_duck_step(&duck, s)) return;
         for (int n = signals_next(p->signal_fd); n != 0; n = signals_next(p->signal_fd)) {
-            log_debug(s->log, "Trapped \"%s\" signal", signals_name(n));
+            log_info(s->log, "Trapped \"%s\" signal", signals_name(n));
             switch (n) {
             case SIGINT: return;
             case SIGTERM:
@@ -450,6 +536,7 @@ static int serve(struct program *p, const struct options_report *report)
     log_banner(p);
     log_lines(s->log, LOG_LABEL_WRN, &report->warnings);
     log_lines(s->log, LOG_LABEL_WRN, &report->notices);
+    if (!write_pid(p, reason, sizeof reason)) return fatal(p, reason);
     if (conn_tls_load(s, p->options, reason, sizeof reason) != ERR_OK) return fatal(p, reason);
     if (log_start(s->log) != ERR_OK) return fatal(p, "cannot start the log's thread");
     if (monitor_open(s) != ERR_OK) return fatal(p, "cannot start the monitoring thread");
@@ -458,7 +545,7 @@ static int serve(struct program *p, const struct options_report *report)
         _exit(1); /* threads that did start hold nothing that must be saved */
     }
     if (system_port_open(s) != ERR_OK) log_error(s->log, "cannot start the system thread");
-    if (!write_files(p, reason, sizeof reason)) log_error(s->log, "%s", reason);
+    write_ports(p);
     atomic_store(&s->is_ready, true);
     log_listening(p);
     char status[128];

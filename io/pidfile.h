@@ -11,7 +11,7 @@
  * On failure reason is `open <path>: <why>` as Go words it. */
 NODISCARD enum err pidfile_write(const char *path, char *reason, size_t reason_bytes);
 
-enum { PIDFILE_URLS_MAX = 4 };
+enum { PIDFILE_URLS_MAX = 16 };
 
 /* URLs such as nats://127.0.0.1:4222; a list without any is left out. */
 struct pidfile_ports {

@@ -13,6 +13,7 @@
 #include "io/helper.h"
 #include "io/log.h"
 #include "io/mem_jemalloc.h"
+#include "io/tls.h"
 #include "io/turn.h"
 
 enum {
@@ -20,6 +21,7 @@ enum {
     SERVER_RING_BYTES = 1 << 20, /* mail ring of each pair of shards */
     SERVER_LISTENERS_MAX = 4,
     SERVER_RECV_BYTES = 4 << 20, /* receive buffers per shard */
+    SERVER_REASON_BYTES = 4096,
     SERVER_FILES_RESERVED = 128, /* descriptors that are not connections */
 };
 
@@ -77,9 +79,10 @@ struct server {
     pthread_cond_t order_done;
     struct monitor *monitor;
     struct system_port *system_port;
-    _Atomic uint64_t reload_count; /* reloads that ended, well or not */
-    _Atomic bool reload_failed;    /* the last one */
-    struct tls_context *tls;       /* current; under tls_lock */
+    _Atomic uint64_t reload_count;            /* reloads that ended, well or not */
+    char reload_failure[SERVER_REASON_BYTES]; /* why the last one failed; under figures_lock */
+    struct tls_context *tls;                  /* current; under tls_lock */
+    struct tls_rate tls_rate;                 /* connection_rate_limit; under tls_lock */
     pthread_mutex_t tls_lock;
     pthread_rwlock_t options_lock; /* readers: pages being rendered; writer: the reload */
     pthread_mutex_t figures_lock;  /* the following */

@@ -1,6 +1,7 @@
 #include "io/system_port.h"
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -28,6 +29,7 @@ struct system_port {
     uint32_t count;
     bool is_ending;
     struct mem_jemalloc mem;
+    char failure[SERVER_REASON_BYTES]; /* of the last reload asked for */
     uint64_t statsz_ns, heartbeat_ns,
         statsz_interval_ns; /* when the next periodic events are due */
 };
@@ -78,8 +80,8 @@ void system_port_take(void *server, uint32_t shard, const struct system_request 
 /* --- publishing ----------------------------------------------------------------------------------
  */
 
-static void publish(struct server *s, uint32_t shard, uint32_t account, struct bytes subject,
-                    struct bytes payload)
+static void publish(struct server *s, uint32_t sender, uint32_t shard, uint32_t account,
+                    struct bytes subject, struct bytes payload)
 {
     struct order *o = calloc(1, sizeof *o);
     if (o == NULL || subject.len == 0) {
@@ -89,10 +91,10 @@ static void publish(struct server *s, uint32_t shard, uint32_t account, struct b
     *o = (struct order){
         .kind = ORDER_PUBLISH, .account = account, .subject = subject, .payload = payload};
     /* Everything it names lives until it is done; a shard that never answers keeps it. */
-    if (server_order_one(s, o, shard, server_sender_system(s), WAIT_NS_PAGE)) free(o);
+    if (server_order_one(s, o, shard, sender, WAIT_NS_PAGE)) free(o);
 }
 
-static void publish_event(struct server *s, enum sysevent kind, struct bytes name,
+static void publish_event(struct server *s, uint32_t sender, enum sysevent kind, struct bytes name,
                           const struct text *body)
 {
     struct text subject;
@@ -101,7 +103,7 @@ static void publish_event(struct server *s, enum sysevent kind, struct bytes nam
     text_init(&subject, &s->system_port->mem.mem, MEM_MONITOR, 8192);
     sysevents_subject(&subject, kind, name);
     if (!subject.is_failed)
-        publish(s, 0, o->accounts->system, bytes_of(subject.data, subject.len),
+        publish(s, sender, 0, o->accounts->system, bytes_of(subject.data, subject.len),
                 bytes_of(body->data, body->len));
     text_deinit(&subject);
 }
@@ -120,6 +122,7 @@ static void make_id(char id[22])
 static struct bytes act(struct server *s, const struct sysreq *r, enum sysreq_verdict verdict,
                         struct order *o)
 {
+    struct system_port *p = s->system_port;
     if (verdict == SYSREQ_RELOAD) {
         uint64_t before = atomic_load(&s->reload_count);
         kill(getpid(), SIGHUP);
@@ -128,8 +131,10 @@ static struct bytes act(struct server *s, const struct sysreq *r, enum sysreq_ve
             nanosleep(&pause, NULL);
         }
         if (atomic_load(&s->reload_count) == before) return BYTES_LITERAL("the reload did not end");
-        return atomic_load(&s->reload_failed) ? BYTES_LITERAL("the reload was refused: see the log")
-                                              : bytes_of(NULL, 0);
+        pthread_mutex_lock(&s->figures_lock);
+        snprintf(p->failure, sizeof p->failure, "%s", s->reload_failure);
+        pthread_mutex_unlock(&s->figures_lock);
+        return bytes_from_text(p->failure);
     }
     *o = (struct order){.kind = verdict == SYSREQ_KICK ? ORDER_KICK : ORDER_LDM_ONE, .cid = r->cid};
     if (!server_order(s, o, server_sender_system(s), WAIT_NS_PAGE)) return BYTES_LITERAL("timeout");
@@ -212,7 +217,8 @@ static void answer(struct server *s, const struct system_job *job)
         }
     }
     if (out.len > 0 && !out.is_failed && r->reply.len > 0)
-        publish(s, job->shard, r->account, r->reply, bytes_of(out.data, out.len));
+        publish(s, server_sender_system(s), job->shard, r->account, r->reply,
+                bytes_of(out.data, out.len));
     pthread_rwlock_unlock(&s->options_lock);
     text_deinit(&out);
     text_deinit(&error);
@@ -240,8 +246,8 @@ static void write_accounts(struct server *s, const struct page_input *in, uint32
         struct text body;
         text_init(&body, &p->mem.mem, MEM_MONITOR, 65536);
         sysevents_write_account(&body, in->server, &head, a, &sums);
-        publish_event(s, SYSEVENT_ACCOUNT_CONNS, a->name, &body);
-        publish_event(s, SYSEVENT_ACCOUNT_CONNS_LEGACY, a->name, &body);
+        publish_event(s, server_sender_system(s), SYSEVENT_ACCOUNT_CONNS, a->name, &body);
+        publish_event(s, server_sender_system(s), SYSEVENT_ACCOUNT_CONNS_LEGACY, a->name, &body);
         text_deinit(&body);
     }
 }
@@ -272,7 +278,7 @@ static void tell(struct server *s, enum periodic what, uint32_t account)
         if (what != PERIODIC_STATSZ)
             write_accounts(s, &in, account, what == ACCOUNT_CHANGE);
         else if (sysevents_write_statsz(&in, &body) == ERR_OK)
-            publish_event(s, SYSEVENT_STATSZ, s->facts.id, &body);
+            publish_event(s, server_sender_system(s), SYSEVENT_STATSZ, s->facts.id, &body);
         monitor_release(s, server_sender_system(s), &pages);
     }
     pthread_rwlock_unlock(&s->options_lock);
@@ -294,7 +300,8 @@ void system_port_farewell(struct server *s, bool is_shutdown)
     pthread_rwlock_rdlock(&s->options_lock);
     monitor_describe(s, atomic_load(&s->options), q, &server);
     sysevents_write_farewell(&body, &server);
-    publish_event(s, is_shutdown ? SYSEVENT_SHUTDOWN : SYSEVENT_LAMEDUCK, s->facts.id, &body);
+    publish_event(s, server_sender_main(s), is_shutdown ? SYSEVENT_SHUTDOWN : SYSEVENT_LAMEDUCK,
+                  s->facts.id, &body);
     pthread_rwlock_unlock(&s->options_lock);
     text_deinit(&body);
     free(q);

@@ -91,6 +91,7 @@ static struct event *add_event(struct turn *t, uint32_t *count, enum event_kind 
     t->event_slots[*count] = slot;
     (*count)++;
     *e = (struct event){.kind = kind};
+    if (kind == EVENT_BYTES) t->conns[slot].is_offered = true;
     if (slot != UINT32_MAX) e->conn = id_of(t, slot);
     return e;
 }
@@ -249,7 +250,7 @@ static void pump_tls(struct turn *t, uint32_t slot, uint32_t *count)
     }
     if (facts == NULL) return;
     struct bytes plain = ops->plain(c->tls);
-    if (plain.len > 0) {
+    if (plain.len > 0 && !c->is_offered) {
         struct event *e = add_event(t, count, EVENT_BYTES, slot);
         e->bytes.data = plain.data;
         e->bytes.len = plain.len;
@@ -297,6 +298,10 @@ static void on_first_bytes(struct turn *t, uint32_t slot, uint32_t *count)
             resume_later(t, slot);
             return;
         }
+        if (!t->hooks.tls->may_begin(t->hooks.context)) {
+            close_socket(t, slot);
+            return;
+        }
         start_tls(t, slot, true);
     } else {
         if (!is_tls && t->hooks.tls->allows_plaintext(t->hooks.context)) {
@@ -304,6 +309,12 @@ static void on_first_bytes(struct turn *t, uint32_t slot, uint32_t *count)
             list_remove(&c->timed);
             add_event(t, count, EVENT_TLS, slot);
             resume_later(t, slot);
+            return;
+        }
+        if (!t->hooks.tls->may_begin(t->hooks.context)) {
+            c->awaits_tls = false;
+            c->is_told = true;
+            add_event(t, count, EVENT_ENDED, slot)->ended.reason = ENDED_TLS_THROTTLED;
             return;
         }
         start_tls(t, slot, false);
@@ -328,7 +339,7 @@ static void on_recv(struct turn *t, const struct done *d, uint32_t *count)
         pump_tls(t, d->slot, count);
         return;
     }
-    if (waits) return; /* behind what the shard has not taken yet */
+    if (waits || c->is_offered) return; /* behind what the shard has not taken yet */
     if (c->awaits_tls || c->state == TURN_PEEK) {
         on_first_bytes(t, d->slot, count);
         return;
@@ -368,6 +379,7 @@ static bool tell_end(struct turn *t, uint32_t slot, uint32_t *count)
     struct turn_conn *c = &t->conns[slot];
     if (!c->is_ended || c->is_told || c->state != TURN_OPEN) return false;
     if (!c->is_error && c->held_first != NULL) return false;
+    if (!c->is_error && c->tls != NULL && t->hooks.tls->plain(c->tls).len > 0) return false;
     c->is_told = true;
     add_event(t, count, EVENT_ENDED, slot)->ended.reason =
         c->is_error ? ENDED_READ_ERROR : ENDED_EOF;
@@ -631,7 +643,7 @@ static void offer_again(struct turn *t, uint32_t *count)
         uint32_t before = *count;
         if (c->tls != NULL) pump_tls(t, slot, count);
         if (*count > before || c->state != TURN_OPEN || c->awaits_tls || c->in_handshake) continue;
-        if (tell_end(t, slot, count)) continue;
+        if (c->is_offered || tell_end(t, slot, count)) continue;
         struct event *e = add_event(t, count, EVENT_BYTES, slot);
         if (c->tls == NULL && c->held_first != NULL) {
             e->bytes.data = c->held_first->data;
@@ -650,6 +662,7 @@ static void settle(struct turn *t, uint32_t from, uint32_t to)
         if (e->kind != EVENT_BYTES) continue;
         struct turn_conn *c = &t->conns[slot];
         if (c->generation != conn_id_generation(e->conn) || c->state == TURN_FREE) continue;
+        c->is_offered = false;
         bool is_taken = e->bytes.used == e->bytes.len;
         if (c->tls != NULL) {
             t->hooks.tls->plain_used(c->tls, e->bytes.used);

@@ -72,6 +72,7 @@ struct turn_conn {
     bool is_resuming;  /* in the resume list */
     bool is_ended;     /* the peer ended; the shard hears of it once it took all bytes */
     bool is_error;     /* it ended by an error */
+    bool is_offered;   /* an EVENT_BYTES of this turn has its bytes */
     bool is_told;      /* the shard was told that it ended */
     bool awaits_tls;   /* INFO is out, the handshake is next */
     bool in_handshake;
@@ -128,6 +129,7 @@ struct turn_tls_ops {
     void (*close)(struct turn_tls *x);       /* frees it, now or when its helper returns it */
     bool (*allows_plaintext)(void *context); /* allow_non_tls */
     uint64_t (*handshake_ns)(void *context);
+    bool (*may_begin)(void *context); /* connection_rate_limit */
 };
 
 struct turn {

@@ -70,7 +70,8 @@ enum ended_reason {
     ENDED_READ_ERROR,
     ENDED_WRITE_ERROR,
     ENDED_TLS_FAILED,
-    ENDED_TLS_TIMEOUT
+    ENDED_TLS_TIMEOUT,
+    ENDED_TLS_THROTTLED
 };
 
 struct event {

@@ -40,6 +40,7 @@ void sysevents_write_server(struct json_write *w, const char *key,
     json_write_text(w, "ver", server->version);
     json_write_texts_if(w, "tags", o->server_tags.items, o->server_tags.count);
     varz_write_metadata(w, o);
+    varz_write_features(w);
     json_write_bool(w, "jetstream", false);
     json_write_u64(w, "flags", 0);
     json_write_u64(w, "seq", server->seq);

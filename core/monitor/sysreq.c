@@ -387,6 +387,14 @@ static enum sysreq_verdict parse_body(struct mem *mem, const struct server_snaps
     return verdict;
 }
 
+bool sysreq_is_known(const struct server_snapshot *server, const struct sysreq_from *from,
+                     struct bytes subject)
+{
+    struct sysreq r;
+    enum page page;
+    return subject_verdict(server, from, subject, &r, &page) != SYSREQ_SILENT;
+}
+
 enum sysreq_verdict sysreq_parse(struct mem *mem, const struct server_snapshot *server,
                                  const struct sysreq_from *from, struct bytes subject,
                                  struct bytes body, struct page_query *q, struct sysreq *out,

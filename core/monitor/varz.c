@@ -145,6 +145,17 @@ void varz_write_metadata(struct json_write *w, const struct options *o)
     json_write_end(w);
 }
 
+/* The reference's flags are all JetStream's; clients and tools expect the object all the same. */
+void varz_write_features(struct json_write *w)
+{
+    json_write_object(w, "feature_flags");
+    json_write_bool(w, "js_ack_fc_v2", false);
+    json_write_bool(w, "js_api_reply_v2", false);
+    json_write_bool(w, "js_raft_delete_range", true);
+    json_write_bool(w, "js_snapshot_sources", false);
+    json_write_end(w);
+}
+
 static void write_config(struct json_write *w, const struct server_snapshot *s)
 {
     const struct options *o = s->options;
@@ -152,6 +163,7 @@ static void write_config(struct json_write *w, const struct server_snapshot *s)
     json_write_text(w, "config_digest", o->config_digest);
     json_write_texts_if(w, "tags", o->server_tags.items, o->server_tags.count);
     varz_write_metadata(w, o);
+    varz_write_features(w);
     json_write_text_if(w, "system_account", snapshot_system_account(s));
 }
 

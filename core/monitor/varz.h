@@ -11,6 +11,8 @@ void varz_write(const struct page_input *in, struct json_write *w);
 /* The two counts objects that /varz and statsz share. */
 void varz_write_kinds(struct json_write *w, const char *key, const struct conn_kind_counts *c);
 /* The metadata member of an open object; nothing when there is none. */
+/* "feature_flags", as nats-server without a configuration shows them. */
+void varz_write_features(struct json_write *w);
 void varz_write_metadata(struct json_write *w, const struct options *o);
 
 #endif

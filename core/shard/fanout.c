@@ -96,6 +96,28 @@ static enum err write_message(struct shard *s, struct client *c, struct bytes si
     return output_append_block(&s->outputs, &c->output, m->block, m->payload + skip, body + 2);
 }
 
+static void trace_message(struct shard *s, const struct client *c, const struct sub *sub,
+                          const struct message *m)
+{
+    char room[OUTBOX_LINE_MAX];
+    struct writer w;
+    bool is_hmsg = m->header_bytes > 0 && client_has(c, CLIENT_HEADERS);
+    writer_init(&w, room, sizeof room);
+    writer_text(&w, is_hmsg ? "HMSG " : "MSG ");
+    writer_bytes(&w, m->subject);
+    writer_char(&w, ' ');
+    writer_bytes(&w, sub_sid(sub));
+    if (m->reply.len > 0) writer_char(&w, ' ');
+    writer_bytes(&w, m->reply);
+    writer_char(&w, ' ');
+    if (is_hmsg) {
+        writer_u64(&w, m->header_bytes);
+        writer_char(&w, ' ');
+    }
+    writer_u64(&w, is_hmsg ? m->total_bytes : m->total_bytes - m->header_bytes);
+    session_trace(s, c, writer_written(&w));
+}
+
 enum delivery { TAKEN, UNABLE };
 
 /* Hands the message to one subscription. UNABLE: it must not or cannot take it, and another
@@ -137,7 +159,7 @@ static enum delivery deliver(struct shard *s, struct sub *sub, struct frame *f)
         session_close(s, c, CLOSED_SLOW_PENDING, false);
         return UNABLE;
     }
-    uint64_t bytes = m->total_bytes - (client_has(c, CLIENT_HEADERS) ? 0 : m->header_bytes);
+    uint64_t bytes = m->total_bytes; /* stripped headers count, as in nats-server */
     c->out.msgs++;
     c->out.bytes += bytes;
     c->account->counts.sent.msgs++;
@@ -145,6 +167,7 @@ static enum delivery deliver(struct shard *s, struct sub *sub, struct frame *f)
     s->counts.out.msgs++;
     s->counts.out.bytes += bytes;
     session_mark_dirty(s, c);
+    if (UNLIKELY(s->options->trace)) trace_message(s, c, sub, m);
     if (UNLIKELY(c->replies != NULL) && m->reply.len > 0) verbs_allow_reply(s, c, m->reply);
     sub->delivered++;
     if (UNLIKELY(sub->max != 0) && sub->delivered >= sub->max)

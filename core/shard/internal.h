@@ -5,8 +5,9 @@
 #include "core/shard/shard.h"
 
 enum {
-    OUTBOX_RESERVE = 256, /* effects that one event may need */
-    STALL_NS = 2000000,   /* R5b: a publisher waits for a receiver above 75 % of max_pending */
+    OUTBOX_LINE_MAX = 3 * 4096 + 128, /* a traced MSG line */
+    OUTBOX_RESERVE = 256,             /* effects that one event may need */
+    STALL_NS = 2000000, /* R5b: a publisher waits for a receiver above 75 % of max_pending */
     STALL_FULL_NS = 5000000,
     STALL_PASS_NS = 10000000, /* at most so much per read pass */
     VERBS_MAPPED_MAX = 8192,  /* a mapped subject */
@@ -46,6 +47,7 @@ void session_reap(struct shard *s);
 /* Closes the connection with the most output waiting, to win memory (R5c). False: none has any. */
 bool session_shed(struct shard *s);
 struct effect *session_effect(struct shard *s, enum effect_kind kind, struct conn_id id);
+void session_trace(struct shard *s, const struct client *c, struct bytes line);
 bool session_logs(const struct shard *s, enum log_level level);
 struct writer *session_log_open(struct shard *s, const struct client *c);
 void session_log_close(struct shard *s, enum log_level level);
@@ -168,6 +170,8 @@ void collect_closed(struct shard *s, const struct client *c);
 void collect_snapshot(struct shard *s, const struct order *o);
 
 /* --- orders --- */
+/* From now on these options. */
+void orders_use_options(struct shard *s, const struct options *o);
 void orders_run(struct shard *s, struct order *o);
 
 /* --- system: the server's own messages --- */

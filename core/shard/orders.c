@@ -4,11 +4,49 @@
 
 enum { CLOSE_BATCH_MAX = 200 };
 
-static void apply_options(struct shard *s, const struct options *o)
+/* host:port, or a host alone with the listener's port. */
+static void set_info_address(struct shard *s)
 {
-    const struct account_set *old = s->options->accounts;
+    struct bytes a = s->options->client_advertise;
+    s->info_host = s->server->host;
+    s->info_port = s->server->port;
+    if (a.len == 0) return;
+    size_t colon = a.len;
+    while (colon > 0 && a.data[colon - 1] >= '0' && a.data[colon - 1] <= '9') colon--;
+    uint64_t port;
+    bool has_port = colon > 0 && colon < a.len && a.data[colon - 1] == ':' &&
+                    bytes_to_u64(bytes_of(a.data + colon, a.len - colon), 5, &port) == ERR_OK;
+    if (has_port) {
+        a.len = colon - 1;
+        s->info_port = (int)port;
+    }
+    if (a.len >= 2 && a.data[0] == '[' && a.data[a.len - 1] == ']')
+        a = bytes_of(a.data + 1, a.len - 2);
+    s->info_host = a;
+}
+
+void orders_use_options(struct shard *s, const struct options *o)
+{
     s->options = o;
     s->stall_bytes = (uint64_t)o->max_pending / 4 * 3;
+    set_info_address(s);
+}
+
+static void tell_info(struct shard *s)
+{
+    for (struct list *link = s->all.next; link != &s->all;) {
+        struct client *c = LIST_OWNER(link, struct client, all);
+        link = link->next;
+        if (c->state == CLIENT_OPEN && client_has(c, CLIENT_PONGED) && c->connect.protocol >= 1)
+            verbs_send_info(s, c, false);
+    }
+}
+
+static void apply_options(struct shard *s, const struct order *order)
+{
+    const struct options *o = order->options;
+    const struct account_set *old = s->options->accounts;
+    orders_use_options(s, o);
     for (uint32_t i = 0; i < s->account_count; i++)
         if (s->accounts[i] != NULL) s->accounts[i]->conf = account_set_by_number(o->accounts, i);
     /* entry_recheck compares with the old users; the caller keeps the old options until every
@@ -18,17 +56,13 @@ static void apply_options(struct shard *s, const struct options *o)
         link = link->next;
         entry_recheck(s, c, old);
     }
+    if (order->tells_info) tell_info(s);
 }
 
 static void lame_duck(struct shard *s)
 {
     s->is_lame_duck = true;
-    for (struct list *link = s->all.next; link != &s->all;) {
-        struct client *c = LIST_OWNER(link, struct client, all);
-        link = link->next;
-        if (c->state == CLIENT_OPEN && client_has(c, CLIENT_PONGED) && c->connect.protocol >= 1)
-            verbs_send_info(s, c, false);
-    }
+    tell_info(s);
 }
 
 static void close_some(struct shard *s, uint32_t count, enum closed_reason reason)
@@ -36,7 +70,9 @@ static void close_some(struct shard *s, uint32_t count, enum closed_reason reaso
     for (struct list *link = s->all.next; link != &s->all && count > 0;) {
         struct client *c = LIST_OWNER(link, struct client, all);
         link = link->next;
-        session_close(s, c, reason, reason == CLOSED_SHUTDOWN);
+        if (reason == CLOSED_MAX_CONNECTIONS)
+            session_error(s, c, NATS_ERR_LINE("maximum connections exceeded"));
+        session_close(s, c, reason, true);
         count--;
     }
 }
@@ -54,10 +90,11 @@ void orders_run(struct shard *s, struct order *o)
 {
     struct client *c;
     switch (o->kind) {
-    case ORDER_OPTIONS: apply_options(s, o->options); break;
+    case ORDER_OPTIONS: apply_options(s, o); break;
     case ORDER_LAME_DUCK: lame_duck(s); break;
     case ORDER_CLOSE_SOME:
-        close_some(s, o->count < CLOSE_BATCH_MAX ? o->count : CLOSE_BATCH_MAX, CLOSED_SHUTDOWN);
+        close_some(s, o->count < CLOSE_BATCH_MAX ? o->count : CLOSE_BATCH_MAX,
+                   o->reason == CLOSED_NONE ? CLOSED_SHUTDOWN : o->reason);
         o->left[s->index] = s->open_count;
         break;
     case ORDER_SHUTDOWN:

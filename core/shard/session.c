@@ -120,15 +120,20 @@ void session_reply(struct shard *s, struct client *c, struct bytes line)
         session_write(s, c, line);
 }
 
+/* What goes out to the client, for -V. */
+void session_trace(struct shard *s, const struct client *c, struct bytes line)
+{
+    if (LIKELY(!session_logs(s, LOG_LEVEL_TRC))) return;
+    struct writer *w = session_log_open(s, c);
+    writer_text(w, "->> [");
+    writer_bytes(w, line);
+    writer_char(w, ']');
+    session_log_close(s, LOG_LEVEL_TRC);
+}
+
 void session_error(struct shard *s, struct client *c, struct bytes line)
 {
-    if (session_logs(s, LOG_LEVEL_TRC)) {
-        struct writer *w = session_log_open(s, c);
-        writer_text(w, "->> [");
-        writer_bytes(w, bytes_trim(line));
-        writer_char(w, ']');
-        session_log_close(s, LOG_LEVEL_TRC);
-    }
+    session_trace(s, c, bytes_trim(line));
     session_reply(s, c, line);
 }
 

@@ -46,7 +46,6 @@ enum err shard_open(const struct shard_config *config, struct shard **out)
     s->shard_count = config->shard_count;
     s->mem = config->mem;
     s->interest = config->interest;
-    s->options = config->options;
     s->server = config->server;
     s->slots_max = config->slots_max;
     s->now = config->now;
@@ -54,7 +53,7 @@ enum err shard_open(const struct shard_config *config, struct shard **out)
     init_lists(s);
     wheel_init(&s->wheel, config->now.mono_ns);
     output_pool_init(&s->outputs, s->mem, s->index);
-    s->stall_bytes = (uint64_t)s->options->max_pending / 4 * 3;
+    orders_use_options(s, config->options);
     s->clients = mem_alloc_zero(s->mem, MEM_CONNECTION, s->slots_max * sizeof *s->clients);
     bool is_good = s->clients != NULL && sub_pool_open(s->mem, &s->subs) == ERR_OK &&
                    route_cache_open(s->mem, s->interest, s->index, ROUTE_CACHE_ENTRIES,
@@ -195,6 +194,12 @@ static void on_ended(struct shard *s, struct client *c, enum ended_reason reason
         [ENDED_TLS_FAILED] = CLOSED_TLS_HANDSHAKE,
         [ENDED_TLS_TIMEOUT] = CLOSED_TLS_HANDSHAKE,
     };
+    if (reason == ENDED_TLS_THROTTLED) {
+        session_error(s, c,
+                      NATS_ERR_LINE("Connection throttling is active. Please try again later."));
+        session_close(s, c, CLOSED_TLS_HANDSHAKE, true);
+        return;
+    }
     if (reason == ENDED_TLS_TIMEOUT)
         session_error(s, c, NATS_ERR_LINE("Secure Connection - TLS Required"));
     session_close(s, c, reasons[reason], reason == ENDED_TLS_TIMEOUT);
@@ -228,6 +233,23 @@ static bool run_event(struct shard *s, struct event *e)
 /* --- time ----------------------------------------------------------------------------------------
  */
 
+static void log_slow(struct shard *s, const struct client *c, uint64_t deadline_ns)
+{
+    uint64_t ms = deadline_ns / 1000000;
+    uint32_t chunks = 0;
+    for (const struct chunk *k = c->output.head; k != NULL; k = k->next) chunks++;
+    struct writer *w = session_log_open(s, c);
+    writer_text(w, "Slow Consumer Detected: WriteDeadline of ");
+    writer_u64(w, ms % 1000 == 0 ? ms / 1000 : ms);
+    writer_text(w, ms % 1000 == 0 ? "s" : "ms");
+    writer_text(w, " exceeded with ");
+    writer_u64(w, chunks);
+    writer_text(w, " chunks of ");
+    writer_u64(w, c->output.pending_bytes);
+    writer_text(w, " total bytes.");
+    session_log_close(s, LOG_LEVEL_INF);
+}
+
 static void run_timers(struct shard *s)
 {
     struct wheel_timer *t;
@@ -250,7 +272,7 @@ static void run_timers(struct shard *s)
         if (c->state == CLIENT_CLOSING) continue;
         s->counts.slow_consumers.clients++;
         c->account->counts.slow_consumers++;
-        session_log(s, c, LOG_LEVEL_INF, "Slow Consumer Detected: WriteDeadline Exceeded");
+        log_slow(s, c, deadline);
         session_close(s, c, CLOSED_SLOW_DEADLINE, false);
     }
 }

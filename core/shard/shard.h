@@ -49,6 +49,8 @@ struct order {
     uint32_t account;
     struct bytes subject, reply, payload;
     uint64_t cid;
+    bool tells_info;                    /* OPTIONS: clients get a new INFO */
+    enum closed_reason reason;          /* CLOSE_SOME: CLOSED_NONE is the shutdown */
     uint32_t count;                     /* CLOSE_SOME: how many; set to how many are left */
     uint32_t left[INTEREST_SHARDS_MAX]; /* CLOSE_SOME: clients left, per shard */
     bool found;                         /* KICK, LDM_ONE: by the shard that has it */
@@ -139,6 +141,8 @@ struct shard {
     struct closed_ring *closed;
     bool is_lame_duck, is_stopping;
 
+    struct bytes info_host; /* what INFO says: client_advertise or the real address */
+    int info_port;
     uint64_t stall_bytes; /* 75 % of max_pending (R5b) */
     uint32_t stall_ns;    /* set by a delivery to a congested receiver; read after each message */
     bool is_fanning_out;  /* a route is being walked: nothing may leave the index */

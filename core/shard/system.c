@@ -37,14 +37,6 @@ static char *put(char *to, struct bytes *slot, struct bytes from)
     return to + from.len;
 }
 
-static bool is_for_everybody(struct bytes subject)
-{
-    return bytes_equal(subject, BYTES_LITERAL("$SYS.REQ.USER.INFO")) ||
-           bytes_equal(subject, BYTES_LITERAL("$SYS.REQ.ACCOUNT.PING.CONNZ")) ||
-           bytes_equal(subject, BYTES_LITERAL("$SYS.REQ.SERVER.PING.CONNZ")) ||
-           bytes_equal(subject, BYTES_LITERAL("$SYS.REQ.ACCOUNT.PING.STATZ"));
-}
-
 /* Asks io. Without memory the request is lost, as a message without a responder would be. */
 static bool ask(struct shard *s, const struct system_request *like)
 {
@@ -72,8 +64,9 @@ void shard_system_done(struct shard *s, struct system_request *r)
 bool system_takes(struct shard *s, struct client *c, const struct message *m)
 {
     if (!bytes_starts_with(m->subject, BYTES_LITERAL("$SYS.REQ."))) return false;
-    bool is_system = c->account->number == s->options->accounts->system;
-    if (!is_system && !is_for_everybody(m->subject)) return false;
+    struct server_snapshot self = {.id = s->server->id};
+    struct sysreq_from from = {.is_system = c->account->number == s->options->accounts->system};
+    if (!sysreq_is_known(&self, &from, m->subject)) return false;
     struct system_request r = {
         .account = c->account->number,
         .cid = c->cid,
@@ -230,6 +223,7 @@ void system_auth_failed(struct shard *s, struct client *c, enum closed_reason re
     if (e == NULL) return;
     struct event_facts f;
     describe_event(s, c, &f);
+    if (f.conn.user.len == 0) f.conn.user = c->connect.user;
     f.conn.stop_ns = s->now.wall_ns;
     f.conn.reason = reason;
     sysevents_write_disconnect(&e->body, &f.server, &f.head, &f.conn, closed_reason_text(reason));

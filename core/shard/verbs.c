@@ -34,8 +34,8 @@ void verbs_send_info(struct shard *s, struct client *c, bool is_connect_info)
                           .server_name = s->server->name,
                           .version = s->server->version,
                           .go = s->server->go,
-                          .host = s->server->host,
-                          .port = s->server->port,
+                          .host = s->info_host,
+                          .port = s->info_port,
                           .headers = !o->no_header_support,
                           .auth_required = o->accounts->info_auth_required,
                           .tls_required = has_tls && !o->allow_non_tls,
@@ -61,6 +61,7 @@ void verbs_send_info(struct shard *s, struct client *c, bool is_connect_info)
 
 void verbs_pong(struct shard *s, struct client *c)
 {
+    session_trace(s, c, BYTES_LITERAL("PONG"));
     session_write(s, c, BYTES_LITERAL("PONG\r\n"));
     if (client_has(c, CLIENT_PONGED) || !client_has(c, CLIENT_CONNECTED)) return;
     c->flags |= CLIENT_PONGED;
@@ -104,6 +105,7 @@ void verbs_timer(struct shard *s, struct client *c)
         if (c->pings_out < UINT8_MAX) c->pings_out++;
         c->has_pinged = true;
         c->ping_sent_ns = s->now.mono_ns;
+        session_trace(s, c, BYTES_LITERAL("PING"));
         session_write(s, c, BYTES_LITERAL("PING\r\n"));
     }
     if (c->state != CLIENT_CLOSING) wheel_arm(&s->wheel, &c->timer, s->now.mono_ns + interval);
@@ -124,7 +126,9 @@ static void on_pong(struct shard *s, struct client *c)
 
 static void reply_ok(struct shard *s, struct client *c)
 {
-    if (client_has(c, CLIENT_VERBOSE)) session_reply(s, c, BYTES_LITERAL("+OK\r\n"));
+    if (!client_has(c, CLIENT_VERBOSE)) return;
+    session_trace(s, c, BYTES_LITERAL("+OK"));
+    session_reply(s, c, BYTES_LITERAL("+OK\r\n"));
 }
 
 /* --- subscriptions ---------------------------------------------------------------------------- */
@@ -341,7 +345,11 @@ static void trace_publish(struct shard *s, struct client *c, const struct nats_o
     uint32_t max = (uint32_t)s->options->max_traced_msg_len;
     writer_text(w, "<<- MSG_PAYLOAD: [");
     writer_quoted(w, bytes_of(op->payload + op->header_bytes, max > 0 && len > max ? max : len));
-    writer_text(w, max > 0 && len > max ? "...]" : "]");
+    if (max > 0 && len > max) {
+        w->len--; /* the dots stand inside the quotes */
+        writer_text(w, "...\"");
+    }
+    writer_char(w, ']');
     session_log_close(s, LOG_LEVEL_TRC);
 }
 
@@ -429,7 +437,7 @@ static void trace_op(struct shard *s, struct client *c, const char *data, size_t
     writer_text(w, "<<- [");
     /* A CONNECT may hold secrets: none of it is shown. */
     if (verb == NATS_CONNECT)
-        writer_text(w, "CONNECT {...}");
+        writer_text(w, "CONNECT {[REDACTED]}");
     else
         writer_bytes(w, line);
     writer_char(w, ']');
