@@ -513,6 +513,7 @@ enum err load_auth(struct load *l, struct account_numbers *numbers, uint64_t see
     if (e != ERR_OK) return e;
     account_set_own_mappings(l->set, mapping_set_free);
     if (l->accounts != NULL) e = load_accounts(l, l->accounts);
+    l->set->is_authorization_defined = l->authorization != NULL;
     if (e == ERR_OK && l->authorization != NULL) e = load_authorization(l, l->authorization);
     if (e == ERR_OK && l->mappings != NULL) e = load_mappings(l, l->mappings, l->set->accounts[0]);
     if (e == ERR_OK) e = load_system(l);

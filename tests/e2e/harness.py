@@ -186,6 +186,17 @@ class Server:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def wait_stopped(self):
+        """After SIGSTOP: until every thread has stopped."""
+        def is_stopped():
+            tasks = "/proc/%d/task" % self.process.pid
+            for task in os.listdir(tasks):
+                with open("%s/%s/stat" % (tasks, task), encoding="ascii") as f:
+                    if f.read().rsplit(")", 1)[1].split()[0] != "T":
+                        return False
+            return True
+        wait_until(is_stopped)
+
     def reload(self, config=None, expect=r"Reloaded server configuration", count=None):
         """Writes config, sends HUP and waits for the verdict in the log."""
         before = len(re.findall(expect, self.log()))

@@ -234,6 +234,7 @@ def test_a_stopped_process_is_not_a_crash(start):
     s = start()
     c = s.connect()
     s.signal(signal.SIGSTOP)
+    s.wait_stopped()
     c.sub("a").pub("a", "x")
     c.quiet(0.1)
     s.signal(signal.SIGCONT)
