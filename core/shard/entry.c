@@ -156,6 +156,7 @@ static enum login_outcome follow(struct shard *s, struct client *c)
     c->state = CLIENT_CHECKING;
     if (l->verdict == LOGIN_CRYPTO) {
         c->ticket = ++s->last_ticket;
+        s->rare.crypto_logins++;
         struct effect *e = session_effect(s, EFFECT_CRYPTO, c->id);
         e->crypto.job = &l->job;
         e->crypto.ticket = c->ticket;
@@ -275,6 +276,7 @@ void entry_recheck(struct shard *s, struct client *c, const struct account_set *
         fail(s, c);
         return;
     }
+    s->rare.rechecks++;
     c->user = user;
     apply_perms(s, c, user == NULL ? NULL : user->permissions);
     apply_limits(s, c);

@@ -71,6 +71,7 @@ void fence_ping(struct shard *s, struct client *c)
     else
         c->held_last->next = h;
     c->held_last = h;
+    s->rare.fences_held++;
     if (c->held_count++ == 0) list_push(&s->fenced, &c->fenced);
 }
 

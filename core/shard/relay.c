@@ -181,6 +181,7 @@ static uint32_t token_take(struct shard *s, struct client *c, const struct messa
     t->generation = (uint16_t)(t->generation + 1);
     if (t->generation == 0) t->generation = 1;
     x->token_count++;
+    s->rare.tokens++;
     return (uint32_t)t->generation * TOKENS_MAX + x->token_hint;
 }
 
@@ -270,6 +271,7 @@ static char *put_head(struct shard *s, char *to, const struct message *m,
         h.block = m->block;
         h.payload = m->block->data + (m->payload - m->block->data);
         m->block->refs++;
+        s->rare.loans++;
     } else if (m->tail.data != NULL) {
         h.flags |= MESSAGE_TAIL;
         h.tail_len = (uint32_t)m->tail.len;
@@ -534,6 +536,7 @@ static void on_message(struct shard *s, const char *at, uint32_t bytes)
 
 static void on_congested(struct shard *s, const struct mail_permit *p)
 {
+    s->rare.congested_mail++;
     struct client *c = shard_client(s, (struct conn_id){p->conn});
     if (c == NULL || c->state == CLIENT_CLOSING) return;
     c->stall_asked_ns = p->is_granted ? STALL_FULL_NS : STALL_NS;

@@ -200,6 +200,7 @@ static void doom(struct shard *s, uint32_t account, uint32_t index)
         s->doomed = grown;
         s->doomed_capacity = capacity;
     }
+    s->rare.doomed++;
     s->doomed[s->doomed_count++] = (struct doomed_sub){index, account};
 }
 
@@ -419,6 +420,7 @@ void session_reap(struct shard *s)
                 doom(s, c->account->number, index);
             budget--;
         }
+        if (c->sub_count > 0) s->rare.sliced_reaping++;
         if (c->sub_count == 0 && client_has(c, CLIENT_IO_GONE)) release(s, c);
     }
 }

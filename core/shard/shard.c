@@ -271,6 +271,7 @@ static void run_timers(struct shard *s)
         list_remove(&c->sending);
         if (c->state == CLIENT_CLOSING) continue;
         s->counts.slow_consumers.clients++;
+        s->rare.slow_deadline++;
         c->account->counts.slow_consumers++;
         log_slow(s, c, deadline);
         session_close(s, c, CLOSED_SLOW_DEADLINE, false);

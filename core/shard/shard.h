@@ -84,6 +84,12 @@ struct closed_ring; /* core/shard/collect: records of closed connections for /co
 
 struct shard;
 
+/* How often paths were taken that a test must not miss (tests/sim); nobody else reads it. */
+struct shard_rare {
+    uint64_t congested_mail, loans, fences_held, tokens, doomed, sliced_reaping, slow_deadline,
+        rechecks, crypto_logins;
+};
+
 /* A subscription that is dead but could not leave the index yet. */
 struct doomed_sub {
     uint32_t sub, account;
@@ -134,6 +140,7 @@ struct shard {
     uint32_t open_count;      /* clients not CLOSING, internal ones apart */
 
     struct shard_counts counts;
+    struct shard_rare rare;
     struct histogram *histograms[SHARD_HISTOGRAM_COUNT];
 
     struct relay *relay;
