@@ -102,7 +102,9 @@ static void *mem_take(struct mem *m, enum mem_class class, size_t bytes)
     must(p != NULL);
     memset(p, 0xa5, bytes < 256 ? bytes : 256);
     s->live_blocks++;
-    if (is_shard) maybe_preempt(&s->shards[x->shard], 64);
+    /* Not while JSON is read: its parser has state of the thread, and here is only one. */
+    if (is_shard && (class == MEM_OUTPUT || class == MEM_ROUTE || class == MEM_MAIL))
+        maybe_preempt(&s->shards[x->shard], 64);
     return p;
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include "core/base/json.h"
 #include "core/base/must.h"
 #include "tests/sim/workload.h"
 
@@ -94,6 +95,7 @@ int main(int argc, char **argv)
         }
         i++;
     }
+    json_init(1);
     clock_t began = clock();
     if (file != NULL && run_file(&r, file) != 0) return 1;
     for (uint64_t seed = first; file == NULL && seed <= last; seed++) run_seed(&r, seed);

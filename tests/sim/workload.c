@@ -55,7 +55,7 @@ static void write_conf(const struct plan *p, bool is_reloaded, char *room)
     /* The password of user bcrypt is checked by the simulator's own helper. */
     snprintf(room, CONF_BYTES,
              "port: 4222\nmax_payload: 262144\nmax_pending: %lld\nwrite_deadline: \"%ums\"\n"
-             "no_fast_producer_stall: %s\nauth_timeout: 5\n"
+             "no_fast_producer_stall: %s\nauthorization { timeout: 5 }\n"
              "accounts {\n A { users [\n"
              "  {user: all, password: good}\n"
              "  {user: restricted, password: good, permissions {"
