@@ -73,6 +73,7 @@ struct relay {
     uint32_t *account_conns; /* shard 0: permits out, by account */
     uint32_t account_capacity;
     uint64_t lost; /* mail for which there was no memory */
+    uint64_t full; /* targets whose ring had no room for a publish, until half of it is free */
 };
 
 /* --- posting -------------------------------------------------------------------------------- */
@@ -335,6 +336,21 @@ static uint32_t groups_for(const struct route *r, const struct relay_plan *plan,
     return count;
 }
 
+static struct client *publisher_of(struct shard *s, const struct message *m)
+{
+    return m->origin_shard == s->index && m->origin.bits != 0 ? shard_client(s, m->origin) : NULL;
+}
+
+/* R2b: where the publisher's mail ends in each lane. Once per connection. */
+static bool remember_room(struct shard *s, const struct message *m)
+{
+    struct client *c = publisher_of(s, m);
+    if (c == NULL || c->mail_until != NULL) return true;
+    c->mail_until =
+        mem_alloc_zero(s->mem, MEM_CONNECTION, s->shard_count * sizeof *c->mail_until);
+    return c->mail_until != NULL;
+}
+
 bool relay_plan(struct shard *s, const struct message *m, const struct route *r,
                 struct client *token_for, struct relay_plan *plan, enum park_reason *reason)
 {
@@ -351,9 +367,14 @@ bool relay_plan(struct shard *s, const struct message *m, const struct route *r,
         uint32_t need = lane_record_bytes(message_bytes(m, group_bytes, is_lent(m)));
         if (!drain(s, target) || !lane_has_room(s->outbox->lanes[target], need, need)) {
             s->counts.mail.ring_full++;
+            s->relay->full |= 1ull << target;
             *reason = PARK_MAIL;
             return false;
         }
+    }
+    if (plan->targets != 0 && !remember_room(s, m)) {
+        *reason = PARK_MEMORY;
+        return false;
     }
     if (token_for == NULL || r->plain_count > 0) return true;
     plan->token = token_take(s, token_for, m);
@@ -388,6 +409,7 @@ bool relay_send(struct shard *s, const struct message *m, const struct route *r,
     /* Weights are given out before the first mail: an answer of this shard itself (a forward that
      * finds nobody) must not find the token complete. */
     if (t != NULL) t->weight += TOKEN_WEIGHT;
+    struct client *publisher = publisher_of(s, m);
     for (uint64_t left = plan->targets; left != 0; left &= left - 1) {
         uint32_t target = (uint32_t)__builtin_ctzll(left);
         uint32_t group_bytes;
@@ -404,6 +426,7 @@ bool relay_send(struct shard *s, const struct message *m, const struct route *r,
         for (uint32_t g = 0; g < plan->group_count; g++)
             if (plan->pick[g] == target) to = put_group(to, r->groups[g].queue);
         put_rest(to, &lent);
+        if (publisher != NULL) publisher->mail_until[target] = s->outbox->lanes[target]->tail;
         s->counts.mail.sent++;
         s->counts.mail.sent_bytes += bytes;
         plan->is_sent = true;
@@ -659,13 +682,41 @@ bool relay_mail(struct shard *s, struct event *e)
     return e->mail.at == e->mail.end;
 }
 
+static bool is_half_free(struct lane *l)
+{
+    if (l->ring_bytes - (l->tail - l->head) >= l->ring_bytes / 2) return true;
+    l->refresh(l);
+    return l->ring_bytes - (l->tail - l->head) >= l->ring_bytes / 2;
+}
+
 void relay_step(struct shard *s)
 {
-    bool has_room = true;
+    struct relay *x = s->relay;
+    uint64_t full_before = x->full;
     for (uint32_t t = 0; t < s->shard_count; t++)
-        if (t != s->index && !drain(s, t)) has_room = false;
-    if (has_room) session_resume_all(s, PARK_MAIL);
-    if (s->relay->token_count < TOKENS_MAX) session_resume_all(s, PARK_TOKENS);
+        if (t != s->index && drain(s, t) && (x->full >> t & 1) != 0 &&
+            is_half_free(s->outbox->lanes[t]))
+            x->full &= ~(1ull << t);
+    /* Those that wait for another ring find it full again and park again. */
+    if (x->full != full_before || x->full == 0) session_resume_all(s, PARK_MAIL);
+    if (x->token_count < TOKENS_MAX) session_resume_all(s, PARK_TOKENS);
+}
+
+bool relay_is_due(const struct shard *s)
+{
+    return (s->relay->full == 0 && !list_is_empty(&s->parked[PARK_MAIL])) ||
+           (s->relay->token_count < TOKENS_MAX && !list_is_empty(&s->parked[PARK_TOKENS]));
+}
+
+/* Spilled mail and parked publishers go on when half of the ring is free (M1, M4). */
+uint64_t relay_awaits(const struct shard *s, uint32_t target)
+{
+    const struct spill *p = &s->relay->spills[target];
+    const struct lane *l = s->outbox->lanes[target];
+    bool waits = p->at < p->len ||
+                 ((s->relay->full >> target & 1) != 0 && !list_is_empty(&s->parked[PARK_MAIL]));
+    if (!waits || l->tail == 0) return 0;
+    return l->tail > l->ring_bytes / 2 ? l->tail - l->ring_bytes / 2 : 1;
 }
 
 uint64_t relay_position(const struct shard *s, uint32_t target)

@@ -286,7 +286,7 @@ uint64_t shard_deadline_ns(const struct shard *s)
             if (LIST_OWNER(l, struct client, all)->sub_count > 0) return 0;
         if (s->doomed_count > 0) return s->now.mono_ns + RETRY_NS;
     }
-    if (!list_is_empty(&s->parked[PARK_INDEX])) return 0;
+    if (!list_is_empty(&s->parked[PARK_INDEX]) || relay_is_due(s)) return 0;
     if (!list_is_empty(&s->parked[PARK_MEMORY]) && s->now.mono_ns + RETRY_NS < next)
         next = s->now.mono_ns + RETRY_NS;
     for (const struct list *l = s->parked[PARK_CONGESTED].next; l != &s->parked[PARK_CONGESTED];
@@ -305,13 +305,8 @@ uint64_t shard_deadline_ns(const struct shard *s)
 uint64_t shard_awaits(const struct shard *s, uint32_t target)
 {
     uint64_t position = fence_awaits(s, target);
-    /* Publishers that found the ring full go on when half of it is free again. */
-    const struct lane *l = s->outbox->lanes[target];
-    if (!list_is_empty(&s->parked[PARK_MAIL])) {
-        uint64_t half = l->tail - l->ring_bytes / 2;
-        if (l->tail > l->ring_bytes / 2 && half > l->head && (position == 0 || half < position))
-            position = half;
-    }
+    uint64_t half = relay_awaits(s, target);
+    if (half != 0 && (position == 0 || half < position)) position = half;
     return position;
 }
 
@@ -337,7 +332,6 @@ uint32_t shard_step(struct shard *s, struct event *events, uint32_t count, struc
     s->outbox = outbox;
     s->counts.turns++;
     if (count == 0) s->counts.turns_idle++;
-    relay_step(s);
     if (!list_is_empty(&s->parked[PARK_INDEX])) session_resume_all(s, PARK_INDEX);
     if (!list_is_empty(&s->parked[PARK_MEMORY])) session_resume_all(s, PARK_MEMORY);
 
@@ -350,6 +344,8 @@ uint32_t shard_step(struct shard *s, struct event *events, uint32_t count, struc
     run_timers(s);
     system_step(s);
     fence_step(s);
+    /* Behind the mail of this step, which freed tokens and spilled: nothing of it may sleep. */
+    relay_step(s);
     session_retry_doomed(s);
     if (!list_is_empty(&s->reaping)) session_reap(s);
     s->counts.pending_bytes = s->outputs.pending_bytes;

@@ -577,7 +577,11 @@ static size_t feed_carry(struct shard *s, struct client *c, const char *data, si
 
     bool is_incomplete;
     size_t need;
+    /* A publisher may be closed by its own message, as its slow consumer: the bytes that are being
+     * delivered outlive the carry. */
+    b->refs++;
     size_t done = run_all(s, c, b->data, b->len, b, &is_incomplete, &need);
+    block_release(&s->outputs, b);
     if (c->state == CLIENT_CLOSING) return len;
     if (is_incomplete && done == 0) {
         if (c->carry_skip > 0) {
