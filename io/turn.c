@@ -91,7 +91,6 @@ static struct event *add_event(struct turn *t, uint32_t *count, enum event_kind 
     t->event_slots[*count] = slot;
     (*count)++;
     *e = (struct event){.kind = kind};
-    if (kind == EVENT_BYTES) t->conns[slot].is_offered = true;
     if (slot != UINT32_MAX) e->conn = id_of(t, slot);
     return e;
 }
@@ -110,6 +109,7 @@ static void hold(struct turn *t, struct turn_conn *c, const char *data, size_t l
     else
         c->held_last->next = h;
     c->held_last = h;
+    c->held_count++;
 }
 
 static void drop_first_held(struct turn *t, struct turn_conn *c)
@@ -117,6 +117,7 @@ static void drop_first_held(struct turn *t, struct turn_conn *c)
     struct turn_held *h = c->held_first;
     c->held_first = h->next;
     if (h->next == NULL) c->held_last = NULL;
+    c->held_count--;
     t->driver->ops->recv_release(t->driver, h->buffer);
     h->next = t->held_free;
     t->held_free = h;
@@ -250,10 +251,11 @@ static void pump_tls(struct turn *t, uint32_t slot, uint32_t *count)
     }
     if (facts == NULL) return;
     struct bytes plain = ops->plain(c->tls);
-    if (plain.len > 0 && !c->is_offered) {
+    if (plain.len > 0 && c->offered == 0) {
         struct event *e = add_event(t, count, EVENT_BYTES, slot);
         e->bytes.data = plain.data;
         e->bytes.len = plain.len;
+        c->offered++;
     }
 }
 
@@ -339,7 +341,8 @@ static void on_recv(struct turn *t, const struct done *d, uint32_t *count)
         pump_tls(t, d->slot, count);
         return;
     }
-    if (waits || c->is_offered) return; /* behind what the shard has not taken yet */
+    /* Behind what the shard has not taken yet, unless all of that is offered in this turn too. */
+    if (waits && (c->offered + 1u != c->held_count || c->offered >= TURN_OFFERS_MAX)) return;
     if (c->awaits_tls || c->state == TURN_PEEK) {
         on_first_bytes(t, d->slot, count);
         return;
@@ -347,6 +350,7 @@ static void on_recv(struct turn *t, const struct done *d, uint32_t *count)
     struct event *e = add_event(t, count, EVENT_BYTES, d->slot);
     e->bytes.data = d->data;
     e->bytes.len = d->len;
+    c->offered++;
 }
 
 static void on_sent(struct turn *t, const struct done *d, uint32_t *count)
@@ -628,7 +632,8 @@ static void offer_again(struct turn *t, uint32_t *count)
     for (uint32_t i = 0; i < t->resume_count; i++) {
         uint32_t slot = t->resumes[i];
         struct turn_conn *c = &t->conns[slot];
-        if (*count + TURN_DONE_MAX * TURN_EVENTS_PER_DONE + 256 > TURN_EVENTS_MAX) {
+        if (*count + TURN_DONE_MAX * TURN_EVENTS_PER_DONE + 256 + TURN_OFFERS_MAX >
+            TURN_EVENTS_MAX) {
             t->resumes[kept++] = slot;
             t->has_more = true;
             continue;
@@ -643,12 +648,16 @@ static void offer_again(struct turn *t, uint32_t *count)
         uint32_t before = *count;
         if (c->tls != NULL) pump_tls(t, slot, count);
         if (*count > before || c->state != TURN_OPEN || c->awaits_tls || c->in_handshake) continue;
-        if (c->is_offered || tell_end(t, slot, count)) continue;
-        struct event *e = add_event(t, count, EVENT_BYTES, slot);
-        if (c->tls == NULL && c->held_first != NULL) {
-            e->bytes.data = c->held_first->data;
-            e->bytes.len = c->held_first->len;
-        }
+        if (c->offered > 0 || tell_end(t, slot, count)) continue;
+        const struct turn_held *h = c->tls == NULL ? c->held_first : NULL;
+        do {
+            struct event *e = add_event(t, count, EVENT_BYTES, slot);
+            if (h == NULL) break;
+            e->bytes.data = h->data;
+            e->bytes.len = h->len;
+            c->offered++;
+            h = h->next;
+        } while (h != NULL && c->offered < TURN_OFFERS_MAX);
     }
     t->resume_count = kept;
 }
@@ -662,7 +671,7 @@ static void settle(struct turn *t, uint32_t from, uint32_t to)
         if (e->kind != EVENT_BYTES) continue;
         struct turn_conn *c = &t->conns[slot];
         if (c->generation != conn_id_generation(e->conn) || c->state == TURN_FREE) continue;
-        c->is_offered = false;
+        c->offered = 0;
         bool is_taken = e->bytes.used == e->bytes.len;
         if (c->tls != NULL) {
             t->hooks.tls->plain_used(c->tls, e->bytes.used);

@@ -18,6 +18,9 @@
 enum {
     TURN_DONE_MAX = 256,
     TURN_EVENTS_PER_DONE = 3,
+    TURN_OFFERS_MAX =
+        8, /* stretches of received bytes of one connection in a turn: 256 KiB, so that
+              many receivers get one larger send each and others still get their turn */
     TURN_EVENTS_MAX = 2048, /* completions, then room for deadlines, offers, orders and mail */
     TURN_ORDERS_MAX = 64,
     TURN_FLUSH_NS = 100000000,     /* last words of a connection: as nats-server, 100 ms at most */
@@ -72,9 +75,10 @@ struct turn_conn {
     bool is_resuming;  /* in the resume list */
     bool is_ended;     /* the peer ended; the shard hears of it once it took all bytes */
     bool is_error;     /* it ended by an error */
-    bool is_offered;   /* an EVENT_BYTES of this turn has its bytes */
-    bool is_told;      /* the shard was told that it ended */
-    bool awaits_tls;   /* INFO is out, the handshake is next */
+    uint8_t offered;   /* EVENT_BYTES of this turn that carry its bytes */
+    uint16_t held_count;
+    bool is_told;    /* the shard was told that it ended */
+    bool awaits_tls; /* INFO is out, the handshake is next */
     bool in_handshake;
     bool is_sending; /* a send is in flight */
     bool is_handshake_send;
