@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 #include "core/base/must.h"
 #include "io/server.h"
@@ -20,6 +21,8 @@ enum {
     BACKLOG = 4096,
     ADDRESS_BUCKETS = 1024,
     FIRST_CID = 5, /* nats-server's first client has this number too */
+    BIND_PAUSE_NS = 5000000,
+    BIND_TRIES = 200, /* one second: see bind_and_listen */
 };
 
 /* Connections before login, counted by address; entries that reach zero are freed. */
@@ -110,6 +113,22 @@ static void fail(char *reason, size_t reason_bytes, const char *what, const char
              host, port, host, port, what, go_error(errno, room));
 }
 
+/* The kernel takes an io_uring apart in the background after its process has ended, and until then
+ * the accept that flew in it keeps the old listening socket alive. So a server that is started
+ * right after its predecessor was killed finds the port taken for some milliseconds: it waits for
+ * it. A port that another program really has is refused a second later than it could be. */
+static bool bind_and_listen(int fd, const struct sockaddr *address, socklen_t bytes)
+{
+    struct timespec pause = {.tv_nsec = BIND_PAUSE_NS};
+    for (int i = 0; i < BIND_TRIES; i++) {
+        if (bind(fd, address, bytes) == 0 && listen(fd, BACKLOG) == 0) return true;
+        if (errno != EADDRINUSE) return false;
+        nanosleep(&pause, NULL);
+    }
+    errno = EADDRINUSE;
+    return false;
+}
+
 /* A listening socket on host:port; port -1: the kernel picks. */
 static int listen_tcp(const char *host, int port, char *reason, size_t reason_bytes)
 {
@@ -135,7 +154,7 @@ static int listen_tcp(const char *host, int port, char *reason, size_t reason_by
         if (a->ai_family == AF_INET6)
             setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, is_any ? &off : &on, sizeof on);
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        if (bind(fd, a->ai_addr, a->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0) {
+        if (!bind_and_listen(fd, a->ai_addr, a->ai_addrlen)) {
             int why = errno;
             close(fd);
             fd = -1;
@@ -149,8 +168,7 @@ static int listen_tcp(const char *host, int port, char *reason, size_t reason_by
         int on = 1;
         fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (fd >= 0) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        if (fd >= 0 &&
-            (bind(fd, (struct sockaddr *)&any, sizeof any) != 0 || listen(fd, BACKLOG) != 0)) {
+        if (fd >= 0 && !bind_and_listen(fd, (struct sockaddr *)&any, sizeof any)) {
             int why = errno;
             close(fd);
             fd = -1;

@@ -454,3 +454,12 @@ def test_the_ports_file_is_json_on_its_own(start):
     s = start(monitor=True)
     with open(s.ports_path, encoding="utf-8") as f:
         assert json.load(f) == s.ports
+
+
+def test_a_killed_server_can_be_started_again_at_once(start):
+    """The kernel ends an io_uring after its process: its listening sockets live a little longer."""
+    port, http_port = free_port(), free_port()
+    for _ in range(20):
+        s = start("-p", str(port), "-m", str(http_port))
+        assert s.port == port
+        s.kill()
