@@ -89,6 +89,7 @@ void help_tls(struct text *out)
         text_char(out, '\n');
     }
     text_char(out, '\n');
+    load_tls_names(out);
 }
 
 /* --- manual page ---------------------------------------------------------------------------- */

@@ -61,6 +61,8 @@ NODISCARD enum err load_tls_value(struct load *l, const struct option *o,
                                   const struct conf_value *v);
 /* What must hold between the values of the tls block. */
 void load_tls_check(struct load *l);
+/* The names that cipher_suites and curve_preferences may hold, for --help_tls. */
+void load_tls_names(struct text *out);
 
 /* Accounts, users, permissions, mappings from the blocks kept in l; sets o->accounts. */
 NODISCARD enum err load_auth(struct load *l, struct account_numbers *numbers, uint64_t seed);

@@ -192,6 +192,23 @@ static const char *const curves[] = {
     "CurveP256",          "CurveP384",         "CurveP521",
 };
 
+void load_tls_names(struct text *out)
+{
+    text_string(out, "Cipher suites:\n\n");
+    for (size_t i = 0; i < sizeof(suites) / sizeof(suites[0]); i++) {
+        text_string(out, "    ");
+        text_string(out, suites[i]);
+        text_char(out, '\n');
+    }
+    text_string(out, "\nCurve preferences:\n\n");
+    for (size_t i = 0; i < sizeof(curves) / sizeof(curves[0]); i++) {
+        text_string(out, "    ");
+        text_string(out, curves[i]);
+        text_char(out, '\n');
+    }
+    text_char(out, '\n');
+}
+
 static void check_names(struct load *l, const struct options_texts *texts, const char *const *known,
                         size_t known_count, const char *what)
 {
@@ -209,11 +226,25 @@ static void check_names(struct load *l, const struct options_texts *texts, const
     }
 }
 
+/* A list that is there but empty would switch every choice off. */
+static void check_not_empty(struct load *l, const char *name)
+{
+    const struct conf_value *v = conf_get(l->tls, bytes_from_text(name));
+    if (v == NULL || v->kind != CONF_ARRAY || v->array.count > 0) return;
+    struct text *line = load_error(l, v);
+    text_string(line, "error parsing tls config, '");
+    text_string(line, name);
+    text_string(line, "' cannot be empty");
+    load_end(line);
+}
+
 void load_tls_check(struct load *l)
 {
     struct options_tls *t = &l->o->tls;
     if (!t->is_on) return;
     if (t->verify_and_map) t->verify = true;
+    check_not_empty(l, "cipher_suites");
+    check_not_empty(l, "curve_preferences");
     check_names(l, &t->cipher_suites, suites, sizeof(suites) / sizeof(suites[0]), "cipher");
     check_names(l, &t->curve_preferences, curves, sizeof(curves) / sizeof(curves[0]),
                 "curve preference");

@@ -223,8 +223,7 @@ static void act(struct peer *p)
     else
         some_publish(p);
     if (one_in(w, w->plan.slow_one_in))
-        peer_read_slowly(p, 1 + below(w, 8000), 20000 + below(w, 3000000),
-                         below(w, 400) * MS);
+        peer_read_slowly(p, 1 + below(w, 8000), 20000 + below(w, 3000000), below(w, 400) * MS);
 }
 
 static void tick(void *context, uint64_t unused)
@@ -282,8 +281,7 @@ static void step_lame_duck(struct workload *w)
         server_order(&w->server, &w->duck_order);
         w->duck_state = 1;
         w->ducks++;
-    } else if (w->duck_state == 1 && w->duck_order.waiting == 0 &&
-               w->ops > w->config.ops / 8 * 7) {
+    } else if (w->duck_state == 1 && w->duck_order.waiting == 0 && w->ops > w->config.ops / 8 * 7) {
         /* Some go; the run goes on with the rest. */
         for (uint32_t i = 0; i < w->peer_count; i++) w->peers[i]->is_condemned |= false;
         w->close_order = (struct order){.kind = ORDER_CLOSE_SOME, .count = 1 + below(w, 3)};
@@ -311,7 +309,8 @@ static bool is_settled(const struct workload *w)
 {
     for (uint32_t i = 0; i < w->peer_count; i++) {
         const struct peer *p = w->peers[i];
-        if (!p->is_over && !p->is_condemned && (p->pings_out > 0 || p->expect_first < p->expect_end))
+        if (!p->is_over && !p->is_condemned &&
+            (p->pings_out > 0 || p->expect_first < p->expect_end))
             return false;
         if (!p->is_over && p->is_leaving) return false;
     }

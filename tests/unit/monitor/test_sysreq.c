@@ -63,7 +63,9 @@ Test(sysreq, replies_are_wrapped_with_the_server)
 {
     const char *a = reply(&operator, "$SYS.REQ.SERVER." ID ".HEALTHZ", "");
     cr_assert_str_eq(a, "{\"server\":{\"name\":\"one\",\"host\":\"0.0.0.0\",\"id\":\"" ID
-                        "\",\"ver\":\"2.15.2\",\"jetstream\":false,\"flags\":0,\"seq\":41,"
+                        "\",\"ver\":\"2.15.2\",\"feature_flags\":{\"js_ack_fc_v2\":false,"
+               "\"js_api_reply_v2\":false,\"js_raft_delete_range\":true,"
+               "\"js_snapshot_sources\":false},\"jetstream\":false,\"flags\":0,\"seq\":41,"
                         "\"time\":\"2026-11-21T09:16:40.0000005Z\"},"
                         "\"data\":{\"status\":\"ok\",\"status_code\":200}}");
     a = reply(&operator, "$SYS.REQ.SERVER.PING.VARZ", "");
