@@ -53,6 +53,20 @@ def test_a_second_signal_while_stopping(start):
     assert s.wait_exit() == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_the_port_is_free_at_once(start, number):
+    """Suites start the next server on the same port without a pause."""
+    s = start()
+    port = s.port
+    for _ in range(8):
+        c = s.connect()
+        c.sub("x").ping()
+        s.signal(number)
+        s.wait_exit()
+        s = start("-p", str(port))
+    assert s.connect().ping() == []
+
+
 def test_sigpipe_does_not_kill(start):
     s = start()
     s.signal(signal.SIGPIPE)
