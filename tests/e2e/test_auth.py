@@ -276,7 +276,6 @@ def test_subscribe_permissions(start, rule, allowed, denied):
 
 
 @pytest.mark.ours_only
-@pytest.mark.not_yet
 def test_a_star_does_not_allow_the_rest(start):
     """nats-server takes the filter `a.>` as covered by `a.*` and delivers all of it. Ours accepts
     the subscription too, but delivers only what the allow list names."""
