@@ -376,7 +376,8 @@ bool relay_plan(struct shard *s, const struct message *m, const struct route *r,
         *reason = PARK_MEMORY;
         return false;
     }
-    if (token_for == NULL || r->plain_count > 0) return true;
+    /* With plain subscriptions here too: none of them may be able to take it. */
+    if (token_for == NULL) return true;
     plan->token = token_take(s, token_for, m);
     if (plan->token == 0) *reason = PARK_TOKENS;
     return plan->token != 0;

@@ -251,6 +251,16 @@ static void tick(void *context, uint64_t unused)
     clock_set(&w->server.clock, p->tick_ns / 2 + below(w, (uint32_t)p->tick_ns), tick, p, 0);
 }
 
+/* Slow consumers and others that were closed are replaced: clients connect again. */
+static void step_population(struct workload *w)
+{
+    uint32_t able = 0;
+    if (w->server.steps % 512 != 0 || w->server.is_deaf) return;
+    for (uint32_t i = 0; i < w->peer_count; i++)
+        able += !w->peers[i]->is_over && !w->peers[i]->is_leaving && !w->peers[i]->is_condemned;
+    if (able < w->plan.peers / 2) add_peer(w);
+}
+
 /* --- the run ------------------------------------------------------------------------------ */
 
 static void step_reload(struct workload *w)
@@ -438,6 +448,7 @@ static void live(struct workload *w)
         step_reload(w);
         step_lame_duck(w);
         step_faults(w);
+        step_population(w);
         if (!has_hoarded && w->ops > w->config.ops / 3) {
             struct peer *p = w->peers[below(w, w->peer_count)];
             if (!p->is_over && !p->is_leaving && p->ops > 0 && !p->is_condemned) {
