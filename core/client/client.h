@@ -110,7 +110,7 @@ struct client {
     bool is_pre_login;            /* counted among those that have not logged in */
     int64_t subs_max;             /* of this connection; -1: no limit */
     struct list fenced;           /* in the shard's list of held replies */
-    uint64_t ticket;              /* of the crypto job in flight */
+    uint64_t ticket;              /* of the crypto job or the permit in flight */
     struct login *login;          /* while CHECKING */
     struct login_options connect; /* of the last CONNECT; names for pages and logs */
     const struct user *user;      /* NULL: none; of the current options */

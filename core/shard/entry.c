@@ -186,6 +186,7 @@ static void go_on(struct shard *s, struct client *c, enum login_outcome outcome)
 void entry_permit(struct shard *s, struct client *c, bool is_granted)
 {
     must(c->state == CLIENT_CHECKING && c->login != NULL);
+    c->ticket = 0;
     go_on(s, c, is_granted ? join(s, c) : refuse_permit(s, c));
 }
 

@@ -49,6 +49,7 @@ struct mail_answer {
 
 struct mail_permit {
     uint64_t conn;
+    uint64_t ticket; /* of the login that asked: a reload may have begun another since */
     uint32_t account, is_granted;
 };
 
@@ -599,7 +600,8 @@ static bool grant(struct shard *s, uint32_t account)
 enum permit relay_ask_permit(struct shard *s, struct client *c, uint32_t account)
 {
     if (s->index == 0) return grant(s, account) ? PERMIT_GRANTED : PERMIT_REFUSED;
-    struct mail_permit body = {.conn = c->id.bits, .account = account};
+    c->ticket = ++s->last_ticket;
+    struct mail_permit body = {.conn = c->id.bits, .ticket = c->ticket, .account = account};
     post(s, 0, MAIL_PERMIT_ASK, &body, sizeof body);
     return PERMIT_ASKED;
 }
@@ -618,7 +620,7 @@ void relay_free_permit(struct shard *s, uint32_t account)
 static void on_permit(struct shard *s, const struct mail_permit *p)
 {
     struct client *c = shard_client(s, (struct conn_id){p->conn});
-    if (c != NULL && c->state == CLIENT_CHECKING)
+    if (c != NULL && c->state == CLIENT_CHECKING && c->ticket == p->ticket)
         entry_permit(s, c, p->is_granted);
     else if (p->is_granted)
         relay_free_permit(s, p->account);

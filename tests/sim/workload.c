@@ -293,7 +293,6 @@ static void step_lame_duck(struct workload *w)
         w->ducks++;
     } else if (w->duck_state == 1 && w->duck_order.waiting == 0 && w->ops > w->config.ops / 8 * 7) {
         /* Some go; the run goes on with the rest. */
-        for (uint32_t i = 0; i < w->peer_count; i++) w->peers[i]->is_condemned |= false;
         w->close_order = (struct order){.kind = ORDER_CLOSE_SOME, .count = 1 + below(w, 3)};
         server_order_one(&w->server, &w->close_order, below(w, w->plan.shards));
         w->duck_state = 2;
@@ -327,6 +326,17 @@ static bool is_settled(const struct workload *w)
     return w->reload_state != 1 && w->duck_order.waiting == 0 && w->close_order.waiting == 0;
 }
 
+/* Everything that was made for a client reached it. */
+static bool is_dry(struct workload *w)
+{
+    if (SERVER_SUM(&w->server, outputs.pending_bytes) > 0) return false;
+    for (uint32_t i = 0; i < w->peer_count; i++) {
+        const struct peer *p = w->peers[i];
+        if (!p->is_over && p->link != NULL && p->link->down.end > p->link->down.first) return false;
+    }
+    return true;
+}
+
 /* Faults stop, everybody reads: all that was asked for must be answered in time (liveness). */
 static void drain(struct workload *w)
 {
@@ -357,7 +367,8 @@ static void drain(struct workload *w)
                         "peer %u (fd %u) has no answer to %u PINGs; %zu bytes unread by the server",
                         i, p->link->fd, p->pings_out, net_unsent(p->link));
         }
-    server_run_for(s, 500 * MS); /* 503s and forwards may still be on their way */
+    while (!is_dry(w) && s->clock.now_ns < until && server_step(s)) continue;
+    server_run_for(s, 100 * MS); /* 503s and forwards may still be on their way */
 }
 
 static void count(struct workload *w, struct workload_counts *c)
@@ -491,6 +502,7 @@ void workload_run(const struct workload_config *config, struct workload_counts *
         if (w->plan.no_stall_drop || w->server.was_squeezed)
             w->ledger.dropped_max = SERVER_SUM(&w->server, counts.dropped_msgs);
         if (!is_injected(config)) {
+            check_index(&w->server, &w->ledger, w->peers);
             check_delivery(&w->ledger);
             check_queue(&w->ledger);
             check_responders(&w->ledger);

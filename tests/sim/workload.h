@@ -35,4 +35,7 @@ struct workload_config {
 void workload_run(const struct workload_config *config, struct workload_counts *counts,
                   struct workload_result *result);
 
+/* R2 at rest. */
+void check_index(struct server *s, struct ledger *l, struct peer *const *peers);
+
 #endif
