@@ -8,6 +8,8 @@
 #include "core/base/must.h"
 #include "io/crypto.h"
 #include "io/server.h"
+#include "io/spin.h"
+#include "io/sysinfo.h"
 
 enum { QUIET_TURNS = 3, QUIET_NS = 5000000 };
 
@@ -86,6 +88,29 @@ static void close_all(struct server_shard *x)
     x->shard = NULL;
 }
 
+/* Looks again and again for a short while. True: there was work, and it is done. */
+static bool spin_for_work(struct turn *t, struct spin *spin, uint32_t budget_ns)
+{
+    uint64_t begin = server_now(NULL).mono_ns, last = begin, gap = 0;
+    bool has_found = false;
+    do {
+        has_found = turn_run(t, 0);
+        if (t->now.mono_ns - last > gap) gap = t->now.mono_ns - last;
+        last = t->now.mono_ns;
+    } while (!has_found && last - begin < budget_ns);
+    spin_ended(spin, has_found, last - begin, gap);
+    return has_found;
+}
+
+/* One turn that had work, waited for with or without sleep (io/spin decides). */
+static void run_or_wait(struct turn *t, struct spin *spin)
+{
+    uint32_t budget = spin_budget_ns(spin, t->done_count);
+    if (budget > 0 && spin_for_work(t, spin, budget)) return;
+    bool has_found = turn_run(t, UINT64_MAX);
+    if (budget == 0 && t->slept_ns > 0) spin_slept(spin, has_found, t->slept_ns);
+}
+
 void *loop_run(void *server_shard)
 {
     struct server_shard *x = server_shard;
@@ -103,8 +128,10 @@ void *loop_run(void *server_shard)
     interest_online(s->interest, x->index);
     if (x->index == 0) listener_start(s, x->turn);
     atomic_store(&x->is_open, true);
+    struct spin spin;
+    spin_init(&spin, sysinfo_cores());
     while (!atomic_load_explicit(&s->is_stopping, memory_order_relaxed))
-        turn_run(x->turn, UINT64_MAX);
+        run_or_wait(x->turn, &spin);
     /* Lent payloads go home before anybody ends: until no shard has a connection and nothing comes.
      */
     int quiet = 0;

@@ -749,7 +749,10 @@ static uint32_t wait_for_done(struct turn *t, uint64_t wait_until_ns)
     uint32_t n = t->driver->ops->poll(t->driver, t->done, TURN_DONE_MAX, timeout);
     if (wait_until_ns > 0) mailbox_awake(t->mail, t->index);
     if (sleeps) interest_online(t->shard->interest, t->index);
+    uint64_t before_ns = t->now.mono_ns;
     t->now = t->hooks.now(t->hooks.context);
+    t->done_count = n;
+    t->slept_ns = sleeps ? t->now.mono_ns - before_ns : 0;
     return n;
 }
 
@@ -770,6 +773,10 @@ bool turn_run(struct turn *t, uint64_t wait_until_ns)
         e->crypto.is_valid = t->cryptos[k].is_valid;
     }
     t->crypto_count = 0;
+    /* A snapshot may be among the orders: the shard's counts are whole then. */
+    _Static_assert(sizeof t->shard->counts.driver == sizeof t->driver->count, "the same fields");
+    if (t->order_count > 0)
+        memcpy(&t->shard->counts.driver, &t->driver->count, sizeof t->driver->count);
     for (uint32_t k = 0; k < t->order_count; k++)
         add_event(t, &count, EVENT_ORDER, UINT32_MAX)->order = t->orders[k];
     t->order_count = 0;
@@ -790,7 +797,5 @@ bool turn_run(struct turn *t, uint64_t wait_until_ns)
         mailbox_consumed(t->mail, t->index, t->batches[b].sender,
                          t->events[first_mail + b].mail.at);
     if (t->shard_count > 1) mailbox_publish(t->mail, t->index);
-    bool is_busy = count > 0;
-    t->idle_turns = is_busy ? 0 : t->idle_turns + 1;
-    return is_busy;
+    return count > 0;
 }

@@ -168,7 +168,8 @@ struct turn {
     struct event events[TURN_EVENTS_MAX];
     struct mailbox_batch batches[INTEREST_SHARDS_MAX + 32];
     bool has_more; /* something was left for the next turn: do not sleep */
-    uint64_t idle_turns;
+    uint32_t done_count; /* completions of this turn */
+    uint64_t slept_ns;   /* waited in this turn; 0: it did not sleep */
 };
 
 enum { TURN_SLOTS_EXTRA = 16 }; /* driver slots above slots_max: listeners, watches */

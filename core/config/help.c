@@ -449,6 +449,13 @@ static void put_accounts(struct text *out, const struct options *o)
     text_string(out, "}\n");
 }
 
+static bool is_empty_list(const struct option *row, const struct options *o)
+{
+    if (row->type != OPTION_TEXTS) return false;
+    const struct options_texts *texts = (const void *)((const char *)o + row->offset);
+    return texts->count == 0;
+}
+
 void help_config(struct text *out, const struct options *o)
 {
     size_t count, open_len = 0;
@@ -459,6 +466,7 @@ void help_config(struct text *out, const struct options *o)
         size_t dot = bytes_find(path, '.'), block_len = dot < path.len ? dot : 0;
         bool is_tls = bytes_starts_with(path, BYTES_LITERAL("tls."));
         if (!option_has_field(&rows[i]) || (is_tls && !o->tls.is_on)) continue;
+        if (is_tls && is_empty_list(&rows[i], o)) continue; /* an empty one would be refused */
         bool is_same =
             open_len == block_len && (block_len == 0 || memcmp(open, path.data, block_len) == 0);
         if (!is_same && open_len > 0) text_string(out, "}\n");

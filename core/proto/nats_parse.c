@@ -92,9 +92,10 @@ static bool is_canonical(const struct bytes *args, size_t first, size_t count, c
 
 /* Everything of a PUB or HPUB after its arguments are split. line_end: the CR or LF;
  * body: the first byte after the line. */
-static enum nats_status finish_pub(const struct nats_limits *limits, const char *data, size_t len,
-                                   const struct bytes *args, size_t count, const char *line_end,
-                                   const char *body, struct nats_op *op, size_t *used)
+static inline enum nats_status finish_pub(const struct nats_limits *limits, const char *data,
+                                          size_t len, const struct bytes *args, size_t count,
+                                          const char *line_end, const char *body,
+                                          struct nats_op *op, size_t *used)
 {
     size_t sizes = op->has_headers ? 2 : 1;
     if (count != 1 + sizes && count != 2 + sizes) return NATS_BAD_ARGS;
@@ -188,8 +189,8 @@ static inline uint64_t mask_of(const __m128i *v, char c)
 
 /* The usual PUB or HPUB: the whole line within 64 bytes, at least 64 bytes there. One pass finds
  * the line end and the blanks; the payload is never scanned. False: the slow path must look. */
-static bool parse_pub_fast(const struct nats_limits *limits, const char *data, size_t len,
-                           struct nats_op *op, size_t *used, enum nats_status *status)
+static inline bool parse_pub_fast(const struct nats_limits *limits, const char *data, size_t len,
+                                  struct nats_op *op, size_t *used, enum nats_status *status)
 {
     const char *line = data + (op->has_headers ? 5 : 4);
     __m128i v[4];
