@@ -229,6 +229,7 @@ static void check_names(struct load *l, const struct options_texts *texts, const
 /* A list that is there but empty would switch every choice off. */
 static void check_not_empty(struct load *l, const char *name)
 {
+    if (l->tls == NULL) return; /* TLS by flags alone */
     const struct conf_value *v = conf_get(l->tls, bytes_from_text(name));
     if (v == NULL || v->kind != CONF_ARRAY || v->array.count > 0) return;
     struct text *line = load_error(l, v);
