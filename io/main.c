@@ -450,6 +450,10 @@ static void reload(struct program *p)
         if (changes.refused_count > 1) log_lines(s->log, LOG_LABEL_ERR, &changes.refused);
         goto end;
     }
+    if (server_open_accounts(s, fresh) != ERR_OK) {
+        snprintf(reason, sizeof reason, "out of memory");
+        goto end;
+    }
     if (conn_tls_load(s, fresh, reason, sizeof reason) != ERR_OK) goto end;
     reason[0] = 0;
     if (changes.log_changed) {

@@ -245,6 +245,23 @@ void server_init(struct server *s)
     pthread_rwlock_init(&s->options_lock, NULL);
 }
 
+/* All accounts enter the index before a shard needs one of them. Otherwise the first connections of
+ * an account, when they come to two shards at once, meet in its creation, and the one that finds
+ * it locked is refused. */
+enum err server_open_accounts(struct server *s, const struct options *o)
+{
+    struct timespec pause = {.tv_nsec = MAIL_RETRY_NS};
+    for (uint32_t i = 0; i < o->accounts->account_count; i++) {
+        struct interest_account *a;
+        enum err e;
+        while ((e = interest_account_of(s->interest, o->accounts->accounts[i]->number, &a)) ==
+               ERR_BUSY)
+            nanosleep(&pause, NULL);
+        if (e != ERR_OK) return e;
+    }
+    return ERR_OK;
+}
+
 enum err server_start(struct server *s, char *reason, size_t reason_bytes)
 {
     const struct options *o = atomic_load(&s->options);
@@ -269,6 +286,7 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
     crypto_random(&seed, sizeof seed);
     if (interest_open(&s->shared_mem.mem, s->shard_count, seed, &s->interest) != ERR_OK)
         return ERR_MEMORY;
+    if (server_open_accounts(s, o) != ERR_OK) return ERR_MEMORY;
     if (mailbox_open(&s->shared_mem.mem, s->shard_count, s->shard_count + 3 + SERVER_HELPERS,
                      SERVER_RING_BYTES, wake, s, &s->mail) != ERR_OK)
         return ERR_MEMORY;

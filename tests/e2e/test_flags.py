@@ -464,3 +464,14 @@ def test_a_killed_server_can_be_started_again_at_once(start):
         s = start("-p", str(port), "-m", str(http_port))
         assert s.port == port
         s.kill()
+
+
+def test_the_first_connections_may_come_to_several_shards_at_once(start):
+    for _ in range(15):
+        s = start("-DV", *([] if harness.is_reference() else ["--shards", "4"]))
+        clients = [s.client(read_info=False) for _ in range(8)]
+        for c in clients:
+            c.read_info()
+        for c in clients:
+            c.connect().close()
+        s.stop()
