@@ -147,6 +147,16 @@ def test_slow_consumer_by_write_deadline(start):
     assert s.page("/varz")["slow_consumers"] == 1
 
 
+def test_write_timeout_retry_keeps_the_receiver(start):
+    s = start(config="max_pending: 512MB\nwrite_deadline: 300ms\nwrite_timeout: retry\n",
+              monitor=True)
+    receiver, _ = slow_pair(s, 16 << 20)
+    time.sleep(1)
+    assert s.page("/connz?state=closed&cid=%d" % receiver.info["client_id"])["connections"] == []
+    for _ in range((16 << 20) // 65536):
+        assert len(receiver.msg().data) == 65536
+
+
 def test_a_slow_reader_that_reads_gets_everything(start):
     s = start(config="max_pending: 64MB\n")
     receiver, _ = slow_pair(s, 8 << 20)
