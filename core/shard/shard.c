@@ -270,15 +270,15 @@ static void run_timers(struct shard *s)
         if (s->now.mono_ns - c->send_began_ns < deadline) break;
         list_remove(&c->sending);
         if (c->state == CLIENT_CLOSING) continue;
+        s->counts.slow_consumers.clients++;
+        s->rare.slow_deadline++;
+        c->account->counts.slow_consumers++;
+        log_slow(s, c, deadline);
         if (s->options->write_timeout == OPTIONS_WRITE_TIMEOUT_RETRY) {
             c->send_began_ns = s->now.mono_ns;
             list_push(&s->sending, &c->sending);
             continue;
         }
-        s->counts.slow_consumers.clients++;
-        s->rare.slow_deadline++;
-        c->account->counts.slow_consumers++;
-        log_slow(s, c, deadline);
         session_close(s, c, CLOSED_SLOW_DEADLINE, false);
     }
 }
