@@ -52,8 +52,8 @@ def start(tmp_path):
                 s.stop()
             except AssertionError as e:
                 problems.append(str(e))
-        elif harness.SANITIZER_REPORT.search(s.log()):
-            problems.append(s.log())
+        elif s.report():
+            problems.append(s.report())
     assert not problems, "\n".join(problems)
 
 

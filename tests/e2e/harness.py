@@ -221,10 +221,16 @@ class Server:
                 self.stderr_file.close()
                 raise AssertionError("server did not leave on SIGINT:\n" + self.log()) from None
         self.stderr_file.close()
-        log = self.log()
-        if SANITIZER_REPORT.search(log):
-            raise AssertionError("sanitizer or assertion report:\n" + log)
+        report = self.report()
+        if report:
+            raise AssertionError("sanitizer or assertion report:\n" + report)
         return self.process.returncode
+
+    def report(self):
+        """What a sanitizer or a failed assertion said, from its first line on; "" if nothing."""
+        log = self.log()
+        found = SANITIZER_REPORT.search(log)
+        return log[found.start():][:6000] if found else ""
 
     def kill(self):
         if self.process.poll() is None:
