@@ -573,7 +573,10 @@ static size_t feed_carry(struct shard *s, struct client *c, const char *data, si
     }
     memcpy(b->data + b->len, data, take);
     b->len += (uint32_t)take;
-    if (c->carry_need > 0 && b->len < c->carry_need) return take;
+    /* One byte short, and the one before it is no CR: refused now, as when it came whole (R6). */
+    if (c->carry_need > 0 && b->len < c->carry_need &&
+        (b->len + 1 < c->carry_need || b->data[b->len - 1] == '\r'))
+        return take;
 
     bool is_incomplete;
     size_t need;
