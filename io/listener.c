@@ -20,6 +20,8 @@
 enum {
     BACKLOG = 4096,
     ADDRESS_BUCKETS = 1024,
+    SHORT_PERCENT = 92, /* of the memory budget: nobody new comes in */
+    REFUSED_TELL_NS = 1000000000,
     FIRST_CID = 5, /* nats-server's first client has this number too */
     BIND_PAUSE_NS = 5000000,
     BIND_TRIES = 200, /* one second: see bind_and_listen */
@@ -36,7 +38,8 @@ struct address_count {
 struct admission {
     pthread_mutex_t lock;
     uint32_t pre_login;
-    uint64_t refused_pre_login, refused_connections;
+    uint64_t refused_pre_login, refused_connections, refused_memory;
+    uint64_t told_ns; /* when the log last heard of refusals for memory */
     struct address_count *buckets[ADDRESS_BUCKETS];
 };
 
@@ -320,6 +323,22 @@ void listener_refused(void *server, const struct turn_socket *socket)
     log_error(s->log, "Error accepting a connection: no memory or no slot");
 }
 
+/* One line a second is enough to know. */
+static void refuse_for_memory(struct server *s, struct turn *t, int fd)
+{
+    struct admission *a = s->admission;
+    close(fd);
+    pthread_mutex_lock(&a->lock);
+    a->refused_memory++;
+    uint64_t refused = a->refused_memory;
+    bool is_told = t->now.mono_ns - a->told_ns < REFUSED_TELL_NS;
+    if (!is_told) a->told_ns = t->now.mono_ns;
+    pthread_mutex_unlock(&a->lock);
+    if (!is_told)
+        log_warn(s->log, "New connections are refused: the memory budget is short (%llu so far)",
+                 (unsigned long long)refused);
+}
+
 void listener_on_done(void *server, struct turn *t, const struct done *d)
 {
     struct server *s = server;
@@ -341,6 +360,10 @@ void listener_on_done(void *server, struct turn *t, const struct done *d)
         int on = 1;
         setsockopt(d->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         name_peer(d->fd, &socket);
+    }
+    if (mem_jemalloc_budget_percent(&s->budget) >= SHORT_PERCENT) {
+        refuse_for_memory(s, t, d->fd);
+        return;
     }
     if (atomic_load(&s->is_stopping) || atomic_load(&s->is_lame_duck) || !admit(s, &socket)) {
         close(d->fd);

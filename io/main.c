@@ -36,6 +36,8 @@ static const uint64_t RELOAD_WAIT_NS = 10000000000u;
 
 enum {
     REASON_BYTES = 8192,
+    MEMORY_WATCH_PERCENT = 60, /* of the budget: from here on the process is looked at often */
+    MEMORY_WATCH_MS = 10,
 
     REPORT_BYTES_MAX = 1 << 20,
 };
@@ -487,7 +489,7 @@ static void each_second(struct program *p)
     pthread_mutex_lock(&s->figures_lock);
     s->process.cpu_percent = p->cpu.percent;
     pthread_mutex_unlock(&s->figures_lock);
-    mem_jemalloc_budget_check(&s->budget, sysinfo_rss());
+    mem_jemalloc_budget_watch(&s->budget);
     notify_watchdog(&p->notify);
 }
 
@@ -500,8 +502,11 @@ static void run(struct program *p)
                             {.fd = p->timer_fd, .events = POLLIN}};
     for (;;) {
         int timeout = lame_duck_timeout_ms(&duck);
+        bool is_short = mem_jemalloc_budget_percent(&s->budget) >= MEMORY_WATCH_PERCENT;
+        if (is_short && (timeout < 0 || timeout > MEMORY_WATCH_MS)) timeout = MEMORY_WATCH_MS;
         if (poll(fds, 2, timeout) < 0 && errno != EINTR) return;
         if (fds[1].revents != 0) each_second(p);
+        if (is_short) mem_jemalloc_budget_watch(&s->budget);
         if (lame_duck_step(&duck, s)) return;
         for (int n = signals_next(p->signal_fd); n != 0; n = signals_next(p->signal_fd)) {
             log_info(s->log, "Trapped \"%s\" signal", signals_name(n));

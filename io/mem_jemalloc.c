@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "core/base/must.h"
+#include "io/sysinfo.h"
 #ifndef MILLRACE_SANITIZED
 #include <jemalloc/jemalloc.h>
 #endif
@@ -9,6 +10,9 @@
 enum {
     UNLIMITED_SLICES = 1 << 30,
     IDLE_SLICES_MAX = 2, /* so many idle ones: all but one go back */
+    RESERVE_PART = 16,   /* 1/16 of the slices is for what must not fail: mail, records, orders */
+    HEADROOM_PART = 24,  /* of the process: so much below its limit slices are withheld */
+    ROUTE_PART = 8,      /* the route cache leaves 1/8: it is worth least */
 };
 
 #ifndef MILLRACE_SANITIZED
@@ -59,13 +63,31 @@ void mem_jemalloc_budget_init(struct mem_jemalloc_budget *b, uint64_t process_by
                                       .slice_count = slices == 0 ? 1 : (uint32_t)slices};
 }
 
+/* Slices that a class may reach. What clients fill (payloads, subscriptions) ends below the
+ * reserve, so that a full server still moves mail, closes connections and answers its operator. */
+static uint32_t slices_for(const struct mem_jemalloc_budget *b, enum mem_class class)
+{
+    uint32_t part = class == MEM_ROUTE ? ROUTE_PART : RESERVE_PART;
+    bool is_essential = class != MEM_ROUTE && class != MEM_OUTPUT && class != MEM_INPUT &&
+                        class != MEM_INTEREST;
+    uint32_t kept = is_essential ? 0 : b->slice_count / part;
+    return b->slice_count - kept;
+}
+
+static bool is_within(struct mem_jemalloc_budget *b, enum mem_class class)
+{
+    return (uint64_t)atomic_load_explicit(&b->leased, memory_order_relaxed) +
+               atomic_load_explicit(&b->withheld, memory_order_relaxed) <=
+           slices_for(b, class);
+}
+
 /* The pool is a plain counter: nothing is published through it, so relaxed order is enough. */
-static bool slices_take(struct mem_jemalloc_budget *b, uint32_t count)
+static bool slices_take(struct mem_jemalloc_budget *b, uint32_t count, uint32_t limit)
 {
     uint32_t leased = atomic_load_explicit(&b->leased, memory_order_relaxed);
     uint32_t withheld = atomic_load_explicit(&b->withheld, memory_order_relaxed);
     do {
-        if ((uint64_t)leased + withheld + count > b->slice_count) {
+        if ((uint64_t)leased + withheld + count > limit) {
             atomic_fetch_add_explicit(&b->refused, 1, memory_order_relaxed);
             return false;
         }
@@ -97,6 +119,18 @@ uint64_t mem_jemalloc_budget_check(struct mem_jemalloc_budget *b, uint64_t rss_b
     return over;
 }
 
+void mem_jemalloc_budget_watch(struct mem_jemalloc_budget *b)
+{
+    if (b->process_bytes_max == 0) return;
+    uint64_t rss = sysinfo_rss();
+    uint64_t headroom = b->process_bytes_max / HEADROOM_PART;
+    if (rss + 2 * headroom > b->process_bytes_max) {
+        mem_jemalloc_purge();
+        rss = sysinfo_rss();
+    }
+    mem_jemalloc_budget_check(b, rss + headroom);
+}
+
 uint32_t mem_jemalloc_budget_percent(const struct mem_jemalloc_budget *b)
 {
     uint64_t taken = (uint64_t)atomic_load_explicit(&b->leased, memory_order_relaxed) +
@@ -112,13 +146,20 @@ static uint64_t lease_bytes(const struct mem_jemalloc *m)
     return (uint64_t)m->slices * MEM_JEMALLOC_SLICE_BYTES;
 }
 
-static bool lease_fits(struct mem_jemalloc *m, uint64_t more)
+static bool lease_fits(struct mem_jemalloc *m, enum mem_class class, uint64_t more)
 {
     uint64_t wanted = m->used_bytes + more;
-    if (wanted <= lease_bytes(m)) return true;
+    if (wanted <= lease_bytes(m)) {
+        /* Room that was leased for what must not fail is not for the others. */
+        if (LIKELY(is_within(m->budget, class))) return true;
+        atomic_fetch_add_explicit(&m->budget->refused, 1, memory_order_relaxed);
+        return false;
+    }
     uint64_t missing = wanted - lease_bytes(m);
     uint64_t slices = (missing + MEM_JEMALLOC_SLICE_BYTES - 1) / MEM_JEMALLOC_SLICE_BYTES;
-    if (slices > UNLIMITED_SLICES || !slices_take(m->budget, (uint32_t)slices)) return false;
+    if (slices > UNLIMITED_SLICES || !slices_take(m->budget, (uint32_t)slices,
+                                                     slices_for(m->budget, class)))
+        return false;
     m->slices += (uint32_t)slices;
     return true;
 }
@@ -128,7 +169,7 @@ static void *port_alloc(struct mem *mem, enum mem_class class, size_t bytes)
     struct mem_jemalloc *m = mem->context;
     if (bytes > PTRDIFF_MAX) return NULL;
     uint64_t real = footprint(bytes);
-    if (UNLIKELY(!lease_fits(m, real))) return NULL;
+    if (UNLIKELY(!lease_fits(m, class, real))) return NULL;
     void *p = allocate(bytes);
     if (p != NULL) m->used_bytes += real;
     return p;
@@ -148,9 +189,17 @@ static void port_release(struct mem *mem, enum mem_class class, void *p, size_t 
     }
 }
 
+static uint32_t port_percent(const struct mem *mem)
+{
+    const struct mem_jemalloc *m = mem->context;
+    return mem_jemalloc_budget_percent(m->budget);
+}
+
 void mem_jemalloc_init(struct mem_jemalloc *m, struct mem_jemalloc_budget *b)
 {
-    *m = (struct mem_jemalloc){.mem = {.alloc = port_alloc, .release = port_release}, .budget = b};
+    *m = (struct mem_jemalloc){
+        .mem = {.alloc = port_alloc, .release = port_release, .percent = port_percent},
+        .budget = b};
     m->mem.context = m;
 }
 

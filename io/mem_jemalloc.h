@@ -37,6 +37,10 @@ void mem_jemalloc_budget_init(struct mem_jemalloc_budget *b, uint64_t process_by
 /* Once a second: withholds slices when the process is larger than it may be, returns them when it
  * has shrunk. rss_bytes from sysinfo_rss. Returns the bytes over the limit, 0 when all is well. */
 uint64_t mem_jemalloc_budget_check(struct mem_jemalloc_budget *b, uint64_t rss_bytes);
+/* The same with this process's own figures, and earlier: near the limit unused pages go back to the
+ * kernel first, then slices are withheld before the limit is reached. For main, often while
+ * memory is short. */
+void mem_jemalloc_budget_watch(struct mem_jemalloc_budget *b);
 /* 0 to 100: the part of the slices that is leased. */
 uint32_t mem_jemalloc_budget_percent(const struct mem_jemalloc_budget *b);
 

@@ -95,14 +95,15 @@ static struct event *add_event(struct turn *t, uint32_t *count, enum event_kind 
     return e;
 }
 
-static void hold(struct turn *t, struct turn_conn *c, const char *data, size_t len, uint32_t buffer)
+/* False: no memory. */
+static bool hold(struct turn *t, struct turn_conn *c, const char *data, size_t len, uint32_t buffer)
 {
     struct turn_held *h = t->held_free;
     if (h != NULL)
         t->held_free = h->next;
     else
         h = mem_alloc(t->mem, MEM_CONNECTION, sizeof *h);
-    must(h != NULL); /* 40 bytes; bounded by the receive buffers there are */
+    if (h == NULL) return false;
     *h = (struct turn_held){.data = data, .len = len, .buffer = buffer};
     if (c->held_last == NULL)
         c->held_first = h;
@@ -110,6 +111,7 @@ static void hold(struct turn *t, struct turn_conn *c, const char *data, size_t l
         c->held_last->next = h;
     c->held_last = h;
     c->held_count++;
+    return true;
 }
 
 static void drop_first_held(struct turn *t, struct turn_conn *c)
@@ -328,6 +330,19 @@ static void on_first_bytes(struct turn *t, uint32_t slot, uint32_t *count)
     pump_tls(t, slot, count);
 }
 
+/* The peer ended and the shard has taken all that it said before. */
+static bool tell_end(struct turn *t, uint32_t slot, uint32_t *count)
+{
+    struct turn_conn *c = &t->conns[slot];
+    if (!c->is_ended || c->is_told || c->state != TURN_OPEN) return false;
+    if (!c->is_error && c->held_first != NULL) return false;
+    if (!c->is_error && c->tls != NULL && t->hooks.tls->plain(c->tls).len > 0) return false;
+    c->is_told = true;
+    add_event(t, count, EVENT_ENDED, slot)->ended.reason =
+        c->is_error ? ENDED_READ_ERROR : ENDED_EOF;
+    return true;
+}
+
 static void on_recv(struct turn *t, const struct done *d, uint32_t *count)
 {
     struct turn_conn *c = &t->conns[d->slot];
@@ -336,7 +351,16 @@ static void on_recv(struct turn *t, const struct done *d, uint32_t *count)
         return;
     }
     bool waits = c->held_first != NULL;
-    hold(t, c, d->data, d->len, d->buffer);
+    if (!hold(t, c, d->data, d->len, d->buffer)) {
+        /* Not even 40 bytes: what it sent is lost, so the connection is. */
+        t->driver->ops->recv_release(t->driver, d->buffer);
+        c->is_ended = c->is_error = true;
+        if (c->state == TURN_PEEK)
+            close_socket(t, d->slot);
+        else
+            tell_end(t, d->slot, count);
+        return;
+    }
     if (c->tls != NULL) {
         pump_tls(t, d->slot, count);
         return;
@@ -375,19 +399,6 @@ static void on_sent(struct turn *t, const struct done *d, uint32_t *count)
     } else if (c->tls != NULL) {
         turn_tls_ready(t, id_of(t, d->slot));
     }
-}
-
-/* The peer ended and the shard has taken all that it said before. */
-static bool tell_end(struct turn *t, uint32_t slot, uint32_t *count)
-{
-    struct turn_conn *c = &t->conns[slot];
-    if (!c->is_ended || c->is_told || c->state != TURN_OPEN) return false;
-    if (!c->is_error && c->held_first != NULL) return false;
-    if (!c->is_error && c->tls != NULL && t->hooks.tls->plain(c->tls).len > 0) return false;
-    c->is_told = true;
-    add_event(t, count, EVENT_ENDED, slot)->ended.reason =
-        c->is_error ? ENDED_READ_ERROR : ENDED_EOF;
-    return true;
 }
 
 static void on_end(struct turn *t, const struct done *d, uint32_t *count)

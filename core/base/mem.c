@@ -27,6 +27,11 @@ void mem_free(struct mem *m, enum mem_class class, void *p, size_t bytes)
     m->release(m, class, p, bytes);
 }
 
+uint32_t mem_percent(const struct mem *m)
+{
+    return m->percent == NULL ? 0 : m->percent(m);
+}
+
 void *mem_resize(struct mem *m, enum mem_class class, void *p, size_t bytes_old, size_t bytes_new)
 {
     void *grown = mem_alloc(m, class, bytes_new);

@@ -202,6 +202,24 @@ void output_sent(struct output_pool *p, struct output *o, uint64_t bytes)
     }
 }
 
+void output_cut(struct output_pool *p, struct output *o)
+{
+    uint64_t taken = o->flush_bytes;
+    struct chunk *c = o->head;
+    if (o->pending_bytes <= taken || c == NULL) return;
+    while (c->next != NULL && taken > c->used - c->sent) {
+        taken -= c->used - c->sent;
+        c = c->next;
+    }
+    o->tail = c;
+    while ((c = o->tail->next) != NULL) {
+        o->tail->next = c->next;
+        o->pending_bytes -= c->used - c->sent;
+        p->pending_bytes -= c->used - c->sent;
+        chunk_free(p, c);
+    }
+}
+
 void output_clear(struct output_pool *p, struct output *o)
 {
     p->pending_bytes -= o->pending_bytes;

@@ -93,5 +93,8 @@ uint32_t output_gather(struct output *o, struct bytes *runs, uint32_t runs_max, 
 /* The first bytes of the queue have been sent. */
 void output_sent(struct output_pool *p, struct output *o, uint64_t bytes);
 void output_clear(struct output_pool *p, struct output *o);
+/* Drops all but what the last gather took: the rest of a closed connection's output, while io
+ * still sends. */
+void output_cut(struct output_pool *p, struct output *o);
 
 #endif

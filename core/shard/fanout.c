@@ -194,7 +194,7 @@ static bool ensure_memory(struct shard *s, const struct route *r, const struct m
     uint64_t bytes =
         m->block != NULL ? FOOTPRINT_PER_TARGET : m->total_bytes + FOOTPRINT_PER_TARGET;
     if (LIKELY(output_pool_ensure(&s->outputs, targets * bytes))) return true;
-    return session_shed(s) && output_pool_ensure(&s->outputs, targets * bytes);
+    return pressure_shed(s) && output_pool_ensure(&s->outputs, targets * bytes);
 }
 
 enum fanout_result fanout_publish(struct shard *s, const struct message *m,

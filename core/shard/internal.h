@@ -44,8 +44,6 @@ void session_park(struct shard *s, struct client *c, enum park_reason reason);
 void session_resume(struct shard *s, struct client *c);
 void session_resume_all(struct shard *s, enum park_reason reason);
 void session_reap(struct shard *s);
-/* Closes the connection with the most output waiting, to win memory (R5c). False: none has any. */
-bool session_shed(struct shard *s);
 struct effect *session_effect(struct shard *s, enum effect_kind kind, struct conn_id id);
 void session_trace(struct shard *s, const struct client *c, struct bytes line);
 bool session_logs(const struct shard *s, enum log_level level);
@@ -175,6 +173,13 @@ void collect_snapshot(struct shard *s, const struct order *o);
 /* From now on these options. */
 void orders_use_options(struct shard *s, const struct options *o);
 void orders_run(struct shard *s, struct order *o);
+
+/* --- pressure: what goes when the memory budget is short --- */
+void pressure_step(struct shard *s);
+/* Closes the connection with the most output waiting, to win memory (R5c). False: none has any. */
+bool pressure_shed(struct shard *s);
+/* Memory has been short for so long that waiting helps nobody: refuse what needs more. */
+bool pressure_is_lasting(const struct shard *s);
 
 /* --- system: the server's own messages --- */
 /* A publish on $SYS.REQ.>: true when the server takes it for itself. */

@@ -6,7 +6,6 @@
 enum {
     REAP_SUBS_PER_STEP = 2000, /* about 1 ms: a million subscriptions leave without a hiccup */
     DOOMED_FIRST = 64,
-    SHED_BYTES_MIN = 256 * 1024, /* closing a connection with less output would win nothing */
 };
 
 struct client *shard_client(const struct shard *s, struct conn_id id)
@@ -392,6 +391,11 @@ void session_close(struct shard *s, struct client *c, enum closed_reason reason,
     relay_drop_tokens(s, c);
     if (!flush) {
         list_remove(&c->dirty);
+        /* Its memory is worth more elsewhere than until io has let go. */
+        if (client_has(c, CLIENT_SENDING))
+            output_cut(&s->outputs, &c->output);
+        else
+            output_clear(&s->outputs, &c->output);
     }
     s->counts.connections--;
     count_sub(s, c, -(int)c->sub_count);
@@ -423,19 +427,4 @@ void session_reap(struct shard *s)
         if (c->sub_count > 0) s->rare.sliced_reaping++;
         if (c->sub_count == 0 && client_has(c, CLIENT_IO_GONE)) release(s, c);
     }
-}
-
-bool session_shed(struct shard *s)
-{
-    struct client *slowest = NULL;
-    for (struct list *link = s->all.next; link != &s->all; link = link->next) {
-        struct client *c = LIST_OWNER(link, struct client, all);
-        if (slowest == NULL || c->output.pending_bytes > slowest->output.pending_bytes) slowest = c;
-    }
-    if (slowest == NULL || slowest->output.pending_bytes < SHED_BYTES_MIN) return false;
-    s->counts.slow_consumers.clients++;
-    slowest->account->counts.slow_consumers++;
-    session_log(s, slowest, LOG_LEVEL_WRN, "Slow Consumer closed: the memory budget is short");
-    session_close(s, slowest, CLOSED_SLOW_PENDING, false);
-    return true;
 }

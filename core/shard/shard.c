@@ -353,6 +353,7 @@ uint32_t shard_step(struct shard *s, struct event *events, uint32_t count, struc
     relay_step(s);
     session_retry_doomed(s);
     if (!list_is_empty(&s->reaping)) session_reap(s);
+    pressure_step(s);
     s->counts.pending_bytes = s->outputs.pending_bytes;
     interest_quiesce(s->interest, s->index);
     return at;

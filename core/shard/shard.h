@@ -148,6 +148,14 @@ struct shard {
     struct closed_ring *closed;
     bool is_lame_duck, is_stopping;
 
+    struct {
+        uint64_t at_ns;          /* of the last look */
+        uint64_t parks_seen;     /* PARK_MEMORY, at that time */
+        uint64_t park_ns;        /* when that last changed */
+        uint64_t short_since_ns; /* somebody waits for memory since then; 0 nobody */
+        uint64_t shed_ns;        /* when a publisher was last closed for it */
+    } pressure;
+
     struct bytes info_host; /* what INFO says: client_advertise or the real address */
     int info_port;
     uint64_t stall_bytes; /* 75 % of max_pending (R5b) */

@@ -8,6 +8,7 @@
 
 enum {
     PING_FIRST_NS = 2000000000u, /* round-trip probe after CONNECT */
+    CARRY_EAGER = 256 * 1024, /* up to here the room is made at once */
     CARRY_FIRST = 512,           /* first room for a control line that was cut by a read */
     LINE_BLANKS_MAX = 8192,      /* beyond the control line itself: verb and blanks */
 };
@@ -175,6 +176,14 @@ void verbs_allow_reply(struct shard *s, struct client *c, struct bytes reply)
     (void)!perms_replies_add(c->replies, c->perms, reply, s->now.mono_ns);
 }
 
+/* No memory for a subscription: it waits, since others may go; but not for ever. */
+static enum verb_outcome sub_without_memory(struct shard *s, struct client *c)
+{
+    if (!pressure_is_lasting(s)) return park(s, c, PARK_MEMORY);
+    session_error(s, c, NATS_ERR_LINE("maximum subscriptions exceeded"));
+    return c->state == CLIENT_CLOSING ? VERB_STOP : VERB_DONE;
+}
+
 static enum verb_outcome on_sub(struct shard *s, struct client *c, const struct nats_op *op)
 {
     bool is_valid = subject_is_valid(op->subject);
@@ -203,10 +212,10 @@ static enum verb_outcome on_sub(struct shard *s, struct client *c, const struct 
         return VERB_DONE;
     }
     uint32_t index;
-    if (sub_acquire(s->subs, c, op->sid, &index) != ERR_OK) return park(s, c, PARK_MEMORY);
+    if (sub_acquire(s->subs, c, op->sid, &index) != ERR_OK) return sub_without_memory(s, c);
     if (client_add_sid(c, s->mem, s->subs, index) != ERR_OK) {
         sub_release(s->subs, index);
-        return park(s, c, PARK_MEMORY);
+        return sub_without_memory(s, c);
     }
     if (verdict == PERMS_FILTERED) {
         sub_at(s->subs, index)->flags |= SUB_FLAG_FILTERED;
@@ -217,7 +226,7 @@ static enum verb_outcome on_sub(struct shard *s, struct client *c, const struct 
     if (e != ERR_OK) {
         client_remove_sid(c, s->subs, index);
         sub_release(s->subs, index);
-        return park(s, c, e == ERR_BUSY ? PARK_INDEX : PARK_MEMORY);
+        return e == ERR_BUSY ? park(s, c, PARK_INDEX) : sub_without_memory(s, c);
     }
     session_added_sub(s, c);
     reply_ok(s, c);
@@ -540,6 +549,11 @@ static bool keep(struct shard *s, struct client *c, const char *data, size_t len
     size_t keep_len = c->carry_skip > 0 ? c->carry_skip : len;
     size_t capacity = need > keep_len ? need : keep_len;
     if (need == 0) capacity = capacity < CARRY_FIRST ? CARRY_FIRST : capacity * 2;
+    /* A size that was only announced costs its sender nothing: room is made as bytes come. */
+    if (need > CARRY_EAGER) {
+        capacity = keep_len * 2 > CARRY_EAGER ? keep_len * 2 : CARRY_EAGER;
+        if (capacity > need) capacity = need;
+    }
     struct block *b = block_make(&s->outputs, (uint32_t)capacity);
     if (b == NULL) return false;
     memcpy(b->data, data, keep_len);
@@ -565,6 +579,11 @@ static size_t feed_carry(struct shard *s, struct client *c, const char *data, si
         /* Never more than a line may have: the parser refuses it then. */
         size_t line_max = (size_t)c->limits.control_line_max + LINE_BLANKS_MAX;
         if (take > line_max) take = line_max;
+    }
+    if (c->carry_need > 0 && b->len + take > b->capacity) {
+        if (!keep(s, c, b->data, b->len, c->carry_need)) return SIZE_MAX;
+        b = c->carry;
+        if (take > b->capacity - b->len) take = b->capacity - b->len;
     }
     if (b->len + take > b->capacity) {
         if (!keep(s, c, b->data, b->len, b->len + take + 512)) return SIZE_MAX;

@@ -21,8 +21,14 @@ static void heap_release(struct mem *m, enum mem_class class, void *p, size_t by
     free(p);
 }
 
+static uint32_t heap_percent(const struct mem *m)
+{
+    const struct mem_heap *h = m->context;
+    return h->percent;
+}
+
 void mem_heap_init(struct mem_heap *h)
 {
-    *h = (struct mem_heap){.mem = {.alloc = heap_alloc, .release = heap_release}};
+    *h = (struct mem_heap){.mem = {.alloc = heap_alloc, .release = heap_release, .percent = heap_percent}};
     h->mem.context = h;
 }

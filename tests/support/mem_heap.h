@@ -9,6 +9,7 @@ struct mem_heap {
     uint64_t live_count;   /* blocks not yet released: must be 0 at the end of a test */
     uint64_t fail_at;      /* this call (from 1; fail_from: all later too) gives NULL; 0 never */
     int fail_from;
+    uint32_t percent; /* of a budget, as mem_percent gives it */
 };
 
 void mem_heap_init(struct mem_heap *h);

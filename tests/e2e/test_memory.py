@@ -1,0 +1,207 @@
+"""max_process_memory: whatever clients do, the process does not grow past it, and it serves on."""
+import contextlib
+import socket
+import threading
+import time
+
+import pytest
+
+import harness
+
+pytestmark = pytest.mark.ours_only
+LIMIT = 256 << 20
+SANITIZED = harness.SLOW > 1  # shadow memory counts as resident: figures mean nothing there
+
+
+def status(server, field):
+    with open("/proc/%d/status" % server.pid, encoding="ascii") as f:
+        for line in f:
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) << 10
+    raise AssertionError(field)
+
+
+def check(server):
+    """The peak so far is within the limit, and a new client is served."""
+    peak = status(server, "VmHWM")
+    assert SANITIZED or peak <= LIMIT, "grew to %.1f MB\n%s" % (peak / (1 << 20), server.log()[-2000:])
+
+    def serves():
+        with contextlib.suppress(AssertionError, OSError):
+            with server.connect() as c:
+                c.sub("check.me").pub("check.me", "x").ping()
+                return True
+        return False
+    harness.wait_until(serves, what="a new client to be served\n" + server.log()[-3000:])
+    return peak
+
+
+def stubborn(server, text, rcvbuf=4096):
+    """A client that says text and never reads."""
+    c = server.client(rcvbuf=rcvbuf)
+    c.send_connect().send(text)
+    return c
+
+
+class Pump(threading.Thread):
+    """Sends the same bytes until told to stop; a server that does not take them is fine."""
+
+    def __init__(self, server, data, seconds):
+        super().__init__(daemon=True)
+        self.client, self.data = server.connect(), data
+        self.until = time.monotonic() + seconds
+        self.sent = 0
+        self.start()
+
+    def run(self):
+        s = self.client.socket
+        s.settimeout(0.2)
+        view = memoryview(self.data)
+        at = 0
+        with contextlib.suppress(OSError):
+            while time.monotonic() < self.until:
+                try:
+                    n = s.send(view[at:at + (1 << 20)])
+                except (TimeoutError, socket.timeout):
+                    continue
+                self.sent += n
+                at = (at + n) % len(self.data)
+        self.client.close()
+
+
+def serve(start, *args, config=None):
+    return start("--max_process_memory", "256MB", *args, config=config, monitor=True)
+
+
+def test_slow_consumers(start):
+    server = serve(start)
+    slow = [stubborn(server, "SUB load.> 1\r\n") for _ in range(12)]
+    healthy = server.connect()
+    healthy.sub("load.>").ping()
+    pumps = [Pump(server, b"PUB load.a 16000\r\n" + b"x" * 16000 + b"\r\n", 4) for _ in range(2)]
+    got = 0
+    until = time.monotonic() + 4
+    while time.monotonic() < until:
+        with contextlib.suppress(TimeoutError, socket.timeout):
+            got += len(healthy.socket.recv(1 << 20))
+    for p in pumps:
+        p.join()
+    assert got > 1 << 20
+    for s in slow:
+        s.close()
+    healthy.close()
+    check(server)
+    assert server.page("/varz")["slow_consumer_stats"]["clients"] > 0
+
+
+def test_small_messages_to_many_that_do_not_read(start):
+    server = serve(start)
+    slow = [stubborn(server, "SUB load.> 1\r\n") for _ in range(300)]
+    pump = Pump(server, b"PUB load.a 100\r\n" + b"x" * 100 + b"\r\nPUB load.b 9\r\n123456789\r\n" * 50, 4)
+    pump.join()
+    check_peak_only = status(server, "VmHWM")
+    assert SANITIZED or check_peak_only <= LIMIT
+    for s in slow:
+        s.close()
+    check(server)
+
+
+def test_large_payloads(start):
+    server = serve(start, config="max_payload: 64MB\n")
+    sub = stubborn(server, "SUB big 1\r\n")
+    mine = server.connect()
+    mine.sub("big").ping()
+    body = b"PUB big 62914560\r\n" + b"x" * 62914560 + b"\r\n"
+    pumps = [Pump(server, body, 6) for _ in range(6)]
+    until = time.monotonic() + 6
+    got = 0
+    while time.monotonic() < until:
+        with contextlib.suppress(TimeoutError, socket.timeout, OSError):
+            data = mine.socket.recv(1 << 20)
+            got += len(data)
+            if not data:
+                break
+    for p in pumps:
+        p.join()
+    sub.close()
+    mine.close()
+    check(server)
+
+
+def test_announced_sizes_cost_nothing(start):
+    server = serve(start, config="max_payload: 64MB\n")
+    claims = [stubborn(server, "PUB big 62914560\r\nabc") for _ in range(200)]
+    with server.connect() as c:
+        c.sub("a").pub("a", b"x" * 1000000).ping()
+    check(server)
+    for c in claims:
+        c.close()
+
+
+def test_half_sent_payloads_give_way(start):
+    """Nobody is a slow consumer here: publishers that hold each other up are let go of."""
+    server = serve(start, config="max_payload: 64MB\n")
+    body = b"PUB big 62914560\r\n" + b"x" * 50000000
+    pumps = [Pump(server, body, 5) for _ in range(8)]
+    time.sleep(4)
+    check(server)
+    for p in pumps:
+        p.join()
+
+
+def test_many_subjects(start):
+    server = serve(start)
+    listener = stubborn(server, "SUB > 1\r\n", rcvbuf=1 << 20)
+    reader = threading.Thread(target=drain, args=(listener,), daemon=True)
+    reader.start()
+    data = b"".join(b"PUB s.%d.%s 2\r\nhi\r\n" % (i, b"t" * 100) for i in range(65536))
+    with server.connect() as c:
+        for _ in range(3):
+            c.socket.settimeout(20)
+            c.send(data)
+            c.ping()
+    check(server)
+    listener.close()
+
+
+def drain(client):
+    with contextlib.suppress(OSError):
+        client.socket.settimeout(30)
+        while client.socket.recv(1 << 20):
+            pass
+
+
+def test_a_million_subscriptions(start):
+    server = serve(start)
+    clients = []
+    for n in range(10):
+        c = server.connect()
+        c.socket.settimeout(30)
+        data = b"".join(b"SUB subject.%d.%d.> %d\r\n" % (n, i, i) for i in range(100000))
+        t = threading.Thread(target=lambda c=c, data=data: c.socket.sendall(data), daemon=True)
+        t.start()
+        clients.append((c, t))
+    for _, t in clients:
+        t.join(25)
+    peak = status(server, "VmHWM")
+    assert SANITIZED or peak <= LIMIT
+    for c, _ in clients:
+        c.close()
+    check(server)
+
+
+def test_idle_crowd_is_refused_in_time(start):
+    server = serve(start)
+    crowd = []
+    try:
+        with contextlib.suppress(OSError):
+            for i in range(15000):
+                s = socket.create_connection(("127.0.0.1", server.port), 2)
+                s.sendall(b"CONNECT {\"verbose\":false,\"name\":\"" + b"n" * 900 + b"\"}\r\nSUB i.%d 1\r\n" % i)
+                crowd.append(s)
+    finally:
+        peak = status(server, "VmHWM")
+        for s in crowd:
+            s.close()
+    assert SANITIZED or peak <= LIMIT
+    check(server)
