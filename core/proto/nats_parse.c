@@ -80,9 +80,13 @@ static size_t split_args(const char *at, const char *end, struct bytes *args)
     return count;
 }
 
-/* True when the bytes from args[first] to the line end look exactly as a MSG line wants them. */
-static bool is_canonical(const struct bytes *args, size_t first, size_t count, const char *line_end)
+/* True when the bytes from args[first] to the line end look exactly as a MSG line wants them:
+ * single spaces, and no size with a needless zero (a line that is built again has none, R6). */
+static bool is_canonical(const struct bytes *args, size_t first, size_t count, size_t sizes,
+                         const char *line_end)
 {
+    for (size_t i = count - sizes; i < count; i++)
+        if (args[i].len > 1 && args[i].data[0] == '0') return false;
     for (size_t i = first; i + 1 < count; i++)
         if (args[i].data + args[i].len + 1 != args[i + 1].data || args[i].data[args[i].len] != ' ')
             return false;
@@ -117,7 +121,7 @@ static inline enum nats_status finish_pub(const struct nats_limits *limits, cons
     }
     if (UNLIKELY(body[total] != '\r' || body[total + 1] != '\n')) return NATS_BAD_VERB;
     op->payload = body;
-    op->tail = is_canonical(args, 1, count, line_end)
+    op->tail = is_canonical(args, 1, count, sizes, line_end)
                    ? bytes_of(args[1].data, (size_t)(body + total + 2 - args[1].data))
                    : bytes_of(NULL, 0);
     *used = whole;
