@@ -234,7 +234,8 @@ static void open_shard(struct rig *r)
     r->shard->outbox = &r->outbox;
     for (int i = 0; i < CLIENTS; i++) {
         struct event *e = add(r, EVENT_OPENED, i);
-        e->opened = (struct conn_opened){.ip = BYTES_LITERAL("::1"), .port = 1, .cid = 5u + (uint64_t)i};
+        e->opened = (struct conn_opened){
+            .ip = BYTES_LITERAL("::1"), .port = 1, .cid = 5u + (uint64_t)i};
         step(r);
     }
 }
