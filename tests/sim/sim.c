@@ -1,7 +1,8 @@
 /* The simulator's program: seeds in, broken rules and counts of rare paths out. A failing run says
  * its seed; `sim --seed N` plays it again, bit for bit.
  *
- *   sim [--seed N | --seeds A-B | --seed-file F] [--ops N] [--verbose] [--replay EVERY] */
+ *   sim [--seed N | --seeds A-B | --seed-file F] [--ops N] [--verbose] [--replay EVERY]
+ *   --stop: end with the first seed that fails */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,7 @@ enum { OPS_DEFAULT = 10000, SEEDS_FOR_RARE = 200, REPLAY_EVERY = 20 };
 
 struct run {
     uint32_t ops;
-    bool is_verbose;
+    bool is_verbose, stops;
     uint64_t seeds, failed, replay_every;
     struct workload_counts counts;
 };
@@ -79,6 +80,10 @@ int main(int argc, char **argv)
             r.is_verbose = true;
             continue;
         }
+        if (strcmp(argv[i], "--stop") == 0) {
+            r.stops = true;
+            continue;
+        }
         if (strcmp(argv[i], "--seed") == 0)
             first = last = strtoull(value, NULL, 10);
         else if (strcmp(argv[i], "--seeds") == 0)
@@ -98,7 +103,8 @@ int main(int argc, char **argv)
     json_init(1);
     clock_t began = clock();
     if (file != NULL && run_file(&r, file) != 0) return 1;
-    for (uint64_t seed = first; file == NULL && seed <= last; seed++) run_seed(&r, seed);
+    for (uint64_t seed = first; file == NULL && seed <= last && !(r.stops && r.failed > 0); seed++)
+        run_seed(&r, seed);
     double seconds = (double)(clock() - began) / CLOCKS_PER_SEC;
     printf("%llu seeds, %llu failed; %llu operations, %llu deliveries, %llu turns, "
            "%.1f s simulated in %.1f s\n",

@@ -9,6 +9,7 @@ enum {
     TX_WAITING_MAX = 600000,
     HOARD_SUBS = 2600, /* more than a shard takes out of the index in one step */
     SUBS_PER_PEER = 14,
+    STORM_REQUESTS = 1600, /* a shard has 1024 tokens */
 };
 static const uint64_t MS = 1000000;
 static const uint64_t DRAIN_NS_MAX = 30ull * 1000000000ull;
@@ -93,6 +94,7 @@ static void make_plan(struct workload *w)
     p->has_squeeze = one_in(w, 6);
     p->has_request_storm = one_in(w, 8);
     p->is_ping_storm = one_in(w, 6);
+    if (p->has_request_storm) p->ring_bytes = 1 << 19; /* the tokens run out first */
 }
 
 /* --- one client's life -------------------------------------------------------------------- */
@@ -261,6 +263,26 @@ static void step_population(struct workload *w)
     if (able < w->plan.peers / 2) add_peer(w);
 }
 
+/* More requests than a shard has tokens, while those who could answer get no processor. */
+static bool storm(struct workload *w)
+{
+    for (uint32_t i = 0; i < w->peer_count; i++) {
+        struct peer *p = w->peers[i];
+        if (p->is_over || p->is_leaving || p->ops == 0 || p->is_condemned || !p->is_no_responders)
+            continue;
+        for (uint32_t n = 0; n < STORM_REQUESTS; n++) {
+            struct peer_publish m = {.subject = 6, .wants_reply = true, .bytes = 8 + below(w, 16)};
+            peer_publish(p, &m);
+        }
+        peer_flush(p);
+        for (uint32_t k = 0; k < w->server.shard_count; k++)
+            if (p->link->driver != &w->server.shards[k].driver)
+                w->server.shards[k].stall_ns = w->server.clock.now_ns + 30 * MS;
+        return true;
+    }
+    return false;
+}
+
 /* --- the run ------------------------------------------------------------------------------ */
 
 static void step_reload(struct workload *w)
@@ -424,7 +446,7 @@ static void check_ends(struct workload *w)
             p->record->gone_ns = p->link->is_closed ? p->link->closed_ns : LEDGER_NEVER;
         if (p->is_over && !p->is_leaving && !p->is_condemned && p->link != NULL) unasked++;
     }
-    if (unasked > slow + asked_close)
+    if (unasked > slow + asked_close && !is_injected(&w->config))
         ledger_fail(&w->ledger, "R5", "%llu connections were closed, %llu slow consumers counted",
                     (unsigned long long)unasked, (unsigned long long)slow);
 }
@@ -453,13 +475,14 @@ static void live(struct workload *w)
                                         .add_at = w->config.fail_add_at};
     if (one_in(w, 4)) s->net.piece_bytes_max = 40 + below(w, 400);
     for (uint32_t i = 0; i < w->plan.peers; i++) add_peer(w);
-    bool has_hoarded = !w->plan.has_hoarder;
+    bool has_hoarded = !w->plan.has_hoarder, has_stormed = !w->plan.has_request_storm;
     uint64_t limit = s->clock.now_ns + 2 * DRAIN_NS_MAX;
     while (w->ops < w->config.ops && s->clock.now_ns < limit && server_step(s)) {
         step_reload(w);
         step_lame_duck(w);
         step_faults(w);
         step_population(w);
+        if (!has_stormed && w->ops > w->config.ops / 2) has_stormed = storm(w);
         if (!has_hoarded && w->ops > w->config.ops / 3) {
             struct peer *p = w->peers[below(w, w->peer_count)];
             if (!p->is_over && !p->is_leaving && p->ops > 0 && !p->is_condemned) {
