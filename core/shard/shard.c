@@ -23,7 +23,7 @@ static void free_all(struct shard *s)
     collect_close(s);
     system_drop(s);
     relay_close(s);
-    route_cache_close(s->routes);
+    if (s->routes != NULL) route_cache_close(s->routes);
     if (s->subs != NULL) sub_pool_close(s->subs);
     output_pool_deinit(&s->outputs);
     for (uint32_t i = 0; i < s->account_count; i++)

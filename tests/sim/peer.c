@@ -325,7 +325,9 @@ static void on_error(struct peer *p, const char *line, size_t len)
     /* Words before a close. */
     if (strncmp(line + 5, "'Authorization Violation'", 25) == 0 ||
         strncmp(line + 5, "'Stale Connection'", 18) == 0 ||
-        strncmp(line + 5, "'Authentication Timeout'", 24) == 0)
+        strncmp(line + 5, "'Authentication Timeout'", 24) == 0 ||
+        (p->server->failed_allocs > 0 &&
+         strncmp(line + 5, "'maximum account active connections exceeded'", 45) == 0))
         return;
     bad(p, "unexpected -ERR", line, len);
 }
