@@ -94,13 +94,14 @@ static void publish(struct server *s, uint32_t sender, uint32_t shard, uint32_t 
     if (server_order_one(s, o, shard, sender, WAIT_NS_PAGE)) free(o);
 }
 
-static void publish_event(struct server *s, uint32_t sender, enum sysevent kind, struct bytes name,
-                          const struct text *body)
+/* mem belongs to the calling thread: the farewell comes from main, while the system thread runs. */
+static void publish_event(struct server *s, struct mem *mem, uint32_t sender, enum sysevent kind,
+                          struct bytes name, const struct text *body)
 {
     struct text subject;
     const struct options *o = atomic_load(&s->options);
     if (body->is_failed || o->accounts->system == UINT32_MAX) return;
-    text_init(&subject, &s->system_port->mem.mem, MEM_MONITOR, 8192);
+    text_init(&subject, mem, MEM_MONITOR, 8192);
     sysevents_subject(&subject, kind, name);
     if (!subject.is_failed)
         publish(s, sender, 0, o->accounts->system, bytes_of(subject.data, subject.len),
@@ -246,8 +247,10 @@ static void write_accounts(struct server *s, const struct page_input *in, uint32
         struct text body;
         text_init(&body, &p->mem.mem, MEM_MONITOR, 65536);
         sysevents_write_account(&body, in->server, &head, a, &sums);
-        publish_event(s, server_sender_system(s), SYSEVENT_ACCOUNT_CONNS, a->name, &body);
-        publish_event(s, server_sender_system(s), SYSEVENT_ACCOUNT_CONNS_LEGACY, a->name, &body);
+        publish_event(s, &p->mem.mem, server_sender_system(s), SYSEVENT_ACCOUNT_CONNS, a->name,
+                      &body);
+        publish_event(s, &p->mem.mem, server_sender_system(s), SYSEVENT_ACCOUNT_CONNS_LEGACY, a->name,
+                      &body);
         text_deinit(&body);
     }
 }
@@ -278,7 +281,8 @@ static void tell(struct server *s, enum periodic what, uint32_t account)
         if (what != PERIODIC_STATSZ)
             write_accounts(s, &in, account, what == ACCOUNT_CHANGE);
         else if (sysevents_write_statsz(&in, &body) == ERR_OK)
-            publish_event(s, server_sender_system(s), SYSEVENT_STATSZ, s->facts.id, &body);
+            publish_event(s, &p->mem.mem, server_sender_system(s), SYSEVENT_STATSZ, s->facts.id,
+                          &body);
         monitor_release(s, server_sender_system(s), &pages);
     }
     pthread_rwlock_unlock(&s->options_lock);
@@ -300,8 +304,8 @@ void system_port_farewell(struct server *s, bool is_shutdown)
     pthread_rwlock_rdlock(&s->options_lock);
     monitor_describe(s, atomic_load(&s->options), q, &server);
     sysevents_write_farewell(&body, &server);
-    publish_event(s, server_sender_main(s), is_shutdown ? SYSEVENT_SHUTDOWN : SYSEVENT_LAMEDUCK,
-                  s->facts.id, &body);
+    publish_event(s, &s->main_mem.mem, server_sender_main(s),
+                  is_shutdown ? SYSEVENT_SHUTDOWN : SYSEVENT_LAMEDUCK, s->facts.id, &body);
     pthread_rwlock_unlock(&s->options_lock);
     text_deinit(&body);
     free(q);
