@@ -1,0 +1,419 @@
+#include "tests/sim/disk.h"
+#include <stdlib.h>
+#include <string.h>
+#include "core/base/must.h"
+
+enum { FOLDER = -1, UNLINKED = -2, FIRST_BYTES = 65536 };
+
+/* --- files -------------------------------------------------------------------------------- */
+
+static void file_room(struct disk_file *f, uint64_t bytes)
+{
+    if (bytes <= f->capacity) return;
+    uint64_t capacity = f->capacity == 0 ? FIRST_BYTES : f->capacity;
+    while (capacity < bytes) capacity *= 2;
+    f->now = realloc(f->now, capacity);
+    f->stable = realloc(f->stable, capacity);
+    f->is_dirty = realloc(f->is_dirty, capacity / DISK_SECTOR_BYTES * sizeof *f->is_dirty);
+    must(f->now != NULL && f->stable != NULL && f->is_dirty != NULL);
+    memset(f->now + f->capacity, 0, capacity - f->capacity);
+    memset(f->stable + f->capacity, 0, capacity - f->capacity);
+    memset(f->is_dirty + f->capacity / DISK_SECTOR_BYTES, 0,
+           (capacity - f->capacity) / DISK_SECTOR_BYTES * sizeof *f->is_dirty);
+    f->capacity = capacity;
+}
+
+static int32_t file_new(struct disk *d)
+{
+    must(d->file_count < DISK_FILES_MAX);
+    return (int32_t)d->file_count++;
+}
+
+/* Changed by the operation that ends now; a sector remembers its first change. */
+static void soil(const struct disk *d, struct disk_file *f, uint64_t offset, uint64_t bytes)
+{
+    for (uint64_t s = offset / DISK_SECTOR_BYTES; s <= (offset + bytes - 1) / DISK_SECTOR_BYTES;
+         s++)
+        if (f->is_dirty[s] == 0) f->is_dirty[s] = d->ended + 1;
+}
+
+static void put(const struct disk *d, struct disk_file *f, uint64_t offset, const char *data,
+                uint64_t bytes)
+{
+    if (bytes == 0) return;
+    file_room(f, offset + bytes);
+    memcpy(f->now + offset, data, bytes);
+    soil(d, f, offset, bytes);
+}
+
+static void sectors_settle(struct disk_file *f, uint64_t offset, uint64_t bytes)
+{
+    if (bytes == 0) return;
+    for (uint64_t s = offset / DISK_SECTOR_BYTES; s <= (offset + bytes - 1) / DISK_SECTOR_BYTES;
+         s++) {
+        memcpy(f->stable + s * DISK_SECTOR_BYTES, f->now + s * DISK_SECTOR_BYTES,
+               DISK_SECTOR_BYTES);
+        f->is_dirty[s] = 0;
+    }
+}
+
+static uint64_t used_bytes(const struct disk *d)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < DISK_NAMES_MAX; i++)
+        if (d->names[i].path[0] != 0 && d->names[i].file >= 0)
+            sum += d->files[d->names[i].file].now_bytes;
+    return sum;
+}
+
+/* --- names -------------------------------------------------------------------------------- */
+
+static struct disk_name *name_find(struct disk_name *names, const char *path)
+{
+    for (uint32_t i = 0; i < DISK_NAMES_MAX; i++)
+        if (names[i].path[0] != 0 && strcmp(names[i].path, path) == 0) return &names[i];
+    return NULL;
+}
+
+static void name_copy(char *to, const char *path)
+{
+    must(strlen(path) < DISK_PATH_BYTES);
+    memcpy(to, path, strlen(path) + 1);
+}
+
+static void name_set(struct disk_name *names, const char *path, int32_t file)
+{
+    struct disk_name *n = name_find(names, path);
+    if (file == UNLINKED) {
+        if (n != NULL) n->path[0] = 0;
+        return;
+    }
+    for (uint32_t i = 0; n == NULL && i < DISK_NAMES_MAX; i++)
+        if (names[i].path[0] == 0) n = &names[i];
+    must(n != NULL);
+    name_copy(n->path, path);
+    n->file = file;
+}
+
+static bool is_in(const char *path, const char *folder)
+{
+    size_t n = strlen(folder);
+    if (n > 0 && (strncmp(path, folder, n) != 0 || path[n] != '/')) return false;
+    return strchr(path + (n > 0 ? n + 1 : 0), '/') == NULL;
+}
+
+static void apply(struct disk_name *names, const struct disk_change *c)
+{
+    if (c->path_from[0] != 0) name_set(names, c->path_from, UNLINKED);
+    name_set(names, c->path, c->file);
+}
+
+static void change(struct disk *d, const char *path, const char *from, int32_t file)
+{
+    must(d->change_count < DISK_CHANGES_MAX);
+    struct disk_change *c = &d->changes[d->change_count++];
+    *c = (struct disk_change){.file = file};
+    name_copy(c->path, path);
+    if (from != NULL) name_copy(c->path_from, from);
+    apply(d->names, c);
+}
+
+/* A rename between folders is durable with a flush of either: the tests of the store flush both. */
+static void flush_names(struct disk *d, const char *folder)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < d->change_count; i++) {
+        struct disk_change *c = &d->changes[i];
+        if (is_in(c->path, folder) || (c->path_from[0] != 0 && is_in(c->path_from, folder)))
+            apply(d->stable_names, c);
+        else
+            d->changes[kept++] = *c;
+    }
+    d->change_count = kept;
+}
+
+/* --- operations --------------------------------------------------------------------------- */
+
+static bool is_nth(uint64_t count, uint64_t at)
+{
+    return at != 0 && count == at;
+}
+
+static struct disk_file *file_of(struct disk *d, const struct vfs_op *op)
+{
+    must(op->file.handle >= 0 && op->file.handle < DISK_HANDLES_MAX);
+    must(d->handles[op->file.handle] > 0);
+    return &d->files[d->handles[op->file.handle] - 1];
+}
+
+static enum err run_open(struct disk *d, struct vfs_op *op)
+{
+    struct disk_name *n = name_find(d->names, op->path);
+    int32_t handle = 0;
+    if (n != NULL && n->file == FOLDER) return ERR_INVALID;
+    if (n == NULL && (op->flags & VFS_CREATE) == 0) return ERR_UNKNOWN;
+    if (n != NULL && (op->flags & VFS_EXCLUSIVE) != 0) return ERR_EXISTS;
+    while (handle < DISK_HANDLES_MAX && d->handles[handle] != 0) handle++;
+    if (handle == DISK_HANDLES_MAX) return ERR_FULL;
+    int32_t file = n != NULL ? n->file : file_new(d);
+    if (n == NULL) change(d, op->path, NULL, file);
+    d->handles[handle] = file + 1;
+    op->file.handle = handle;
+    return ERR_OK;
+}
+
+static bool has_space(const struct disk *d, const struct disk_file *f, uint64_t size)
+{
+    if (d->capacity_bytes == 0 || size <= f->now_bytes) return true;
+    return used_bytes(d) + (size - f->now_bytes) <= d->capacity_bytes;
+}
+
+static enum err run_write(struct disk *d, struct vfs_op *op)
+{
+    struct disk_file *f = file_of(d, op);
+    uint64_t n = ++d->faults.writes;
+    if (is_nth(n, d->faults.space_error_at) || !has_space(d, f, op->offset + op->bytes))
+        return ERR_NO_SPACE;
+    if (is_nth(n, d->faults.write_error_at)) {
+        /* Nobody knows how much of it is there. */
+        uint32_t some = rng_below(&d->rng, op->bytes + 1);
+        put(d, f, op->offset, op->data, some);
+        if (op->offset + some > f->now_bytes) f->now_bytes = op->offset + some;
+        return ERR_IO;
+    }
+    uint64_t offset = op->offset, bytes = op->bytes;
+    if (is_nth(n, d->faults.write_torn_at)) bytes = bytes / 2;
+    if (is_nth(n, d->faults.write_misdirected_at) && f->now_bytes > bytes)
+        offset = rng_below(&d->rng, (uint32_t)((f->now_bytes - bytes) / DISK_SECTOR_BYTES + 1)) *
+                 (uint64_t)DISK_SECTOR_BYTES;
+    if (!is_nth(n, d->faults.write_lost_at)) {
+        put(d, f, offset, op->data, bytes);
+        if (op->is_durable) sectors_settle(f, offset, bytes);
+    }
+    file_room(f, op->offset + op->bytes);
+    if (op->offset + op->bytes > f->now_bytes) f->now_bytes = op->offset + op->bytes;
+    if (op->is_durable && op->offset + op->bytes > f->stable_bytes)
+        f->stable_bytes = op->offset + op->bytes;
+    op->bytes_done = op->bytes;
+    return ERR_OK;
+}
+
+static enum err run_read(struct disk *d, struct vfs_op *op)
+{
+    struct disk_file *f = file_of(d, op);
+    uint64_t n = ++d->faults.reads;
+    op->bytes_done = 0;
+    if (is_nth(n, d->faults.read_error_at)) return ERR_IO;
+    if (op->offset >= f->now_bytes) return ERR_OK;
+    uint64_t left = f->now_bytes - op->offset;
+    op->bytes_done = left < op->bytes ? (uint32_t)left : op->bytes;
+    const char *from = is_nth(n, d->faults.read_stale_at) ? f->stable : f->now;
+    memcpy(op->data, from + op->offset, op->bytes_done);
+    if (is_nth(n, d->faults.read_flip_at))
+        ((char *)op->data)[rng_below(&d->rng, op->bytes_done)] ^=
+            (char)(1 << rng_below(&d->rng, 8));
+    return ERR_OK;
+}
+
+static enum err run_flush(struct disk *d, struct vfs_op *op)
+{
+    struct disk_file *f = file_of(d, op);
+    if (is_nth(++d->faults.flushes, d->faults.flush_error_at)) {
+        /* As Linux does: what could not be written counts as clean from now on. */
+        for (uint64_t s = 0; s < f->capacity / DISK_SECTOR_BYTES; s++)
+            if (f->is_dirty[s] != 0 && rng_below(&d->rng, 2) == 0) f->is_dirty[s] = 0;
+        return ERR_IO;
+    }
+    for (uint64_t s = 0; s < f->capacity / DISK_SECTOR_BYTES; s++)
+        if (f->is_dirty[s] != 0 && f->is_dirty[s] <= op->port[0])
+            sectors_settle(f, s * DISK_SECTOR_BYTES, DISK_SECTOR_BYTES);
+    f->stable_bytes = f->now_bytes;
+    return ERR_OK;
+}
+
+static enum err run_allocate(struct disk *d, struct vfs_op *op)
+{
+    struct disk_file *f = file_of(d, op);
+    uint64_t end = op->offset + op->size;
+    ++d->faults.allocations;
+    if (!has_space(d, f, end)) return ERR_NO_SPACE;
+    file_room(f, end);
+    if (end > f->now_bytes) f->now_bytes = end;
+    return ERR_OK;
+}
+
+static enum err run_truncate(struct disk *d, struct vfs_op *op)
+{
+    struct disk_file *f = file_of(d, op);
+    file_room(f, op->size);
+    if (op->size < f->now_bytes) {
+        uint64_t from = op->size, count = f->now_bytes - op->size;
+        memset(f->now + from, 0, count);
+        soil(d, f, from, count);
+    }
+    f->now_bytes = op->size;
+    return ERR_OK;
+}
+
+static enum err run_rename(struct disk *d, struct vfs_op *op)
+{
+    struct disk_name *n = name_find(d->names, op->path);
+    if (n == NULL) return ERR_UNKNOWN;
+    if (strcmp(op->path, op->path_to) == 0) return ERR_OK;
+    change(d, op->path_to, op->path, n->file);
+    return ERR_OK;
+}
+
+static enum err run_list(struct disk *d, struct vfs_op *op)
+{
+    uint64_t skip = op->offset;
+    op->bytes_done = 0;
+    for (uint32_t i = 0; i < DISK_NAMES_MAX; i++) {
+        const struct disk_name *n = &d->names[i];
+        if (n->path[0] == 0 || !is_in(n->path, op->path)) continue;
+        if (skip > 0) {
+            skip--;
+            continue;
+        }
+        const char *base = strrchr(n->path, '/');
+        base = base == NULL ? n->path : base + 1;
+        size_t len = strlen(base) + 1;
+        if (op->bytes_done + len > op->bytes) break;
+        memcpy((char *)op->data + op->bytes_done, base, len);
+        op->bytes_done += (uint32_t)len;
+    }
+    return ERR_OK;
+}
+
+static enum err run(struct disk *d, struct vfs_op *op)
+{
+    struct disk_name *n;
+    switch (op->kind) {
+    case VFS_OPEN: return run_open(d, op);
+    case VFS_CLOSE:
+        (void)file_of(d, op);
+        d->handles[op->file.handle] = 0;
+        return ERR_OK;
+    case VFS_WRITE: return run_write(d, op);
+    case VFS_READ: return run_read(d, op);
+    case VFS_FLUSH: return run_flush(d, op);
+    case VFS_ALLOCATE: return run_allocate(d, op);
+    case VFS_TRUNCATE: return run_truncate(d, op);
+    case VFS_SIZE: op->size = file_of(d, op)->now_bytes; return ERR_OK;
+    case VFS_RENAME: return run_rename(d, op);
+    case VFS_UNLINK:
+        n = name_find(d->names, op->path);
+        if (n == NULL) return ERR_UNKNOWN;
+        change(d, op->path, NULL, UNLINKED);
+        return ERR_OK;
+    case VFS_MAKE_DIR:
+        n = name_find(d->names, op->path);
+        if (n != NULL) return n->file == FOLDER ? ERR_OK : ERR_EXISTS;
+        change(d, op->path, NULL, FOLDER);
+        return ERR_OK;
+    case VFS_FLUSH_DIR:
+        if (is_nth(++d->faults.flushes, d->faults.flush_error_at)) return ERR_IO;
+        flush_names(d, op->path);
+        return ERR_OK;
+    case VFS_LIST: return run_list(d, op);
+    }
+    must(false);
+    return ERR_INVALID;
+}
+
+static enum err disk_submit(struct vfs *v, struct vfs_op *op)
+{
+    struct disk *d = (struct disk *)v;
+    if (d->op_count == DISK_OPS_MAX) return ERR_MEMORY;
+    if ((op->kind == VFS_WRITE || op->kind == VFS_READ) && (op->flags & VFS_DIRECT) != 0)
+        must((op->bytes | op->offset) % VFS_DIRECT_ALIGN == 0);
+    op->port[0] = d->ended; /* a flush covers what had ended by now, no more */
+    d->ops[d->op_count++] = op;
+    return ERR_OK;
+}
+
+static const struct vfs_ops OPS = {.submit = disk_submit};
+
+bool disk_step(struct disk *d)
+{
+    if (d->op_count == 0) return false;
+    uint32_t i = rng_below(&d->rng, d->op_count);
+    struct vfs_op *op = d->ops[i];
+    d->ops[i] = d->ops[--d->op_count];
+    op->result = run(d, op);
+    d->ended++;
+    op->done(op);
+    return true;
+}
+
+/* --- the crash ---------------------------------------------------------------------------- */
+
+static void crash_file(struct disk *d, struct disk_file *f)
+{
+    for (uint64_t s = 0; s < f->capacity / DISK_SECTOR_BYTES; s++) {
+        if (f->is_dirty[s] == 0) continue;
+        char *stable = f->stable + s * DISK_SECTOR_BYTES, *now = f->now + s * DISK_SECTOR_BYTES;
+        uint32_t cut = rng_below(&d->rng, DISK_SECTOR_BYTES);
+        switch (rng_below(&d->rng, 3)) {
+        case 0: break;
+        case 1: memcpy(stable, now, DISK_SECTOR_BYTES); break;
+        default: memcpy(stable, now, cut); break;
+        }
+        f->is_dirty[s] = 0;
+    }
+    if (f->now_bytes != f->stable_bytes && rng_below(&d->rng, 2) == 0)
+        f->stable_bytes = f->now_bytes;
+    if (f->capacity == 0) return;
+    /* Behind its end a file has nothing. */
+    memset(f->stable + f->stable_bytes, 0, f->capacity - f->stable_bytes);
+    memcpy(f->now, f->stable, f->capacity);
+    f->now_bytes = f->stable_bytes;
+}
+
+void disk_crash(struct disk *d)
+{
+    d->crashes++;
+    /* What was in flight: each may have been carried out; its bytes are volatile like others. */
+    for (uint32_t i = 0; i < d->op_count; i++) {
+        struct vfs_op *op = d->ops[i];
+        if (op->kind != VFS_WRITE || rng_below(&d->rng, 2) == 0) continue;
+        struct disk_file *f = file_of(d, op);
+        put(d, f, op->offset, op->data, op->bytes);
+        if (op->offset + op->bytes > f->now_bytes) f->now_bytes = op->offset + op->bytes;
+    }
+    d->op_count = 0;
+    memset(d->handles, 0, sizeof d->handles);
+    for (uint32_t i = 0; i < d->file_count; i++) crash_file(d, &d->files[i]);
+    /* A journal keeps the order of names: a prefix of the changes survives. */
+    uint32_t kept = d->change_count == 0 ? 0 : rng_below(&d->rng, d->change_count + 1);
+    for (uint32_t i = 0; i < kept; i++) apply(d->stable_names, &d->changes[i]);
+    d->change_count = 0;
+    memcpy(d->names, d->stable_names, sizeof d->names);
+}
+
+void disk_rot(struct disk *d, const char *path, uint64_t offset)
+{
+    struct disk_name *n = name_find(d->names, path);
+    must(n != NULL && n->file >= 0);
+    struct disk_file *f = &d->files[n->file];
+    must(offset < f->now_bytes);
+    char bit = (char)(1 << rng_below(&d->rng, 8));
+    f->now[offset] ^= bit;
+    f->stable[offset] ^= bit;
+}
+
+void disk_init(struct disk *d, uint64_t seed)
+{
+    memset(d, 0, sizeof *d);
+    d->vfs.ops = &OPS;
+    rng_init(&d->rng, seed);
+}
+
+void disk_deinit(struct disk *d)
+{
+    for (uint32_t i = 0; i < d->file_count; i++) {
+        free(d->files[i].now);
+        free(d->files[i].stable);
+        free(d->files[i].is_dirty);
+    }
+}
