@@ -273,8 +273,10 @@ void fanout_no_responders(struct shard *s, struct client *c, struct bytes subjec
 {
     const struct route *r;
     if (c->state == CLIENT_CLOSING || !client_has(c, CLIENT_NO_RESPONDERS)) return;
-    if (route_cache_find(s->routes, c->account->number, c->account->trie, reply, &r) != ERR_OK)
+    if (route_cache_find(s->routes, c->account->number, c->account->trie, reply, &r) != ERR_OK) {
+        s->counts.dropped_msgs++;
         return;
+    }
     for (uint32_t i = 0; i < r->plain_count; i++) {
         struct sub *sub = r->subs[i];
         if ((sub->flags & SUB_FLAG_DEAD) != 0 || sub->owner != c) continue;

@@ -30,22 +30,29 @@ static bool is_passed(struct shard *s, const uint64_t *until)
     return true;
 }
 
-static void free_first(struct shard *s, struct client *c)
+static struct held_reply *take_first(struct client *c)
 {
     struct held_reply *h = c->held_first;
     c->held_first = h->next;
     if (h->next == NULL) c->held_last = NULL;
     c->held_count--;
+    return h;
+}
+
+static void free_held(struct shard *s, struct held_reply *h)
+{
     mem_free(s->mem, MEM_CONNECTION, h->text, h->text_capacity);
     mem_free(s->mem, MEM_CONNECTION, h, held_bytes(s));
 }
 
+/* Out of the list first: without memory for output the write closes the connection, which drops
+ * what is held. */
 static void release_first(struct shard *s, struct client *c)
 {
-    struct held_reply *h = c->held_first;
+    struct held_reply *h = take_first(c);
     verbs_pong(s, c);
     if (h->text_len > 0) session_write(s, c, bytes_of(h->text, h->text_len));
-    free_first(s, c);
+    free_held(s, h);
 }
 
 void fence_ping(struct shard *s, struct client *c)
@@ -125,7 +132,7 @@ void fence_release_all(struct shard *s, struct client *c)
 
 void fence_drop(struct shard *s, struct client *c)
 {
-    while (c->held_first != NULL) free_first(s, c);
+    while (c->held_first != NULL) free_held(s, take_first(c));
     list_remove(&c->fenced);
 }
 

@@ -5,7 +5,6 @@
 
 enum {
     REAP_SUBS_PER_STEP = 2000, /* about 1 ms: a million subscriptions leave without a hiccup */
-    DOOMED_FIRST = 64,
 };
 
 struct client *shard_client(const struct shard *s, struct conn_id id)
@@ -183,24 +182,16 @@ static bool remove_from_index(struct shard *s, uint32_t account, uint32_t index)
     return true;
 }
 
+/* Without memory of its own: the sid chain and the maximum of a dead sub have no other use. */
 static void doom(struct shard *s, uint32_t account, uint32_t index)
 {
-    if (s->doomed_count == s->doomed_capacity) {
-        uint32_t capacity = s->doomed_capacity == 0 ? DOOMED_FIRST : s->doomed_capacity * 2;
-        struct doomed_sub *grown =
-            mem_resize(s->mem, MEM_INTEREST, s->doomed, s->doomed_capacity * sizeof *grown,
-                       capacity * sizeof *grown);
-        /* No room to remember it: it stays in the index, dead, until its connection closes.
-         * Nothing is delivered through it. */
-        if (grown == NULL) {
-            s->lost_doomed++;
-            return;
-        }
-        s->doomed = grown;
-        s->doomed_capacity = capacity;
-    }
+    struct sub *sub = sub_at(s->subs, index);
+    must((sub->flags & SUB_FLAG_DEAD) != 0);
+    sub->sid_next = s->doomed_first;
+    sub->max = account;
+    s->doomed_first = index;
+    s->doomed_count++;
     s->rare.doomed++;
-    s->doomed[s->doomed_count++] = (struct doomed_sub){index, account};
 }
 
 static void count_sub(struct shard *s, struct client *c, int by)
@@ -236,8 +227,11 @@ void session_retry_doomed(struct shard *s)
 {
     must(!s->is_fanning_out);
     while (s->doomed_count > 0) {
-        struct doomed_sub d = s->doomed[s->doomed_count - 1];
-        if (!remove_from_index(s, d.account, d.sub)) return;
+        uint32_t index = s->doomed_first;
+        uint32_t next = sub_at(s->subs, index)->sid_next;
+        uint32_t account = (uint32_t)sub_at(s->subs, index)->max;
+        if (!remove_from_index(s, account, index)) return;
+        s->doomed_first = next;
         s->doomed_count--;
     }
 }
@@ -371,6 +365,7 @@ void session_close(struct shard *s, struct client *c, enum closed_reason reason,
     if (reason == CLOSED_STALE) s->counts.stale_connections.clients++;
     /* Held replies must leave before the last bytes, or never. */
     if (flush) fence_release_all(s, c);
+    if (c->state == CLIENT_CLOSING) return; /* there was no memory for them */
     c->state = CLIENT_CLOSING;
     c->reason = (uint8_t)reason;
     unpark(s, c);

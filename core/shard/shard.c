@@ -29,7 +29,6 @@ static void free_all(struct shard *s)
     for (uint32_t i = 0; i < s->account_count; i++)
         mem_free(s->mem, MEM_CONNECTION, s->accounts[i], sizeof *s->accounts[i]);
     mem_free(s->mem, MEM_CONNECTION, s->accounts, s->account_count * sizeof *s->accounts);
-    mem_free(s->mem, MEM_INTEREST, s->doomed, s->doomed_capacity * sizeof *s->doomed);
     for (int i = 0; i < SHARD_HISTOGRAM_COUNT; i++)
         mem_free(s->mem, MEM_MONITOR, s->histograms[i], sizeof *s->histograms[i]);
     mem_free(s->mem, MEM_CONNECTION, s->clients, s->slots_max * sizeof *s->clients);

@@ -90,11 +90,6 @@ struct shard_rare {
         rechecks, crypto_logins;
 };
 
-/* A subscription that is dead but could not leave the index yet. */
-struct doomed_sub {
-    uint32_t sub, account;
-};
-
 struct shard_config {
     uint32_t index, shard_count;
     struct mem *mem;
@@ -132,10 +127,9 @@ struct shard {
     struct list sending; /* sends in flight, oldest first */
     struct list parked[PARK_REASON_COUNT];
     struct list reaping; /* closed ones whose subscriptions still leave the index */
-    struct doomed_sub
-        *doomed; /* auto-unsubscribed in a fan-out, or UNSUB while the writer was busy */
-    uint32_t doomed_count, doomed_capacity;
-    uint64_t lost_doomed;     /* dead subs that there was no memory to remember */
+    /* Dead subscriptions that could not leave the index yet (auto-unsubscribed in a fan-out, or
+     * UNSUB while the writer was busy): a chain through sid_next. */
+    uint32_t doomed_first, doomed_count;
     uint32_t pre_login_count; /* connections that have not logged in yet */
     uint32_t open_count;      /* clients not CLOSING, internal ones apart */
 
