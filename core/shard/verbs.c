@@ -590,7 +590,7 @@ static size_t feed_carry(struct shard *s, struct client *c, const char *data, si
         c->carry_need = 0;
         b = c->carry;
     }
-    memcpy(b->data + b->len, data, take);
+    if (take > 0) memcpy(b->data + b->len, data, take);
     b->len += (uint32_t)take;
     /* One byte short, and the one before it is no CR: refused now, as when it came whole (R6). */
     if (c->carry_need > 0 && b->len < c->carry_need &&

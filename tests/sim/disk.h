@@ -8,7 +8,7 @@
  *
  * Faults on request: errors and no space at the n-th call of a kind; a write that reports success
  * and never reaches the disk (lost), reaches another place (misdirected), or half of it (torn); a
- * read that finds old bytes (stale) or a flipped bit. Operations end in random order. One thread. */
+ * read that finds old bytes (stale) or a flipped bit. Operations end in random order. */
 #ifndef TESTS_SIM_DISK_H
 #define TESTS_SIM_DISK_H
 #include "core/base/rng.h"

@@ -25,6 +25,7 @@ static void run_seed(struct run *r, uint64_t seed)
     struct workload_config config = {.seed = seed, .ops = r->ops, .is_verbose = r->is_verbose};
     struct workload_result result = {0}, again = {0};
     workload_run(&config, &r->counts, &result);
+    check_split(seed, &result.errors);
     if (r->replay_every > 0 && r->seeds % r->replay_every == 0) {
         struct workload_counts unused = {0};
         workload_run(&config, &unused, &again);

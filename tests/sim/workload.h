@@ -35,6 +35,8 @@ struct workload_config {
 void workload_run(const struct workload_config *config, struct workload_counts *counts,
                   struct workload_result *result);
 
+/* R6, in worlds of its own. */
+void check_split(uint64_t seed, uint64_t *errors);
 /* R2 at rest. */
 void check_index(struct server *s, struct ledger *l, struct peer *const *peers);
 
