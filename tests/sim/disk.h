@@ -14,8 +14,15 @@
 #include "core/base/rng.h"
 #include "persist/vfs.h"
 
-enum { DISK_SECTOR_BYTES = 512, DISK_FILES_MAX = 256, DISK_HANDLES_MAX = 256,
-       DISK_NAMES_MAX = 256, DISK_CHANGES_MAX = 1024, DISK_OPS_MAX = 256, DISK_PATH_BYTES = 128 };
+enum {
+    DISK_SECTOR_BYTES = 512,
+    DISK_FILES_MAX = 256,
+    DISK_HANDLES_MAX = 256,
+    DISK_NAMES_MAX = 256,
+    DISK_CHANGES_MAX = 1024,
+    DISK_OPS_MAX = 256,
+    DISK_PATH_BYTES = 128
+};
 
 struct disk_faults { /* the n-th from 1; 0 never */
     uint64_t write_error_at, flush_error_at, read_error_at, space_error_at;

@@ -8,7 +8,7 @@
 enum { PATTERN_SLACK = 1024, FAILURES_SHOWN = 20 };
 
 static const char *const SUBJECTS[LEDGER_SUBJECTS] = {
-    "a.1", "a.2",   "a.b.1", "b.1",    "b.2",    "c.x.y",  "hot",
+    "a.1", "a.2",   "a.b.1", "b.1",      "b.2",    "c.x.y",  "hot",
     "d.1", "d.2.3", "e",     "secret.a", "deny.x", "void.1", "void.2.x"};
 static const char *const FILTERS[LEDGER_FILTERS] = {
     "a.1", "a.2", "a.*",   "a.>",      "*.1",      ">",   "b.1", "b.*",   "a.b.1", "*.b.*",

@@ -26,8 +26,15 @@ enum {
     LEDGER_VOID_FIRST = 12, /* subjects from here on: only > matches */
 };
 
-enum ledger_user { USER_ALL, USER_RESTRICTED, USER_NARROWED, USER_VICTIM, USER_BCRYPT, USER_OTHER,
-                   USER_COUNT };
+enum ledger_user {
+    USER_ALL,
+    USER_RESTRICTED,
+    USER_NARROWED,
+    USER_VICTIM,
+    USER_BCRYPT,
+    USER_OTHER,
+    USER_COUNT
+};
 
 struct ledger_pub {
     uint32_t peer;
@@ -37,15 +44,15 @@ struct ledger_pub {
     uint32_t bytes;        /* payload with its id, without headers */
     bool has_headers, is_denied, is_no_echo, wants_503;
     uint64_t sent_ns, acked_ns;
-    uint32_t got;                      /* deliveries of all kinds */
+    uint32_t got; /* deliveries of all kinds */
     uint8_t got_group[LEDGER_QUEUES];
     uint8_t got_503;
 };
 
 struct ledger_sub {
     uint32_t peer, sid;
-    uint8_t filter;   /* LEDGER_FILTER_INBOX: the peer's own */
-    int8_t queue;     /* -1: plain */
+    uint8_t filter; /* LEDGER_FILTER_INBOX: the peer's own */
+    int8_t queue;   /* -1: plain */
     bool is_denied;
     uint64_t sent_ns, acked_ns, unsub_sent_ns, unsub_acked_ns;
     uint32_t first_pub;    /* number of publishes of all peers when SUB was sent */
@@ -101,8 +108,8 @@ uint32_t ledger_body(const struct ledger *l, uint32_t id, char *room);
 void ledger_delivered(struct ledger *l, uint32_t sub, uint32_t id);
 
 /* --- checkers, at the end of a run --- */
-void check_delivery(struct ledger *l);  /* R1, R2, R5 */
-void check_queue(struct ledger *l);     /* R3 */
+void check_delivery(struct ledger *l);   /* R1, R2, R5 */
+void check_queue(struct ledger *l);      /* R3 */
 void check_responders(struct ledger *l); /* R9 */
 
 #endif

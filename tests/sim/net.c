@@ -112,10 +112,8 @@ struct net_link *net_connect(struct net *n, struct net_driver *accept_by, uint64
     if (n->link_count == NET_LINKS_MAX || accept_by->accept_end == NET_LINKS_MAX) return NULL;
     struct net_link *l = calloc(1, sizeof *l);
     must(l != NULL);
-    *l = (struct net_link){.net = n,
-                           .fd = n->link_count,
-                           .latency_ns = latency_ns,
-                           .window_bytes = window_bytes};
+    *l = (struct net_link){
+        .net = n, .fd = n->link_count, .latency_ns = latency_ns, .window_bytes = window_bytes};
     list_init(&l->ready);
     n->links[n->link_count++] = l;
     accept_by->accepts[accept_by->accept_end++] = l->fd;

@@ -4,8 +4,8 @@
 #include <string.h>
 #include "core/base/must.h"
 
-static const char *const USERS[USER_COUNT] = {"all", "restricted", "narrowed", "victim", "bcrypt",
-                                              "other"};
+static const char *const USERS[USER_COUNT] = {"all",    "restricted", "narrowed",
+                                              "victim", "bcrypt",     "other"};
 
 void peer_init(struct peer *p, struct server *s, struct ledger *l, uint32_t index, uint8_t user)
 {
@@ -78,8 +78,7 @@ void peer_flush(struct peer *p)
 
 static void expect(struct peer *p, enum peer_expected kind, const char *text)
 {
-    p->expects =
-        grow(p->expects, &p->expect_capacity, p->expect_end, sizeof(struct peer_expect));
+    p->expects = grow(p->expects, &p->expect_capacity, p->expect_end, sizeof(struct peer_expect));
     struct peer_expect *e = &p->expects[p->expect_end++];
     *e = (struct peer_expect){.kind = (uint8_t)kind, .acks = p->note_end};
     if (text != NULL) snprintf(e->text, sizeof e->text, "%s", text);

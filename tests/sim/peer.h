@@ -22,10 +22,10 @@ struct peer_note {
 };
 
 enum peer_end { /* what the end of the connection would mean */
-    END_NONE,
-    END_OWN,    /* it left */
-    END_KNOWN,  /* the server was asked to close it */
-    END_SLOW,   /* nobody asked: a slow consumer, or a bug */
+                END_NONE,
+                END_OWN,   /* it left */
+                END_KNOWN, /* the server was asked to close it */
+                END_SLOW,  /* nobody asked: a slow consumer, or a bug */
 };
 
 struct workload;
@@ -37,13 +37,13 @@ struct peer {
     struct net_link *link;
     uint32_t index;
     bool is_verbose, is_pedantic, is_headers, is_echo, is_no_responders, is_bad_login;
-    bool is_ready;      /* INFO came, CONNECT is out */
+    bool is_ready; /* INFO came, CONNECT is out */
     bool is_over;
-    bool is_leaving;    /* half-closed or reset by itself */
-    bool is_condemned;  /* the server will close it: bad login, reload, lame duck */
-    bool answers;       /* is a responder */
+    bool is_leaving;   /* half-closed or reset by itself */
+    bool is_condemned; /* the server will close it: bad login, reload, lame duck */
+    bool answers;      /* is a responder */
     bool is_ldm_told;
-    char error[80];     /* the last -ERR that comes before a close */
+    char error[80]; /* the last -ERR that comes before a close */
 
     struct peer_expect *expects; /* ring, grown */
     uint32_t expect_first, expect_end, expect_capacity;

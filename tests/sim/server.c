@@ -119,9 +119,8 @@ static void mem_release(struct mem *m, enum mem_class class, void *p, size_t byt
 
 static void mem_init(struct server_mem *x, struct server *s, uint32_t shard)
 {
-    *x = (struct server_mem){.mem = {.alloc = mem_take, .release = mem_release},
-                             .server = s,
-                             .shard = shard};
+    *x = (struct server_mem){
+        .mem = {.alloc = mem_take, .release = mem_release}, .server = s, .shard = shard};
     x->mem.context = x;
 }
 
@@ -184,10 +183,10 @@ static void hook_crypto(void *context, uint32_t shard, struct conn_id conn, void
     must(w != NULL && j->work == LOGIN_BCRYPT);
     w->server = s;
     w->shard = shard;
-    w->answer = (struct turn_crypto){
-        .conn = conn.bits,
-        .ticket = ticket,
-        .is_valid = j->password_len == 4 && memcmp(j->password, "good", 4) == 0};
+    w->answer = (struct turn_crypto){.conn = conn.bits,
+                                     .ticket = ticket,
+                                     .is_valid = j->password_len == 4 &&
+                                                 memcmp(j->password, "good", 4) == 0};
     clock_set(&s->clock, rng_below(&s->rng, 3000000), crypto_answer, w, 0);
 }
 
@@ -260,8 +259,8 @@ static void shard_sleep(void *context, uint64_t timeout_ns)
     struct server *s = x->server;
     if (!x->can_yield) return;
     x->is_sleeping = timeout_ns > 0;
-    x->wake_ns = timeout_ns > UINT64_MAX - s->clock.now_ns ? UINT64_MAX
-                                                           : s->clock.now_ns + timeout_ns;
+    x->wake_ns =
+        timeout_ns > UINT64_MAX - s->clock.now_ns ? UINT64_MAX : s->clock.now_ns + timeout_ns;
     yield(x);
     x->is_sleeping = false;
 }
@@ -400,12 +399,12 @@ bool server_open(struct server *s, const struct server_config *config)
         x->driver.sleep = shard_sleep;
         x->driver.context = x;
     }
-    bool is_good = account_numbers_open(&s->main_mem.mem, &s->numbers) == ERR_OK &&
-                   (s->options = load_options(s, config->conf)) != NULL &&
-                   interest_open(&s->shared_mem.mem, s->shard_count, config->seed, &s->interest) ==
-                       ERR_OK &&
-                   mailbox_open(&s->shared_mem.mem, s->shard_count, s->shard_count + SENDERS_EXTRA,
-                                config->ring_bytes, hook_wake, s, &s->mail) == ERR_OK;
+    bool is_good =
+        account_numbers_open(&s->main_mem.mem, &s->numbers) == ERR_OK &&
+        (s->options = load_options(s, config->conf)) != NULL &&
+        interest_open(&s->shared_mem.mem, s->shard_count, config->seed, &s->interest) == ERR_OK &&
+        mailbox_open(&s->shared_mem.mem, s->shard_count, s->shard_count + SENDERS_EXTRA,
+                     config->ring_bytes, hook_wake, s, &s->mail) == ERR_OK;
     for (uint32_t i = 0; is_good && i < s->shard_count; i++) is_good = open_shard(s, i);
     if (!is_good) {
         s->has_failed_open = true;

@@ -33,8 +33,12 @@ static enum err write_at(struct disk *d, struct vfs_file f, uint64_t offset, cha
 {
     static char data[BYTES];
     memset(data, fill, sizeof data);
-    struct vfs_op op = {.kind = VFS_WRITE, .file = f, .data = data, .bytes = BYTES,
-                        .offset = offset, .is_durable = is_durable};
+    struct vfs_op op = {.kind = VFS_WRITE,
+                        .file = f,
+                        .data = data,
+                        .bytes = BYTES,
+                        .offset = offset,
+                        .is_durable = is_durable};
     return run(d, &op);
 }
 
@@ -56,8 +60,8 @@ static int count_fill(struct disk *d, const char *path, uint64_t offset, char fi
     char data[BYTES];
     struct vfs_op op = {.kind = VFS_OPEN, .path = path};
     if (run(d, &op) != ERR_OK) return -1;
-    struct vfs_op r = {.kind = VFS_READ, .file = op.file, .data = data, .bytes = BYTES,
-                       .offset = offset};
+    struct vfs_op r = {
+        .kind = VFS_READ, .file = op.file, .data = data, .bytes = BYTES, .offset = offset};
     must(run(d, &r) == ERR_OK);
     int n = 0;
     for (uint32_t i = 0; i < r.bytes_done; i++) n += data[i] == fill;
@@ -111,8 +115,12 @@ static void a_flush_covers_no_write_that_was_in_flight(void)
         disk_init(&d, seed);
         struct vfs_file f = open_file(&d, "a", VFS_CREATE);
         must(on_path(&d, VFS_FLUSH_DIR, "", NULL) == ERR_OK);
-        struct vfs_op w = {.kind = VFS_WRITE, .file = f, .data = data, .bytes = BYTES,
-                           .done = on_done, .context = &is_written};
+        struct vfs_op w = {.kind = VFS_WRITE,
+                           .file = f,
+                           .data = data,
+                           .bytes = BYTES,
+                           .done = on_done,
+                           .context = &is_written};
         struct vfs_op s = {.kind = VFS_FLUSH, .file = f, .done = on_done, .context = &is_flushed};
         must(vfs_submit(&d.vfs, &w) == ERR_OK && vfs_submit(&d.vfs, &s) == ERR_OK);
         while (disk_step(&d)) continue;
@@ -142,7 +150,7 @@ static void names_need_a_flush_of_their_folder(void)
         if (count_fill(&d, "a", 0, '1') == BYTES)
             old++;
         else if (count_fill(&d, "a", 0, '2') == BYTES)
-            new++;
+            new ++;
         else
             must(false);
         disk_deinit(&d);
@@ -168,14 +176,14 @@ static void faults_come_when_asked_for(void)
     struct disk d;
     disk_init(&d, 5);
     d.capacity_bytes = 4 * BYTES;
-    d.faults = (struct disk_faults){.write_error_at = 2, .write_lost_at = 3, .read_flip_at = 2,
-                                    .flush_error_at = 2};
+    d.faults = (struct disk_faults){
+        .write_error_at = 2, .write_lost_at = 3, .read_flip_at = 2, .flush_error_at = 2};
     struct vfs_file f = open_file(&d, "a", VFS_CREATE);
     must(write_at(&d, f, 0, 'a', false) == ERR_OK);
     must(write_at(&d, f, BYTES, 'b', false) == ERR_IO);
     must(write_at(&d, f, 2 * BYTES, 'c', false) == ERR_OK);
-    must(count_fill(&d, "a", 2 * BYTES, 'c') == 0);      /* lost without a word */
-    must(count_fill(&d, "a", 0, 'a') == BYTES - 1);      /* one bit flipped */
+    must(count_fill(&d, "a", 2 * BYTES, 'c') == 0); /* lost without a word */
+    must(count_fill(&d, "a", 0, 'a') == BYTES - 1); /* one bit flipped */
     must(count_fill(&d, "a", 0, 'a') == BYTES);
     must(on_file(&d, f, VFS_FLUSH) == ERR_OK);
     must(on_file(&d, f, VFS_FLUSH) == ERR_IO);
