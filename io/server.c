@@ -194,6 +194,14 @@ static void choose_driver(struct server *s)
     log_warn(s->log, "I/O driver: epoll, since io_uring is not to be had: %s", reason);
 }
 
+/* For the life of the process; followed by a zero byte, as texts of the options are. */
+static struct bytes text_copy(struct bytes text)
+{
+    char *copy = strndup(text.data, text.len);
+    must(copy != NULL); /* a few bytes, before anything else is there */
+    return bytes_of(copy, text.len);
+}
+
 void server_identify(struct server *s)
 {
     const struct options *o = atomic_load(&s->options);
@@ -207,10 +215,11 @@ void server_identify(struct server *s)
     crypto_wipe(seed, sizeof seed);
     s->facts.id = bytes_of(s->id_text, NKEY_TEXT_BYTES);
     s->facts.xkey = bytes_of(s->xkey_text, NKEY_TEXT_BYTES);
-    s->facts.name = o->server_name.len > 0 ? o->server_name : s->facts.id;
+    /* Copies: the options that these texts come from go with the first reload. */
+    s->facts.name = o->server_name.len > 0 ? text_copy(o->server_name) : s->facts.id;
     s->facts.version = BYTES_LITERAL(SERVER_NATS_VERSION);
     s->facts.go = BYTES_LITERAL("c17");
-    s->facts.host = o->host;
+    s->facts.host = text_copy(o->host);
     s->facts.start_wall_ns = server_now(NULL).wall_ns;
 }
 
@@ -363,6 +372,9 @@ void server_free(struct server *s)
         mem_jemalloc_deinit(&s->shards[i].mem);
     }
     listener_close(s);
+    if (s->facts.name.data != s->facts.id.data) free((void *)s->facts.name.data);
+    free((void *)s->facts.host.data);
+    s->facts.name = s->facts.host = bytes_of(NULL, 0);
     mailbox_close(s->mail);
     interest_close(s->interest);
     mem_jemalloc_deinit(&s->shared_mem);

@@ -284,8 +284,8 @@ static void play(struct rig *r, int config, uint32_t seed, const char *data, siz
         size_t len = size - at;
         if (seed != 0) {
             uint32_t style = next_random(&seed);
-            size_t cut = style % 4 == 0 ? 1 : style % 4 == 1 ? 1 + next_random(&seed) % 8
-                                                              : 1 + next_random(&seed) % 200;
+            size_t longest = style % 4 == 0 ? 1 : style % 4 == 1 ? 8 : 200;
+            size_t cut = 1 + next_random(&seed) % longest;
             if (cut < len) len = cut;
         }
         feed(r, 1, data + at, len);

@@ -1,0 +1,280 @@
+"""Strangers and cruel operators: bad bytes on every port, floods, half-open connections, missing
+descriptors, an unwritable log. Beside each, a well-behaved client is served without delay, and
+afterwards no descriptor is left."""
+import contextlib
+import os
+import random
+import resource
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+import harness
+
+STREAM = (b'CONNECT {"verbose":true,"headers":true,"no_responders":true}\r\nPING\r\nSUB a.b 1\r\n'
+          b"SUB q.* g 2\r\nPUB a.b r 5\r\nhello\r\nHPUB a.b 12 17\r\nNATS/1.0\r\n\r\nhello\r\n"
+          b"UNSUB 1 5\r\nPUB q.x 0\r\n\r\nPONG\r\nUNSUB 2\r\n")
+
+
+class Beside(threading.Thread):
+    """Measures the round trip of an honest client while others misbehave."""
+
+    def __init__(self, server):
+        super().__init__(daemon=True)
+        self.client = server.connect()
+        self.worst, self.count, self.is_over, self.fault = 0.0, 0, False, None
+        self.client.sub("beside")
+        self.start()
+
+    def run(self):
+        try:
+            while not self.is_over:
+                began = time.monotonic()
+                self.client.pub("beside", b"x").ping()
+                self.worst = max(self.worst, time.monotonic() - began)
+                self.count += 1
+                time.sleep(0.005)
+        except (AssertionError, OSError) as e:
+            self.fault = e
+
+    def end(self, limit=0.5):
+        time.sleep(0.1)
+        self.is_over = True
+        self.join(harness.WAIT)
+        self.client.close()
+        assert self.fault is None, self.fault
+        assert self.count > 3 and self.worst < limit * harness.SLOW, (self.count, self.worst)
+
+
+def descriptors(server):
+    return len(os.listdir("/proc/%d/fd" % server.pid))
+
+
+@contextlib.contextmanager
+def nothing_left(server):
+    server.connect().close()
+    with contextlib.suppress(OSError):
+        server.http("/varz")
+    time.sleep(0.2)
+    before = descriptors(server)
+    yield
+    harness.wait_until(lambda: descriptors(server) <= before, what="descriptors to be closed")
+
+
+def throw(port, data, wait=0.0, host="127.0.0.1"):
+    """Sends data, waits, and goes without a word."""
+    with contextlib.suppress(OSError), socket.create_connection((host, port), 5) as s:
+        s.sendall(data)
+        if wait:
+            time.sleep(wait)
+        s.settimeout(0.01)
+        with contextlib.suppress(OSError):
+            s.recv(65536)
+
+
+def mutate(rng, data):
+    data = bytearray(data)
+    for _ in range(rng.randrange(1, 6)):
+        at = rng.randrange(len(data))
+        kind = rng.randrange(4)
+        if kind == 0:
+            data[at] = rng.randrange(256)
+        elif kind == 1:
+            del data[at:at + rng.randrange(1, 9)]
+        elif kind == 2:
+            data[at:at] = bytes(rng.randrange(256) for _ in range(rng.randrange(1, 9)))
+        else:
+            data[at:at] = data[at:at + rng.randrange(1, 60)]
+        if not data:
+            return b"\n"
+    return bytes(data)
+
+
+def test_random_and_mutated_streams(start):
+    server = start(monitor=True)
+    rng = random.Random(7)
+    with nothing_left(server):
+        beside = Beside(server)
+        for i in range(300):
+            port = server.http_port if i % 5 == 0 else server.port
+            data = rng.randbytes(rng.randrange(1, 400)) if i % 3 == 0 else mutate(rng, STREAM)
+            throw(port, data)
+        beside.end()
+
+
+def test_tls_garbage_and_floods(start):
+    server = start(monitor=True)
+    hello = bytes.fromhex("16030100c8010000c40303") + b"r" * 200
+    with nothing_left(server):
+        beside = Beside(server)
+        for i in range(200):
+            throw(server.port if i % 2 else server.http_port, hello[:i + 1])
+        beside.end()
+
+
+def test_http_floods_and_slow_requests(start):
+    server = start(monitor=True)
+    with nothing_left(server):
+        beside = Beside(server)
+        slow = []
+        for _ in range(200):
+            with contextlib.suppress(OSError):
+                s = socket.create_connection(("127.0.0.1", server.http_port), 2)
+                s.sendall(b"GET /varz HTTP/1.1\r\nHost: a\r\nX-")
+                slow.append(s)
+        for _ in range(50):
+            throw(server.http_port, b"GET /connz?subs=1 HTTP/1.0\r\n\r\n" * 3)
+        throw(server.http_port, b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\n\r\n")
+        throw(server.http_port, b"POST /varz HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\nabc")
+        for s in slow:
+            s.close()
+        beside.end()
+        harness.wait_until(lambda: server.http("/healthz")[0] == 200)
+
+
+def test_half_logins_end_at_an_absolute_time(start):
+    """A byte now and then wins no time, and a login that never comes costs little memory."""
+    server = start(config='authorization { user: a, password: b, timeout: 1 }\n')
+
+    def rss():
+        with open("/proc/%d/statm" % server.pid, encoding="ascii") as f:
+            return int(f.read().split()[1]) * 4096
+    before_fds, before = descriptors(server), rss()
+    drips = [socket.create_connection(("127.0.0.1", server.port), 5) for _ in range(1000)]
+    text = b'CONNECT {"user":"a","pass":"' + b"x" * 200
+    began = time.monotonic()
+    for i in range(3):
+        for s in drips:
+            with contextlib.suppress(OSError):
+                s.sendall(text[i * 40:i * 40 + 40])
+    if harness.SLOW == 1:
+        assert (rss() - before) / len(drips) < 6 * 1024 + 1024, (rss() - before) / len(drips)
+    while descriptors(server) > before_fds and time.monotonic() - began < 10 * harness.SLOW:
+        time.sleep(0.3)
+        for s in drips[:50]:
+            with contextlib.suppress(OSError):
+                s.sendall(b"x")
+    assert descriptors(server) <= before_fds
+    assert time.monotonic() - began < 4 * harness.SLOW
+    for s in drips:
+        s.close()
+
+
+def test_storm_of_connections(start):
+    server = start(monitor=True)
+    with nothing_left(server):
+        beside = Beside(server)
+        for _ in range(5):
+            storm = []
+            for _ in range(600):
+                with contextlib.suppress(OSError):
+                    s = socket.socket()
+                    s.setblocking(False)
+                    storm.append(s)
+                    s.connect_ex(("127.0.0.1", server.port))
+            for s in storm:
+                s.close()
+        beside.end(1.0)
+
+
+def test_a_killed_client_leaves_nothing(start):
+    server = start(monitor=True)
+    with nothing_left(server):
+        beside = Beside(server)
+        for cut in range(1, len(STREAM), 7):
+            s = socket.create_connection(("127.0.0.1", server.port), 5)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            s.sendall(STREAM[:cut])
+            s.close()
+        beside.end()
+        assert server.page("/subsz")["num_subscriptions"] <= 1
+
+
+def test_crowd_that_leaves_together(start):
+    """Was quadratic in the kernel: a shard that cancels by descriptor stood still for half a minute."""
+    server = start(monitor=True)
+    with nothing_left(server):
+        crowd = [socket.create_connection(("127.0.0.1", server.port), 5) for _ in range(5000)]
+        beside = Beside(server)
+        for s in crowd:
+            s.close()
+        time.sleep(1)
+        beside.end(1.0)
+
+
+@pytest.mark.ours_only
+def test_descriptors_run_out(tmp_path):
+    limits = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+    old = subprocess.Popen
+
+    def popen(*a, **k):
+        return old(*a, preexec_fn=limits, **k)
+    harness.subprocess.Popen = popen
+    try:
+        server = harness.Server(tmp_path / "s")
+    finally:
+        harness.subprocess.Popen = old
+    beside = Beside(server)
+    crowd = []
+    for _ in range(400):
+        with contextlib.suppress(OSError):
+            crowd.append(socket.create_connection(("127.0.0.1", server.port), 1))
+    time.sleep(0.5)
+    beside.end()
+    for s in crowd:
+        s.close()
+    harness.wait_until(lambda: server.connect().close() is None, what="service after the crowd")
+    assert server.stop() == 0
+
+
+def test_reload_storm_with_changing_users(start):
+    config = "authorization { users: [ {user: u%d, password: p}, {user: ok, password: ok} ] }\n"
+    server = start(config=config % 0)
+    with server.connect(user="ok", **{"pass": "ok"}) as c:
+        c.sub("a")
+        for i in range(100):
+            server.write_config(config % i if i % 10 else "authorization { users: [ {user: }\n")
+            server.signal(signal.SIGHUP)
+            c.pub("a", b"x").ping()
+        time.sleep(0.3)
+        server.write_config(config % 1)
+        server.signal(signal.SIGHUP)
+        server.wait_log("Reloaded server configuration")
+        c.ping()
+
+
+@pytest.mark.ours_only
+def test_the_log_has_no_room(start):
+    """/dev/full stands for a full disk: the server serves on."""
+    server = start("-l", "/dev/full", "-DV")
+    for _ in range(20):
+        with server.connect() as c:
+            c.sub("a").pub("a", b"x" * 1000).ping()
+
+
+@pytest.mark.parametrize("delay_ms", [0, 1, 3, 10, 30, 100])
+def test_signals_during_the_start(tmp_path, delay_ms):
+    server = harness.Server(tmp_path / "s", wait=False)
+    time.sleep(delay_ms / 1000)
+    for n in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
+        with contextlib.suppress(OSError):
+            server.signal(n)
+    code = server.wait_exit()
+    assert code <= 0 or code == 1, server.log()
+    assert not harness.SANITIZER_REPORT.search(server.log()), server.log()
+    server.stop()
+
+
+def test_signals_during_the_stop(start):
+    server = start()
+    clients = [server.connect() for _ in range(50)]
+    for n in (signal.SIGUSR2, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(OSError):
+            server.signal(n)
+    assert server.wait_exit() in (0, 1)
+    for c in clients:
+        c.close()
