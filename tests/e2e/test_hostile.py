@@ -195,7 +195,7 @@ def test_a_killed_client_leaves_nothing(start):
 
 
 def test_crowd_that_leaves_together(start):
-    """Was quadratic in the kernel: a shard that cancels by descriptor stood still for half a minute."""
+    """A shard that cancels by descriptor stands still: that is quadratic in the kernel."""
     server = start(monitor=True)
     with nothing_left(server):
         crowd = [socket.create_connection(("127.0.0.1", server.port), 5) for _ in range(5000)]

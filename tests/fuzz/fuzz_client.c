@@ -271,7 +271,8 @@ static void play(struct rig *r, int config, uint32_t seed, const char *data, siz
 {
     static const char *const hello[CONFIG_COUNT] = {
         "CONNECT {\"verbose\":false,\"headers\":true}\r\nSUB > 1\r\nSUB q.> g 2\r\nPING\r\n",
-        "CONNECT {\"verbose\":false,\"headers\":true,\"user\":\"guest\",\"pass\":\"g\"}\r\nSUB > 1\r\n"
+        "CONNECT {\"verbose\":false,\"headers\":true,"
+        "\"user\":\"guest\",\"pass\":\"g\"}\r\nSUB > 1\r\n"
         "SUB q.> g 2\r\nPING\r\n",
         "CONNECT {\"verbose\":false,\"user\":\"u\",\"pass\":\"p\"}\r\nSUB > 1\r\nSUB q.> g 2\r\n"
         "PING\r\n",
