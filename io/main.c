@@ -549,11 +549,12 @@ static int serve(struct program *p, const struct options_report *report)
     if (conn_tls_load(s, p->options, reason, sizeof reason) != ERR_OK) return fatal(p, reason);
     if (log_start(s->log) != ERR_OK) return fatal(p, "cannot start the log's thread");
     if (monitor_open(s) != ERR_OK) return fatal(p, "cannot start the monitoring thread");
+    if (system_port_open(s) != ERR_OK) return fatal(p, "out of memory");
     if (server_start(s, reason, sizeof reason) != ERR_OK) {
         fatal(p, reason[0] != 0 ? reason : "out of memory");
         _exit(1); /* threads that did start hold nothing that must be saved */
     }
-    if (system_port_open(s) != ERR_OK) log_error(s->log, "cannot start the system thread");
+    if (system_port_start(s) != ERR_OK) log_error(s->log, "cannot start the system thread");
     write_ports(p);
     atomic_store(&s->is_ready, true);
     log_listening(p);
@@ -570,6 +571,8 @@ static int serve(struct program *p, const struct options_report *report)
     monitor_close(s);
     system_port_close(s);
     server_stop(s);
+    system_port_free(s);
+    monitor_free(s);
     server_free(s);
     conn_tls_unload(s);
     log_info(s->log, "Server Exiting..");

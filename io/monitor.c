@@ -13,6 +13,7 @@
 enum { PAGE_WAIT_NS = 2000000000u };
 
 struct monitor {
+    pthread_mutex_t lock;      /* of http: shard 0 hands sockets over while main closes it */
     struct http_server *http;
     struct mem_jemalloc mem; /* of the HTTP thread */
     struct page_counts counts;
@@ -48,7 +49,6 @@ void monitor_describe(struct server *s, const struct options *o, const struct pa
                                     .memory_limit_bytes = (int64_t)s->budget.process_bytes_max,
                                     .is_ready = atomic_load(&s->is_ready),
                                     .is_lame_duck = atomic_load(&s->is_lame_duck),
-                                    .pages = s->monitor == NULL ? NULL : &s->monitor->counts,
                                     .process = s->process};
     out->seq = ++s->event_seq;
     pthread_mutex_unlock(&s->figures_lock);
@@ -137,7 +137,9 @@ static void serve(void *context, const struct http_request *r, struct http_respo
         http_response_not_found(response);
         return;
     }
+    pthread_mutex_lock(&s->figures_lock);
     m->counts.requests[page]++;
+    pthread_mutex_unlock(&s->figures_lock);
     struct query_param params[HTTP_PARAMS_MAX];
     for (uint32_t i = 0; i < r->param_count; i++)
         params[i] = (struct query_param){r->params[i].name, r->params[i].value};
@@ -174,6 +176,7 @@ enum err monitor_open(struct server *s)
     struct monitor *m = calloc(1, sizeof *m);
     if (m == NULL) return ERR_MEMORY;
     mem_jemalloc_init(&m->mem, &s->budget);
+    pthread_mutex_init(&m->lock, NULL);
     s->monitor = m;
     struct http_options h = {
         .serve = serve, .context = s, .base_path = o->http_base_path.data, .log = s->log};
@@ -185,11 +188,29 @@ enum err monitor_open(struct server *s)
     return e;
 }
 
+void monitor_copy_counts(struct server *s, struct page_counts *out)
+{
+    pthread_mutex_lock(&s->figures_lock);
+    *out = s->monitor->counts;
+    pthread_mutex_unlock(&s->figures_lock);
+}
+
 void monitor_close(struct server *s)
 {
     struct monitor *m = s->monitor;
     if (m == NULL) return;
-    http_close(m->http);
+    pthread_mutex_lock(&m->lock);
+    struct http_server *http = m->http;
+    m->http = NULL;
+    pthread_mutex_unlock(&m->lock);
+    http_close(http);
+}
+
+void monitor_free(struct server *s)
+{
+    struct monitor *m = s->monitor;
+    if (m == NULL) return;
+    pthread_mutex_destroy(&m->lock);
     mem_jemalloc_deinit(&m->mem);
     free(m);
     s->monitor = NULL;
@@ -200,11 +221,14 @@ void server_monitor_take(struct server *s, int fd, bool is_https)
     struct sockaddr_storage a;
     socklen_t len = sizeof a;
     struct tls_context *t = is_https ? conn_tls_context(s) : NULL;
-    if (s->monitor == NULL || getpeername(fd, (struct sockaddr *)&a, &len) != 0 ||
+    struct monitor *m = s->monitor;
+    pthread_mutex_lock(&m->lock);
+    if (m->http == NULL || getpeername(fd, (struct sockaddr *)&a, &len) != 0 ||
         (is_https && t == NULL))
         close(fd);
     else
-        (void)!http_take(s->monitor->http, fd, (struct sockaddr *)&a, len,
-                         t); /* it owns fd whatever it says */
+        /* It owns fd whatever it says. */
+        (void)!http_take(m->http, fd, (struct sockaddr *)&a, len, t);
+    pthread_mutex_unlock(&m->lock);
     tls_context_drop(t);
 }

@@ -6,7 +6,10 @@
 #include "io/server.h"
 
 NODISCARD enum err monitor_open(struct server *s);
+/* Ends the thread; free comes when the shards have ended. */
 void monitor_close(struct server *s);
+void monitor_free(struct server *s);
+void monitor_copy_counts(struct server *s, struct page_counts *out);
 /* Snapshots of all shards for a query; the caller holds options_lock (read). */
 struct monitor_pages {
     struct order *order;

@@ -27,7 +27,9 @@ struct system_port {
     pthread_cond_t more;
     struct system_job *first, *last;
     uint32_t count;
-    bool is_ending;
+    _Atomic bool is_ending;
+    bool is_started;
+    struct page_counts pages; /* a copy of the monitor's, for varz */
     struct mem_jemalloc mem;
     char failure[SERVER_REASON_BYTES]; /* of the last reload asked for */
     uint64_t statsz_ns, heartbeat_ns,
@@ -48,7 +50,7 @@ void system_port_take(void *server, uint32_t shard, const struct system_request 
     struct system_port *p = s->system_port;
     struct system_job *job = malloc(sizeof *job);
     struct system_request *copy = malloc(r->bytes);
-    if (job == NULL || copy == NULL || p == NULL) {
+    if (job == NULL || copy == NULL || p->is_ending) {
         free(job);
         free(copy);
         return;
@@ -177,6 +179,8 @@ static void answer(struct server *s, const struct system_job *job)
     if (q != NULL && o != NULL && account != NULL) {
         query_init(q, PAGE_VARZ);
         monitor_describe(s, options, q, &server);
+        monitor_copy_counts(s, &p->pages);
+        server.pages = &p->pages;
         struct sysreq_from from = {.account = account->name,
                                    .is_system = r->account == options->accounts->system};
         struct sysreq request = {0};
@@ -199,6 +203,7 @@ static void answer(struct server *s, const struct system_job *job)
                                         .shard_count = s->shard_count,
                                         .mem = &p->mem.mem};
                 monitor_describe(s, options, q, &server);
+                server.pages = &p->pages;
                 if (sysreq_write_reply(&in, &request, bytes_of(id, sizeof id), &error, &out) !=
                     ERR_OK)
                     text_clear(&out);
@@ -386,11 +391,15 @@ enum err system_port_open(struct server *s)
     pthread_mutex_init(&p->lock, NULL);
     mem_jemalloc_init(&p->mem, &s->budget);
     s->system_port = p;
-    if (pthread_create(&p->thread, NULL, run, s) == 0) return ERR_OK;
-    s->system_port = NULL;
-    mem_jemalloc_deinit(&p->mem);
-    free(p);
-    return ERR_MEMORY;
+    return ERR_OK;
+}
+
+enum err system_port_start(struct server *s)
+{
+    struct system_port *p = s->system_port;
+    if (pthread_create(&p->thread, NULL, run, s) != 0) return ERR_MEMORY;
+    p->is_started = true;
+    return ERR_OK;
 }
 
 void system_port_close(struct server *s)
@@ -401,8 +410,20 @@ void system_port_close(struct server *s)
     p->is_ending = true;
     pthread_cond_signal(&p->more);
     pthread_mutex_unlock(&p->lock);
-    pthread_join(p->thread, NULL);
-    s->system_port = NULL; /* the shards are gone: nobody asks any more */
+    if (p->is_started) pthread_join(p->thread, NULL);
+}
+
+void system_port_free(struct server *s)
+{
+    struct system_port *p = s->system_port;
+    if (p == NULL) return;
+    while (p->first != NULL) {
+        struct system_job *job = p->first;
+        p->first = job->next;
+        free(job->request);
+        free(job);
+    }
+    s->system_port = NULL;
     mem_jemalloc_deinit(&p->mem);
     pthread_cond_destroy(&p->more);
     pthread_mutex_destroy(&p->lock);

@@ -4,8 +4,12 @@
 #define IO_SYSTEM_PORT_H
 #include "io/server.h"
 
+/* open comes before the shards, start after them; close ends the thread, and free, after the shards
+ * have ended, the rest. */
 NODISCARD enum err system_port_open(struct server *s);
+NODISCARD enum err system_port_start(struct server *s);
 void system_port_close(struct server *s);
+void system_port_free(struct server *s);
 /* Hook of the shards: copies r and returns at once. Over SYSTEM_PORT_JOBS_MAX it is dropped. */
 void system_port_take(void *server, uint32_t shard, const struct system_request *r);
 /* Lame duck and shutdown are told to the system account; waits until the shards have it. */

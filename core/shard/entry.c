@@ -247,6 +247,8 @@ void entry_recheck(struct shard *s, struct client *c, const struct account_set *
         /* The check under way was against the old users: begin again, the old answer is ignored. */
         struct login_facts facts = facts_of(s, c);
         facts.is_again = false;
+        c->user = NULL; /* of the old options */
+        c->perms = NULL;
         facts.earlier = NULL;
         if (c->is_connect)
             login_begin(set, &c->connect, &facts, c->login);
