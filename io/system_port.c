@@ -218,6 +218,8 @@ static void answer(struct server *s, const struct system_job *job)
             struct bytes failure = act(s, &request, verdict, o);
             is_lost = o->waiting > 0;
             pthread_rwlock_rdlock(&s->options_lock);
+            /* The options of before may be gone. */
+            monitor_describe(s, atomic_load(&s->options), q, &server);
             sysreq_write_done(&out, &server, failure);
             break;
         }
