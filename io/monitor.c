@@ -114,6 +114,7 @@ static void render(struct server *s, struct page_query *q, struct text *body,
     snapshot_resolve(&server, q);
     if (monitor_collect(s, server_sender_monitor(s), q, &pages)) {
         monitor_describe(s, o, q, &server);
+        server.pages = &m->counts; /* this thread's own */
         struct page_input in = {.query = q,
                                 .server = &server,
                                 .shards = pages.shards,
