@@ -203,11 +203,12 @@ static void answered(struct shard *s, const struct mail_answer *a)
     if (!a->is_delivered && t->weight > 0) return;
     struct client *c = shard_client(s, (struct conn_id){t->conn});
     const char *text = t->far != NULL ? t->far : t->text;
-#ifndef MILLRACE_BREAK_TOKEN_DROPPED
+#ifdef MILLRACE_BREAK_TOKEN_DROPPED
+    c = NULL;
+#endif
     if (!a->is_delivered && c != NULL)
         fanout_no_responders(s, c, bytes_of(text, t->subject_len),
                              bytes_of(text + t->subject_len, t->reply_len));
-#endif
     token_free(s, t);
 }
 
