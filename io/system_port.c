@@ -254,10 +254,10 @@ static void write_accounts(struct server *s, const struct page_input *in, uint32
         struct text body;
         text_init(&body, &p->mem.mem, MEM_MONITOR, 65536);
         sysevents_write_account(&body, in->server, &head, a, &sums);
-        publish_event(s, &p->mem.mem, server_sender_system(s), SYSEVENT_ACCOUNT_CONNS, a->name,
-                      &body);
-        publish_event(s, &p->mem.mem, server_sender_system(s), SYSEVENT_ACCOUNT_CONNS_LEGACY, a->name,
-                      &body);
+        publish_event(s, &p->mem.mem, server_sender_system(s), SYSEVENT_ACCOUNT_CONNS,
+                      a->name, &body);
+        publish_event(s, &p->mem.mem, server_sender_system(s), SYSEVENT_ACCOUNT_CONNS_LEGACY,
+                      a->name, &body);
         text_deinit(&body);
     }
 }
