@@ -267,7 +267,7 @@ static enum err draft_first(struct draft *d, X509 *cert, const struct subject *s
     d->peer.dcs = write_dcs(&d->w, s);
     /* Go lets the last of two common names win, so a name could be smuggled in behind another one
      * (the class of CVE-2026-33248): a certificate with two is matched in full or not at all. */
-    d->peer.rdn = is_ambiguous(s) ? bytes_of(NULL, 0) : write_rdn(&d->w, s);
+    d->peer.rdn = is_ambiguous(s) ? bytes_of(d->w.data, 0) : write_rdn(&d->w, s);
     GENERAL_NAMES *all = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
     if (all == NULL) return ERR_OK;
     enum err e = draft_names(d, all, GEN_EMAIL, &d->peer.emails.count);
