@@ -1,5 +1,4 @@
 """Limits and what happens at them: sizes, counts, slow receivers, silent peers."""
-import re
 import signal
 import time
 
@@ -133,7 +132,7 @@ def test_slow_consumer_by_pending_bytes(start):
     v = s.page("/varz")
     assert v["slow_consumer_stats"] == {"clients": 1, "routes": 0, "gateways": 0, "leafs": 0}
     assert b"-ERR" not in receiver.rest(20)
-    assert re.search(r"Slow Consumer Detected: MaxPending of 2\d* Exceeded", s.log())
+    s.wait_log(r"Slow Consumer Detected: MaxPending of 2\d* Exceeded")
     assert publisher.ping() == []
 
 
@@ -143,7 +142,7 @@ def test_slow_consumer_by_write_deadline(start):
     cid = receiver.info["client_id"]
     closed = wait_until(lambda: s.page("/connz?state=closed&cid=%d" % cid)["connections"])
     assert closed[0]["reason"] == "Slow Consumer (Write Deadline)"
-    assert "WriteDeadline of 300ms exceeded" in s.log()
+    s.wait_log("WriteDeadline of 300ms exceeded")
     assert s.page("/varz")["slow_consumers"] == 1
 
 
