@@ -8,7 +8,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* The same by hand, without bytes_* helpers: the first line that is "<key>:..." after the status. */
+/* The same by hand, without bytes_* helpers: the first line "<key>:..." after the status. */
 static bool naive_find(const char *block, size_t len, const char *key, size_t key_len, size_t *from)
 {
     size_t line = 0;

@@ -29,6 +29,7 @@ static uint32_t heap_percent(const struct mem *m)
 
 void mem_heap_init(struct mem_heap *h)
 {
-    *h = (struct mem_heap){.mem = {.alloc = heap_alloc, .release = heap_release, .percent = heap_percent}};
+    *h = (struct mem_heap){
+        .mem = {.alloc = heap_alloc, .release = heap_release, .percent = heap_percent}};
     h->mem.context = h;
 }
