@@ -194,12 +194,11 @@ static void choose_driver(struct server *s)
     log_warn(s->log, "I/O driver: epoll, since io_uring is not to be had: %s", reason);
 }
 
-/* For the life of the process; followed by a zero byte, as texts of the options are. */
-static struct bytes text_copy(struct bytes text)
+/* Into room of the server, with a zero byte behind it; cut where it does not fit. */
+static struct bytes text_copy(char *room, size_t room_bytes, struct bytes text)
 {
-    char *copy = strndup(text.data, text.len);
-    must(copy != NULL); /* a few bytes, before anything else is there */
-    return bytes_of(copy, text.len);
+    snprintf(room, room_bytes, "%.*s", (int)text.len, text.data);
+    return bytes_from_text(room);
 }
 
 void server_identify(struct server *s)
@@ -216,10 +215,12 @@ void server_identify(struct server *s)
     s->facts.id = bytes_of(s->id_text, NKEY_TEXT_BYTES);
     s->facts.xkey = bytes_of(s->xkey_text, NKEY_TEXT_BYTES);
     /* Copies: the options that these texts come from go with the first reload. */
-    s->facts.name = o->server_name.len > 0 ? text_copy(o->server_name) : s->facts.id;
+    s->facts.name = o->server_name.len > 0
+                        ? text_copy(s->name_text, sizeof s->name_text, o->server_name)
+                        : s->facts.id;
     s->facts.version = BYTES_LITERAL(SERVER_NATS_VERSION);
     s->facts.go = BYTES_LITERAL("c17");
-    s->facts.host = text_copy(o->host);
+    s->facts.host = text_copy(s->host_text, sizeof s->host_text, o->host);
     s->facts.start_wall_ns = server_now(NULL).wall_ns;
 }
 

@@ -54,6 +54,7 @@ struct server {
     struct log *log;
     struct server_facts facts;
     char id_text[64], xkey_text[64];
+    char name_text[1024], host_text[256];
     struct mem_jemalloc_budget budget;
     struct mem_jemalloc shared_mem; /* interest index, mailbox: locked by their users */
     struct mem_jemalloc main_mem;   /* options, accounts */
