@@ -373,9 +373,6 @@ void server_free(struct server *s)
         mem_jemalloc_deinit(&s->shards[i].mem);
     }
     listener_close(s);
-    if (s->facts.name.data != s->facts.id.data) free((void *)s->facts.name.data);
-    free((void *)s->facts.host.data);
-    s->facts.name = s->facts.host = bytes_of(NULL, 0);
     mailbox_close(s->mail);
     interest_close(s->interest);
     mem_jemalloc_deinit(&s->shared_mem);
