@@ -1,4 +1,5 @@
 #include "core/shard/shard.h"
+#include "core/base/base64.h"
 #include "core/base/must.h"
 #include "core/shard/internal.h"
 
@@ -86,22 +87,10 @@ void shard_close(struct shard *s)
 
 static void make_nonce(struct shard *s, struct client *c)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    uint8_t random[11 + 1];
+    uint8_t random[11]; /* 15 characters of base64 without padding */
     if (!s->options->accounts->nonce_required) return;
     rng_fill(&s->rng, random, sizeof random);
-    /* 11 bytes are 15 characters of base64 without padding. */
-    uint32_t bits = 0, have = 0;
-    size_t at = 0;
-    for (int i = 0; i < 15; i++) {
-        if (have < 6) {
-            bits = bits << 8 | random[at++];
-            have += 8;
-        }
-        have -= 6;
-        c->nonce[i] = digits[bits >> have & 63];
-    }
-    c->nonce[15] = 0;
+    c->nonce[base64_encode(BASE64_URL, random, sizeof random, c->nonce)] = 0;
 }
 
 static void greet(struct shard *s, struct client *c)
