@@ -16,6 +16,7 @@ enum mem_class {
     MEM_MAIL,       /* mail rings and spill lists */
     MEM_CONFIG,     /* options, accounts, users, permissions */
     MEM_MONITOR,    /* snapshots, pages, closed-connection records */
+    MEM_JETSTREAM,  /* streams, consumers, their indexes, API requests and replies */
     MEM_CLASS_COUNT
 };
 

@@ -1,7 +1,7 @@
 #include "core/config/load.h"
+#include "core/base/duration.h"
 #include "core/base/must.h"
 #include "core/base/time_text.h"
-#include "core/config/duration.h"
 
 /* --- the report ----------------------------------------------------------------------------- */
 

@@ -1,6 +1,6 @@
 /* The values of the tls block that are more than a text or a number. */
+#include "core/base/duration.h"
 #include "core/base/must.h"
-#include "core/config/duration.h"
 #include "core/config/load.h"
 
 enum { FALLBACK_AUTO_NS = 50 * 1000 * 1000 };

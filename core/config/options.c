@@ -1,8 +1,8 @@
 #include "core/config/options.h"
 #include "core/auth/account.h"
+#include "core/base/duration.h"
 #include "core/base/must.h"
 #include "core/base/time_text.h"
-#include "core/config/duration.h"
 #include "core/config/flags.h"
 #include "core/config/load.h"
 

@@ -1,5 +1,5 @@
 #include <criterion/criterion.h>
-#include "core/config/duration.h"
+#include "core/base/duration.h"
 
 Test(duration, reads_what_go_reads)
 {

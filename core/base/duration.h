@@ -1,6 +1,6 @@
 /* Lengths of time as Go reads them: "300ms", "-1.5h", "2h45m", "0". */
-#ifndef CORE_CONFIG_DURATION_H
-#define CORE_CONFIG_DURATION_H
+#ifndef CORE_BASE_DURATION_H
+#define CORE_BASE_DURATION_H
 #include "core/base/bytes.h"
 
 /* ERR_SYNTAX: no duration. ERR_INCOMPLETE: a number without a unit. ERR_UNKNOWN: a unit that does

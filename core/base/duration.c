@@ -1,4 +1,4 @@
-#include "core/config/duration.h"
+#include "core/base/duration.h"
 
 struct unit {
     const char *name;
