@@ -14,6 +14,12 @@ uint64_t hash_bytes(const void *data, size_t bytes, uint64_t seed)
     return XXH3_64bits_withSeed(data, bytes, seed);
 }
 
+struct hash128 hash_bytes128(const void *data, size_t bytes, uint64_t seed)
+{
+    XXH128_hash_t h = XXH3_128bits_withSeed(data, bytes, seed);
+    return (struct hash128){.low = h.low64, .high = h.high64};
+}
+
 /* At most three quarters full: an unsuccessful search then looks at some eight slots. */
 static uint32_t slots_for(uint32_t count)
 {

@@ -15,6 +15,12 @@
  * Not for secrets; where foreign input picks the key, give a seed that comes from the rng. */
 uint64_t hash_bytes(const void *data, size_t bytes, uint64_t seed);
 
+/* 128 bits of it, where equal hashes have to mean equal bytes. */
+struct hash128 {
+    uint64_t low, high;
+};
+struct hash128 hash_bytes128(const void *data, size_t bytes, uint64_t seed);
+
 struct table_slot {
     uint64_t hash;
     void *value; /* NULL: the slot is free */

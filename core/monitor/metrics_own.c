@@ -74,6 +74,7 @@ static const char *const memory_labels[MEM_CLASS_COUNT] = {
     [MEM_CONNECTION] = "connection", [MEM_INPUT] = "input", [MEM_OUTPUT] = "output",
     [MEM_INTEREST] = "interest",     [MEM_ROUTE] = "route", [MEM_MAIL] = "mail",
     [MEM_CONFIG] = "config",         [MEM_MONITOR] = "monitor",
+    [MEM_JETSTREAM] = "jetstream",
 };
 
 static const struct {

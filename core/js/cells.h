@@ -1,0 +1,49 @@
+/* Small blocks behind 32-bit numbers: the memory of one index, taken from the port in larger
+ * pieces, so that a block costs no header and a link to it four bytes.
+ *
+ * Blocks are multiples of 8 bytes. The pieces ("runs") begin at 512 bytes and double up to 256 KiB,
+ * so a small stream pays little. Freed blocks wait in a list per size class and are split when a
+ * smaller one is wanted; they are not joined again. Everything goes back at once, in cells_clear.
+ * Owner: the index that holds it. Contents are undefined after cells_alloc. */
+#ifndef CORE_JS_CELLS_H
+#define CORE_JS_CELLS_H
+#include <stddef.h>
+#include <stdint.h>
+#include "core/base/mem.h"
+
+enum {
+    CELLS_UNIT = 8,       /* bytes */
+    CELLS_RUN_SHIFT = 15, /* units of a full run: 256 KiB */
+    CELLS_RUN_UNITS = 1 << CELLS_RUN_SHIFT,
+    CELLS_RUNS_MAX = 1 << 16, /* 31 bits of number in all, so that an index may tag one: 16 GiB */
+    CELLS_BYTES_MAX = 128 * 1024, /* of one block */
+    CELLS_CLASSES = 56,
+};
+
+struct cells {
+    struct mem *mem;
+    char **runs; /* run_count of run_capacity */
+    uint32_t run_count, run_capacity;
+    uint32_t run_at, run_end;     /* units given and had of the last run */
+    uint32_t free[CELLS_CLASSES]; /* first freed block of each class; 0 none */
+    size_t bytes_taken;           /* from the port */
+    size_t bytes_used;            /* in blocks that are out */
+};
+
+/* Empty, no memory yet. */
+void cells_init(struct cells *c, struct mem *mem);
+/* Gives all memory back and is empty again; every number is void. */
+void cells_clear(struct cells *c);
+/* bytes from 1 to CELLS_BYTES_MAX. The number is never 0 and below 2^31.
+ * 0: out of memory or of numbers, nothing changed. */
+uint32_t cells_alloc(struct cells *c, size_t bytes);
+/* bytes is what was asked for; 0 is ignored. */
+void cells_free(struct cells *c, uint32_t cell, size_t bytes);
+
+/* Where the block lies; it never moves. */
+static inline void *cells_at(const struct cells *c, uint32_t cell)
+{
+    return c->runs[cell >> CELLS_RUN_SHIFT] + (size_t)(cell & (CELLS_RUN_UNITS - 1)) * CELLS_UNIT;
+}
+
+#endif

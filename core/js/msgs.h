@@ -1,0 +1,120 @@
+/* The messages of a stream by sequence: where each one lies, how large, of which subject, when.
+ *
+ * Sequences go up and are never reused; messages go in any order. Blocks of up to MSGS_BLOCK_MAX
+ * messages, in a directory ordered by sequence. A block is a head and columns:
+ *
+ *   open (the last one)   offset u32, node u32, bytes u32, place u64, time u64: 28 bytes a message
+ *   sealed                node u32, bytes u32; place and time as u32 above a base where all fit
+ *                         (else u64); no offsets when the sequences have no gap: 16 to 28 bytes
+ *
+ * M1 Directory: bases ascend; no block is empty. M2 node == MSGS_NODE_NONE marks a removed message;
+ * its column entries stay until the block is packed again. M3 A sealed block that is not the first
+ * is at least three quarters live: below that it is packed again, and joined with a neighbour when
+ * both fit into one. So memory per live message is bounded, whatever the order of removals; gaps
+ * of any size cost nothing (first_seq may be 10^18).
+ * M4 Times do not go down with the sequence. If a caller breaks that, only msgs_seq_at_time is
+ * wrong.
+ *
+ * Packed runs (entries that live in the footer of a pack file) come in as a third form of
+ * directory entry: base, count, live bitmap as deletes arrive, number of the pack: about 32 bytes
+ * for a pack block of hundreds of messages, below 0.5 byte a message. What such an entry does not
+ * hold (place, bytes, node, time) is asked of persist; therefore every function that answers from
+ * columns takes its answer through block_get and block_scan_* and nowhere else, and msgs_get may
+ * then answer ERR_PENDING.
+ *
+ * Owned by the stream's shard; pure. */
+#ifndef CORE_JS_MSGS_H
+#define CORE_JS_MSGS_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "core/base/mem.h"
+#include "core/js/node_set.h"
+
+/* No subject: the number of a node that does not exist. */
+#define MSGS_NODE_NONE UINT32_MAX
+/* Columns and head fill size classes of the allocator (multiples of 4 KiB) almost exactly. */
+enum { MSGS_BLOCK_MAX = 1016 };
+
+struct msgs_entry {
+    uint64_t place;  /* of the record, opaque */
+    int64_t time_ns; /* wall clock */
+    uint32_t bytes;  /* what the stream counts for it */
+    uint32_t node;   /* of its subject, not MSGS_NODE_NONE */
+};
+
+struct msgs_block;
+struct msgs_slot {
+    uint64_t base; /* first sequence of the block, live or not */
+    struct msgs_block *block;
+    uint32_t live;
+    uint32_t used; /* entries of its columns */
+};
+
+struct msgs {
+    struct mem *mem;
+    struct msgs_slot *slots; /* the directory: slot_count from slot_first on, of slot_room */
+    uint32_t slot_first, slot_count, slot_room;
+    uint32_t hint; /* where the last look-up ended, relative to slot_first */
+    uint64_t live_count;
+    uint64_t seq_end;         /* appends must be at or above */
+    struct msgs_block *spare; /* from msgs_reserve */
+    size_t bytes_taken;       /* memory of all blocks and the directory */
+};
+
+/* Empty, no memory yet. */
+void msgs_init(struct msgs *m, struct mem *mem);
+/* Gives all memory back; also "purge everything". seq_end stays: sequences are not reused. */
+void msgs_clear(struct msgs *m);
+
+/* Room for count more appends (at most MSGS_BLOCK_MAX), which then cannot fail, in whatever
+ * sequence gaps they come within 2^32 of each other. For the moment of staging. ERR_MEMORY. */
+NODISCARD enum err msgs_reserve(struct msgs *m, uint32_t count);
+/* seq >= seq_end, > 0. ERR_MEMORY: nothing changed. */
+NODISCARD enum err msgs_append(struct msgs *m, uint64_t seq, const struct msgs_entry *entry);
+/* Takes message seq out and tells what it was (entry may be NULL). ERR_UNKNOWN: not there.
+ * Never needs memory: packing again waits when there is none. */
+NODISCARD enum err msgs_remove(struct msgs *m, uint64_t seq, struct msgs_entry *entry);
+/* ERR_UNKNOWN: no such message. */
+NODISCARD enum err msgs_get(const struct msgs *m, uint64_t seq, struct msgs_entry *entry);
+bool msgs_has(const struct msgs *m, uint64_t seq);
+/* Its record lies elsewhere now. ERR_UNKNOWN: not there (any more). ERR_MEMORY: the columns had to
+ * become wider; the old place still stands. */
+NODISCARD enum err msgs_set_place(struct msgs *m, uint64_t seq, uint64_t place);
+
+/* First and last live sequence; 0 when empty. */
+uint64_t msgs_first(const struct msgs *m);
+uint64_t msgs_last(const struct msgs *m);
+/* The nearest live sequence >= seq, <= seq; 0 when there is none. */
+uint64_t msgs_next(const struct msgs *m, uint64_t seq);
+uint64_t msgs_prev(const struct msgs *m, uint64_t seq);
+/* Live messages in [from, to]. Reads 24 bytes per block in between: 10 us at 10 M messages. */
+uint64_t msgs_count(const struct msgs *m, uint64_t from, uint64_t to);
+/* First live sequence with time >= time_ns; 0 when all are older. */
+uint64_t msgs_seq_at_time(const struct msgs *m, int64_t time_ns);
+/* The first range of sequences without a message at or behind *first that lies below last_seq + 1
+ * (last_seq: of the stream, may be above msgs_last). False: there is none. For "deleted" of
+ * STREAM.INFO: begin at the stream's first sequence, go on at *last + 1. */
+bool msgs_gap(const struct msgs *m, uint64_t last_seq, uint64_t *first, uint64_t *last);
+
+/* By subject. The searches read 4 bytes a message. */
+uint64_t msgs_next_of_node(const struct msgs *m, uint64_t seq, uint32_t node);
+uint64_t msgs_prev_of_node(const struct msgs *m, uint64_t seq, uint32_t node);
+uint64_t msgs_count_of_node(const struct msgs *m, uint64_t from, uint64_t to, uint32_t node);
+uint64_t msgs_count_in_set(const struct msgs *m, uint64_t from, uint64_t to,
+                           const struct node_set *set);
+/* First live sequence >= seq whose node is in the set, looking at up to scan_max messages.
+ * 0: none among them; *resume is where to go on, or 0 when the end was reached. */
+uint64_t msgs_next_in_set(const struct msgs *m, uint64_t seq, const struct node_set *set,
+                          uint32_t scan_max, uint64_t *resume);
+
+/* All live messages in order from seq on: entry by entry, cheaper than next and get. */
+struct msgs_cursor {
+    const struct msgs *msgs;
+    uint32_t slot, at;
+};
+void msgs_cursor_init(struct msgs_cursor *c, const struct msgs *m, uint64_t seq);
+/* 0 at the end. m must not change in between. */
+uint64_t msgs_cursor_next(struct msgs_cursor *c, struct msgs_entry *entry);
+
+#endif

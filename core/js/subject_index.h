@@ -1,0 +1,119 @@
+/* Which subjects a stream holds: for each one its message count and its first and last sequence,
+ * found by subject, by filter, or by a stable 32-bit node number (which core/js/msgs keeps per
+ * message instead of the subject).
+ *
+ * A Patricia trie over the bytes of the subjects. A leaf is a record of 32 bytes in a dense array,
+ * and its number is the node number; the whole subject lies beside it, so a number gives its
+ * subject without a walk. A branch says at which byte (depth) the keys below it part, and holds
+ * how many keys and messages lie below and one of its leaves as witness: the bytes that all keys
+ * below have in common are read there.
+ *
+ *            branch depth 7, keys 3, msgs 9
+ *            /  '1'                    \  '2'
+ *    orders.1 (msgs 2)           branch depth 8, keys 2, msgs 7
+ *                                 / end           \  '.'
+ *                        orders.2 (msgs 4)     orders.2.eu (msgs 3)
+ *
+ * I1 A branch has at least two children; its depth is greater than its parent's.
+ * I2 Children are in byte order, "end" (a key of exactly depth bytes) first: a walk from left to
+ *    right is the byte order of the subjects.
+ * I3 msgs of a branch is the sum over its leaves, keys their number.
+ * I4 A number belongs to its subject from subject_index_intern until the count falls to 0 or
+ *    subject_index_drop is called. Then it may be given to another subject: intern says is_new,
+ *    and whoever caches verdicts by number forgets the one for this number.
+ * I5 first and last of a leaf are exact, or bounds on the safe side (first too small, last too
+ *    large) that subject_index_first and subject_index_last make exact: see there for the cost.
+ *
+ * Bytes per key: 32 for the record, the subject and 2 bytes rounded up to 8, and its share of the
+ * branches (32 + 5 per child; on average some 15 to 25). A sequence list costs 8 bytes per message
+ * of subjects with three or more. Memory of removed subjects is used again; all of it goes back
+ * when the last subject goes. Owned by the stream's shard; pure, no time, no I/O. */
+#ifndef CORE_JS_SUBJECT_INDEX_H
+#define CORE_JS_SUBJECT_INDEX_H
+#include "core/base/bytes.h"
+#include "core/js/cells.h"
+#include "core/js/msgs.h"
+
+enum {
+    SUBJECT_INDEX_BYTES_MAX = 65535, /* of a subject; a control line is shorter by default */
+    SUBJECT_INDEX_LIST_MAX = 64,     /* max_msgs_per_subject up to here keeps sequence lists */
+};
+
+struct subject_node {
+    uint64_t first, last;     /* see I5; meaningless while count is 0 */
+    uint64_t count : 62;      /* live messages */
+    uint64_t first_stale : 1; /* first is a lower bound */
+    uint64_t last_stale : 1;  /* last is an upper bound */
+    uint32_t key;             /* cell of the subject; 0: the record is free */
+    uint32_t list;            /* cell of the sequence list; 0: none. Free: the next free record */
+};
+
+struct subject_index {
+    struct mem *mem;
+    struct cells cells;         /* branches, subjects, lists */
+    struct subject_node **runs; /* of the records; the first grows up to full size */
+    uint32_t run_count, run_capacity;
+    uint32_t node_end;  /* numbers from here on have never been used */
+    uint32_t node_room; /* records there are */
+    uint32_t node_free; /* head of the free records, or MSGS_NODE_NONE */
+    uint32_t root;      /* tagged: a leaf, a branch, or nothing */
+    uint32_t key_count; /* subjects, those with count 0 included */
+    uint64_t msg_count; /* sum over all */
+    uint32_t list_max;  /* 0: no lists */
+};
+
+/* Empty, no memory yet. list_max is max_msgs_per_subject when that is 1 to
+ * SUBJECT_INDEX_LIST_MAX, else 0. */
+void subject_index_init(struct subject_index *x, struct mem *mem, uint32_t list_max);
+/* Gives all memory back; also "purge everything". Empty and usable afterwards. */
+void subject_index_clear(struct subject_index *x);
+/* All memory it holds now. */
+size_t subject_index_bytes(const struct subject_index *x);
+
+/* The number of a literal subject (1 to SUBJECT_INDEX_BYTES_MAX bytes), made with count 0 when it
+ * is not there. Do it when a message is staged, since it is the only step that can fail: then
+ * subject_index_add cannot. ERR_MEMORY, ERR_TOO_LONG: nothing changed. */
+NODISCARD enum err subject_index_intern(struct subject_index *x, struct bytes subject,
+                                        uint32_t *node, bool *is_new);
+/* MSGS_NODE_NONE when the subject is not there. */
+uint32_t subject_index_find(const struct subject_index *x, struct bytes subject);
+/* Takes a subject with count 0 out again (its staged message failed); any other stays. */
+void subject_index_drop(struct subject_index *x, uint32_t node);
+/* One more message: seq is above every sequence this node had. */
+void subject_index_add(struct subject_index *x, uint32_t node, uint64_t seq);
+/* Message seq of the node is gone. True: it was the last one; the subject is taken out and the
+ * number is free. */
+bool subject_index_remove(struct subject_index *x, uint32_t node, uint64_t seq);
+
+/* The record, valid until the next intern, remove or drop. node is in use. */
+const struct subject_node *subject_index_node(const struct subject_index *x, uint32_t node);
+/* Its subject, valid as long as the number is. */
+struct bytes subject_index_subject(const struct subject_index *x, uint32_t node);
+
+/* Exact first and last sequence of a node with count > 0. O(1) unless the first (last) one has
+ * been removed and no list is kept; then msgs is searched from the bound towards the next message
+ * of the node, once: the answer is remembered. The search reads 4 bytes a message that lies in
+ * between (about 0.3 ns), so 10 M messages between two of one subject take some 4 ms. Limits
+ * (max_msgs, max_age ...) remove from the front and need no exact first at all; streams with
+ * max_msgs_per_subject up to SUBJECT_INDEX_LIST_MAX have lists. */
+uint64_t subject_index_first(struct subject_index *x, const struct msgs *msgs, uint32_t node);
+uint64_t subject_index_last(struct subject_index *x, const struct msgs *msgs, uint32_t node);
+/* First sequence >= seq of the node, 0 when there is none. With a list a binary search, else a
+ * search as above. */
+uint64_t subject_index_next(struct subject_index *x, const struct msgs *msgs, uint32_t node,
+                            uint64_t seq);
+
+/* The limit per subject changed: makes or drops the lists, one pass over msgs. Out of memory only
+ * leaves subjects without list: first and last are searched then. */
+void subject_index_set_list_max(struct subject_index *x, const struct msgs *msgs,
+                                uint32_t list_max);
+
+/* How many subjects and messages a valid filter selects. Literal, a.>, > and filters that end in
+ * stars where all subjects below have as many tokens: O(depth). Otherwise a walk over what the
+ * literal tokens leave. Subjects with count 0 are not counted in keys. */
+struct subject_total {
+    uint64_t keys, msgs;
+};
+struct subject_total subject_index_total(const struct subject_index *x, struct bytes filter);
+
+#endif

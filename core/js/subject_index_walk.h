@@ -1,0 +1,51 @@
+/* A walk over the subjects with messages that match a filter, in byte order:
+ *
+ *   subject_index_walk_begin(&w, x, filter, after);
+ *   while ((node = subject_index_walk_next(&w)) != MSGS_NODE_NONE) ...
+ *
+ * Branches whose common bytes cannot match are not entered. The index must not change during a
+ * walk. To go on after a change (the next page of STREAM.INFO, the next slice of a purge) begin
+ * again behind a copy of the last subject: that costs O(depth). */
+#ifndef CORE_JS_SUBJECT_INDEX_WALK_H
+#define CORE_JS_SUBJECT_INDEX_WALK_H
+#include "core/js/node_set.h"
+#include "core/js/subject_index.h"
+
+/* Deeper paths (subjects that are prefixes of each other, dozens of times) lose their upper frames
+ * and find them again from the last subject. */
+enum { SUBJECT_INDEX_WALK_FRAMES = 48 };
+
+/* How far the filter is through after some bytes of a subject. */
+struct subject_index_match {
+    uint32_t filter_at; /* offset of the filter byte that is wanted next */
+    uint8_t mode;       /* enum in subject_index_walk.c */
+};
+
+struct subject_index_frame {
+    struct subject_index_match match; /* after the bytes that the branch's keys share */
+    uint32_t branch;
+    uint32_t child; /* the next one to look at */
+};
+
+struct subject_index_walk {
+    const struct subject_index *index;
+    struct bytes filter;                                          /* borrowed */
+    struct subject_index_frame frames[SUBJECT_INDEX_WALK_FRAMES]; /* a ring of the deepest */
+    uint32_t depth;                                               /* frames of the path */
+    uint32_t lost;    /* so many of them, from the root on, have left the ring */
+    uint32_t pending; /* a leaf that is the next one, or MSGS_NODE_NONE */
+    uint32_t last;    /* the leaf given last */
+};
+
+/* filter is valid. after: the empty slice, or the subject (there or not) behind which to begin. */
+void subject_index_walk_begin(struct subject_index_walk *w, const struct subject_index *x,
+                              struct bytes filter, struct bytes after);
+/* MSGS_NODE_NONE at the end. */
+uint32_t subject_index_walk_next(struct subject_index_walk *w);
+
+/* Adds to the set the numbers of all subjects that the filter selects. The set has room for all
+ * numbers of the index. Reads no leaf where a whole branch matches. */
+void subject_index_walk_collect(const struct subject_index *x, struct bytes filter,
+                                struct node_set *set);
+
+#endif
