@@ -17,6 +17,7 @@ enum mem_class {
     MEM_CONFIG,     /* options, accounts, users, permissions */
     MEM_MONITOR,    /* snapshots, pages, closed-connection records */
     MEM_JETSTREAM,  /* streams, consumers, their indexes, API requests and replies */
+    MEM_STORE,      /* groups on their way to disk, read cache, tables of segments */
     MEM_CLASS_COUNT
 };
 
