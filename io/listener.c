@@ -15,6 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 #include "core/base/must.h"
+#include "core/base/table.h"
+#include "io/crypto.h"
 #include "io/server.h"
 
 enum {
@@ -43,16 +45,11 @@ struct admission {
     struct address_count *buckets[ADDRESS_BUCKETS];
 };
 
-static uint32_t address_bucket(const char *ip, size_t len)
+/* Seeded: who owns an IPv6 network has more addresses than buckets, and picks among them. */
+static struct address_count **find_address(const struct server *s, const char *ip, size_t len)
 {
-    uint32_t h = 2166136261u;
-    for (size_t i = 0; i < len; i++) h = (h ^ (unsigned char)ip[i]) * 16777619u;
-    return h % ADDRESS_BUCKETS;
-}
-
-static struct address_count **find_address(struct admission *a, const char *ip, size_t len)
-{
-    struct address_count **at = &a->buckets[address_bucket(ip, len)];
+    uint64_t hash = hash_bytes(ip, len, interest_seed(s->interest));
+    struct address_count **at = &s->admission->buckets[hash % ADDRESS_BUCKETS];
     while (*at != NULL && ((*at)->len != len || memcmp((*at)->ip, ip, len) != 0)) at = &(*at)->next;
     return at;
 }
@@ -64,7 +61,7 @@ static bool admit(struct server *s, const struct turn_socket *socket)
     struct admission *a = s->admission;
     bool is_admitted = false;
     pthread_mutex_lock(&a->lock);
-    struct address_count **at = find_address(a, socket->ip, socket->ip_len);
+    struct address_count **at = find_address(s, socket->ip, socket->ip_len);
     uint32_t here = *at == NULL ? 0 : (*at)->count;
     if ((o->preauth_max <= 0 || a->pre_login < (uint32_t)o->preauth_max) &&
         (o->preauth_max_per_address <= 0 || socket->is_unix ||
@@ -87,7 +84,7 @@ static void leave_pre_login(struct server *s, const struct turn_socket *socket)
 {
     struct admission *a = s->admission;
     pthread_mutex_lock(&a->lock);
-    struct address_count **at = find_address(a, socket->ip, socket->ip_len);
+    struct address_count **at = find_address(s, socket->ip, socket->ip_len);
     must(*at != NULL && a->pre_login > 0);
     a->pre_login--;
     if (--(*at)->count == 0) {
@@ -370,6 +367,8 @@ void listener_on_done(void *server, struct turn *t, const struct done *d)
         return;
     }
     socket.cid = atomic_fetch_add(&s->next_cid, 1);
+    /* Whether or not nonces are asked for today: a reload may come before the shard's INFO. */
+    crypto_random(socket.nonce, sizeof socket.nonce);
     uint32_t count = atomic_fetch_add(&s->conn_count, 1);
     if (o->max_connections <= 0 || count >= (uint64_t)o->max_connections)
         socket.refusal = CLOSED_MAX_CONNECTIONS;

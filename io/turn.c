@@ -170,6 +170,7 @@ static void opened_event(struct turn *t, uint32_t *count, uint32_t slot, bool is
                                      .is_unix = s->is_unix,
                                      .refusal = s->refusal,
                                      .is_tls_first = is_tls_first};
+    memcpy(e->opened.nonce, s->nonce, sizeof e->opened.nonce);
     c->state = TURN_OPEN;
     c->was_opened = true;
 }

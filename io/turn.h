@@ -42,6 +42,7 @@ struct turn_socket {
     uint8_t is_unix;
     uint8_t refusal; /* enum closed_reason: greet it, then close it for this; 0 serve it */
     char ip[46];
+    uint8_t nonce[CONN_NONCE_BYTES]; /* from the kernel (struct conn_opened) */
     uint64_t cid;
 };
 

@@ -392,6 +392,7 @@ struct reply {
 
 struct perms_replies {
     struct mem *mem;
+    uint64_t seed; /* of the hashes */
     struct table by_subject;
     struct list by_age;
     struct list spare; /* of REPLY_ROOM, so that a steady flow allocates nothing */
@@ -400,11 +401,12 @@ struct perms_replies {
 
 enum { REPLIES_SPARE_MAX = 64 };
 
-enum err perms_replies_open(struct mem *mem, struct perms_replies **out)
+enum err perms_replies_open(struct mem *mem, uint64_t seed, struct perms_replies **out)
 {
     struct perms_replies *r = mem_alloc_zero(mem, MEM_CONNECTION, sizeof *r);
     if (r == NULL) return ERR_MEMORY;
     r->mem = mem;
+    r->seed = seed;
     table_init(&r->by_subject, mem, MEM_CONNECTION);
     list_init(&r->by_age);
     list_init(&r->spare);
@@ -490,7 +492,7 @@ enum err perms_replies_add(struct perms_replies *r, const struct perms *p, struc
 {
     must(perms_has_responses(p));
     if (reply.len == 0 || reply.len > PERMS_REPLY_SUBJECT_MAX) return ERR_TOO_LONG;
-    uint64_t hash = hash_bytes(reply.data, reply.len, 0);
+    uint64_t hash = hash_bytes(reply.data, reply.len, r->seed);
     struct reply *e = reply_find(r, reply, hash);
     if (e == NULL) {
         replies_prune(r, p, now_ns);
@@ -514,7 +516,7 @@ bool perms_replies_take(struct perms_replies *r, const struct perms *p, struct b
                         uint64_t now_ns)
 {
     if (!perms_has_responses(p) || subject.len == 0) return false;
-    uint64_t hash = hash_bytes(subject.data, subject.len, 0);
+    uint64_t hash = hash_bytes(subject.data, subject.len, r->seed);
     struct reply *e = reply_find(r, subject, hash);
     if (e == NULL) return false;
     if (is_expired(p, e, now_ns)) {

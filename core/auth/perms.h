@@ -78,7 +78,8 @@ bool perms_has_responses(const struct perms *p);
  * delivered to it. Bounded by PERMS_REPLIES_MAX: the oldest is forgotten when it is full. */
 struct perms_replies;
 
-NODISCARD enum err perms_replies_open(struct mem *mem, struct perms_replies **out);
+/* seed: a secret, since it is others who choose the reply subjects. */
+NODISCARD enum err perms_replies_open(struct mem *mem, uint64_t seed, struct perms_replies **out);
 void perms_replies_close(struct perms_replies *r); /* r may be NULL */
 /* A message with this reply was delivered; call only if perms_has_responses and the reply is not
  * allowed anyway. Starts its count and its time anew. now_ns: monotonic.

@@ -33,6 +33,8 @@ struct shard_time {
     int64_t wall_ns;  /* since 1970, UTC */
 };
 
+enum { CONN_NONCE_BYTES = 11 }; /* 15 characters of base64, as nats-server's */
+
 /* What io knows of a new connection. */
 struct conn_opened {
     struct bytes ip; /* text; empty for a Unix socket */
@@ -41,6 +43,9 @@ struct conn_opened {
     bool is_unix;
     uint8_t refusal;   /* enum closed_reason: greet it, then close it for this; 0: serve it */
     bool is_tls_first; /* io waits for a TLS handshake before anything; INFO comes after it */
+    /* What the client signs to log in by nkey. From the kernel, never from core/base/rng: who could
+     * tell the next one could have it signed beforehand. */
+    uint8_t nonce[CONN_NONCE_BYTES];
 };
 
 struct login_tls; /* core/auth/login */

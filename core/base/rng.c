@@ -1,5 +1,4 @@
 #include "core/base/rng.h"
-#include <string.h>
 #include "core/base/must.h"
 
 static uint64_t rotate_left(uint64_t x, unsigned k)
@@ -45,16 +44,4 @@ uint32_t rng_below(struct rng *r, uint32_t bound)
         while ((uint32_t)product < floor) product = (rng_next(r) >> 32) * bound;
     }
     return (uint32_t)(product >> 32);
-}
-
-void rng_fill(struct rng *r, void *out, size_t bytes)
-{
-    char *at = out;
-    while (bytes > 0) {
-        uint64_t word = rng_next(r);
-        size_t step = bytes < sizeof word ? bytes : sizeof word;
-        memcpy(at, &word, step);
-        at += step;
-        bytes -= step;
-    }
 }

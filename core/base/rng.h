@@ -1,8 +1,8 @@
 /* The only randomness of core: xoshiro256**, seeded from outside (the kernel in io, the seed in
- * the simulator). Not for secrets that must resist a reader of its output. */
+ * the simulator). Not for secrets: who reads some of its output can work out the
+ * rest. Those come with events (docs/decisions/015). */
 #ifndef CORE_BASE_RNG_H
 #define CORE_BASE_RNG_H
-#include <stddef.h>
 #include <stdint.h>
 
 struct rng {
@@ -14,6 +14,5 @@ void rng_init(struct rng *r, uint64_t seed);
 uint64_t rng_next(struct rng *r);
 /* Uniform in [0, bound), bound > 0, without division on the usual path. */
 uint32_t rng_below(struct rng *r, uint32_t bound);
-void rng_fill(struct rng *r, void *out, size_t bytes);
 
 #endif

@@ -1,20 +1,20 @@
 #include "core/client/client.h"
 #include "core/base/must.h"
+#include "core/base/table.h"
 
 enum { SIDS_FIRST = 8 };
 
-/* Sids are short and mostly decimal numbers: FNV-1a spreads them well enough. */
-static uint32_t sid_hash(struct bytes sid)
+/* Head of the chain of a sid. Seeded: a client that could make its sids collide would hold its
+ * shard for a walk over all of them at each SUB. */
+static uint32_t *sid_chain(const struct client *c, struct bytes sid)
 {
-    uint32_t h = 2166136261u;
-    for (size_t i = 0; i < sid.len; i++) h = (h ^ (unsigned char)sid.data[i]) * 16777619u;
-    return h ^ h >> 15;
+    return &c->sids[hash_bytes(sid.data, sid.len, c->sid_seed) & c->sid_mask];
 }
 
 uint32_t client_find_sid(const struct client *c, const struct sub_pool *subs, struct bytes sid)
 {
     if (c->sids == NULL) return 0;
-    uint32_t index = c->sids[sid_hash(sid) & c->sid_mask];
+    uint32_t index = *sid_chain(c, sid);
     while (index != 0) {
         const struct sub *s = sub_at(subs, index);
         if (bytes_equal(sub_sid(s), sid)) return index;
@@ -26,7 +26,7 @@ uint32_t client_find_sid(const struct client *c, const struct sub_pool *subs, st
 static void link_sid(struct client *c, const struct sub_pool *subs, uint32_t index)
 {
     struct sub *s = sub_at(subs, index);
-    uint32_t *head = &c->sids[sid_hash(sub_sid(s)) & c->sid_mask];
+    uint32_t *head = sid_chain(c, sub_sid(s));
     s->sid_next = *head;
     *head = index;
 }
@@ -67,7 +67,7 @@ enum err client_add_sid(struct client *c, struct mem *mem, const struct sub_pool
 void client_remove_sid(struct client *c, const struct sub_pool *subs, uint32_t index)
 {
     struct sub *s = sub_at(subs, index);
-    uint32_t *at = &c->sids[sid_hash(sub_sid(s)) & c->sid_mask];
+    uint32_t *at = sid_chain(c, sub_sid(s));
     while (*at != index) {
         must(*at != 0);
         at = &sub_at(subs, *at)->sid_next;

@@ -86,6 +86,7 @@ struct client {
 
     uint32_t *sids; /* heads of chains, sid_mask + 1 of them; NULL: no subscription yet */
     uint32_t sid_mask;
+    uint64_t sid_seed;
     uint32_t sub_count;
 
     struct traffic in, out;

@@ -28,6 +28,11 @@ enum err interest_open(struct mem *mem, uint32_t shard_count, uint64_t seed, str
     return ERR_OK;
 }
 
+uint64_t interest_seed(const struct interest *x)
+{
+    return x->seed;
+}
+
 static void account_close(struct interest *x, struct interest_account *a)
 {
     struct interest_memory *m = &x->memory;

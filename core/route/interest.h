@@ -33,6 +33,8 @@ NODISCARD enum err interest_open(struct mem *mem, uint32_t shard_count, uint64_t
                                  struct interest **out);
 /* All shards are offline and every sub is removed. */
 void interest_close(struct interest *x);
+/* That seed, for other tables that clients' words are keys of. */
+uint64_t interest_seed(const struct interest *x);
 /* Each shard names its pool once, before its first insert. */
 void interest_attach(struct interest *x, uint32_t shard, struct sub_pool *subs);
 

@@ -38,6 +38,7 @@ struct route_cache {
     uint32_t slots_max;
     uint32_t shard;
     uint32_t hand;
+    uint64_t seed; /* of the hashes: the index's */
     uint32_t last; /* slot of the last look-up's home; below slot_count, which only grows */
     uint64_t bytes_max;
     struct route *scratch; /* resolved last without being kept, or NULL */
@@ -69,6 +70,7 @@ enum err route_cache_open(struct mem *mem, struct interest *x, uint32_t shard, u
     if (c == NULL) return ERR_MEMORY;
     c->mem = mem;
     c->index = x;
+    c->seed = interest_seed(x);
     c->shard = shard;
     c->bytes_max = bytes_max;
     c->slots_max = entries_max;
@@ -294,7 +296,7 @@ static __attribute__((noinline)) enum err find_slow(struct route_cache *c, uint3
                                                     struct interest_account *a,
                                                     struct bytes subject, const struct route **out)
 {
-    uint64_t hash = subject_hash(account, subject);
+    uint64_t hash = subject_hash(c->seed, account, subject);
     struct entry *e = lookup(c, hash, account, subject);
     if (e == NULL || e->generation != interest_generation_at(a, e->bucket))
         return miss(c, hash, account, a, subject, e, out);
@@ -320,7 +322,7 @@ enum err route_cache_find(struct route_cache *c, uint32_t account, struct intere
         *out = e->route;
         return ERR_OK;
     }
-    uint64_t hash = subject_hash(account, subject);
+    uint64_t hash = subject_hash(c->seed, account, subject);
     c->last = (uint32_t)(hash & (c->slot_count - 1));
     e = &c->slots[c->last];
     if (UNLIKELY(e->hash != hash || e->account != account || e->subject_bytes != subject.len ||
@@ -336,7 +338,7 @@ enum err route_cache_find(struct route_cache *c, uint32_t account, struct intere
 
 void route_cache_prefetch(const struct route_cache *c, uint32_t account, struct bytes subject)
 {
-    __builtin_prefetch(&c->slots[subject_hash(account, subject) & (c->slot_count - 1)]);
+    __builtin_prefetch(&c->slots[subject_hash(c->seed, account, subject) & (c->slot_count - 1)]);
 }
 
 uint64_t route_cache_shrink(struct route_cache *c, uint64_t bytes)

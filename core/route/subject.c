@@ -116,10 +116,11 @@ bool subject_collides(struct bytes a, struct bytes b)
     }
 }
 
-uint64_t subject_hash(uint32_t account, struct bytes subject)
+uint64_t subject_hash(uint64_t seed, uint32_t account, struct bytes subject)
 {
     /* The account moves the seed by an odd constant, so that equal subjects of two accounts
      * differ in all bits. 0 marks an empty cell in the tables keyed by this hash. */
-    uint64_t hash = hash_bytes(subject.data, subject.len, account * UINT64_C(0x9e3779b97f4a7c15));
+    uint64_t hash =
+        hash_bytes(subject.data, subject.len, seed + account * UINT64_C(0x9e3779b97f4a7c15));
     return hash | (uint64_t)(hash == 0);
 }

@@ -27,8 +27,8 @@ bool subject_matches(struct bytes literal, struct bytes filter);
 bool subject_is_subset(struct bytes a, struct bytes b);
 /* Some literal matches both. Both are valid. */
 bool subject_collides(struct bytes a, struct bytes b);
-/* Spread over 64 bits; never 0. */
-uint64_t subject_hash(uint32_t account, struct bytes subject);
+/* Spread over 64 bits; never 0. seed: a secret, so that nobody can make subjects that collide. */
+uint64_t subject_hash(uint64_t seed, uint32_t account, struct bytes subject);
 
 static inline bool subject_token_is_star(struct bytes token)
 {

@@ -70,7 +70,7 @@ static void apply_perms(struct shard *s, struct client *c, const struct perms *p
     c->flags &= ~(uint32_t)CLIENT_PUB_CHECKED;
     if (p != NULL) c->flags |= CLIENT_PUB_CHECKED;
     if (p != NULL && perms_has_responses(p) && c->replies == NULL &&
-        perms_replies_open(s->mem, &c->replies) != ERR_OK)
+        perms_replies_open(s->mem, interest_seed(s->interest), &c->replies) != ERR_OK)
         c->replies = NULL; /* without memory no reply is allowed: the safe side */
     if (c->replies != NULL && !perms_has_responses(p)) {
         perms_replies_close(c->replies);

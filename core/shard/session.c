@@ -308,6 +308,7 @@ struct client *session_open(struct shard *s, const struct event *e)
     c->ip_len = (uint8_t)e->opened.ip.len;
     c->port = e->opened.port;
     c->opened_ns = c->active_ns = s->now.mono_ns;
+    c->sid_seed = interest_seed(s->interest);
     c->opened_wall_ns = s->now.wall_ns;
     login_options_init(&c->connect);
     wheel_timer_init(&c->timer);

@@ -85,12 +85,10 @@ void shard_close(struct shard *s)
 
 /* --- events ----------------------------------------------------------------------------------- */
 
-static void make_nonce(struct shard *s, struct client *c)
+static void make_nonce(struct shard *s, struct client *c, const uint8_t random[CONN_NONCE_BYTES])
 {
-    uint8_t random[11]; /* 15 characters of base64 without padding */
     if (!s->options->accounts->nonce_required) return;
-    rng_fill(&s->rng, random, sizeof random);
-    c->nonce[base64_encode(BASE64_URL, random, sizeof random, c->nonce)] = 0;
+    c->nonce[base64_encode(BASE64_URL, random, CONN_NONCE_BYTES, c->nonce)] = 0;
 }
 
 static void greet(struct shard *s, struct client *c)
@@ -117,7 +115,7 @@ static void on_opened(struct shard *s, struct event *e)
         session_close(s, c, CLOSED_WRITE_ERROR, false);
         return;
     }
-    make_nonce(s, c);
+    make_nonce(s, c, e->opened.nonce);
     session_log(s, c, LOG_LEVEL_DBG, "Client connection created");
     if (s->is_stopping) {
         session_close(s, c, CLOSED_SHUTDOWN, false);

@@ -237,6 +237,11 @@ static void on_accept(void *context, struct turn *t, const struct done *d)
         .fd = d->fd, .port = (uint16_t)(20000 + d->fd), .cid = s->next_cid++};
     memcpy(socket.ip, "127.0.0.1", 9);
     socket.ip_len = 9;
+    /* Beside the world's own generator, whose sequence decides what happens. */
+    struct rng rng;
+    rng_init(&rng, s->config.seed + socket.cid);
+    uint64_t random[2] = {rng_next(&rng), rng_next(&rng)};
+    memcpy(socket.nonce, random, sizeof socket.nonce);
     uint32_t target = s->next_target++ % s->shard_count;
     if (target != 0) {
         struct lane *l = t->outbox.lanes[target];

@@ -290,7 +290,7 @@ Test(perms, allowed_responses_close_publishing_but_for_replies)
     cr_assert_eq(perms_spec_of(p)->responses_ttl_ns, PERMS_RESPONSES_TTL_DEFAULT_NS);
     cr_assert(perms_has_responses(p));
     cr_assert(!perms_may_publish(p, inbox));
-    cr_assert_eq(perms_replies_open(&heap.mem, &r), ERR_OK);
+    cr_assert_eq(perms_replies_open(&heap.mem, 1, &r), ERR_OK);
     cr_assert(!perms_replies_take(r, p, inbox, 0));
     cr_assert_eq(perms_replies_add(r, p, inbox, 0), ERR_OK);
     cr_assert(perms_replies_take(r, p, inbox, 1));
@@ -304,7 +304,7 @@ Test(perms, a_reply_permission_ends_with_its_time)
     struct perms *p = responder(-1, 1000);
     struct perms_replies *r;
     struct bytes inbox = BYTES_LITERAL("_INBOX.1");
-    cr_assert_eq(perms_replies_open(&heap.mem, &r), ERR_OK);
+    cr_assert_eq(perms_replies_open(&heap.mem, 1, &r), ERR_OK);
     cr_assert_eq(perms_replies_add(r, p, inbox, 5000), ERR_OK);
     for (int i = 0; i < 100; i++) cr_assert(perms_replies_take(r, p, inbox, 6000));
     cr_assert(!perms_replies_take(r, p, inbox, 6001));
@@ -321,7 +321,7 @@ Test(perms, reply_permissions_are_bounded_and_the_oldest_goes)
     struct perms *p = responder(1, -1);
     struct perms_replies *r;
     char text[32] = "_INBOX.";
-    cr_assert_eq(perms_replies_open(&heap.mem, &r), ERR_OK);
+    cr_assert_eq(perms_replies_open(&heap.mem, 1, &r), ERR_OK);
     for (uint64_t i = 0; i < PERMS_REPLIES_MAX + 10; i++) {
         size_t len = bytes_u64_text(text + 7, i);
         cr_assert_eq(perms_replies_add(r, p, bytes_of(text, 7 + len), i), ERR_OK);
@@ -339,7 +339,7 @@ Test(perms, long_reply_subjects_are_kept_whole_and_too_long_ones_not_at_all)
     struct perms *p = responder(2, -1);
     struct perms_replies *r;
     memset(text, 'x', sizeof text);
-    cr_assert_eq(perms_replies_open(&heap.mem, &r), ERR_OK);
+    cr_assert_eq(perms_replies_open(&heap.mem, 1, &r), ERR_OK);
     cr_assert_eq(perms_replies_add(r, p, bytes_of(text, PERMS_REPLY_SUBJECT_MAX), 1), ERR_OK);
     cr_assert_eq(perms_replies_add(r, p, bytes_of(text, sizeof text), 1), ERR_TOO_LONG);
     cr_assert(!perms_replies_take(r, p, bytes_of(text, 100), 1));
@@ -354,7 +354,7 @@ Test(perms, a_steady_flow_of_replies_allocates_nothing)
     struct perms_replies *r;
     char text[32] = "_INBOX.";
     uint64_t calls = 0;
-    cr_assert_eq(perms_replies_open(&heap.mem, &r), ERR_OK);
+    cr_assert_eq(perms_replies_open(&heap.mem, 1, &r), ERR_OK);
     for (uint64_t i = 0; i < 1000; i++) {
         if (i == 10) calls = heap.alloc_count;
         size_t len = bytes_u64_text(text + 7, i);

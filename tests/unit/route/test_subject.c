@@ -46,9 +46,10 @@ Test(subject, tokens_are_found_by_number)
 
 Test(subject, hashes_differ_by_account_and_are_never_zero)
 {
-    cr_assert_neq(subject_hash(0, text("a.b")), subject_hash(1, text("a.b")));
-    cr_assert_eq(subject_hash(3, text("a.b")), subject_hash(3, text("a.b")));
-    cr_assert_neq(subject_hash(0, text("")), 0);
+    cr_assert_neq(subject_hash(9, 0, text("a.b")), subject_hash(9, 1, text("a.b")));
+    cr_assert_eq(subject_hash(9, 3, text("a.b")), subject_hash(9, 3, text("a.b")));
+    cr_assert_neq(subject_hash(9, 3, text("a.b")), subject_hash(8, 3, text("a.b")));
+    cr_assert_neq(subject_hash(0, 0, text("")), 0);
 }
 
 /* --- against a naive oracle: every filter of up to four tokens over a small alphabet ----- */

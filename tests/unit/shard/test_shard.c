@@ -1,0 +1,122 @@
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include "core/base/base64.h"
+#include "core/base/json.h"
+#include "core/config/flags.h"
+#include "core/shard/shard.h"
+#include "tests/support/conf_world.h"
+#include "tests/support/mem_heap.h"
+
+/* One shard without io: what it sends is in got. */
+struct rig {
+    struct mem_heap heap;
+    struct account_numbers *numbers;
+    struct options *options;
+    struct interest *interest;
+    struct shard *shard;
+    struct outbox outbox;
+    struct lane *lanes[1];
+    struct shard_time now;
+    struct server_facts facts;
+    char got[8192];
+};
+
+static void load(struct rig *r, const char *conf)
+{
+    struct world world = {.files = {{"server.conf", conf}}};
+    struct flags flags;
+    struct options_report report;
+    char *argv[] = {"millrace", "-c", "server.conf"};
+    struct options_input in = {.source = world_init(&world), .flags = &flags, .seed = 1};
+    options_report_init(&report, &r->heap.mem);
+    cr_assert_eq(account_numbers_open(&r->heap.mem, &r->numbers), ERR_OK);
+    in.numbers = r->numbers;
+    cr_assert_eq(flags_parse(&flags, &r->heap.mem, 3, argv), ERR_OK);
+    cr_assert_eq(options_load(&r->heap.mem, &in, &r->options, &report), ERR_OK);
+    flags_deinit(&flags);
+    options_report_deinit(&report);
+}
+
+static struct rig *open_rig(const char *conf, uint64_t seed)
+{
+    struct rig *r = calloc(1, sizeof *r);
+    mem_heap_init(&r->heap);
+    json_init(1);
+    load(r, conf);
+    r->now = (struct shard_time){1000000000, 1700000000000000000};
+    r->facts = (struct server_facts){.id = BYTES_LITERAL("NABC"), .name = BYTES_LITERAL("n")};
+    cr_assert_eq(interest_open(&r->heap.mem, 1, 1, &r->interest), ERR_OK);
+    r->outbox.effects = malloc(OUTBOX_EFFECTS_MAX * sizeof *r->outbox.effects);
+    writer_init(&r->outbox.text, malloc(OUTBOX_TEXT_BYTES), OUTBOX_TEXT_BYTES);
+    r->outbox.lanes = r->lanes;
+    r->outbox.lane_count = 1;
+    struct shard_config config = {.shard_count = 1,
+                                  .mem = &r->heap.mem,
+                                  .interest = r->interest,
+                                  .options = r->options,
+                                  .server = &r->facts,
+                                  .seed = seed,
+                                  .slots_max = 4,
+                                  .now = r->now};
+    cr_assert_eq(shard_open(&config, &r->shard), ERR_OK);
+    interest_online(r->interest, 0);
+    return r;
+}
+
+static void step(struct rig *r, struct event *e)
+{
+    r->outbox.count = 0;
+    r->outbox.text.len = 0;
+    cr_assert_eq(shard_step(r->shard, e, 1, r->now, &r->outbox), 1);
+    size_t len = 0;
+    struct client *c;
+    while ((c = shard_next_dirty(r->shard)) != NULL) {
+        struct bytes runs[16];
+        uint64_t bytes;
+        uint32_t n = output_gather(&c->output, runs, 16, sizeof r->got - 1, &bytes);
+        for (uint32_t i = 0; i < n; i++) {
+            memcpy(r->got + len, runs[i].data, runs[i].len);
+            len += runs[i].len;
+        }
+    }
+    r->got[len] = 0;
+}
+
+static void close_rig(struct rig *r, struct conn_id conn)
+{
+    struct event gone = {.kind = EVENT_GONE, .conn = conn};
+    step(r, &gone);
+    interest_offline(r->interest, 0);
+    shard_close(r->shard);
+    interest_close(r->interest);
+    options_free(r->options);
+    account_numbers_close(r->numbers);
+    free(r->outbox.effects);
+    free(r->outbox.text.data);
+    cr_assert_eq(r->heap.live_count, 0);
+    free(r);
+}
+
+static const char nkey_conf[] =
+    "authorization: { users: [ "
+    "{nkey: UAAACAQDAQCQMBYIBEFAWDANBYHRAEISCMKBKFQXDAMRUGY4DUPB63NN} ] }\n";
+
+/* Whatever the shard's generator gives: its outputs are seen by clients (which member of a group
+ * gets a message), so they must not tell the nonces to come. */
+Test(shard, nonce_is_what_io_brings_and_nothing_else)
+{
+    for (uint64_t seed = 1; seed <= 2; seed++) {
+        struct rig *r = open_rig(nkey_conf, seed);
+        struct event e = {.kind = EVENT_OPENED, .conn = conn_id_of(0, 1)};
+        e.opened.ip = BYTES_LITERAL("::1");
+        e.opened.cid = 5;
+        char nonce[64] = "\"nonce\":\"";
+        for (int i = 0; i < CONN_NONCE_BYTES; i++) e.opened.nonce[i] = (uint8_t)(200 + i);
+        size_t len = base64_encode(BASE64_URL, e.opened.nonce, CONN_NONCE_BYTES, nonce + 9);
+        cr_assert_eq(len, 15);
+        memcpy(nonce + 9 + len, "\"", 2);
+        step(r, &e);
+        cr_assert_not_null(strstr(r->got, nonce), "%s has no %s", r->got, nonce);
+        close_rig(r, e.conn);
+    }
+}
