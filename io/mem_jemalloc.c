@@ -33,6 +33,11 @@ static void deallocate(void *p, size_t bytes)
     sdallocx(p, bytes, 0);
 }
 
+static uint64_t resident(void)
+{
+    return sysinfo_rss();
+}
+
 #else
 
 static uint64_t footprint(size_t bytes)
@@ -50,6 +55,13 @@ static void deallocate(void *p, size_t bytes)
     free(p);
 }
 
+/* Shadow memory and quarantine are several times what the server holds: a budget compared with
+ * them would be short for ever, and every publisher parked. The leases still count. */
+static uint64_t resident(void)
+{
+    return 0;
+}
+
 #endif
 
 /* --- budget --- */
@@ -64,30 +76,31 @@ void mem_jemalloc_budget_init(struct mem_jemalloc_budget *b, uint64_t process_by
 }
 
 /* Slices that a class may reach. What clients fill (payloads, subscriptions) ends below the
- * reserve, so that a full server still moves mail, closes connections and answers its operator. */
+ * reserve and below what is withheld, so that a full server still moves mail, closes connections
+ * and answers its operator; also when the process stays too large for a reason that no slice can
+ * mend, such as memory of a library. */
 static uint32_t slices_for(const struct mem_jemalloc_budget *b, enum mem_class class)
 {
-    uint32_t part = class == MEM_ROUTE ? ROUTE_PART : RESERVE_PART;
     bool is_essential = class != MEM_ROUTE && class != MEM_OUTPUT && class != MEM_INPUT &&
                         class != MEM_INTEREST;
-    uint32_t kept = is_essential ? 0 : b->slice_count / part;
-    return b->slice_count - kept;
+    if (is_essential) return b->slice_count;
+    uint32_t part = class == MEM_ROUTE ? ROUTE_PART : RESERVE_PART;
+    uint32_t kept = b->slice_count / part;
+    uint32_t withheld = atomic_load_explicit(&b->withheld, memory_order_relaxed);
+    return b->slice_count - kept > withheld ? b->slice_count - kept - withheld : 0;
 }
 
 static bool is_within(struct mem_jemalloc_budget *b, enum mem_class class)
 {
-    return (uint64_t)atomic_load_explicit(&b->leased, memory_order_relaxed) +
-               atomic_load_explicit(&b->withheld, memory_order_relaxed) <=
-           slices_for(b, class);
+    return atomic_load_explicit(&b->leased, memory_order_relaxed) <= slices_for(b, class);
 }
 
 /* The pool is a plain counter: nothing is published through it, so relaxed order is enough. */
 static bool slices_take(struct mem_jemalloc_budget *b, uint32_t count, uint32_t limit)
 {
     uint32_t leased = atomic_load_explicit(&b->leased, memory_order_relaxed);
-    uint32_t withheld = atomic_load_explicit(&b->withheld, memory_order_relaxed);
     do {
-        if ((uint64_t)leased + withheld + count > limit) {
+        if ((uint64_t)leased + count > limit) {
             atomic_fetch_add_explicit(&b->refused, 1, memory_order_relaxed);
             return false;
         }
@@ -122,11 +135,11 @@ uint64_t mem_jemalloc_budget_check(struct mem_jemalloc_budget *b, uint64_t rss_b
 void mem_jemalloc_budget_watch(struct mem_jemalloc_budget *b)
 {
     if (b->process_bytes_max == 0) return;
-    uint64_t rss = sysinfo_rss();
+    uint64_t rss = resident();
     uint64_t headroom = b->process_bytes_max / HEADROOM_PART;
     if (rss + 2 * headroom > b->process_bytes_max) {
         mem_jemalloc_purge();
-        rss = sysinfo_rss();
+        rss = resident();
     }
     mem_jemalloc_budget_check(b, rss + headroom);
 }

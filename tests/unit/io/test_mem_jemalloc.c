@@ -75,6 +75,10 @@ Test(mem_jemalloc, a_process_that_is_too_large_loses_slices_for_a_while)
     for (int i = 0; i < 20; i++) mem_jemalloc_budget_check(&b, 500 * (uint64_t)MIB);
     cr_assert_eq(b.withheld, b.slice_count);
     cr_assert_null(mem_alloc(&m.mem, MEM_OUTPUT, 10));
+    void *page = mem_alloc(&m.mem, MEM_MONITOR, 10);
+    cr_assert_not_null(page, "the operator still gets an answer");
+    cr_assert_null(mem_alloc(&m.mem, MEM_INTEREST, 10), "the room behind it is not for clients");
+    mem_free(&m.mem, MEM_MONITOR, page, 10);
     for (int i = 0; i < 5; i++) cr_assert_eq(mem_jemalloc_budget_check(&b, 50 * MIB), 0);
     void *p = mem_alloc(&m.mem, MEM_OUTPUT, 10);
     cr_assert_not_null(p);
