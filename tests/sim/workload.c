@@ -263,6 +263,16 @@ static void step_population(struct workload *w)
     if (able < w->plan.peers / 2) add_peer(w);
 }
 
+/* Nothing moves any more. That is no fault when everybody was closed or left before the population
+ * was looked at again: somebody new comes. False: the server forgot those who are still there. */
+static bool repopulate(struct workload *w)
+{
+    if (w->server.is_deaf) return false;
+    for (uint32_t i = 0; i < w->peer_count; i++)
+        if (!w->peers[i]->is_over) return false;
+    return add_peer(w) != NULL;
+}
+
 /* More requests than a shard has tokens, while those who could answer get no processor. */
 static bool storm(struct workload *w)
 {
@@ -477,7 +487,7 @@ static void live(struct workload *w)
     for (uint32_t i = 0; i < w->plan.peers; i++) add_peer(w);
     bool has_hoarded = !w->plan.has_hoarder, has_stormed = !w->plan.has_request_storm;
     uint64_t limit = s->clock.now_ns + 2 * DRAIN_NS_MAX;
-    while (w->ops < w->config.ops && s->clock.now_ns < limit && server_step(s)) {
+    while (w->ops < w->config.ops && s->clock.now_ns < limit && (server_step(s) || repopulate(w))) {
         step_reload(w);
         step_lame_duck(w);
         step_faults(w);
