@@ -49,7 +49,8 @@ enum client_flag {
     CLIENT_SUB_FILTERED = 1 << 13, /* a delivery must be checked against subscribe denials */
     CLIENT_COUNTED = 1 << 14,      /* in the connection counts of its account */
     CLIENT_TLS_PENDING = 1 << 16,  /* INFO asked for TLS; the handshake has not ended */
-    CLIENT_STALLED = 1 << 17,      /* told its publishers that it is congested, until it drains */
+    CLIENT_CLOSE_OWED = 1 << 17,   /* closed, but io has not been told: the outbox was full */
+    CLIENT_CLOSE_FLUSHES = 1 << 18, /* with CLOSE_OWED: what is queued is sent first */
 };
 
 enum {

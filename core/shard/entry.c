@@ -244,6 +244,11 @@ void entry_recheck(struct shard *s, struct client *c, const struct account_set *
 {
     const struct account_set *set = s->options->accounts;
     if (c->state == CLIENT_CHECKING && c->login != NULL) {
+        /* A crowd that logs in during a reload: those for whom there is no room come again. */
+        if (!session_has_room(s)) {
+            session_close(s, c, CLOSED_AUTH_FAILURE, false);
+            return;
+        }
         /* The check under way was against the old users: begin again, the old answer is ignored. */
         struct login_facts facts = facts_of(s, c);
         facts.is_again = false;

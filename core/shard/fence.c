@@ -111,7 +111,7 @@ void fence_hold(struct shard *s, struct client *c, struct bytes line)
 void fence_step(struct shard *s)
 {
     struct list *link = s->fenced.next;
-    while (link != &s->fenced) {
+    while (link != &s->fenced && session_has_room(s)) {
         struct client *c = LIST_OWNER(link, struct client, fenced);
         link = link->next;
         while (c->held_first != NULL && is_passed(s, c->held_first->until)) {

@@ -6,7 +6,7 @@
 
 enum {
     OUTBOX_LINE_MAX = 3 * 4096 + 128, /* a traced MSG line */
-    OUTBOX_RESERVE = 256,             /* effects that one event may need */
+    OUTBOX_RESERVE = 256, /* effects that one event may need beside those that can wait */
     STALL_NS = 2000000, /* R5b: a publisher waits for a receiver above 75 % of max_pending */
     STALL_FULL_NS = 5000000,
     STALL_PASS_NS = 10000000, /* at most so much per read pass */
@@ -44,7 +44,12 @@ void session_park(struct shard *s, struct client *c, enum park_reason reason);
 void session_resume(struct shard *s, struct client *c);
 void session_resume_all(struct shard *s, enum park_reason reason);
 void session_reap(struct shard *s);
+/* The next effect, to be filled in. Who makes many asks session_has_room first. */
 struct effect *session_effect(struct shard *s, enum effect_kind kind, struct conn_id id);
+/* False: what can wait waits for the next step, so that what cannot finds the reserve. */
+bool session_has_room(const struct shard *s);
+/* Tells io of closed connections for which an earlier step had no room. */
+void session_tell_closed(struct shard *s);
 void session_trace(struct shard *s, const struct client *c, struct bytes line);
 bool session_logs(const struct shard *s, enum log_level level);
 struct writer *session_log_open(struct shard *s, const struct client *c);

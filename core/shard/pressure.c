@@ -85,7 +85,7 @@ void pressure_step(struct shard *s)
         route_cache_shrink(s->routes, ROUTES_PER_LOOK);
     }
     for (int i = 0; i < SHEDS_PER_LOOK && mem_percent(s->mem) >= SLOW_PERCENT; i++)
-        if (s->outbox->count + OUTBOX_RESERVE >= OUTBOX_EFFECTS_MAX || !pressure_shed(s)) break;
+        if (!session_has_room(s) || !pressure_shed(s)) break;
     if (!pressure_is_lasting(s) || s->now.mono_ns - s->pressure.shed_ns < INPUT_NS) return;
     s->pressure.shed_ns = s->now.mono_ns;
     shed_input(s);

@@ -697,7 +697,7 @@ static void on_record(struct shard *s, uint32_t sender, const struct lane_record
 bool relay_mail(struct shard *s, struct event *e)
 {
     const struct lane_record *r;
-    while (s->outbox->count + OUTBOX_RESERVE < OUTBOX_EFFECTS_MAX) {
+    while (session_has_room(s)) {
         r = lane_next(e->mail.ring, e->mail.ring_bytes, &e->mail.at, e->mail.end);
         if (r == NULL) return true;
         s->counts.mail.received++;

@@ -23,6 +23,11 @@ struct effect *session_effect(struct shard *s, enum effect_kind kind, struct con
     return e;
 }
 
+bool session_has_room(const struct shard *s)
+{
+    return s->outbox->count + OUTBOX_RESERVE < OUTBOX_EFFECTS_MAX;
+}
+
 /* --- log ---------------------------------------------------------------------------------- */
 
 bool session_logs(const struct shard *s, enum log_level level)
@@ -72,7 +77,7 @@ struct writer *session_log_open(struct shard *s, const struct client *c)
 void session_log_close(struct shard *s, enum log_level level)
 {
     struct writer *w = &s->outbox->text;
-    if (w->is_full || s->outbox->count + OUTBOX_RESERVE >= OUTBOX_EFFECTS_MAX) {
+    if (w->is_full || !session_has_room(s)) {
         w->is_full = false;
         w->len = s->log_from;
         s->outbox->lost_lines++;
@@ -163,11 +168,10 @@ void session_resume(struct shard *s, struct client *c)
     if (c->state != CLIENT_CLOSING) session_effect(s, EFFECT_RESUME, c->id);
 }
 
-/* Wakes up to limit clients parked for a reason, oldest first. */
+/* Wakes the clients parked for a reason, oldest first, as far as there is room. */
 void session_resume_all(struct shard *s, enum park_reason reason)
 {
-    while (!list_is_empty(&s->parked[reason]) &&
-           s->outbox->count + OUTBOX_RESERVE < OUTBOX_EFFECTS_MAX)
+    while (!list_is_empty(&s->parked[reason]) && session_has_room(s))
         session_resume(s, LIST_OWNER(s->parked[reason].next, struct client, parked));
 }
 
@@ -286,7 +290,9 @@ void session_logged_in(struct shard *s, struct client *c)
     if (!c->is_pre_login) return;
     c->is_pre_login = false;
     s->pre_login_count--;
-    session_effect(s, EFFECT_LOGGED_IN, c->id);
+    /* Of a closed connection io finds out by itself when the socket goes. */
+    if (c->state != CLIENT_CLOSING || session_has_room(s))
+        session_effect(s, EFFECT_LOGGED_IN, c->id);
 }
 
 struct client *session_open(struct shard *s, const struct event *e)
@@ -334,6 +340,10 @@ void session_gone(struct shard *s, struct client *c)
         session_close(s, c, CLOSED_CLIENT, false);
     }
     c->flags |= CLIENT_IO_GONE;
+    if (client_has(c, CLIENT_CLOSE_OWED)) {
+        c->flags &= ~(uint32_t)CLIENT_CLOSE_OWED;
+        s->close_owed_count--;
+    }
     /* The slot is io's again after this step, however long the subscriptions take to leave. */
     s->clients[conn_id_slot(c->id)] = NULL;
     list_remove(&c->sending);
@@ -352,6 +362,31 @@ static void release(struct shard *s, struct client *c)
     (void)!client_set_text(s->mem, &c->user_name, bytes_of(NULL, 0));
     login_options_free(s->mem, &c->connect);
     mem_free(s->mem, MEM_CONNECTION, c, sizeof *c);
+}
+
+/* One event may close thousands: a reload that takes their user away, a message that is the last
+ * straw for each of its receivers. */
+static void tell_closed(struct shard *s, struct client *c, bool flush)
+{
+    if (session_has_room(s)) {
+        session_effect(s, EFFECT_CLOSE, c->id)->close.flush = flush;
+        return;
+    }
+    c->flags |= CLIENT_CLOSE_OWED;
+    if (flush) c->flags |= CLIENT_CLOSE_FLUSHES;
+    s->close_owed_count++;
+}
+
+void session_tell_closed(struct shard *s)
+{
+    for (struct list *link = s->reaping.next;
+         link != &s->reaping && s->close_owed_count > 0 && session_has_room(s); link = link->next) {
+        struct client *c = LIST_OWNER(link, struct client, all);
+        if (!client_has(c, CLIENT_CLOSE_OWED)) continue;
+        c->flags &= ~(uint32_t)CLIENT_CLOSE_OWED;
+        s->close_owed_count--;
+        tell_closed(s, c, client_has(c, CLIENT_CLOSE_FLUSHES));
+    }
 }
 
 void session_close(struct shard *s, struct client *c, enum closed_reason reason, bool flush)
@@ -399,7 +434,7 @@ void session_close(struct shard *s, struct client *c, enum closed_reason reason,
     session_logged_in(s, c);
     list_remove(&c->all);
     list_push(&s->reaping, &c->all);
-    if (!client_has(c, CLIENT_IO_GONE)) session_effect(s, EFFECT_CLOSE, c->id)->close.flush = flush;
+    if (!client_has(c, CLIENT_IO_GONE)) tell_closed(s, c, flush);
 }
 
 /* Takes subscriptions of closed connections out of the index, a slice per step, and lets go of

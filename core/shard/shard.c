@@ -239,19 +239,18 @@ static void log_slow(struct shard *s, const struct client *c, uint64_t deadline_
 static void run_timers(struct shard *s)
 {
     struct wheel_timer *t;
-    while (s->outbox->count + OUTBOX_RESERVE < OUTBOX_EFFECTS_MAX &&
-           (t = wheel_pop(&s->wheel, s->now.mono_ns)) != NULL)
+    while (session_has_room(s) && (t = wheel_pop(&s->wheel, s->now.mono_ns)) != NULL)
         verbs_timer(s, LIST_OWNER(t, struct client, timer));
 
     struct list *congested = &s->parked[PARK_CONGESTED];
-    for (struct list *link = congested->next; link != congested;) {
+    for (struct list *link = congested->next; link != congested && session_has_room(s);) {
         struct client *c = LIST_OWNER(link, struct client, parked);
         link = link->next;
         if (c->resume_ns <= s->now.mono_ns) session_resume(s, c);
     }
     /* Oldest send first: a receiver that has not taken its bytes in time goes (R5c). */
     uint64_t deadline = (uint64_t)s->options->write_deadline_ns;
-    while (!list_is_empty(&s->sending) && deadline > 0) {
+    while (!list_is_empty(&s->sending) && deadline > 0 && session_has_room(s)) {
         struct client *c = LIST_OWNER(s->sending.next, struct client, sending);
         if (s->now.mono_ns - c->send_began_ns < deadline) break;
         list_remove(&c->sending);
@@ -272,6 +271,7 @@ static void run_timers(struct shard *s)
 uint64_t shard_deadline_ns(const struct shard *s)
 {
     uint64_t next = wheel_next_ns(&s->wheel);
+    if (s->is_cut_short) return 0;
     if (!list_is_empty(&s->reaping) || s->doomed_count > 0) {
         for (const struct list *l = s->reaping.next; l != &s->reaping; l = l->next)
             if (LIST_OWNER(l, struct client, all)->sub_count > 0) return 0;
@@ -323,11 +323,12 @@ uint32_t shard_step(struct shard *s, struct event *events, uint32_t count, struc
     s->outbox = outbox;
     s->counts.turns++;
     if (count == 0) s->counts.turns_idle++;
+    if (s->close_owed_count > 0) session_tell_closed(s);
     if (!list_is_empty(&s->parked[PARK_INDEX])) session_resume_all(s, PARK_INDEX);
     if (!list_is_empty(&s->parked[PARK_MEMORY])) session_resume_all(s, PARK_MEMORY);
 
     uint32_t at = 0;
-    while (at < count && outbox->count + OUTBOX_RESERVE < OUTBOX_EFFECTS_MAX)
+    while (at < count && session_has_room(s))
         if (!run_event(s, &events[at]))
             break;
         else
@@ -341,6 +342,7 @@ uint32_t shard_step(struct shard *s, struct event *events, uint32_t count, struc
     if (!list_is_empty(&s->reaping)) session_reap(s);
     pressure_step(s);
     s->counts.pending_bytes = s->outputs.pending_bytes;
+    s->is_cut_short = !session_has_room(s);
     interest_quiesce(s->interest, s->index);
     return at;
 }

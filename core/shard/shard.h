@@ -127,6 +127,8 @@ struct shard {
     struct list sending; /* sends in flight, oldest first */
     struct list parked[PARK_REASON_COUNT];
     struct list reaping; /* closed ones whose subscriptions still leave the index */
+    uint32_t close_owed_count; /* of those: io has not been told yet */
+    bool is_cut_short; /* the last step filled the outbox: what it left goes on at once */
     /* Dead subscriptions that could not leave the index yet (auto-unsubscribed in a fan-out, or
      * UNSUB while the writer was busy): a chain through sid_next. */
     uint32_t doomed_first, doomed_count;

@@ -37,11 +37,13 @@ static char *put(char *to, struct bytes *slot, struct bytes from)
     return to + from.len;
 }
 
-/* Asks io. Without memory the request is lost, as a message without a responder would be. */
+/* Asks io. Without memory, or with more requests in one step than io takes, it is lost, as a
+ * message without a responder would be. */
 static bool ask(struct shard *s, const struct system_request *like)
 {
     size_t bytes = sizeof *like + like->subject.len + like->reply.len + like->header.len +
                    like->body.len + like->user.len;
+    if (!session_has_room(s)) return false;
     struct system_request *r = mem_alloc(s->mem, MEM_MONITOR, bytes);
     if (r == NULL) return false;
     *r = *like;

@@ -110,6 +110,24 @@ def test_a_broken_file_changes_nothing(start, text):
     assert s.client().info["max_payload"] == 2000
 
 
+@pytest.mark.ours_only("the flag --shards")
+def test_a_crowd_loses_its_user(start):
+    """More connections are closed by one reload than a turn of the server has room for."""
+    users = "authorization { users: [{user: %s, password: p}] }\n"
+    s = start("--shards", "1", config=users % "a")
+    crowd = []
+    for _ in range(4200):
+        crowd.append(s.client().send_connect(user="a", **{"pass": "p"}))
+    for c in crowd:
+        c.ping()
+    s.reload(users % "b")
+    for c in crowd:
+        with pytest.raises((Closed, ConnectionError)):
+            c.ping()
+        c.close()
+    assert s.connect(user="b", **{"pass": "p"}).ping() == []
+
+
 def test_file_that_vanished(start):
     s = start(config="max_payload: 1000\n")
     os.unlink(s.config_path)
