@@ -25,13 +25,14 @@ struct turn_tls {
     uint32_t shard;
     enum tls_state state;
     bool is_first, is_closed; /* closed while a helper has it: freed when it returns */
+    bool has_ended;           /* the peer's end-of-stream alert came; FAILED then */
     struct tls_conn *tls;
     enum err result; /* of the helper */
     char *in;        /* ciphertext for the helper; what it left comes first */
     size_t in_len;
     char *out; /* handshake bytes or alerts to send */
     size_t out_len;
-    bool is_out_sending;
+    size_t out_sending; /* the first bytes of out are being sent */
     char *plain;
     size_t plain_at, plain_len;
     char *sealed; /* ciphertext of the send in flight */
@@ -201,6 +202,7 @@ static void decrypt(struct turn_tls *x, struct bytes cipher)
     }
     x->out_len = io.out_bytes;
     if (e != ERR_INCOMPLETE) x->state = TLS_FAILED;
+    x->has_ended = e == ERR_CLOSED;
 }
 
 static void hex(const uint8_t *from, char *to)
@@ -334,14 +336,16 @@ static void plain_used(struct turn_tls *x, size_t used)
 static struct bytes handshake_out(struct turn_tls *x)
 {
     if (x->state == TLS_AT_HELPER || x->out_len == 0) return bytes_of(NULL, 0);
-    x->is_out_sending = true;
+    x->out_sending = x->out_len;
     return bytes_of(x->out, x->out_len);
 }
 
 static void handshake_sent(struct turn_tls *x)
 {
-    x->is_out_sending = false;
-    x->out_len = 0;
+    /* What was received meanwhile may have called for an answer. */
+    x->out_len -= x->out_sending;
+    memmove(x->out, x->out + x->out_sending, x->out_len);
+    x->out_sending = 0;
 }
 
 static uint64_t seal(struct turn_tls *x, const struct bytes *runs, uint32_t count,
@@ -379,6 +383,11 @@ static bool failed(const struct turn_tls *x)
     return x->state == TLS_FAILED;
 }
 
+static bool has_ended(const struct turn_tls *x)
+{
+    return x->has_ended;
+}
+
 static const struct turn_tls_ops ops = {
     .wants_peek = wants_peek,
     .is_first_only = is_first_only,
@@ -391,6 +400,7 @@ static const struct turn_tls_ops ops = {
     .handshake_sent = handshake_sent,
     .facts = facts,
     .failed = failed,
+    .has_ended = has_ended,
     .close = close_tls,
     .allows_plaintext = allows_plaintext,
     .may_begin = may_begin,

@@ -233,7 +233,9 @@ static void pump_tls(struct turn *t, uint32_t slot, uint32_t *count)
            ops->feed(c->tls, bytes_of(c->held_first->data, c->held_first->len)))
         drop_first_held(t, c);
     send_handshake(t, slot);
-    if (ops->failed(c->tls)) {
+    /* What it said before the end comes first, also when both came in one read. */
+    struct bytes plain = ops->plain(c->tls);
+    if (ops->failed(c->tls) && plain.len == 0) {
         if (!c->is_told) {
             c->is_told = true;
             if (c->state == TURN_PEEK) {
@@ -241,7 +243,9 @@ static void pump_tls(struct turn *t, uint32_t slot, uint32_t *count)
                 return;
             }
             add_event(t, count, EVENT_ENDED, slot)->ended.reason =
-                ops->facts(c->tls) != NULL ? ENDED_READ_ERROR : ENDED_TLS_FAILED;
+                ops->has_ended(c->tls)       ? ENDED_EOF
+                : ops->facts(c->tls) != NULL ? ENDED_READ_ERROR
+                                             : ENDED_TLS_FAILED;
         }
         return;
     }
@@ -253,7 +257,6 @@ static void pump_tls(struct turn *t, uint32_t slot, uint32_t *count)
         add_event(t, count, EVENT_TLS, slot)->tls = *facts;
     }
     if (facts == NULL) return;
-    struct bytes plain = ops->plain(c->tls);
     if (plain.len > 0 && c->offered == 0) {
         struct event *e = add_event(t, count, EVENT_BYTES, slot);
         e->bytes.data = plain.data;

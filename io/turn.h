@@ -130,7 +130,8 @@ struct turn_tls_ops {
     struct bytes (*handshake_out)(struct turn_tls *x);
     void (*handshake_sent)(struct turn_tls *x);
     const struct conn_tls *(*facts)(struct turn_tls *x); /* NULL until the handshake is done */
-    bool (*failed)(const struct turn_tls *x);
+    bool (*failed)(const struct turn_tls *x);    /* no more can be read */
+    bool (*has_ended)(const struct turn_tls *x); /* because the peer said that it has no more */
     void (*close)(struct turn_tls *x);       /* frees it, now or when its helper returns it */
     bool (*allows_plaintext)(void *context); /* allow_non_tls */
     uint64_t (*handshake_ns)(void *context);
