@@ -286,9 +286,9 @@ static void decode_object(struct decode *d, const struct json_node *n,
     must(depth <= DECODE_DEPTH_MAX);
     while (!d->is_ended && json_each(n, &at, &key, &value)) {
         const struct decode_field *f = find_field(shape, key);
-        if (f == NULL)
+        if (f == NULL && !shape->is_lenient)
             unknown_field(d, key);
-        else
+        else if (f != NULL)
             decode_value(d, value, shape->where, f, out + f->offset, depth);
     }
 }

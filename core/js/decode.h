@@ -58,6 +58,7 @@ struct decode_shape {
     const char *where; /* what stands before a field's name in a fault: ConsumerConfig.config. */
     const struct decode_field *fields;
     uint32_t count;
+    bool is_lenient; /* unknown fields are passed over */
 };
 
 enum { DECODE_DEPTH_MAX = 4, DECODE_FAULT_BYTES = 512 };

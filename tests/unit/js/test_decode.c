@@ -30,13 +30,15 @@ static const struct decode_field inner_fields[] = {
     {"until", DECODE_TIME, offsetof(struct inner, until), {NULL}},
     {"policy", DECODE_ENUM, offsetof(struct inner, policy), {.words = &policies}},
 };
-static const struct decode_shape inner_shape = {"server.Config", "Config.config.", inner_fields, 9};
+static const struct decode_shape inner_shape = {"server.Config", "Config.config.", inner_fields, 9,
+                                                false};
 static const struct decode_field outer_fields[] = {
     {"stream_name", DECODE_TEXT, offsetof(struct outer, stream), {NULL}},
     {"config", DECODE_OBJECT, offsetof(struct outer, config), {.shape = &inner_shape}},
     {"pedantic", DECODE_BOOL, offsetof(struct outer, is_pedantic), {NULL}},
 };
-static const struct decode_shape outer_shape = {"server.Request", "Request.", outer_fields, 3};
+static const struct decode_shape outer_shape = {"server.Request", "Request.", outer_fields, 3,
+                                                false};
 
 static struct mem_heap heap;
 

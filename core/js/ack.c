@@ -1,0 +1,206 @@
+#include "core/js/ack.h"
+#include "core/base/duration.h"
+#include "core/route/subject.h"
+
+enum {
+    TOKENS_V1 = 9,
+    TOKENS_V2_MIN = 11,
+    FLOW_TOKENS_V1 = 5,
+    FLOW_TOKENS_V2 = 7,
+};
+
+static uint64_t number_of(struct bytes token)
+{
+    uint64_t value;
+    return bytes_to_u64(token, BYTES_U64_TEXT_MAX, &value) == ERR_OK ? value : ACK_NUMBER_BAD;
+}
+
+/* The first count tokens; returns how many there are. */
+static uint32_t split(struct bytes subject, struct bytes *tokens, uint32_t count)
+{
+    struct subject_walk walk;
+    struct bytes token;
+    uint32_t n = 0;
+    subject_walk_init(&walk, subject);
+    for (; subject_walk_next(&walk, &token); n++)
+        if (n < count) tokens[n] = token;
+    return n;
+}
+
+static bool has_head(const struct bytes *tokens, const char *word)
+{
+    return bytes_equal(tokens[0], BYTES_LITERAL("$JS")) &&
+           bytes_equal(tokens[1], bytes_from_text(word));
+}
+
+enum err ack_parse_subject(struct bytes subject, struct ack_subject *a)
+{
+    struct bytes tokens[TOKENS_V2_MIN];
+    uint32_t count = split(subject, tokens, TOKENS_V2_MIN);
+    if (count != TOKENS_V1 && count < TOKENS_V2_MIN) return ERR_SYNTAX;
+    if (!has_head(tokens, "ACK")) return ERR_SYNTAX;
+    const struct bytes *t = tokens + (count == TOKENS_V1 ? 2 : 4);
+    *a = (struct ack_subject){.stream = t[0],
+                              .consumer = t[1],
+                              .deliveries = number_of(t[2]),
+                              .stream_seq = number_of(t[3]),
+                              .consumer_seq = number_of(t[4]),
+                              .time_ns = number_of(t[5]),
+                              .pending = number_of(t[6])};
+    return ERR_OK;
+}
+
+void ack_write_subject(struct writer *w, const struct ack_subject *a)
+{
+    writer_text(w, "$JS.ACK.");
+    writer_bytes(w, a->stream);
+    writer_char(w, '.');
+    writer_bytes(w, a->consumer);
+    writer_char(w, '.');
+    writer_u64(w, a->deliveries);
+    writer_char(w, '.');
+    writer_u64(w, a->stream_seq);
+    writer_char(w, '.');
+    writer_u64(w, a->consumer_seq);
+    writer_char(w, '.');
+    writer_u64(w, a->time_ns);
+    writer_char(w, '.');
+    writer_u64(w, a->pending);
+}
+
+enum err ack_parse_flow(struct bytes subject, struct bytes *stream, struct bytes *consumer)
+{
+    struct bytes tokens[FLOW_TOKENS_V2];
+    uint32_t count = split(subject, tokens, FLOW_TOKENS_V2);
+    if (count != FLOW_TOKENS_V1 && count != FLOW_TOKENS_V2) return ERR_SYNTAX;
+    if (!has_head(tokens, "FC")) return ERR_SYNTAX;
+    const struct bytes *t = tokens + (count == FLOW_TOKENS_V1 ? 2 : 4);
+    *stream = t[0];
+    *consumer = t[1];
+    return ERR_OK;
+}
+
+/* --- payloads --- */
+
+struct nak_options {
+    int64_t delay_ns;
+};
+
+static const struct decode_field nak_fields[] = {
+    {"delay", DECODE_DURATION, offsetof(struct nak_options, delay_ns), {NULL}},
+};
+
+static const struct decode_shape nak_shape = {.type = "server.ConsumerNakOptions",
+                                              .where = "ConsumerNakOptions.",
+                                              .fields = nak_fields,
+                                              .count = 1,
+                                              .is_lenient = true};
+
+static void parse_delay(struct mem *mem, struct bytes text, struct ack_payload *p)
+{
+    struct nak_options options = {0};
+    if (text.len == 0) return;
+    if (text.data[0] == '{') {
+        struct json_doc *doc;
+        struct decode_fault fault;
+        p->is_delay_bad = decode_text(mem, text, &nak_shape, &options, &doc, &fault) != ERR_OK;
+        json_close(doc);
+    } else {
+        p->is_delay_bad = duration_parse(text, &options.delay_ns, NULL) != ERR_OK;
+    }
+    p->has_delay = !p->is_delay_bad;
+    p->delay_ns = options.delay_ns;
+}
+
+static struct bytes behind(struct bytes payload, size_t count)
+{
+    return bytes_of(payload.data + count, payload.len - count);
+}
+
+void ack_parse_payload(struct mem *mem, struct bytes payload, struct ack_payload *p)
+{
+    *p = (struct ack_payload){.kind = ACK_UNKNOWN};
+    if (payload.len == 0 || bytes_equal(payload, BYTES_LITERAL("+ACK")) ||
+        bytes_equal(payload, BYTES_LITERAL("+OK"))) {
+        p->kind = ACK_DONE;
+    } else if (bytes_starts_with(payload, BYTES_LITERAL("+NXT"))) {
+        p->kind = ACK_NEXT;
+        p->next = behind(payload, 4);
+    } else if (bytes_starts_with(payload, BYTES_LITERAL("-NAK"))) {
+        p->kind = ACK_NAK;
+        parse_delay(mem, bytes_trim(behind(payload, 4)), p);
+    } else if (bytes_equal(payload, BYTES_LITERAL("+WPI"))) {
+        p->kind = ACK_PROGRESS;
+    } else if (bytes_starts_with(payload, BYTES_LITERAL("+TERM"))) {
+        p->kind = ACK_TERM;
+        p->reason = bytes_trim(behind(payload, 5));
+    }
+}
+
+/* --- pull requests --- */
+
+#define PULL_FIELD(json, kind, name)                                                               \
+    {                                                                                              \
+        json, kind, offsetof(struct ack_pull, name),                                               \
+        {                                                                                          \
+            NULL                                                                                   \
+        }                                                                                          \
+    }
+
+static const struct decode_field pull_fields[] = {
+    PULL_FIELD("expires", DECODE_DURATION, expires_ns),
+    PULL_FIELD("batch", DECODE_INT, batch),
+    PULL_FIELD("max_bytes", DECODE_INT, max_bytes),
+    PULL_FIELD("no_wait", DECODE_BOOL, no_wait),
+    PULL_FIELD("idle_heartbeat", DECODE_DURATION, heartbeat_ns),
+    PULL_FIELD("group", DECODE_TEXT, group),
+    PULL_FIELD("min_pending", DECODE_I64, min_pending),
+    PULL_FIELD("min_ack_pending", DECODE_I64, min_ack_pending),
+    PULL_FIELD("id", DECODE_TEXT, id),
+    PULL_FIELD("priority", DECODE_INT, priority),
+};
+
+static const struct decode_shape pull_shape = {
+    .type = "server.JSApiConsumerGetNextRequest",
+    .where = "JSApiConsumerGetNextRequest.",
+    .fields = pull_fields,
+    .count = sizeof pull_fields / sizeof pull_fields[0],
+    .is_lenient = true,
+};
+
+static enum err refuse(struct ack_pull *p, struct decode_fault *fault, const char *text)
+{
+    struct writer w;
+    writer_init(&w, fault->text, sizeof fault->text);
+    writer_text(&w, text);
+    fault->len = (uint32_t)w.len;
+    ack_close_pull(p);
+    return ERR_INVALID;
+}
+
+enum err ack_parse_pull(struct mem *mem, struct bytes body, struct ack_pull *p,
+                        struct decode_fault *fault)
+{
+    struct bytes text = bytes_trim(body);
+    *p = (struct ack_pull){.batch = 1};
+    if (text.len == 0) return ERR_OK;
+    if (text.data[0] != '{') {
+        int64_t batch;
+        if (bytes_to_i64(text, &batch) == ERR_OK) p->batch = batch;
+        return ERR_OK;
+    }
+    p->batch = 0;
+    enum err e = decode_text(mem, text, &pull_shape, p, &p->doc, fault);
+    if (e != ERR_OK) return e;
+    /* Twice the heartbeat has to fit, and 2^62 ns are 146 years. */
+    if (p->heartbeat_ns > 0 &&
+        (p->heartbeat_ns > INT64_MAX / 2 || p->heartbeat_ns * 2 > p->expires_ns))
+        return refuse(p, fault, "heartbeat value too large");
+    return ERR_OK;
+}
+
+void ack_close_pull(struct ack_pull *p)
+{
+    json_close(p->doc);
+    p->doc = NULL;
+}
