@@ -135,3 +135,171 @@ int64_t time_text_round_trip(int64_t ns)
 {
     return ns > 1000 && ns < 1000000 ? ns - ns % 1000 : ns;
 }
+
+/* --- parsing --------------------------------------------------------------------------------- */
+
+#define TIME_LAYOUT "2006-01-02T15:04:05Z07:00"
+
+struct parse {
+    struct bytes all;
+    struct bytes rest;
+    struct writer *why;
+};
+
+static void write_raw_quoted(struct writer *w, struct bytes b)
+{
+    writer_char(w, '"');
+    for (size_t i = 0; i < b.len; i++) {
+        unsigned char c = (unsigned char)b.data[i];
+        if (c == '"' || c == '\\') {
+            writer_char(w, '\\');
+            writer_char(w, (char)c);
+        } else if (c < 0x20 || c >= 0x80) {
+            writer_text(w, "\\x");
+            writer_char(w, "0123456789abcdef"[c >> 4]);
+            writer_char(w, "0123456789abcdef"[c & 15]);
+        } else {
+            writer_char(w, (char)c);
+        }
+    }
+    writer_char(w, '"');
+}
+
+static enum err parse_refuse(const struct parse *p, struct bytes value, const char *element)
+{
+    if (p->why == NULL) return ERR_SYNTAX;
+    writer_text(p->why, "parsing time ");
+    write_raw_quoted(p->why, p->all);
+    writer_text(p->why, " as \"" TIME_LAYOUT "\": cannot parse ");
+    write_raw_quoted(p->why, value);
+    writer_text(p->why, " as \"");
+    writer_text(p->why, element);
+    writer_char(p->why, '"');
+    return ERR_SYNTAX;
+}
+
+static enum err parse_range(const struct parse *p, const char *what)
+{
+    if (p->why == NULL) return ERR_SYNTAX;
+    writer_text(p->why, "parsing time ");
+    write_raw_quoted(p->why, p->all);
+    writer_text(p->why, ": ");
+    writer_text(p->why, what);
+    return ERR_SYNTAX;
+}
+
+static bool digit_at(struct bytes b, size_t i)
+{
+    return i < b.len && b.data[i] >= '0' && b.data[i] <= '9';
+}
+
+/* A literal of the layout, then a number of two digits (or one, where is_short_fine). */
+static enum err parse_number(struct parse *p, const char *prefix, const char *element,
+                             bool is_short_fine, uint32_t *value)
+{
+    size_t prefix_len = strlen(prefix);
+    if (!bytes_starts_with(p->rest, bytes_of(prefix, prefix_len)))
+        return parse_refuse(p, p->rest, prefix);
+    struct bytes at = bytes_of(p->rest.data + prefix_len, p->rest.len - prefix_len);
+    size_t digits = digit_at(at, 0) ? (digit_at(at, 1) ? 2 : 1) : 0;
+    if (digits == 0 || (digits == 1 && !is_short_fine)) return parse_refuse(p, at, element);
+    *value = (uint32_t)(at.data[0] - '0');
+    if (digits == 2) *value = *value * 10 + (uint32_t)(at.data[1] - '0');
+    p->rest = bytes_of(at.data + digits, at.len - digits);
+    return ERR_OK;
+}
+
+static enum err parse_zone(struct parse *p, int64_t *offset_seconds)
+{
+    struct bytes at = p->rest;
+    *offset_seconds = 0;
+    if (at.len > 0 && at.data[0] == 'Z') {
+        p->rest = bytes_of(at.data + 1, at.len - 1);
+        return ERR_OK;
+    }
+    if (at.len < 6 || (at.data[0] != '+' && at.data[0] != '-') || !digit_at(at, 1) ||
+        !digit_at(at, 2) || at.data[3] != ':' || !digit_at(at, 4) || !digit_at(at, 5))
+        return parse_refuse(p, at, "Z07:00");
+    int64_t hours = (at.data[1] - '0') * 10 + at.data[2] - '0';
+    int64_t minutes = (at.data[4] - '0') * 10 + at.data[5] - '0';
+    if (hours > 24) return parse_range(p, "time zone offset hour out of range");
+    if (minutes > 60) return parse_range(p, "time zone offset minute out of range");
+    *offset_seconds = (hours * 60 + minutes) * 60;
+    if (at.data[0] == '-') *offset_seconds = -*offset_seconds;
+    p->rest = bytes_of(at.data + 6, at.len - 6);
+    return ERR_OK;
+}
+
+static uint32_t days_in(int64_t year, uint32_t month)
+{
+    static const uint8_t days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    bool is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    return days[month - 1] + (month == 2 && is_leap ? 1u : 0u);
+}
+
+/* The inverse of time_text_civil's first half. */
+static int64_t days_since_1970(int64_t year, uint32_t month, uint32_t day)
+{
+    if (month <= 2) year--;
+    int64_t era = year / 400; /* years are not negative, but for year 0 in January */
+    if (year < 0) era = -1;
+    int64_t year_of_era = year - era * 400;
+    int64_t month_from_march = month > 2 ? (int64_t)month - 3 : (int64_t)month + 9;
+    int64_t day_of_year = (153 * month_from_march + 2) / 5 + (int64_t)day - 1;
+    int64_t day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    return era * 146097 + day_of_era - 719468;
+}
+
+enum err time_text_parse(struct bytes text, int64_t *wall_ns, struct writer *why)
+{
+    struct parse p = {text, text, why};
+    int64_t year = 0;
+    for (size_t i = 0; i < 4; i++) {
+        if (!digit_at(text, i)) return parse_refuse(&p, text, "2006");
+        year = year * 10 + text.data[i] - '0';
+    }
+    p.rest = bytes_of(text.data + 4, text.len - 4);
+
+    uint32_t month, day, hour, minute, second;
+    enum err e = parse_number(&p, "-", "01", false, &month);
+    if (e != ERR_OK) return e;
+    if (month < 1 || month > 12) return parse_range(&p, "month out of range");
+    e = parse_number(&p, "-", "02", false, &day);
+    if (e != ERR_OK) return e;
+    e = parse_number(&p, "T", "15", true, &hour);
+    if (e != ERR_OK) return e;
+    if (hour > 23) return parse_range(&p, "hour out of range");
+    e = parse_number(&p, ":", "04", false, &minute);
+    if (e != ERR_OK) return e;
+    if (minute > 59) return parse_range(&p, "minute out of range");
+    e = parse_number(&p, ":", "05", false, &second);
+    if (e != ERR_OK) return e;
+    if (second > 59) return parse_range(&p, "second out of range");
+
+    int64_t ns = 0;
+    if (digit_at(p.rest, 1) && (p.rest.data[0] == '.' || p.rest.data[0] == ',')) {
+        size_t i = 1;
+        for (int64_t unit = NS_PER_SECOND / 10; digit_at(p.rest, i); i++, unit /= 10)
+            ns += unit * (p.rest.data[i] - '0');
+        p.rest = bytes_of(p.rest.data + i, p.rest.len - i);
+    }
+    int64_t offset_seconds;
+    e = parse_zone(&p, &offset_seconds);
+    if (e != ERR_OK) return e;
+    if (p.rest.len > 0) {
+        e = parse_range(&p, "extra text: ");
+        if (why != NULL) write_raw_quoted(why, p.rest);
+        return e;
+    }
+    if (day < 1 || day > days_in(year, month)) return parse_range(&p, "day out of range");
+
+    int64_t seconds = days_since_1970(year, month, day) * SECONDS_PER_DAY +
+                      (int64_t)(hour * 3600 + minute * 60 + second) - offset_seconds;
+    if (seconds > INT64_MAX / NS_PER_SECOND - 1)
+        *wall_ns = INT64_MAX;
+    else if (seconds < INT64_MIN / NS_PER_SECOND + 1)
+        *wall_ns = INT64_MIN;
+    else
+        *wall_ns = seconds * NS_PER_SECOND + ns;
+    return ERR_OK;
+}
