@@ -3,19 +3,28 @@
 #include <string.h>
 #include "core/base/must.h"
 
-/* Two 64-byte lines: processors fetch lines in adjacent pairs. */
-enum { MAILBOX_LINE = 128, MAILBOX_SENDERS_MAX = 1024, MAILBOX_RING_BYTES_MIN = 1024 };
+/* A line is two of 64 bytes: processors fetch them in adjacent pairs. */
+enum {
+    MAILBOX_LINE = 128,
+    MAILBOX_SENDERS_MAX = 1024,
+    MAILBOX_RING_BYTES_MIN = 1024,
+    MAILBOX_STAMP_EACH = 4, /* publishes: the stamp's line goes to the other processor and back */
+};
 
 #define AWAITS_NOTHING UINT64_MAX
 
-/* One ring. Each line is written by one side only, except that the receiver clears awaited. */
+/* One ring. Each line is written by one side only, except that the receiver clears awaited and
+ * stamp_ns. */
 struct pair {
     _Alignas(MAILBOX_LINE) _Atomic uint64_t published; /* sender: end of what may be read */
-    _Atomic uint64_t awaited; /* sender waits until head reaches it; AWAITS_NOTHING */
+    _Atomic uint64_t awaited;  /* sender waits until head reaches it; AWAITS_NOTHING */
+    _Atomic uint64_t stamp_ns; /* when the mail that ends at stamp_at was published; 0 free */
+    uint64_t stamp_at;         /* of who may write stamp_ns: the sender while it is 0 */
     _Alignas(MAILBOX_LINE) _Atomic uint64_t head; /* receiver: end of what was read */
     uint64_t seen;                                /* receiver: the last end that it was shown */
     _Alignas(MAILBOX_LINE) struct lane lane;      /* sender only, from here on */
     uint64_t published_copy;
+    uint32_t publish_count; /* wraps */
 };
 
 struct receiver {
@@ -61,9 +70,12 @@ static void pair_init(struct mailbox_net *n, struct pair *p, uint32_t receiver)
 {
     atomic_init(&p->published, 0);
     atomic_init(&p->awaited, AWAITS_NOTHING);
+    atomic_init(&p->stamp_ns, 0);
     atomic_init(&p->head, 0);
     p->seen = 0;
     p->published_copy = 0;
+    p->publish_count = 0;
+    p->stamp_at = 0;
     p->lane = (struct lane){.ring = ring_at(n, p),
                             .ring_bytes = n->ring_bytes,
                             .refresh = lane_refresh,
@@ -103,8 +115,7 @@ enum err mailbox_open(struct mem *mem, uint32_t shards, uint32_t senders, uint32
     n->receivers = (struct receiver *)(base + pairs_bytes);
     n->rings = (uint8_t *)(base + pairs_bytes + receivers_bytes);
     memset(n->receivers, 0, receivers_bytes);
-    for (size_t i = 0; i < pair_count; i++)
-        pair_init(n, &n->pairs[i], (uint32_t)(i % shards));
+    for (size_t i = 0; i < pair_count; i++) pair_init(n, &n->pairs[i], (uint32_t)(i % shards));
     *out = n;
     return ERR_OK;
 }
@@ -123,10 +134,23 @@ struct lane *mailbox_lane(struct mailbox_net *n, uint32_t sender, uint32_t recei
 
 /* --- the sender's side ------------------------------------------------------------------------ */
 
-static void publish_one(struct mailbox_net *n, struct pair *p, uint32_t sender, uint32_t receiver)
+static void stamp(struct pair *p, uint64_t now_ns)
+{
+    if (p->publish_count++ % MAILBOX_STAMP_EACH != 0) return;
+    /* Acquire: pairs with the release in mailbox_stamped, which has read stamp_at. */
+    if (atomic_load_explicit(&p->stamp_ns, memory_order_acquire) != 0) return;
+    p->stamp_at = p->lane.tail;
+    /* Release: who sees the time sees the position. */
+    atomic_store_explicit(&p->stamp_ns, now_ns, memory_order_release);
+}
+
+/* now_ns 0: without a stamp. */
+static void publish_one(struct mailbox_net *n, struct pair *p, uint32_t sender, uint32_t receiver,
+                        uint64_t now_ns)
 {
     struct receiver *r = &n->receivers[receiver];
     must(p->lane.tail > p->published_copy);
+    if (now_ns > 0) stamp(p, now_ns);
     p->published_copy = p->lane.tail;
     /* Release: pairs with the acquire in mailbox_next, which makes the records readable. The bell
      * comes after it, so who sees the bit sees this position or a later one. */
@@ -140,9 +164,14 @@ static void publish_one(struct mailbox_net *n, struct pair *p, uint32_t sender, 
 
 void mailbox_publish(struct mailbox_net *n, uint32_t sender)
 {
+    mailbox_publish_at(n, sender, 0);
+}
+
+void mailbox_publish_at(struct mailbox_net *n, uint32_t sender, uint64_t now_ns)
+{
     for (uint32_t receiver = 0; receiver < n->shards; receiver++) {
         struct pair *p = pair_at(n, sender, receiver);
-        if (p->lane.tail != p->published_copy) publish_one(n, p, sender, receiver);
+        if (p->lane.tail != p->published_copy) publish_one(n, p, sender, receiver, now_ns);
     }
 }
 
@@ -228,6 +257,15 @@ void mailbox_consumed(struct mailbox_net *n, uint32_t receiver, uint32_t sender,
         n->wake(n->context, sender);
         return;
     }
+}
+
+uint64_t mailbox_stamped(struct mailbox_net *n, uint32_t receiver, uint32_t sender, uint64_t at)
+{
+    struct pair *p = pair_at(n, sender, receiver);
+    uint64_t stamp_ns = atomic_load_explicit(&p->stamp_ns, memory_order_acquire);
+    if (stamp_ns == 0 || p->stamp_at > at) return 0;
+    atomic_store_explicit(&p->stamp_ns, 0, memory_order_release);
+    return stamp_ns;
 }
 
 bool mailbox_may_sleep(struct mailbox_net *n, uint32_t receiver)

@@ -28,6 +28,9 @@ struct lane *mailbox_lane(struct mailbox_net *n, uint32_t sender, uint32_t recei
 /* Publishes the tails of all lanes of sender that moved, rings each such receiver that sleeps.
  * Once per turn (shards) or per batch (helpers). */
 void mailbox_publish(struct mailbox_net *n, uint32_t sender);
+/* The same, and how long mail waits is measured by samples: some of what is published carries
+ * now_ns (not 0), one stamp at a time for each pair. */
+void mailbox_publish_at(struct mailbox_net *n, uint32_t sender, uint64_t now_ns);
 
 /* Unread mail of one sender for receiver: positions [*at, *end) of *ring, to be walked by
  * lane_next. Returns false when no sender has unread mail. Walks the senders in turn. */
@@ -46,6 +49,10 @@ void mailbox_consumed(struct mailbox_net *n, uint32_t receiver, uint32_t sender,
  * After waking, and whenever it returned false, mailbox_awake must be called. */
 bool mailbox_may_sleep(struct mailbox_net *n, uint32_t receiver);
 void mailbox_awake(struct mailbox_net *n, uint32_t receiver);
+
+/* The receiver, which has read the sender's ring up to position at: takes the stamp of mail before
+ * it. 0: there is none. */
+uint64_t mailbox_stamped(struct mailbox_net *n, uint32_t receiver, uint32_t sender, uint64_t at);
 
 /* M4: sender asks to be woken when receiver's head reaches position. Returns true when it is
  * reached already (nothing was asked). One position per pair; a later call replaces it with the

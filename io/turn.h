@@ -170,6 +170,7 @@ struct turn {
     struct event events[TURN_EVENTS_MAX];
     struct mailbox_batch batches[INTEREST_SHARDS_MAX + 32];
     bool has_more; /* something was left for the next turn: do not sleep */
+    bool is_busy;  /* the last turn had work, and its end was not counted yet */
     uint32_t done_count; /* completions of this turn */
     uint64_t slept_ns;   /* waited in this turn; 0: it did not sleep */
 };

@@ -77,6 +77,7 @@ struct client {
     struct list dirty;   /* in the shard's list of outputs to flush */
     struct list sending; /* in the order in which sends began */
     uint64_t send_began_ns;
+    uint64_t waits_ns; /* output waits since then for the send in flight; 0: none does */
 
     struct block *carry; /* first bytes of an incomplete operation; len of them */
     size_t carry_need;   /* bytes that the operation will take; 0 not known yet */

@@ -24,7 +24,7 @@ static const struct row rows[] = {
     COUNTER("shard_out_bytes_total", "Bytes of sent messages.", out.bytes),
     COUNTER("shard_turns_total", "Turns of the loop.", turns),
     COUNTER("shard_turns_idle_total", "Turns that found nothing to do.", turns_idle),
-    {"shard_busy_seconds_total", "counter", "Time spent outside of waiting.",
+    {"shard_busy_seconds_total", "counter", "Time spent in turns that had work.",
      offsetof(struct shard_counts, busy_ns), true},
     COUNTER("auth_failures_total", "Logins refused.", auth_failures),
     COUNTER("auth_timeouts_total", "Connections that did not log in in time.", auth_timeouts),

@@ -58,7 +58,7 @@ struct shard_counts {
     uint64_t queue_forwards;    /* R3: mail passed on because no member was able here */
 
     uint64_t turns, turns_idle; /* turns that found nothing to do */
-    uint64_t busy_ns;           /* time outside waiting */
+    uint64_t busy_ns;           /* in turns that had work */
     uint64_t parked;            /* now */
     uint64_t parks[PARK_REASON_COUNT];
     uint64_t pending_bytes;     /* now: output of all connections not yet with the kernel */

@@ -306,13 +306,37 @@ struct client *shard_next_dirty(struct shard *s)
     struct list *link;
     while ((link = list_pop(&s->dirty)) != NULL) {
         struct client *c = LIST_OWNER(link, struct client, dirty);
-        if (client_has(c, CLIENT_SENDING) || c->output.pending_bytes == 0) continue;
+        if (client_has(c, CLIENT_SENDING) || c->output.pending_bytes == 0) {
+            if (c->waits_ns == 0) c->waits_ns = s->now.mono_ns;
+            continue;
+        }
+        uint64_t began_ns = c->waits_ns == 0 ? s->now.mono_ns : c->waits_ns;
+        if (s->oldest_send_ns == 0 || began_ns < s->oldest_send_ns) s->oldest_send_ns = began_ns;
+        c->waits_ns = 0;
         c->flags |= CLIENT_SENDING;
         c->send_began_ns = s->now.mono_ns;
         list_push(&s->sending, &c->sending);
         return c;
     }
     return NULL;
+}
+
+void shard_turn_ended(struct shard *s, uint64_t mono_ns)
+{
+    must(mono_ns >= s->now.mono_ns);
+    uint64_t busy_ns = mono_ns - s->now.mono_ns;
+    s->counts.busy_ns += busy_ns;
+    histogram_add(s->histograms[SHARD_HISTOGRAM_TURN], busy_ns);
+    if (s->oldest_send_ns == 0) return;
+    histogram_add(s->histograms[SHARD_HISTOGRAM_DELIVER], mono_ns - s->oldest_send_ns);
+    s->oldest_send_ns = 0;
+}
+
+void shard_mail_waited(struct shard *s, uint64_t written_ns)
+{
+    /* The clocks of two processors may differ by a little. */
+    uint64_t waited_ns = s->now.mono_ns > written_ns ? s->now.mono_ns - written_ns : 0;
+    histogram_add(s->histograms[SHARD_HISTOGRAM_MAIL], waited_ns);
 }
 
 uint32_t shard_step(struct shard *s, struct event *events, uint32_t count, struct shard_time now,

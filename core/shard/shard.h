@@ -138,6 +138,7 @@ struct shard {
     struct shard_counts counts;
     struct shard_rare rare;
     struct histogram *histograms[SHARD_HISTOGRAM_COUNT];
+    uint64_t oldest_send_ns; /* began to wait: the oldest output sent in this turn; 0 none */
 
     struct relay *relay;
     uint64_t last_ticket;
@@ -178,6 +179,11 @@ uint32_t shard_step(struct shard *s, struct event *events, uint32_t count, struc
 /* Next connection with output to send and no send in flight, or NULL. Marks it as sending; io
  * takes the bytes with output_gather(&c->output, ...) and must answer with EVENT_SENT. */
 struct client *shard_next_dirty(struct shard *s);
+/* The turn is over that began with the last step's time: counts how long it took, and how long the
+ * output that it sent had waited. For turns that had work; those that only looked are waiting. */
+void shard_turn_ended(struct shard *s, uint64_t mono_ns);
+/* Mail of another shard that was consumed in the last step had been written at written_ns. */
+void shard_mail_waited(struct shard *s, uint64_t written_ns);
 /* Monotonic time at which a step is due even without events; 0 at once; UINT64_MAX never. */
 uint64_t shard_deadline_ns(const struct shard *s);
 /* Rule M4: position in the lane towards target that something here waits for; 0 none. */
