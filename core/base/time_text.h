@@ -20,10 +20,6 @@ void time_text_rfc3339_or_zero(struct text *t, int64_t wall_ns);
 void time_text_duration(struct text *t, int64_t ns);
 /* Whole seconds as 1y2d3h4m5s without leading zero units (a year has 365 days); negative is 0s. */
 void time_text_uptime(struct text *t, int64_t ns);
-/* A time as Go's parser of RFC 3339 takes it: any fraction, cut to nanoseconds; hours of one digit;
- * zone Z or +hh:mm. Times that 64 bits do not hold become the nearest that they do.
- * ERR_SYNTAX: why (may be NULL) holds Go's text; *wall_ns is not written. */
-NODISCARD enum err time_text_parse(struct bytes text, int64_t *wall_ns, struct writer *why);
 /* What a round trip time shows: from 1 µs to 1 ms cut to whole microseconds. */
 int64_t time_text_round_trip(int64_t ns);
 

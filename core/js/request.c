@@ -1,6 +1,5 @@
 #include "core/js/request.h"
 #include "core/base/must.h"
-#include "core/base/time_text.h"
 #include "core/base/utf8.h"
 
 enum {
@@ -632,7 +631,7 @@ static enum err decode_enum(struct decode *d, const struct request_enum *values,
     return ERR_SYNTAX;
 }
 
-static enum err decode_time(struct decode *d, struct request_time *out)
+static enum err decode_time(struct decode *d, struct time_stamp *out)
 {
     struct bytes raw = pass_value(d);
     struct writer *w = d->why;
@@ -643,13 +642,11 @@ static enum err decode_time(struct decode *d, struct request_time *out)
     char text[JSAPI_ERROR_TEXT_BYTES];
     struct writer why;
     writer_init(&why, text, sizeof text);
-    int64_t wall_ns;
-    if (time_text_parse(bytes_of(raw.data + 1, raw.len - 2), &wall_ns, &why) != ERR_OK) {
+    if (time_parse_rfc3339(bytes_of(raw.data + 1, raw.len - 2), out, &why) != ERR_OK) {
         w = refuse_now(d);
         writer_bytes(w, writer_written(&why));
         return ERR_SYNTAX;
     }
-    *out = (struct request_time){.is_set = true, .wall_ns = wall_ns};
     return ERR_OK;
 }
 
@@ -788,7 +785,7 @@ static enum err decode_struct(struct decode *d, const struct request_field *f, v
 static void set_null(const struct request_field *f, void *out)
 {
     switch (f->kind) {
-    case REQUEST_TIME: *(struct request_time *)out = (struct request_time){0}; break;
+    case REQUEST_TIME: *(struct time_stamp *)out = (struct time_stamp){0}; break;
     case REQUEST_TEXTS: *(struct request_texts *)out = (struct request_texts){0}; break;
     case REQUEST_DURATIONS: *(struct request_durations *)out = (struct request_durations){0}; break;
     case REQUEST_MAP: *(struct request_map *)out = (struct request_map){0}; break;

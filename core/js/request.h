@@ -17,6 +17,7 @@
 #define CORE_JS_REQUEST_H
 #include "core/base/arena.h"
 #include "core/js/jsapi_error.h"
+#include "core/js/time_parse.h"
 
 enum request_kind {                    /* the C type at the offset */
                     REQUEST_BOOL,      /* bool */
@@ -26,7 +27,7 @@ enum request_kind {                    /* the C type at the offset */
                     REQUEST_UINT64,    /* uint64_t */
                     REQUEST_DURATION,  /* int64_t nanoseconds, written as an integer */
                     REQUEST_TEXT,      /* struct bytes */
-                    REQUEST_TIME,      /* struct request_time */
+                    REQUEST_TIME,      /* struct time_stamp */
                     REQUEST_TEXTS,     /* struct request_texts */
                     REQUEST_DURATIONS, /* struct request_durations */
                     REQUEST_MAP,       /* struct request_map: text to text, sorted by key */
@@ -36,11 +37,6 @@ enum request_kind {                    /* the C type at the offset */
                     REQUEST_POINTERS,  /* struct request_objects of pointers; an element may be NULL
                                         */
                     REQUEST_OBJECTS,   /* struct request_objects of structs in a row */
-};
-
-struct request_time {
-    bool is_set;
-    int64_t wall_ns; /* clamped to what 64 bits hold */
 };
 
 struct request_texts {

@@ -52,7 +52,7 @@ struct stream_source_consumer {
 struct stream_source {
     struct bytes name;
     uint64_t opt_start_seq;
-    struct request_time opt_start_time;
+    struct time_stamp opt_start_time;
     struct bytes filter_subject;
     struct request_objects subject_transforms; /* struct stream_transform */
     struct stream_external *external;

@@ -28,7 +28,7 @@ struct config {
     int64_t max_age;
     bool no_ack;
     uint64_t first_seq;
-    struct request_time start_time;
+    struct time_stamp start_time;
     struct republish *republish;
     struct request_objects sources, transforms;
     struct limits limits;
