@@ -65,7 +65,7 @@ enum event_kind {
     EVENT_SENT,   /* sent.bytes of the output left; another send may follow */
     EVENT_ENDED,  /* the peer is gone (ended.reason) */
     EVENT_GONE,   /* the slot is free after this step */
-    EVENT_MAIL,   /* unread mail of one sender; all of it is consumed in the step */
+    EVENT_MAIL,   /* unread mail of one sender; the step moves at, and what it leaves comes again */
     EVENT_CRYPTO, /* a check asked for by EFFECT_CRYPTO is done */
     EVENT_ORDER,  /* an order of the operator: struct order of the shard */
 };

@@ -56,10 +56,10 @@ void block_release(struct output_pool *p, struct block *b)
 {
     must(b->refs > 0);
     if (--b->refs > 0) return;
-    uint32_t owner = b->owner;
-    struct block *origin = b->origin;
-    mem_free(p->mem, MEM_OUTPUT, b, sizeof *b + (origin == NULL ? b->capacity : 0));
-    if (origin != NULL) p->return_block(p->context, owner, origin);
+    if (b->origin != NULL)
+        p->return_block(p->context, b);
+    else
+        mem_free(p->mem, MEM_OUTPUT, b, sizeof *b + b->capacity);
 }
 
 bool output_pool_ensure(struct output_pool *p, uint64_t bytes)

@@ -29,6 +29,7 @@ struct block {
     uint32_t owner;       /* shard that made the bytes */
     uint32_t len;         /* of its maker */
     struct block *origin; /* proxy: the lender's block; NULL: this is no proxy */
+    struct block *next;   /* of who takes over proxies */
     char *data;
 };
 
@@ -45,8 +46,9 @@ struct output_pool {
     struct chunk *small, *large; /* free ones */
     uint64_t kept_bytes;
     uint64_t pending_bytes; /* over all outputs */
-    /* Called with the owner and the lender's block when the last reference to a proxy goes. */
-    void (*return_block)(void *context, uint32_t owner, struct block *origin);
+    /* Takes over a proxy whose last reference is gone: tells the owner, frees it (its head is all
+     * that it has). */
+    void (*return_block)(void *context, struct block *proxy);
     void *context;
     uint32_t shard;
 };

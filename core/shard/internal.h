@@ -147,6 +147,7 @@ bool relay_mail(struct shard *s, struct event *e);
 /* Drains spilled mail, wakes publishers that wait for ring space or tokens. */
 void relay_step(struct shard *s);
 bool relay_is_due(const struct shard *s); /* somebody could go on at once */
+bool relay_wants_memory(const struct shard *s); /* to send what it owes: try again soon */
 uint64_t relay_awaits(const struct shard *s, uint32_t target); /* a position in its lane; 0 none */
 void relay_drop_tokens(struct shard *s, struct client *c);
 /* Connections of an account are counted on shard 0. PERMIT_ASKED: entry_permit brings the answer.

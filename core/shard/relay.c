@@ -5,6 +5,11 @@
  *    the ring is full. Each kind that is sent while consuming has its bound: BLOCK_BACK <= loans
  *    received, ANSWER and forwards <= messages received, CONGESTED <= messages received, PERMIT <=
  *    requests received. The spill of a target drains before anything new, so order is kept.
+ *    Without memory for a spill, what others count on is not lost: mail that will be answered stays
+ *    unread until there is room for the answer (may_answer; each spill keeps room of its own, so
+ *    that takes a full ring and a full spill besides), proxies and permits wait where they are
+ *    until they can go home. A forward is dropped and counted, as any message is that finds no
+ *    memory; a word about congestion is not repeated.
  * M2 A publish makes sure of room in every lane (relay_plan) before anything is delivered.
  * M3 A lent block stays the lender's: targets see it through proxies and send it home. */
 #include "core/base/must.h"
@@ -16,6 +21,9 @@ enum {
     TOKEN_TEXT_MAX = 208,
     TOKEN_WEIGHT = 1 << 20, /* what one mail carries; forwards halve it */
     SPILL_FIRST = 16384,
+    SPILL_KEPT = 128,   /* what a spill has from the start, and never gives back */
+    ANSWERS_BYTES = 64, /* kept free in each spill for what one mail's consumer owes: an answer and
+                           a block, or a permit */
 };
 
 enum mail_kind {
@@ -73,27 +81,38 @@ struct relay {
     uint32_t token_hint, token_count;
     uint32_t *account_conns; /* shard 0: permits out, by account */
     uint32_t account_capacity;
-    uint64_t lost; /* mail for which there was no memory */
+    struct block *homebound; /* proxies nobody refers to, whose blocks go home with the next mail */
+    uint64_t permits_owed;   /* in all accounts */
     uint64_t full; /* targets whose ring had no room for a publish, until half of it is free */
 };
 
 /* --- posting -------------------------------------------------------------------------------- */
 
-static void spill(struct shard *s, uint32_t target, uint16_t kind, const void *body, uint32_t bytes)
+static bool spill_has_room(struct shard *s, struct spill *p, uint32_t need)
+{
+    if (p->capacity - p->len >= need) return true;
+    if (p->at > 0) {
+        memmove(p->data, p->data + p->at, p->len - p->at);
+        p->len -= p->at;
+        p->at = 0;
+        if (p->capacity - p->len >= need) return true;
+    }
+    uint32_t capacity = p->capacity < SPILL_FIRST ? SPILL_FIRST : p->capacity * 2;
+    while (capacity - p->len < need) capacity *= 2;
+    uint8_t *grown = mem_resize(s->mem, MEM_MAIL, p->data, p->capacity, capacity);
+    if (grown == NULL) return false;
+    p->data = grown;
+    p->capacity = capacity;
+    return true;
+}
+
+/* Leaves kept_bytes of room. False: no memory. */
+static bool spill(struct shard *s, uint32_t target, uint16_t kind, const void *body, uint32_t bytes,
+                  uint32_t kept_bytes)
 {
     struct spill *p = &s->relay->spills[target];
     uint32_t need = lane_record_bytes(bytes);
-    if (p->capacity - p->len < need) {
-        uint32_t capacity = p->capacity == 0 ? SPILL_FIRST : p->capacity * 2;
-        while (capacity - p->len < need) capacity *= 2;
-        uint8_t *grown = mem_resize(s->mem, MEM_MAIL, p->data, p->capacity, capacity);
-        if (grown == NULL) {
-            s->relay->lost++;
-            return;
-        }
-        p->data = grown;
-        p->capacity = capacity;
-    }
+    if (!spill_has_room(s, p, need + kept_bytes)) return false;
     struct lane_record *r = (struct lane_record *)(void *)(p->data + p->len);
     *r = (struct lane_record){.bytes = need, .kind = kind};
     memcpy(r + 1, body, bytes);
@@ -103,6 +122,7 @@ static void spill(struct shard *s, uint32_t target, uint16_t kind, const void *b
     s->counts.mail.spill_bytes_now += need;
     if (s->counts.mail.spill_bytes_now > s->counts.mail.spill_bytes_most)
         s->counts.mail.spill_bytes_most = s->counts.mail.spill_bytes_now;
+    return true;
 }
 
 static bool drain(struct shard *s, uint32_t target)
@@ -121,25 +141,60 @@ static bool drain(struct shard *s, uint32_t target)
     return true;
 }
 
-/* May be called while mail is consumed: never fails for want of ring space (M1). */
-static void post(struct shard *s, uint32_t target, enum mail_kind kind, const void *body,
-                 uint32_t bytes)
+static bool post_or_spill(struct shard *s, uint32_t target, enum mail_kind kind, const void *body,
+                          uint32_t bytes, uint32_t kept_bytes)
 {
     must(target != s->index && target < s->shard_count);
     uint32_t need = lane_record_bytes(bytes);
     struct lane *l = s->outbox->lanes[target];
-    if (!drain(s, target) || !lane_has_room(l, need, need)) {
-        spill(s, target, (uint16_t)kind, body, bytes);
-        return;
-    }
+    if (!drain(s, target) || !lane_has_room(l, need, need))
+        return spill(s, target, (uint16_t)kind, body, bytes, kept_bytes);
     memcpy(lane_append(l, (uint16_t)kind, 0, bytes), body, bytes);
     s->counts.mail.sent++;
     s->counts.mail.sent_bytes += need;
+    return true;
 }
 
-static void return_block(void *shard, uint32_t owner, struct block *origin)
+/* May be called while mail is consumed: never fails for want of ring space (M1). False: there is no
+ * memory either. */
+static bool post(struct shard *s, uint32_t target, enum mail_kind kind, const void *body,
+                 uint32_t bytes)
 {
-    post(shard, owner, MAIL_BLOCK_BACK, &origin, sizeof origin);
+    return post_or_spill(s, target, kind, body, bytes, ANSWERS_BYTES);
+}
+
+/* What the consumer of a mail owes: may_consume made sure of its room. */
+static void post_owed(struct shard *s, uint32_t target, enum mail_kind kind, const void *body,
+                      uint32_t bytes)
+{
+    bool is_posted = post_or_spill(s, target, kind, body, bytes, 0);
+    must(is_posted);
+}
+
+/* Room in memory for all that the consumer of one mail owes to target, whatever the ring says. */
+static bool may_answer(struct shard *s, uint32_t target)
+{
+    return target == s->index || drain(s, target) ||
+           spill_has_room(s, &s->relay->spills[target], ANSWERS_BYTES);
+}
+
+static void send_home(struct shard *s)
+{
+    struct relay *x = s->relay;
+    while (x->homebound != NULL) {
+        struct block *b = x->homebound;
+        if (!post(s, b->owner, MAIL_BLOCK_BACK, &b->origin, sizeof b->origin)) return;
+        x->homebound = b->next;
+        mem_free(s->mem, MEM_OUTPUT, b, sizeof *b);
+    }
+}
+
+static void return_block(void *shard, struct block *proxy)
+{
+    struct shard *s = shard;
+    proxy->next = s->relay->homebound;
+    s->relay->homebound = proxy;
+    send_home(s);
 }
 
 /* --- tokens (R9) ------------------------------------------------------------------------------ */
@@ -220,7 +275,7 @@ static void answer(struct shard *s, uint32_t origin, uint32_t token, uint32_t we
     if (origin == s->index)
         answered(s, &a);
     else
-        post(s, origin, MAIL_ANSWER, &a, sizeof a);
+        post_owed(s, origin, MAIL_ANSWER, &a, sizeof a);
 }
 
 /* --- messages --------------------------------------------------------------------------------- */
@@ -501,17 +556,20 @@ void relay_forward(struct shard *s, const struct message *m, const struct route_
     uint32_t bytes =
         message_bytes(&copy, (uint32_t)(sizeof(uint16_t) + g->queue.len), is_lent(&copy));
     char *body = mem_alloc(s->mem, MEM_MAIL, bytes);
-    if (body == NULL) {
-        s->counts.dropped_msgs++;
-        next.weight = 0;
-    } else {
+    bool is_sent = false;
+    if (body != NULL) {
         char *to = put_head(s, body, &copy, &next, (uint8_t)s->index);
         put_rest(put_group(to, g->queue), &copy);
-        post(s, target, MAIL_MESSAGE, body, bytes);
+        is_sent = post(s, target, MAIL_MESSAGE, body, bytes);
         mem_free(s->mem, MEM_MAIL, body, bytes);
-        s->counts.queue_forwards++;
+        if (!is_sent && is_lent(&copy)) block_release(&s->outputs, copy.block);
     }
-    o->weight -= next.weight;
+    if (is_sent) {
+        s->counts.queue_forwards++;
+        o->weight -= next.weight;
+    } else {
+        s->counts.dropped_msgs++;
+    }
     if (own != NULL) block_release(&s->outputs, own);
 }
 
@@ -524,7 +582,7 @@ void relay_congested(struct shard *s, uint32_t shard, struct conn_id publisher, 
         return;
     s->relay_congested_turn = s->counts.turns;
     s->relay_congested_conn = publisher.bits;
-    post(s, shard, MAIL_CONGESTED, &body, sizeof body);
+    (void)!post(s, shard, MAIL_CONGESTED, &body, sizeof body); /* the next message says it again */
 }
 
 static void on_message(struct shard *s, const char *at, uint32_t bytes)
@@ -556,7 +614,7 @@ static void on_message(struct shard *s, const char *at, uint32_t bytes)
         m.payload = h.payload;
         proxy = block_borrow(&s->outputs, h.lender, h.block, h.payload, h.total_bytes + 2);
         m.block = proxy;
-        if (proxy == NULL) post(s, h.lender, MAIL_BLOCK_BACK, &h.block, sizeof h.block);
+        if (proxy == NULL) post_owed(s, h.lender, MAIL_BLOCK_BACK, &h.block, sizeof h.block);
     } else if ((h.flags & MESSAGE_TAIL) != 0) {
         m.tail = bytes_of(text, h.tail_len);
         m.payload = text + h.tail_len - h.total_bytes - 2;
@@ -573,6 +631,8 @@ static void on_message(struct shard *s, const char *at, uint32_t bytes)
     bool is_delivered = false;
     if (account != NULL && (h.block == NULL || proxy != NULL))
         is_delivered = fanout_mailed(s, &m, &o);
+    else
+        s->counts.dropped_msgs++;
     if (proxy != NULL) block_release(&s->outputs, proxy);
     answer(s, h.origin_shard, o.token, o.weight, is_delivered);
 }
@@ -620,15 +680,33 @@ enum permit relay_ask_permit(struct shard *s, struct client *c, uint32_t account
     if (s->index == 0) return grant(s, account) ? PERMIT_GRANTED : PERMIT_REFUSED;
     c->ticket = ++s->last_ticket;
     struct mail_permit body = {.conn = c->id.bits, .ticket = c->ticket, .account = account};
-    post(s, 0, MAIL_PERMIT_ASK, &body, sizeof body);
-    return PERMIT_ASKED;
+    return post(s, 0, MAIL_PERMIT_ASK, &body, sizeof body) ? PERMIT_ASKED : PERMIT_REFUSED;
+}
+
+static void free_owed_permits(struct shard *s)
+{
+    struct relay *x = s->relay;
+    for (uint32_t i = 0; x->permits_owed > 0 && i < s->account_count; i++)
+        while (s->accounts[i] != NULL && s->accounts[i]->permits_owed > 0) {
+            struct mail_permit body = {.account = i};
+            if (!post(s, 0, MAIL_PERMIT_FREE, &body, sizeof body)) return;
+            s->accounts[i]->permits_owed--;
+            x->permits_owed--;
+        }
 }
 
 void relay_free_permit(struct shard *s, uint32_t account)
 {
     struct mail_permit body = {.account = account};
     if (s->index != 0) {
-        post(s, 0, MAIL_PERMIT_FREE, &body, sizeof body);
+        if (post(s, 0, MAIL_PERMIT_FREE, &body, sizeof body)) return;
+        if (account >= s->account_count || s->accounts[account] == NULL) {
+            /* A permit that came by this mail, for an account this shard does not have. */
+            post_owed(s, 0, MAIL_PERMIT_FREE, &body, sizeof body);
+            return;
+        }
+        s->accounts[account]->permits_owed++;
+        s->relay->permits_owed++;
         return;
     }
     must(account < s->relay->account_capacity && s->relay->account_conns[account] > 0);
@@ -675,7 +753,7 @@ static void on_record(struct shard *s, uint32_t sender, const struct lane_record
     case MAIL_PERMIT_ASK:
         memcpy(&permit, body, sizeof permit);
         permit.is_granted = grant(s, permit.account);
-        post(s, sender, MAIL_PERMIT, &permit, sizeof permit);
+        post_owed(s, sender, MAIL_PERMIT, &permit, sizeof permit);
         return;
     case MAIL_PERMIT:
         memcpy(&permit, body, sizeof permit);
@@ -694,12 +772,32 @@ static void on_record(struct shard *s, uint32_t sender, const struct lane_record
     e->io_mail.body = r + 1;
 }
 
+/* There is room for all that must be sent because of this record. */
+static bool may_consume(struct shard *s, uint32_t sender, const struct lane_record *r)
+{
+    struct mail_message h;
+    switch (r->kind) {
+    case MAIL_MESSAGE:
+        memcpy(&h, r + 1, sizeof h);
+        return (h.token == 0 || may_answer(s, h.origin_shard)) &&
+               (h.block == NULL || may_answer(s, h.lender));
+    case MAIL_PERMIT_ASK:
+    case MAIL_PERMIT: return may_answer(s, sender);
+    default: return true;
+    }
+}
+
 bool relay_mail(struct shard *s, struct event *e)
 {
     const struct lane_record *r;
     while (session_has_room(s)) {
+        uint64_t before = e->mail.at;
         r = lane_next(e->mail.ring, e->mail.ring_bytes, &e->mail.at, e->mail.end);
         if (r == NULL) return true;
+        if (UNLIKELY(!may_consume(s, e->mail.sender, r))) {
+            e->mail.at = before; /* the rest comes again in the next turn */
+            return true;
+        }
         s->counts.mail.received++;
         s->counts.mail.received_bytes += r->bytes;
         on_record(s, e->mail.sender, r);
@@ -717,6 +815,8 @@ static bool is_half_free(struct lane *l)
 void relay_step(struct shard *s)
 {
     struct relay *x = s->relay;
+    if (UNLIKELY(x->homebound != NULL)) send_home(s);
+    if (UNLIKELY(x->permits_owed > 0)) free_owed_permits(s);
     uint64_t full_before = x->full;
     for (uint32_t t = 0; t < s->shard_count; t++)
         if (t != s->index && drain(s, t) && (x->full >> t & 1) != 0 &&
@@ -731,6 +831,11 @@ bool relay_is_due(const struct shard *s)
 {
     return (s->relay->full == 0 && !list_is_empty(&s->parked[PARK_MAIL])) ||
            (s->relay->token_count < TOKENS_MAX && !list_is_empty(&s->parked[PARK_TOKENS]));
+}
+
+bool relay_wants_memory(const struct shard *s)
+{
+    return s->relay->homebound != NULL || s->relay->permits_owed > 0;
 }
 
 /* Spilled mail and parked publishers go on when half of the ring is free (M1, M4). */
@@ -767,6 +872,12 @@ enum err relay_open(struct shard *s)
         return ERR_MEMORY;
     }
     s->relay = x;
+    for (uint32_t t = 0; t < s->shard_count; t++) {
+        if (t == s->index) continue;
+        x->spills[t].data = mem_alloc(s->mem, MEM_MAIL, SPILL_KEPT);
+        if (x->spills[t].data == NULL) return ERR_MEMORY; /* shard_open calls relay_close */
+        x->spills[t].capacity = SPILL_KEPT;
+    }
     s->outputs.return_block = return_block;
     s->outputs.context = s;
     return ERR_OK;

@@ -278,7 +278,8 @@ uint64_t shard_deadline_ns(const struct shard *s)
         if (s->doomed_count > 0) return s->now.mono_ns + RETRY_NS;
     }
     if (!list_is_empty(&s->parked[PARK_INDEX]) || relay_is_due(s)) return 0;
-    if (!list_is_empty(&s->parked[PARK_MEMORY]) && s->now.mono_ns + RETRY_NS < next)
+    bool wants_memory = !list_is_empty(&s->parked[PARK_MEMORY]) || relay_wants_memory(s);
+    if (wants_memory && s->now.mono_ns + RETRY_NS < next)
         next = s->now.mono_ns + RETRY_NS;
     for (const struct list *l = s->parked[PARK_CONGESTED].next; l != &s->parked[PARK_CONGESTED];
          l = l->next) {

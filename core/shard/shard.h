@@ -64,6 +64,7 @@ struct shard_account {
     const struct account *conf; /* of the current options; NULL: it is gone from them */
     struct interest_account *trie;
     struct account_snapshot counts; /* live */
+    uint64_t permits_owed; /* to shard 0, which has no room for the mail */
 };
 
 /* A message to the server itself, on $SYS.REQ.> or because an account's connections changed.

@@ -1,0 +1,315 @@
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "core/base/json.h"
+#include "core/config/flags.h"
+#include "core/shard/shard.h"
+#include "tests/support/conf_world.h"
+
+/* Two shards without io, and no memory for mail when dry is set: what shard 0 owes to shard 1 finds
+ * its ring full and must arrive all the same. */
+enum {
+    SHARDS = 2,
+    SLOTS = 128,
+    WAITERS = 100, /* connections of shard 1 that ask shard 0 for a permit */
+    REQUESTS = 20,
+    LOANS = 5,
+    LOAN_BYTES = 20000, /* above what mail carries itself */
+    NARROW = 512,       /* ring from 0 to 1 */
+    WIDE = 1 << 17,
+    LISTENER = 0, /* on shard 0 */
+    ASKER = 0,    /* on shard 1 */
+};
+
+static const char conf[] =
+    "accounts: { A: { limits: {max_connections: 102}, users: [\n"
+    "  {user: deaf, password: p, permissions: {subscribe: {deny: \"q.x\"}}},\n"
+    "  {user: guest, password: p} ] } }\n"
+    "no_auth_user: guest\n";
+
+struct rig {
+    struct mem mem; /* of both, on malloc */
+    int64_t live;
+    bool is_dry;
+    struct account_numbers *numbers;
+    struct options *options;
+    struct interest *interest;
+    struct server_facts facts;
+    struct shard *shards[SHARDS];
+    struct outbox outboxes[SHARDS];
+    struct lane lanes[SHARDS]; /* [sender] towards the other */
+    struct lane *lane_lists[SHARDS][SHARDS];
+    struct shard_time now;
+    char got[1 << 16]; /* what shard 1 sent to ASKER */
+    size_t got_len;
+    bool holds_sends; /* of shard 0: they stay in flight */
+    uint64_t in_flight;
+};
+
+static void *take(struct mem *m, enum mem_class class, size_t bytes)
+{
+    struct rig *r = m->context;
+    if (r->is_dry && class == MEM_MAIL) return NULL;
+    r->live++;
+    return malloc(bytes);
+}
+
+static void give(struct mem *m, enum mem_class class, void *p, size_t bytes)
+{
+    struct rig *r = m->context;
+    (void)class, (void)bytes;
+    r->live--;
+    free(p);
+}
+
+static void no_refresh(struct lane *l)
+{
+    (void)l;
+}
+
+static void run(struct rig *r, uint32_t shard, struct event *e)
+{
+    r->outboxes[shard].count = 0;
+    r->outboxes[shard].text.len = 0;
+    r->now.mono_ns += 1000000;
+    cr_assert_eq(shard_step(r->shards[shard], e, e != NULL, r->now, &r->outboxes[shard]),
+                 e != NULL);
+    struct client *c;
+    while ((c = shard_next_dirty(r->shards[shard])) != NULL) {
+        struct bytes runs[64];
+        struct event sent = {.kind = EVENT_SENT, .conn = c->id};
+        uint32_t n = output_gather(&c->output, runs, 64, 1 << 20, &sent.sent.bytes);
+        for (uint32_t i = 0; shard == 1 && conn_id_slot(c->id) == ASKER && i < n; i++) {
+            cr_assert(r->got_len + runs[i].len < sizeof r->got);
+            memcpy(r->got + r->got_len, runs[i].data, runs[i].len);
+            r->got_len += runs[i].len;
+        }
+        r->in_flight = sent.sent.bytes;
+        if (shard == 0 && r->holds_sends) return;
+        run(r, shard, &sent);
+    }
+}
+
+static struct conn_id id_of(uint32_t slot, uint32_t generation)
+{
+    return conn_id_of(slot, generation);
+}
+
+static void open_client(struct rig *r, uint32_t shard, uint32_t slot, uint32_t generation)
+{
+    struct event e = {.kind = EVENT_OPENED, .conn = id_of(slot, generation)};
+    e.opened.ip = BYTES_LITERAL("::1");
+    e.opened.cid = 5 + slot;
+    run(r, shard, &e);
+}
+
+static void say(struct rig *r, uint32_t shard, uint32_t slot, const char *text, size_t len)
+{
+    struct event e = {.kind = EVENT_BYTES, .conn = id_of(slot, 1)};
+    e.bytes.data = text;
+    e.bytes.len = len;
+    run(r, shard, &e);
+    cr_assert_eq(e.bytes.used, len);
+}
+
+/* Its first verb makes it log in: it waits for the permit and is asked again later. */
+static void open_waiter(struct rig *r, uint32_t slot, uint32_t generation)
+{
+    struct event e = {.kind = EVENT_BYTES, .conn = id_of(slot, generation)};
+    open_client(r, 1, slot, generation);
+    e.bytes.data = "PING\r\n";
+    e.bytes.len = 6;
+    run(r, 1, &e);
+}
+
+static void close_client(struct rig *r, uint32_t shard, uint32_t slot, uint32_t generation)
+{
+    struct event ended = {.kind = EVENT_ENDED, .conn = id_of(slot, generation)};
+    struct event gone = {.kind = EVENT_GONE, .conn = id_of(slot, generation)};
+    run(r, shard, &ended);
+    run(r, shard, &gone);
+}
+
+/* The other shard reads what this one mailed. */
+static void deliver(struct rig *r, uint32_t sender)
+{
+    struct lane *l = &r->lanes[sender];
+    struct event e = {.kind = EVENT_MAIL};
+    e.mail.sender = sender;
+    e.mail.ring = l->ring;
+    e.mail.ring_bytes = l->ring_bytes;
+    e.mail.at = l->head;
+    e.mail.end = l->tail;
+    run(r, 1 - sender, &e);
+    l->head = e.mail.at;
+}
+
+static bool has_mail(const struct rig *r)
+{
+    return r->lanes[0].head != r->lanes[0].tail || r->lanes[1].head != r->lanes[1].tail;
+}
+
+static void settle(struct rig *r)
+{
+    for (int round = 0; round < 200; round++) {
+        deliver(r, 1);
+        deliver(r, 0);
+    }
+    cr_assert(!has_mail(r));
+}
+
+static uint32_t open_count(const struct rig *r)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < SLOTS; i++) {
+        const struct client *c = r->shards[1]->clients[i];
+        count += c != NULL && c->state == CLIENT_OPEN;
+    }
+    return count;
+}
+
+static void open_rig(struct rig *r)
+{
+    struct world world = {.files = {{"server.conf", conf}}};
+    struct flags flags;
+    struct options_report report;
+    char *argv[] = {"millrace", "-c", "server.conf"};
+    struct options_input in = {.source = world_init(&world), .flags = &flags, .seed = 1};
+    r->mem = (struct mem){.alloc = take, .release = give, .context = r};
+    json_init(1);
+    options_report_init(&report, &r->mem);
+    cr_assert_eq(account_numbers_open(&r->mem, &r->numbers), ERR_OK);
+    in.numbers = r->numbers;
+    cr_assert_eq(flags_parse(&flags, &r->mem, 3, argv), ERR_OK);
+    cr_assert_eq(options_load(&r->mem, &in, &r->options, &report), ERR_OK);
+    flags_deinit(&flags);
+    options_report_deinit(&report);
+    r->now = (struct shard_time){1000000000, 1700000000000000000};
+    r->facts = (struct server_facts){.id = BYTES_LITERAL("NABC"), .name = BYTES_LITERAL("n")};
+    cr_assert_eq(interest_open(&r->mem, SHARDS, 1, &r->interest), ERR_OK);
+    for (uint32_t i = 0; i < SHARDS; i++) {
+        struct shard_config config = {.index = i,
+                                      .shard_count = SHARDS,
+                                      .mem = &r->mem,
+                                      .interest = r->interest,
+                                      .options = r->options,
+                                      .server = &r->facts,
+                                      .seed = 7,
+                                      .slots_max = SLOTS,
+                                      .now = r->now};
+        uint32_t bytes = i == 0 ? NARROW : WIDE;
+        r->lanes[i] = (struct lane){
+            .ring = aligned_alloc(64, bytes), .ring_bytes = bytes, .refresh = no_refresh};
+        r->lane_lists[i][1 - i] = &r->lanes[i];
+        struct outbox *o = &r->outboxes[i];
+        o->effects = malloc(OUTBOX_EFFECTS_MAX * sizeof *o->effects);
+        writer_init(&o->text, malloc(OUTBOX_TEXT_BYTES), OUTBOX_TEXT_BYTES);
+        o->lanes = r->lane_lists[i];
+        o->lane_count = SHARDS;
+        cr_assert_eq(shard_open(&config, &r->shards[i]), ERR_OK);
+        r->shards[i]->outbox = o;
+        interest_online(r->interest, i);
+    }
+}
+
+static void close_rig(struct rig *r)
+{
+    for (uint32_t i = 0; i < SHARDS; i++) {
+        interest_offline(r->interest, i);
+        shard_close(r->shards[i]);
+        free(r->outboxes[i].effects);
+        free(r->outboxes[i].text.data);
+        free(r->lanes[i].ring);
+    }
+    interest_close(r->interest);
+    options_free(r->options);
+    account_numbers_close(r->numbers);
+    cr_assert_eq(r->live, 0, "%ld blocks left", (long)r->live);
+    free(r);
+}
+
+static void ask(struct rig *r)
+{
+    for (int i = 0; i < REQUESTS; i++) {
+        static const char request[] = "PUB q.x in 1\r\nx\r\n";
+        say(r, 1, ASKER, request, sizeof request - 1);
+    }
+}
+
+static void lend(struct rig *r)
+{
+    char *message = malloc(LOAN_BYTES + 64);
+    int len = snprintf(message, 64, "PUB big %d\r\n", LOAN_BYTES);
+    memset(message + len, 'x', LOAN_BYTES);
+    memcpy(message + len + LOAN_BYTES, "\r\n", 2);
+    for (int i = 0; i < LOANS; i++) say(r, 1, ASKER, message, (size_t)len + LOAN_BYTES + 2);
+    free(message);
+}
+
+static uint32_t count_of(const struct rig *r, const char *text)
+{
+    uint32_t count = 0;
+    size_t len = strlen(text);
+    for (size_t i = 0; i + len <= r->got_len; i++) count += memcmp(r->got + i, text, len) == 0;
+    return count;
+}
+
+Test(relay, what_is_owed_arrives_though_ring_and_memory_are_at_their_end)
+{
+    struct rig *r = calloc(1, sizeof *r);
+    open_rig(r);
+    open_client(r, 0, LISTENER, 1);
+    open_client(r, 1, ASKER, 1);
+    settle(r);
+    static const char listen[] =
+        "CONNECT {\"verbose\":false,\"user\":\"deaf\",\"pass\":\"p\"}\r\nSUB q.* 1\r\nSUB big "
+        "2\r\n";
+    say(r, 0, LISTENER, listen, sizeof listen - 1);
+    static const char begin[] =
+        "CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true,"
+        "\"user\":\"guest\",\"pass\":\"p\"}\r\n";
+    say(r, 1, ASKER, begin, sizeof begin - 1);
+    settle(r);
+    static const char inbox[] = "SUB in 1\r\n";
+    say(r, 1, ASKER, inbox, sizeof inbox - 1);
+    ask(r); /* the table of open requests is made while there is memory */
+    settle(r);
+    cr_assert_eq(count_of(r, "NATS/1.0 503"), REQUESTS);
+
+    /* Shard 0 refers to lent blocks, then cannot say anything any more. */
+    r->holds_sends = true;
+    lend(r);
+    deliver(r, 1);
+    for (uint32_t i = 1; i <= WAITERS; i++) open_waiter(r, i, 1);
+    ask(r);
+    r->is_dry = true;
+    for (int i = 0; i < 3; i++) deliver(r, 1);
+    cr_assert(r->lanes[1].head != r->lanes[1].tail, "nothing waits");
+    r->holds_sends = false;
+    struct event sent = {.kind = EVENT_SENT, .conn = id_of(LISTENER, 1)};
+    sent.sent.bytes = r->in_flight;
+    run(r, 0, &sent);
+    r->is_dry = false;
+    settle(r);
+    cr_assert_eq(open_count(r), WAITERS + 1, "%u of them got their permit", open_count(r));
+    cr_assert_eq(count_of(r, "NATS/1.0 503"), 2 * REQUESTS);
+
+    /* Permits go home as well: there is room for as many connections as before. */
+    r->is_dry = true;
+    r->lanes[1].ring_bytes = NARROW;
+    r->lanes[1].head = r->lanes[1].tail = r->lanes[1].tail / NARROW * NARROW;
+    for (uint32_t i = 1; i <= WAITERS; i++) close_client(r, 1, i, 1);
+    r->is_dry = false;
+    run(r, 1, NULL);
+    settle(r);
+    for (uint32_t i = 1; i <= WAITERS; i++) {
+        open_waiter(r, i, 2);
+        settle(r);
+    }
+    cr_assert_eq(open_count(r), WAITERS + 1, "%u of them came back", open_count(r));
+    for (uint32_t i = 1; i <= WAITERS; i++) close_client(r, 1, i, 2);
+    close_client(r, 0, LISTENER, 1);
+    close_client(r, 1, ASKER, 1);
+    settle(r);
+    close_rig(r);
+}
