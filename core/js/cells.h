@@ -15,17 +15,23 @@ enum {
     CELLS_UNIT = 8,       /* bytes */
     CELLS_RUN_SHIFT = 15, /* units of a full run: 256 KiB */
     CELLS_RUN_UNITS = 1 << CELLS_RUN_SHIFT,
-    CELLS_RUNS_MAX = 1 << 16, /* 31 bits of number in all, so that an index may tag one: 16 GiB */
+    CELLS_RUNS_MAX = 0xffff, /* 16 GiB: a number stays below 2^31 - 1, an index may tag it */
     CELLS_BYTES_MAX = 128 * 1024, /* of one block */
     CELLS_CLASSES = 56,
 };
 
+struct cells_run {
+    char *data;
+    uint32_t units;
+};
+
 struct cells {
     struct mem *mem;
-    char **runs; /* run_count of run_capacity */
-    uint32_t run_count, run_capacity;
-    uint32_t run_at, run_end;     /* units given and had of the last run */
-    uint32_t free[CELLS_CLASSES]; /* first freed block of each class; 0 none */
+    struct cells_run *runs; /* run_count of run_room */
+    uint32_t run_count, run_room;
+    uint32_t run_at;              /* units given out of the last run */
+    uint32_t free[CELLS_CLASSES]; /* first freed block of each class, 0 none; each holds the next */
+    uint64_t free_classes;        /* a bit per class that has any */
     size_t bytes_taken;           /* from the port */
     size_t bytes_used;            /* in blocks that are out */
 };
@@ -40,10 +46,14 @@ uint32_t cells_alloc(struct cells *c, size_t bytes);
 /* bytes is what was asked for; 0 is ignored. */
 void cells_free(struct cells *c, uint32_t cell, size_t bytes);
 
+/* What a block of this size really holds. */
+size_t cells_room(size_t bytes);
+
 /* Where the block lies; it never moves. */
 static inline void *cells_at(const struct cells *c, uint32_t cell)
 {
-    return c->runs[cell >> CELLS_RUN_SHIFT] + (size_t)(cell & (CELLS_RUN_UNITS - 1)) * CELLS_UNIT;
+    size_t unit = cell & (CELLS_RUN_UNITS - 1);
+    return c->runs[cell >> CELLS_RUN_SHIFT].data + unit * CELLS_UNIT;
 }
 
 #endif

@@ -7,11 +7,13 @@
  *   sealed                node u32, bytes u32; place and time as u32 above a base where all fit
  *                         (else u64); no offsets when the sequences have no gap: 16 to 28 bytes
  *
- * M1 Directory: bases ascend; no block is empty. M2 node == MSGS_NODE_NONE marks a removed message;
- * its column entries stay until the block is packed again. M3 A sealed block that is not the first
- * is at least three quarters live: below that it is packed again, and joined with a neighbour when
- * both fit into one. So memory per live message is bounded, whatever the order of removals; gaps
- * of any size cost nothing (first_seq may be 10^18).
+ * M1 Bases ascend in the directory; no block is without a live message.
+ * M2 node == MSGS_NODE_NONE marks a removed message; its entries stay in the columns until the
+ *    block is packed again.
+ * M3 A sealed block that is not the first is at least three quarters live: below that it is packed
+ *    again, and joined with a neighbour when both fit into one. So memory per live message is
+ *    bounded, whatever the order of removals; gaps of any size cost nothing (first_seq may be
+ *    10^18).
  * M4 Times do not go down with the sequence. If a caller breaks that, only msgs_seq_at_time is
  * wrong.
  *
@@ -19,8 +21,8 @@
  * directory entry: base, count, live bitmap as deletes arrive, number of the pack: about 32 bytes
  * for a pack block of hundreds of messages, below 0.5 byte a message. What such an entry does not
  * hold (place, bytes, node, time) is asked of persist; therefore every function that answers from
- * columns takes its answer through block_get and block_scan_* and nowhere else, and msgs_get may
- * then answer ERR_PENDING.
+ * columns goes through the few block_* functions of msgs.c, and msgs_get may then answer that it
+ * needs a read.
  *
  * Owned by the stream's shard; pure. */
 #ifndef CORE_JS_MSGS_H
@@ -55,11 +57,11 @@ struct msgs {
     struct mem *mem;
     struct msgs_slot *slots; /* the directory: slot_count from slot_first on, of slot_room */
     uint32_t slot_first, slot_count, slot_room;
-    uint32_t hint; /* where the last look-up ended, relative to slot_first */
     uint64_t live_count;
-    uint64_t seq_end;         /* appends must be at or above */
-    struct msgs_block *spare; /* from msgs_reserve */
-    size_t bytes_taken;       /* memory of all blocks and the directory */
+    uint64_t seq_end;          /* appends must be at or above */
+    struct msgs_block *spares; /* empty blocks for the appends that msgs_reserve promised */
+    uint32_t spare_count;
+    size_t bytes_taken; /* memory of all blocks and the directory */
 };
 
 /* Empty, no memory yet. */
@@ -67,14 +69,15 @@ void msgs_init(struct msgs *m, struct mem *mem);
 /* Gives all memory back; also "purge everything". seq_end stays: sequences are not reused. */
 void msgs_clear(struct msgs *m);
 
-/* Room for count more appends (at most MSGS_BLOCK_MAX), which then cannot fail, in whatever
- * sequence gaps they come within 2^32 of each other. For the moment of staging. ERR_MEMORY. */
+/* Room for count appends, which then cannot fail (except one that lies 2^32 sequences or more
+ * behind the one before). For the moment of staging: count is all that is staged and not yet
+ * appended. ERR_MEMORY: as much as there was is kept. */
 NODISCARD enum err msgs_reserve(struct msgs *m, uint32_t count);
 /* seq >= seq_end, > 0. ERR_MEMORY: nothing changed. */
 NODISCARD enum err msgs_append(struct msgs *m, uint64_t seq, const struct msgs_entry *entry);
 /* Takes message seq out and tells what it was (entry may be NULL). ERR_UNKNOWN: not there.
  * Never needs memory: packing again waits when there is none. */
-NODISCARD enum err msgs_remove(struct msgs *m, uint64_t seq, struct msgs_entry *entry);
+enum err msgs_remove(struct msgs *m, uint64_t seq, struct msgs_entry *entry);
 /* ERR_UNKNOWN: no such message. */
 NODISCARD enum err msgs_get(const struct msgs *m, uint64_t seq, struct msgs_entry *entry);
 bool msgs_has(const struct msgs *m, uint64_t seq);

@@ -30,11 +30,11 @@ struct subject_index_frame {
 struct subject_index_walk {
     const struct subject_index *index;
     struct bytes filter;                                          /* borrowed */
+    uint32_t tokens;                                              /* of the filter */
     struct subject_index_frame frames[SUBJECT_INDEX_WALK_FRAMES]; /* a ring of the deepest */
     uint32_t depth;                                               /* frames of the path */
     uint32_t lost;    /* so many of them, from the root on, have left the ring */
     uint32_t pending; /* a leaf that is the next one, or MSGS_NODE_NONE */
-    uint32_t last;    /* the leaf given last */
 };
 
 /* filter is valid. after: the empty slice, or the subject (there or not) behind which to begin. */

@@ -1,0 +1,773 @@
+#include "core/js/msgs.h"
+#include <string.h>
+#include "core/base/must.h"
+
+enum {
+    ROOM_MIN = 8,        /* of the first block: an idle stream is small */
+    SPARE_ROOM_MAX = 64, /* a block emptied by acks is kept for the next message up to this size */
+    SLOTS_MIN = 4,
+    SCAN_STEP = 32, /* entries compared before the result is looked at: lets it be vectors */
+    /* Three quarters: below, a sealed block is packed again; two that fit within are joined. */
+    LIVE_SHARE_NUMERATOR = 3,
+    LIVE_SHARE_DENOMINATOR = 4,
+    JOIN_MAX = MSGS_BLOCK_MAX * LIVE_SHARE_NUMERATOR / LIVE_SHARE_DENOMINATOR,
+};
+
+/* The columns follow the head in this order: places, times (u64 or u32), nodes, bytes, offsets
+ * (u32, may be missing). room is even, so that u64 columns are aligned behind u32 ones. */
+struct msgs_block {
+    struct msgs_block *next; /* among the spares */
+    uint64_t place_base;     /* of narrow places */
+    int64_t time_base;       /* of narrow times */
+    uint32_t room;
+    bool is_open;
+    bool is_place_wide, is_time_wide, has_offsets;
+};
+
+_Static_assert(MSGS_BLOCK_MAX % 2 == 0, "room stays even");
+_Static_assert(sizeof(struct msgs_block) % 8 == 0, "the first column is aligned");
+
+static size_t entry_bytes(const struct msgs_block *b)
+{
+    return 8u + (b->is_place_wide ? 8u : 4u) + (b->is_time_wide ? 8u : 4u) +
+           (b->has_offsets ? 4u : 0u);
+}
+
+static size_t block_bytes(const struct msgs_block *b)
+{
+    return sizeof *b + b->room * entry_bytes(b);
+}
+
+static char *places_of(const struct msgs_block *b)
+{
+    return (char *)(b + 1);
+}
+
+static char *times_of(const struct msgs_block *b)
+{
+    return places_of(b) + (size_t)b->room * (b->is_place_wide ? 8 : 4);
+}
+
+static uint32_t *nodes_of(const struct msgs_block *b)
+{
+    return (uint32_t *)(void *)(times_of(b) + (size_t)b->room * (b->is_time_wide ? 8 : 4));
+}
+
+static uint32_t *sizes_of(const struct msgs_block *b)
+{
+    return nodes_of(b) + b->room;
+}
+
+static uint32_t *offsets_of(const struct msgs_block *b)
+{
+    return nodes_of(b) + (size_t)2 * b->room;
+}
+
+static uint64_t block_place(const struct msgs_block *b, uint32_t at)
+{
+    if (b->is_place_wide) return ((const uint64_t *)(void *)places_of(b))[at];
+    return b->place_base + ((const uint32_t *)(void *)places_of(b))[at];
+}
+
+static int64_t block_time(const struct msgs_block *b, uint32_t at)
+{
+    if (b->is_time_wide) return ((const int64_t *)(void *)times_of(b))[at];
+    return b->time_base + ((const uint32_t *)(void *)times_of(b))[at];
+}
+
+static uint64_t block_seq(const struct msgs_slot *s, uint32_t at)
+{
+    return s->base + (s->block->has_offsets ? offsets_of(s->block)[at] : at);
+}
+
+static void block_get(const struct msgs_block *b, uint32_t at, struct msgs_entry *entry)
+{
+    *entry = (struct msgs_entry){.place = block_place(b, at),
+                                 .time_ns = block_time(b, at),
+                                 .bytes = sizes_of(b)[at],
+                                 .node = nodes_of(b)[at]};
+}
+
+/* Writes what fits the form of the block: the caller has chosen the bases and widths. */
+static void block_put(struct msgs_block *b, uint32_t at, uint32_t offset,
+                      const struct msgs_entry *entry)
+{
+    if (b->is_place_wide)
+        ((uint64_t *)(void *)places_of(b))[at] = entry->place;
+    else
+        ((uint32_t *)(void *)places_of(b))[at] = (uint32_t)(entry->place - b->place_base);
+    if (b->is_time_wide)
+        ((int64_t *)(void *)times_of(b))[at] = entry->time_ns;
+    else
+        ((uint32_t *)(void *)times_of(b))[at] =
+            (uint32_t)((uint64_t)entry->time_ns - (uint64_t)b->time_base);
+    nodes_of(b)[at] = entry->node;
+    sizes_of(b)[at] = entry->bytes;
+    if (b->has_offsets) offsets_of(b)[at] = offset;
+}
+
+/* The first entry with a sequence >= seq; used when there is none. */
+static uint32_t block_lower_bound(const struct msgs_slot *s, uint64_t seq)
+{
+    if (seq <= s->base) return 0;
+    uint64_t offset = seq - s->base;
+    if (!s->block->has_offsets) return offset < s->used ? (uint32_t)offset : s->used;
+    const uint32_t *offsets = offsets_of(s->block);
+    uint32_t low = 0, high = s->used;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (offsets[middle] < offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The first live entry at or behind at; used when there is none. */
+static uint32_t block_next_live(const struct msgs_slot *s, uint32_t at)
+{
+    const uint32_t *nodes = nodes_of(s->block);
+    while (at < s->used && nodes[at] == MSGS_NODE_NONE) at++;
+    return at;
+}
+
+/* The last live entry before at; UINT32_MAX when there is none. */
+static uint32_t block_prev_live(const struct msgs_slot *s, uint32_t at)
+{
+    const uint32_t *nodes = nodes_of(s->block);
+    while (at > 0 && nodes[at - 1] == MSGS_NODE_NONE) at--;
+    return at - 1;
+}
+
+static uint32_t block_count_of(const struct msgs_slot *s, uint32_t from, uint32_t to, uint32_t node)
+{
+    const uint32_t *nodes = nodes_of(s->block);
+    uint32_t count = 0;
+    for (uint32_t i = from; i < to; i++) count += nodes[i] == node;
+    return count;
+}
+
+static uint32_t block_count_in_set(const struct msgs_slot *s, uint32_t from, uint32_t to,
+                                   const struct node_set *set)
+{
+    const uint32_t *nodes = nodes_of(s->block);
+    uint32_t count = 0;
+    for (uint32_t i = from; i < to; i++) count += node_set_has(set, nodes[i]);
+    return count;
+}
+
+static bool step_has(const uint32_t *nodes, uint32_t node)
+{
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < SCAN_STEP; i++) found |= nodes[i] == node;
+    return found != 0;
+}
+
+static struct msgs_slot *slot_at(const struct msgs *m, uint32_t i)
+{
+    must(i < m->slot_count);
+    return &m->slots[m->slot_first + i];
+}
+
+/* The last slot whose base is <= seq; UINT32_MAX when seq lies before all. */
+static uint32_t slot_find(const struct msgs *m, uint64_t seq)
+{
+    const struct msgs_slot *slots = m->slots + m->slot_first;
+    uint32_t count = m->slot_count;
+    if (count == 0 || seq < slots[0].base) return UINT32_MAX;
+    if (seq >= slots[count - 1].base) return count - 1;
+    /* Where it lies in a stream without holes; the last slot is out already. */
+    uint64_t guess = (seq - slots[0].base) / MSGS_BLOCK_MAX;
+    if (guess < count - 1 && slots[guess].base <= seq && seq < slots[guess + 1].base)
+        return (uint32_t)guess;
+    uint32_t low = 0, high = count - 1; /* low is at or before, high behind */
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (slots[middle].base <= seq)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The first slot that can hold a sequence >= seq, and the first such entry in it. */
+static uint32_t slot_from(const struct msgs *m, uint64_t seq, uint32_t *at)
+{
+    uint32_t i = slot_find(m, seq);
+    *at = 0;
+    if (i == UINT32_MAX) return 0;
+    *at = block_lower_bound(slot_at(m, i), seq);
+    if (*at < slot_at(m, i)->used) return i;
+    *at = 0;
+    return i + 1;
+}
+
+void msgs_init(struct msgs *m, struct mem *mem)
+{
+    *m = (struct msgs){.mem = mem, .seq_end = 1};
+}
+
+static struct msgs_block *block_new(struct msgs *m, struct msgs_block head)
+{
+    struct msgs_block *b = mem_alloc(m->mem, MEM_JETSTREAM, block_bytes(&head));
+    if (b == NULL) return NULL;
+    *b = head;
+    m->bytes_taken += block_bytes(b);
+    return b;
+}
+
+static void block_release(struct msgs *m, struct msgs_block *b)
+{
+    m->bytes_taken -= block_bytes(b);
+    mem_free(m->mem, MEM_JETSTREAM, b, block_bytes(b));
+}
+
+static struct msgs_block *block_new_open(struct msgs *m, uint32_t room)
+{
+    return block_new(m, (struct msgs_block){.room = room,
+                                            .is_open = true,
+                                            .is_place_wide = true,
+                                            .is_time_wide = true,
+                                            .has_offsets = true});
+}
+
+void msgs_clear(struct msgs *m)
+{
+    for (uint32_t i = 0; i < m->slot_count; i++) block_release(m, slot_at(m, i)->block);
+    while (m->spares != NULL) {
+        struct msgs_block *b = m->spares;
+        m->spares = b->next;
+        block_release(m, b);
+    }
+    mem_free(m->mem, MEM_JETSTREAM, m->slots, m->slot_room * sizeof *m->slots);
+    m->bytes_taken -= m->slot_room * sizeof *m->slots;
+    must(m->bytes_taken == 0);
+    *m = (struct msgs){.mem = m->mem, .seq_end = m->seq_end};
+}
+
+/* --- packing columns --------------------------------------------------------------------- */
+
+/* The live entries of count (1 or 2) neighbouring slots in one sealed block of the narrowest form
+ * that holds them. Tells its slot. False: no memory. */
+static bool pack(struct msgs *m, const struct msgs_slot *from, uint32_t count,
+                 struct msgs_slot *packed)
+{
+    uint64_t place_min = UINT64_MAX, place_max = 0, seq_first = 0, seq_last = 0;
+    int64_t time_min = INT64_MAX, time_max = INT64_MIN;
+    uint32_t live = 0;
+    for (uint32_t k = 0; k < count; k++) {
+        const struct msgs_block *b = from[k].block;
+        for (uint32_t i = 0; i < from[k].used; i++) {
+            if (nodes_of(b)[i] == MSGS_NODE_NONE) continue;
+            uint64_t place = block_place(b, i);
+            int64_t time = block_time(b, i);
+            if (place < place_min) place_min = place;
+            if (place > place_max) place_max = place;
+            if (time < time_min) time_min = time;
+            if (time > time_max) time_max = time;
+            seq_last = block_seq(&from[k], i);
+            if (live++ == 0) seq_first = seq_last;
+        }
+    }
+    must(live > 0);
+    must(live <= MSGS_BLOCK_MAX);
+    must(seq_last - seq_first <= UINT32_MAX);
+    struct msgs_block *b =
+        block_new(m, (struct msgs_block){
+                         .place_base = place_min,
+                         .time_base = time_min,
+                         .room = (live + 1) & ~1u,
+                         .is_place_wide = place_max - place_min > UINT32_MAX,
+                         .is_time_wide = (uint64_t)time_max - (uint64_t)time_min > UINT32_MAX,
+                         .has_offsets = seq_last - seq_first + 1 != live,
+                     });
+    if (b == NULL) return false;
+    uint32_t at = 0;
+    for (uint32_t k = 0; k < count; k++) {
+        for (uint32_t i = 0; i < from[k].used; i++) {
+            struct msgs_entry entry;
+            block_get(from[k].block, i, &entry);
+            if (entry.node == MSGS_NODE_NONE) continue;
+            block_put(b, at++, (uint32_t)(block_seq(&from[k], i) - seq_first), &entry);
+        }
+    }
+    *packed = (struct msgs_slot){.base = seq_first, .block = b, .live = live, .used = live};
+    return true;
+}
+
+static void slot_take_out(struct msgs *m, uint32_t i)
+{
+    struct msgs_slot *slots = m->slots + m->slot_first;
+    if (i == 0)
+        m->slot_first++;
+    else
+        memmove(&slots[i], &slots[i + 1], (m->slot_count - i - 1) * sizeof *slots);
+    m->slot_count--;
+    if (m->slot_count == 0) m->slot_first = 0;
+}
+
+static bool may_join(const struct msgs *m, uint32_t left)
+{
+    if (left + 1 >= m->slot_count) return false;
+    const struct msgs_slot *a = slot_at(m, left), *b = a + 1;
+    if (b->block->is_open || a->live + b->live > JOIN_MAX) return false;
+    return block_seq(b, b->used - 1) - a->base <= UINT32_MAX;
+}
+
+/* A sealed slot that has lost a quarter is packed again, with a neighbour if both fit into one.
+ * Without memory it stays as it is until the next removal. */
+static void repack(struct msgs *m, uint32_t i)
+{
+    uint32_t left = i, count = 1;
+    if (may_join(m, i)) {
+        count = 2;
+    } else if (i > 0 && may_join(m, i - 1)) {
+        left = i - 1;
+        count = 2;
+    }
+    struct msgs_slot *from = slot_at(m, left), packed;
+    if (!pack(m, from, count, &packed)) return;
+    for (uint32_t k = 0; k < count; k++) block_release(m, from[k].block);
+    *from = packed;
+    if (count == 2) slot_take_out(m, left + 1);
+}
+
+/* --- appending --------------------------------------------------------------------------- */
+
+/* Room for count more slots behind the last one. */
+static enum err directory_reserve(struct msgs *m, uint32_t count)
+{
+    if (m->slot_first + m->slot_count + count <= m->slot_room) return ERR_OK;
+    if (m->slot_first >= m->slot_count + count) { /* half of it is free in front */
+        memmove(m->slots, m->slots + m->slot_first, m->slot_count * sizeof *m->slots);
+        m->slot_first = 0;
+        return ERR_OK;
+    }
+    uint32_t room = SLOTS_MIN;
+    while (room < 2 * (m->slot_count + count)) room *= 2;
+    struct msgs_slot *slots = mem_alloc(m->mem, MEM_JETSTREAM, room * sizeof *slots);
+    if (slots == NULL) return ERR_MEMORY;
+    if (m->slot_count > 0) memcpy(slots, m->slots + m->slot_first, m->slot_count * sizeof *slots);
+    mem_free(m->mem, MEM_JETSTREAM, m->slots, m->slot_room * sizeof *slots);
+    m->bytes_taken += (room - (size_t)m->slot_room) * sizeof *slots;
+    m->slots = slots;
+    m->slot_room = room;
+    m->slot_first = 0;
+    return ERR_OK;
+}
+
+/* The open slot; NULL when the last one is sealed or there is none. */
+static struct msgs_slot *open_slot(const struct msgs *m)
+{
+    if (m->slot_count == 0) return NULL;
+    struct msgs_slot *s = slot_at(m, m->slot_count - 1);
+    return s->block->is_open ? s : NULL;
+}
+
+static uint32_t room_for(uint32_t count)
+{
+    uint32_t room = ROOM_MIN;
+    while (room < count && room < MSGS_BLOCK_MAX) room *= 2;
+    return room < MSGS_BLOCK_MAX ? room : MSGS_BLOCK_MAX;
+}
+
+static enum err open_grow(struct msgs *m, struct msgs_slot *s, uint32_t room)
+{
+    struct msgs_block *old = s->block, *b = block_new_open(m, room);
+    if (b == NULL) return ERR_MEMORY;
+    memcpy(places_of(b), places_of(old), s->used * sizeof(uint64_t));
+    memcpy(times_of(b), times_of(old), s->used * sizeof(uint64_t));
+    memcpy(nodes_of(b), nodes_of(old), s->used * sizeof(uint32_t));
+    memcpy(sizes_of(b), sizes_of(old), s->used * sizeof(uint32_t));
+    memcpy(offsets_of(b), offsets_of(old), s->used * sizeof(uint32_t));
+    block_release(m, old);
+    s->block = b;
+    return ERR_OK;
+}
+
+static void spare_push(struct msgs *m, struct msgs_block *b)
+{
+    b->next = m->spares;
+    m->spares = b;
+    m->spare_count++;
+}
+
+static struct msgs_block *spare_pop(struct msgs *m)
+{
+    struct msgs_block *b = m->spares;
+    m->spares = b->next;
+    m->spare_count--;
+    return b;
+}
+
+enum err msgs_reserve(struct msgs *m, uint32_t count)
+{
+    struct msgs_slot *s = open_slot(m);
+    uint32_t left = s == NULL ? 0 : s->block->room - s->used;
+    if (s != NULL && count > left && s->block->room < MSGS_BLOCK_MAX) {
+        if (open_grow(m, s, room_for(s->used + count)) != ERR_OK) return ERR_MEMORY;
+        left = s->block->room - s->used;
+    }
+    uint32_t wanted = count > left ? count - left : 0;
+    uint32_t blocks = (wanted + MSGS_BLOCK_MAX - 1) / MSGS_BLOCK_MAX;
+    /* A small spare serves a small need only; what is too much goes back. */
+    while (m->spare_count > blocks || (m->spare_count > 0 && m->spares->room < room_for(wanted)))
+        block_release(m, spare_pop(m));
+    while (m->spare_count < blocks) {
+        struct msgs_block *b = block_new_open(m, blocks > 1 ? MSGS_BLOCK_MAX : room_for(wanted));
+        if (b == NULL) return ERR_MEMORY;
+        spare_push(m, b);
+    }
+    return directory_reserve(m, blocks);
+}
+
+/* The open slot is full or out of reach: it becomes a sealed one. */
+static void seal(struct msgs *m)
+{
+    struct msgs_slot *s = open_slot(m), packed;
+    if (s == NULL) return;
+    if (pack(m, s, 1, &packed)) {
+        block_release(m, s->block);
+        *s = packed;
+    } else {
+        s->block->is_open = false; /* wide columns until memory is there */
+    }
+}
+
+/* A new open slot that begins with seq. */
+static enum err open_new(struct msgs *m, uint64_t seq)
+{
+    enum err e = directory_reserve(m, 1);
+    if (e != ERR_OK) return e;
+    struct msgs_block *b = m->spare_count > 0  ? spare_pop(m)
+                           : m->slot_count > 0 ? block_new_open(m, MSGS_BLOCK_MAX)
+                                               : block_new_open(m, ROOM_MIN);
+    if (b == NULL) return ERR_MEMORY;
+    seal(m);
+    m->slots[m->slot_first + m->slot_count++] = (struct msgs_slot){.base = seq, .block = b};
+    return ERR_OK;
+}
+
+enum err msgs_append(struct msgs *m, uint64_t seq, const struct msgs_entry *entry)
+{
+    must(seq >= m->seq_end);
+    must(seq < UINT64_MAX);
+    must(entry->node != MSGS_NODE_NONE);
+    struct msgs_slot *s = open_slot(m);
+    bool is_full = s != NULL && s->used == s->block->room;
+    enum err e = ERR_OK;
+    if (s == NULL || seq - s->base > UINT32_MAX || (is_full && s->used == MSGS_BLOCK_MAX))
+        e = open_new(m, seq);
+    else if (is_full)
+        e = open_grow(m, s, room_for(s->used + 1));
+    if (e != ERR_OK) return e;
+    s = open_slot(m);
+    block_put(s->block, s->used, (uint32_t)(seq - s->base), entry);
+    s->used++;
+    s->live++;
+    m->live_count++;
+    m->seq_end = seq + 1;
+    return ERR_OK;
+}
+
+/* --- one message ------------------------------------------------------------------------- */
+
+/* The slot and entry of a live message; NULL when there is none. */
+static struct msgs_slot *find(const struct msgs *m, uint64_t seq, uint32_t *slot, uint32_t *at)
+{
+    *slot = slot_find(m, seq);
+    if (*slot == UINT32_MAX) return NULL;
+    struct msgs_slot *s = slot_at(m, *slot);
+    *at = block_lower_bound(s, seq);
+    if (*at == s->used || block_seq(s, *at) != seq) return NULL;
+    return nodes_of(s->block)[*at] == MSGS_NODE_NONE ? NULL : s;
+}
+
+enum err msgs_remove(struct msgs *m, uint64_t seq, struct msgs_entry *entry)
+{
+    uint32_t i, at;
+    struct msgs_slot *s = find(m, seq, &i, &at);
+    if (s == NULL) return ERR_UNKNOWN;
+    if (entry != NULL) block_get(s->block, at, entry);
+    nodes_of(s->block)[at] = MSGS_NODE_NONE;
+    s->live--;
+    m->live_count--;
+    if (s->live == 0) {
+        struct msgs_block *b = s->block;
+        slot_take_out(m, i);
+        if (b->is_open && b->room <= SPARE_ROOM_MAX && m->spare_count == 0)
+            spare_push(m, b);
+        else
+            block_release(m, b);
+    } else if (i > 0 && !s->block->is_open &&
+               s->live * LIVE_SHARE_DENOMINATOR < s->used * LIVE_SHARE_NUMERATOR) {
+        /* The first block stays: limits and acks empty it from the front, and it goes whole. */
+        repack(m, i);
+    }
+    return ERR_OK;
+}
+
+enum err msgs_get(const struct msgs *m, uint64_t seq, struct msgs_entry *entry)
+{
+    uint32_t i, at;
+    const struct msgs_slot *s = find(m, seq, &i, &at);
+    if (s == NULL) return ERR_UNKNOWN;
+    block_get(s->block, at, entry);
+    return ERR_OK;
+}
+
+bool msgs_has(const struct msgs *m, uint64_t seq)
+{
+    uint32_t i, at;
+    return find(m, seq, &i, &at) != NULL;
+}
+
+enum err msgs_set_place(struct msgs *m, uint64_t seq, uint64_t place)
+{
+    uint32_t i, at;
+    struct msgs_slot *s = find(m, seq, &i, &at);
+    if (s == NULL) return ERR_UNKNOWN;
+    struct msgs_block *b = s->block;
+    bool fits = b->is_place_wide || (place >= b->place_base && place - b->place_base <= UINT32_MAX);
+    if (!fits) {
+        struct msgs_block head = *b;
+        head.is_place_wide = true;
+        struct msgs_block *wide = block_new(m, head);
+        if (wide == NULL) return ERR_MEMORY;
+        for (uint32_t k = 0; k < s->used; k++) {
+            struct msgs_entry entry;
+            block_get(b, k, &entry);
+            block_put(wide, k, (uint32_t)(block_seq(s, k) - s->base), &entry);
+        }
+        block_release(m, b);
+        s->block = b = wide;
+    }
+    struct msgs_entry entry;
+    block_get(b, at, &entry);
+    entry.place = place;
+    block_put(b, at, (uint32_t)(seq - s->base), &entry);
+    return ERR_OK;
+}
+
+/* --- order, counts, time ----------------------------------------------------------------- */
+
+uint64_t msgs_first(const struct msgs *m)
+{
+    return msgs_next(m, 0);
+}
+
+uint64_t msgs_last(const struct msgs *m)
+{
+    return msgs_prev(m, UINT64_MAX);
+}
+
+uint64_t msgs_next(const struct msgs *m, uint64_t seq)
+{
+    uint32_t at;
+    /* A slot has a live entry (M1), so the second round ends it. */
+    for (uint32_t i = slot_from(m, seq, &at); i < m->slot_count; i++, at = 0) {
+        const struct msgs_slot *s = slot_at(m, i);
+        at = block_next_live(s, at);
+        if (at < s->used) return block_seq(s, at);
+    }
+    return 0;
+}
+
+uint64_t msgs_prev(const struct msgs *m, uint64_t seq)
+{
+    uint32_t i = slot_find(m, seq);
+    if (i == UINT32_MAX) return 0;
+    const struct msgs_slot *s = slot_at(m, i);
+    uint32_t end = seq == UINT64_MAX ? s->used : block_lower_bound(s, seq + 1);
+    uint32_t at = block_prev_live(s, end);
+    while (at == UINT32_MAX) {
+        if (i == 0) return 0;
+        s = slot_at(m, --i);
+        at = block_prev_live(s, s->used);
+    }
+    return block_seq(s, at);
+}
+
+/* The entries of slot i that lie in [from, to]. False: the slot begins behind to. */
+static bool slot_range(const struct msgs *m, uint32_t i, uint64_t from, uint64_t to,
+                       uint32_t *first, uint32_t *end)
+{
+    const struct msgs_slot *s = slot_at(m, i);
+    if (s->base > to) return false;
+    bool is_inner = i + 1 < m->slot_count && slot_at(m, i + 1)->base <= to;
+    *first = block_lower_bound(s, from);
+    *end = is_inner || to == UINT64_MAX ? s->used : block_lower_bound(s, to + 1);
+    return true;
+}
+
+static uint32_t slot_start(const struct msgs *m, uint64_t seq)
+{
+    uint32_t i = slot_find(m, seq);
+    return i == UINT32_MAX ? 0 : i;
+}
+
+uint64_t msgs_count(const struct msgs *m, uint64_t from, uint64_t to)
+{
+    uint64_t count = 0;
+    uint32_t first, end;
+    for (uint32_t i = slot_start(m, from); i < m->slot_count; i++) {
+        if (!slot_range(m, i, from, to, &first, &end)) break;
+        const struct msgs_slot *s = slot_at(m, i);
+        if (first == 0 && end == s->used)
+            count += s->live;
+        else if (first < end)
+            count += end - first - block_count_of(s, first, end, MSGS_NODE_NONE);
+    }
+    return count;
+}
+
+uint64_t msgs_seq_at_time(const struct msgs *m, int64_t time_ns)
+{
+    uint32_t low = 0, high = m->slot_count; /* the first slot that begins at or after the time */
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (block_time(slot_at(m, middle)->block, 0) < time_ns)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low > 0) { /* the time may lie inside the slot before */
+        const struct msgs_slot *s = slot_at(m, low - 1);
+        uint32_t at = 0, end = s->used;
+        while (at < end) {
+            uint32_t middle = (at + end) / 2;
+            if (block_time(s->block, middle) < time_ns)
+                at = middle + 1;
+            else
+                end = middle;
+        }
+        at = block_next_live(s, at);
+        if (at < s->used) return block_seq(s, at);
+    }
+    return low < m->slot_count ? msgs_next(m, slot_at(m, low)->base) : 0;
+}
+
+/* How far the messages follow each other without a gap from seq on, which is live. */
+static uint64_t run_end(const struct msgs *m, uint64_t seq)
+{
+    for (uint32_t i = slot_find(m, seq); i < m->slot_count; i++) {
+        const struct msgs_slot *s = slot_at(m, i);
+        if (seq < s->base) return seq;
+        if (!s->block->has_offsets && s->live == s->used) {
+            seq = s->base + s->used;
+            continue;
+        }
+        const uint32_t *nodes = nodes_of(s->block);
+        for (uint32_t at = block_lower_bound(s, seq); at < s->used; at++, seq++)
+            if (nodes[at] == MSGS_NODE_NONE || block_seq(s, at) != seq) return seq;
+    }
+    return seq;
+}
+
+bool msgs_gap(const struct msgs *m, uint64_t last_seq, uint64_t *first, uint64_t *last)
+{
+    uint64_t seq = *first;
+    if (msgs_has(m, seq)) seq = run_end(m, seq);
+    if (seq > last_seq) return false;
+    uint64_t next = msgs_next(m, seq);
+    *first = seq;
+    *last = next == 0 || next > last_seq ? last_seq : next - 1;
+    return true;
+}
+
+/* --- by subject -------------------------------------------------------------------------- */
+
+uint64_t msgs_next_of_node(const struct msgs *m, uint64_t seq, uint32_t node)
+{
+    must(node != MSGS_NODE_NONE);
+    uint32_t at;
+    for (uint32_t i = slot_from(m, seq, &at); i < m->slot_count; i++, at = 0) {
+        const struct msgs_slot *s = slot_at(m, i);
+        const uint32_t *nodes = nodes_of(s->block);
+        while (at + SCAN_STEP <= s->used && !step_has(nodes + at, node)) at += SCAN_STEP;
+        for (; at < s->used; at++)
+            if (nodes[at] == node) return block_seq(s, at);
+    }
+    return 0;
+}
+
+uint64_t msgs_prev_of_node(const struct msgs *m, uint64_t seq, uint32_t node)
+{
+    must(node != MSGS_NODE_NONE);
+    uint32_t i = slot_find(m, seq);
+    if (i == UINT32_MAX) return 0;
+    const struct msgs_slot *s = slot_at(m, i);
+    uint32_t at = seq == UINT64_MAX ? s->used : block_lower_bound(s, seq + 1);
+    for (;;) {
+        const uint32_t *nodes = nodes_of(s->block);
+        while (at >= SCAN_STEP && !step_has(nodes + at - SCAN_STEP, node)) at -= SCAN_STEP;
+        for (; at > 0; at--)
+            if (nodes[at - 1] == node) return block_seq(s, at - 1);
+        if (i == 0) return 0;
+        s = slot_at(m, --i);
+        at = s->used;
+    }
+}
+
+uint64_t msgs_count_of_node(const struct msgs *m, uint64_t from, uint64_t to, uint32_t node)
+{
+    must(node != MSGS_NODE_NONE);
+    uint64_t count = 0;
+    uint32_t first, end;
+    for (uint32_t i = slot_start(m, from); i < m->slot_count; i++) {
+        if (!slot_range(m, i, from, to, &first, &end)) break;
+        if (first < end) count += block_count_of(slot_at(m, i), first, end, node);
+    }
+    return count;
+}
+
+uint64_t msgs_count_in_set(const struct msgs *m, uint64_t from, uint64_t to,
+                           const struct node_set *set)
+{
+    uint64_t count = 0;
+    uint32_t first, end;
+    for (uint32_t i = slot_start(m, from); i < m->slot_count; i++) {
+        if (!slot_range(m, i, from, to, &first, &end)) break;
+        if (first < end) count += block_count_in_set(slot_at(m, i), first, end, set);
+    }
+    return count;
+}
+
+uint64_t msgs_next_in_set(const struct msgs *m, uint64_t seq, const struct node_set *set,
+                          uint32_t scan_max, uint64_t *resume)
+{
+    uint32_t at;
+    *resume = 0;
+    for (uint32_t i = slot_from(m, seq, &at); i < m->slot_count; i++, at = 0) {
+        const struct msgs_slot *s = slot_at(m, i);
+        const uint32_t *nodes = nodes_of(s->block);
+        for (; at < s->used; at++) {
+            if (node_set_has(set, nodes[at])) return block_seq(s, at);
+            if (scan_max-- == 0) {
+                *resume = block_seq(s, at);
+                return 0;
+            }
+        }
+    }
+    return 0;
+}
+
+void msgs_cursor_init(struct msgs_cursor *c, const struct msgs *m, uint64_t seq)
+{
+    c->msgs = m;
+    c->slot = slot_from(m, seq, &c->at);
+}
+
+uint64_t msgs_cursor_next(struct msgs_cursor *c, struct msgs_entry *entry)
+{
+    for (; c->slot < c->msgs->slot_count; c->slot++, c->at = 0) {
+        const struct msgs_slot *s = slot_at(c->msgs, c->slot);
+        c->at = block_next_live(s, c->at);
+        if (c->at == s->used) continue;
+        block_get(s->block, c->at, entry);
+        return block_seq(s, c->at++);
+    }
+    return 0;
+}

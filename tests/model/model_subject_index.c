@@ -1,0 +1,449 @@
+// The indexes of a stream (msgs, subject_index, walks, pending counts) against plain arrays.
+// links: js
+/* The oracle holds every message in an array by sequence and every subject as a string; each
+ * question is answered by a loop over all of it. Subjects are chosen so that they are prefixes of
+ * each other, differ in odd bytes, and have tokens in common. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "core/base/must.h"
+#include "core/base/rng.h"
+#include "core/js/pending.h"
+#include "core/js/subject_index_walk.h"
+#include "core/route/subject.h"
+#include "tests/support/mem_heap.h"
+
+enum { SEQS_MAX = 20000, SUBJECTS = 400, TEXT_MAX = 400 };
+
+struct message {
+    struct msgs_entry entry;
+    int subject;
+    bool is_live;
+};
+
+struct world {
+    struct mem_heap heap;
+    struct rng rng;
+    struct msgs msgs;
+    struct subject_index index;
+    uint64_t base;  /* sequence of messages[0] */
+    uint32_t count; /* of messages */
+    int64_t now;
+    struct message messages[SEQS_MAX];
+    char subjects[SUBJECTS][TEXT_MAX];
+    int sorted[SUBJECTS]; /* in byte order */
+    uint32_t claims[SUBJECTS];
+    uint32_t list_max;
+    uint64_t seed;
+};
+
+static void fail(const struct world *w, const char *what)
+{
+    fprintf(stderr, "seed %llu: %s\n", (unsigned long long)w->seed, what);
+    exit(1);
+}
+
+#define CHECK(condition) ((condition) ? (void)0 : fail(w, #condition))
+
+static struct bytes subject_of(const struct world *w, int i)
+{
+    return bytes_from_text(w->subjects[i]);
+}
+
+static bool is_known(const struct world *w, int count, const char *text)
+{
+    for (int i = 0; i < count; i++)
+        if (strcmp(w->subjects[i], text) == 0) return true;
+    return false;
+}
+
+static void make_subject(struct world *w, char *text)
+{
+    static const char *const words[] = {
+        "a", "b", "aa", "ab", "a-b", "*", ">", "\x7f", "\xc3\xa9", "longer-word-1", "longer-word-2",
+        "0", "1", "10", "100"};
+    uint32_t tokens = 1 + rng_below(&w->rng, 4);
+    text[0] = 0;
+    if (rng_below(&w->rng, w->seed % 4 == 0 ? 2 : 16) ==
+        0) { /* a ladder: more levels than a walk has frames */
+        memset(text, 'a', 100);
+        text[1 + rng_below(&w->rng, 99)] = 0;
+        return;
+    }
+    for (uint32_t i = 0; i < tokens; i++) {
+        if (i > 0) strcat(text, ".");
+        strcat(text, words[rng_below(&w->rng, sizeof words / sizeof words[0])]);
+    }
+}
+
+static void world_init(struct world *w, uint64_t seed)
+{
+    mem_heap_init(&w->heap);
+    rng_init(&w->rng, seed);
+    w->seed = seed;
+    w->list_max = seed % 3 == 0 ? 0 : 1 + (uint32_t)(seed % 8);
+    msgs_init(&w->msgs, &w->heap.mem);
+    subject_index_init(&w->index, &w->heap.mem, w->list_max);
+    w->base = seed % 2 == 0 ? 1 : UINT64_C(1000000000000000000);
+    w->now = INT64_C(1700000000000000000);
+    w->count = 0;
+    memset(w->claims, 0, sizeof w->claims);
+    for (int i = 0; i < SUBJECTS; i++) {
+        char text[TEXT_MAX];
+        do make_subject(w, text);
+        while (is_known(w, i, text));
+        strcpy(w->subjects[i], text);
+        int at = i;
+        while (at > 0 && strcmp(w->subjects[w->sorted[at - 1]], text) > 0) {
+            w->sorted[at] = w->sorted[at - 1];
+            at--;
+        }
+        w->sorted[at] = i;
+    }
+}
+
+static uint64_t seq_of(const struct world *w, uint32_t i)
+{
+    return w->base + i;
+}
+
+static uint32_t node_of(const struct world *w, int subject)
+{
+    return subject_index_find(&w->index, subject_of(w, subject));
+}
+
+static void append(struct world *w, int subject)
+{
+    uint32_t node;
+    bool is_new, was_there = node_of(w, subject) != MSGS_NODE_NONE;
+    if (w->count == SEQS_MAX) return;
+    CHECK(subject_index_intern(&w->index, subject_of(w, subject), &node, &is_new) == ERR_OK);
+    CHECK(is_new == !was_there);
+    w->now += rng_below(&w->rng, 3) * (rng_below(&w->rng, 2000) == 0 ? INT64_C(5000000000) : 1000);
+    struct message *m = &w->messages[w->count];
+    *m = (struct message){.entry = {.place = rng_below(&w->rng, 3000) == 0
+                                                 ? rng_next(&w->rng)
+                                                 : w->count * UINT64_C(200),
+                                    .time_ns = w->now,
+                                    .bytes = rng_below(&w->rng, 5000),
+                                    .node = node},
+                          .subject = subject,
+                          .is_live = true};
+    if (w->seed % 2 == 0 && rng_below(&w->rng, 4) == 0) {
+        CHECK(msgs_reserve(&w->msgs, 1 + rng_below(&w->rng, 3000)) == ERR_OK);
+        w->heap.fail_at = w->heap.alloc_count + 1;
+        w->heap.fail_from = 1;
+    }
+    CHECK(msgs_append(&w->msgs, seq_of(w, w->count), &m->entry) == ERR_OK);
+    subject_index_add(&w->index, node, seq_of(w, w->count));
+    w->heap.fail_at = 0;
+    w->heap.fail_from = 0;
+    w->count++;
+}
+
+static void remove_message(struct world *w, uint32_t i)
+{
+    struct message *m = &w->messages[i];
+    struct msgs_entry entry;
+    if (!m->is_live) {
+        CHECK(msgs_remove(&w->msgs, seq_of(w, i), &entry) == ERR_UNKNOWN);
+        return;
+    }
+    if (rng_below(&w->rng, 8) == 0) {
+        w->heap.fail_at = w->heap.alloc_count + 1;
+        w->heap.fail_from = 1;
+    }
+    CHECK(msgs_remove(&w->msgs, seq_of(w, i), &entry) == ERR_OK);
+    CHECK(memcmp(&entry, &m->entry, sizeof entry) == 0);
+    m->is_live = false;
+    bool is_last = subject_index_remove(&w->index, entry.node, seq_of(w, i));
+    w->heap.fail_at = 0;
+    w->heap.fail_from = 0;
+    for (uint32_t k = 0; k < w->count; k++)
+        if (w->messages[k].is_live && w->messages[k].subject == m->subject) {
+            CHECK(!is_last);
+            return;
+        }
+    CHECK(is_last);
+    if (w->claims[m->subject] == 0) CHECK(node_of(w, m->subject) == MSGS_NODE_NONE);
+}
+
+/* Removes the oldest until at most limit messages of the subject are left. */
+static void limit_subject(struct world *w, int subject, uint32_t limit)
+{
+    uint32_t node = node_of(w, subject);
+    while (node != MSGS_NODE_NONE && subject_index_node(&w->index, node)->count > limit) {
+        uint64_t first = subject_index_first(&w->index, &w->msgs, node);
+        remove_message(w, (uint32_t)(first - w->base));
+        node = node_of(w, subject);
+    }
+}
+
+static void check_subject(struct world *w, int subject)
+{
+    uint64_t first = 0, last = 0, count = 0;
+    uint32_t node = node_of(w, subject);
+    for (uint32_t i = 0; i < w->count; i++) {
+        if (!w->messages[i].is_live || w->messages[i].subject != subject) continue;
+        CHECK(w->messages[i].entry.node == node);
+        if (count++ == 0) first = seq_of(w, i);
+        last = seq_of(w, i);
+    }
+    if (node == MSGS_NODE_NONE) {
+        CHECK(count == 0);
+        return;
+    }
+    CHECK(bytes_equal(subject_index_subject(&w->index, node), subject_of(w, subject)));
+    const struct subject_node *n = subject_index_node(&w->index, node);
+    CHECK(n->count == count);
+    CHECK(n->claims == w->claims[subject]);
+    if (count == 0) return;
+    CHECK(n->first <= first);
+    CHECK(n->last >= last);
+    uint32_t from = rng_below(&w->rng, w->count);
+    uint64_t next = 0, behind = 0;
+    for (uint32_t i = w->count; i-- > from;)
+        if (w->messages[i].is_live && w->messages[i].subject == subject) {
+            next = seq_of(w, i);
+            behind++;
+        }
+    CHECK(subject_index_count_from(&w->index, &w->msgs, node, seq_of(w, from)) == behind);
+    CHECK(subject_index_next(&w->index, &w->msgs, node, seq_of(w, from)) == next);
+    if (rng_below(&w->rng, 2) == 0) return; /* so that bounds stay stale for a while */
+    CHECK(subject_index_first(&w->index, &w->msgs, node) == first);
+    CHECK(subject_index_last(&w->index, &w->msgs, node) == last);
+}
+
+static void check_order(struct world *w)
+{
+    uint32_t from = rng_below(&w->rng, w->count), to = from + rng_below(&w->rng, w->count - from);
+    uint64_t next = 0, prev = 0, inside = 0, first = 0, last = 0, live = 0;
+    for (uint32_t i = 0; i < w->count; i++) {
+        if (!w->messages[i].is_live) continue;
+        live++;
+        if (first == 0) first = seq_of(w, i);
+        last = seq_of(w, i);
+        if (i >= from && next == 0) next = seq_of(w, i);
+        if (i <= from) prev = seq_of(w, i);
+        if (i >= from && i <= to) inside++;
+    }
+    CHECK(w->msgs.live_count == live);
+    CHECK(w->index.msg_count == live);
+    CHECK(msgs_first(&w->msgs) == first);
+    CHECK(msgs_last(&w->msgs) == last);
+    CHECK(msgs_next(&w->msgs, seq_of(w, from)) == next);
+    CHECK(msgs_prev(&w->msgs, seq_of(w, from)) == prev);
+    CHECK(msgs_count(&w->msgs, seq_of(w, from), seq_of(w, to)) == inside);
+    struct msgs_entry entry;
+    enum err e = msgs_get(&w->msgs, seq_of(w, from), &entry);
+    CHECK(e == (w->messages[from].is_live ? ERR_OK : ERR_UNKNOWN));
+    if (e == ERR_OK) CHECK(memcmp(&entry, &w->messages[from].entry, sizeof entry) == 0);
+    if (e == ERR_OK && rng_below(&w->rng, 4) == 0) {
+        w->messages[from].entry.place =
+            rng_below(&w->rng, 30) == 0 ? rng_next(&w->rng) : from * UINT64_C(200) + 7;
+        CHECK(msgs_set_place(&w->msgs, seq_of(w, from), w->messages[from].entry.place) == ERR_OK);
+    }
+
+    int64_t time = w->messages[from].entry.time_ns + (int64_t)rng_below(&w->rng, 3) - 1;
+    uint64_t at_time = 0;
+    for (uint32_t i = w->count; i-- > 0;)
+        if (w->messages[i].is_live && w->messages[i].entry.time_ns >= time) at_time = seq_of(w, i);
+    CHECK(msgs_seq_at_time(&w->msgs, time) == at_time);
+
+    uint64_t gap_first = seq_of(w, from), gap_last;
+    uint64_t stream_last = seq_of(w, w->count - 1) + rng_below(&w->rng, 3);
+    uint32_t i = from;
+    while (i < w->count && w->messages[i].is_live) i++;
+    bool has_gap = seq_of(w, i) <= stream_last;
+    CHECK(msgs_gap(&w->msgs, stream_last, &gap_first, &gap_last) == has_gap);
+    if (has_gap) {
+        CHECK(gap_first == seq_of(w, i));
+        while (i < w->count && !w->messages[i].is_live) i++;
+        CHECK(gap_last == (i == w->count ? stream_last : seq_of(w, i) - 1));
+    }
+}
+
+static void check_cursor(struct world *w)
+{
+    struct msgs_cursor c;
+    struct msgs_entry entry;
+    uint32_t i = rng_below(&w->rng, w->count);
+    msgs_cursor_init(&c, &w->msgs, seq_of(w, i));
+    for (; i < w->count; i++) {
+        if (!w->messages[i].is_live) continue;
+        CHECK(msgs_cursor_next(&c, &entry) == seq_of(w, i));
+        CHECK(memcmp(&entry, &w->messages[i].entry, sizeof entry) == 0);
+    }
+    CHECK(msgs_cursor_next(&c, &entry) == 0);
+}
+
+/* A filter from a subject: tokens become stars, the tail becomes >. */
+static void make_filter(struct world *w, char *filter)
+{
+    const char *subject = w->subjects[rng_below(&w->rng, SUBJECTS)];
+    size_t len = 0;
+    for (uint32_t n = 0;; n++) {
+        struct bytes token = subject_token(bytes_from_text(subject), n);
+        if (token.len == 0) break;
+        if (len > 0) filter[len++] = '.';
+        if (rng_below(&w->rng, 6) == 0) {
+            filter[len++] = '>';
+            break;
+        }
+        if (rng_below(&w->rng, 3) == 0 || subject_token_is_rest(token)) {
+            filter[len++] = '*';
+        } else {
+            memcpy(filter + len, token.data, token.len);
+            len += token.len;
+        }
+    }
+    filter[len] = 0;
+}
+
+static void check_filter(struct world *w)
+{
+    char text[TEXT_MAX];
+    make_filter(w, text);
+    struct bytes filter = bytes_from_text(text);
+    uint32_t from = rng_below(&w->rng, w->count);
+    uint64_t msgs = 0, behind = 0, last_behind = 0;
+    static uint64_t last_of[SUBJECTS];
+    memset(last_of, 0, sizeof last_of);
+    for (uint32_t i = 0; i < w->count; i++) {
+        const struct message *m = &w->messages[i];
+        if (!m->is_live || !subject_matches(subject_of(w, m->subject), filter)) continue;
+        msgs++;
+        if (i >= from) behind++;
+        last_of[m->subject] = seq_of(w, i);
+    }
+
+    int after = rng_below(&w->rng, 2) == 0 ? -1 : (int)rng_below(&w->rng, SUBJECTS);
+    char after_text[TEXT_MAX] = "";
+    if (after >= 0) strcpy(after_text, w->subjects[after]);
+    if (after >= 0 && rng_below(&w->rng, 4) == 0) after_text[strlen(after_text) - 1] ^= 1;
+    struct subject_index_walk walk;
+    uint64_t keys = 0;
+    subject_index_walk_begin(&walk, &w->index, filter, bytes_from_text(after_text));
+    for (int k = 0; k < SUBJECTS; k++) {
+        int subject = w->sorted[k];
+        if (last_of[subject] == 0) continue;
+        keys++;
+        if (last_of[subject] >= seq_of(w, from)) last_behind++;
+        if (after_text[0] != 0 && strcmp(w->subjects[subject], after_text) <= 0) continue;
+        CHECK(subject_index_walk_next(&walk) == node_of(w, subject));
+    }
+    CHECK(subject_index_walk_next(&walk) == MSGS_NODE_NONE);
+
+    struct subject_total total = subject_index_total(&w->index, filter);
+    CHECK(total.keys == keys);
+    CHECK(total.msgs == msgs);
+    uint64_t pending;
+    CHECK(pending_count(&w->index, &w->msgs, &filter, 1, seq_of(w, from), &pending) == ERR_OK);
+    CHECK(pending == behind);
+    CHECK(pending_count_last(&w->index, &w->msgs, &filter, 1, seq_of(w, from)) == last_behind);
+
+    struct node_set set;
+    CHECK(node_set_init(&set, &w->heap.mem, w->index.node_end) == ERR_OK);
+    subject_index_walk_collect(&w->index, filter, &set);
+    uint64_t next = 0, resume = seq_of(w, from), found = 0;
+    for (uint32_t i = w->count; i-- > from;)
+        if (w->messages[i].is_live && last_of[w->messages[i].subject] != 0) next = seq_of(w, i);
+    while (resume != 0 && found == 0)
+        found = msgs_next_in_set(&w->msgs, resume, &set, rng_below(&w->rng, 500), &resume);
+    CHECK(found == next);
+    node_set_deinit(&set, &w->heap.mem);
+}
+
+static void check(struct world *w)
+{
+    if (w->count == 0) return;
+    check_order(w);
+    check_filter(w);
+    check_subject(w, (int)rng_below(&w->rng, SUBJECTS));
+    if (rng_below(&w->rng, 20) == 0) check_cursor(w);
+}
+
+static void claim(struct world *w)
+{
+    int subject = (int)rng_below(&w->rng, SUBJECTS);
+    uint32_t node;
+    bool is_new;
+    CHECK(subject_index_intern(&w->index, subject_of(w, subject), &node, &is_new) == ERR_OK);
+    w->claims[subject]++;
+}
+
+static void unclaim(struct world *w)
+{
+    int subject = (int)rng_below(&w->rng, SUBJECTS);
+    if (w->claims[subject] == 0) return;
+    subject_index_drop(&w->index, node_of(w, subject));
+    w->claims[subject]--;
+}
+
+static void purge(struct world *w)
+{
+    for (uint32_t i = 0; i < w->count; i++) w->messages[i].is_live = false;
+    msgs_clear(&w->msgs);
+    subject_index_purge(&w->index);
+}
+
+static void change_limit(struct world *w)
+{
+    w->list_max = w->list_max == 0 ? 1 + rng_below(&w->rng, 8) : 0;
+    for (int i = 0; i < SUBJECTS && w->list_max > 0; i++) limit_subject(w, i, w->list_max);
+    subject_index_set_list_max(&w->index, &w->msgs, w->list_max);
+}
+
+static void run(struct world *w, uint64_t seed, uint32_t steps)
+{
+    world_init(w, seed);
+    for (uint32_t step = 0; step < steps; step++) {
+        uint32_t dice = rng_below(&w->rng, 100);
+        uint32_t phase = step * 4 / steps; /* grows, churns, shrinks, grows */
+        if (dice < (phase == 2 ? 20u : 60u)) {
+            uint32_t burst = rng_below(&w->rng, 50) == 0 ? 1500 : 1;
+            for (uint32_t i = 0; i < burst; i++) {
+                int subject = (int)rng_below(&w->rng, rng_below(&w->rng, 2) ? SUBJECTS : 20);
+                append(w, subject);
+                if (w->list_max > 0) limit_subject(w, subject, w->list_max);
+            }
+        } else if (dice < 90 && w->count > 0) {
+            uint32_t burst = rng_below(&w->rng, 10) == 0 ? 200 : 1;
+            uint32_t at = rng_below(&w->rng, w->count);
+            for (uint32_t i = 0; i < burst; i++)
+                remove_message(w, rng_below(&w->rng, 3) == 0 ? (at + i) % w->count
+                                                             : rng_below(&w->rng, w->count));
+        } else if (dice < 94) {
+            claim(w);
+        } else if (dice < 98) {
+            unclaim(w);
+        } else if (rng_below(&w->rng, 40) == 0) {
+            purge(w);
+        } else if (rng_below(&w->rng, 20) == 0) {
+            change_limit(w);
+        }
+        check(w);
+    }
+    for (int i = 0; i < SUBJECTS; i++)
+        for (; w->claims[i] > 0; w->claims[i]--) subject_index_drop(&w->index, node_of(w, i));
+    for (uint32_t i = 0; i < w->count; i++)
+        if (w->messages[i].is_live) remove_message(w, i);
+    CHECK(w->index.leaf_count == 0);
+    CHECK(w->index.key_count == 0);
+    CHECK(w->msgs.slot_count == 0);
+    msgs_clear(&w->msgs);
+    subject_index_clear(&w->index);
+    CHECK(w->heap.live_count == 0);
+    CHECK(w->heap.mem.used_bytes[MEM_JETSTREAM] == 0);
+}
+
+int main(int argc, char **argv)
+{
+    struct world *w = calloc(1, sizeof *w);
+    uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
+    uint64_t last = argc > 2 ? strtoull(argv[2], NULL, 10) : (argc > 1 ? first : 12);
+    must(w != NULL);
+    for (uint64_t seed = first; seed <= last; seed++) run(w, seed, 3000);
+    free(w);
+    return 0;
+}
