@@ -42,6 +42,7 @@ struct admission {
     uint32_t pre_login;
     uint64_t refused_pre_login, refused_connections, refused_memory;
     uint64_t told_ns; /* when the log last heard of refusals for memory */
+    uint64_t told_pre_login_ns;
     struct address_count *buckets[ADDRESS_BUCKETS];
 };
 
@@ -336,6 +337,24 @@ static void refuse_for_memory(struct server *s, struct turn *t, int fd)
                  (unsigned long long)refused);
 }
 
+/* As above: closed without a word, since who has not said who it is may be anybody. */
+static void refuse_pre_login(struct server *s, struct turn *t, const struct turn_socket *socket)
+{
+    struct admission *a = s->admission;
+    close(socket->fd);
+    pthread_mutex_lock(&a->lock);
+    uint64_t refused = a->refused_pre_login;
+    bool is_told =
+        a->told_pre_login_ns != 0 && t->now.mono_ns - a->told_pre_login_ns < REFUSED_TELL_NS;
+    if (!is_told) a->told_pre_login_ns = t->now.mono_ns;
+    pthread_mutex_unlock(&a->lock);
+    if (!is_told)
+        log_warn(s->log,
+                 "New connections are refused: too many have not logged in, the last from %s "
+                 "(preauth_max, preauth_max_per_address; %llu so far)",
+                 socket->ip_len > 0 ? socket->ip : "the Unix socket", (unsigned long long)refused);
+}
+
 void listener_on_done(void *server, struct turn *t, const struct done *d)
 {
     struct server *s = server;
@@ -362,8 +381,12 @@ void listener_on_done(void *server, struct turn *t, const struct done *d)
         refuse_for_memory(s, t, d->fd);
         return;
     }
-    if (atomic_load(&s->is_stopping) || atomic_load(&s->is_lame_duck) || !admit(s, &socket)) {
+    if (atomic_load(&s->is_stopping) || atomic_load(&s->is_lame_duck)) {
         close(d->fd);
+        return;
+    }
+    if (!admit(s, &socket)) {
+        refuse_pre_login(s, t, &socket);
         return;
     }
     socket.cid = atomic_fetch_add(&s->next_cid, 1);

@@ -1,10 +1,11 @@
 """Limits and what happens at them: sizes, counts, slow receivers, silent peers."""
+import os
 import signal
 import time
 
 import pytest
 
-from harness import SLOW, Closed, Msg, Raw, wait_until
+from harness import SLOW, Closed, Msg, Raw, run_binary, wait_until
 
 
 # --- max_payload
@@ -55,6 +56,30 @@ def test_max_connections(start):
 def test_no_connections_at_all(start, value):
     s = start(config="max_connections: %s\n" % value)
     s.client(read_info=False).closed("maximum connections exceeded")
+
+
+# --- connections that have not logged in
+
+LOGIN = "authorization { user: u, password: p }\n"
+
+
+@pytest.mark.ours_only  # nats-server has no such cap
+@pytest.mark.parametrize("cap", ["preauth_max: 3", "preauth_max_per_address: 3"])
+def test_connections_before_login_are_capped(start, cap):
+    s = start(config=LOGIN + cap + "\n")
+    silent = [s.client() for _ in range(3)]
+    s.client(read_info=False).closed()
+    s.wait_log("New connections are refused: too many have not logged in")
+    # Who logs in does not count any more, and makes room.
+    silent[0].connect(user="u", **{"pass": "p"}).ping()
+    s.connect(user="u", **{"pass": "p"})
+    s.client().close()
+
+
+@pytest.mark.ours_only
+def test_connections_before_login_are_capped_without_being_asked(start):
+    page = run_binary("-c", os.devnull, "--print-config").stdout
+    assert "preauth_max: 32768" in page and "preauth_max_per_address: 16384" in page
 
 
 # --- max_subscriptions
