@@ -86,29 +86,27 @@ struct nak_options {
     int64_t delay_ns;
 };
 
-static const struct decode_field nak_fields[] = {
-    {"delay", DECODE_DURATION, offsetof(struct nak_options, delay_ns), {NULL}},
+static const struct request_field nak_fields[] = {
+    REQUEST_FIELD(struct nak_options, delay_ns, "delay", REQUEST_DURATION),
 };
 
-static const struct decode_shape nak_shape = {.type = "server.ConsumerNakOptions",
-                                              .where = "ConsumerNakOptions.",
-                                              .fields = nak_fields,
-                                              .count = 1,
-                                              .is_lenient = true};
+static const struct request_type nak_type = {.go_name = "ConsumerNakOptions",
+                                             .fields = nak_fields,
+                                             .field_count = 1,
+                                             .bytes = sizeof(struct nak_options)};
 
-static void parse_delay(struct mem *mem, struct bytes text, struct ack_payload *p)
+static void parse_delay(struct arena *arena, struct bytes text, struct ack_payload *p)
 {
     struct nak_options options = {0};
+    struct writer why = {.is_full = true}; /* nobody asks */
+    enum err e;
     if (text.len == 0) return;
-    if (text.data[0] == '{') {
-        struct json_doc *doc;
-        struct decode_fault fault;
-        p->is_delay_bad = decode_text(mem, text, &nak_shape, &options, &doc, &fault) != ERR_OK;
-        json_close(doc);
-    } else {
-        p->is_delay_bad = duration_parse(text, &options.delay_ns, NULL) != ERR_OK;
-    }
-    p->has_delay = !p->is_delay_bad;
+    if (text.data[0] == '{')
+        e = request_decode(arena, text, &nak_type, REQUEST_LENIENT, &options, &why);
+    else
+        e = duration_parse(text, &options.delay_ns, NULL);
+    p->is_delay_bad = e != ERR_OK;
+    p->has_delay = e == ERR_OK;
     p->delay_ns = options.delay_ns;
 }
 
@@ -117,7 +115,7 @@ static struct bytes behind(struct bytes payload, size_t count)
     return bytes_of(payload.data + count, payload.len - count);
 }
 
-void ack_parse_payload(struct mem *mem, struct bytes payload, struct ack_payload *p)
+void ack_parse_payload(struct arena *arena, struct bytes payload, struct ack_payload *p)
 {
     *p = (struct ack_payload){.kind = ACK_UNKNOWN};
     if (payload.len == 0 || bytes_equal(payload, BYTES_LITERAL("+ACK")) ||
@@ -128,7 +126,7 @@ void ack_parse_payload(struct mem *mem, struct bytes payload, struct ack_payload
         p->next = behind(payload, 4);
     } else if (bytes_starts_with(payload, BYTES_LITERAL("-NAK"))) {
         p->kind = ACK_NAK;
-        parse_delay(mem, bytes_trim(behind(payload, 4)), p);
+        parse_delay(arena, bytes_trim(behind(payload, 4)), p);
     } else if (bytes_equal(payload, BYTES_LITERAL("+WPI"))) {
         p->kind = ACK_PROGRESS;
     } else if (bytes_starts_with(payload, BYTES_LITERAL("+TERM"))) {
@@ -139,47 +137,32 @@ void ack_parse_payload(struct mem *mem, struct bytes payload, struct ack_payload
 
 /* --- pull requests --- */
 
-#define PULL_FIELD(json, kind, name)                                                               \
-    {                                                                                              \
-        json, kind, offsetof(struct ack_pull, name),                                               \
-        {                                                                                          \
-            NULL                                                                                   \
-        }                                                                                          \
-    }
+#define PULL_FIELD(member, text, kind) REQUEST_FIELD(struct ack_pull, member, text, kind)
+#define GROUP_FIELD(member, text, kind)                                                            \
+    REQUEST_FIELD(struct ack_pull, member, text, kind, .embedded = "PriorityGroup")
 
-static const struct decode_field pull_fields[] = {
-    PULL_FIELD("expires", DECODE_DURATION, expires_ns),
-    PULL_FIELD("batch", DECODE_INT, batch),
-    PULL_FIELD("max_bytes", DECODE_INT, max_bytes),
-    PULL_FIELD("no_wait", DECODE_BOOL, no_wait),
-    PULL_FIELD("idle_heartbeat", DECODE_DURATION, heartbeat_ns),
-    PULL_FIELD("group", DECODE_TEXT, group),
-    PULL_FIELD("min_pending", DECODE_I64, min_pending),
-    PULL_FIELD("min_ack_pending", DECODE_I64, min_ack_pending),
-    PULL_FIELD("id", DECODE_TEXT, id),
-    PULL_FIELD("priority", DECODE_INT, priority),
+static const struct request_field pull_fields[] = {
+    PULL_FIELD(expires_ns, "expires", REQUEST_DURATION),
+    PULL_FIELD(batch, "batch", REQUEST_INT),
+    PULL_FIELD(max_bytes, "max_bytes", REQUEST_INT),
+    PULL_FIELD(no_wait, "no_wait", REQUEST_BOOL),
+    PULL_FIELD(heartbeat_ns, "idle_heartbeat", REQUEST_DURATION),
+    GROUP_FIELD(group, "group", REQUEST_TEXT),
+    GROUP_FIELD(min_pending, "min_pending", REQUEST_INT64),
+    GROUP_FIELD(min_ack_pending, "min_ack_pending", REQUEST_INT64),
+    GROUP_FIELD(id, "id", REQUEST_TEXT),
+    GROUP_FIELD(priority, "priority", REQUEST_INT),
 };
 
-static const struct decode_shape pull_shape = {
-    .type = "server.JSApiConsumerGetNextRequest",
-    .where = "JSApiConsumerGetNextRequest.",
+static const struct request_type pull_type = {
+    .go_name = "JSApiConsumerGetNextRequest",
     .fields = pull_fields,
-    .count = sizeof pull_fields / sizeof pull_fields[0],
-    .is_lenient = true,
+    .field_count = sizeof pull_fields / sizeof pull_fields[0],
+    .bytes = sizeof(struct ack_pull),
 };
 
-static enum err refuse(struct ack_pull *p, struct decode_fault *fault, const char *text)
-{
-    struct writer w;
-    writer_init(&w, fault->text, sizeof fault->text);
-    writer_text(&w, text);
-    fault->len = (uint32_t)w.len;
-    ack_close_pull(p);
-    return ERR_INVALID;
-}
-
-enum err ack_parse_pull(struct mem *mem, struct bytes body, struct ack_pull *p,
-                        struct decode_fault *fault)
+enum err ack_parse_pull(struct arena *arena, struct bytes body, struct ack_pull *p,
+                        struct writer *why)
 {
     struct bytes text = bytes_trim(body);
     *p = (struct ack_pull){.batch = 1};
@@ -190,17 +173,12 @@ enum err ack_parse_pull(struct mem *mem, struct bytes body, struct ack_pull *p,
         return ERR_OK;
     }
     p->batch = 0;
-    enum err e = decode_text(mem, text, &pull_shape, p, &p->doc, fault);
+    enum err e = request_decode(arena, text, &pull_type, REQUEST_LENIENT, p, why);
     if (e != ERR_OK) return e;
-    /* Twice the heartbeat has to fit, and 2^62 ns are 146 years. */
-    if (p->heartbeat_ns > 0 &&
-        (p->heartbeat_ns > INT64_MAX / 2 || p->heartbeat_ns * 2 > p->expires_ns))
-        return refuse(p, fault, "heartbeat value too large");
+    /* Compared without doubling, which might not fit. */
+    if (p->heartbeat_ns > 0 && p->heartbeat_ns > p->expires_ns / 2) {
+        writer_text(why, "heartbeat value too large");
+        return ERR_SYNTAX;
+    }
     return ERR_OK;
-}
-
-void ack_close_pull(struct ack_pull *p)
-{
-    json_close(p->doc);
-    p->doc = NULL;
 }

@@ -8,9 +8,7 @@
  * hash: the account is the one the connection belongs to. */
 #ifndef CORE_JS_ACK_H
 #define CORE_JS_ACK_H
-#include "core/base/bytes.h"
-#include "core/base/mem.h"
-#include "core/js/decode.h"
+#include "core/js/request.h"
 
 /* A number that is none reads as ACK_NUMBER_BAD: it is above every sequence, so such an ack settles
  * nothing. */
@@ -49,8 +47,9 @@ struct ack_payload {
     struct bytes next;   /* NEXT: the body of the pull request */
 };
 
-/* payload without headers. mem for a delay in JSON; too little of it makes the delay bad. */
-void ack_parse_payload(struct mem *mem, struct bytes payload, struct ack_payload *p);
+/* payload without headers. The arena is for a delay in JSON with escapes, so hardly ever used; out
+ * of memory makes the delay bad. */
+void ack_parse_payload(struct arena *arena, struct bytes payload, struct ack_payload *p);
 
 /* A pull request as the client wrote it. */
 struct ack_pull {
@@ -59,14 +58,12 @@ struct ack_pull {
     bool no_wait;
     /* Priority groups: for refusals, since no consumer has any. */
     int64_t min_pending, min_ack_pending, priority;
-    struct bytes group, id; /* borrowed from doc */
-    struct json_doc *doc;   /* NULL, or closed by ack_close_pull */
+    struct bytes group, id; /* of the body, or of the arena */
 };
 
 /* Empty is a batch of 1, digits are a batch, an object is the whole request; anything else counts
- * as 1. ERR_INVALID, ERR_MEMORY: fault is what follows "Bad Request - ". */
-NODISCARD enum err ack_parse_pull(struct mem *mem, struct bytes body, struct ack_pull *p,
-                                  struct decode_fault *fault);
-void ack_close_pull(struct ack_pull *p);
+ * as 1. ERR_SYNTAX: why is what follows "Bad Request - ". ERR_MEMORY. */
+NODISCARD enum err ack_parse_pull(struct arena *arena, struct bytes body, struct ack_pull *p,
+                                  struct writer *why);
 
 #endif

@@ -43,35 +43,35 @@ static void try_subject(struct bytes subject)
     free(text);
 }
 
-static void try_payload(struct mem *mem, struct bytes payload)
+static void try_payload(struct arena *arena, struct bytes payload)
 {
     struct ack_payload p;
-    ack_parse_payload(mem, payload, &p);
+    ack_parse_payload(arena, payload, &p);
     must(lies_in(p.reason, payload));
     must(lies_in(p.next, payload));
     must(!(p.has_delay && p.is_delay_bad));
     must(p.kind == ACK_NAK || !p.has_delay);
 }
 
-static void try_pull(struct mem *mem, struct bytes body)
+static void try_pull(struct arena *arena, struct bytes body)
 {
     struct ack_pull p;
-    struct decode_fault fault;
-    if (ack_parse_pull(mem, body, &p, &fault) != ERR_OK) {
-        must(fault.len > 0);
-        must(p.doc == NULL);
-        return;
-    }
-    must(p.heartbeat_ns <= 0 || p.heartbeat_ns <= p.expires_ns / 2);
-    ack_close_pull(&p);
+    char text[JSAPI_ERROR_TEXT_BYTES];
+    struct writer why;
+    writer_init(&why, text, sizeof text);
+    if (ack_parse_pull(arena, body, &p, &why) != ERR_OK)
+        must(why.len > 0);
+    else
+        must(p.heartbeat_ns <= 0 || p.heartbeat_ns <= p.expires_ns / 2);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0) return 0;
     struct mem_heap heap;
+    struct arena arena;
     mem_heap_init(&heap);
-    json_init(1);
+    arena_init(&arena, &heap.mem, MEM_JETSTREAM);
     size_t len = size - 1;
     /* As large as the bytes and no larger, so that a sanitizer sees a read beyond the end. */
     char *copy = malloc(len == 0 ? 1 : len);
@@ -80,9 +80,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct bytes input = bytes_of(copy, len);
     switch (data[0] % 3) {
     case 0: try_subject(input); break;
-    case 1: try_payload(&heap.mem, input); break;
-    default: try_pull(&heap.mem, input); break;
+    case 1: try_payload(&arena, input); break;
+    default: try_pull(&arena, input); break;
     }
+    arena_deinit(&arena);
     must(heap.live_count == 0);
     free(copy);
     return 0;

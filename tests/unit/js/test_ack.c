@@ -3,11 +3,12 @@
 #include "tests/support/mem_heap.h"
 
 static struct mem_heap heap;
+static struct arena arena;
 
 static void setup(void)
 {
-    json_init(1);
     mem_heap_init(&heap);
+    arena_init(&arena, &heap.mem, MEM_JETSTREAM);
 }
 
 TestSuite(ack, .init = setup);
@@ -91,7 +92,7 @@ Test(ack, flow_subjects_name_stream_and_consumer)
 static struct ack_payload parse(const char *text)
 {
     struct ack_payload p;
-    ack_parse_payload(&heap.mem, bytes_from_text(text), &p);
+    ack_parse_payload(&arena, bytes_from_text(text), &p);
     cr_assert_eq(heap.live_count, 0);
     return p;
 }
@@ -136,8 +137,10 @@ Test(ack, a_nak_may_carry_a_delay_in_two_forms)
 static struct ack_pull pull(const char *text)
 {
     struct ack_pull p;
-    struct decode_fault fault;
-    cr_assert_eq(ack_parse_pull(&heap.mem, bytes_from_text(text), &p, &fault), ERR_OK, "%s", text);
+    char text_of_why[200];
+    struct writer why;
+    writer_init(&why, text_of_why, sizeof text_of_why);
+    cr_assert_eq(ack_parse_pull(&arena, bytes_from_text(text), &p, &why), ERR_OK, "%s", text);
     return p;
 }
 
@@ -149,22 +152,21 @@ Test(ack, pull_requests_are_empty_a_number_or_an_object)
     cr_assert_eq(pull("x").batch, 1);
     struct ack_pull p = pull("{}");
     cr_assert_eq(p.batch, 0);
-    ack_close_pull(&p);
     p = pull("{\"batch\":7,\"expires\":2000,\"max_bytes\":5,\"no_wait\":true,"
              "\"idle_heartbeat\":1000,\"id\":\"i\",\"group\":\"g\",\"new_field\":1}");
     cr_assert(p.batch == 7 && p.expires_ns == 2000 && p.max_bytes == 5 && p.no_wait);
     cr_assert(p.heartbeat_ns == 1000 && is_text(p.id, "i") && is_text(p.group, "g"));
-    ack_close_pull(&p);
     cr_assert_eq(heap.live_count, 0);
 }
 
 static void expect_bad(const char *text, const char *wanted)
 {
     struct ack_pull p;
-    struct decode_fault fault;
-    cr_assert_eq(ack_parse_pull(&heap.mem, bytes_from_text(text), &p, &fault), ERR_INVALID);
-    cr_assert(is_text(decode_fault_text(&fault), wanted), "%.*s", (int)fault.len, fault.text);
-    cr_assert_eq(heap.live_count, 0);
+    char text_of_why[200];
+    struct writer why;
+    writer_init(&why, text_of_why, sizeof text_of_why);
+    cr_assert_eq(ack_parse_pull(&arena, bytes_from_text(text), &p, &why), ERR_SYNTAX);
+    cr_assert(is_text(writer_written(&why), wanted), "%.*s", (int)why.len, why.data);
 }
 
 Test(ack, a_bad_pull_request_says_why)
@@ -175,4 +177,5 @@ Test(ack, a_bad_pull_request_says_why)
                "heartbeat value too large");
     expect_bad("{\"batch\":\"x\"}", "json: cannot unmarshal string into Go struct field "
                                     "JSApiConsumerGetNextRequest.batch of type int");
+    expect_bad("{\"batch\":", "unexpected end of JSON input");
 }
