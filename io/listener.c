@@ -306,16 +306,14 @@ static void place(struct server *s, struct turn *t, const struct turn_socket *so
         }
     }
     atomic_fetch_add(&s->shards[0].conns, 1);
-    if (turn_take(t, socket) != ERR_OK) {
-        atomic_fetch_sub(&s->shards[0].conns, 1);
-        listener_refused(s, socket);
-    }
+    if (turn_take(t, socket) != ERR_OK) listener_refused(s, 0, socket);
 }
 
-void listener_refused(void *server, const struct turn_socket *socket)
+void listener_refused(void *server, uint32_t shard, const struct turn_socket *socket)
 {
     struct server *s = server;
     close(socket->fd);
+    atomic_fetch_sub(&s->shards[shard].conns, 1);
     leave_pre_login(s, socket);
     atomic_fetch_sub(&s->conn_count, 1);
     log_error(s->log, "Error accepting a connection: no memory or no slot");

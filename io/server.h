@@ -138,6 +138,6 @@ void listener_stop(struct server *s); /* stops accepting, from main */
 void listener_close(struct server *s);
 void listener_gone(void *server, uint32_t shard, struct turn_conn *c);
 void listener_logged_in(void *server, struct turn_conn *c);
-void listener_refused(void *server, const struct turn_socket *socket);
+void listener_refused(void *server, uint32_t shard, const struct turn_socket *socket);
 
 #endif

@@ -485,7 +485,7 @@ static void on_io_mail(struct turn *t, const struct effect *e)
     case TURN_MAIL_SOCKET:
         memcpy(&socket, e->io_mail.body, sizeof socket);
         if (turn_take(t, &socket) != ERR_OK && t->hooks.refused != NULL)
-            t->hooks.refused(t->hooks.context, &socket);
+            t->hooks.refused(t->hooks.context, t->index, &socket);
         return;
     case TURN_MAIL_ORDER:
         memcpy(&order, e->io_mail.body, sizeof order);
@@ -526,6 +526,19 @@ static struct turn_conn *conn_of(struct turn *t, struct conn_id id)
     return t->conns[slot].state == TURN_FREE ? NULL : &t->conns[slot];
 }
 
+/* A step that had more to log than its outbox holds. */
+static void tell_lost_lines(struct turn *t)
+{
+    char room[64];
+    struct writer w;
+    if (LIKELY(t->outbox.lost_lines == 0)) return;
+    writer_init(&w, room, sizeof room);
+    writer_u64(&w, t->outbox.lost_lines);
+    writer_text(&w, " log lines dropped, too many at once");
+    t->outbox.lost_lines = 0;
+    t->hooks.log(t->hooks.context, LOG_LEVEL_WRN, writer_written(&w));
+}
+
 static void run_effects(struct turn *t)
 {
     for (uint32_t i = 0; i < t->outbox.count; i++) {
@@ -543,7 +556,9 @@ static void run_effects(struct turn *t)
             if (c->held_first != NULL) resume_later(t, conn_id_slot(e->conn));
             break;
         case EFFECT_CRYPTO:
-            t->hooks.crypto(t->hooks.context, t->index, e->conn, e->crypto.job, e->crypto.ticket);
+            if (shard_wants_crypto(t->shard, e))
+                t->hooks.crypto(t->hooks.context, t->index, e->conn, e->crypto.job,
+                                e->crypto.ticket);
             break;
         case EFFECT_LOG: t->hooks.log(t->hooks.context, e->log.level, e->log.text); break;
         case EFFECT_ORDER_DONE: t->hooks.order_done(t->hooks.context, e->order, t->index); break;
@@ -559,6 +574,7 @@ static void run_effects(struct turn *t)
     }
     t->outbox.count = 0;
     t->outbox.text.len = 0;
+    tell_lost_lines(t);
 }
 
 /* --- sending -------------------------------------------------------------------------------------
@@ -707,6 +723,22 @@ static void settle(struct turn *t, uint32_t from, uint32_t to)
     }
 }
 
+/* Answers of helpers, as many as leave room for orders and mail. */
+static void add_cryptos(struct turn *t, uint32_t *count)
+{
+    uint32_t taken = 0;
+    for (; taken < t->crypto_count && *count + TURN_ORDERS_MAX + 8 < TURN_EVENTS_MAX; taken++) {
+        const struct turn_crypto *c = &t->cryptos[taken];
+        struct event *e = add_event(t, count, EVENT_CRYPTO, UINT32_MAX);
+        e->conn = (struct conn_id){c->conn};
+        e->crypto.ticket = c->ticket;
+        e->crypto.is_valid = c->is_valid;
+    }
+    t->crypto_count -= taken;
+    memmove(t->cryptos, t->cryptos + taken, t->crypto_count * sizeof *t->cryptos);
+    if (t->crypto_count > 0) t->has_more = true;
+}
+
 /* One batch of each sender: the mailbox goes round, and what is not consumed comes again. */
 static uint32_t take_mail(struct turn *t, uint32_t *count)
 {
@@ -791,13 +823,7 @@ bool turn_run(struct turn *t, uint64_t wait_until_ns)
     uint32_t i = 0;
     /* Each completion becomes at most three events; the arrays are sized so that all fit. */
     for (; i < n; i++) on_done(t, &t->done[i], &count);
-    for (uint32_t k = 0; k < t->crypto_count; k++) {
-        struct event *e = add_event(t, &count, EVENT_CRYPTO, UINT32_MAX);
-        e->conn = (struct conn_id){t->cryptos[k].conn};
-        e->crypto.ticket = t->cryptos[k].ticket;
-        e->crypto.is_valid = t->cryptos[k].is_valid;
-    }
-    t->crypto_count = 0;
+    add_cryptos(t, &count);
     /* A snapshot may be among the orders: the shard's counts are whole then. */
     _Static_assert(sizeof t->shard->counts.driver == sizeof t->driver->count, "the same fields");
     if (t->order_count > 0)

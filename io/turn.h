@@ -104,7 +104,8 @@ struct turn_hooks {
     void (*gone)(void *context, uint32_t shard, struct turn_conn *c); /* its socket is closed */
     /* A request to the server itself; copied by the hook before it returns. */
     void (*system)(void *context, uint32_t shard, const struct system_request *r);
-    void (*refused)(void *context, const struct turn_socket *s); /* no slot: the caller closes it */
+    /* No slot or no memory for a socket that came by mail: the hook closes it. */
+    void (*refused)(void *context, uint32_t shard, const struct turn_socket *s);
     void (*logged_in)(void *context, struct turn_conn *c);
     /* TLS, all NULL without: see io/conn_tls. */
     const struct turn_tls_ops *tls;
@@ -195,7 +196,7 @@ void turn_close(struct turn *t);
 /* One turn. Waits at most until wait_until_ns (monotonic; 0 not at all) for something to do.
  * Returns whether it found anything to do. */
 bool turn_run(struct turn *t, uint64_t wait_until_ns);
-/* Takes a connected socket. ERR_FULL: no slot; the caller closes the socket. */
+/* Takes a connected socket. ERR_FULL: no slot; or what the driver says. The caller closes it. */
 NODISCARD enum err turn_take(struct turn *t, const struct turn_socket *s);
 /* Runs an order of this shard in the next turn. ERR_FULL: later. */
 NODISCARD enum err turn_order(struct turn *t, struct order *o);

@@ -8,7 +8,7 @@
 #include "core/base/bytes.h"
 #include "core/base/lane.h"
 
-/* A connection of one shard: slot and generation. A slot is used again only after CONN_GONE. */
+/* A connection of one shard: slot and generation. A slot is used again only after EVENT_GONE. */
 struct conn_id {
     uint64_t bits; /* generation in the upper half, slot in the lower; 0 is none */
 };
@@ -142,8 +142,8 @@ struct effect {
             bool flush;
         } close;
         struct {
-            void *job; /* struct crypto_job of core/auth/login, owned by the shard until
-                          EVENT_CRYPTO */
+            void *job; /* struct login_job of core/auth/login: copied while effects are carried
+                          out, and only if shard_wants_crypto */
             uint64_t ticket;
         } crypto;
         struct {

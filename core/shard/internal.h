@@ -122,6 +122,7 @@ struct relay_plan {
     uint64_t targets; /* shards that get mail */
     uint64_t sent_bytes;
     uint32_t token;
+    struct block *copy; /* of a payload that is lent and lay in no block; NULL: none is needed */
     bool is_sent;
     uint32_t group_count;
     uint64_t failed[RELAY_GROUPS_MAX / 64]; /* groups of this shard that no member took */
@@ -130,7 +131,8 @@ struct relay_plan {
 
 NODISCARD enum err relay_open(struct shard *s);
 void relay_close(struct shard *s);
-/* Picks shards for groups and makes sure of room in every lane and of a token. False: park. */
+/* Picks shards for groups and makes sure of room in every lane, of a block for what is lent, and of
+ * a token. False: park; nothing is held. After true relay_send must follow. */
 bool relay_plan(struct shard *s, const struct message *m, const struct route *r,
                 struct client *token_for, struct relay_plan *plan, enum park_reason *reason);
 uint32_t relay_picked(const struct relay_plan *plan, uint32_t group);

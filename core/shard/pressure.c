@@ -16,7 +16,7 @@ enum {
     CACHES_PERCENT = 75,
     SLOW_PERCENT = 85,
     LOOK_NS = 1000000,
-    QUIET_NS = 20000000, /* nobody parked for so long: memory is not short any more */
+    QUIET_NS = 20000000,  /* nobody parked for so long: memory is not short any more */
     INPUT_NS = 200000000, /* between two publishers that are closed: the first may be enough */
     ROUTES_PER_LOOK = 1 << 20,
     SHEDS_PER_LOOK = 4,
@@ -74,8 +74,8 @@ static void watch_waiters(struct shard *s)
 
 void pressure_step(struct shard *s)
 {
-    bool has_waiters = s->pressure.short_since_ns != 0 ||
-                       s->counts.parks[PARK_MEMORY] != s->pressure.parks_seen;
+    bool has_waiters =
+        s->pressure.short_since_ns != 0 || s->counts.parks[PARK_MEMORY] != s->pressure.parks_seen;
     if (LIKELY(!has_waiters && mem_percent(s->mem) < CACHES_PERCENT)) return;
     if (s->now.mono_ns - s->pressure.at_ns < LOOK_NS) return;
     s->pressure.at_ns = s->now.mono_ns;

@@ -271,7 +271,8 @@ static void answer(struct shard *s, uint32_t origin, uint32_t token, uint32_t we
                    bool is_delivered)
 {
     struct mail_answer a = {token, weight, is_delivered};
-    if (token == 0 || weight == 0) return;
+    /* Forwards may have taken all weight along; that it was delivered is news all the same. */
+    if (token == 0 || (weight == 0 && !is_delivered)) return;
     if (origin == s->index)
         answered(s, &a);
     else
@@ -408,8 +409,7 @@ static bool remember_room(struct shard *s, const struct message *m)
 {
     struct client *c = publisher_of(s, m);
     if (c == NULL || c->mail_until != NULL) return true;
-    c->mail_until =
-        mem_alloc_zero(s->mem, MEM_CONNECTION, s->shard_count * sizeof *c->mail_until);
+    c->mail_until = mem_alloc_zero(s->mem, MEM_CONNECTION, s->shard_count * sizeof *c->mail_until);
     return c->mail_until != NULL;
 }
 
@@ -443,11 +443,21 @@ bool relay_plan(struct shard *s, const struct message *m, const struct route *r,
         *reason = PARK_MEMORY;
         return false;
     }
+    if (plan->targets != 0 && is_lent(m) && m->block == NULL) {
+        plan->copy = block_make(&s->outputs, m->total_bytes + 2);
+        if (plan->copy == NULL) {
+            *reason = PARK_MEMORY;
+            return false;
+        }
+        memcpy(plan->copy->data, m->payload, (size_t)m->total_bytes + 2);
+    }
     /* With plain subscriptions here too: none of them may be able to take it. */
     if (token_for == NULL) return true;
     plan->token = token_take(s, token_for, m);
-    if (plan->token == 0) *reason = PARK_TOKENS;
-    return plan->token != 0;
+    if (plan->token != 0) return true;
+    *reason = s->relay->token_count == TOKENS_MAX ? PARK_TOKENS : PARK_MEMORY;
+    if (plan->copy != NULL) block_release(&s->outputs, plan->copy);
+    return false;
 }
 
 bool relay_send(struct shard *s, const struct message *m, const struct route *r,
@@ -459,18 +469,10 @@ bool relay_send(struct shard *s, const struct message *m, const struct route *r,
         t = NULL;
         plan->token = 0;
     }
-    struct block *copy = NULL;
     struct message lent = *m;
-    if (plan->targets != 0 && is_lent(m) && m->block == NULL) {
-        copy = block_make(&s->outputs, m->total_bytes + 2);
-        if (copy == NULL) {
-            s->counts.dropped_msgs++;
-            plan->targets = 0;
-        } else {
-            memcpy(copy->data, m->payload, (size_t)m->total_bytes + 2);
-            lent.block = copy;
-            lent.payload = copy->data;
-        }
+    if (plan->copy != NULL) {
+        lent.block = plan->copy;
+        lent.payload = plan->copy->data;
     }
     uint64_t failed = 0;
     for (uint32_t i = 0; i < RELAY_GROUPS_MAX / 64; i++) failed |= plan->failed[i];
@@ -516,7 +518,7 @@ bool relay_send(struct shard *s, const struct message *m, const struct route *r,
         relay_forward(s, &lent, &r->groups[g], &o);
         if (o.weight > 0) answer(s, s->index, plan->token, o.weight, false);
     }
-    if (copy != NULL) block_release(&s->outputs, copy);
+    if (plan->copy != NULL) block_release(&s->outputs, plan->copy);
     if (t != NULL) {
         struct mail_answer own = {plan->token, TOKEN_WEIGHT, false};
         bool is_pending = t->weight > TOKEN_WEIGHT;
@@ -531,7 +533,7 @@ bool relay_send(struct shard *s, const struct message *m, const struct route *r,
     return false;
 }
 
-/* On success takes the order's weight with it (sets it to 0). */
+/* On success takes half of the order's weight with it, or all of it when that is 1. */
 void relay_forward(struct shard *s, const struct message *m, const struct route_group *g,
                    struct relay_order *o)
 {

@@ -145,6 +145,7 @@ void session_error(struct shard *s, struct client *c, struct bytes line)
 void session_park(struct shard *s, struct client *c, enum park_reason reason)
 {
     must(c->park == 0);
+    must(c->state != CLIENT_CLOSING);
     c->park = (uint8_t)(reason + 1);
     c->park_began_ns = s->now.mono_ns;
     list_push(&s->parked[reason], &c->parked);
@@ -353,7 +354,9 @@ void session_gone(struct shard *s, struct client *c)
 
 static void release(struct shard *s, struct client *c)
 {
-    must(c->sub_count == 0 && client_has(c, CLIENT_IO_GONE));
+    must(c->sub_count == 0);
+    must(client_has(c, CLIENT_IO_GONE));
+    must(c->park == 0);
     list_remove(&c->all);
     client_free_sids(c, s->mem);
     output_clear(&s->outputs, &c->output);

@@ -302,6 +302,12 @@ uint64_t shard_awaits(const struct shard *s, uint32_t target)
     return position;
 }
 
+bool shard_wants_crypto(const struct shard *s, const struct effect *e)
+{
+    const struct client *c = shard_client(s, e->conn);
+    return c != NULL && c->login != NULL && c->ticket == e->crypto.ticket;
+}
+
 struct client *shard_next_dirty(struct shard *s)
 {
     struct list *link;

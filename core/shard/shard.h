@@ -76,7 +76,6 @@ struct system_request {
     uint64_t cid;
     struct bytes subject, reply, header, body;
     struct bytes user;         /* raw name of the requester */
-    const struct perms *perms; /* of the current options */
     size_t bytes;              /* of this block */
 };
 
@@ -189,6 +188,9 @@ void shard_mail_waited(struct shard *s, uint64_t written_ns);
 uint64_t shard_deadline_ns(const struct shard *s);
 /* Rule M4: position in the lane towards target that something here waits for; 0 none. */
 uint64_t shard_awaits(const struct shard *s, uint32_t target);
+/* Is the job of this EFFECT_CRYPTO still there? Its connection may have been closed, or its login
+ * begun anew, later in the same step. */
+bool shard_wants_crypto(const struct shard *s, const struct effect *e);
 /* io is done with an EFFECT_SYSTEM request. */
 void shard_system_done(struct shard *s, struct system_request *r);
 struct client *shard_client(const struct shard *s, struct conn_id id);

@@ -76,8 +76,7 @@ bool system_takes(struct shard *s, struct client *c, const struct message *m)
         .reply = m->reply,
         .header = bytes_of(m->payload, m->header_bytes),
         .body = bytes_of(m->payload + m->header_bytes, m->total_bytes - m->header_bytes),
-        .user = c->user_name,
-        .perms = c->perms};
+        .user = c->user_name};
     return ask(s, &r);
 }
 

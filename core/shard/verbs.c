@@ -8,7 +8,7 @@
 
 enum {
     PING_FIRST_NS = 2000000000u, /* round-trip probe after CONNECT */
-    CARRY_EAGER = 256 * 1024, /* up to here the room is made at once */
+    CARRY_EAGER = 256 * 1024,    /* up to here the room is made at once */
     CARRY_FIRST = 512,           /* first room for a control line that was cut by a read */
     LINE_BLANKS_MAX = 8192,      /* beyond the control line itself: verb and blanks */
 };
@@ -18,6 +18,9 @@ enum verb_outcome { VERB_DONE, VERB_PARK, VERB_STOP };
 
 static enum verb_outcome park(struct shard *s, struct client *c, enum park_reason reason)
 {
+    /* Its own verb may have closed it, as the receiver with the most output when memory is short.
+     */
+    if (c->state == CLIENT_CLOSING) return VERB_STOP;
     session_park(s, c, reason);
     return VERB_PARK;
 }
