@@ -13,7 +13,7 @@
 enum { PAGE_WAIT_NS = 2000000000u };
 
 struct monitor {
-    pthread_mutex_t lock;      /* of http: shard 0 hands sockets over while main closes it */
+    pthread_mutex_t lock; /* of http: shard 0 hands sockets over while main closes it */
     struct http_server *http;
     struct mem_jemalloc mem; /* of the HTTP thread */
     struct page_counts counts;
@@ -71,7 +71,7 @@ void monitor_describe(struct server *s, const struct options *o, const struct pa
 /* --- snapshots
  * ------------------------------------------------------------------------------------------- */
 
-bool monitor_collect(struct server *s, uint32_t sender, const struct page_query *q,
+bool monitor_collect(struct server *s, uint32_t sender, struct page_query **q,
                      struct monitor_pages *out)
 {
     struct order *order = calloc(1, sizeof *order);
@@ -81,9 +81,12 @@ bool monitor_collect(struct server *s, uint32_t sender, const struct page_query 
         free(filled);
         return false;
     }
-    *order = (struct order){.kind = ORDER_SNAPSHOT, .query = q, .snapshots = filled};
-    /* A shard that did not answer may still write into them: then they stay. */
-    if (!server_order(s, order, sender, PAGE_WAIT_NS)) return false;
+    *order = (struct order){.kind = ORDER_SNAPSHOT, .query = *q, .snapshots = filled};
+    /* A shard that did not answer may still look at them: then they stay. */
+    if (!server_order(s, order, sender, PAGE_WAIT_NS)) {
+        *q = NULL;
+        return false;
+    }
     *out = (struct monitor_pages){order, filled, (const struct shard_snapshot *const *)filled};
     for (uint32_t i = 0; i < s->shard_count; i++) {
         if (filled[i] != NULL) continue;
@@ -101,10 +104,11 @@ void monitor_release(struct server *s, uint32_t sender, struct monitor_pages *p)
     free(p->filled);
 }
 
-static void render(struct server *s, struct page_query *q, struct text *body,
+static void render(struct server *s, struct page_query **query, struct text *body,
                    struct page_answer *answer)
 {
     struct monitor *m = s->monitor;
+    struct page_query *q = *query;
     struct monitor_pages pages;
     struct server_snapshot server;
     /* The options may be replaced meanwhile: a reload waits for this lock before it frees them. */
@@ -112,7 +116,7 @@ static void render(struct server *s, struct page_query *q, struct text *body,
     const struct options *o = atomic_load(&s->options);
     server.options = o;
     snapshot_resolve(&server, q);
-    if (monitor_collect(s, server_sender_monitor(s), q, &pages)) {
+    if (monitor_collect(s, server_sender_monitor(s), query, &pages)) {
         monitor_describe(s, o, q, &server);
         server.pages = &m->counts; /* this thread's own */
         struct page_input in = {.query = q,
@@ -156,7 +160,7 @@ static void serve(void *context, const struct http_request *r, struct http_respo
     if (query_parse(q, page, params, r->param_count, &error) != ERR_OK)
         page_refuse(&error, &body, &answer);
     else
-        render(s, q, &body, &answer);
+        render(s, &q, &body, &answer);
     response->status = answer.status;
     response->content_type = answer.content_type;
     if (answer.is_cors && response->extra_count < HTTP_EXTRA_HEADERS_MAX) {

@@ -16,8 +16,9 @@ struct monitor_pages {
     struct shard_snapshot **filled;
     const struct shard_snapshot *const *shards;
 };
-/* False: a shard did not answer in time, or had no memory; nothing to release then. */
-bool monitor_collect(struct server *s, uint32_t sender, const struct page_query *q,
+/* *q is the caller's, from malloc. False: a shard did not answer in time, or had no memory; nothing
+ * to release then, and *q is NULL if a shard may still look at it: it stays for good. */
+bool monitor_collect(struct server *s, uint32_t sender, struct page_query **q,
                      struct monitor_pages *out);
 void monitor_release(struct server *s, uint32_t sender, struct monitor_pages *p);
 /* What belongs to no shard, as of now. Borrows from s and o. */

@@ -85,14 +85,17 @@ void system_port_take(void *server, uint32_t shard, const struct system_request 
 static void publish(struct server *s, uint32_t sender, uint32_t shard, uint32_t account,
                     struct bytes subject, struct bytes payload)
 {
-    struct order *o = calloc(1, sizeof *o);
-    if (o == NULL || subject.len == 0) {
-        free(o);
-        return;
-    }
-    *o = (struct order){
-        .kind = ORDER_PUBLISH, .account = account, .subject = subject, .payload = payload};
-    /* Everything it names lives until it is done; a shard that never answers keeps it. */
+    if (subject.len == 0) return;
+    struct order *o = malloc(sizeof *o + subject.len + payload.len);
+    if (o == NULL) return;
+    char *text = (char *)(o + 1);
+    memcpy(text, subject.data, subject.len);
+    if (payload.len > 0) memcpy(text + subject.len, payload.data, payload.len);
+    *o = (struct order){.kind = ORDER_PUBLISH,
+                        .account = account,
+                        .subject = bytes_of(text, subject.len),
+                        .payload = bytes_of(text + subject.len, payload.len)};
+    /* With its texts in one block: a shard that does not answer in time keeps it. */
     if (server_order_one(s, o, shard, sender, WAIT_NS_PAGE)) free(o);
 }
 
@@ -196,7 +199,7 @@ static void answer(struct server *s, const struct system_job *job)
             break;
         case SYSREQ_USER: write_user(s, r, &server, &out); break;
         case SYSREQ_COLLECT:
-            if (monitor_collect(s, server_sender_system(s), q, &pages)) {
+            if (monitor_collect(s, server_sender_system(s), &q, &pages)) {
                 struct page_input in = {.query = q,
                                         .server = &server,
                                         .shards = pages.shards,
@@ -277,7 +280,7 @@ static void tell(struct server *s, enum periodic what, uint32_t account)
     pthread_rwlock_rdlock(&s->options_lock);
     const struct options *o = atomic_load(&s->options);
     if (o->accounts->system != UINT32_MAX &&
-        monitor_collect(s, server_sender_system(s), q, &pages)) {
+        monitor_collect(s, server_sender_system(s), &q, &pages)) {
         struct server_snapshot server;
         monitor_describe(s, o, q, &server);
         struct page_input in = {.query = q,
