@@ -110,7 +110,7 @@ def test_a_broken_file_changes_nothing(start, text):
     assert s.client().info["max_payload"] == 2000
 
 
-@pytest.mark.ours_only("the flag --shards")
+@pytest.mark.ours_only
 def test_a_crowd_loses_its_user(start):
     """More connections are closed by one reload than a turn of the server has room for."""
     users = "authorization { users: [{user: %s, password: p}] }\n"
