@@ -124,13 +124,6 @@ static void serve(struct http_server *s, struct MHD_Connection *c, const char *u
     struct http_request request = {
         .path = path_below(s, url), .is_tls = is_tls(c), .connection = c};
     request.is_head = strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
-    if (!request.is_head && strcmp(method, MHD_HTTP_METHOD_GET) != 0) {
-        http_response_text(response, MHD_HTTP_METHOD_NOT_ALLOWED, "Method Not Allowed");
-        response->extra[0].name = "Allow";
-        snprintf(response->extra[0].value, sizeof response->extra[0].value, "GET, HEAD");
-        response->extra_count = 1;
-        return;
-    }
     if (request.path.data == NULL) {
         http_response_not_found(response);
         return;
@@ -167,7 +160,7 @@ static enum MHD_Result answer(struct MHD_Connection *c, struct http_response *r)
 }
 
 /* Called once when the headers are there and, if that was answered with yes, once more when the
- * body is. A method that brings a body is refused at the first call, so nothing of it is read. */
+ * body is. A method that may bring a body is answered at the first call: nothing of it is read. */
 static enum MHD_Result on_request(void *context, struct MHD_Connection *c, const char *url,
                                   const char *method, const char *version, const char *upload,
                                   size_t *upload_bytes, void **request_context)

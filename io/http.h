@@ -3,8 +3,9 @@
  * own TLS and a socket pair, so that there is one TLS stack and one reload for all.
  *
  * Bounds: connections_max connections at once (further ones are closed), HTTP_HEADER_BYTES_MAX of
- * request line and headers, HTTP_IDLE_SECONDS without progress. Only GET and HEAD. Nothing of a
- * request reaches a shard but what serve makes of it. */
+ * request line and headers, HTTP_IDLE_SECONDS without progress. Every method but HEAD is taken for
+ * GET, as nats-server does, and its body is not read. Nothing of a request reaches a shard but what
+ * serve makes of it. */
 #ifndef IO_HTTP_H
 #define IO_HTTP_H
 #include <stdbool.h>

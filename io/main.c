@@ -111,6 +111,15 @@ static bool get_environment(struct conf_source *s, struct bytes name, struct byt
     return true;
 }
 
+static bool environment_name_at(struct conf_source *s, size_t at, struct bytes *name)
+{
+    (void)s;
+    if (environ[at] == NULL) return false;
+    struct bytes all = bytes_from_text(environ[at]);
+    *name = bytes_of(all.data, bytes_find(all, '='));
+    return true;
+}
+
 static void sha256(const void *data, size_t bytes, uint8_t digest[32])
 {
     crypto_sha256(bytes_of(data, bytes), digest);
@@ -631,7 +640,10 @@ int main(int argc, char **argv)
     json_init((uint32_t)p->seed | 1);
     server_init(&p->server);
     sysinfo_cpu_init(&p->cpu);
-    p->source = (struct conf_source){.read = read_file, .getenv = get_environment, .context = p};
+    p->source = (struct conf_source){.read = read_file,
+                                     .getenv = get_environment,
+                                     .name_at = environment_name_at,
+                                     .context = p};
     if (notify_open(&p->notify, getenv("NOTIFY_SOCKET"), getenv("WATCHDOG_USEC"),
                     getenv("WATCHDOG_PID")) != ERR_OK)
         fprintf(stderr, "%s: NOTIFY_SOCKET cannot be used\n", p->name);

@@ -112,6 +112,8 @@ struct conf_source {
     /* false: not set. *value stays valid while the configuration is parsed. */
     bool (*getenv)(struct conf_source *s, struct bytes name, struct bytes *value);
     void *context; /* of the implementation */
+    /* The name of environment variable number at; false: there are fewer. NULL: not to be had. */
+    bool (*name_at)(struct conf_source *s, size_t at, struct bytes *name);
 };
 
 /* Reads and parses path into *map, a value of kind CONF_MAP in arena.

@@ -4,6 +4,7 @@
 #include "core/base/time_text.h"
 #include "core/config/load.h"
 #include "core/config/option.h"
+#include "core/route/mapping.h"
 
 /* --- help ----------------------------------------------------------------------------------- */
 
@@ -357,6 +358,14 @@ static void put_permissions(struct text *out, const char *name, const struct per
     text_char(out, '}');
 }
 
+static void put_default_permissions(struct text *out, const char *indent, const struct perms *p)
+{
+    if (p == NULL) return;
+    text_string(out, indent);
+    put_permissions(out, "default_permissions", p);
+    text_char(out, '\n');
+}
+
 static void put_connections(struct text *out, uint32_t bits)
 {
     static const char *const names[] = {"STANDARD", "WEBSOCKET", "LEAFNODE",  "LEAFNODE_WS",
@@ -401,6 +410,32 @@ static void put_limit(struct text *out, const char *name, int64_t limit, bool *h
     text_i64(out, limit);
 }
 
+static void put_mappings(struct text *out, const char *indent, const struct mapping_set *set)
+{
+    if (set == NULL || mapping_set_count(set) == 0) return;
+    text_string(out, indent);
+    text_string(out, "mappings {\n");
+    for (uint32_t at = 0; at < mapping_set_count(set); at++) {
+        struct bytes destination;
+        uint32_t sum, before = 0;
+        text_string(out, indent);
+        text_string(out, "    ");
+        load_quoted(out, mapping_set_source(set, at));
+        text_string(out, ": [");
+        for (uint32_t i = 0; mapping_set_destination(set, at, i, &destination, &sum); i++) {
+            text_string(out, i > 0 ? ", {destination: " : "{destination: ");
+            load_quoted(out, destination);
+            text_string(out, ", weight: ");
+            text_u64(out, sum - before);
+            text_string(out, "%}");
+            before = sum;
+        }
+        text_string(out, "]\n");
+    }
+    text_string(out, indent);
+    text_string(out, "}\n");
+}
+
 static void put_account(struct text *out, const struct account_set *set, const struct account *a)
 {
     bool has_limit = false;
@@ -417,7 +452,9 @@ static void put_account(struct text *out, const struct account_set *set, const s
     put_limit(out, "max_payload", a->limits.max_payload, &has_limit);
     put_limit(out, "max_leafnodes", a->limits.max_leafnodes, &has_limit);
     if (has_limit) text_string(out, "}\n");
+    put_default_permissions(out, "        ", a->default_permissions);
     put_users(out, set, a->number);
+    put_mappings(out, "        ", a->mappings);
     text_string(out, "    }\n");
 }
 
@@ -441,8 +478,11 @@ static void put_accounts(struct text *out, const struct options *o)
         put_secret(out, "    token");
         text_char(out, '\n');
     }
+    put_default_permissions(out, "    ", set->default_permissions);
     put_users(out, set, ACCOUNT_GLOBAL);
-    text_string(out, "}\naccounts {\n");
+    text_string(out, "}\n");
+    put_mappings(out, "", set->accounts[ACCOUNT_GLOBAL]->mappings);
+    text_string(out, "accounts {\n");
     for (uint32_t i = 0; i < set->account_count; i++)
         if (set->accounts[i]->is_configured && set->accounts[i]->number != ACCOUNT_GLOBAL)
             put_account(out, set, set->accounts[i]);

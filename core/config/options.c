@@ -177,21 +177,74 @@ static enum err merge(struct load *l, const struct conf_value *base, const struc
     return ERR_OK;
 }
 
-/* MILLRACE_A_B for a.b; false: not set. */
-static bool environment_of(struct load *l, struct conf_source *source, const struct option *o,
-                           struct bytes *name, struct bytes *value)
+enum { ENVIRONMENT_NAME_MAX = 96 };
+
+static bool is_environment_option(const struct option *o)
 {
-    enum { NAME_BYTES_MAX = 96 };
-    static const char prefix[] = "MILLRACE_";
-    char room[NAME_BYTES_MAX];
+    return o->type != OPTION_FLAG && o->type != OPTION_REFUSED;
+}
+
+/* MILLRACE_A_B for a.b. */
+static struct bytes environment_name(const struct option *o, char room[ENVIRONMENT_NAME_MAX])
+{
     struct writer w;
-    writer_init(&w, room, sizeof(room));
-    writer_text(&w, prefix);
+    writer_init(&w, room, ENVIRONMENT_NAME_MAX);
+    writer_text(&w, "MILLRACE_");
     for (const char *c = o->path; *c != 0; c++)
         writer_char(&w, *c == '.' ? '_' : *c >= 'a' && *c <= 'z' ? (char)(*c - 32) : *c);
     must(!w.is_full);
-    if (!source->getenv(source, writer_written(&w), value)) return false;
-    return arena_text(l->scratch, writer_written(&w), name) == ERR_OK;
+    return writer_written(&w);
+}
+
+/* Kubernetes sets MILLRACE_PORT=tcp://10.0.0.1:4222, MILLRACE_PORT_4222_TCP and
+ * MILLRACE_SERVICE_HOST in every container beside a service called millrace. */
+static bool is_of_service_link(struct bytes name, struct bytes value)
+{
+    if (bytes_starts_with(name, BYTES_LITERAL("MILLRACE_SERVICE_")) ||
+        bytes_starts_with(name, BYTES_LITERAL("MILLRACE_PORT_")))
+        return true;
+    return bytes_equal(name, BYTES_LITERAL("MILLRACE_PORT")) &&
+           (bytes_starts_with(value, BYTES_LITERAL("tcp://")) ||
+            bytes_starts_with(value, BYTES_LITERAL("udp://")));
+}
+
+/* false: not set. */
+static bool environment_of(struct load *l, struct conf_source *source, const struct option *o,
+                           struct bytes *name, struct bytes *value)
+{
+    char room[ENVIRONMENT_NAME_MAX];
+    struct bytes written = environment_name(o, room);
+    if (!source->getenv(source, written, value) || is_of_service_link(written, *value))
+        return false;
+    return arena_text(l->scratch, written, name) == ERR_OK;
+}
+
+static bool is_environment_known(struct bytes name)
+{
+    size_t count;
+    char room[ENVIRONMENT_NAME_MAX];
+    const struct option *rows = option_rows(&count);
+    for (size_t i = 0; i < count; i++)
+        if (is_environment_option(&rows[i]) && bytes_equal(environment_name(&rows[i], room), name))
+            return true;
+    return false;
+}
+
+/* A mistyped name would do nothing and say nothing. It is no error: what else a container finds in
+ * its environment is not always its owner's choice. */
+static void warn_of_unknown_environment(struct load *l, struct conf_source *source)
+{
+    struct bytes name, value = bytes_of(NULL, 0);
+    for (size_t at = 0; source->name_at != NULL && source->name_at(source, at, &name); at++) {
+        if (!bytes_starts_with(name, BYTES_LITERAL("MILLRACE_")) || is_environment_known(name) ||
+            is_of_service_link(name, value))
+            continue;
+        struct text *line = load_warning(l, NULL);
+        text_string(line, "environment variable ");
+        text_bytes(line, name);
+        text_string(line, " names no option and is not used");
+        load_end(line);
+    }
 }
 
 static enum err parsed(struct load *l, struct conf_source *source, struct bytes name,
@@ -218,7 +271,7 @@ static enum err environment_tree(struct load *l, struct conf_source *source,
     for (size_t i = 0; i < count; i++) {
         struct bytes name, text;
         struct conf_value *value;
-        if (rows[i].type == OPTION_FLAG || rows[i].type == OPTION_REFUSED) continue;
+        if (!is_environment_option(&rows[i])) continue;
         if (!environment_of(l, source, &rows[i], &name, &text)) continue;
         enum err e;
         if (rows[i].type == OPTION_TEXT || rows[i].type == OPTION_NAME ||
@@ -236,6 +289,7 @@ static enum err environment_tree(struct load *l, struct conf_source *source,
             e = overlay_put(l, tree, bytes_from_text(rows[i].path), value);
         if (e != ERR_OK) return e;
     }
+    warn_of_unknown_environment(l, source);
     return ERR_OK;
 }
 

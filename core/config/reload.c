@@ -3,6 +3,7 @@
 #include "core/base/must.h"
 #include "core/config/help.h"
 #include "core/config/option.h"
+#include "core/route/mapping.h"
 
 enum { REPORT_BYTES_MAX = 1 << 20 };
 
@@ -156,20 +157,45 @@ static bool users_changed(const struct account_set *a, const struct account_set 
     return false;
 }
 
+static uint32_t mapping_count(const struct mapping_set *set)
+{
+    return set == NULL ? 0 : mapping_set_count(set);
+}
+
+static bool entries_equal(const struct mapping_set *a, const struct mapping_set *b, uint32_t at)
+{
+    if (!bytes_equal(mapping_set_source(a, at), mapping_set_source(b, at))) return false;
+    for (uint32_t i = 0;; i++) {
+        struct bytes x, y;
+        uint32_t x_sum, y_sum;
+        bool has_x = mapping_set_destination(a, at, i, &x, &x_sum);
+        bool has_y = mapping_set_destination(b, at, i, &y, &y_sum);
+        if (!has_x || !has_y) return has_x == has_y;
+        if (x_sum != y_sum || !bytes_equal(x, y)) return false;
+    }
+}
+
+static bool mappings_equal(const struct mapping_set *a, const struct mapping_set *b)
+{
+    if (mapping_count(a) != mapping_count(b)) return false;
+    for (uint32_t at = 0; at < mapping_count(a); at++)
+        if (!entries_equal(a, b, at)) return false;
+    return true;
+}
+
 static bool accounts_changed(const struct account_set *a, const struct account_set *b)
 {
     if (a->account_count != b->account_count) return true;
     for (uint32_t i = 0; i < a->account_count; i++) {
         const struct account *x = a->accounts[i], *y = b->accounts[i];
         if (!bytes_equal(x->name, y->name) || !limits_equal(&x->limits, &y->limits) ||
-            !bytes_equal(x->nkey, y->nkey) || x->mappings != NULL || y->mappings != NULL)
+            !bytes_equal(x->nkey, y->nkey) || !mappings_equal(x->mappings, y->mappings))
             return true;
     }
     return false;
 }
 
-/* Lines in nats-server's words and order: single user, token, users, accounts. Mappings are not
- * compared, only taken over. */
+/* Lines in nats-server's words and order: single user, token, users, accounts. */
 static void compare_auth(const struct options *old, const struct options *new,
                          struct reload_report *r)
 {

@@ -96,8 +96,11 @@ def test_expvar_and_stacks(server):
 def test_head_and_post(server):
     status, headers, body = server.http("/varz", method="HEAD")
     assert status == 200 and body == "" and headers["content-type"] == "application/json"
-    status, _, body = server.http("/varz", method="POST")
-    assert status == 405 or status == 200 and "server_id" in json.loads(body)
+    for method in ("POST", "PUT", "DELETE", "OPTIONS", "FOO"):
+        status, headers, body = server.http("/varz", method=method)
+        assert status == 200 and "server_id" in json.loads(body), method
+        assert headers["access-control-allow-origin"] == "*"
+        assert server.http("/nothing", method=method)[0] == 404
 
 
 def test_no_jsonp(server):

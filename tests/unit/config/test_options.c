@@ -286,6 +286,23 @@ Test(options, flags_beat_set_beats_environment_beats_file)
     unload(&f);
 }
 
+Test(options, environment_names_that_are_no_option_are_named)
+{
+    struct fixture f;
+    struct world w = {.variables = {{"MILLRACE_PING_INTERVALL", "2"},
+                                    {"MILLRACE_PORTS_FILE_DIR", "/tmp"},
+                                    {"MILLRACE_PORT", "tcp://10.0.0.1:4222"},
+                                    {"MILLRACE_SERVICE_HOST", "10.0.0.1"}}};
+    char line[] = "";
+    load_in(&f, w, "port: 4333", line);
+    cr_assert_eq(f.result, ERR_OK, "%s", f.report.errors.data);
+    cr_expect_str_eq(f.report.warnings.data, "environment variable MILLRACE_PING_INTERVALL names "
+                                             "no option and is not used\n");
+    cr_expect_eq(f.o->port, 4333);
+    EXPECT_TEXT(f.o->ports_file_dir, "/tmp");
+    unload(&f);
+}
+
 Test(options, an_alias_in_the_file_is_overridden_too)
 {
     struct fixture f;

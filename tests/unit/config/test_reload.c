@@ -120,6 +120,13 @@ Test(reload, users_and_accounts)
                    "Reloaded: authorization timeout = 3\nReloaded: authorization token\n");
     expect_applied("accounts {A {limits {max_subs: 1}}}", "accounts {A {limits {max_subs: 2}}}",
                    "Reloaded: accounts\n");
+    expect_applied("mappings {a: b}\naccounts {A {mappings {x: [{dest: y, weight: 40%}]}}}",
+                   "mappings {a: b}\naccounts {A {mappings {x: [{dest: y, weight: 40%}]}}}", "");
+    expect_applied("accounts {A {mappings {x: [{dest: y, weight: 40%}]}}}",
+                   "accounts {A {mappings {x: [{dest: y, weight: 50%}]}}}", "Reloaded: accounts\n");
+    expect_applied("accounts {A {mappings {x: y}}}", "accounts {A {mappings {x: z}}}",
+                   "Reloaded: accounts\n");
+    expect_applied("accounts {A {mappings {x: y}}}", "accounts {A {}}", "Reloaded: accounts\n");
     expect_refused("accounts {A {users: [{user: a}]}}\nno_auth_user: a",
                    "accounts {A {users: [{user: a}]}}",
                    "config reload not supported for NoAuthUser: old=a, new=\n");
