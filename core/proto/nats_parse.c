@@ -180,46 +180,86 @@ static enum nats_status parse_line(const struct nats_limits *limits, const char 
 
 enum { FAST_BYTES = 72 }; /* verb and 64 bytes of line */
 
-/* A bit per byte of 64: is it c? */
-static inline uint64_t mask_of(const __m128i *v, char c)
+static inline uint64_t mask_of(__m128i a, __m128i b, __m128i c, __m128i d)
 {
-    __m128i want = _mm_set1_epi8(c);
-    uint64_t m0 = (uint16_t)_mm_movemask_epi8(_mm_cmpeq_epi8(v[0], want));
-    uint64_t m1 = (uint16_t)_mm_movemask_epi8(_mm_cmpeq_epi8(v[1], want));
-    uint64_t m2 = (uint16_t)_mm_movemask_epi8(_mm_cmpeq_epi8(v[2], want));
-    uint64_t m3 = (uint16_t)_mm_movemask_epi8(_mm_cmpeq_epi8(v[3], want));
-    return m0 | m1 << 16 | m2 << 32 | m3 << 48;
+    return (uint64_t)(uint16_t)_mm_movemask_epi8(a) |
+           (uint64_t)(uint16_t)_mm_movemask_epi8(b) << 16 |
+           (uint64_t)(uint16_t)_mm_movemask_epi8(c) << 32 |
+           (uint64_t)(uint16_t)_mm_movemask_epi8(d) << 48;
 }
 
-/* The usual PUB or HPUB: the whole line within 64 bytes, at least 64 bytes there. One pass finds
- * the line end and the blanks; the payload is never scanned. False: the slow path must look. */
-static inline bool parse_pub_fast(const struct nats_limits *limits, const char *data, size_t len,
-                                  struct nats_op *op, size_t *used, enum nats_status *status)
+/* Digits without a needless zero; -1: anything else, the slow path must look. */
+static inline int64_t parse_size_fast(const char *at, const char *end)
 {
-    const char *line = data + (op->has_headers ? 5 : 4);
-    __m128i v[4];
-    for (int i = 0; i < 4; i++) v[i] = _mm_loadu_si128((const __m128i *)(const void *)line + i);
-    uint64_t newline = mask_of(v, '\n');
-    if (newline == 0) return false;
-    unsigned line_len = (unsigned)__builtin_ctzll(newline);
-    if (line_len < 2 || line[line_len - 1] != '\r') return false;
-    line_len--;
-    if (line_len > limits->control_line_max) return false;
-
-    uint64_t inside = (1ull << line_len) - 1;
-    uint64_t blank = (mask_of(v, ' ') | mask_of(v, '\t')) & inside;
-    uint64_t starts = ~blank & (blank << 1 | 1) & inside;
-    struct bytes args[ARGS_MAX];
-    size_t count = 0;
-    while (starts != 0 && count < ARGS_MAX) {
-        unsigned from = (unsigned)__builtin_ctzll(starts);
-        uint64_t after = blank & (~0ull << from);
-        unsigned to = after == 0 ? line_len : (unsigned)__builtin_ctzll(after);
-        args[count++] = bytes_of(line + from, to - from);
-        starts &= starts - 1;
+    size_t digits = (size_t)(end - at);
+    if (UNLIKELY(digits - 1 >= SIZE_DIGITS_MAX)) return -1;
+    uint32_t size = (unsigned char)*at - (uint32_t)'0';
+    if (UNLIKELY(size > 9 || (size == 0 && digits > 1))) return -1;
+    while (++at < end) {
+        uint32_t digit = (unsigned char)*at - (uint32_t)'0';
+        if (UNLIKELY(digit > 9)) return -1;
+        size = size * 10 + digit;
     }
+    return size;
+}
+
+/* The usual PUB or HPUB: canonical (see is_canonical), the whole line within 64 bytes and at least
+ * as many there. One pass finds the line end and the blanks; the payload is never scanned. Every
+ * word goes straight into *op: passed on through an array it would be stored in halves and loaded
+ * whole, which stalls. False: the slow path must look, also for everything that is wrong. */
+static inline bool parse_pub_fast(const struct nats_limits *limits, const char *data, size_t len,
+                                  bool has_headers, struct nats_op *op, size_t *used,
+                                  enum nats_status *status)
+{
+    const char *line = data + (has_headers ? 5 : 4);
+    const __m128i *from = (const __m128i *)(const void *)line;
+    __m128i v0 = _mm_loadu_si128(from), v1 = _mm_loadu_si128(from + 1);
+    __m128i v2 = _mm_loadu_si128(from + 2), v3 = _mm_loadu_si128(from + 3);
+    __m128i lf = _mm_set1_epi8('\n'), space = _mm_set1_epi8(' ');
+    uint64_t newline = mask_of(_mm_cmpeq_epi8(v0, lf), _mm_cmpeq_epi8(v1, lf),
+                               _mm_cmpeq_epi8(v2, lf), _mm_cmpeq_epi8(v3, lf));
+    /* Bytes up to the space: it and every control character, the CR before the LF as well. */
+    uint64_t low = mask_of(_mm_cmpeq_epi8(_mm_max_epu8(v0, space), space),
+                           _mm_cmpeq_epi8(_mm_max_epu8(v1, space), space),
+                           _mm_cmpeq_epi8(_mm_max_epu8(v2, space), space),
+                           _mm_cmpeq_epi8(_mm_max_epu8(v3, space), space));
+    if (newline < 4) return false; /* none, or in the first two bytes */
+    unsigned line_len = (unsigned)__builtin_ctzll(newline) - 1;
+    if (UNLIKELY(line[line_len] != '\r' || line_len > limits->control_line_max)) return false;
+
+    low &= (1ull << line_len) - 1;
+    if (UNLIKELY((low & (low << 1 | 1)) != 0)) return false; /* two in a row, or the first byte */
+    unsigned blanks[ARGS_MAX - 1];                           /* between the arguments */
+    unsigned count = 0;
+    while (low != 0) {
+        unsigned at = (unsigned)__builtin_ctzll(low);
+        low &= low - 1;
+        if (UNLIKELY(line[at] != ' ' || count == ARGS_MAX - 1)) return false;
+        blanks[count++] = at;
+    }
+    unsigned sizes = has_headers ? 2 : 1;
+    if (UNLIKELY(count - sizes > 1)) return false;
+    op->subject = bytes_of(line, blanks[0]);
+    op->reply = bytes_of(NULL, 0);
+    if (count > sizes) op->reply = bytes_of(line + blanks[0] + 1, blanks[1] - blanks[0] - 1);
     const char *line_end = line + line_len;
-    *status = finish_pub(limits, data, len, args, count, line_end, line_end + 2, op, used);
+    const char *last = line + blanks[count - 1];
+    int64_t total = parse_size_fast(last + 1, line_end);
+    int64_t header_bytes = has_headers ? parse_size_fast(line + blanks[count - 2] + 1, last) : 0;
+    if (UNLIKELY(total < 0 || header_bytes < 0 || header_bytes > total)) return false;
+    if (UNLIKELY(limits->payload_max >= 0 && total > limits->payload_max)) return false;
+
+    const char *body = line_end + 2;
+    size_t whole = (size_t)(body - data) + (size_t)total + 2;
+    *used = whole;
+    if (UNLIKELY(whole > len || body[total] != '\r' || body[total + 1] != '\n')) return false;
+    op->verb = NATS_PUB;
+    op->has_headers = has_headers;
+    op->total_bytes = (uint32_t)total;
+    op->header_bytes = (uint32_t)header_bytes;
+    op->payload = body;
+    op->tail = bytes_of(line + blanks[0] + 1, (size_t)(body + total + 2 - (line + blanks[0] + 1)));
+    *status = NATS_DONE;
     return true;
 }
 #endif
@@ -238,11 +278,8 @@ enum nats_status nats_parse(const struct nats_limits *limits, const char *data, 
         bool is_pub = (word & 0xffdfdfdfu) == 0x20425550u;
         bool is_hpub =
             (word & 0xdfdfdfdfu) == 0x42555048u && data[4] == ' ' && limits->headers_allowed;
-        if (is_pub || is_hpub) {
-            op->verb = NATS_PUB;
-            op->has_headers = is_hpub;
-            if (parse_pub_fast(limits, data, len, op, used, &status)) return status;
-        }
+        if ((is_pub || is_hpub) && parse_pub_fast(limits, data, len, is_hpub, op, used, &status))
+            return status;
     }
 #endif
     const struct verb_row *row = NULL;
