@@ -19,5 +19,6 @@ _Noreturn void must_fail(const char *file, int line, const char *condition);
 
 #define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 #define LIKELY(condition) __builtin_expect(!!(condition), 1)
+#define NOINLINE __attribute__((noinline))
 
 #endif

@@ -101,6 +101,8 @@ struct shard_config {
     struct shard_time now;
 };
 
+enum { FANOUT_LINE_BYTES = 4096 + 64 }; /* "[reply ][header ]total\r\n" */
+
 struct shard {
     uint32_t index, shard_count;
     struct mem *mem;
@@ -162,6 +164,7 @@ struct shard {
     size_t log_from;                                     /* start of the log line being written */
     struct system_event *events_first, *events_last;     /* published at the end of the step */
     uint64_t event_seq;
+    char fanout_lines[2][FANOUT_LINE_BYTES]; /* of the message that is being delivered */
 };
 
 /* Opens a shard. ERR_MEMORY: nothing is left behind. The interest index knows the shard afterwards.

@@ -365,18 +365,11 @@ static void trace_publish(struct shard *s, struct client *c, const struct nats_o
     session_log_close(s, LOG_LEVEL_TRC);
 }
 
-static enum verb_outcome on_pub(struct shard *s, struct client *c, const struct nats_op *op,
-                                struct block *block)
+/* op with the subject that the account's mappings left of it. */
+static enum verb_outcome publish(struct shard *s, struct client *c, const struct nats_op *op,
+                                 struct bytes subject, bool is_lost, struct block *block)
 {
-    struct bytes subject = op->subject;
-    char mapped[VERBS_MAPPED_MAX];
     bool is_retry = c->is_retrying;
-    if (UNLIKELY(client_has(c, CLIENT_PEDANTIC)) && !is_retry && !subject_is_literal(subject))
-        session_error(s, c, NATS_ERR_LINE("Invalid Publish Subject"));
-    bool is_lost = false;
-    if (UNLIKELY(c->account->conf != NULL && c->account->conf->mappings != NULL))
-        is_lost =
-            !system_map_subject(s, c->account->conf->mappings, &subject, mapped, sizeof mapped);
     if (UNLIKELY(client_has(c, CLIENT_PUB_CHECKED)) && !is_retry && !may_publish(s, c, subject)) {
         count_in(s, c, op->total_bytes);
         violation(s, c, "Publish to", subject, bytes_of(NULL, 0), "");
@@ -424,6 +417,27 @@ static enum verb_outcome on_pub(struct shard *s, struct client *c, const struct 
     if (UNLIKELY(s->stall_ns > c->stall_asked_ns)) c->stall_asked_ns = s->stall_ns;
     s->stall_ns = 0;
     return c->state == CLIENT_CLOSING ? VERB_STOP : VERB_DONE;
+}
+
+/* A function of its own for its stack: a page of it, probed for each message, would cost 3 ns. */
+static NOINLINE enum verb_outcome
+publish_mapped(struct shard *s, struct client *c, const struct nats_op *op, struct block *block)
+{
+    char room[VERBS_MAPPED_MAX];
+    struct bytes subject = op->subject;
+    bool is_lost = !system_map_subject(s, c->account->conf->mappings, &subject, room, sizeof room);
+    return publish(s, c, op, subject, is_lost, block);
+}
+
+static enum verb_outcome on_pub(struct shard *s, struct client *c, const struct nats_op *op,
+                                struct block *block)
+{
+    if (UNLIKELY(client_has(c, CLIENT_PEDANTIC)) && !c->is_retrying &&
+        !subject_is_literal(op->subject))
+        session_error(s, c, NATS_ERR_LINE("Invalid Publish Subject"));
+    if (UNLIKELY(c->account->conf != NULL && c->account->conf->mappings != NULL))
+        return publish_mapped(s, c, op, block);
+    return publish(s, c, op, op->subject, false, block);
 }
 
 /* R5b: a receiver is congested: the publisher waits a little after this message. */
