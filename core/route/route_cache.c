@@ -6,8 +6,7 @@ enum {
     SLOTS_MIN = 1024,  /* 64 KiB: what an idle shard pays */
     WINDOW = 8,        /* slots from its home on where an entry may be */
     SUBJECT_NEAR = 32, /* longer subjects cost an allocation at entry, and a cache miss at a hit */
-    RECENT = 32768,    /* misses remembered, a power of two; 50 k subjects in rotation still get in:
-                          one in five survives a round, and those that are in stop missing */
+    RECENT = 32768,    /* misses remembered, a power of two */
     LARGE_SHARE = 4,   /* a route above bytes_max / LARGE_SHARE is not kept */
 };
 
@@ -228,12 +227,15 @@ static void set_scratch(struct route_cache *c, struct route *r)
     c->scratch = r;
 }
 
-/* True when the subject was missed a short while ago too. */
+/* True when the subject was missed a short while ago too. A newcomer takes over its cell every
+ * other time, as if by a coin: of more subjects in rotation than there are cells, those that share
+ * one would else push each other out in every round, for ever. */
 static bool missed_before(struct route_cache *c, uint64_t hash)
 {
     uint32_t *cell = &c->recent[hash & (RECENT - 1)], mark = (uint32_t)(hash >> 32) | 1;
     if (*cell == mark) return true;
-    *cell = mark;
+    bool is_taken_over = (c->counts.misses * 0x9e3779b97f4a7c15u >> 63) != 0;
+    if (*cell == 0 || is_taken_over) *cell = mark;
     return false;
 }
 
