@@ -180,7 +180,7 @@ static enum err grow(struct route_cache *c)
 /* A slot of the window of hash, emptied if need be: second chance within the window. */
 static struct entry *make_room(struct route_cache *c, uint64_t hash)
 {
-    if (c->counts.entries >= c->slot_count / 4 * 3 && c->slot_count < c->slots_max &&
+    if (c->counts.entries >= c->slot_count / 2 && c->slot_count < c->slots_max &&
         grow(c) != ERR_OK)
         c->slots_max = c->slot_count; /* memory is short: stay as large as this */
     uint32_t mask = c->slot_count - 1;

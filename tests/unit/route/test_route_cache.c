@@ -74,7 +74,7 @@ Test(route_cache, a_route_enters_at_its_second_miss)
 
 Test(route_cache, more_subjects_in_rotation_than_it_remembers_misses_of_all_get_in)
 {
-    enum { SUBJECTS = 50000, ROUNDS = 20 };
+    enum { SUBJECTS = 50000, ROUNDS = 40 };
     struct world w;
     struct route_cache_counts before, n;
     open_world(&w, 131072, 64 << 20);
