@@ -24,7 +24,7 @@ struct part {
     int32_t number;       /* of the function: size, position, buckets */
     uint32_t index_first; /* its source tokens: transform.indexes[index_first .. + index_count) */
     uint32_t index_count;
-    struct bytes text;    /* KIND_TEXT: the token; KIND_SPLIT: the delimiter */
+    struct bytes text; /* KIND_TEXT: the token; KIND_SPLIT: the delimiter */
 };
 
 /* One allocation: this, parts, indexes, source, destination. */
@@ -219,6 +219,13 @@ static enum err read_arguments(struct transform *t, struct part *p, struct bytes
     return ERR_OK;
 }
 
+/* $2. Anything but a number is a token like any other: $JS, $SYS. */
+static bool names_star(struct bytes token, int64_t *number)
+{
+    return token.len > 1 && token.data[0] == '$' &&
+           bytes_to_i64(bytes_of(token.data + 1, token.len - 1), number) == ERR_OK;
+}
+
 static enum err read_token(struct transform *t, struct part *p, struct bytes token,
                            struct writer *why)
 {
@@ -226,11 +233,7 @@ static enum err read_token(struct transform *t, struct part *p, struct bytes tok
     *p = (struct part){.kind = KIND_TEXT, .text = token, .index_first = t->index_count};
     if (subject_token_is_rest(token)) {
         p->kind = KIND_REST;
-    } else if (token.len > 1 && token.data[0] == '$') {
-        /* Anything but a number is a token like any other: $JS, $SYS. */
-        if (bytes_to_i64(bytes_of(token.data + 1, token.len - 1),
-                         &t->indexes[t->index_count]) != ERR_OK)
-            return ERR_OK;
+    } else if (names_star(token, &t->indexes[t->index_count])) {
         p->kind = KIND_WILDCARD;
         p->index_count = 1;
     } else if (looks_like_call(token)) {
@@ -485,8 +488,8 @@ static void write_split(struct bytes token, struct bytes delimiter, struct write
         writer_bytes(out, piece);
         if (is_last) break;
         rest = part_of(rest, len + delimiter.len, rest.len);
-        bool next_is_empty = delimiter.len == 0 ? rest.len == 0
-                                                : piece_length(rest, delimiter) == 0;
+        bool next_is_empty =
+            delimiter.len == 0 ? rest.len == 0 : piece_length(rest, delimiter) == 0;
         /* A dot before each piece that is not empty, but not where an empty one came first. */
         if (!next_is_empty && !(is_first && piece.len == 0)) writer_char(out, '.');
         is_first = false;
@@ -510,15 +513,9 @@ static void write_cut(const struct part *p, struct bytes token, struct writer *o
         writer_bytes(out, part_of(token, cut, token.len));
         break;
     case KIND_SLICE_FROM_LEFT:
-    case KIND_SLICE_FROM_RIGHT:
-        write_slices(token, n, p->kind == KIND_SLICE_FROM_LEFT, out);
-        break;
-    case KIND_LEFT:
-        writer_bytes(out, part_of(token, 0, cut));
-        break;
-    default:
-        must(p->kind == KIND_RIGHT);
-        writer_bytes(out, part_of(token, cut, token.len));
+    case KIND_SLICE_FROM_RIGHT: write_slices(token, n, p->kind == KIND_SLICE_FROM_LEFT, out); break;
+    case KIND_LEFT: writer_bytes(out, part_of(token, 0, cut)); break;
+    default: must(p->kind == KIND_RIGHT); writer_bytes(out, part_of(token, cut, token.len));
     }
 }
 
@@ -592,6 +589,7 @@ enum err transform_reverse(struct mem *mem, const struct transform *t, struct tr
     struct writer source, destination;
     struct subject_walk w;
     struct bytes token;
+    int64_t unused;
     writer_init(&source, source_room, sizeof source_room);
     writer_init(&destination, room, sizeof room);
     for (uint32_t i = 0; i < t->part_count; i++) {
@@ -612,6 +610,8 @@ enum err transform_reverse(struct mem *mem, const struct transform *t, struct tr
     for (uint32_t at = 0; subject_walk_next(&w, &token); at++) {
         if (at > 0) writer_char(&destination, '.');
         if (!subject_token_is_star(token)) {
+            /* What is plain text in a source would be worked out in a destination. */
+            if (looks_like_call(token) || names_star(token, &unused)) return ERR_INVALID;
             writer_bytes(&destination, token);
             continue;
         }
