@@ -28,6 +28,12 @@ static void *allocate(size_t bytes)
     return mallocx(bytes, 0);
 }
 
+/* Fresh pages of the kernel are zero already, and jemalloc knows which are. */
+static void *allocate_zero(size_t bytes)
+{
+    return mallocx(bytes, MALLOCX_ZERO);
+}
+
 static void deallocate(void *p, size_t bytes)
 {
     sdallocx(p, bytes, 0);
@@ -48,6 +54,11 @@ static uint64_t footprint(size_t bytes)
 static void *allocate(size_t bytes)
 {
     return malloc(bytes);
+}
+
+static void *allocate_zero(size_t bytes)
+{
+    return calloc(1, bytes);
 }
 
 static void deallocate(void *p, size_t bytes)
@@ -81,8 +92,8 @@ void mem_jemalloc_budget_init(struct mem_jemalloc_budget *b, uint64_t process_by
  * mend, such as memory of a library. */
 static uint32_t slices_for(const struct mem_jemalloc_budget *b, enum mem_class class)
 {
-    bool is_essential = class != MEM_ROUTE && class != MEM_OUTPUT && class != MEM_INPUT &&
-                        class != MEM_INTEREST;
+    bool is_essential =
+        class != MEM_ROUTE && class != MEM_OUTPUT && class != MEM_INPUT && class != MEM_INTEREST;
     if (is_essential) return b->slice_count;
     uint32_t part = class == MEM_ROUTE ? ROUTE_PART : RESERVE_PART;
     uint32_t kept = b->slice_count / part;
@@ -170,22 +181,32 @@ static bool lease_fits(struct mem_jemalloc *m, enum mem_class class, uint64_t mo
     }
     uint64_t missing = wanted - lease_bytes(m);
     uint64_t slices = (missing + MEM_JEMALLOC_SLICE_BYTES - 1) / MEM_JEMALLOC_SLICE_BYTES;
-    if (slices > UNLIMITED_SLICES || !slices_take(m->budget, (uint32_t)slices,
-                                                     slices_for(m->budget, class)))
+    if (slices > UNLIMITED_SLICES ||
+        !slices_take(m->budget, (uint32_t)slices, slices_for(m->budget, class)))
         return false;
     m->slices += (uint32_t)slices;
     return true;
 }
 
-static void *port_alloc(struct mem *mem, enum mem_class class, size_t bytes)
+static inline void *lease(struct mem *mem, enum mem_class class, size_t bytes, bool is_zeroed)
 {
     struct mem_jemalloc *m = mem->context;
     if (bytes > PTRDIFF_MAX) return NULL;
     uint64_t real = footprint(bytes);
     if (UNLIKELY(!lease_fits(m, class, real))) return NULL;
-    void *p = allocate(bytes);
+    void *p = is_zeroed ? allocate_zero(bytes) : allocate(bytes);
     if (p != NULL) m->used_bytes += real;
     return p;
+}
+
+static void *port_alloc(struct mem *mem, enum mem_class class, size_t bytes)
+{
+    return lease(mem, class, bytes, false);
+}
+
+static void *port_alloc_zero(struct mem *mem, enum mem_class class, size_t bytes)
+{
+    return lease(mem, class, bytes, true);
 }
 
 static void port_release(struct mem *mem, enum mem_class class, void *p, size_t bytes)
@@ -210,9 +231,11 @@ static uint32_t port_percent(const struct mem *mem)
 
 void mem_jemalloc_init(struct mem_jemalloc *m, struct mem_jemalloc_budget *b)
 {
-    *m = (struct mem_jemalloc){
-        .mem = {.alloc = port_alloc, .release = port_release, .percent = port_percent},
-        .budget = b};
+    *m = (struct mem_jemalloc){.mem = {.alloc = port_alloc,
+                                       .alloc_zero = port_alloc_zero,
+                                       .release = port_release,
+                                       .percent = port_percent},
+                               .budget = b};
     m->mem.context = m;
 }
 

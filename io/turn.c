@@ -54,11 +54,6 @@ enum err turn_open(const struct turn_config *config, struct turn **out)
     t->outbox.lane_count = t->shard_count;
     for (uint32_t i = 0; i < t->shard_count; i++)
         if (i != t->index) t->outbox.lanes[i] = mailbox_lane(t->mail, t->index, i);
-    for (uint32_t i = 0; i < t->slots_max; i++) {
-        list_init(&t->conns[i].timed);
-        t->free_slots[i] = t->slots_max - 1 - i;
-    }
-    t->free_count = t->slots_max;
     t->now = t->hooks.now(t->hooks.context);
     t->shard->outbox = &t->outbox;
     *out = t;
@@ -67,13 +62,13 @@ enum err turn_open(const struct turn_config *config, struct turn **out)
 
 void turn_close(struct turn *t)
 {
-    must(t->free_count == t->slots_max);
+    must(turn_conn_count(t) == 0);
     free_turn(t);
 }
 
 uint32_t turn_conn_count(const struct turn *t)
 {
-    return t->slots_max - t->free_count;
+    return t->slots_used - t->free_count;
 }
 
 /* --- events ------------------------------------------------------------------------------------
@@ -177,8 +172,9 @@ static void opened_event(struct turn *t, uint32_t *count, uint32_t slot, bool is
 
 enum err turn_take(struct turn *t, const struct turn_socket *s)
 {
-    if (t->free_count == 0) return ERR_FULL;
-    uint32_t slot = t->free_slots[t->free_count - 1];
+    bool is_fresh = t->free_count == 0;
+    if (is_fresh && t->slots_used == t->slots_max) return ERR_FULL;
+    uint32_t slot = is_fresh ? t->slots_used : t->free_slots[t->free_count - 1];
     struct turn_conn *c = &t->conns[slot];
     struct turn_socket *copy = mem_alloc(t->mem, MEM_CONNECTION, sizeof *copy);
     if (copy == NULL) return ERR_MEMORY;
@@ -189,7 +185,10 @@ enum err turn_take(struct turn *t, const struct turn_socket *s)
         mem_free(t->mem, MEM_CONNECTION, copy, sizeof *copy);
         return e;
     }
-    t->free_count--;
+    if (is_fresh)
+        t->slots_used++;
+    else
+        t->free_count--;
     *c = (struct turn_conn){
         .generation = generation, .state = TURN_PEEK, .socket = copy, .is_unix = s->is_unix};
     list_init(&c->timed);

@@ -147,8 +147,9 @@ struct turn {
     uint32_t index, shard_count;
     struct mem *mem;
     struct turn_conn *conns; /* [slots_max] */
-    uint32_t *free_slots;    /* stack */
+    uint32_t *free_slots;    /* stack of those below slots_used */
     uint32_t free_count, slots_max;
+    uint32_t slots_used; /* from here on never used: memory that nobody touched */
     uint32_t freed[TURN_DONE_MAX]; /* closed in this turn; the shard hears of it in its step */
     uint32_t freed_count;
     struct outbox outbox;

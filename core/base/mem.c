@@ -13,8 +13,15 @@ void *mem_alloc(struct mem *m, enum mem_class class, size_t bytes)
 
 void *mem_alloc_zero(struct mem *m, enum mem_class class, size_t bytes)
 {
-    void *p = mem_alloc(m, class, bytes);
-    if (p != NULL) memset(p, 0, bytes);
+    if (m->alloc_zero == NULL) {
+        void *p = mem_alloc(m, class, bytes);
+        if (p != NULL) memset(p, 0, bytes);
+        return p;
+    }
+    must(class < MEM_CLASS_COUNT);
+    must(bytes > 0);
+    void *p = m->alloc_zero(m, class, bytes);
+    if (p != NULL) m->used_bytes[class] += bytes;
     return p;
 }
 

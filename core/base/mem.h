@@ -24,6 +24,9 @@ enum mem_class {
 struct mem {
     /* NULL when the budget or the machine has no more. 16-byte aligned, contents undefined. */
     void *(*alloc)(struct mem *m, enum mem_class class, size_t bytes);
+    /* As alloc, zeroed; large blocks without touching them, so that a table costs what is used of
+     * it. NULL: there is no such way, mem_alloc_zero writes the zeros. */
+    void *(*alloc_zero)(struct mem *m, enum mem_class class, size_t bytes);
     /* Takes the size that was asked for. p is never NULL. */
     void (*release)(struct mem *m, enum mem_class class, void *p, size_t bytes);
     /* 0 to 100: how much of the budget is taken, by everybody. NULL: there is no budget. */

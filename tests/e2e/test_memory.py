@@ -44,6 +44,13 @@ def stubborn(server, text, rcvbuf=4096):
     return c
 
 
+@pytest.mark.skipif(SANITIZED, reason="shadow memory counts as resident")
+def test_room_for_many_connections_costs_nothing_before_they_come(start):
+    few, many = (start(config="max_connections: %d\n" % n) for n in (100, 60000))
+    spent = status(many, "RssAnon") - status(few, "RssAnon")
+    assert spent < 1 << 20, "%d KiB" % (spent >> 10)
+
+
 class Pump(threading.Thread):
     """Sends the same bytes until told to stop; a server that does not take them is fine."""
 
