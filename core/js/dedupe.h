@@ -5,8 +5,9 @@
  * who does not know the seed cannot make them meet. So the bytes of the id are not kept.
  *
  * Entries lie in a ring in the order of their sequences, which is the order of their times; an
- * extendible hash table of pages holds ring positions. A page that is full is split alone: no
- * look-up or insert ever pays for the whole table.
+ * extendible hash table of pages holds ring positions and 16 bits of the hash. A page that is full
+ * is split alone: no look-up or insert ever pays for the whole table. Memory follows the largest
+ * number of ids in a window and goes back when the window runs empty.
  *
  * Exact after replay: whether an id is a duplicate depends on the record's time and the time of
  * the request only (an entry counts while now - time < window), never on when dedupe_expire ran.
@@ -34,13 +35,14 @@ struct dedupe {
     struct mem *mem;
     uint64_t seed;
     int64_t window_ns;
-    struct dedupe_entry **runs; /* the ring: pieces of RUN entries, the first may be smaller */
+    struct dedupe_entry **runs; /* the ring: run_count of run_room from run_first on */
     uint32_t run_first, run_count, run_room;
-    uint32_t run_entries; /* entries of the only run while it is small, else RUN */
-    uint32_t head;        /* position of the oldest entry, counts up and wraps */
+    uint32_t run_entries; /* of each run; a first run that is alone grows up to full size */
+    uint32_t front;       /* entries of the first run that have gone */
+    uint32_t head;        /* position of the oldest entry, counts up and wraps at 2^31 */
     uint32_t count;
     uint32_t entries_max;
-    struct dedupe_page **pages; /* 2^page_bits */
+    struct dedupe_page **pages; /* 2^page_bits, several may be one; NULL while empty */
     uint32_t page_bits;
     size_t bytes_taken;
 };

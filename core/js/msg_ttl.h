@@ -1,7 +1,8 @@
 /* When messages with a life of their own (Nats-TTL) end: a heap of (deadline, sequence), 16 bytes
  * each. A message that goes earlier by another way leaves its entry behind; before the heap grows
- * it is swept against msgs, so at most about a third of it is stale. A popped sequence may be gone
- * already: the caller looks. Wall clock. Owned by the stream's shard. */
+ * it is swept against msgs, so the heap has at most about twice the live entries of its last sweep.
+ * A popped sequence may be gone already: the caller looks. Wall clock. Owned by the stream's shard.
+ */
 #ifndef CORE_JS_MSG_TTL_H
 #define CORE_JS_MSG_TTL_H
 #include "core/base/mem.h"
@@ -25,7 +26,7 @@ void msg_ttl_clear(struct msg_ttl *t);
 /* Room for count more adds, which then cannot fail; sweeps first. ERR_MEMORY, ERR_FULL (2^31
  * entries): nothing is lost. */
 NODISCARD enum err msg_ttl_reserve(struct msg_ttl *t, const struct msgs *msgs, uint32_t count);
-/* A sequence is added once. Errors as above. */
+/* Message seq is in msgs (else a sweep takes the entry out). Errors as above. */
 NODISCARD enum err msg_ttl_add(struct msg_ttl *t, const struct msgs *msgs, uint64_t seq,
                                int64_t deadline_ns);
 /* One sequence whose deadline is at or before now_ns; equal deadlines by sequence. 0: none. */
