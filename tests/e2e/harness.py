@@ -104,8 +104,10 @@ class Server:
             self.wait_ready()
 
     def write_config(self, text):
-        with open(self.config_path, "w", encoding="utf-8") as f:
+        """In one piece: a server that reloads meanwhile must not find half of it."""
+        with open(self.config_path + ".next", "w", encoding="utf-8") as f:
             f.write(text)
+        os.replace(self.config_path + ".next", self.config_path)
 
     @property
     def pid(self):

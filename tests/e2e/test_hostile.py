@@ -136,6 +136,7 @@ def test_http_floods_and_slow_requests(start):
         harness.wait_until(lambda: server.http("/healthz")[0] == 200)
 
 
+@pytest.mark.ours_only  # nats-server spends more than 7 KiB on a connection that says nothing
 def test_half_logins_end_at_an_absolute_time(start):
     """A byte now and then wins no time, and a login that never comes costs little memory."""
     server = start(config='authorization { user: a, password: b, timeout: 1 }\n')
@@ -185,13 +186,15 @@ def test_a_killed_client_leaves_nothing(start):
     server = start(monitor=True)
     with nothing_left(server):
         beside = Beside(server)
+        before = server.page("/subsz")["num_subscriptions"]
         for cut in range(1, len(STREAM), 7):
             s = socket.create_connection(("127.0.0.1", server.port), 5)
             s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
             s.sendall(STREAM[:cut])
             s.close()
         beside.end()
-        assert server.page("/subsz")["num_subscriptions"] <= 1
+        # nats-server counts its own subscriptions too.
+        harness.wait_until(lambda: server.page("/subsz")["num_subscriptions"] <= before)
 
 
 def test_crowd_that_leaves_together(start):
@@ -256,6 +259,8 @@ def test_the_log_has_no_room(start):
             c.sub("a").pub("a", b"x" * 1000).ping()
 
 
+# nats-server sometimes goes on for ever when TERM comes while it starts.
+@pytest.mark.ours_only
 @pytest.mark.parametrize("delay_ms", [0, 1, 3, 10, 30, 100])
 def test_signals_during_the_start(tmp_path, delay_ms):
     server = harness.Server(tmp_path / "s", wait=False)
