@@ -396,7 +396,8 @@ static void first_line(const struct text *lines, char *reason, size_t reason_byt
 }
 
 /* Every shard takes over the new options; the old ones go when none looks at them any more. */
-static void replace_options(struct program *p, struct options *fresh, bool tells_info)
+static void replace_options(struct program *p, struct options *fresh,
+                            const struct reload_report *changes)
 {
     struct server *s = &p->server;
     struct options *old = p->options;
@@ -406,7 +407,10 @@ static void replace_options(struct program *p, struct options *fresh, bool tells
     atomic_store(&s->options, fresh);
     p->options = fresh;
     if (order != NULL) {
-        *order = (struct order){.kind = ORDER_OPTIONS, .options = fresh, .tells_info = tells_info};
+        *order = (struct order){.kind = ORDER_OPTIONS,
+                                .options = fresh,
+                                .tells_info = changes->info_changed,
+                                .checks_pins = changes->pinned_changed};
         is_done = server_order(s, order, server_sender_main(s), RELOAD_WAIT_NS);
     }
     pthread_rwlock_unlock(&s->options_lock);
@@ -472,7 +476,7 @@ static void reload(struct program *p)
         char why[SERVER_REASON_BYTES];
         if (log_configure(s->log, &lo, why, sizeof why) != ERR_OK) log_error(s->log, "%s", why);
     }
-    replace_options(p, fresh, changes.info_changed);
+    replace_options(p, fresh, &changes);
     fresh = NULL;
     if (changes.limits_changed) close_excess(s);
     pthread_mutex_lock(&s->figures_lock);

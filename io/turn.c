@@ -734,8 +734,9 @@ static void add_cryptos(struct turn *t, uint32_t *count)
         e->crypto.is_valid = c->is_valid;
     }
     t->crypto_count -= taken;
+    if (t->crypto_count == 0) return;
     memmove(t->cryptos, t->cryptos + taken, t->crypto_count * sizeof *t->cryptos);
-    if (t->crypto_count > 0) t->has_more = true;
+    t->has_more = true;
 }
 
 /* One batch of each sender: the mailbox goes round, and what is not consumed comes again. */

@@ -2,6 +2,7 @@
 #include <jansson.h>
 #include <stddef.h>
 #include "core/base/must.h"
+#include "core/base/utf8.h"
 
 /* What the open document is charged to. */
 struct json_heap {
@@ -122,22 +123,6 @@ static const char *kind_name(enum json_kind kind)
 
 /* --- before jansson: depth, and text that it would refuse but Go takes --- */
 
-/* Bytes of the valid UTF-8 sequence at the start, 0 if there is none. len > 0. */
-static size_t utf8_len(const uint8_t *s, size_t len)
-{
-    uint8_t c = s[0];
-    if (c < 0x80) return 1;
-    size_t need = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
-    if (c < 0xc2 || c > 0xf4 || len < need) return 0;
-    for (size_t i = 1; i < need; i++)
-        if ((s[i] & 0xc0) != 0x80) return 0;
-    if (c == 0xe0 && s[1] < 0xa0) return 0; /* overlong */
-    if (c == 0xed && s[1] > 0x9f) return 0; /* surrogates */
-    if (c == 0xf0 && s[1] < 0x90) return 0;
-    if (c == 0xf4 && s[1] > 0x8f) return 0;
-    return need;
-}
-
 /* The value of the four hex digits after \u at text[at], or -1. */
 static int escape_value(struct bytes text, size_t at)
 {
@@ -207,7 +192,7 @@ static void scan_run(struct scan *s, struct bytes text)
             at += scan_escape(s, text, at);
             continue;
         }
-        size_t len = utf8_len((const uint8_t *)text.data + at, text.len - at);
+        size_t len = utf8_length(bytes_of(text.data + at, text.len - at));
         if (len == 0) {
             s->is_changed = true;
             if (is_string) {

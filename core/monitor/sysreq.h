@@ -47,13 +47,13 @@ enum {
     SYSREQ_BODY_MAX = 64 * 1024, /* a longer body is refused */
 };
 
+/* Is there an answer to this subject for such a requester (its account name may be empty)? */
+bool sysreq_is_known(const struct server_snapshot *server, const struct sysreq_from *from,
+                     struct bytes subject);
 /* Reads one request into *q and *out. mem: for the parsed body, given back before the return.
  * STATSZ without a reply subject asks for a broadcast: the caller sees q->page. *error is set for
  * SYSREQ_REFUSED, and when out->is_late_error; it is empty before. A query is resolved on return.
  * Queue names in NSUBS are not looked at. */
-/* Is there an answer to this subject for such a requester (its account name may be empty)? */
-bool sysreq_is_known(const struct server_snapshot *server, const struct sysreq_from *from,
-                     struct bytes subject);
 enum sysreq_verdict sysreq_parse(struct mem *mem, const struct server_snapshot *server,
                                  const struct sysreq_from *from, struct bytes subject,
                                  struct bytes body, struct page_query *q, struct sysreq *out,

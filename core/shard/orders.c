@@ -42,6 +42,21 @@ static void tell_info(struct shard *s)
     }
 }
 
+/* As in nats-server: a TCP client without a certificate, also one whose handshake is under way,
+ * shows none of the pinned ones. */
+static bool is_pinned(const struct options_tls *tls, const struct client *c)
+{
+    static const char digits[] = "0123456789abcdef";
+    char hex[2 * OPTIONS_PIN_BYTES];
+    if (tls->pinned_count == 0 || client_has(c, CLIENT_IS_UNIX)) return true;
+    for (uint32_t i = 0; i < tls->pinned_count; i++) {
+        for (size_t k = 0; k < sizeof hex; k++)
+            hex[k] = digits[tls->pinned[i][k / 2] >> (k % 2 == 0 ? 4 : 0) & 15];
+        if (bytes_equal(c->tls.spki_sha256, bytes_of(hex, sizeof hex))) return true;
+    }
+    return false;
+}
+
 static void apply_options(struct shard *s, const struct order *order)
 {
     const struct options *o = order->options;
@@ -54,7 +69,10 @@ static void apply_options(struct shard *s, const struct order *order)
     for (struct list *link = s->all.next; link != &s->all;) {
         struct client *c = LIST_OWNER(link, struct client, all);
         link = link->next;
-        entry_recheck(s, c, old);
+        if (order->checks_pins && !is_pinned(&o->tls, c))
+            session_close(s, c, CLOSED_TLS_HANDSHAKE, false);
+        else
+            entry_recheck(s, c, old);
     }
     if (order->tells_info) tell_info(s);
 }

@@ -50,6 +50,7 @@ struct order {
     struct bytes subject, reply, payload;
     uint64_t cid;
     bool tells_info;                    /* OPTIONS: clients get a new INFO */
+    bool checks_pins; /* OPTIONS: who shows no pinned certificate any more is closed */
     enum closed_reason reason;          /* CLOSE_SOME: CLOSED_NONE is the shutdown */
     uint32_t count;                     /* CLOSE_SOME: how many; set to how many are left */
     uint32_t left[INTEREST_SHARDS_MAX]; /* CLOSE_SOME: clients left, per shard */

@@ -276,6 +276,23 @@ def test_pinned_certs(start, certs):
         c.ping()
 
 
+def test_a_reload_closes_who_is_no_longer_pinned(start, certs):
+    certs.issue("other", "/CN=other")
+    pins = [certs.sha256_of_key("client"), certs.sha256_of_key("other")]
+    block = 'verify: true\n pinned_certs: ["%s"]'
+    s = start(config=certs.block(block % '", "'.join(pins)), monitor=True)
+    kept = s.client(tls=certs.context("client"))
+    lost = s.client(tls=certs.context("other"))
+    kept.connect()
+    lost.connect()
+    s.reload(certs.block(block % pins[0]))
+    with pytest.raises((Closed, OSError)):
+        lost.ping()
+    assert kept.ping() == []
+    wait_until(lambda: s.page("/connz?state=closed")["connections"])
+    assert s.page("/connz?state=closed")["connections"][0]["reason"] == "TLS Handshake Failure"
+
+
 # --- versions and ciphers
 
 def test_lowest_version_is_1_2(start, certs):
