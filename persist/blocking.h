@@ -1,0 +1,19 @@
+/* File operations one at a time, for code that has nothing else to do: recovery, checking a store,
+ * helper threads. The caller's pump makes the port go on. */
+#ifndef PERSIST_BLOCKING_H
+#define PERSIST_BLOCKING_H
+#include "persist/vfs.h"
+
+struct blocking {
+    struct vfs *vfs;
+    /* Carries out, or waits for, at least one operation in flight. False: none will ever end (the
+     * simulated power failed); everything is given up at once. */
+    bool (*pump)(void *context);
+    void *context;
+};
+
+/* Runs the operation to its end and gives its result. ERR_CLOSED: the pump gave up.
+ * Sets op's done and context. */
+NODISCARD enum err blocking_run(const struct blocking *b, struct vfs_op *op);
+
+#endif

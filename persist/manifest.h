@@ -1,0 +1,63 @@
+/* What belongs to one log, in memory and as bytes (docs/FORMAT.md, "Manifest"). Where the two
+ * copies lie and how they are written is persist/pair. */
+#ifndef PERSIST_MANIFEST_H
+#define PERSIST_MANIFEST_H
+#include <stdbool.h>
+#include <stdint.h>
+#include "core/base/mem.h"
+
+enum {
+    MANIFEST_VERSION = 1,
+    MANIFEST_HEAD_BYTES = 128,
+    MANIFEST_ENTRY_BYTES = 64,
+    MANIFEST_SEGMENTS_MAX = 65536, /* 4 TiB in one log */
+    MANIFEST_BYTES_MAX = MANIFEST_HEAD_BYTES + MANIFEST_SEGMENTS_MAX * MANIFEST_ENTRY_BYTES + 4096,
+};
+
+struct manifest_segment {
+    uint32_t number, incarnation;
+    bool is_closed;       /* nothing is written to it any more; end and last_group count */
+    uint64_t size;        /* of the file */
+    uint64_t end;         /* of what counts */
+    uint64_t last_group;  /* that counts; 0: none */
+    uint64_t first_group; /* 0: not known (yet) */
+};
+
+struct manifest {
+    struct mem *mem;
+    uint32_t log;
+    uint64_t store, secret;
+    uint64_t generation;
+    uint64_t durable_group; /* W */
+    uint64_t next_group;
+    uint32_t incarnation, next_segment;
+    uint32_t replay_segment; /* a replay starts with it; 0: with the first */
+    bool is_clean;
+    struct manifest_segment *segments; /* in the order of the log */
+    uint32_t count, capacity;
+};
+
+/* An empty log. Allocates nothing yet. */
+void manifest_init(struct manifest *m, struct mem *mem, uint32_t log, uint64_t store,
+                   uint64_t secret);
+void manifest_deinit(struct manifest *m);
+/* Room for so many segments: up to there manifest_add cannot fail. Errors as below. */
+NODISCARD enum err manifest_reserve(struct manifest *m, uint32_t count);
+/* ERR_MEMORY, ERR_FULL: nothing changed. */
+NODISCARD enum err manifest_add(struct manifest *m, const struct manifest_segment *s);
+void manifest_remove(struct manifest *m, uint32_t number);
+/* NULL: no such segment. Valid until the next add or remove. */
+struct manifest_segment *manifest_find(const struct manifest *m, uint32_t number);
+/* *to is not initialised. ERR_MEMORY: it is not to be used. */
+NODISCARD enum err manifest_copy(struct manifest *to, const struct manifest *from, struct mem *mem);
+
+/* Of the encoded form; a multiple of 4096. */
+uint32_t manifest_bytes(const struct manifest *m);
+/* Writes manifest_bytes(m) bytes. */
+void manifest_encode(const struct manifest *m, char *out);
+/* ERR_CORRUPT: no valid manifest of this log. ERR_UNSUPPORTED: valid, of a newer format.
+ * ERR_MEMORY. On ERR_OK *out is initialised, to be ended with manifest_deinit. */
+NODISCARD enum err manifest_decode(const char *data, size_t bytes, uint32_t log, struct mem *mem,
+                                   struct manifest *out);
+
+#endif

@@ -1,0 +1,75 @@
+#include "persist/names.h"
+#include <string.h>
+#include "core/base/must.h"
+
+enum { LOG_DIGITS = 4, SEGMENT_DIGITS = 8 };
+
+static const char DIGITS[] = "0123456789abcdef";
+
+static void put_text(struct names_text *n, const char *text)
+{
+    size_t at = strlen(n->text), len = strlen(text);
+    must(at + len < sizeof n->text);
+    memcpy(n->text + at, text, len + 1);
+}
+
+static void put_hex(struct names_text *n, uint32_t value, int digits)
+{
+    char out[SEGMENT_DIGITS + 1] = {0};
+    for (int i = digits - 1; i >= 0; i--) {
+        out[i] = DIGITS[value & 15];
+        value >>= 4;
+    }
+    must(value == 0);
+    put_text(n, out);
+}
+
+static bool take_hex(const char **p, int digits, uint32_t *value)
+{
+    *value = 0;
+    for (int i = 0; i < digits; i++, (*p)++) {
+        const char *d = **p == 0 ? NULL : strchr(DIGITS, **p);
+        if (d == NULL) return false;
+        *value = *value << 4 | (uint32_t)(d - DIGITS);
+    }
+    return true;
+}
+
+struct names_text names_root(uint32_t copy)
+{
+    struct names_text n = {.text = "root-"};
+    put_hex(&n, copy, 1);
+    return n;
+}
+
+struct names_text names_manifest(uint32_t log, uint32_t copy)
+{
+    struct names_text n = {.text = ""};
+    put_hex(&n, log, LOG_DIGITS);
+    put_text(&n, "-manifest-");
+    put_hex(&n, copy, 1);
+    return n;
+}
+
+struct names_text names_segment(uint32_t log, uint32_t segment)
+{
+    struct names_text n = {.text = ""};
+    put_hex(&n, log, LOG_DIGITS);
+    put_text(&n, "-");
+    put_hex(&n, segment, SEGMENT_DIGITS);
+    put_text(&n, ".log");
+    return n;
+}
+
+bool names_is_segment(const char *name, uint32_t *log, uint32_t *segment)
+{
+    if (!take_hex(&name, LOG_DIGITS, log) || *name++ != '-') return false;
+    return take_hex(&name, SEGMENT_DIGITS, segment) && strcmp(name, ".log") == 0;
+}
+
+bool names_is_of_store(const char *name)
+{
+    uint32_t log, segment;
+    if (names_is_segment(name, &log, &segment)) return true;
+    return take_hex(&name, LOG_DIGITS, &log) && strncmp(name, "-manifest-", 10) == 0;
+}

@@ -1,0 +1,21 @@
+/* Names of a store's files (docs/FORMAT.md, "Files"). */
+#ifndef PERSIST_NAMES_H
+#define PERSIST_NAMES_H
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { NAMES_BYTES_MAX = 40 };
+
+struct names_text {
+    char text[NAMES_BYTES_MAX]; /* zero-terminated */
+};
+
+struct names_text names_root(uint32_t copy);
+struct names_text names_manifest(uint32_t log, uint32_t copy);
+struct names_text names_segment(uint32_t log, uint32_t segment);
+/* True if name is that of a segment. */
+bool names_is_segment(const char *name, uint32_t *log, uint32_t *segment);
+/* True for a name that only a store gives: its presence means that there is, or was, a store. */
+bool names_is_of_store(const char *name);
+
+#endif

@@ -1,0 +1,101 @@
+/* Reads records of any log of the store by place, through a bounded cache of blocks.
+ *
+ * A request of store_read that cannot be answered at once waits here:
+ *
+ *   WAITING -- its blocks are loaded, or its exact range is --> READY -- reader_next --> told
+ *
+ * Usually the blocks around a record are loaded, and the next one when reading goes forward. A
+ * record larger than a block, or in a block that the disk cannot read as a whole, is read exactly.
+ * A record that does not validate is read again from the disk once before it is told as lost.
+ * Owner: the shard of the log. Never writes. */
+#ifndef PERSIST_READER_H
+#define PERSIST_READER_H
+#include "core/base/store.h"
+#include "persist/place.h"
+#include "persist/read_cache.h"
+#include "persist/vfs.h"
+
+enum {
+    READER_LOADS_MAX = 8,  /* blocks in flight */
+    READER_EXACT_MAX = 4,  /* exact ranges in flight or not taken yet */
+    READER_FILES_MAX = 64, /* segments open at a time */
+};
+
+enum reader_file_state { READER_CLOSED, READER_OPENING, READER_OPEN, READER_CLOSING };
+
+struct reader_segment {
+    struct place_key key;
+    uint64_t size;
+    uint64_t written; /* bytes that can be read; grows while the segment is written to */
+    struct vfs_file file;
+    enum reader_file_state state;
+    enum err open_result; /* of the last open that failed */
+    uint32_t flying;
+};
+
+struct reader_load {
+    struct vfs_op op;
+    struct reader *reader;
+    uint32_t log, segment;
+    struct read_cache_block *block; /* NULL: free, or opens or closes a file */
+    uint32_t valid_bytes;
+    bool is_busy;
+    char name[40]; /* of the file that is opened */
+};
+
+struct reader_exact {
+    struct vfs_op op;
+    struct reader *reader;
+    struct store_read *request; /* NULL: free */
+    uint32_t log, segment;
+    char *memory, *data; /* data: from the block of 4096 that holds the first byte */
+    uint64_t memory_bytes;
+    bool is_done;
+};
+
+struct reader_list {
+    struct store_read *first, *last;
+};
+
+struct reader_counts {
+    uint64_t reads, waits, read_bytes, corrupt, errors;
+};
+
+struct reader {
+    struct vfs *vfs;
+    struct mem *mem;
+    uint64_t secret;
+    uint32_t flags;                  /* VFS_DIRECT or 0 */
+    struct reader_segment *segments; /* by (log, segment) */
+    uint32_t segment_count, segment_room;
+    uint32_t open_count;
+    struct read_cache cache;
+    struct reader_load loads[READER_LOADS_MAX];
+    struct reader_exact exact[READER_EXACT_MAX];
+    struct reader_exact *given; /* its record was told last; freed at the next call */
+    struct reader_list waiting, ready;
+    char *scratch; /* one block: a record that lies across two */
+    uint32_t flying;
+    bool is_stopping;
+    struct reader_counts counts;
+};
+
+/* ERR_MEMORY: nothing to end. */
+NODISCARD enum err reader_init(struct reader *r, struct vfs *vfs, struct mem *mem, uint64_t secret,
+                               uint32_t flags, uint64_t cache_bytes);
+/* Nothing may be in flight, or the port is gone for good. Requests that wait are dropped. */
+void reader_deinit(struct reader *r);
+/* Makes a segment known. ERR_MEMORY: nothing changed. */
+NODISCARD enum err reader_add(struct reader *r, uint32_t log, uint32_t segment,
+                              uint32_t incarnation, uint64_t size, uint64_t written);
+/* More of it can be read. */
+void reader_set_written(struct reader *r, uint32_t log, uint32_t segment, uint64_t written);
+/* As store_read, for records that are not in the tail. */
+NODISCARD enum err reader_read(struct reader *r, struct store_read *q, struct record *out);
+void reader_expect(struct reader *r, uint64_t place, uint32_t bytes);
+/* The next request that ended; its record is valid until the next call of a reader function. */
+bool reader_next(struct reader *r, struct store_event *out);
+/* Lets go of all files; requests that wait end with ERR_CLOSED. Idle once flying is 0. */
+void reader_stop(struct reader *r);
+
+#endif

@@ -1,0 +1,56 @@
+/* Opens a store after anything: keeps what is valid, replays it, reports what is missing and why,
+ * and leaves every log ready for appending. Runs once at each start, before any log is opened, by
+ * blocking calls on one thread. The rules are those of docs/FORMAT.md, "What is valid".
+ *
+ *   root read -> manifests of new logs made -> root written with the next incarnation
+ *     -> segments in the order (incarnation, log, segment) scanned and replayed
+ *     -> manifest of each log written with the cut -> segments that held only a cut removed
+ *
+ * Every step may be cut off by a crash; the next start does it again and comes to the same end.
+ * Nothing that holds a record is written or removed here. */
+#ifndef PERSIST_RECOVERY_H
+#define PERSIST_RECOVERY_H
+#include "core/base/mem.h"
+#include "core/base/store.h"
+#include "persist/blocking.h"
+#include "persist/manifest.h"
+#include "persist/root.h"
+
+struct recovery_options {
+    const struct blocking *blocking;
+    struct mem *mem;
+    uint32_t log_count; /* shards of this start; more logs may be there already */
+    uint64_t new_store; /* random, used if there is no store yet */
+    uint64_t new_secret;
+    bool is_direct;             /* the file system can do direct I/O */
+    bool is_read_only;          /* `check`: nothing is created, written or removed */
+    struct store_replay replay; /* record may be NULL: nobody wants them */
+};
+
+struct recovery_counts {
+    uint64_t bytes_read, bytes_total;
+    uint64_t groups, records;
+    uint64_t damaged_ranges, damaged_bytes;
+    uint64_t cut_groups; /* valid ones that were cut */
+    uint64_t read_errors;
+};
+
+struct recovery {
+    struct recovery_options options;
+    struct root root;
+    struct manifest *logs; /* [log_count]: as they are on disk when ERR_OK was given */
+    uint32_t log_count;
+    uint32_t log_room;
+    bool is_new; /* there was no store */
+    struct recovery_counts counts;
+};
+
+/* ERR_OK: the store is open; end it with recovery_close once the logs took their manifests.
+ * ERR_UNSUPPORTED: a newer format; untouched. ERR_CORRUPT: root or a manifest has no valid copy;
+ * untouched. ERR_IO: something that decides about a cut cannot be read now; nothing was cut.
+ * ERR_NO_SPACE, ERR_DENIED, ERR_FULL, ERR_MEMORY; ERR_CLOSED: the pump gave up. What a replay
+ * callback returned. After an error nothing is to be closed. */
+NODISCARD enum err recovery_open(struct recovery *r, const struct recovery_options *o);
+void recovery_close(struct recovery *r);
+
+#endif

@@ -1,0 +1,376 @@
+#include "persist/replay.h"
+#include <string.h>
+#include "core/base/must.h"
+#include "persist/record.h"
+
+/* Where in a segment the walk is. */
+struct walk {
+    struct replay_log *log;
+    struct scan scan;
+    struct manifest_segment *segment;
+    uint32_t index;
+    uint64_t at, limit;
+};
+
+void replay_init(struct replay_log *l, const struct recovery_options *o, struct recovery_counts *c,
+                 struct manifest *m)
+{
+    *l = (struct replay_log){.options = o, .counts = c, .manifest = m, .durable = m->durable_group};
+#ifdef MILLRACE_BREAK_W_IGNORED
+    l->durable = 0;
+#endif
+}
+
+static struct place_key key_of(const struct replay_log *l, const struct manifest_segment *s)
+{
+    return (struct place_key){.secret = l->manifest->secret,
+                              .log = l->manifest->log,
+                              .segment = s->number,
+                              .incarnation = s->incarnation};
+}
+
+static enum err open_segment(const struct replay_log *l, const struct manifest_segment *s,
+                             struct scan *out)
+{
+    struct place_key key = key_of(l, s);
+    return scan_open(out, l->options->blocking, l->options->mem, &key, s->size,
+                     l->options->is_direct ? VFS_DIRECT : 0);
+}
+
+static void progress(const struct replay_log *l)
+{
+    const struct store_replay *replay = &l->options->replay;
+    if (replay->progress != NULL)
+        replay->progress(replay->context, l->counts->bytes_read, l->counts->bytes_total);
+}
+
+/* --- what is told ------------------------------------------------------------------------- */
+
+static enum err emit(struct walk *w, const struct record *r, uint64_t offset, uint32_t bytes)
+{
+    const struct store_replay *replay = &w->log->options->replay;
+    struct store_stub stub = {.place = place_of(w->scan.key.log, w->scan.key.segment, offset),
+                              .bytes = bytes};
+    w->log->counts->records++;
+    w->log->place_before = stub.place;
+    return replay->record == NULL ? ERR_OK : replay->record(replay->context, r, &stub);
+}
+
+static void tell_lost(struct walk *w, struct store_lost *lost)
+{
+    const struct store_replay *replay = &w->log->options->replay;
+    struct recovery_counts *c = w->log->counts;
+    lost->log = w->scan.key.log;
+    lost->segment = w->scan.key.segment;
+    if (lost->kind == STORE_LOST_DAMAGED) {
+        c->damaged_ranges++;
+        c->damaged_bytes += lost->bytes;
+    }
+    if (replay->lost != NULL) replay->lost(replay->context, lost);
+}
+
+/* --- damaged ranges ----------------------------------------------------------------------- */
+
+/* A range that holds no record. The newest is held back: if it stays the only one of its group, the
+ * header's count says how many records it held. */
+struct salvage {
+    struct store_lost lost;
+    bool has_lost;
+    uint32_t range_count, found;
+};
+
+static void salvage_lost(struct walk *w, struct salvage *v, uint64_t from, uint64_t to,
+                         uint64_t group)
+{
+    if (from == to) return;
+    if (v->has_lost) tell_lost(w, &v->lost);
+    v->lost = (struct store_lost){.kind = STORE_LOST_DAMAGED,
+                                  .offset = from,
+                                  .bytes = to - from,
+                                  .group = group,
+                                  .place_before = w->log->place_before};
+    v->has_lost = true;
+    v->range_count++;
+}
+
+static enum err try_record(struct walk *w, uint64_t at, uint64_t to, struct record *r,
+                           uint32_t *bytes)
+{
+    const char *data;
+    enum err e = scan_at(&w->scan, at, RECORD_BYTES_MIN, &data);
+    if (e != ERR_OK) return e;
+    e = record_decode(data, RECORD_BYTES_MIN, &w->scan.key, at, r, bytes);
+    if (e != ERR_INCOMPLETE) return e;
+    uint32_t need = *bytes;
+    if (at + need > to) return ERR_CORRUPT;
+    e = scan_at(&w->scan, at, need, &data);
+    if (e != ERR_OK) return e;
+    return record_decode(data, need, &w->scan.key, at, r, bytes);
+}
+
+/* End of the range without the zeros at its end. */
+static enum err trim(struct walk *w, uint64_t from, uint64_t to, uint64_t *end)
+{
+    *end = from;
+    for (uint64_t at = from; at < to; at += PLACE_UNIT_BYTES) {
+        const char *data;
+        static const char zeros[PLACE_UNIT_BYTES] = {0};
+        enum err e = scan_at(&w->scan, at, PLACE_UNIT_BYTES, &data);
+        if (e != ERR_OK) return e;
+        if (memcmp(data, zeros, sizeof zeros) != 0) *end = at + PLACE_UNIT_BYTES;
+    }
+    return ERR_OK;
+}
+
+/* Every record that validates in [from, to), at any multiple of 8, is replayed; the rest is told as
+ * lost. head: of the group, if its header is valid; else padding may be among the bytes, and zeros
+ * at the end of the range are taken for it, unless there is nothing else. */
+static enum err salvage(struct walk *w, uint64_t from, uint64_t to, const struct group_head *head)
+{
+    struct salvage v = {0};
+    uint64_t good = from, at = from, number = head == NULL ? 0 : head->number;
+    while (at + RECORD_BYTES_MIN <= to) {
+        struct record r;
+        uint32_t bytes;
+        enum err e = try_record(w, at, to, &r, &bytes);
+        if (e == ERR_OK) {
+            salvage_lost(w, &v, good, at, number);
+            e = emit(w, &r, at, bytes);
+            if (e != ERR_OK) return e;
+            v.found++;
+            at += bytes;
+            good = at;
+        } else if (e == ERR_CORRUPT) {
+            at += PLACE_UNIT_BYTES;
+        } else {
+            return e;
+        }
+    }
+    uint64_t end = to;
+    if (head == NULL) {
+        enum err e = trim(w, good, to, &end);
+        if (e != ERR_OK) return e;
+        if (end == from) end = to;
+    }
+    salvage_lost(w, &v, good, end, number);
+    if (head != NULL && v.range_count == 1 && v.found <= head->record_count) {
+        v.lost.has_count = true;
+        v.lost.record_count = head->record_count - v.found;
+    }
+    if (v.has_lost) tell_lost(w, &v.lost);
+    return ERR_OK;
+}
+
+/* --- the rest of the log ------------------------------------------------------------------ */
+
+static void saw_head(struct replay_log *l, const struct group_head *h)
+{
+#ifndef MILLRACE_BREAK_W_IGNORED
+    if (h->durable > l->durable) l->durable = h->durable;
+#else
+    (void)l, (void)h;
+#endif
+}
+
+/* Takes W from all valid headers of s from offset on. first: the first of them, number 0 if none.
+ */
+static enum err survey_range(struct replay_log *l, struct scan *s, uint64_t offset, uint64_t end,
+                             struct group_head *first, uint64_t *first_at)
+{
+    struct group_head h;
+    uint64_t at;
+    first->number = 0;
+    enum err e;
+    while ((e = scan_find(s, offset, end, &h, &at)) == ERR_OK) {
+        saw_head(l, &h);
+        if (first->number == 0) {
+            *first = h;
+            *first_at = at;
+        }
+        offset = at + PLACE_BLOCK_BYTES;
+    }
+    if (e != ERR_UNKNOWN) return e;
+    /* A header that cannot be read might have moved W: no decision without it. */
+    return s->error_count > 0 ? ERR_IO : ERR_OK;
+}
+
+/* Once per segment at most: after the first survey of a log, W is final. */
+static enum err survey(struct walk *w)
+{
+    struct replay_log *l = w->log;
+    if (l->surveyed_segment == w->segment->number) return ERR_OK;
+    struct group_head first;
+    uint64_t at;
+    enum err e = survey_range(l, &w->scan, w->at, w->limit, &first, &at);
+    if (e != ERR_OK) return e;
+    l->next_number = 0;
+    for (uint32_t i = w->index + 1; i < l->manifest->count; i++) {
+        const struct manifest_segment *m = &l->manifest->segments[i];
+        struct scan s;
+        if (m->incarnation != w->segment->incarnation) break;
+        e = open_segment(l, m, &s);
+        if (e != ERR_OK) return e;
+        e = survey_range(l, &s, 0, m->is_closed ? m->end : m->size, &first, &at);
+        scan_close(&s);
+        if (e != ERR_OK) return e;
+        if (l->next_number == 0 && first.number > 0) {
+            l->next_number = first.number;
+            l->next_offset = at;
+            l->next_segment = m->number;
+        }
+    }
+    l->surveyed_segment = w->segment->number;
+    return ERR_OK;
+}
+
+/* --- the walk ----------------------------------------------------------------------------- */
+
+static enum err take_group(struct walk *w, const struct group_head *h, const char *data)
+{
+    uint32_t at = GROUP_HEAD_BYTES, end = at + h->record_bytes, bytes;
+    while (at < end) {
+        struct record r;
+        record_decode_checked(data + at, &r, &bytes);
+        enum err e = emit(w, &r, w->at + at, bytes);
+        if (e != ERR_OK) return e;
+        at += bytes;
+    }
+    w->log->counts->groups++;
+    return ERR_OK;
+}
+
+static void took(struct walk *w, const struct group_head *h)
+{
+    if (w->segment->first_group == 0) w->segment->first_group = h->number;
+    w->segment->last_group = h->number;
+    w->log->expected = h->number + 1;
+    w->at += h->bytes;
+}
+
+/* Nothing from here on counts. Valid groups there are told, for the log of the server. */
+static enum err cut(struct walk *w)
+{
+    struct store_lost lost = {.kind = STORE_LOST_CUT,
+                              .offset = w->at,
+                              .group = w->log->expected,
+                              .place_before = w->log->place_before};
+    struct group_head h;
+    uint64_t at, from = w->at;
+    enum err e;
+    while ((e = scan_find(&w->scan, from, w->limit, &h, &at)) == ERR_OK) {
+        w->log->counts->cut_groups++;
+        lost.bytes = at + h.bytes - w->at;
+        from = at + PLACE_BLOCK_BYTES;
+    }
+    if (e != ERR_UNKNOWN) return e;
+    w->log->is_cut = true;
+    if (lost.bytes == 0 && w->log->next_number == 0) return ERR_OK; /* simply the end */
+    tell_lost(w, &lost);
+    return ERR_OK;
+}
+
+/* The header at w->at is that of the group expected. */
+static enum err on_group(struct walk *w, const struct group_head *h)
+{
+    const char *data;
+    enum err e = scan_at(&w->scan, w->at, h->bytes, &data);
+    if (e != ERR_OK) return e;
+    saw_head(w->log, h);
+    if (group_is_whole(h, data, &w->scan.key, w->at)) {
+        e = take_group(w, h, data);
+        if (e == ERR_OK) took(w, h);
+        return e;
+    }
+    if (h->number > w->log->durable && !w->segment->is_closed) {
+        e = survey(w);
+        if (e != ERR_OK) return e;
+        if (h->number > w->log->durable) return cut(w);
+    }
+    e = salvage(w, w->at + GROUP_HEAD_BYTES, w->at + GROUP_HEAD_BYTES + h->record_bytes, h);
+    if (e == ERR_OK) took(w, h);
+    return e;
+}
+
+/* The bytes from w->at to `to` held groups up to W, of which no header is valid. */
+static enum err on_rot(struct walk *w, uint64_t to)
+{
+    enum err e = salvage(w, w->at, to, NULL);
+    w->at = to;
+    return e;
+}
+
+/* No valid header of the group expected at w->at, in a segment whose end is known. */
+static enum err on_gap_closed(struct walk *w)
+{
+    struct group_head h;
+    uint64_t at;
+    enum err e = scan_find(&w->scan, w->at, w->limit, &h, &at);
+    if (e == ERR_UNKNOWN) return on_rot(w, w->limit);
+    if (e != ERR_OK) return e;
+    w->log->expected = h.number;
+    return on_rot(w, at);
+}
+
+static enum err on_gap(struct walk *w)
+{
+    struct replay_log *l = w->log;
+    if (w->segment->is_closed) return on_gap_closed(w);
+    enum err e = survey(w);
+    if (e != ERR_OK) return e;
+    struct group_head h;
+    uint64_t at;
+    e = scan_find(&w->scan, w->at, w->limit, &h, &at);
+    if (e != ERR_OK && e != ERR_UNKNOWN) return e;
+    bool is_here = e == ERR_OK;
+    uint64_t next = is_here ? h.number : l->next_number;
+    if (!is_here && next == l->expected && l->next_offset == 0) {
+        w->limit = w->at; /* the log goes on in the next segment, nothing is missing */
+        return ERR_OK;
+    }
+    if (l->expected > l->durable) return cut(w);
+    e = on_rot(w, is_here ? at : w->limit);
+    if (e != ERR_OK) return e;
+    w->segment->last_group = next > 0 && next - 1 < l->durable ? next - 1 : l->durable;
+    l->expected = w->segment->last_group + 1;
+    return ERR_OK;
+}
+
+static enum err walk(struct walk *w)
+{
+    struct replay_log *l = w->log;
+    while (w->at < w->limit && !l->is_cut) {
+        struct group_head h;
+        enum err e = scan_head(&w->scan, w->at, &h);
+        if (e != ERR_OK && e != ERR_CORRUPT) return e;
+        if (e == ERR_OK && l->expected == 0) l->expected = h.number;
+        bool is_next = e == ERR_OK && h.number == l->expected && w->at + h.bytes <= w->limit;
+        e = is_next ? on_group(w, &h) : on_gap(w);
+        if (e != ERR_OK) return e;
+        progress(l);
+    }
+    return ERR_OK;
+}
+
+enum err replay_segment(struct replay_log *l, uint32_t index)
+{
+    struct walk w = {.log = l, .segment = &l->manifest->segments[index], .index = index};
+    struct manifest_segment *s = w.segment;
+    if (l->is_cut && !s->is_closed) return ERR_OK;
+    if (l->expected == 0 && s->first_group > 0) l->expected = s->first_group;
+    if (l->expected == 0 && index == 0 && l->manifest->replay_segment == 0) l->expected = 1;
+    if (s->is_closed && s->last_group > l->durable) l->durable = s->last_group;
+    enum err e = open_segment(l, s, &w.scan);
+    if (e != ERR_OK) return e;
+    w.limit = s->is_closed ? s->end : s->size;
+    e = walk(&w);
+    l->counts->read_errors += w.scan.error_count;
+    l->counts->bytes_read += w.scan.read_bytes;
+    scan_close(&w.scan);
+    if (e != ERR_OK) return e;
+    if (!s->is_closed && s->last_group > 0) {
+        s->is_closed = true;
+        s->end = w.at;
+    }
+    if (s->last_group > 0) l->expected = s->last_group + 1;
+    return ERR_OK;
+}

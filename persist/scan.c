@@ -1,0 +1,130 @@
+#include "persist/scan.h"
+#include <string.h>
+#include "core/base/must.h"
+#include "persist/names.h"
+
+static enum err file_size(struct scan *s)
+{
+    struct vfs_op op = {.kind = VFS_SIZE, .file = s->file};
+    enum err e = blocking_run(s->blocking, &op);
+    if (e == ERR_OK) s->file_bytes = op.size;
+    return e;
+}
+
+enum err scan_open(struct scan *s, const struct blocking *b, struct mem *mem,
+                   const struct place_key *key, uint64_t size, uint32_t flags)
+{
+    *s = (struct scan){.blocking = b, .mem = mem, .key = *key, .size = size};
+    struct names_text name = names_segment(key->log, key->segment);
+    struct vfs_op op = {.kind = VFS_OPEN, .path = name.text, .flags = flags | VFS_READ_ONLY};
+    enum err e = blocking_run(b, &op);
+    if (e == ERR_UNKNOWN) {
+        s->is_missing = true;
+        return ERR_OK;
+    }
+    if (e != ERR_OK) return e;
+    s->file = op.file;
+    s->is_open = true;
+    e = file_size(s);
+    if (e != ERR_OK) scan_close(s);
+    return e;
+}
+
+void scan_close(struct scan *s)
+{
+    mem_free(s->mem, MEM_STORE, s->memory, s->room + PLACE_BLOCK_BYTES);
+    s->memory = s->window = NULL;
+    s->room = s->bytes = 0;
+    if (!s->is_open) return;
+    struct vfs_op op = {.kind = VFS_CLOSE, .file = s->file};
+    s->is_open = false;
+    /* Nothing was written through it, and the handle is gone in any case. */
+    (void)!blocking_run(s->blocking, &op);
+}
+
+static enum err make_room(struct scan *s, uint64_t bytes)
+{
+    if (bytes <= s->room) return ERR_OK;
+    uint64_t room = s->size < SCAN_WINDOW_BYTES ? s->size : SCAN_WINDOW_BYTES;
+    while (room < bytes) room *= 2;
+    char *memory = mem_alloc(s->mem, MEM_STORE, room + PLACE_BLOCK_BYTES);
+    if (memory == NULL) return ERR_MEMORY;
+    mem_free(s->mem, MEM_STORE, s->memory, s->room + PLACE_BLOCK_BYTES);
+    s->memory = memory;
+    s->window = (char *)place_block_up((uint64_t)(uintptr_t)memory);
+    s->room = room;
+    s->bytes = 0;
+    return ERR_OK;
+}
+
+static enum err read_some(struct scan *s, uint64_t offset, uint64_t bytes)
+{
+    struct vfs_op op = {.kind = VFS_READ,
+                        .file = s->file,
+                        .data = s->window + (offset - s->at),
+                        .bytes = (uint32_t)bytes,
+                        .offset = offset,
+                        .flags = VFS_DIRECT};
+    enum err e = blocking_run(s->blocking, &op);
+    if (e == ERR_OK) s->read_bytes += op.bytes_done;
+    if (e == ERR_OK && op.bytes_done < bytes)
+        memset((char *)op.data + op.bytes_done, 0, bytes - op.bytes_done);
+    return e;
+}
+
+/* What cannot be read as a whole is read block by block, so that only what is bad is lost. */
+static enum err load(struct scan *s, uint64_t offset)
+{
+    uint64_t left = s->size - offset;
+    s->at = offset;
+    s->bytes = left < s->room ? left : s->room;
+    memset(s->window, 0, s->bytes);
+    if (!s->is_open || offset >= s->file_bytes) return ERR_OK;
+    enum err e = read_some(s, offset, s->bytes);
+    if (e == ERR_OK || e == ERR_CLOSED || e == ERR_MEMORY) return e;
+    for (uint64_t b = 0; b < s->bytes; b += PLACE_BLOCK_BYTES) {
+        e = read_some(s, offset + b, PLACE_BLOCK_BYTES);
+        if (e == ERR_CLOSED || e == ERR_MEMORY) return e;
+        if (e == ERR_OK) continue;
+        memset(s->window + b, 0, PLACE_BLOCK_BYTES);
+        s->error_count++;
+    }
+    return ERR_OK;
+}
+
+enum err scan_at(struct scan *s, uint64_t offset, uint64_t bytes, const char **out)
+{
+    must(offset + bytes <= s->size);
+    if (offset < s->at || offset + bytes > s->at + s->bytes) {
+        uint64_t from = place_block_down(offset);
+        enum err e = make_room(s, place_block_up(offset + bytes) - from);
+        if (e == ERR_OK) e = load(s, from);
+        if (e != ERR_OK) {
+            s->bytes = 0;
+            return e;
+        }
+    }
+    *out = s->window + (offset - s->at);
+    return ERR_OK;
+}
+
+enum err scan_head(struct scan *s, uint64_t offset, struct group_head *out)
+{
+    const char *data;
+    enum err e = scan_at(s, offset, GROUP_HEAD_BYTES, &data);
+    if (e != ERR_OK) return e;
+    return group_decode_head(data, &s->key, offset, s->size, out);
+}
+
+enum err scan_find(struct scan *s, uint64_t offset, uint64_t end, struct group_head *out,
+                   uint64_t *found)
+{
+    must(offset % PLACE_BLOCK_BYTES == 0 && end <= s->size);
+    for (; offset < end; offset += PLACE_BLOCK_BYTES) {
+        enum err e = scan_head(s, offset, out);
+        if (e == ERR_CORRUPT) continue;
+        if (e == ERR_OK) *found = offset;
+        return e;
+    }
+    return ERR_UNKNOWN;
+}

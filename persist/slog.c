@@ -1,0 +1,556 @@
+#include "persist/slog.h"
+#include <string.h>
+#include "core/base/must.h"
+#include "persist/names.h"
+#include "persist/record.h"
+
+static void go_on(struct slog *l);
+
+/* --- events ------------------------------------------------------------------------------- */
+
+static void tell_stored(struct slog *l)
+{
+    uint64_t ticket = l->commit.written_ticket;
+    struct store_event *last = l->event_count == 0 ? NULL : &l->events[l->event_count - 1];
+    if (last != NULL && last->kind == STORE_STORED) {
+        last->ticket = ticket;
+        return;
+    }
+    must(l->event_count < SLOG_EVENTS_MAX);
+    l->events[l->event_count++] = (struct store_event){.kind = STORE_STORED, .ticket = ticket};
+}
+
+static void tell_failed(struct slog *l, uint64_t ticket, enum err e)
+{
+    must(l->event_count < SLOG_EVENTS_MAX);
+    l->events[l->event_count++] =
+        (struct store_event){.kind = STORE_FAILED, .ticket = ticket, .err = e};
+}
+
+bool slog_next_event(struct slog *l, struct store_event *out)
+{
+    if (l->event_count > 0) {
+        *out = l->events[0];
+        l->event_count--;
+        memmove(l->events, l->events + 1, l->event_count * sizeof *l->events);
+        return true;
+    }
+    return reader_next(&l->reader, out);
+}
+
+/* --- the manifest ------------------------------------------------------------------------- */
+
+static void free_manifest_data(struct slog *l)
+{
+    mem_free(l->options.mem, MEM_STORE, l->manifest_data, l->manifest_bytes);
+    l->manifest_data = NULL;
+}
+
+static void read_only(struct slog *l)
+{
+    if (l->state == SLOG_READ_ONLY) return;
+    l->state = SLOG_READ_ONLY;
+    l->counts.failures++;
+}
+
+static void on_manifest(struct pair *p)
+{
+    struct slog *l = p->context;
+    free_manifest_data(l);
+    if (p->result == ERR_OK)
+        l->manifest_written = l->manifest_writing;
+    else
+        read_only(l);
+    go_on(l);
+}
+
+static void write_manifest(struct slog *l)
+{
+    if (l->pair.state != PAIR_IDLE || l->manifest_data != NULL) return;
+    if (l->manifest_written == l->manifest_wanted) return;
+    l->manifest_bytes = manifest_bytes(&l->manifest);
+    l->manifest_data = mem_alloc(l->options.mem, MEM_STORE, l->manifest_bytes);
+    if (l->manifest_data == NULL) return; /* the next turn tries again */
+    l->manifest.generation++;
+    l->manifest.durable_group = l->commit.durable;
+    l->manifest.next_group = l->commit.durable + 1;
+    manifest_encode(&l->manifest, l->manifest_data);
+    l->manifest_writing = l->manifest_wanted;
+    l->counts.manifests++;
+    if (pair_write(&l->pair, l->manifest_data, l->manifest_bytes) != ERR_OK) free_manifest_data(l);
+}
+
+/* --- segments ------------------------------------------------------------------------------ */
+
+static struct place_key key_of(const struct slog *l, uint32_t segment)
+{
+    return (struct place_key){.secret = l->manifest.secret,
+                              .log = l->manifest.log,
+                              .segment = segment,
+                              .incarnation = l->manifest.incarnation};
+}
+
+static void on_made(struct segment *s)
+{
+    struct slog *l = s->context;
+    l->is_making = false;
+    if (s->result != ERR_OK) {
+        l->has_no_space = s->result == ERR_NO_SPACE;
+        l->retry_ns = l->now_ns + SLOG_RETRY_NS;
+        go_on(l);
+        return;
+    }
+    l->has_no_space = false;
+    l->made = (struct slog_ready){
+        .number = l->manifest.next_segment, .size = s->size, .file = s->file, .is_open = true};
+    struct manifest_segment entry = {
+        .number = l->made.number, .incarnation = l->manifest.incarnation, .size = s->size};
+    /* Room for both was made before the preparation began. */
+    must(manifest_add(&l->manifest, &entry) == ERR_OK);
+    l->manifest.next_segment++;
+    l->make_wanted = ++l->manifest_wanted;
+    l->counts.segments++;
+    go_on(l);
+}
+
+static void make_segment(struct slog *l)
+{
+    bool is_wanted = l->state == SLOG_OPENING || l->state == SLOG_RUNNING;
+    if (!is_wanted || l->is_making || l->make_wanted != 0) return;
+    if (l->ready_count == SLOG_READY_MAX || l->now_ns < l->retry_ns) return;
+    if (manifest_reserve(&l->manifest, l->manifest.count + 1) != ERR_OK) return;
+    enum err e = segment_prepare(&l->maker, l->manifest.log, l->manifest.next_segment,
+                                 l->options.segment_bytes);
+    if (e == ERR_OK)
+        l->is_making = true;
+    else
+        l->retry_ns = l->now_ns + SLOG_RETRY_NS;
+}
+
+/* The segment that was made counts once the manifest that names it is durable. */
+static void take_made(struct slog *l)
+{
+    if (l->make_wanted == 0 || l->manifest_written < l->make_wanted) return;
+    if (reader_add(&l->reader, l->manifest.log, l->made.number, l->manifest.incarnation,
+                   l->made.size, 0) != ERR_OK)
+        return;
+    l->make_wanted = 0;
+    l->ready[l->ready_count++] = l->made;
+    if (l->state == SLOG_OPENING) l->state = SLOG_RUNNING;
+}
+
+static void keep_old_file(struct slog *l)
+{
+    if (l->current == 0) return;
+    must(l->old_count < SLOG_OLD_MAX);
+    l->old_files[l->old_count] = l->current_file;
+    l->old_segments[l->old_count++] = l->current;
+}
+
+static enum err move_on(struct slog *l)
+{
+    if (l->ready_count == 0) return l->has_no_space ? ERR_NO_SPACE : ERR_FULL;
+    if (l->old_count >= SLOG_OLD_MAX / 2) return ERR_FULL;
+    commit_close(&l->commit);
+    keep_old_file(l);
+    struct slog_ready next = l->ready[0];
+    l->ready_count--;
+    memmove(l->ready, l->ready + 1, l->ready_count * sizeof *l->ready);
+    struct place_key key = key_of(l, next.number);
+    l->current = next.number;
+    l->current_file = next.file;
+    commit_move(&l->commit, &key, next.size);
+    return ERR_OK;
+}
+
+/* Segments before the current one get their end into the manifest when all of them is durable. */
+static void note_written(struct slog *l, const struct commit_group *g)
+{
+    struct manifest_segment *s = manifest_find(&l->manifest, g->key.segment);
+    must(s != NULL && !s->is_closed);
+    if (s->first_group == 0) s->first_group = g->number;
+    s->last_group = g->number;
+    s->end = g->offset + g->bytes;
+    reader_set_written(&l->reader, g->key.log, g->key.segment, s->end);
+}
+
+static void on_old_closed(struct vfs_op *op)
+{
+    struct slog *l = op->context;
+    l->is_closing = false;
+    l->flying--;
+    go_on(l);
+}
+
+static void close_old(struct slog *l)
+{
+    if (l->is_closing || l->old_count == 0) return;
+    for (uint32_t i = 0; i < SLOG_FLYING_MAX; i++)
+        if (l->flights[i].group != NULL && l->flights[i].group->key.segment == l->old_segments[0])
+            return;
+    for (uint64_t n = l->commit.written + 1; n < l->commit.newest; n++)
+        if (commit_group_at(&l->commit, n)->key.segment == l->old_segments[0]) return;
+    struct manifest_segment *s = manifest_find(&l->manifest, l->old_segments[0]);
+    must(s != NULL);
+    s->is_closed = true;
+    l->close_op = (struct vfs_op){
+        .kind = VFS_CLOSE, .file = l->old_files[0], .done = on_old_closed, .context = l};
+    if (vfs_submit(l->options.vfs, &l->close_op) != ERR_OK) return;
+    l->is_closing = true;
+    l->flying++;
+    l->old_count--;
+    memmove(l->old_files, l->old_files + 1, l->old_count * sizeof *l->old_files);
+    memmove(l->old_segments, l->old_segments + 1, l->old_count * sizeof *l->old_segments);
+}
+
+/* --- groups ------------------------------------------------------------------------------- */
+
+static void on_written(struct vfs_op *op);
+
+static bool file_of(const struct slog *l, uint32_t segment, struct vfs_file *out)
+{
+    if (segment == l->current) {
+        *out = l->current_file;
+        return true;
+    }
+    for (uint32_t i = 0; i < l->old_count; i++)
+        if (l->old_segments[i] == segment) {
+            *out = l->old_files[i];
+            return true;
+        }
+    return false;
+}
+
+static enum err send_part(struct slog *l, struct slog_flight *f)
+{
+    struct commit_group *g = f->group;
+    uint32_t left = g->bytes - f->sent;
+    struct vfs_file file;
+    must(file_of(l, g->key.segment, &file));
+    f->op = (struct vfs_op){.kind = VFS_WRITE,
+                            .file = file,
+                            .data = g->data + f->sent,
+                            .bytes = left < SLOG_WRITE_BYTES_MAX ? left : SLOG_WRITE_BYTES_MAX,
+                            .offset = g->offset + f->sent,
+                            .flags = l->options.is_direct ? VFS_DIRECT : 0,
+#ifndef MILLRACE_BREAK_DATA_FLUSH_SKIPPED
+                            .is_durable = true,
+#endif
+                            .done = on_written,
+                            .context = f};
+    return vfs_submit(l->options.vfs, &f->op);
+}
+
+static void fail(struct slog *l, enum err e)
+{
+    if (l->state == SLOG_FAILING || l->state == SLOG_READ_ONLY) return;
+    l->failure = e;
+    l->fail_wanted = 0;
+    l->counts.failures++;
+    l->state = SLOG_FAILING;
+}
+
+static void on_written(struct vfs_op *op)
+{
+    struct slog_flight *f = op->context;
+    struct slog *l = f->log;
+    struct commit_group *g = f->group;
+    if (op->result == ERR_OK && op->bytes_done == op->bytes) {
+        f->sent += op->bytes;
+        if (f->sent < g->bytes && send_part(l, f) == ERR_OK) return;
+    }
+    bool is_whole = f->sent == g->bytes;
+    f->group = NULL;
+    l->flying--;
+    if (!is_whole) fail(l, op->result == ERR_OK ? ERR_IO : op->result);
+    /* P3: what landed beside or after a failure counts for nothing. */
+    if (l->state == SLOG_FAILING || l->state == SLOG_READ_ONLY) {
+        commit_gave_up(g);
+    } else {
+        uint64_t before = l->commit.written;
+        if (commit_landed(&l->commit, g)) {
+            for (uint64_t n = before + 1; n <= l->commit.written; n++)
+                note_written(l, commit_group_at(&l->commit, n));
+            commit_set_durable(&l->commit, l->commit.written);
+            tell_stored(l);
+        }
+    }
+    go_on(l);
+}
+
+static void send_groups(struct slog *l)
+{
+    if (l->state != SLOG_RUNNING && l->state != SLOG_STOPPING) return;
+    for (uint32_t i = 0; i < SLOG_FLYING_MAX; i++) {
+        struct slog_flight *f = &l->flights[i];
+        if (f->group != NULL) continue;
+        f->group = commit_next(&l->commit);
+        if (f->group == NULL) return;
+        f->log = l;
+        f->sent = 0;
+        l->announced = l->commit.durable;
+        l->counts.groups++;
+        l->counts.group_bytes += f->group->bytes;
+#ifdef MILLRACE_BREAK_ACK_BEFORE_THE_PREFIX
+        if (f->group->ticket_last > l->commit.written_ticket) {
+            l->commit.written_ticket = f->group->ticket_last;
+            tell_stored(l);
+        }
+#endif
+        if (send_part(l, f) != ERR_OK) {
+            commit_gave_up(f->group);
+            f->group = NULL;
+            fail(l, ERR_MEMORY);
+            return;
+        }
+        l->flying++;
+    }
+}
+
+/* What is open goes out if a slot is free; else it grows until one is. */
+static void close_open(struct slog *l)
+{
+    for (uint32_t i = 0; i < SLOG_FLYING_MAX; i++)
+        if (l->flights[i].group == NULL) {
+            commit_close(&l->commit);
+            return;
+        }
+}
+
+/* --- failures ----------------------------------------------------------------------------- */
+
+static void drop_staged(struct slog *l, enum err e)
+{
+    commit_close(&l->commit);
+    uint64_t newest = l->commit.ticket, first = commit_fail(&l->commit);
+    if (first <= newest) tell_failed(l, first, e);
+}
+
+/* Nothing flies any more: the cut goes into the manifest, then its publishers are told. */
+static void settle_failure(struct slog *l)
+{
+    for (uint32_t i = 0; i < SLOG_FLYING_MAX; i++)
+        if (l->flights[i].group != NULL) return;
+    if (l->event_count >= SLOG_EVENTS_MAX - 1) return;
+    if (l->state == SLOG_READ_ONLY) {
+        if (!commit_is_idle(&l->commit)) drop_staged(l, ERR_DENIED);
+        return;
+    }
+    if (l->fail_wanted == 0) {
+        for (uint32_t i = 0; i < l->manifest.count; i++) {
+            struct manifest_segment *s = &l->manifest.segments[i];
+            bool is_old = false;
+            for (uint32_t k = 0; k < l->old_count; k++)
+                is_old = is_old || l->old_segments[k] == s->number;
+            if (s->number == l->current || is_old) s->is_closed = true;
+        }
+        l->fail_wanted = ++l->manifest_wanted;
+        return;
+    }
+    if (l->manifest_written < l->fail_wanted) return;
+    drop_staged(l, l->failure);
+    keep_old_file(l);
+    l->current = 0;
+    l->state = SLOG_RUNNING;
+}
+
+/* --- the store port ----------------------------------------------------------------------- */
+
+static enum err slog_append(struct store *store, const struct record *r, struct store_stub *out)
+{
+    struct slog *l = (struct slog *)store;
+    if (l->state == SLOG_READ_ONLY || l->state == SLOG_STOPPING || l->state == SLOG_STOPPED)
+        return ERR_DENIED;
+    if (l->state != SLOG_RUNNING) return ERR_FULL;
+    uint32_t bytes = record_bytes(r);
+    if (bytes == 0 || GROUP_HEAD_BYTES + (uint64_t)bytes > l->options.segment_bytes)
+        return ERR_TOO_LONG;
+    if (l->current == 0 || !commit_has_room(&l->commit, bytes)) {
+        bool is_last = l->ready_count < SLOG_READY_MAX;
+        if (is_last && l->has_no_space && record_is_publish(r->kind)) return ERR_NO_SPACE;
+        enum err e = move_on(l);
+        if (e != ERR_OK) return e;
+    }
+    enum err e = commit_append(&l->commit, r, bytes, out);
+    if (e != ERR_OK) return e == ERR_MEMORY ? ERR_FULL : e;
+    l->counts.records++;
+    l->counts.record_bytes += bytes;
+    l->last_append_ns = l->now_ns;
+    l->last_group_with_records = l->commit.newest - 1;
+    return ERR_OK;
+}
+
+static enum err slog_read(struct store *store, struct store_read *q, struct record *out)
+{
+    struct slog *l = (struct slog *)store;
+    uint32_t bytes;
+    const char *data = commit_find(&l->commit, q->place, &bytes);
+    if (data == NULL) return reader_read(&l->reader, q, out);
+    record_decode_checked(data, out, &bytes);
+    return out->stream == q->stream && out->seq == q->seq ? ERR_OK : ERR_UNKNOWN;
+}
+
+static void slog_expect(struct store *store, uint64_t place, uint32_t bytes)
+{
+    struct slog *l = (struct slog *)store;
+    uint32_t found;
+    if (commit_find(&l->commit, place, &found) == NULL) reader_expect(&l->reader, place, bytes);
+}
+
+static uint32_t slog_staged_percent(const struct store *store)
+{
+    return commit_staged_percent(&((const struct slog *)store)->commit);
+}
+
+static const struct store_ops SLOG_OPS = {.append = slog_append,
+                                          .read = slog_read,
+                                          .expect = slog_expect,
+                                          .staged_percent = slog_staged_percent};
+
+/* --- life --------------------------------------------------------------------------------- */
+
+static enum err know_segments(struct slog *l, const struct manifest *all, uint32_t count)
+{
+    for (uint32_t m = 0; m < count; m++)
+        for (uint32_t i = 0; i < all[m].count; i++) {
+            const struct manifest_segment *s = &all[m].segments[i];
+            if (!s->is_closed) continue;
+            enum err e =
+                reader_add(&l->reader, all[m].log, s->number, s->incarnation, s->size, s->end);
+            if (e != ERR_OK) return e;
+        }
+    return ERR_OK;
+}
+
+enum err slog_open(struct slog *l, const struct slog_options *o, const struct manifest *own,
+                   const struct manifest *all, uint32_t count)
+{
+    *l = (struct slog){.store.ops = &SLOG_OPS, .options = *o, .state = SLOG_OPENING};
+    uint32_t flags = o->is_direct ? VFS_DIRECT : 0;
+    enum err e = manifest_copy(&l->manifest, own, o->mem);
+    if (e != ERR_OK) return e;
+    e = commit_init(&l->commit, o->mem, o->group_bytes, o->staging_bytes, own->next_group);
+    if (e != ERR_OK) goto free_manifest;
+    e = reader_init(&l->reader, o->vfs, o->mem, own->secret, flags, o->cache_bytes);
+    if (e != ERR_OK) goto free_commit;
+    e = know_segments(l, all, count);
+    if (e != ERR_OK) goto free_reader;
+    pair_init(&l->pair, o->vfs, names_manifest(own->log, 0), names_manifest(own->log, 1), 0);
+    l->pair.done = on_manifest;
+    l->pair.context = l;
+    segment_init(&l->maker, o->vfs, o->mem, flags, on_made, l);
+    l->announced = l->commit.durable;
+    return ERR_OK;
+free_reader:
+    reader_deinit(&l->reader);
+free_commit:
+    commit_deinit(&l->commit);
+free_manifest:
+    manifest_deinit(&l->manifest);
+    return e;
+}
+
+/* Nothing is left to do but to close the files, one after the other. */
+static void stop_files(struct slog *l)
+{
+    if (l->reader.flying > 0 || l->reader.open_count > 0) {
+        reader_stop(&l->reader);
+        return;
+    }
+    if (l->current != 0 && l->old_count < SLOG_OLD_MAX) {
+        keep_old_file(l);
+        l->current = 0;
+    }
+    while (l->ready_count > 0 && l->old_count < SLOG_OLD_MAX) {
+        struct slog_ready *r = &l->ready[--l->ready_count];
+        l->old_files[l->old_count] = r->file;
+        l->old_segments[l->old_count++] = r->number;
+    }
+    if (l->is_closing) return;
+    if (l->old_count > 0) {
+        l->close_op = (struct vfs_op){.kind = VFS_CLOSE,
+                                      .file = l->old_files[--l->old_count],
+                                      .done = on_old_closed,
+                                      .context = l};
+        if (vfs_submit(l->options.vfs, &l->close_op) != ERR_OK) return;
+        l->is_closing = true;
+        l->flying++;
+        return;
+    }
+    if (l->pair.state == PAIR_CLOSING) return;
+    if (l->pair.open_count > 0) {
+        pair_close(&l->pair);
+        return;
+    }
+    l->state = SLOG_STOPPED;
+}
+
+static void go_on_stopping(struct slog *l)
+{
+    if (!commit_is_idle(&l->commit) || l->is_making) return;
+    if (l->make_wanted != 0) {
+        take_made(l);
+        if (l->make_wanted != 0) return;
+    }
+    if (!l->manifest.is_clean) {
+        for (uint32_t i = 0; i < l->manifest.count; i++) {
+            struct manifest_segment *s = &l->manifest.segments[i];
+            if (s->last_group > 0) s->is_closed = true;
+        }
+        l->manifest.is_clean = true;
+        l->manifest_wanted++;
+        write_manifest(l);
+        return;
+    }
+    if (l->manifest_written == l->manifest_wanted) stop_files(l);
+}
+
+static void go_on(struct slog *l)
+{
+    write_manifest(l);
+    take_made(l);
+    if (l->state == SLOG_FAILING || l->state == SLOG_READ_ONLY) settle_failure(l);
+    send_groups(l);
+    if (l->state == SLOG_RUNNING) close_old(l);
+    make_segment(l);
+    write_manifest(l);
+    if (l->state == SLOG_STOPPING) go_on_stopping(l);
+}
+
+static bool wants_empty_group(const struct slog *l)
+{
+    return l->state == SLOG_RUNNING && commit_is_idle(&l->commit) && l->current != 0 &&
+           l->last_group_with_records > l->announced;
+}
+
+void slog_turn(struct slog *l, uint64_t now_ns)
+{
+    l->now_ns = now_ns;
+    if (l->state == SLOG_RUNNING || l->state == SLOG_STOPPING) close_open(l);
+    if (wants_empty_group(l) && now_ns >= l->last_append_ns + SLOG_IDLE_NS &&
+        l->commit.offset + PLACE_BLOCK_BYTES <= l->commit.segment_bytes)
+        (void)!commit_add_empty(&l->commit); /* no room: later */
+    go_on(l);
+}
+
+uint64_t slog_deadline_ns(const struct slog *l)
+{
+    if (wants_empty_group(l)) return l->last_append_ns + SLOG_IDLE_NS;
+    bool needs_segment = l->state == SLOG_OPENING || l->state == SLOG_RUNNING;
+    if (needs_segment && l->ready_count < SLOG_READY_MAX && !l->is_making) return l->retry_ns;
+    return UINT64_MAX;
+}
+
+void slog_stop(struct slog *l)
+{
+    if (l->state == SLOG_OPENING || l->state == SLOG_RUNNING) l->state = SLOG_STOPPING;
+}
+
+void slog_close(struct slog *l)
+{
+    segment_abandon(&l->maker);
+    free_manifest_data(l);
+    reader_deinit(&l->reader);
+    commit_deinit(&l->commit);
+    manifest_deinit(&l->manifest);
+}

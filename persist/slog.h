@@ -1,0 +1,129 @@
+/* The log of one shard, running: the store port of core on segments, groups and a manifest.
+ *
+ *   OPENING -- the first segment is ready --> RUNNING
+ *   RUNNING -- a write failed --> FAILING: nothing is sent or accepted; once nothing flies, the cut
+ *       goes into the manifest --> RUNNING in the next segment, STORE_FAILED is told
+ *                             \-- that failed too --> READ_ONLY, STORE_FAILED is told
+ *   RUNNING -- slog_stop --> STOPPING: all is written, the manifest says so, files close -->
+ * STOPPED
+ *
+ * 1. A ticket is told as stored only when its group and all before it landed, each by a durable
+ *    write (P1).
+ * 2. A segment takes groups only when the manifest that names it is durable (P5, P7).
+ * 3. After a failed write nothing more of that segment is told as stored (P3).
+ * 4. Messages never take the last ready segment: it is the reserve of deletes, acks and
+ *    configuration while the disk is full (P9).
+ * Belongs to one shard. Takes over after recovery_open; everything here is asynchronous. */
+#ifndef PERSIST_SLOG_H
+#define PERSIST_SLOG_H
+#include "core/base/store.h"
+#include "persist/commit.h"
+#include "persist/manifest.h"
+#include "persist/pair.h"
+#include "persist/reader.h"
+#include "persist/segment.h"
+
+enum {
+    SLOG_FLYING_MAX = 4, /* groups */
+    SLOG_OLD_MAX = 8,    /* earlier segments whose groups still fly; no move beyond half of it */
+    SLOG_READY_MAX = 2,  /* segments made ahead: the next one and the reserve */
+    SLOG_EVENTS_MAX = 4, /* STORED and FAILED not taken yet; STORED ones merge */
+    SLOG_WRITE_BYTES_MAX = 1024 * 1024, /* of one write; a larger group takes several */
+};
+
+#define SLOG_IDLE_NS 1000000000u  /* then an empty group says what is durable */
+#define SLOG_RETRY_NS 1000000000u /* after a segment could not be made */
+
+enum slog_state {
+    SLOG_OPENING,
+    SLOG_RUNNING,
+    SLOG_FAILING,
+    SLOG_READ_ONLY,
+    SLOG_STOPPING,
+    SLOG_STOPPED
+};
+
+struct slog_options {
+    struct vfs *vfs;
+    struct mem *mem;
+    uint32_t segment_bytes; /* PLACE_SEGMENT_BYTES_MAX, or less in tests; multiple of 4096 */
+    uint32_t group_bytes;   /* COMMIT_GROUP_BYTES, or less in tests */
+    uint64_t staging_bytes; /* groups on their way, and the tail that stays readable */
+    uint64_t cache_bytes;   /* of blocks read back */
+    bool is_direct;         /* the file system can do direct I/O */
+};
+
+struct slog_ready {
+    uint32_t number;
+    uint64_t size;
+    struct vfs_file file;
+    bool is_open; /* false: of an earlier start, opened when its turn comes */
+};
+
+struct slog_flight {
+    struct vfs_op op;
+    struct slog *log;
+    struct commit_group *group; /* NULL: free */
+    uint32_t sent;              /* bytes of it */
+};
+
+struct slog_counts {
+    uint64_t records, record_bytes, groups, group_bytes, failures, manifests, segments;
+};
+
+struct slog {
+    struct store store; /* hand this out */
+    struct slog_options options;
+    enum slog_state state;
+    struct manifest manifest; /* as it is to be on disk */
+    struct pair pair;
+    char *manifest_data;
+    uint32_t manifest_bytes;
+    uint64_t manifest_wanted, manifest_writing, manifest_written; /* count changes */
+    struct commit commit;
+    struct reader reader;
+    struct segment maker;
+    bool is_making;
+    uint64_t make_wanted; /* manifest change that makes the newest segment usable; 0 none */
+    uint64_t retry_ns;    /* no new segment is tried before */
+    bool has_no_space;
+    struct slog_ready made; /* waits for the manifest */
+    struct slog_ready ready[SLOG_READY_MAX];
+    uint32_t ready_count;
+    uint32_t current; /* segment that takes groups; 0 none */
+    struct vfs_file current_file;
+    struct vfs_file old_files[SLOG_OLD_MAX]; /* of earlier segments with groups in flight */
+    uint32_t old_segments[SLOG_OLD_MAX];
+    uint32_t old_count;
+    struct slog_flight flights[SLOG_FLYING_MAX];
+    uint32_t flying; /* operations of flights and closes */
+    struct vfs_op close_op;
+    bool is_closing;
+    enum err failure;
+    uint64_t fail_wanted; /* manifest change that holds the cut; 0 none yet */
+    uint64_t announced;   /* durable group that the newest sent header names */
+    uint64_t last_group_with_records;
+    uint64_t now_ns, last_append_ns;
+    struct store_event events[SLOG_EVENTS_MAX];
+    uint32_t event_count;
+    struct slog_counts counts;
+};
+
+/* own: the log's manifest as recovery left it on disk; all[count]: those of every log of the store,
+ * own among them, whose closed segments can be read. They stay the caller's.
+ * ERR_MEMORY: nothing to close. */
+NODISCARD enum err slog_open(struct slog *l, const struct slog_options *o,
+                             const struct manifest *own, const struct manifest *all,
+                             uint32_t count);
+/* Once at the end of each turn: sends what is open, makes segments, goes on after failures. */
+void slog_turn(struct slog *l, uint64_t now_ns);
+/* Time at which slog_turn has something to do without any completion; UINT64_MAX: never. */
+uint64_t slog_deadline_ns(const struct slog *l);
+/* The next event; its slices are valid until the next call on this log. False: none now. */
+bool slog_next_event(struct slog *l, struct store_event *out);
+/* Begins a clean stop; go on with turns until the state is STOPPED. */
+void slog_stop(struct slog *l);
+/* Frees everything. STOPPED, or the port is gone for good. */
+void slog_close(struct slog *l);
+
+#endif

@@ -1,0 +1,538 @@
+/* The store under power cuts, exhaustively: every workload of up to N operations, cut at every I/O
+ * boundary, with every choice of what survives of what was volatile then, and once more during the
+ * recovery that follows. After each: what was acknowledged is there, in order, nothing that was
+ * not appended is, and the store goes on.
+ *
+ *   crash_store [--ops N] [--recovery-ops N] [--seeds A-B]
+ *   --ops: length of the workloads (default 1); --recovery-ops: up to which length the recovery is
+ *   cut too (default 0); --seeds: long random runs, with random survival
+ *
+ * And rot: each live byte of a store flipped in turn costs its record at most, and is told. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "core/base/must.h"
+#include "persist/recovery.h"
+#include "persist/slog.h"
+#include "tests/sim/disk.h"
+#include "tests/support/mem_heap.h"
+
+enum {
+    SEGMENT_BYTES = 16 * 1024,
+    GROUP_BYTES = 8 * 1024,
+    STAGING_BYTES = 128 * 1024,
+    RECORDS_MAX = 4096,
+    LOGS = 2,
+    PUMPS_MAX = 100000,
+    NEVER = INT32_MAX,
+};
+
+enum op { OP_PUBLISH, OP_BIG, OP_ACK, OP_ERASE, OP_IDLE, OP_WAIT, OP_STOP, OP_COUNT };
+
+struct entry {
+    uint64_t id;
+    bool is_acked;
+};
+
+struct world {
+    struct disk disk;
+    struct mem_heap heap;
+    struct blocking blocking;
+    struct recovery recovery;
+    struct slog log;
+    bool is_open, is_off; /* the log runs; the power is off */
+    int64_t steps, cut_at;
+    struct disk_fate fate;
+    uint32_t volatile_count; /* at the cut */
+    uint64_t now_ns;
+    uint32_t starts;
+    uint64_t ids;
+    struct entry live[RECORDS_MAX];   /* appended and not refused, in order */
+    uint32_t live_count, ticket_base; /* live[] index of ticket 1 */
+    uint32_t found;
+    uint64_t damaged;
+    bool has_failed;
+};
+
+static struct world w;
+static uint64_t cases, recoveries;
+static const char *doing = "";
+
+static void wrong(const char *what)
+{
+    if (!w.has_failed) fprintf(stderr, "WRONG: %s (%s)\n", what, doing);
+    w.has_failed = true;
+}
+
+static uint32_t size_of_id(uint64_t id, bool is_big)
+{
+    return is_big ? 7000 : (uint32_t)(20 + id % 90);
+}
+
+static bool pump(void *context)
+{
+    (void)context;
+    if (w.steps++ == w.cut_at) {
+        w.volatile_count = disk_volatile_count(&w.disk);
+        w.disk.fate = w.fate;
+        disk_crash(&w.disk);
+        w.is_off = true;
+    }
+    if (w.is_off) {
+        w.disk.op_count = 0; /* what is asked of a machine without power */
+        return false;
+    }
+    return disk_step(&w.disk);
+}
+
+static enum err on_record(void *context, const struct record *r, const struct store_stub *stub)
+{
+    (void)context;
+    (void)stub;
+    bool is_right = w.found < w.live_count && w.live[w.found].id == r->seq && r->stream == 7;
+    for (size_t i = 0; i < r->body.len; i++)
+        is_right = is_right && r->body.data[i] == (char)(r->seq * 31 + i);
+    if (!is_right) wrong("a record that was not appended, or out of order");
+    w.found++;
+    return ERR_OK;
+}
+
+static void on_lost(void *context, const struct store_lost *lost)
+{
+    (void)context;
+    if (lost->kind == STORE_LOST_DAMAGED) w.damaged++;
+}
+
+/* False: the power went off. */
+static bool start(void)
+{
+    struct recovery_options o = {.blocking = &w.blocking,
+                                 .mem = &w.heap.mem,
+                                 .log_count = LOGS,
+                                 .new_store = 11,
+                                 .new_secret = 0x1234567812345678,
+                                 .is_direct = true,
+                                 .replay = {.record = on_record, .lost = on_lost}};
+    w.found = 0;
+    w.damaged = 0;
+    recoveries++;
+    enum err e = recovery_open(&w.recovery, &o);
+    if (w.is_off) {
+        if (e == ERR_OK) recovery_close(&w.recovery);
+        return false;
+    }
+    if (e != ERR_OK) {
+        wrong(err_text(e));
+        return false;
+    }
+    for (uint32_t i = w.found; i < w.live_count; i++)
+        if (w.live[i].is_acked) wrong("an acknowledged record is gone");
+    if (w.damaged > 0) wrong("damage after a mere power cut");
+    /* What came back is as good as acknowledged: it must not go again. */
+    w.live_count = w.found;
+    for (uint32_t i = 0; i < w.live_count; i++) w.live[i].is_acked = true;
+    uint32_t number = w.starts++ % LOGS == 0 ? 1 : 0;
+    struct slog_options s = {.vfs = &w.disk.vfs,
+                             .mem = &w.heap.mem,
+                             .segment_bytes = SEGMENT_BYTES,
+                             .group_bytes = GROUP_BYTES,
+                             .staging_bytes = STAGING_BYTES,
+                             .is_direct = true};
+    e = slog_open(&w.log, &s, &w.recovery.logs[number], w.recovery.logs, w.recovery.log_count);
+    must(e == ERR_OK);
+    recovery_close(&w.recovery);
+    w.is_open = true;
+    w.ticket_base = w.live_count;
+    return true;
+}
+
+static void take_events(void)
+{
+    struct store_event e;
+    while (slog_next_event(&w.log, &e)) {
+        if (e.kind == STORE_STORED)
+            for (uint32_t i = w.ticket_base; i < w.ticket_base + e.ticket && i < w.live_count; i++)
+                w.live[i].is_acked = true;
+        if (e.kind == STORE_FAILED) wrong("a write failed");
+    }
+}
+
+static void turn(void)
+{
+    slog_turn(&w.log, w.now_ns += 1000);
+    take_events();
+}
+
+/* One completion. False: the power went off, or nothing is left to do. */
+static bool step(void)
+{
+    if (!pump(NULL)) return false;
+    take_events();
+    return true;
+}
+
+static void settle(void)
+{
+    turn();
+    while (step()) turn();
+}
+
+static enum err append(bool is_big, enum record_kind kind)
+{
+    static char body[8000];
+    uint64_t id = w.ids + 1;
+    uint32_t bytes = size_of_id(id, is_big);
+    for (uint32_t i = 0; i < bytes; i++) body[i] = (char)(id * 31 + i);
+    struct record r = {.kind = kind,
+                       .stream = 7,
+                       .seq = id,
+                       .subject = BYTES_LITERAL("orders.eu"),
+                       .body = {body, bytes}};
+    struct store_stub stub;
+    enum err e = ERR_FULL;
+    for (int i = 0; i < PUMPS_MAX && e == ERR_FULL; i++) {
+        e = store_append(&w.log.store, &r, &stub);
+        if (e != ERR_FULL) break;
+        turn();
+        if (!step()) break;
+    }
+    if (e != ERR_OK) return e;
+    must(w.live_count < RECORDS_MAX);
+    must(stub.ticket == w.live_count - w.ticket_base + 1);
+    w.ids = id;
+    w.live[w.live_count++] = (struct entry){.id = id};
+    return ERR_OK;
+}
+
+static void power_off(void)
+{
+    if (w.is_open) slog_close(&w.log);
+    w.is_open = false;
+}
+
+static void stop(void)
+{
+    slog_stop(&w.log);
+    settle();
+    if (!w.is_off && w.log.state != SLOG_STOPPED) wrong("does not stop");
+    power_off();
+}
+
+static void run_op(enum op op)
+{
+    enum err e = ERR_OK;
+    if (w.is_off) return;
+    if (!w.is_open && !start()) return;
+    switch (op) {
+    case OP_PUBLISH: e = append(false, RECORD_MESSAGE); break;
+    case OP_BIG: e = append(true, RECORD_MESSAGE); break;
+    case OP_ACK: e = append(false, RECORD_PROGRESS); break;
+    case OP_ERASE: e = append(false, RECORD_ERASE); break;
+    case OP_IDLE: w.now_ns += 2 * SLOG_IDLE_NS; break;
+    case OP_WAIT: settle(); return;
+    default: stop(); return;
+    }
+    if (e != ERR_OK && !w.is_off) wrong("refused");
+    if (!w.is_off) turn();
+}
+
+static void begin(int64_t cut_at, struct disk_fate fate)
+{
+    memset(&w, 0, sizeof w);
+    disk_init(&w.disk, 1);
+    w.disk.is_in_order = true;
+    mem_heap_init(&w.heap);
+    w.blocking = (struct blocking){.vfs = &w.disk.vfs, .pump = pump};
+    w.now_ns = 1;
+    w.cut_at = cut_at;
+    w.fate = fate;
+}
+
+static void end(void)
+{
+    if (w.heap.live_count != 0 && !w.has_failed) wrong("memory is left");
+    disk_deinit(&w.disk);
+    cases++;
+}
+
+/* Starts again, with power: appends, stops, and finds all of it. */
+static void prove(void)
+{
+    w.cut_at = NEVER;
+    w.is_off = false;
+    for (int round = 0; round < 2 && !w.has_failed; round++) {
+        if (!start()) {
+            wrong("does not start");
+            return;
+        }
+        uint32_t before = w.live_count;
+        if (append(false, RECORD_MESSAGE) != ERR_OK) wrong("does not go on");
+        settle();
+        if (w.live_count != before + 1 || !w.live[before].is_acked) wrong("not acknowledged");
+        if (round == 0) {
+            w.disk.fate = (struct disk_fate){.kind = DISK_FATE_NONE};
+            disk_crash(&w.disk);
+            power_off();
+        } else {
+            stop();
+        }
+    }
+    if (!w.has_failed && start()) power_off();
+}
+
+static void workload(const enum op *ops, uint32_t count, int64_t cut_at, struct disk_fate fate)
+{
+    begin(cut_at, fate);
+    if (start())
+        for (uint32_t i = 0; i < count; i++) run_op(ops[i]);
+    if (!w.is_off && w.is_open) settle();
+}
+
+static bool run_case(const enum op *ops, uint32_t count, int64_t cut_at, struct disk_fate fate,
+                     int64_t again_at, struct disk_fate again, uint32_t *volatiles, bool *was_cut)
+{
+    static char text[160];
+    snprintf(text, sizeof text, "ops %d %d %d of %u, cut %lld fate %d/%u, again %lld fate %d/%u",
+             (int)ops[0], count > 1 ? (int)ops[1] : -1, count > 2 ? (int)ops[2] : -1, count,
+             (long long)cut_at, fate.kind, fate.index, (long long)again_at, again.kind,
+             again.index);
+    doing = text;
+    workload(ops, count, cut_at, fate);
+    *volatiles = w.volatile_count;
+    *was_cut = w.is_off;
+    if (w.is_off) power_off();
+    bool was_cut_again = false;
+    if (w.is_off && again_at != NEVER) {
+        w.is_off = false;
+        w.steps = 0;
+        w.cut_at = again_at;
+        w.fate = again;
+        if (start()) {
+            wrong("unexpectedly open");
+            power_off();
+        }
+        was_cut_again = w.is_off;
+        *volatiles = w.volatile_count;
+    }
+    if (!w.is_off && w.is_open) stop();
+    if (!w.has_failed) prove();
+    if (w.is_open) power_off();
+    bool is_good = !w.has_failed;
+    if (!is_good) exit(1); /* the case is printed; what it left behind is not interesting */
+    end();
+    return again_at == NEVER || was_cut_again;
+}
+
+/* The fates of n volatile things: none, all, each prefix, each missing, each torn. */
+static bool fate_at(uint32_t i, uint32_t n, struct disk_fate *out)
+{
+    if (i == 0) *out = (struct disk_fate){.kind = DISK_FATE_NONE};
+    if (i == 1) *out = (struct disk_fate){.kind = DISK_FATE_ALL};
+    if (i < 2) return i == 0 || n > 0;
+    i -= 2;
+    if (n == 0 || i >= 3 * n) return false;
+    *out = (struct disk_fate){.kind = i < n       ? DISK_FATE_PREFIX
+                                      : i < 2 * n ? DISK_FATE_MISSING
+                                                  : DISK_FATE_TORN,
+                              .index = i % n};
+    return true;
+}
+
+static void cut_everywhere(const enum op *ops, uint32_t count, uint32_t recovery_ops)
+{
+    struct disk_fate none = {.kind = DISK_FATE_NONE}, fate, again;
+    bool was_cut = true;
+    for (int64_t at = 0; was_cut; at++) {
+        uint32_t n = 0, unused;
+        for (uint32_t f = 0; f == 0 || fate_at(f, n, &fate); f++) {
+            if (f == 0) fate = none;
+            run_case(ops, count, at, fate, NEVER, none, f == 0 ? &n : &unused, &was_cut);
+            if (!was_cut) break;
+            if (count > recovery_ops) continue;
+            bool is_cut_again = true;
+            /* Inside recovery only: a start that got through ends the search. */
+            for (int64_t second = 0; is_cut_again && second < 64; second++) {
+                uint32_t m = 0;
+                bool x;
+                for (uint32_t g = 0; g == 0 || fate_at(g, m, &again); g++) {
+                    if (g == 0) again = none;
+                    is_cut_again = second < 24 && run_case(ops, count, at, fate, second, again,
+                                                           g == 0 ? &m : &unused, &x);
+                    if (!is_cut_again) break;
+                }
+            }
+        }
+    }
+}
+
+static void every_workload(uint32_t ops_max, uint32_t recovery_ops)
+{
+    for (uint32_t count = 1; count <= ops_max; count++) {
+        uint32_t all = 1;
+        for (uint32_t i = 0; i < count; i++) all *= OP_COUNT;
+        for (uint32_t n = 0; n < all; n++) {
+            enum op ops[8] = {0};
+            for (uint32_t i = 0, rest = n; i < count; i++, rest /= OP_COUNT)
+                ops[i] = (enum op)(rest % OP_COUNT);
+            cut_everywhere(ops, count, recovery_ops);
+        }
+        printf("up to %u operations: %llu cases, %llu recoveries\n", count,
+               (unsigned long long)cases, (unsigned long long)recoveries);
+        fflush(stdout);
+    }
+}
+
+static void random_run(uint64_t seed)
+{
+    static char text[64];
+    struct rng rng;
+    snprintf(text, sizeof text, "seed %llu", (unsigned long long)seed);
+    doing = text;
+    rng_init(&rng, seed);
+    begin(NEVER, (struct disk_fate){0});
+    rng_init(&w.disk.rng, seed);
+    w.disk.is_in_order = false;
+    for (int life = 0; life < 6 && !w.has_failed; life++) {
+        w.is_off = false;
+        w.steps = 0;
+        w.cut_at = rng_below(&rng, 300);
+        w.fate = (struct disk_fate){.kind = DISK_FATE_RANDOM};
+        for (int i = 0; i < 60 && !w.is_off && !w.has_failed; i++) {
+            run_op((enum op)rng_below(&rng, OP_STOP));
+            for (uint32_t k = rng_below(&rng, 4); k > 0 && w.is_open && !w.is_off; k--) step();
+        }
+        if (!w.is_off) { /* cut here */
+            w.cut_at = w.steps;
+            (void)pump(NULL);
+        }
+        power_off();
+    }
+    if (!w.has_failed) prove();
+    if (w.has_failed) exit(1);
+    end();
+}
+
+/* --- rot ---------------------------------------------------------------------------------- */
+
+/* Replays without writing: what is found, compared with what was appended; gives how many are
+ * missing. */
+static uint64_t missing_ids;
+static uint64_t lost_records;
+
+static enum err on_rotten_record(void *context, const struct record *r,
+                                 const struct store_stub *stub)
+{
+    (void)context;
+    (void)stub;
+    while (w.found < w.live_count && w.live[w.found].id != r->seq) {
+        missing_ids++;
+        w.found++;
+    }
+    if (w.found == w.live_count) wrong("a record that was not appended, after rot");
+    for (size_t i = 0; i < r->body.len; i++)
+        if (r->body.data[i] != (char)(r->seq * 31 + i)) wrong("rot was replayed");
+    w.found++;
+    return ERR_OK;
+}
+
+static void on_rot(void *context, const struct store_lost *lost)
+{
+    (void)context;
+    if (lost->kind == STORE_LOST_DAMAGED) w.damaged++;
+    if (lost->has_count) lost_records += lost->record_count;
+}
+
+static void look_at_rot(void)
+{
+    struct recovery_options o = {.blocking = &w.blocking,
+                                 .mem = &w.heap.mem,
+                                 .is_direct = true,
+                                 .is_read_only = true,
+                                 .replay = {.record = on_rotten_record, .lost = on_rot}};
+    w.found = 0;
+    w.damaged = missing_ids = lost_records = 0;
+    enum err e = recovery_open(&w.recovery, &o);
+    if (e != ERR_OK) {
+        wrong(err_text(e));
+        return;
+    }
+    recovery_close(&w.recovery);
+    missing_ids += w.live_count - w.found;
+}
+
+/* Each byte of the groups of one segment is flipped in turn. At most its record is lost; what is
+ * lost is told, and counted where the header of its group is whole. */
+static void flip_every_byte(const char *path, uint64_t bytes)
+{
+    int32_t file = -1;
+    for (int i = 0; i < DISK_NAMES_MAX; i++)
+        if (strcmp(w.disk.names[i].path, path) == 0) file = w.disk.names[i].file;
+    must(file >= 0);
+    char *data = w.disk.files[file].now;
+    uint64_t flips = 0, lost = 0;
+    for (uint64_t at = 0; at < bytes && !w.has_failed; at++) {
+        if (data[at] == 0 && at % 61 != 0) { /* padding mostly: a sample is enough */
+            bool is_padding = true;
+            for (uint64_t k = at; k % 4096 != 0 && is_padding; k++) is_padding = data[k] == 0;
+            if (is_padding) continue;
+        }
+        data[at] ^= 0x10;
+        look_at_rot();
+        data[at] ^= 0x10;
+        flips++;
+        lost += missing_ids;
+        if (missing_ids > 1) wrong("one flipped bit lost more than one record");
+        if (missing_ids > 0 && w.damaged == 0) wrong("a record was lost without a word");
+        if (lost_records != missing_ids) wrong("the count of what was lost is not exact");
+    }
+    if (lost == 0) wrong("no flip lost anything: the test is blind");
+    printf("rot in %s: %llu flips, %llu lost their record\n", path, (unsigned long long)flips,
+           (unsigned long long)lost);
+}
+
+/* is_clean: stopped; else the power went off after an idle second. */
+static void rot(bool is_clean)
+{
+    static const enum op OPS[] = {OP_PUBLISH, OP_WAIT, OP_ACK,  OP_ERASE, OP_WAIT,
+                                  OP_PUBLISH, OP_IDLE, OP_WAIT, OP_IDLE,  OP_WAIT};
+    doing = is_clean ? "rot after a stop" : "rot after a power cut";
+    begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
+    must(start());
+    for (uint32_t i = 0; i < sizeof OPS / sizeof *OPS; i++) run_op(OPS[i]);
+    uint64_t bytes = w.log.commit.offset - (is_clean ? 0 : PLACE_BLOCK_BYTES);
+    if (is_clean) {
+        stop();
+    } else {
+        w.disk.fate = w.fate;
+        disk_crash(&w.disk);
+        power_off();
+    }
+    look_at_rot();
+    if (missing_ids != 0 || w.damaged != 0) wrong("something is missing before any rot");
+    flip_every_byte("0001-00000001.log", bytes);
+    if (w.has_failed) exit(1);
+    end();
+}
+
+int main(int argc, char **argv)
+{
+    unsigned ops = 1, recovery_ops = 0;
+    unsigned long first = 1, last = 300;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--ops") == 0) ops = (unsigned)strtoul(argv[i + 1], NULL, 10);
+        if (strcmp(argv[i], "--recovery-ops") == 0)
+            recovery_ops = (unsigned)strtoul(argv[i + 1], NULL, 10);
+        if (strcmp(argv[i], "--seeds") == 0)
+            must(sscanf(argv[i + 1], "%lu-%lu", &first, &last) == 2);
+    }
+    clock_t began = clock();
+    rot(true);
+    rot(false);
+    for (unsigned long seed = first; seed <= last; seed++) random_run(seed);
+    printf("%lu random runs\n", last - first + 1);
+    every_workload(ops, recovery_ops);
+    printf("%llu cases in %.1f s\n", (unsigned long long)cases,
+           (double)(clock() - began) / CLOCKS_PER_SEC);
+    return 0;
+}
