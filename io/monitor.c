@@ -71,8 +71,8 @@ void monitor_describe(struct server *s, const struct options *o, const struct pa
 /* --- snapshots
  * ------------------------------------------------------------------------------------------- */
 
-bool monitor_collect(struct server *s, uint32_t sender, struct page_query **q,
-                     struct monitor_pages *out)
+static bool collect(struct server *s, uint32_t sender, struct page_query **q,
+                    struct monitor_pages *out)
 {
     struct order *order = calloc(1, sizeof *order);
     struct shard_snapshot **filled = calloc(s->shard_count, sizeof *filled);
@@ -94,6 +94,43 @@ bool monitor_collect(struct server *s, uint32_t sender, struct page_query **q,
         return false;
     }
     return true;
+}
+
+static int compare_ends(const void *a, const void *b)
+{
+    const struct query_end *x = a, *y = b;
+    return query_end_is_before(*x, *y) ? 1 : query_end_is_before(*y, *x) ? -1 : 0;
+}
+
+/* Each shard keeps as many records of closed connections as all may have together. True: that is
+ * too many; *from is the oldest that counts. */
+static bool find_closed_from(const struct server *s, const struct monitor_pages *p, uint64_t max,
+                             struct query_end *from)
+{
+    uint64_t count = 0, at = 0;
+    for (uint32_t i = 0; i < s->shard_count; i++) count += p->shards[i]->closed_kept;
+    if (count <= max || max == 0) return false;
+    struct query_end *all = malloc(count * sizeof *all);
+    if (all == NULL) return false;
+    for (uint32_t i = 0; i < s->shard_count; i++) {
+        const struct shard_snapshot *x = p->shards[i];
+        if (x->closed_kept > 0) memcpy(all + at, x->closed_ends, x->closed_kept * sizeof *all);
+        at += x->closed_kept;
+    }
+    qsort(all, count, sizeof *all, compare_ends);
+    *from = all[max - 1];
+    free(all);
+    return true;
+}
+
+bool monitor_collect(struct server *s, uint32_t sender, struct page_query **q,
+                     struct monitor_pages *out)
+{
+    uint64_t max = (uint64_t)atomic_load(&s->options)->max_closed_clients;
+    if (!collect(s, sender, q, out)) return false;
+    if (!find_closed_from(s, out, max, &(*q)->closed_from)) return true;
+    monitor_release(s, sender, out);
+    return collect(s, sender, q, out);
 }
 
 void monitor_release(struct server *s, uint32_t sender, struct monitor_pages *p)

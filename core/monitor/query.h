@@ -85,6 +85,17 @@ struct query_filter {
     bool is_exact;
 };
 
+/* When a connection closed; cid tells those apart that closed in the same step. */
+struct query_end {
+    int64_t stop_ns;
+    uint64_t cid;
+};
+
+static inline bool query_end_is_before(struct query_end a, struct query_end b)
+{
+    return a.stop_ns != b.stop_ns ? a.stop_ns < b.stop_ns : a.cid < b.cid;
+}
+
 struct page_query {
     enum page page;
     uint32_t collect; /* COLLECT_ bits */
@@ -101,6 +112,7 @@ struct page_query {
     enum conn_sort sort;
     int64_t offset;
     int64_t limit;               /* > 0 for connz and subsz; for jsz as given */
+    struct query_end closed_from; /* records of connections that closed before count as forgotten */
 
     bool auth;
     bool subs;

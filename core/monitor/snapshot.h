@@ -161,6 +161,10 @@ struct shard_snapshot {
     uint64_t conns_total;           /* open ones of the query's account (all without one) */
     uint64_t conns_matched;         /* of these, those that pass every filter */
     uint64_t closed_total, closed_matched;
+    /* Of each record of a closed connection that this shard has, in no order; NULL: one shard, or
+     * no memory. */
+    struct query_end *closed_ends;
+    uint64_t closed_kept;
 
     struct sub_snapshot *subs;      /* COLLECT_SUBS: the first offset + limit that match */
     uint64_t subs_matched;

@@ -22,7 +22,9 @@ enum err collect_open(struct shard *s)
 {
     s->closed = mem_alloc_zero(s->mem, MEM_MONITOR, sizeof *s->closed);
     if (s->closed == NULL) return ERR_MEMORY;
-    int64_t max = s->options->max_closed_clients / (int64_t)s->shard_count;
+    /* Not a share of it: those that closed last may all have been here. Who asks for a page leaves
+     * out what is too old over all shards (closed_from). */
+    int64_t max = s->options->max_closed_clients;
     s->closed->capacity_max = max < 0 ? 0 : max > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)max;
     return ERR_OK;
 }
@@ -293,8 +295,14 @@ static void collect_closed_conns(struct shard *s, struct collecting *x)
     struct snapshot_pick pick;
     struct conn_facts facts;
     snapshot_pick_init(&pick, x->out, x->query);
+    if (s->shard_count > 1 && s->closed->count > 0)
+        x->out->closed_ends =
+            snapshot_alloc(x->out, s->closed->count * sizeof *x->out->closed_ends);
     for (uint32_t i = 0; i < s->closed->count; i++) {
         struct closed_conn *item = &s->closed->items[i];
+        struct query_end end = {item->conn.stop_ns, item->conn.cid};
+        if (x->out->closed_ends != NULL) x->out->closed_ends[x->out->closed_kept++] = end;
+        if (query_end_is_before(end, x->query->closed_from)) continue;
         if (!is_of_account(x->query, item->conn.account)) continue;
         x->out->closed_total++;
         facts_from(s, &item->conn, &facts);

@@ -348,13 +348,15 @@ def test_connz_states(start):
     assert b.ping() == []
 
 
-def test_closed_connections_are_bounded(start):
-    s = start(config="max_closed_clients: 5\n", monitor=True)
+@pytest.mark.parametrize("shards", [pytest.param(3, marks=pytest.mark.ours_only), None])
+def test_closed_connections_are_bounded(start, shards):
+    s = start(config="max_closed_clients: 5\n" + ("shards: 3\n" if shards else ""), monitor=True)
     for i in range(12):
         s.connect(name="n%d" % i).close()
         wait_until(lambda n=i: s.page("/varz")["connections"] == 0)
     page = s.page("/connz?state=closed")
     assert [c["name"] for c in page["connections"]] == ["n%d" % i for i in range(7, 12)]
+    assert page["total"] == 5
 
 
 @pytest.mark.parametrize("path,text", [
