@@ -1,0 +1,655 @@
+#include "core/js/stream.h"
+#include "core/base/duration.h"
+#include "core/base/must.h"
+#include "core/proto/headers.h"
+#include "core/route/subject.h"
+
+enum {
+    FILE_OVERHEAD = 30,
+    FILE_HEADERS_OVERHEAD = 4,
+    MEMORY_OVERHEAD = 16,
+    FILE_RECORD_BYTES_MAX = 32 * 1024 * 1024, /* nats-server's bound of a stored message */
+};
+
+#define TTL_HEADER "Nats-TTL"
+#define ROLLUP_HEADER "Nats-Rollup"
+#define ID_HEADER "Nats-Msg-Id"
+
+uint32_t stream_message_bytes(enum stream_storage storage, size_t subject, size_t headers,
+                              size_t body)
+{
+    size_t bytes = subject + headers + body;
+    if (storage == STREAM_MEMORY)
+        bytes += MEMORY_OVERHEAD;
+    else
+        bytes += FILE_OVERHEAD + (headers > 0 ? FILE_HEADERS_OVERHEAD : 0);
+    must(bytes <= STAGED_BYTES_MASK);
+    return (uint32_t)bytes;
+}
+
+static uint64_t limit_of(int64_t limit)
+{
+    return limit > 0 ? (uint64_t)limit : 0;
+}
+
+static struct staged_limits limits_of(const struct stream *s)
+{
+    bool is_old = s->config.discard == STREAM_DISCARD_OLD;
+    return (struct staged_limits){
+        .max_msgs = is_old ? limit_of(s->config.max_msgs) : 0,
+        .max_bytes = is_old ? limit_of(s->config.max_bytes) : 0,
+        .max_msgs_per_subject = limit_of(s->config.max_msgs_per_subject),
+    };
+}
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+static uint32_t list_max_of(const struct stream_config *c)
+{
+    int64_t per = c->max_msgs_per_subject;
+    return per > 0 && per <= SUBJECT_INDEX_LIST_MAX ? (uint32_t)per : 0;
+}
+
+/* The configuration and what is compiled from it. Nothing is changed on an error. */
+static enum err take_config(struct stream *s, const struct stream_config *c)
+{
+    struct arena arena;
+    struct stream_config copy;
+    struct transform *transform = NULL, *republish = NULL;
+    arena_init(&arena, s->mem, MEM_JETSTREAM);
+    enum err e = stream_config_copy(&arena, c, &copy);
+    if (e == ERR_OK && copy.subject_transform != NULL)
+        e = transform_compile(s->mem, copy.subject_transform->src, copy.subject_transform->dest,
+                              TRANSFORM_PLAIN, NULL, &transform);
+    if (e == ERR_OK && copy.republish != NULL)
+        e = transform_compile(s->mem, copy.republish->src, copy.republish->dest, TRANSFORM_PLAIN,
+                              NULL, &republish);
+    if (e != ERR_OK) {
+        transform_free(s->mem, transform);
+        arena_deinit(&arena);
+        return e;
+    }
+    transform_free(s->mem, s->transform);
+    transform_free(s->mem, s->republish);
+    arena_deinit(&s->arena);
+    s->arena = arena;
+    s->config = copy;
+    s->transform = transform;
+    s->republish = republish;
+    return ERR_OK;
+}
+
+enum err stream_init(struct stream *s, struct mem *mem, uint64_t id, uint32_t account,
+                     const struct stream_config *c, int64_t created_ns, uint64_t seed)
+{
+    *s = (struct stream){.mem = mem, .id = id, .account = account, .created_ns = created_ns};
+    arena_init(&s->arena, mem, MEM_JETSTREAM);
+    enum err e = take_config(s, c);
+    if (e != ERR_OK) return e;
+    rng_init(&s->rng, id);
+    if (c->first_seq > 0) {
+        s->seq_first = c->first_seq;
+        s->seq_last = c->first_seq - 1;
+    }
+    msgs_init(&s->msgs, mem);
+    subject_index_init(&s->subjects, mem, list_max_of(c));
+    dedupe_init(&s->dedupe, mem, seed, c->duplicate_window, DEDUPE_ENTRIES_MAX);
+    msg_ttl_init(&s->ttl, mem);
+    staged_init(&s->staged, mem);
+    staged_reset(&s->staged, 0, 0, s->seq_last);
+    return ERR_OK;
+}
+
+void stream_deinit(struct stream *s)
+{
+    staged_deinit(&s->staged);
+    msg_ttl_clear(&s->ttl);
+    dedupe_clear(&s->dedupe);
+    subject_index_clear(&s->subjects);
+    msgs_clear(&s->msgs);
+    transform_free(s->mem, s->transform);
+    transform_free(s->mem, s->republish);
+    arena_deinit(&s->arena);
+}
+
+/* --- the durable state ----------------------------------------------------------------------- */
+
+/* The subject's last durable message went, but one is in flight: its number has to stand. */
+static void keep_node(struct stream *s, uint32_t node, struct bytes subject)
+{
+    uint32_t again;
+    bool is_new;
+    /* What was given back a moment ago is enough for it. */
+    must(subject_index_intern(&s->subjects, subject, &again, &is_new) == ERR_OK);
+    if (again != node) staged_renumber(&s->staged, node, again);
+}
+
+bool stream_remove(struct stream *s, uint64_t seq)
+{
+    struct msgs_entry entry;
+    bool was_first = seq == s->seq_first;
+    if (msgs_remove(&s->msgs, seq, &entry) != ERR_OK) return false;
+    uint32_t bytes = entry.bytes & STAGED_BYTES_MASK;
+    must(s->bytes >= bytes);
+    s->bytes -= bytes;
+    if (s->watch.removed != NULL) s->watch.removed(s->watch.context, seq, entry.node);
+    staged_removed(&s->staged, seq, entry.node, bytes);
+    if (subject_index_node(&s->subjects, entry.node)->count == 1 &&
+        staged_has_node(&s->staged, entry.node)) {
+        char copy[SUBJECT_INDEX_BYTES_MAX];
+        struct bytes subject = subject_index_subject(&s->subjects, entry.node);
+        memcpy(copy, subject.data, subject.len);
+        (void)subject_index_remove(&s->subjects, entry.node, seq);
+        keep_node(s, entry.node, bytes_of(copy, subject.len));
+    } else {
+        (void)subject_index_remove(&s->subjects, entry.node, seq);
+    }
+    if (s->msgs.live_count == 0)
+        s->seq_first = s->seq_last + 1;
+    else if (was_first)
+        s->seq_first = msgs_next(&s->msgs, seq);
+    return true;
+}
+
+static void enforce(struct stream *s)
+{
+    struct staged_limits l = limits_of(s);
+    while (s->msgs.live_count > 0 && ((l.max_msgs != 0 && s->msgs.live_count > l.max_msgs) ||
+                                      (l.max_bytes != 0 && s->bytes > l.max_bytes)))
+        (void)stream_remove(s, msgs_first(&s->msgs));
+}
+
+static void trim_subject(struct stream *s, uint32_t node, uint64_t count_max)
+{
+    while (subject_index_node(&s->subjects, node)->count > count_max)
+        (void)stream_remove(s, subject_index_first(&s->subjects, &s->msgs, node));
+}
+
+/* A message of this subject becomes part of the stream; the subject has its number. */
+static enum err apply_message(struct stream *s, const struct staged_op *op)
+{
+    struct msgs_entry entry = {.place = op->place, .time_ns = op->time_ns};
+    entry.bytes = op->bytes;
+    entry.node = op->node;
+    if (op->deadline_ns != 0) {
+        enum err e = msg_ttl_reserve(&s->ttl, &s->msgs, 1);
+        if (e != ERR_OK) return e;
+    }
+    enum err e = msgs_append(&s->msgs, op->seq, &entry);
+    if (e != ERR_OK) return e;
+    if (op->deadline_ns != 0)
+        must(msg_ttl_add(&s->ttl, &s->msgs, op->seq, op->deadline_ns) == ERR_OK);
+    if (s->msgs.live_count == 1) s->seq_first = op->seq;
+    subject_index_add(&s->subjects, op->node, op->seq);
+    s->bytes += op->bytes & STAGED_BYTES_MASK;
+    s->seq_last = op->seq;
+    s->time_last_ns = op->time_ns;
+    return ERR_OK;
+}
+
+static void apply_evictions(struct stream *s, const struct staged_op *op)
+{
+    if (s->watch.stored != NULL) s->watch.stored(s->watch.context, op->seq, op->node);
+    uint64_t per_subject = limit_of(s->config.max_msgs_per_subject);
+    if ((op->flags & STAGED_ROLLUP) != 0) per_subject = 1;
+    if (per_subject != 0) trim_subject(s, op->node, per_subject);
+    if ((op->flags & STAGED_ROLLUP_ALL) != 0)
+        while (s->msgs.live_count > 1) (void)stream_remove(s, msgs_first(&s->msgs));
+    enforce(s);
+}
+
+static void apply_skip(struct stream *s, const struct staged_op *op)
+{
+    s->seq_last = op->seq;
+    s->time_last_ns = op->time_ns;
+    if (s->msgs.live_count == 0) s->seq_first = op->seq + 1;
+}
+
+static void rest(struct stream *s)
+{
+    if (s->staged.op_count == 0)
+        staged_reset(&s->staged, s->msgs.live_count, s->bytes, s->seq_last);
+}
+
+enum err stream_settle(struct stream *s, uint64_t ticket)
+{
+    while (s->staged.op_count > 0) {
+        const struct staged_op *head = &s->staged.ops[s->staged.op_head];
+        if (head->ticket > ticket) break;
+        (void)stream_expire(s, head->time_ns);
+        struct staged_op op = *head;
+        if ((op.flags & STAGED_SKIP) == 0) {
+            enum err e = apply_message(s, &op);
+            if (e != ERR_OK) return e;
+        } else {
+            apply_skip(s, &op);
+        }
+        struct staged_op popped;
+        must(staged_pop(&s->staged, &popped));
+        if ((op.flags & STAGED_SKIP) == 0) apply_evictions(s, &popped);
+    }
+    rest(s);
+    if (s->order_ticket != 0 && s->order_ticket <= ticket) s->order_ticket = 0;
+    return ERR_OK;
+}
+
+void stream_unstage(struct stream *s, uint64_t ticket)
+{
+    struct staged_limits l = limits_of(s);
+    uint64_t seq_dropped;
+    staged_unstage(&s->staged, ticket, &s->subjects, &s->msgs, s->bytes, &l, &seq_dropped);
+    if (seq_dropped != 0) {
+        dedupe_drop_from(&s->dedupe, seq_dropped);
+        /* Whose id is last is known by its record only: until the next message there is none. */
+        s->last_id_len = 0;
+    }
+    if (s->order_ticket >= ticket) s->order_ticket = 0;
+    rest(s);
+}
+
+void stream_stage_order(struct stream *s, uint64_t ticket)
+{
+    must(s->order_ticket == 0);
+    s->order_ticket = ticket;
+}
+
+/* --- removal by request ---------------------------------------------------------------------- */
+
+static uint64_t purge_below(struct stream *s, uint64_t seq)
+{
+    uint64_t count = 0;
+    for (uint64_t at = msgs_first(&s->msgs); at != 0 && at < seq; at = msgs_first(&s->msgs)) {
+        (void)stream_remove(s, at);
+        count++;
+    }
+    if (seq > s->seq_last) {
+        /* The next message shall have this sequence. */
+        s->seq_first = seq;
+        s->seq_last = seq - 1;
+    }
+    return count;
+}
+
+void stream_purge(struct stream *s, struct bytes filter, uint64_t seq, uint64_t keep,
+                  uint64_t *count)
+{
+    *count = 0;
+    bool is_all = filter.len == 0 || bytes_equal(filter, BYTES_LITERAL(">"));
+    if (seq == 1) return;
+    if (is_all && keep == 0) {
+        if (seq == 0)
+            *count = purge_below(s, s->seq_last + 1);
+        else if (seq >= s->seq_first)
+            *count = purge_below(s, seq);
+        rest(s);
+        return;
+    }
+    if (is_all) filter = BYTES_LITERAL(">");
+    uint64_t total = subject_index_total(&s->subjects, filter).msgs;
+    if (keep >= total) return;
+    uint64_t budget = keep > 0 ? total - keep : UINT64_MAX;
+    uint64_t last = seq > 0 ? seq - 1 : s->seq_last;
+    uint64_t at = stream_next_by_filter(s, filter, 1);
+    while (at != 0 && at <= last && *count < budget) {
+        uint64_t next = stream_next_by_filter(s, filter, at + 1);
+        (void)stream_remove(s, at);
+        (*count)++;
+        at = next;
+    }
+    rest(s);
+}
+
+static void trim_all_subjects(struct stream *s, uint64_t per_subject)
+{
+    /* Removing may take subjects out: begin again behind the last one. */
+    char name[SUBJECT_INDEX_BYTES_MAX];
+    struct bytes after = BYTES_LITERAL("");
+    for (;;) {
+        struct subject_index_walk w;
+        subject_index_walk_begin(&w, &s->subjects, BYTES_LITERAL(">"), after);
+        uint32_t node = subject_index_walk_next(&w);
+        while (node != MSGS_NODE_NONE &&
+               subject_index_node(&s->subjects, node)->count <= per_subject)
+            node = subject_index_walk_next(&w);
+        if (node == MSGS_NODE_NONE) return;
+        struct bytes subject = subject_index_subject(&s->subjects, node);
+        memcpy(name, subject.data, subject.len);
+        after = bytes_of(name, subject.len);
+        trim_subject(s, node, per_subject);
+    }
+}
+
+enum err stream_update(struct stream *s, const struct stream_config *c)
+{
+    enum stream_retention before = s->config.retention;
+    uint32_t list_before = list_max_of(&s->config);
+    enum err e = take_config(s, c);
+    if (e != ERR_OK) return e;
+    dedupe_set_window(&s->dedupe, c->duplicate_window);
+    if (list_max_of(&s->config) != list_before)
+        subject_index_set_list_max(&s->subjects, &s->msgs, list_max_of(&s->config));
+    if (s->config.max_msgs_per_subject > 0)
+        trim_all_subjects(s, (uint64_t)s->config.max_msgs_per_subject);
+    enforce(s);
+    if (before != STREAM_INTEREST && s->config.retention == STREAM_INTEREST &&
+        s->consumer_count == 0)
+        (void)purge_below(s, s->seq_last + 1);
+    s->age_floor = 0;
+    rest(s);
+    return ERR_OK;
+}
+
+/* --- life times ------------------------------------------------------------------------------ */
+
+/* Removed when it is too old; the last one of its subject stays until its marker takes its place.
+ */
+static bool expire_one(struct stream *s, uint64_t seq, const struct msgs_entry *entry)
+{
+    bool is_marked = s->config.subject_delete_marker_ttl > 0 &&
+                     (entry->bytes & STREAM_ENTRY_MARKER) == 0 &&
+                     subject_index_node(&s->subjects, entry->node)->count == 1;
+    if (!is_marked) return stream_remove(s, seq);
+    for (uint32_t i = 0; i < s->due_count; i++)
+        if (s->due[i] == seq) return false;
+    if (s->due_count < STREAM_DUE_MAX) s->due[s->due_count++] = seq;
+    return false;
+}
+
+static bool expire_by_age(struct stream *s, int64_t now_ns, uint32_t *batch)
+{
+    int64_t age = s->config.max_age;
+    if (age <= 0) return false;
+    uint64_t seq = msgs_next(&s->msgs, s->age_floor);
+    while (seq != 0) {
+        struct msgs_entry entry;
+        must(msgs_get(&s->msgs, seq, &entry) == ERR_OK);
+        if (entry.time_ns > now_ns - age) return false;
+        if (*batch == 0) return true;
+        (*batch)--;
+        uint64_t next = msgs_next(&s->msgs, seq + 1);
+        if ((entry.bytes & STREAM_ENTRY_NEVER) != 0) {
+            if (seq == msgs_next(&s->msgs, s->age_floor)) s->age_floor = seq + 1;
+        } else {
+            (void)expire_one(s, seq, &entry);
+        }
+        seq = next;
+    }
+    return false;
+}
+
+bool stream_expire(struct stream *s, int64_t now_ns)
+{
+    if (now_ns > s->clock_ns) s->clock_ns = now_ns;
+    uint32_t batch = STREAM_EXPIRE_BATCH;
+    bool has_more = expire_by_age(s, now_ns, &batch);
+    while (batch > 0) {
+        uint64_t seq = msg_ttl_pop(&s->ttl, now_ns);
+        struct msgs_entry entry;
+        if (seq == 0) break;
+        batch--;
+        if (msgs_get(&s->msgs, seq, &entry) != ERR_OK) continue;
+        if (expire_one(s, seq, &entry)) continue;
+        /* Its marker is due: asked for again in a second, should that fail. */
+        (void)!msg_ttl_add(&s->ttl, &s->msgs, seq, now_ns + JS_SECOND);
+    }
+    rest(s);
+    return has_more || batch == 0;
+}
+
+int64_t stream_expire_next_ns(const struct stream *s)
+{
+    int64_t next = msg_ttl_next_ns(&s->ttl);
+    if (s->config.max_age > 0) {
+        struct msgs_entry entry;
+        uint64_t seq = msgs_next(&s->msgs, s->age_floor);
+        if (seq != 0 && msgs_get(&s->msgs, seq, &entry) == ERR_OK &&
+            entry.time_ns + s->config.max_age < next)
+            next = entry.time_ns + s->config.max_age;
+    }
+    return next;
+}
+
+/* --- in flight ------------------------------------------------------------------------------- */
+
+void stream_stage(struct stream *s, const struct stream_outcome *o, uint64_t ticket, uint64_t place)
+{
+    must(o->verdict == STREAM_STORE);
+    struct staged_op op = o->op;
+    struct staged_limits l = limits_of(s);
+    op.ticket = ticket;
+    op.place = place;
+    s->clock_ns = op.time_ns;
+    staged_push(&s->staged, &op, &s->subjects, &s->msgs, &l);
+
+    struct bytes id = BYTES_LITERAL("");
+    (void)headers_find(o->record.headers, BYTES_LITERAL(ID_HEADER), &id);
+    s->last_id_len = id.len <= STREAM_LAST_ID_BYTES ? (uint32_t)id.len : 0;
+    if (s->last_id_len > 0) memcpy(s->last_id, id.data, id.len);
+}
+
+void stream_cancel(struct stream *s, const struct stream_outcome *o)
+{
+    must(o->verdict == STREAM_STORE);
+    dedupe_drop_from(&s->dedupe, o->op.seq);
+    if ((o->op.flags & STAGED_SKIP) == 0 && !staged_has_node(&s->staged, o->op.node))
+        subject_index_drop(&s->subjects, o->op.node);
+}
+
+/* --- replay ---------------------------------------------------------------------------------- */
+
+bool stream_parse_ttl(struct bytes value, int64_t *seconds)
+{
+    *seconds = 0;
+    if (value.len == 0) return true;
+    if (bytes_equal_nocase(value, BYTES_LITERAL("never"))) {
+        *seconds = -1;
+        return true;
+    }
+    int64_t ns;
+    if (duration_parse(value, &ns, NULL) == ERR_OK) {
+        *seconds = ns / JS_SECOND;
+        return ns >= JS_SECOND;
+    }
+    uint64_t number;
+    if (bytes_to_u64(value, 18, &number) != ERR_OK) return false;
+    *seconds = (int64_t)number;
+    return true;
+}
+
+/* What the stream keeps of a message beside its place. The headers are as they are stored. */
+static void describe(const struct stream *s, const struct record *r, struct staged_op *op)
+{
+    struct bytes value;
+    int64_t seconds = 0;
+    *op = (struct staged_op){.seq = r->seq, .time_ns = r->time_ns};
+    op->bytes =
+        stream_message_bytes(s->config.storage, r->subject.len, r->headers.len, r->body.len);
+    if (r->headers.len == 0) return;
+    if (headers_find(r->headers, BYTES_LITERAL(TTL_HEADER), &value))
+        (void)stream_parse_ttl(value, &seconds);
+    if (seconds < 0) op->bytes |= STREAM_ENTRY_NEVER;
+    if (seconds > 0 && s->config.allow_msg_ttl)
+        op->deadline_ns =
+            seconds > INT64_MAX / JS_SECOND / 4 ? INT64_MAX : r->time_ns + seconds * JS_SECOND;
+    if (headers_find(r->headers, BYTES_LITERAL("Nats-Marker-Reason"), &value) ||
+        (headers_find(r->headers, BYTES_LITERAL("KV-Operation"), &value) &&
+         bytes_equal(value, BYTES_LITERAL("PURGE"))))
+        op->bytes |= STREAM_ENTRY_MARKER;
+    if (s->config.allow_rollup_hdrs && !s->config.deny_purge &&
+        headers_find(r->headers, BYTES_LITERAL(ROLLUP_HEADER), &value) && value.len == 3)
+        op->flags |= bytes_equal_nocase(value, BYTES_LITERAL("sub"))   ? STAGED_ROLLUP
+                     : bytes_equal_nocase(value, BYTES_LITERAL("all")) ? STAGED_ROLLUP_ALL
+                                                                       : 0;
+}
+
+void stream_describe(const struct stream *s, const struct record *r, struct staged_op *op)
+{
+    describe(s, r, op);
+    if (r->kind == RECORD_SKIP) op->flags |= STAGED_SKIP;
+}
+
+static enum err replay_message(struct stream *s, const struct record *r, uint64_t place)
+{
+    struct staged_op op;
+    struct bytes id;
+    bool is_new;
+    (void)stream_expire(s, r->time_ns);
+    stream_describe(s, r, &op);
+    op.place = place;
+    if (headers_find(r->headers, BYTES_LITERAL(ID_HEADER), &id) && id.len > 0) {
+        struct hash128 hash = dedupe_hash(&s->dedupe, id);
+        (void)dedupe_expire(&s->dedupe, r->time_ns, 16);
+        if (dedupe_find(&s->dedupe, hash, r->time_ns) == 0) {
+            enum err e = dedupe_add(&s->dedupe, hash, r->seq, r->time_ns);
+            if (e != ERR_OK) return e;
+        }
+        s->last_id_len = id.len <= STREAM_LAST_ID_BYTES ? (uint32_t)id.len : 0;
+        memcpy(s->last_id, id.data, s->last_id_len);
+    } else {
+        s->last_id_len = 0;
+    }
+    if (r->kind == RECORD_SKIP) {
+        apply_skip(s, &op);
+        rest(s);
+        return ERR_OK;
+    }
+    enum err e = subject_index_intern(&s->subjects, r->subject, &op.node, &is_new);
+    if (e == ERR_OK) e = apply_message(s, &op);
+    if (e != ERR_OK) return e;
+    /* The overlay has to know of it before evictions leave it again. */
+    rest(s);
+    apply_evictions(s, &op);
+    rest(s);
+    return ERR_OK;
+}
+
+enum err stream_replay(struct stream *s, const struct record *r, uint64_t place)
+{
+    must(s->staged.op_count == 0);
+    uint64_t count, keep = 0;
+    switch (r->kind) {
+    case RECORD_MESSAGE:
+    case RECORD_SKIP:
+        if (r->seq <= s->seq_last) return ERR_CORRUPT;
+        return replay_message(s, r, place);
+    case RECORD_ERASE:
+        (void)stream_expire(s, r->time_ns);
+        (void)stream_remove(s, r->seq);
+        return ERR_OK;
+    case RECORD_PURGE:
+        (void)stream_expire(s, r->time_ns);
+        if (r->body.len > 0 && bytes_to_u64(r->body, BYTES_U64_TEXT_MAX, &keep) != ERR_OK)
+            return ERR_CORRUPT;
+        stream_purge(s, r->subject, r->seq, keep, &count);
+        return ERR_OK;
+    default: return ERR_INVALID;
+    }
+}
+
+/* --- reading --------------------------------------------------------------------------------- */
+
+uint64_t stream_last_by_filter(struct stream *s, struct bytes filter)
+{
+    uint64_t last = 0;
+    if (!subject_has_wildcard(filter)) {
+        uint32_t node = subject_index_find(&s->subjects, filter);
+        if (node == MSGS_NODE_NONE || subject_index_node(&s->subjects, node)->count == 0) return 0;
+        return subject_index_last(&s->subjects, &s->msgs, node);
+    }
+    if (bytes_equal(filter, BYTES_LITERAL(">"))) return msgs_last(&s->msgs);
+    struct subject_index_walk w;
+    subject_index_walk_begin(&w, &s->subjects, filter, BYTES_LITERAL(""));
+    for (uint32_t node = subject_index_walk_next(&w); node != MSGS_NODE_NONE;
+         node = subject_index_walk_next(&w)) {
+        uint64_t seq = subject_index_last(&s->subjects, &s->msgs, node);
+        if (seq > last) last = seq;
+    }
+    return last;
+}
+
+uint64_t stream_next_by_filter(struct stream *s, struct bytes filter, uint64_t seq)
+{
+    if (filter.len == 0 || bytes_equal(filter, BYTES_LITERAL(">"))) return msgs_next(&s->msgs, seq);
+    if (!subject_has_wildcard(filter)) {
+        uint32_t node = subject_index_find(&s->subjects, filter);
+        if (node == MSGS_NODE_NONE || subject_index_node(&s->subjects, node)->count == 0) return 0;
+        return subject_index_next(&s->subjects, &s->msgs, node, seq);
+    }
+    /* Near when the filter selects much; else the whole rest is read, subject by subject. */
+    struct msgs_cursor c;
+    struct msgs_entry entry;
+    msgs_cursor_init(&c, &s->msgs, seq);
+    while ((seq = msgs_cursor_next(&c, &entry)) != 0)
+        if (subject_matches(subject_index_subject(&s->subjects, entry.node), filter)) break;
+    return seq;
+}
+
+uint64_t stream_seq_at_time(const struct stream *s, int64_t time_ns)
+{
+    uint64_t seq = msgs_seq_at_time(&s->msgs, time_ns);
+    return seq != 0 ? seq : s->seq_last + 1;
+}
+
+static void write_deleted(const struct stream *s, struct json_write *w)
+{
+    uint64_t first = s->seq_first, last;
+    json_write_array(w, "deleted");
+    while (msgs_gap(&s->msgs, s->seq_last, &first, &last)) {
+        for (uint64_t seq = first; seq <= last && !w->out->is_failed; seq++)
+            json_write_u64(w, NULL, seq);
+        first = last + 1;
+    }
+    json_write_end(w);
+}
+
+static void write_subjects(const struct stream *s, struct json_write *w, struct bytes filter,
+                           uint64_t offset, uint64_t *total)
+{
+    *total = subject_index_total(&s->subjects, filter).keys;
+    if (offset >= *total) return;
+    struct subject_index_walk walk;
+    uint64_t at = 0;
+    json_write_object(w, "subjects");
+    subject_index_walk_begin(&walk, &s->subjects, filter, BYTES_LITERAL(""));
+    for (uint32_t node = subject_index_walk_next(&walk); node != MSGS_NODE_NONE;
+         node = subject_index_walk_next(&walk), at++) {
+        if (at < offset) continue;
+        if (at >= offset + STREAM_SUBJECTS_PAGE) break;
+        json_write_key(w, subject_index_subject(&s->subjects, node));
+        json_write_u64(w, NULL, subject_index_node(&s->subjects, node)->count);
+    }
+    json_write_end(w);
+}
+
+/* 0: Go's zero time. */
+static void write_time(struct json_write *w, const char *key, int64_t wall_ns)
+{
+    if (wall_ns != 0)
+        json_write_time(w, key, wall_ns);
+    else
+        json_write_text(w, key, BYTES_LITERAL("0001-01-01T00:00:00Z"));
+}
+
+void stream_write_state(const struct stream *s, struct json_write *w, bool has_deleted,
+                        struct bytes subjects_filter, uint64_t offset, uint64_t *subject_total)
+{
+    struct msgs_entry first = {0};
+    bool is_empty = s->msgs.live_count == 0;
+    if (!is_empty) must(msgs_get(&s->msgs, s->seq_first, &first) == ERR_OK);
+    *subject_total = 0;
+    json_write_object(w, "state");
+    json_write_u64(w, "messages", s->msgs.live_count);
+    json_write_u64(w, "bytes", s->bytes);
+    json_write_u64(w, "first_seq", s->seq_first);
+    write_time(w, "first_ts", first.time_ns);
+    json_write_u64(w, "last_seq", s->seq_last);
+    write_time(w, "last_ts", s->time_last_ns);
+    json_write_u64_if(w, "num_subjects",
+                      subject_index_total(&s->subjects, BYTES_LITERAL(">")).keys);
+    if (subjects_filter.len > 0) write_subjects(s, w, subjects_filter, offset, subject_total);
+    uint64_t deleted = is_empty ? 0 : s->seq_last - s->seq_first + 1 - s->msgs.live_count;
+    json_write_u64_if(w, "num_deleted", deleted);
+    if (has_deleted && deleted > 0) write_deleted(s, w);
+    json_write_u64(w, "consumer_count", s->consumer_count);
+    json_write_end(w);
+}

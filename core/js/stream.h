@@ -1,0 +1,154 @@
+/* A stream: a deterministic machine fed by records (D6, P2).
+ *
+ *   publish_check   (core/js/publish) looks at a publish in the light of everything in flight:
+ *                   store this record, a duplicate, a refusal, or wait. Nothing visible changes.
+ *   stream_stage    the record got a ticket: it is in flight (stream_cancel: the append failed).
+ *   stream_settle   everything up to a ticket is durable: it happens now, evictions with it.
+ *   stream_unstage  from a ticket on nothing was stored.
+ *   stream_replay   a record that the store gives back at start: it happens at once.
+ *
+ * Purges, erasures and new configurations are staged by stream_stage_order: they happen when they
+ * are durable, and until then publishes wait (STREAM_WAIT), since what they leave is not known.
+ * What a limit or a life time removes is derived, never a record: it happens as its cause is
+ * applied. T1 Time does not go back: publish_check gives each record a time at or after every "now"
+ * that the stream has seen, so a replay removes what the first run removed. T2 Sequences are
+ * contiguous over records and never reused. T3 Reads see the durable state only.
+ *
+ * Bytes are counted as nats-server counts them, since limits are set in them. An entry of msgs
+ * keeps two flags above the count: STREAM_ENTRY_NEVER (Nats-TTL: never) and STREAM_ENTRY_MARKER.
+ *
+ * Owned by the stream's shard; pure. */
+#ifndef CORE_JS_STREAM_H
+#define CORE_JS_STREAM_H
+#include "core/base/record.h"
+#include "core/base/rng.h"
+#include "core/js/dedupe.h"
+#include "core/js/msg_ttl.h"
+#include "core/js/staged.h"
+#include "core/js/stream_config.h"
+#include "core/js/subject_index_walk.h"
+#include "core/route/transform.h"
+
+/* Above the count of msgs_entry.bytes. */
+#define STREAM_ENTRY_NEVER (UINT32_C(1) << 31)
+#define STREAM_ENTRY_MARKER (UINT32_C(1) << 30)
+
+enum {
+    STREAM_HEADERS_BYTES_MAX = 65535,
+    STREAM_SUBJECTS_PAGE = 100000,
+    STREAM_EXPIRE_BATCH = 1024, /* messages a call of stream_expire removes at most */
+    STREAM_LAST_ID_BYTES = 256, /* of an id that is remembered whole */
+    STREAM_DUE_MAX = 64,        /* markers that wait to be written; the others are found again */
+};
+
+enum stream_verdict {
+    STREAM_STORE,     /* append outcome.record, then stream_stage or stream_cancel */
+    STREAM_DUPLICATE, /* the message is stored already as outcome.seq */
+    STREAM_REFUSED,   /* outcome.error */
+    STREAM_WAIT,      /* ask again when something was settled */
+};
+
+struct stream_outcome {
+    enum stream_verdict verdict;
+    struct record record;
+    uint64_t seq;    /* of the original, or of the message to be stored */
+    uint64_t ticket; /* the answer may leave when this is durable; 0: at once */
+    struct jsapi_error error;
+    struct staged_op op; /* of STREAM_STORE, for stream_stage */
+};
+
+/* Who has to know what goes. Called when it happens, before the subject's number may be free. */
+struct stream_watch {
+    void *context;
+    void (*stored)(void *context, uint64_t seq, uint32_t node);
+    void (*removed)(void *context, uint64_t seq, uint32_t node);
+    /* Interest retention: does a consumer want this subject? NULL: nobody does. */
+    bool (*has_interest)(void *context, struct bytes subject);
+};
+
+struct stream {
+    struct mem *mem;
+    uint64_t id; /* never reused */
+    uint32_t account;
+    int64_t created_ns;
+    struct arena arena; /* of the configuration */
+    struct stream_config config;
+    struct transform *transform; /* of incoming subjects; NULL none */
+    struct transform *republish;
+    struct stream_watch watch;
+    struct rng rng; /* {{random()}} in transforms */
+
+    uint64_t seq_first, seq_last;
+    int64_t time_last_ns; /* of the last message */
+    int64_t clock_ns;     /* no record's time is below */
+    uint64_t bytes;
+    uint64_t age_floor; /* live messages below never expire by age */
+    struct msgs msgs;
+    struct subject_index subjects;
+    struct dedupe dedupe;
+    struct msg_ttl ttl;
+    struct staged staged;
+    uint64_t due[STREAM_DUE_MAX]; /* messages whose subject's delete marker is due */
+    uint32_t due_count;
+    uint64_t order_ticket; /* of the order in flight; 0 none */
+    uint32_t consumer_count;
+
+    /* The id of the last message in staged order: Nats-Expected-Last-Msg-Id. */
+    uint32_t last_id_len;
+    char last_id[STREAM_LAST_ID_BYTES];
+};
+
+/* A new stream with this configuration (checked before), which is copied. seed is the store's, for
+ * message ids. ERR_MEMORY: nothing is held. */
+NODISCARD enum err stream_init(struct stream *s, struct mem *mem, uint64_t id, uint32_t account,
+                               const struct stream_config *c, int64_t created_ns, uint64_t seed);
+void stream_deinit(struct stream *s);
+
+/* o: STREAM_STORE, its record was appended. */
+void stream_stage(struct stream *s, const struct stream_outcome *o, uint64_t ticket,
+                  uint64_t place);
+/* o: STREAM_STORE, its record could not be appended. */
+void stream_cancel(struct stream *s, const struct stream_outcome *o);
+/* A purge, erasure or configuration is in flight: only one at a time (must). */
+void stream_stage_order(struct stream *s, uint64_t ticket);
+
+/* Everything up to ticket is durable: messages become visible. ERR_MEMORY: some of it has not
+ * happened yet; call again. */
+NODISCARD enum err stream_settle(struct stream *s, uint64_t ticket);
+/* The order in flight is durable. count: of messages that went. For RECORD_PURGE, RECORD_ERASE,
+ * RECORD_STREAM (config is the decoded one). */
+void stream_purge(struct stream *s, struct bytes filter, uint64_t seq, uint64_t keep,
+                  uint64_t *count);
+/* False: there is no such message. Also for what consumers have settled. */
+bool stream_remove(struct stream *s, uint64_t seq);
+/* ERR_MEMORY: the old configuration stands. */
+NODISCARD enum err stream_update(struct stream *s, const struct stream_config *c);
+/* Forgets what is in flight from this ticket on. */
+void stream_unstage(struct stream *s, uint64_t ticket);
+/* A record of the log at start, in order; place and counted bytes follow from it. Records of
+ * consumers and of the stream's creation are not for this. ERR_MEMORY. */
+NODISCARD enum err stream_replay(struct stream *s, const struct record *r, uint64_t place);
+
+/* Removes what is too old at now. True: there is more; call again. */
+bool stream_expire(struct stream *s, int64_t now_ns);
+/* When stream_expire is to be called next; INT64_MAX: no need. */
+int64_t stream_expire_next_ns(const struct stream *s);
+/* What nats-server counts for a message. */
+uint32_t stream_message_bytes(enum stream_storage storage, size_t subject, size_t headers,
+                              size_t body);
+/* What is kept of a message, but for its subject's number, place and ticket. r: as stored. */
+void stream_describe(const struct stream *s, const struct record *r, struct staged_op *op);
+/* The value of Nats-TTL. False: not valid. seconds: 0 none, -1 for ever. */
+bool stream_parse_ttl(struct bytes value, int64_t *seconds);
+/* Sequences of messages whose subject matches, in the durable state; 0 none. */
+uint64_t stream_last_by_filter(struct stream *s, struct bytes filter);
+uint64_t stream_next_by_filter(struct stream *s, struct bytes filter, uint64_t seq);
+/* The first sequence at or after that time, or the one behind the last. */
+uint64_t stream_seq_at_time(const struct stream *s, int64_t time_ns);
+/* The member "state" of STREAM.INFO. has_deleted: with the deleted sequences. subjects_filter:
+ * empty, or which subjects to show: from offset on, at most STREAM_SUBJECTS_PAGE of them;
+ * *subject_total says how many there are. */
+void stream_write_state(const struct stream *s, struct json_write *w, bool has_deleted,
+                        struct bytes subjects_filter, uint64_t offset, uint64_t *subject_total);
+
+#endif
