@@ -283,3 +283,60 @@ def test_signals_during_the_stop(start):
     assert server.wait_exit() in (0, 1)
     for c in clients:
         c.close()
+
+
+def crowd_of(server, count, greeting, rcvbuf=None):
+    crowd = []
+    for _ in range(count):
+        s = socket.socket()
+        if rcvbuf:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+        s.connect(("127.0.0.1", server.port))
+        s.sendall(greeting)
+        crowd.append(s)
+    return crowd
+
+
+@pytest.mark.ours_only
+def test_one_message_may_close_everybody(start):
+    """All receivers are over max_pending at once: more than a step tells io of."""
+    server = start("--shards", "1", config="max_pending: 65536\nmax_payload: 65536\n")
+    crowd = crowd_of(server, 5000, b'CONNECT {"verbose":false}\r\nSUB x 1\r\nPING\r\n', 4096)
+    with server.connect() as c:
+        for _ in range(6):
+            c.pub("x", b"y" * 60000)
+        c.ping()
+    for s in crowd:
+        s.close()
+
+
+@pytest.mark.ours_only
+def test_one_reload_may_close_everybody(start):
+    config = "authorization { users: [ {user: a, password: b}, {user: ok, password: ok} ] }\n"
+    server = start("--shards", "1", config=config)
+    crowd = crowd_of(server, 5000, b'CONNECT {"user":"a","pass":"b","verbose":false}\r\nPING\r\n')
+    with server.connect(user="ok", **{"pass": "ok"}) as c:
+        server.reload(config.replace("user: a,", "user: b,"))
+        c.ping()
+        for s in crowd[::100]:
+            s.settimeout(harness.WAIT)
+            while s.recv(65536):
+                pass
+    for s in crowd:
+        s.close()
+
+
+def test_resets_right_behind_a_login(start):
+    """The password is checked elsewhere; the connection is gone before that begins."""
+    bcrypt = "$2a$04$" + "abcdefghijklmnopqrstuu" + "x" * 31
+    server = start(config='authorization { user: a, password: "%s" }\n' % bcrypt)
+    crowd = crowd_of(server, 50, b"")
+    server.signal(signal.SIGSTOP)
+    server.wait_stopped()
+    for s in crowd:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        s.sendall(b'CONNECT {"user":"a","pass":"b"}\r\n')
+        s.close()
+    server.signal(signal.SIGCONT)
+    with server.client() as c:
+        c.send('CONNECT {"user":"a","pass":"b"}\r\n').closed("Authorization Violation")
