@@ -80,6 +80,13 @@ static size_t split_args(const char *at, const char *end, struct bytes *args)
     return count;
 }
 
+static bool is_arg_long(const struct bytes *args, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (args[i].len > NATS_ARG_BYTES_MAX) return true;
+    return false;
+}
+
 /* True when the bytes from args[first] to the line end look exactly as a MSG line wants them:
  * single spaces, and no size with a needless zero (a line that is built again has none, R6). */
 static bool is_canonical(const struct bytes *args, size_t first, size_t count, size_t sizes,
@@ -155,10 +162,12 @@ static enum nats_status parse_line(const struct nats_limits *limits, const char 
     case NATS_PUB:
         count = split_args(data + at, line_end, args);
         *used = 0;
+        if (is_arg_long(args, count)) return NATS_LINE_LONG;
         return finish_pub(limits, data, len, args, count, line_end, newline + 1, op, used);
     case NATS_SUB:
         count = split_args(data + at, line_end, args);
         if (count != 2 && count != 3) return NATS_BAD_ARGS;
+        if (is_arg_long(args, count)) return NATS_LINE_LONG;
         op->subject = args[0];
         op->queue = count == 3 ? args[1] : bytes_of(NULL, 0);
         op->sid = args[count - 1];
@@ -166,6 +175,7 @@ static enum nats_status parse_line(const struct nats_limits *limits, const char 
     case NATS_UNSUB:
         count = split_args(data + at, line_end, args);
         if (count != 1 && count != 2) return NATS_BAD_ARGS;
+        if (is_arg_long(args, count)) return NATS_LINE_LONG;
         op->sid = args[0];
         op->max = count == 2 ? nats_parse_size(args[1]) : -1;
         return NATS_DONE;

@@ -38,6 +38,10 @@ struct nats_op {
     struct bytes tail;
 };
 
+/* However long a line may be: no subject, reply, queue or sid is longer. What holds them relies on
+ * it; max_control_line is raised for CONNECT. */
+enum { NATS_ARG_BYTES_MAX = 4096 };
+
 enum nats_status {
     NATS_DONE,        /* *op is complete; *used bytes belong to it */
     NATS_MORE,        /* incomplete; *used = bytes the whole operation will take if known, else 0 */

@@ -22,7 +22,11 @@ struct nats_info {
     struct bytes xkey;
 };
 
-enum { NATS_INFO_BYTES_MAX = 4096 };
+enum {
+    NATS_INFO_BYTES_MAX = 4096, /* with names of NATS_INFO_NAMES_NEAR bytes in all */
+    NATS_INFO_NAMES_NEAR = 512,
+    NATS_INFO_BYTES_PER_CHAR = 6, /* \u0001 */
+};
 
 /* "INFO {...} \r\n"; w becomes full when it does not fit. */
 void nats_write_info(struct writer *w, const struct nats_info *i);

@@ -268,7 +268,7 @@ void fanout_no_responders(struct shard *s, struct client *c, struct bytes subjec
     for (uint32_t i = 0; i < r->plain_count; i++) {
         struct sub *sub = r->subs[i];
         if ((sub->flags & SUB_FLAG_DEAD) != 0 || sub->owner != c) continue;
-        char room[3 * 4096 + 128];
+        char room[VERBS_MAPPED_MAX + 2 * NATS_ARG_BYTES_MAX + 128];
         struct writer w;
         writer_init(&w, room, sizeof room);
         writer_text(&w, "HMSG ");
@@ -282,7 +282,7 @@ void fanout_no_responders(struct shard *s, struct client *c, struct bytes subjec
         writer_text(&w, "\r\nNATS/1.0 503\r\nNats-Subject: ");
         writer_bytes(&w, subject);
         writer_text(&w, "\r\n\r\n\r\n");
-        if (w.is_full) return;
+        must(!w.is_full);
         s->counts.no_responders++;
         session_write(s, c, writer_written(&w));
         return;

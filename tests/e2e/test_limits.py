@@ -119,6 +119,30 @@ def test_max_control_line(start):
     c.sub("a" * 1100).closed("maximum control line exceeded")
 
 
+@pytest.mark.ours_only
+@pytest.mark.parametrize("line", [
+    "SUB %s 1\r\n", "SUB a %s 1\r\n", "SUB a %s\r\n", "UNSUB %s\r\n", "PUB %s 0\r\n\r\n",
+    "PUB a %s  1\r\nx\r\n", "PUB a %s 01\r\nx\r\n", "HPUB a %s 0 1\r\nx\r\n"])
+def test_one_argument_of_a_long_line(start, line):
+    """max_control_line is raised for CONNECT; what is kept and sent on ends at 4096 bytes."""
+    s = start(config="max_control_line: 200000\n")
+    witness = s.connect().sub("a", "w")
+    witness.ping()
+    s.client().send_connect(name="n" * 150000).ping()
+    s.connect().sub("a", "s").send(line % ("x" * 4096)).ping()
+    for count in (4097, 70000, 199000):
+        s.connect().sub("a", "s").send(line % ("x" * count)).closed("maximum control line exceeded")
+    assert len(witness.ping()) == ("PUB a" in line)
+
+
+@pytest.mark.parametrize("config", [
+    'client_advertise: "%s:44"\n', 'cluster { name: "%s" }\n', 'server_name: "%s"\n',
+    'accounts { "%s": { users: [ {user: a, password: b} ] } }\n'])
+def test_long_names_in_info(start, config):
+    s = start(config=config % ("n" * 9000))
+    s.connect(user="a", **{"pass": "b"})
+
+
 def test_reason_of_a_long_control_line(start):
     s = start(config="max_control_line: 256\n", monitor=True)
     c = s.connect(lang=None, version=None)
