@@ -229,12 +229,14 @@ void entry_crypto_done(struct shard *s, struct client *c, uint64_t ticket, bool 
     go_on(s, c, follow(s, c));
 }
 
+/* Its user in the new set: by what it logged in as, not by what it called itself. */
 static const struct user *find_again(const struct account_set *set, const struct client *c)
 {
+    const struct user *was = c->user;
     if (set->mode == ACCOUNT_MODE_SINGLE)
-        return bytes_equal(set->single.name, c->user_name) ? &set->single : NULL;
-    const struct user *user = account_set_user(set, c->user_name);
-    return user != NULL ? user : account_set_user_by_nkey(set, c->user_name);
+        return bytes_equal(set->single.name, was->name) ? &set->single : NULL;
+    return was->nkey.len > 0 ? account_set_user_by_nkey(set, was->nkey)
+                             : account_set_user(set, was->name);
 }
 
 /* After a reload (old is the set before it): a connection whose user vanished or moved to another
@@ -266,9 +268,15 @@ void entry_recheck(struct shard *s, struct client *c, const struct account_set *
     const struct user *user = NULL;
     bool is_failed = false;
     if (set->mode == ACCOUNT_MODE_USERS || set->mode == ACCOUNT_MODE_SINGLE) {
-        user = c->user == NULL && set->no_auth != NULL && c->user_name.len == 0
-                   ? set->no_auth
-                   : find_again(set, c);
+        if (c->user != NULL) {
+            user = find_again(set, c);
+        } else if (set->no_auth != NULL && c->user_name.len == 0) {
+            user = set->no_auth;
+        } else {
+            /* It came when nobody was asked; what it said then was not looked at, and is gone. */
+            fail(s, c);
+            return;
+        }
         if (user == NULL || user->account != c->account->number) {
             session_close(s, c, CLOSED_CLIENT, false);
             return;

@@ -30,9 +30,6 @@ static enum verb_outcome park(struct shard *s, struct client *c, enum park_reaso
 void verbs_send_info(struct shard *s, struct client *c, bool is_connect_info)
 {
     const struct options *o = s->options;
-    char room[NATS_INFO_BYTES_MAX];
-    struct writer w;
-    writer_init(&w, room, sizeof room);
     bool has_tls = o->tls.is_on && !client_has(c, CLIENT_IS_UNIX);
     struct nats_info i = {.server_id = s->server->id,
                           .server_name = s->server->name,
@@ -58,9 +55,22 @@ void verbs_send_info(struct shard *s, struct client *c, bool is_connect_info)
         i.remote_account = c->account->conf == NULL ? bytes_of(NULL, 0) : c->account->conf->name;
         i.is_system_account = c->account->number == o->accounts->system;
     }
+    /* The operator may choose names of any length. */
+    char near[NATS_INFO_BYTES_MAX];
+    size_t names = i.server_name.len + i.host.len + i.cluster.len + i.remote_account.len;
+    size_t bytes = NATS_INFO_BYTES_MAX + names * NATS_INFO_BYTES_PER_CHAR;
+    bool is_far = names > NATS_INFO_NAMES_NEAR;
+    char *room = is_far ? mem_alloc(s->mem, MEM_CONNECTION, bytes) : near;
+    if (room == NULL) {
+        session_close(s, c, CLOSED_SLOW_PENDING, false);
+        return;
+    }
+    struct writer w;
+    writer_init(&w, room, is_far ? bytes : sizeof near);
     nats_write_info(&w, &i);
     must(!w.is_full);
     session_write(s, c, writer_written(&w));
+    if (is_far) mem_free(s->mem, MEM_CONNECTION, room, bytes);
 }
 
 void verbs_pong(struct shard *s, struct client *c)
@@ -370,7 +380,10 @@ static enum verb_outcome publish(struct shard *s, struct client *c, const struct
                                  struct bytes subject, bool is_lost, struct block *block)
 {
     bool is_retry = c->is_retrying;
-    if (UNLIKELY(client_has(c, CLIENT_PUB_CHECKED)) && !is_retry && !may_publish(s, c, subject)) {
+    c->is_retrying = false;
+    /* A mapping with weights may choose anew: its choice is checked each time. */
+    bool is_checked = is_retry && subject.data == op->subject.data;
+    if (UNLIKELY(client_has(c, CLIENT_PUB_CHECKED)) && !is_checked && !may_publish(s, c, subject)) {
         count_in(s, c, op->total_bytes);
         violation(s, c, "Publish to", subject, bytes_of(NULL, 0), "");
         return VERB_DONE;
@@ -410,7 +423,6 @@ static enum verb_outcome publish(struct shard *s, struct client *c, const struct
         c->is_retrying = true;
         return park(s, c, reason);
     }
-    c->is_retrying = false;
     count_in(s, c, op->total_bytes);
     if (UNLIKELY(subject.data[0] == '$') && system_takes(s, c, &m)) result = FANOUT_DELIVERED;
     if (result == FANOUT_NOBODY && wants_word) fanout_no_responders(s, c, subject, op->reply);

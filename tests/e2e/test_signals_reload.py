@@ -268,6 +268,31 @@ def test_changed_password(start):
     s.connect(user="a", **{"pass": "two"}).ping()
 
 
+@pytest.mark.parametrize("before, more", [
+    ("debug: false\n", {"pass": "wrong"}), ("authorization { token: t }\n", {"auth_token": "t"})])
+@pytest.mark.parametrize("after", [
+    users(user("root"), user("bob")), "authorization { user: root, password: root }\n"])
+def test_a_name_nobody_asked_for_proves_nothing(start, before, more, after):
+    """Where no user was asked for, CONNECT may name any; a reload must not believe it."""
+    s = start(config=before)
+    c = s.connect(user="root", **more)
+    s.reload(after)
+    assert c.rest() in (b"", b"-ERR 'Authorization Violation'\r\n")
+
+
+def test_an_nkey_nobody_asked_for_is_no_name(start):
+    """bob, who calls himself root where no nkeys are in use, gets bob's new rights, not root's."""
+    config = ("authorization { users [ {user: root, password: same}, {user: bob, password: same, "
+              "permissions: {publish: %s} } ] }\n")
+    s = start(config=config % "a")
+    c = s.connect(user="bob", nkey="root", **{"pass": "same"})
+    s.reload(config % "b")
+    try:
+        assert c.pub("secret", "x").ping() == ["-ERR 'Permissions Violation for Publish to \"secret\"'"]
+    except (Closed, OSError):
+        pass  # nats-server looks for an nkey then
+
+
 def test_switching_authorization_on(start):
     s = start(config="debug: false\n")
     a = s.connect()
