@@ -79,7 +79,8 @@ void shard_close(struct shard *s)
 {
     must(list_is_empty(&s->all));
     while (!list_is_empty(&s->reaping)) session_reap(s);
-    session_retry_doomed(s);
+    /* Other shards may still write in the index: what was put off has to leave it now. */
+    while (s->doomed_count > 0) session_retry_doomed(s);
     free_all(s);
 }
 
