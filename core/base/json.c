@@ -1,6 +1,8 @@
 #include "core/base/json.h"
 #include <jansson.h>
+#include <setjmp.h>
 #include <stddef.h>
+#include "core/base/list.h"
 #include "core/base/must.h"
 #include "core/base/utf8.h"
 
@@ -11,6 +13,8 @@ struct json_heap {
     size_t used_bytes, bytes_max;
     bool is_over;  /* bytes_max refused an allocation */
     bool is_short; /* the port refused one */
+    struct list blocks;
+    jmp_buf *escape; /* out of the parser, whose own answer to a refusal is to run over its text */
 };
 
 struct json_doc {
@@ -21,6 +25,7 @@ struct json_doc {
 /* In front of each block of jansson: mem_free wants the size back. Keeps the alignment. */
 struct json_block {
     _Alignas(16) size_t bytes;
+    struct list link;
 };
 
 /* The one thread-local of core, see the header. */
@@ -32,14 +37,16 @@ static void *block_alloc(size_t bytes)
     must(h != NULL);
     if (bytes > h->bytes_max || h->used_bytes > h->bytes_max - bytes) {
         h->is_over = true;
-        return NULL;
+        longjmp(*h->escape, 1);
     }
     struct json_block *b = mem_alloc(h->mem, h->class, sizeof *b + bytes);
     if (b == NULL) {
         h->is_short = true;
-        return NULL;
+        longjmp(*h->escape, 1);
     }
     b->bytes = bytes;
+    list_init(&b->link);
+    list_push(&h->blocks, &b->link);
     h->used_bytes += bytes;
     return b + 1;
 }
@@ -55,6 +62,7 @@ static void block_free(void *p)
     size_t bytes = b->bytes;
     must(h->used_bytes >= bytes);
     h->used_bytes -= bytes;
+    list_remove(&b->link);
     memset(p, 0, bytes);
     __asm__ volatile("" : : "r"(p) : "memory");
     mem_free(h->mem, h->class, b, sizeof *b + bytes);
@@ -219,7 +227,6 @@ static void scan_run(struct scan *s, struct bytes text)
 
 static enum err parse_error(struct json_doc *d, const json_error_t *error, struct json_fault *fault)
 {
-    /* jansson does not say out of memory everywhere, so the heap is asked first. */
     if (d->heap.is_over)
         return fault_plain(fault, ERR_TOO_LONG, "JSON text needs too much memory");
     if (d->heap.is_short) return fault_plain(fault, ERR_MEMORY, "out of memory");
@@ -244,10 +251,19 @@ static enum err parse_error(struct json_doc *d, const json_error_t *error, struc
 static enum err parse(struct json_doc *d, struct bytes text, struct json_fault *fault)
 {
     json_error_t error;
-    heap_now = &d->heap;
+    jmp_buf escape;
+    struct json_heap *h = &d->heap;
+    list_init(&h->blocks);
+    h->escape = &escape;
+    heap_now = h;
     /* An empty text may come with no address, which jansson takes for misuse. */
-    d->root = json_loadb(text.len == 0 ? "" : text.data, text.len,
-                         JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
+    if (setjmp(escape) == 0)
+        d->root = json_loadb(text.len == 0 ? "" : text.data, text.len,
+                             JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
+    else
+        while (!list_is_empty(&h->blocks))
+            block_free(LIST_OWNER(h->blocks.next, struct json_block, link) + 1);
+    h->escape = NULL;
     heap_now = NULL;
     return d->root == NULL ? parse_error(d, &error, fault) : ERR_OK;
 }
