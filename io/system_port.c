@@ -58,7 +58,6 @@ void system_port_take(void *server, uint32_t shard, const struct system_request 
     memcpy(copy, r, r->bytes);
     copy->subject = moved(r->subject, r, copy);
     copy->reply = moved(r->reply, r, copy);
-    copy->header = moved(r->header, r, copy);
     copy->body = moved(r->body, r, copy);
     copy->user = moved(r->user, r, copy);
     *job = (struct system_job){.shard = shard, .request = copy};

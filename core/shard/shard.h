@@ -75,9 +75,9 @@ struct system_request {
     bool is_change;   /* connections of account changed; no subject */
     uint32_t account; /* of the requester */
     uint64_t cid;
-    struct bytes subject, reply, header, body;
-    struct bytes user;         /* raw name of the requester */
-    size_t bytes;              /* of this block */
+    struct bytes subject, reply, body;
+    struct bytes user; /* raw name of the requester */
+    size_t bytes;      /* of this block */
 };
 
 struct relay;       /* core/shard/relay: spilled mail (M1), open requests (R9) */

@@ -41,8 +41,8 @@ static char *put(char *to, struct bytes *slot, struct bytes from)
  * message without a responder would be. */
 static bool ask(struct shard *s, const struct system_request *like)
 {
-    size_t bytes = sizeof *like + like->subject.len + like->reply.len + like->header.len +
-                   like->body.len + like->user.len;
+    size_t bytes =
+        sizeof *like + like->subject.len + like->reply.len + like->body.len + like->user.len;
     if (!session_has_room(s)) return false;
     struct system_request *r = mem_alloc(s->mem, MEM_MONITOR, bytes);
     if (r == NULL) return false;
@@ -51,7 +51,6 @@ static bool ask(struct shard *s, const struct system_request *like)
     char *to = (char *)(r + 1);
     to = put(to, &r->subject, like->subject);
     to = put(to, &r->reply, like->reply);
-    to = put(to, &r->header, like->header);
     to = put(to, &r->body, like->body);
     put(to, &r->user, like->user);
     session_effect(s, EFFECT_SYSTEM, (struct conn_id){0})->system.request = r;
@@ -74,7 +73,6 @@ bool system_takes(struct shard *s, struct client *c, const struct message *m)
         .cid = c->cid,
         .subject = m->subject,
         .reply = m->reply,
-        .header = bytes_of(m->payload, m->header_bytes),
         .body = bytes_of(m->payload + m->header_bytes, m->total_bytes - m->header_bytes),
         .user = c->user_name};
     return ask(s, &r);
