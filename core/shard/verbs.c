@@ -432,8 +432,8 @@ static enum verb_outcome publish(struct shard *s, struct client *c, const struct
 }
 
 /* A function of its own for its stack: a page of it, probed for each message, would cost 3 ns. */
-static NOINLINE enum verb_outcome
-publish_mapped(struct shard *s, struct client *c, const struct nats_op *op, struct block *block)
+static NOINLINE enum verb_outcome publish_mapped(struct shard *s, struct client *c,
+                                                 const struct nats_op *op, struct block *block)
 {
     char room[VERBS_MAPPED_MAX];
     struct bytes subject = op->subject;
@@ -541,32 +541,61 @@ static enum verb_outcome run(struct shard *s, struct client *c, const struct nat
 
 /* Runs the operations in [data, data + len). Returns the bytes done with; *more tells why it
  * stopped: the rest is an incomplete operation of *need bytes (0 unknown), or must wait. */
+/* An operation that was parsed, and how far it reaches. */
+struct parsed {
+    struct nats_op op;
+    size_t used;
+    enum nats_status status;
+};
+
+/* Parses the operation behind a PUB before that is run, and has the cache line of its route
+ * fetched meanwhile: with many live subjects that line is far away (50 k: half of all time). A PUB
+ * changes nothing that the parser looks at. Out of line: who repeats a subject does not pay. */
+static NOINLINE void parse_ahead(const struct shard *s, const struct client *c, const char *data,
+                                 size_t len, struct parsed *next)
+{
+    next->status = nats_parse(&c->limits, data, len, &next->op, &next->used);
+    if (next->status == NATS_DONE && next->op.verb == NATS_PUB)
+        route_cache_prefetch(s->routes, c->account->number, next->op.subject);
+}
+
 static size_t run_all(struct shard *s, struct client *c, const char *data, size_t len,
                       struct block *block, bool *is_incomplete, size_t *need)
 {
+    struct parsed parsed[2];
+    uint32_t turn = 0;
+    bool is_ahead = false;
+    struct bytes subject = bytes_of(NULL, 0); /* of the last operation, if it was a PUB */
     size_t at = 0;
     *is_incomplete = false;
     while (at < len) {
         enum verb_outcome outcome = check_login(s, c, data[at]);
         if (outcome != VERB_DONE) return outcome == VERB_STOP ? len : at;
-        struct nats_op op;
-        size_t used;
-        enum nats_status status = nats_parse(&c->limits, data + at, len - at, &op, &used);
-        if (status == NATS_MORE || status == NATS_SKIP_MORE) {
+        struct parsed *p = &parsed[turn];
+        if (!is_ahead) p->status = nats_parse(&c->limits, data + at, len - at, &p->op, &p->used);
+        if (p->status == NATS_MORE || p->status == NATS_SKIP_MORE) {
             *is_incomplete = true;
-            *need = status == NATS_MORE ? used : 0;
-            c->carry_skip = status == NATS_SKIP_MORE ? (uint8_t)used : 0;
+            *need = p->status == NATS_MORE ? p->used : 0;
+            c->carry_skip = p->status == NATS_SKIP_MORE ? (uint8_t)p->used : 0;
             return at;
         }
-        if (UNLIKELY(status != NATS_DONE)) {
-            refuse(s, c, status);
+        if (UNLIKELY(p->status != NATS_DONE)) {
+            refuse(s, c, p->status);
             return len;
         }
-        trace_op(s, c, data + at, used, op.verb);
-        outcome = run(s, c, &op, block);
+        size_t next = at + p->used;
+        bool is_pub = p->op.verb == NATS_PUB;
+        is_ahead = is_pub && next < len && subject.len > 0 && !bytes_equal(subject, p->op.subject);
+        subject = is_pub ? p->op.subject : bytes_of(NULL, 0);
+        if (is_ahead) {
+            turn ^= 1;
+            parse_ahead(s, c, data + next, len - next, &parsed[turn]);
+        }
+        trace_op(s, c, data + at, p->used, p->op.verb);
+        outcome = run(s, c, &p->op, block);
         if (outcome == VERB_STOP) return len;
         if (outcome == VERB_PARK) return at;
-        at += used;
+        at = next;
         if (UNLIKELY(c->stall_asked_ns > 0) && stall(s, c) == VERB_PARK) return at;
     }
     return at;
