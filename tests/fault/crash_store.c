@@ -31,7 +31,9 @@ enum {
 enum op { OP_PUBLISH, OP_BIG, OP_ACK, OP_ERASE, OP_IDLE, OP_WAIT, OP_STOP, OP_COUNT };
 
 struct entry {
-    uint64_t id;
+    uint64_t id, ticket, place;
+    uint32_t bytes;
+    enum record_kind kind;
     bool is_acked;
 };
 
@@ -48,15 +50,16 @@ struct world {
     uint64_t now_ns;
     uint32_t starts;
     uint64_t ids;
-    struct entry live[RECORDS_MAX];   /* appended and not refused, in order */
-    uint32_t live_count, ticket_base; /* live[] index of ticket 1 */
+    struct entry live[RECORDS_MAX]; /* appended and not refused, in order */
+    uint32_t live_count;
     uint32_t found;
     uint64_t damaged;
+    bool may_fail; /* faults are planted: refusals are an answer */
     bool has_failed;
 };
 
 static struct world w;
-static uint64_t cases, recoveries;
+static uint64_t cases, recoveries, failures, cache_waits; /* the latter two: rare paths, taken */
 static const char *doing = "";
 
 static void wrong(const char *what)
@@ -89,11 +92,16 @@ static bool pump(void *context)
 static enum err on_record(void *context, const struct record *r, const struct store_stub *stub)
 {
     (void)context;
-    (void)stub;
     bool is_right = w.found < w.live_count && w.live[w.found].id == r->seq && r->stream == 7;
     for (size_t i = 0; i < r->body.len; i++)
         is_right = is_right && r->body.data[i] == (char)(r->seq * 31 + i);
-    if (!is_right) wrong("a record that was not appended, or out of order");
+    if (!is_right) {
+        wrong("a record that was not appended, or out of order");
+    } else {
+        w.live[w.found].place = stub->place;
+        w.live[w.found].bytes = stub->bytes;
+        w.live[w.found].ticket = 0;
+    }
     w.found++;
     return ERR_OK;
 }
@@ -123,7 +131,7 @@ static bool start(void)
         return false;
     }
     if (e != ERR_OK) {
-        wrong(err_text(e));
+        if (!w.may_fail) wrong(err_text(e));
         return false;
     }
     for (uint32_t i = w.found; i < w.live_count; i++)
@@ -140,11 +148,23 @@ static bool start(void)
                              .staging_bytes = STAGING_BYTES,
                              .is_direct = true};
     e = slog_open(&w.log, &s, &w.recovery.logs[number], w.recovery.logs, w.recovery.log_count);
-    must(e == ERR_OK);
     recovery_close(&w.recovery);
+    if (e != ERR_OK) {
+        if (!w.may_fail) wrong(err_text(e));
+        return false;
+    }
     w.is_open = true;
-    w.ticket_base = w.live_count;
     return true;
+}
+
+static void take_failed(const struct store_event *e)
+{
+    if (!w.may_fail) wrong("a write failed");
+    failures++;
+    for (uint32_t i = 0; i < w.live_count; i++)
+        if (w.live[i].ticket >= e->ticket && w.live[i].is_acked) wrong("stored, then failed");
+    if (e->err == ERR_DENIED) return; /* read-only: each may be there after all */
+    while (w.live_count > 0 && w.live[w.live_count - 1].ticket >= e->ticket) w.live_count--;
 }
 
 static void take_events(void)
@@ -152,9 +172,10 @@ static void take_events(void)
     struct store_event e;
     while (slog_next_event(&w.log, &e)) {
         if (e.kind == STORE_STORED)
-            for (uint32_t i = w.ticket_base; i < w.ticket_base + e.ticket && i < w.live_count; i++)
-                w.live[i].is_acked = true;
-        if (e.kind == STORE_FAILED) wrong("a write failed");
+            for (uint32_t i = w.live_count; i-- > 0 && w.live[i].ticket > 0;)
+                if (w.live[i].ticket <= e.ticket) w.live[i].is_acked = true;
+        if (e.kind == STORE_FAILED) take_failed(&e);
+        if (e.kind == STORE_READ) *(struct store_event *)e.read->context = e;
     }
 }
 
@@ -199,14 +220,50 @@ static enum err append(bool is_big, enum record_kind kind)
     }
     if (e != ERR_OK) return e;
     must(w.live_count < RECORDS_MAX);
-    must(stub.ticket == w.live_count - w.ticket_base + 1);
     w.ids = id;
-    w.live[w.live_count++] = (struct entry){.id = id};
+    w.live[w.live_count++] = (struct entry){
+        .id = id, .ticket = stub.ticket, .place = stub.place, .bytes = stub.bytes, .kind = kind};
     return ERR_OK;
+}
+
+/* Every live record is read back by its place; a third of them without saying how long it is. */
+static void read_all(void)
+{
+    for (uint32_t i = 0; i < w.live_count && !w.has_failed; i++) {
+        struct store_event event = {.kind = STORE_STORED};
+        struct store_read q = {.place = w.live[i].place,
+                               .stream = 7,
+                               .seq = w.live[i].id,
+                               .bytes = i % 3 == 0 ? 0 : w.live[i].bytes,
+                               .context = &event};
+        struct record r;
+        enum err e = store_read(&w.log.store, &q, &r);
+        for (int k = 0; k < PUMPS_MAX && e == ERR_BUSY && event.kind != STORE_READ; k++) {
+            struct store_event now;
+            if (slog_next_event(&w.log, &now) && now.kind == STORE_READ) {
+                event = now; /* its record is valid until the next call */
+                break;
+            }
+            (void)disk_step(&w.disk);
+            slog_turn(&w.log, w.now_ns);
+        }
+        if (e == ERR_BUSY) {
+            e = event.kind == STORE_READ ? event.err : ERR_TIMEOUT;
+            r = event.record;
+        }
+        if (e != ERR_OK) {
+            wrong(err_text(e));
+            return;
+        }
+        for (size_t k = 0; k < r.body.len; k++)
+            if (r.body.data[k] != (char)(r.seq * 31 + k)) wrong("another record was read");
+        if (r.seq != w.live[i].id) wrong("another sequence was read");
+    }
 }
 
 static void power_off(void)
 {
+    if (w.is_open) cache_waits += w.log.reader.counts.waits;
     if (w.is_open) slog_close(&w.log);
     w.is_open = false;
 }
@@ -215,7 +272,7 @@ static void stop(void)
 {
     slog_stop(&w.log);
     settle();
-    if (!w.is_off && w.log.state != SLOG_STOPPED) wrong("does not stop");
+    if (!w.is_off && w.log.state != SLOG_STOPPED && !w.may_fail) wrong("does not stop");
     power_off();
 }
 
@@ -233,7 +290,7 @@ static void run_op(enum op op)
     case OP_WAIT: settle(); return;
     default: stop(); return;
     }
-    if (e != ERR_OK && !w.is_off) wrong("refused");
+    if (e != ERR_OK && !w.is_off && !w.may_fail) wrong("refused");
     if (!w.is_off) turn();
 }
 
@@ -270,6 +327,7 @@ static void prove(void)
         if (append(false, RECORD_MESSAGE) != ERR_OK) wrong("does not go on");
         settle();
         if (w.live_count != before + 1 || !w.live[before].is_acked) wrong("not acknowledged");
+        read_all();
         if (round == 0) {
             w.disk.fate = (struct disk_fate){.kind = DISK_FATE_NONE};
             disk_crash(&w.disk);
@@ -515,6 +573,52 @@ static void rot(bool is_clean)
     end();
 }
 
+/* --- the n-th call fails ------------------------------------------------------------------- */
+
+enum fault { FAULT_WRITE, FAULT_FLUSH, FAULT_SPACE, FAULT_READ, FAULT_MEMORY, FAULT_COUNT };
+
+/* False: n is beyond the last call. */
+static bool fail_nth(enum fault fault, uint64_t n)
+{
+    static const enum op OPS[] = {OP_PUBLISH, OP_BIG,  OP_WAIT, OP_ACK,     OP_BIG, OP_ERASE,
+                                  OP_PUBLISH, OP_WAIT, OP_STOP, OP_PUBLISH, OP_BIG, OP_WAIT};
+    static char text[64];
+    snprintf(text, sizeof text, "call %llu of kind %d fails", (unsigned long long)n, (int)fault);
+    doing = text;
+    begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
+    w.may_fail = true;
+    struct disk_faults *f = &w.disk.faults;
+    if (fault == FAULT_WRITE) f->write_error_at = n;
+    if (fault == FAULT_FLUSH) f->flush_error_at = n;
+    if (fault == FAULT_SPACE) f->space_error_at = n;
+    if (fault == FAULT_READ) f->read_error_at = n;
+    if (fault == FAULT_MEMORY) w.heap.fail_at = n;
+    for (uint32_t i = 0; i < sizeof OPS / sizeof *OPS; i++) {
+        run_op(OPS[i]);
+        w.now_ns += 2 * SLOG_RETRY_NS;
+    }
+    uint64_t calls[FAULT_COUNT] = {f->writes, f->flushes, f->writes, f->reads, w.heap.alloc_count};
+    w.heap.fail_at = 0;
+    *f = (struct disk_faults){0};
+    w.disk.fate = (struct disk_fate){.kind = DISK_FATE_NONE};
+    disk_crash(&w.disk);
+    power_off();
+    w.may_fail = false;
+    if (!w.has_failed) prove();
+    if (w.has_failed) exit(1);
+    end();
+    return n <= calls[fault];
+}
+
+static void every_fault(void)
+{
+    for (int fault = 0; fault < FAULT_COUNT; fault++) {
+        uint64_t n = 1;
+        while (fail_nth((enum fault)fault, n)) n++;
+        printf("fault %d: %llu calls, each failed once\n", fault, (unsigned long long)n - 1);
+    }
+}
+
 int main(int argc, char **argv)
 {
     unsigned ops = 1, recovery_ops = 0;
@@ -527,11 +631,17 @@ int main(int argc, char **argv)
             must(sscanf(argv[i + 1], "%lu-%lu", &first, &last) == 2);
     }
     clock_t began = clock();
+    every_fault();
     rot(true);
     rot(false);
     for (unsigned long seed = first; seed <= last; seed++) random_run(seed);
     printf("%lu random runs\n", last - first + 1);
     every_workload(ops, recovery_ops);
+    if (failures == 0 || cache_waits == 0) {
+        printf("blind: %llu failed groups, %llu reads from disk\n", (unsigned long long)failures,
+               (unsigned long long)cache_waits);
+        return 1;
+    }
     printf("%llu cases in %.1f s\n", (unsigned long long)cases,
            (double)(clock() - began) / CLOCKS_PER_SEC);
     return 0;
