@@ -27,6 +27,7 @@ struct system_port {
     pthread_cond_t more;
     struct system_job *first, *last;
     uint32_t count;
+    size_t bytes; /* of the waiting requests */
     _Atomic bool is_ending;
     bool is_started;
     struct page_counts pages; /* a copy of the monitor's, for varz */
@@ -62,7 +63,9 @@ void system_port_take(void *server, uint32_t shard, const struct system_request 
     copy->user = moved(r->user, r, copy);
     *job = (struct system_job){.shard = shard, .request = copy};
     pthread_mutex_lock(&p->lock);
-    if (p->count == SYSTEM_PORT_JOBS_MAX) {
+    /* One alone may be as large as a message. */
+    if (p->count == SYSTEM_PORT_JOBS_MAX ||
+        (p->count > 0 && p->bytes + r->bytes > SYSTEM_PORT_BYTES_MAX)) {
         pthread_mutex_unlock(&p->lock);
         free(job);
         free(copy);
@@ -74,6 +77,7 @@ void system_port_take(void *server, uint32_t shard, const struct system_request 
         p->last->next = job;
     p->last = job;
     p->count++;
+    p->bytes += r->bytes;
     pthread_cond_signal(&p->more);
     pthread_mutex_unlock(&p->lock);
 }
@@ -336,6 +340,7 @@ static struct system_job *next_job(struct system_port *p, uint64_t until_ns)
         p->first = job->next;
         if (p->first == NULL) p->last = NULL;
         p->count--;
+        p->bytes -= job->request->bytes;
     }
     pthread_mutex_unlock(&p->lock);
     return job;
