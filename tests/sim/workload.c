@@ -60,7 +60,7 @@ static void write_conf(const struct plan *p, bool is_reloaded, char *room)
              "accounts {\n A { users [\n"
              "  {user: all, password: good}\n"
              "  {user: restricted, password: good, permissions {"
-             "publish {deny: \"deny.>\"}, subscribe {deny: \"secret.>\"}}}\n"
+             "publish {deny: \"deny.>\"}, subscribe {deny: [\"secret.>\", \"hush.q\"]}}}\n"
              "  {user: narrowed, password: good%s}\n"
              "%s"
              "  {user: bcrypt, "
@@ -159,6 +159,10 @@ static void some_sub(struct peer *p)
     if (p->record->user == USER_NARROWED && w->reload_state > 0) return;
     /* Few want everything, or nothing would be rare. */
     if (ledger_filter(filter)[0] == '>' && !one_in(w, 8)) return;
+    /* In the larger account only those want it who must not get it: requests find interest on
+     * other shards and nobody able, which the shards' answers alone can tell (R9). */
+    bool is_hush = strcmp(ledger_filter(filter), "hush.*") == 0;
+    if (is_hush && p->record->user != USER_RESTRICTED) return;
     int8_t queue = one_in(w, 2) ? (int8_t)below(w, LEDGER_QUEUES) : -1;
     uint32_t sub = peer_sub(p, filter, queue);
     if (one_in(w, 6)) peer_unsub(p, sub, 1 + below(w, 40));
