@@ -5,11 +5,28 @@
 #include <stdbool.h>
 #include "core/base/bytes.h"
 
+/* What happened to a delivery, for advisories and metrics. */
+enum outlet_event_kind {
+    OUTLET_MAX_DELIVERIES, /* given up */
+    OUTLET_NAK,
+    OUTLET_TERMINATED,
+    OUTLET_ACK_SAMPLE, /* sample_freq picked this ack */
+};
+
+struct outlet_event {
+    enum outlet_event_kind kind;
+    uint64_t stream_seq, consumer_seq, deliveries;
+    int64_t ack_ns;      /* ACK_SAMPLE: from delivery to ack */
+    struct bytes reason; /* TERMINATED, may be empty */
+};
+
 struct outlet {
     /* Copies what it sends. reply may be empty; headers is a whole header block; no payload. */
     void (*send)(struct outlet *o, struct bytes subject, struct bytes reply, struct bytes headers);
     /* Whether a subscription of the consumer's account matches the literal subject now. */
     bool (*has_interest)(struct outlet *o, struct bytes subject);
+    /* The event lives only as long as the call. */
+    void (*event)(struct outlet *o, const struct outlet_event *e);
 };
 
 #endif

@@ -1,0 +1,731 @@
+#include "core/js/consumer.h"
+#include "core/base/must.h"
+#include "core/js/consumer_state.h"
+#include "core/js/pending.h"
+#include "core/js/subject_index_walk.h"
+#include "core/route/subject.h"
+
+enum {
+    SCAN_PLAIN_MAX = 256,    /* messages whose subjects are looked at before a set is made */
+    SCAN_STEP_MAX = 1 << 20, /* messages of one search with a set: about a millisecond */
+    LEAST_DELAY_NS = 1000000,
+};
+
+/* --- the configuration ----------------------------------------------------------------------- */
+
+struct parts {
+    char *packed;
+    uint32_t packed_bytes;
+    struct bytes *filters;
+    uint32_t filter_count;
+    int64_t *backoff;
+    uint32_t backoff_count;
+};
+
+static void free_parts(struct mem *mem, const struct parts *p)
+{
+    mem_free(mem, MEM_JETSTREAM, p->packed, p->packed_bytes);
+    mem_free(mem, MEM_JETSTREAM, p->filters, p->filter_count * sizeof *p->filters);
+    mem_free(mem, MEM_JETSTREAM, p->backoff, p->backoff_count * sizeof *p->backoff);
+}
+
+static struct parts parts_of(const struct consumer *c)
+{
+    return (struct parts){.packed = c->packed,
+                          .packed_bytes = c->packed_bytes,
+                          .filters = c->filters,
+                          .filter_count = c->filter_count,
+                          .backoff = (int64_t *)(uintptr_t)(const void *)c->waits.backoff_ns,
+                          .backoff_count = c->waits.backoff_count};
+}
+
+static enum err copy_texts(struct consumer *c, struct parts *p, const struct consumer_config *read)
+{
+    c->name = read->name;
+    c->deliver_subject = read->deliver_subject;
+    p->filter_count = consumer_config_filter_count(read);
+    p->backoff_count = read->backoff.count;
+    if (p->filter_count > 0) {
+        p->filters = mem_alloc(c->mem, MEM_JETSTREAM, p->filter_count * sizeof *p->filters);
+        if (p->filters == NULL) return ERR_MEMORY;
+        for (uint32_t i = 0; i < p->filter_count; i++)
+            p->filters[i] = consumer_config_filter(read, i);
+    }
+    if (p->backoff_count > 0) {
+        p->backoff = mem_alloc(c->mem, MEM_JETSTREAM, p->backoff_count * sizeof *p->backoff);
+        if (p->backoff == NULL) return ERR_MEMORY;
+        memcpy(p->backoff, read->backoff.items, p->backoff_count * sizeof *p->backoff);
+    }
+    return ERR_OK;
+}
+
+/* Takes the configuration into c, which keeps none of the old one; the old parts stay. */
+static enum err set_config(struct consumer *c, const struct consumer_config *config)
+{
+    struct parts p = {.packed_bytes = (uint32_t)consumer_config_pack_bytes(config)};
+    struct consumer_config read;
+    struct arena arena;
+    p.packed = mem_alloc(c->mem, MEM_JETSTREAM, p.packed_bytes);
+    if (p.packed == NULL) return ERR_MEMORY;
+    consumer_config_pack(config, p.packed);
+    arena_init(&arena, c->mem, MEM_JETSTREAM);
+    enum err e = consumer_config_unpack(&arena, bytes_of(p.packed, p.packed_bytes), &read);
+    if (e == ERR_OK) e = copy_texts(c, &p, &read);
+    arena_deinit(&arena);
+    if (e != ERR_OK) {
+        if (p.filters == NULL) p.filter_count = 0;
+        if (p.backoff == NULL) p.backoff_count = 0;
+        free_parts(c->mem, &p);
+        return e;
+    }
+    c->packed = p.packed;
+    c->packed_bytes = p.packed_bytes;
+    c->filters = p.filters;
+    c->filter_count = p.filter_count;
+    c->waits = (struct ackwin_waits){.ack_wait_ns = config->ack_wait_ns,
+                                     .backoff_ns = p.backoff,
+                                     .backoff_count = p.backoff_count};
+    c->max_deliver = config->max_deliver;
+    c->max_ack_pending = config->max_ack_pending;
+    c->inactive_ns = config->inactive_threshold_ns;
+    c->pause_until_ns = time_stamp_is_real(&config->pause_until) ? config->pause_until.wall_ns : 0;
+    c->limits = (struct pullq_limits){.max_waiting = config->max_waiting,
+                                      .max_batch = config->max_batch,
+                                      .max_expires_ns = config->max_expires_ns,
+                                      .max_bytes = config->max_bytes};
+    c->ack_policy = (uint8_t)config->ack_policy;
+    c->sample_percent = (uint8_t)consumer_config_sample_percent(config);
+    c->headers_only = config->headers_only;
+    c->is_original = config->replay_policy == CONSUMER_REPLAY_ORIGINAL;
+    return ERR_OK;
+}
+
+static struct push_setup push_setup_of(const struct consumer *c,
+                                       const struct consumer_config *config)
+{
+    return (struct push_setup){.heartbeat_ns = config->heartbeat_ns,
+                               .has_flow = config->flow_control,
+                               .rate_limit_bps = config->rate_limit_bps,
+                               .message_bytes_max = c->feed->message_bytes_max};
+}
+
+enum err consumer_config_of(const struct consumer *c, struct arena *arena,
+                            struct consumer_config *config)
+{
+    return consumer_config_unpack(arena, bytes_of(c->packed, c->packed_bytes), config);
+}
+
+bool consumer_matches(const struct consumer *c, struct bytes subject)
+{
+    for (uint32_t i = 0; i < c->filter_count; i++)
+        if (subject_matches(subject, c->filters[i])) return true;
+    return c->filter_count == 0;
+}
+
+/* --- what is left ---------------------------------------------------------------------------- */
+
+static enum err collect(const struct consumer *c, struct node_set *set)
+{
+    struct subject_index *x = c->feed->subjects;
+    enum err e = node_set_init(set, c->mem, x->node_end);
+    if (e != ERR_OK) return e;
+    for (uint32_t i = 0; i < c->filter_count; i++)
+        subject_index_walk_collect(x, c->filters[i], set);
+    return ERR_OK;
+}
+
+/* Filters none of which contains another may still have subjects in common: a.* and *.b. */
+static bool do_filters_meet(const struct consumer *c)
+{
+    for (uint32_t i = 0; i < c->filter_count; i++)
+        for (uint32_t j = i + 1; j < c->filter_count; j++)
+            if (subject_collides(c->filters[i], c->filters[j])) return true;
+    return false;
+}
+
+static enum err count_from(const struct consumer *c, uint64_t seq, uint64_t *count)
+{
+    const struct consumer_feed *f = c->feed;
+    if (!do_filters_meet(c))
+        return pending_count(f->subjects, f->msgs, c->filters, c->filter_count, seq, count);
+    struct node_set set;
+    enum err e = collect(c, &set);
+    if (e != ERR_OK) return e;
+    *count = msgs_count_in_set(f->msgs, seq, UINT64_MAX, &set);
+    node_set_deinit(&set, c->mem);
+    return ERR_OK;
+}
+
+void consumer_state_recount(struct consumer *c)
+{
+    uint64_t count = 0;
+    uint64_t from = c->latest != NULL ? c->latest->resume + 1 : c->next_seq;
+    if (count_from(c, from, &count) != ERR_OK) return;
+    c->left = count + (c->latest != NULL ? c->latest->live : 0);
+    c->counted_to = c->feed->last_seq;
+}
+
+uint64_t consumer_left(struct consumer *c)
+{
+    const struct consumer_feed *f = c->feed;
+    if (c->counted_to >= f->last_seq) return c->left;
+    uint64_t seq = c->counted_to + 1;
+    for (uint32_t i = 0; i < SCAN_PLAIN_MAX; i++) {
+        struct msgs_entry entry;
+        seq = msgs_next(f->msgs, seq);
+        if (seq == 0) {
+            c->counted_to = f->last_seq;
+            return c->left;
+        }
+        if (msgs_get(f->msgs, seq, &entry) == ERR_OK &&
+            consumer_matches(c, subject_index_subject(f->subjects, entry.node)))
+            c->left++;
+        c->counted_to = seq++;
+    }
+    consumer_state_recount(c);
+    return c->left;
+}
+
+/* --- start ----------------------------------------------------------------------------------- */
+
+/* By bytes from the lowest on; spare is as large as seqs. */
+static void sort_seqs(uint64_t *seqs, uint64_t *spare, uint32_t count)
+{
+    uint64_t all = 0;
+    for (uint32_t i = 0; i < count; i++) all |= seqs[i];
+    for (unsigned shift = 0; shift < 64; shift += 8) {
+        uint32_t starts[257] = {0};
+        if (all >> shift == 0) break;
+        for (uint32_t i = 0; i < count; i++) starts[(seqs[i] >> shift & 255) + 1]++;
+        for (uint32_t i = 1; i < 257; i++) starts[i] += starts[i - 1];
+        for (uint32_t i = 0; i < count; i++) spare[starts[seqs[i] >> shift & 255]++] = seqs[i];
+        memcpy(seqs, spare, count * sizeof *seqs);
+    }
+}
+
+static uint32_t fill_latest(struct consumer *c, const struct node_set *set, uint64_t *out,
+                            uint64_t from, uint64_t to)
+{
+    struct subject_index *x = c->feed->subjects;
+    uint32_t count = 0;
+    for (uint32_t node = 0; node < set->node_count; node++) {
+        if (!node_set_has(set, node) || subject_index_node(x, node)->count == 0) continue;
+        uint64_t last = subject_index_last(x, c->feed->msgs, node);
+        if (last >= from && last <= to) out[count++] = last;
+    }
+    return count;
+}
+
+enum err consumer_state_open_latest(struct consumer *c, uint64_t from, uint64_t to)
+{
+    struct node_set set;
+    uint32_t room = 0;
+    enum err e = collect(c, &set);
+    if (e != ERR_OK) return e;
+    for (uint32_t node = 0; node < set.node_count; node++) room += node_set_has(&set, node);
+    uint64_t *spare = mem_alloc(c->mem, MEM_JETSTREAM, (room + 1) * sizeof *spare);
+    struct consumer_latest *l =
+        mem_alloc(c->mem, MEM_JETSTREAM, sizeof *l + room * sizeof l->seqs[0]);
+    if (spare == NULL || l == NULL) {
+        e = ERR_MEMORY;
+        mem_free(c->mem, MEM_JETSTREAM, l, sizeof *l + room * sizeof l->seqs[0]);
+        goto free_spare;
+    }
+    *l = (struct consumer_latest){.room = room, .resume = to};
+    l->count = fill_latest(c, &set, l->seqs, from, to);
+    l->live = l->count;
+    sort_seqs(l->seqs, spare, l->count);
+    c->latest = l;
+free_spare:
+    mem_free(c->mem, MEM_JETSTREAM, spare, (room + 1) * sizeof *spare);
+    node_set_deinit(&set, c->mem);
+    return e;
+}
+
+void consumer_state_close_latest(struct consumer *c)
+{
+    struct consumer_latest *l = c->latest;
+    if (l == NULL) return;
+    mem_free(c->mem, MEM_JETSTREAM, l, sizeof *l + l->room * sizeof l->seqs[0]);
+    c->latest = NULL;
+}
+
+/* The sequence of the last message that matches, 0 when there is none. */
+static uint64_t last_match(const struct consumer *c)
+{
+    struct subject_index *x = c->feed->subjects;
+    uint64_t last = 0;
+    if (c->filter_count == 0) return c->feed->last_seq;
+    for (uint32_t i = 0; i < c->filter_count; i++) {
+        struct subject_index_walk w;
+        uint32_t node;
+        subject_index_walk_begin(&w, x, c->filters[i], bytes_of(NULL, 0));
+        while ((node = subject_index_walk_next(&w)) != MSGS_NODE_NONE) {
+            if (subject_index_node(x, node)->last <= last) continue;
+            uint64_t seq = subject_index_last(x, c->feed->msgs, node);
+            if (seq > last) last = seq;
+        }
+    }
+    return last;
+}
+
+static enum err select_start(struct consumer *c, const struct consumer_config *config)
+{
+    const struct consumer_feed *f = c->feed;
+    uint64_t seq = f->first_seq;
+    switch ((enum consumer_deliver)config->deliver_policy) {
+    case CONSUMER_DELIVER_ALL: break;
+    case CONSUMER_DELIVER_LAST: seq = last_match(c); break;
+    case CONSUMER_DELIVER_NEW: seq = f->last_seq + 1; break;
+    case CONSUMER_DELIVER_BY_START_SEQUENCE: seq = config->opt_start_seq; break;
+    case CONSUMER_DELIVER_BY_START_TIME:
+        seq = msgs_seq_at_time(f->msgs, time_stamp_is_real(&config->opt_start_time)
+                                            ? config->opt_start_time.wall_ns
+                                            : INT64_MIN);
+        if (seq == 0) seq = f->last_seq + 1;
+        break;
+    case CONSUMER_DELIVER_LAST_PER_SUBJECT:
+        if (f->is_latest_only) break;
+        enum err e = consumer_state_open_latest(c, 1, f->last_seq);
+        if (e != ERR_OK) return e;
+        seq = f->last_seq + 1;
+        if (c->latest->count > 0)
+            seq = c->latest->seqs[0];
+        else
+            consumer_state_close_latest(c);
+        break;
+    }
+    if (config->deliver_policy != CONSUMER_DELIVER_BY_START_SEQUENCE && seq > f->last_seq)
+        seq = f->last_seq + 1;
+    if (seq < f->first_seq) seq = f->first_seq;
+    if (seq == 0) seq = 1;
+    c->next_seq = seq;
+    c->delivered_seq = c->floor_seq = c->saved_seq = seq - 1;
+    return ERR_OK;
+}
+
+enum err consumer_open(struct consumer *c, struct mem *mem, const struct consumer_feed *feed,
+                       uint64_t number, const struct consumer_config *config, int64_t created_ns,
+                       struct shard_time now)
+{
+    *c = (struct consumer){.mem = mem,
+                           .feed = feed,
+                           .number = number,
+                           .created_ns = created_ns,
+                           .expire_ns = INT64_MAX,
+                           .is_changed = true};
+    ackwin_init(&c->window, mem);
+    pullq_init(&c->pulls, mem);
+    c->pulls.last_active_ns = (int64_t)now.mono_ns;
+    enum err e = set_config(c, config);
+    if (e != ERR_OK) return e;
+    if (consumer_config_is_push(config)) {
+        struct push_setup setup = push_setup_of(c, config);
+        c->push = mem_alloc(mem, MEM_JETSTREAM, sizeof *c->push);
+        e = ERR_MEMORY;
+        if (c->push == NULL) goto close;
+        push_init(c->push, &setup, (int64_t)now.mono_ns);
+    }
+    e = select_start(c, config);
+    if (e != ERR_OK) goto close;
+    uint64_t count;
+    e = count_from(c, c->latest != NULL ? c->latest->resume + 1 : c->next_seq, &count);
+    if (e != ERR_OK) goto close;
+    c->left = count + (c->latest != NULL ? c->latest->live : 0);
+    c->counted_to = feed->last_seq;
+    c->is_replaying = c->is_original;
+    c->replay_end = feed->last_seq;
+    return ERR_OK;
+
+close:
+    consumer_close(c);
+    return e;
+}
+
+void consumer_close(struct consumer *c)
+{
+    struct parts p = parts_of(c);
+    consumer_state_close_latest(c);
+    ackwin_clear(&c->window);
+    pullq_clear(&c->pulls);
+    mem_free(c->mem, MEM_JETSTREAM, c->push, sizeof *c->push);
+    free_parts(c->mem, &p);
+    c->packed = NULL;
+    c->push = NULL;
+}
+
+static bool has_same_filters(const struct consumer *c, const struct parts *old)
+{
+    if (c->filter_count != old->filter_count) return false;
+    for (uint32_t i = 0; i < c->filter_count; i++)
+        if (!bytes_equal(c->filters[i], old->filters[i])) return false;
+    return true;
+}
+
+enum err consumer_update(struct consumer *c, const struct consumer_config *config,
+                         struct shard_time now)
+{
+    struct parts old = parts_of(c);
+    struct bytes old_deliver = c->deliver_subject;
+    enum err e = set_config(c, config);
+    if (e != ERR_OK) return e;
+    if (!bytes_equal(old_deliver, c->deliver_subject)) ackwin_queue_all(&c->window);
+    if (c->push != NULL) {
+        struct push_setup setup = push_setup_of(c, config);
+        push_set_rate(c->push, &setup, (int64_t)now.mono_ns);
+    }
+    if (!has_same_filters(c, &old)) consumer_state_recount(c);
+    c->expire_ns = (int64_t)now.mono_ns; /* waits may have become shorter */
+    c->pulls.last_active_ns = (int64_t)now.mono_ns;
+    free_parts(c->mem, &old);
+    return ERR_OK;
+}
+
+/* --- what comes next ------------------------------------------------------------------------- */
+
+void consumer_state_move_floor(struct consumer *c, uint64_t settled_seq)
+{
+    const struct ackwin_entry *low = ackwin_lowest(&c->window);
+    if (low == NULL) {
+        c->floor_cseq = c->delivered_cseq;
+        c->floor_seq = c->delivered_seq;
+    } else if (settled_seq < low->seq) {
+        c->floor_cseq = low->cseq - 1;
+        c->floor_seq = low->seq - 1;
+    }
+}
+
+static void give_up(struct consumer *c, struct ackwin_entry *e, struct outlet *o)
+{
+    struct outlet_event event = {
+        .kind = OUTLET_MAX_DELIVERIES, .stream_seq = e->seq, .deliveries = e->deliveries};
+    ackwin_give_up(&c->window, e);
+    c->is_changed = true;
+    o->event(o, &event);
+}
+
+static void terminate(struct consumer *c, struct ackwin_entry *e, const char *reason,
+                      struct outlet *o)
+{
+    struct outlet_event event = {.kind = OUTLET_TERMINATED,
+                                 .stream_seq = e->seq,
+                                 .consumer_seq = e->cseq,
+                                 .deliveries = e->deliveries,
+                                 .reason = bytes_from_text(reason)};
+    ackwin_settle(&c->window, e);
+    consumer_state_move_floor(c, event.stream_seq);
+    c->is_changed = true;
+    o->event(o, &event);
+}
+
+/* The first of the queue that may go out again. */
+static struct ackwin_entry *next_redelivery(struct consumer *c, struct outlet *o,
+                                            struct msgs_entry *entry)
+{
+    struct ackwin_entry *e;
+    while ((e = ackwin_queue_first(&c->window)) != NULL) {
+        if (msgs_get(c->feed->msgs, e->seq, entry) != ERR_OK)
+            terminate(c, e, "Unacknowledged message was deleted", o);
+        else if (c->max_deliver > 0 && e->deliveries >= c->max_deliver)
+            give_up(c, e, o);
+        else
+            return e;
+    }
+    return NULL;
+}
+
+static uint64_t next_latest(struct consumer *c)
+{
+    struct consumer_latest *l = c->latest;
+    while (l->at < l->count && (l->seqs[l->at] & CONSUMER_LATEST_GONE) != 0) l->at++;
+    if (l->at < l->count) return l->seqs[l->at];
+    c->next_seq = l->resume + 1;
+    consumer_state_close_latest(c);
+    return 0;
+}
+
+/* All filters are literal: a look-up each. */
+static bool is_literal(const struct consumer *c)
+{
+    for (uint32_t i = 0; i < c->filter_count; i++)
+        if (subject_has_wildcard(c->filters[i])) return false;
+    return c->filter_count <= 4;
+}
+
+static uint64_t next_literal(const struct consumer *c, uint64_t from)
+{
+    uint64_t best = 0;
+    for (uint32_t i = 0; i < c->filter_count; i++) {
+        uint32_t node = subject_index_find(c->feed->subjects, c->filters[i]);
+        if (node == MSGS_NODE_NONE || subject_index_node(c->feed->subjects, node)->count == 0)
+            continue;
+        uint64_t seq = subject_index_next(c->feed->subjects, c->feed->msgs, node, from);
+        if (seq != 0 && (best == 0 || seq < best)) best = seq;
+    }
+    return best;
+}
+
+/* The next matching message at or above next_seq; 0: none, or none yet with *is_more. Moves the
+ * cursor over what does not match. */
+static uint64_t find_next(struct consumer *c, bool *is_more)
+{
+    const struct consumer_feed *f = c->feed;
+    *is_more = false;
+    if (c->next_seq > f->last_seq) return 0;
+    uint64_t seq = 0, resume = 0;
+    if (c->filter_count == 0) {
+        seq = msgs_next(f->msgs, c->next_seq);
+    } else if (is_literal(c)) {
+        seq = next_literal(c, c->next_seq);
+    } else {
+        uint64_t from = c->next_seq;
+        for (uint32_t i = 0; i < SCAN_PLAIN_MAX; i++) {
+            struct msgs_entry entry;
+            from = msgs_next(f->msgs, from);
+            if (from == 0 || msgs_get(f->msgs, from, &entry) != ERR_OK) break;
+            if (consumer_matches(c, subject_index_subject(f->subjects, entry.node))) return from;
+            c->next_seq = ++from;
+        }
+        struct node_set set;
+        if (from != 0 && collect(c, &set) != ERR_OK) {
+            *is_more = true; /* memory comes back */
+            return 0;
+        }
+        if (from != 0) {
+            seq = msgs_next_in_set(f->msgs, from, &set, SCAN_STEP_MAX, &resume);
+            node_set_deinit(&set, c->mem);
+        }
+    }
+    if (seq == 0 && resume != 0) {
+        c->next_seq = resume;
+        *is_more = true;
+    } else if (seq == 0) {
+        c->next_seq = f->last_seq + 1;
+    }
+    return seq;
+}
+
+static struct pullq_facts facts_of(struct consumer *c, struct shard_time now)
+{
+    return (struct pullq_facts){.now_ns = (int64_t)now.mono_ns,
+                                .pending = consumer_left(c) + c->window.queued_count,
+                                .stream_seq = c->next_seq - 1,
+                                .consumer_seq = c->delivered_cseq};
+}
+
+static bool is_paused(const struct consumer *c, struct shard_time now)
+{
+    return c->pause_until_ns > now.wall_ns;
+}
+
+static enum consumer_verdict idle(struct consumer *c, struct shard_time now, struct outlet *o,
+                                  bool is_end)
+{
+    struct pullq_facts facts = facts_of(c, now);
+    if (c->is_replaying && c->next_seq > c->replay_end) c->is_replaying = false;
+    if (c->push == NULL && c->pulls.count > 0)
+        (void)pullq_sweep(&c->pulls, &facts, is_end, o, NULL);
+    return is_end ? CONSUMER_IDLE : CONSUMER_FULL;
+}
+
+/* When the pace of its arrival lets the message go. */
+static int64_t replay_ready_ns(const struct consumer *c, int64_t time_ns, int64_t now_ns)
+{
+    if (!c->is_replaying || c->replay_time_ns == 0) return now_ns;
+    int64_t gap_ns = time_ns - c->replay_time_ns;
+    return gap_ns <= LEAST_DELAY_NS ? now_ns : c->replay_mono_ns + gap_ns;
+}
+
+enum consumer_verdict consumer_next(struct consumer *c, struct shard_time now, struct outlet *o,
+                                    struct consumer_pick *pick)
+{
+    int64_t now_ns = (int64_t)now.mono_ns;
+    bool is_more = false;
+    if (is_paused(c, now)) return CONSUMER_PAUSED;
+    if (c->push == NULL ? c->pulls.count == 0 : !c->is_bound) return CONSUMER_ALONE;
+    if (c->push != NULL && push_is_stalled(c->push)) return CONSUMER_STALLED;
+    *pick = (struct consumer_pick){.at_ns = now_ns};
+    const struct ackwin_entry *e = next_redelivery(c, o, &pick->entry);
+    if (e != NULL) {
+        pick->seq = e->seq;
+        pick->is_redelivery = true;
+    } else {
+        if (c->ack_policy != CONSUMER_ACK_NONE && c->max_ack_pending > 0 &&
+            c->window.pending_count >= c->max_ack_pending)
+            return idle(c, now, o, false);
+        if (c->latest != NULL) pick->seq = next_latest(c);
+        if (pick->seq == 0) pick->seq = find_next(c, &is_more);
+        if (pick->seq == 0 && is_more) return CONSUMER_AGAIN;
+        if (pick->seq == 0) return idle(c, now, o, true);
+        if (msgs_get(c->feed->msgs, pick->seq, &pick->entry) != ERR_OK) must(false);
+        pick->at_ns = replay_ready_ns(c, pick->entry.time_ns, now_ns);
+    }
+    if (c->push != NULL) {
+        int64_t ready_ns = push_ready_ns(c->push, now_ns);
+        if (ready_ns > pick->at_ns) pick->at_ns = ready_ns;
+    }
+    return pick->at_ns > now_ns ? CONSUMER_LATER : CONSUMER_DELIVER;
+}
+
+/* --- delivery -------------------------------------------------------------------------------- */
+
+/* Whether pick is what consumer_next would still say: acks and deletes may have come between. */
+static bool is_current(struct consumer *c, const struct consumer_pick *pick)
+{
+    if (!msgs_has(c->feed->msgs, pick->seq)) return false;
+    if (pick->is_redelivery) {
+        const struct ackwin_entry *e = ackwin_queue_first(&c->window);
+        return e != NULL && e->seq == pick->seq;
+    }
+    if (c->window.queued_count > 0) return false;
+    if (c->latest != NULL)
+        return c->latest->at < c->latest->count && c->latest->seqs[c->latest->at] == pick->seq;
+    return pick->seq >= c->next_seq && pick->seq > c->delivered_seq;
+}
+
+static void write_ack_subject(const struct consumer *c, const struct consumer_pick *pick,
+                              struct consumer_delivery *d)
+{
+    struct ack_subject a = {.stream = c->feed->name,
+                            .consumer = c->name,
+                            .deliveries = d->deliveries,
+                            .stream_seq = d->seq,
+                            .consumer_seq = d->consumer_seq,
+                            .time_ns = (uint64_t)pick->entry.time_ns,
+                            .pending = d->left};
+    struct writer w;
+    writer_init(&w, d->ack_subject, sizeof d->ack_subject);
+    ack_write_subject(&w, &a);
+    must(!w.is_full);
+    d->ack_subject_len = (uint32_t)w.len;
+}
+
+/* Room for the entry of a new delivery comes before anything that cannot be taken back. */
+static bool track(struct consumer *c, const struct consumer_pick *pick, int64_t now_ns)
+{
+    if (pick->is_redelivery) {
+        ackwin_delivered(&c->window, ackwin_find(&c->window, pick->seq), now_ns);
+        return true;
+    }
+    if (c->ack_policy == CONSUMER_ACK_NONE) return true;
+    return ackwin_add(&c->window, pick->seq, c->delivered_cseq + 1, now_ns) == ERR_OK;
+}
+
+static void untrack(struct consumer *c, const struct consumer_pick *pick)
+{
+    if (!pick->is_redelivery && c->ack_policy != CONSUMER_ACK_NONE)
+        ackwin_settle(&c->window, ackwin_find(&c->window, pick->seq));
+}
+
+static void advance(struct consumer *c, const struct consumer_pick *pick)
+{
+    if (pick->is_redelivery) return;
+    c->left--;
+    if (c->latest != NULL) {
+        c->latest->at++;
+        c->latest->live--;
+        (void)next_latest(c);
+    } else {
+        c->next_seq = pick->seq + 1;
+    }
+    if (c->next_seq <= pick->seq) c->next_seq = pick->seq + 1;
+    c->delivered_seq = pick->seq;
+}
+
+bool consumer_deliver(struct consumer *c, struct shard_time now, const struct consumer_pick *pick,
+                      const struct consumer_message *m, struct rng *rng, struct outlet *o,
+                      struct consumer_delivery *d)
+{
+    int64_t now_ns = (int64_t)now.mono_ns;
+    if (!is_current(c, pick)) return false;
+    const struct ackwin_entry *e = pick->is_redelivery ? ackwin_find(&c->window, pick->seq) : NULL;
+    *d = (struct consumer_delivery){.seq = pick->seq,
+                                    .consumer_seq = c->delivered_cseq + 1,
+                                    .deliveries = e == NULL ? 1 : e->deliveries + 1u,
+                                    .headers_only = c->headers_only};
+    d->left = consumer_left(c) - (pick->is_redelivery ? 0 : 1);
+    write_ack_subject(c, pick, d);
+    uint64_t bytes = m->subject + d->ack_subject_len + m->headers;
+    if (c->headers_only) {
+        char digits[BYTES_U64_TEXT_MAX];
+        bytes += (m->headers == 0 ? sizeof "NATS/1.0\r\n\r\n" - 1 : 0) + sizeof "Nats-Msg-Size: " -
+                 1 + bytes_u64_text(digits, m->body) + 2;
+    } else {
+        bytes += m->body;
+    }
+    if (!pick->is_redelivery && !track(c, pick, now_ns)) return false;
+    if (c->push == NULL) {
+        struct pullq_facts facts = facts_of(c, now);
+        if (!pullq_take(&c->pulls, &facts, bytes, o, &d->taker)) {
+            untrack(c, pick);
+            return false;
+        }
+        d->target = bytes_of(d->taker.reply, d->taker.reply_len);
+    } else {
+        d->target = c->deliver_subject;
+    }
+    if (pick->is_redelivery) (void)track(c, pick, now_ns);
+    c->delivered_cseq++;
+    advance(c, pick);
+    if (c->ack_policy == CONSUMER_ACK_NONE) {
+        c->floor_cseq = c->delivered_cseq;
+        c->floor_seq = c->delivered_seq;
+    } else {
+        int64_t wait_ns = ackwin_wait_ns(&c->waits, (uint32_t)d->deliveries);
+        int64_t expire_ns;
+        if (!__builtin_add_overflow(now_ns, wait_ns, &expire_ns) && expire_ns < c->expire_ns)
+            c->expire_ns = expire_ns;
+    }
+    c->last_delivered_ns = now.wall_ns;
+    c->replay_time_ns = pick->entry.time_ns;
+    c->replay_mono_ns = now_ns;
+    c->is_changed = true;
+    if (c->push != NULL) {
+        struct push_names names = {c->feed->name, c->name, c->deliver_subject};
+        push_delivered(c->push, &names, bytes, now_ns, rng, o);
+    }
+    return true;
+}
+
+void consumer_delivered_done(const struct consumer_delivery *d, struct outlet *o)
+{
+    if (d->taker.reply_len > 0) pullq_finish(&d->taker, o);
+}
+
+void consumer_skip(struct consumer *c, const struct consumer_pick *pick, struct outlet *o)
+{
+    struct ackwin_entry *e = ackwin_find(&c->window, pick->seq);
+    if (e != NULL && e->state == ACKWIN_PENDING) {
+        terminate(c, e, "Unacknowledged message was deleted", o);
+        return;
+    }
+    if (!is_current(c, pick)) return;
+    (void)consumer_left(c);
+    uint64_t delivered = c->delivered_seq;
+    advance(c, pick);
+    c->delivered_seq = delivered;
+}
+
+void consumer_pull(struct consumer *c, struct shard_time now, struct arena *arena,
+                   struct bytes body, struct bytes reply, struct outlet *o)
+{
+    if (c->push != NULL) {
+        if (reply.len > 0)
+            o->send(o, reply, bytes_of("", 0),
+                    BYTES_LITERAL("NATS/1.0 409 Consumer is push based\r\n\r\n"));
+        return;
+    }
+    struct pullq_facts facts = facts_of(c, now);
+    (void)pullq_add(&c->pulls, &c->limits, &facts, arena, body, reply, o);
+}
+
+void consumer_flow(struct consumer *c, struct bytes subject)
+{
+    if (c->push != NULL) (void)push_answered(c->push, subject);
+}
+
+void consumer_set_bound(struct consumer *c, bool is_bound, struct shard_time now)
+{
+    if (c->is_bound && !is_bound) c->pulls.last_active_ns = (int64_t)now.mono_ns;
+    c->is_bound = is_bound;
+}

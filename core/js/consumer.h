@@ -1,0 +1,193 @@
+/* The delivery state of one consumer: which message comes next and who gets it, what waits for an
+ * ack, what has to come again, what is left. Pure: time is an argument, messages are read by the
+ * caller, own messages leave through the outlet.
+ *
+ *   consumer_next --> DELIVER seq --> caller reads it --> consumer_deliver --> caller sends it
+ *                 '-> why not now (and when)
+ *   consumer_ack, consumer_pull, consumer_flow: clients.  consumer_timer: time.
+ *   consumer_removed, consumer_purged: the stream.  (New messages need no call: consumer_next sees
+ *   them; the caller wakes consumers whose filter matches and who wait.)
+ *
+ * C1 delivered is the last delivery (consumer and stream sequence); next_seq is the cursor, which
+ *    may have passed further messages that the filter leaves out.
+ * C2 No pending delivery lies at or below the ack floor; the floor moves when the lowest pending
+ *    one is settled: to just below the next pending one, or to delivered when none is left.
+ * C3 left counts matching messages in [next_seq, counted_to]; later ones are counted when somebody
+ *    asks. So a publish costs nothing per consumer.
+ *
+ * Durable: deltas in PROGRESS records (consumer_encode, consumer_apply), up to 250 ms behind; what
+ * a crash loses is delivered again. A record tells the state, never the way to it, so applying is
+ * idempotent in what it sets. Which messages an interest or work queue stream may drop follows from
+ * the records alone: consumer_released.
+ *
+ * Owned by the stream's shard. */
+#ifndef CORE_JS_CONSUMER_H
+#define CORE_JS_CONSUMER_H
+#include "core/base/effect.h"
+#include "core/js/ackwin.h"
+#include "core/js/consumer_config.h"
+#include "core/js/pullq.h"
+#include "core/js/push.h"
+#include "core/js/subject_index.h"
+
+/* What consumers see of their stream; the stream keeps it up to date. */
+struct consumer_feed {
+    struct msgs *msgs;
+    struct subject_index *subjects;
+    uint64_t first_seq, last_seq; /* as STREAM.INFO has them */
+    uint64_t message_bytes_max;   /* of the stream or server */
+    bool is_latest_only;          /* max_msgs_per_subject is 1 */
+    struct bytes name;            /* of the stream; lives as long */
+};
+
+struct consumer_latest; /* the list of deliver policy last_per_subject */
+
+struct consumer {
+    struct mem *mem;
+    const struct consumer_feed *feed;
+    uint64_t number; /* inside the stream, of its records */
+    int64_t created_ns;
+    char *packed; /* configuration */
+    uint32_t packed_bytes;
+    uint32_t filter_count;
+    struct bytes *filters; /* texts in packed */
+    struct bytes name, deliver_subject;
+    struct ackwin_waits waits;
+    int64_t max_deliver, max_ack_pending, inactive_ns, pause_until_ns; /* <= 0: no limit, none */
+    struct pullq_limits limits;
+    uint8_t ack_policy, sample_percent;
+    bool headers_only, is_original, is_replaying, is_bound, is_changed, is_all_unsaved;
+    uint64_t delivered_cseq, delivered_seq, floor_cseq, floor_seq, next_seq;
+    uint64_t saved_seq; /* delivered_seq of the last record */
+    uint64_t left, counted_to;
+    uint64_t replay_end;    /* replay ends behind this sequence */
+    int64_t replay_time_ns; /* of the message replayed last, and when that was */
+    int64_t replay_mono_ns;
+    int64_t last_delivered_ns, last_ack_ns; /* wall; 0: never */
+    int64_t expire_ns;                      /* when to look for expired deliveries */
+    struct consumer_latest *latest;         /* NULL: none, or done */
+    struct ackwin window;
+    struct pullq pulls; /* of a push consumer only last_active_ns is used */
+    struct push *push;  /* NULL: pull */
+};
+
+enum consumer_verdict {
+    CONSUMER_DELIVER, /* pick: read this message, then consumer_deliver */
+    CONSUMER_IDLE,    /* nothing left */
+    CONSUMER_ALONE,   /* nobody asks for messages or listens */
+    CONSUMER_FULL,    /* max_ack_pending */
+    CONSUMER_STALLED, /* flow control */
+    CONSUMER_PAUSED,
+    CONSUMER_LATER, /* pick.at_ns: rate limit, or the pace of replay original */
+    CONSUMER_AGAIN, /* a long search: call again, at the next turn */
+};
+
+struct consumer_pick {
+    uint64_t seq;
+    struct msgs_entry entry;
+    bool is_redelivery;
+    int64_t at_ns;
+};
+
+/* Sizes in bytes. */
+struct consumer_message {
+    uint64_t subject, headers, body;
+};
+
+enum { CONSUMER_ACK_SUBJECT_BYTES_MAX = 8 + 2 * 256 + 5 * 21 };
+
+struct consumer_delivery {
+    uint64_t seq, consumer_seq, deliveries;
+    uint64_t left; /* after it */
+    bool headers_only;
+    char ack_subject[CONSUMER_ACK_SUBJECT_BYTES_MAX]; /* the reply of the message */
+    uint32_t ack_subject_len;
+    struct bytes target; /* deliver subject, or in taker */
+    struct pullq_taker taker;
+};
+
+/* A new consumer: starts where its deliver policy says. c is the caller's memory; config may borrow
+ * from anywhere. ERR_MEMORY: c is void. */
+NODISCARD enum err consumer_open(struct consumer *c, struct mem *mem,
+                                 const struct consumer_feed *feed, uint64_t number,
+                                 const struct consumer_config *config, int64_t created_ns,
+                                 struct shard_time now);
+void consumer_close(struct consumer *c);
+/* Its configuration becomes this one, which may. ERR_MEMORY: nothing changed. */
+NODISCARD enum err consumer_update(struct consumer *c, const struct consumer_config *config,
+                                   struct shard_time now);
+/* ERR_MEMORY. config borrows from c and the arena. */
+NODISCARD enum err consumer_config_of(const struct consumer *c, struct arena *arena,
+                                      struct consumer_config *config);
+static inline bool consumer_is_push(const struct consumer *c)
+{
+    return c->push != NULL;
+}
+bool consumer_matches(const struct consumer *c, struct bytes subject);
+
+/* What to deliver next, or why nothing. */
+NODISCARD enum consumer_verdict consumer_next(struct consumer *c, struct shard_time now,
+                                              struct outlet *o, struct consumer_pick *pick);
+/* The message of pick was read: who gets it. False: nobody any more, or it is not the next one any
+ * more; ask consumer_next again. True: send it; then consumer_delivered_done. */
+NODISCARD bool consumer_deliver(struct consumer *c, struct shard_time now,
+                                const struct consumer_pick *pick, const struct consumer_message *m,
+                                struct rng *rng, struct outlet *o, struct consumer_delivery *d);
+/* What has to follow the message. */
+void consumer_delivered_done(const struct consumer_delivery *d, struct outlet *o);
+/* The message of pick cannot be read: it counts as removed. */
+void consumer_skip(struct consumer *c, const struct consumer_pick *pick, struct outlet *o);
+
+/* An ack arrived. True: a reply is to be answered (with nothing in it), once the next record of
+ * this consumer is durable if is_changed. A NEXT is followed by consumer_pull by the caller. */
+bool consumer_ack(struct consumer *c, struct shard_time now, const struct ack_subject *a,
+                  const struct ack_payload *p, struct rng *rng, struct outlet *o);
+/* A pull request arrived. */
+void consumer_pull(struct consumer *c, struct shard_time now, struct arena *arena,
+                   struct bytes body, struct bytes reply, struct outlet *o);
+/* An answer to flow control arrived. */
+void consumer_flow(struct consumer *c, struct bytes subject);
+/* Push: whether somebody listens to the deliver subject. */
+void consumer_set_bound(struct consumer *c, bool is_bound, struct shard_time now);
+/* Does what is due. Returns when to come again (monotonic), or INT64_MAX. *is_gone: inactive for
+ * too long, so it is to be deleted. */
+int64_t consumer_timer(struct consumer *c, struct shard_time now, struct outlet *o, bool *is_gone);
+
+/* The stream dropped message seq (limits, age, a delete): call before the subject is taken out of
+ * the index. */
+void consumer_removed(struct consumer *c, uint64_t seq, struct bytes subject, struct outlet *o);
+/* The stream was purged; filter is empty for all of it. Call afterwards. */
+void consumer_purged(struct consumer *c, struct bytes filter);
+/* Whether an interest or work queue stream must keep message seq for it. */
+bool consumer_needs(const struct consumer *c, uint64_t seq, struct bytes subject);
+
+/* Delivery starts again at seq; 0: behind the ack floor. ERR_DENIED: why holds the reason. */
+NODISCARD enum err consumer_reset(struct consumer *c, uint64_t seq, uint64_t *reset_seq,
+                                  struct arena *arena, struct writer *why);
+
+/* num_pending, exact. */
+uint64_t consumer_left(struct consumer *c);
+/* The members of ConsumerInfo, into an open object. ERR_MEMORY. */
+NODISCARD enum err consumer_write_info(struct consumer *c, struct arena *arena,
+                                       struct shard_time now, struct outlet *o,
+                                       struct json_write *w);
+
+/* --- records --- */
+
+/* Something is not in a record yet. */
+static inline bool consumer_is_unsaved(const struct consumer *c)
+{
+    return c->is_changed;
+}
+/* Appends the body of a PROGRESS record to out and takes everything as saved. is_whole: the whole
+ * state, for checkpoints. */
+void consumer_encode(struct consumer *c, struct shard_time now, bool is_whole, struct text *out);
+/* The record failed: the next one tells everything. */
+void consumer_encode_lost(struct consumer *c);
+/* Replay. time_ns is of the record. ERR_CORRUPT: no body of ours; ERR_MEMORY. */
+NODISCARD enum err consumer_apply(struct consumer *c, struct bytes body, int64_t time_ns,
+                                  struct shard_time now);
+/* Sequences that the record settled, ascending, from *at (starts at 0) on; 0 at the end. */
+uint64_t consumer_released(struct bytes body, uint64_t *at);
+
+#endif

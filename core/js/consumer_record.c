@@ -1,0 +1,238 @@
+/* struct consumer as others see it: PROGRESS records and ConsumerInfo.
+ *
+ * Body of a record; numbers are varints, signed ones folded (0, -1, 1, -2, ...):
+ *
+ *   version 1 · flags (1: whole: what came before is void) · from (delivered stream sequence of the
+ *   record before) · delivered consumer, stream · floor consumer, stream · resume (of a list of
+ * last messages that is not through, else 0) · count of entries · entries, ascending entry:
+ * sequence - the one before · deliveries << 2 | state (0 settled, 1 pending, 2 given up) · unless
+ * settled: consumer sequence (signed, - the one before) · age in ms (signed)
+ *
+ * Settled are the entries that say so and all in (from, delivered] that are not listed. */
+#include "core/base/must.h"
+#include "core/js/consumer_state.h"
+
+enum { RECORD_VERSION = 1, FLAG_WHOLE = 1, NS_PER_MS = 1000000 };
+
+static void put_number(struct text *out, uint64_t value)
+{
+    for (; value >= 0x80; value >>= 7) text_char(out, (char)(value | 0x80));
+    text_char(out, (char)value);
+}
+
+static void put_signed(struct text *out, int64_t value)
+{
+    put_number(out, (uint64_t)value << 1 ^ (uint64_t)(value >> 63));
+}
+
+static bool get_number(struct bytes *rest, uint64_t *value)
+{
+    uint64_t sum = 0;
+    for (unsigned shift = 0; shift < 64; shift += 7) {
+        if (rest->len == 0) return false;
+        uint8_t byte = (uint8_t)rest->data[0];
+        rest->data++;
+        rest->len--;
+        sum |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte >= 0x80) continue;
+        *value = sum;
+        return true;
+    }
+    return false;
+}
+
+static bool get_signed(struct bytes *rest, int64_t *value)
+{
+    uint64_t folded;
+    if (!get_number(rest, &folded)) return false;
+    *value = (int64_t)(folded >> 1 ^ (0 - (folded & 1)));
+    return true;
+}
+
+/* --- writing --------------------------------------------------------------------------------- */
+
+/* A whole record tells of what was settled too: streams release by it. */
+static struct ackwin_entry *next_entry(const struct consumer *c, uint64_t seq, bool is_whole)
+{
+    struct ackwin_entry *dirty = ackwin_next_dirty(&c->window, seq);
+    struct ackwin_entry *live = is_whole ? ackwin_next(&c->window, seq) : NULL;
+    if (dirty == NULL || live == NULL) return dirty == NULL ? live : dirty;
+    return dirty->seq < live->seq ? dirty : live;
+}
+
+void consumer_encode(struct consumer *c, struct shard_time now, bool is_whole, struct text *out)
+{
+    is_whole |= c->is_all_unsaved;
+    put_number(out, RECORD_VERSION);
+    put_number(out, is_whole ? FLAG_WHOLE : 0);
+    put_number(out, c->saved_seq < c->delivered_seq ? c->saved_seq : c->delivered_seq);
+    put_number(out, c->delivered_cseq);
+    put_number(out, c->delivered_seq);
+    put_number(out, c->floor_cseq);
+    put_number(out, c->floor_seq);
+    put_number(out, c->latest == NULL ? 0 : c->latest->resume);
+    uint64_t count = 0, seq = 0, cseq = 0;
+    const struct ackwin_entry *e;
+    for (uint64_t at = 0; (e = next_entry(c, at, is_whole)) != NULL; at = e->seq + 1) count++;
+    put_number(out, count);
+    for (uint64_t at = 0; (e = next_entry(c, at, is_whole)) != NULL; at = e->seq + 1) {
+        put_number(out, e->seq - seq);
+        put_number(out, (uint64_t)e->deliveries << 2 | e->state);
+        seq = e->seq;
+        if (e->state == ACKWIN_HOLE) continue;
+        put_signed(out, (int64_t)(e->cseq - cseq));
+        put_signed(out, ((int64_t)now.mono_ns - e->since_ns) / NS_PER_MS);
+        cseq = e->cseq;
+    }
+    ackwin_set_saved(&c->window);
+    if (is_whole) {
+        struct ackwin_entry *live;
+        for (uint64_t at = 0; (live = ackwin_next(&c->window, at)) != NULL; at = live->seq + 1)
+            live->is_saved = 1;
+    }
+    ackwin_trim(&c->window);
+    c->saved_seq = c->delivered_seq;
+    c->is_changed = c->is_all_unsaved = false;
+}
+
+void consumer_encode_lost(struct consumer *c)
+{
+    c->is_changed = c->is_all_unsaved = true;
+    c->saved_seq = 0; /* so that what the lost record released is released by the next */
+}
+
+/* --- reading --------------------------------------------------------------------------------- */
+
+struct head {
+    uint64_t flags, from, delivered_cseq, delivered_seq, floor_cseq, floor_seq, resume, count;
+};
+
+static bool get_head(struct bytes *rest, struct head *h)
+{
+    uint64_t version;
+    return get_number(rest, &version) && version == RECORD_VERSION && get_number(rest, &h->flags) &&
+           get_number(rest, &h->from) && get_number(rest, &h->delivered_cseq) &&
+           get_number(rest, &h->delivered_seq) && get_number(rest, &h->floor_cseq) &&
+           get_number(rest, &h->floor_seq) && get_number(rest, &h->resume) &&
+           get_number(rest, &h->count) && h->floor_seq <= h->delivered_seq &&
+           h->from <= h->delivered_seq;
+}
+
+/* The next entry; *entry holds the one before (all 0 at first). */
+static bool get_entry(struct bytes *rest, struct ackwin_entry *entry, int64_t *age_ms)
+{
+    uint64_t step, word;
+    int64_t cseq_step;
+    if (!get_number(rest, &step) || step == 0 || !get_number(rest, &word)) return false;
+    if (__builtin_add_overflow(entry->seq, step, &entry->seq)) return false;
+    if (word >> 2 > ACKWIN_DELIVERIES_MAX || (word & 3) > ACKWIN_GIVEN_UP) return false;
+    entry->deliveries = (uint32_t)(word >> 2) & ACKWIN_DELIVERIES_MAX;
+    entry->state = (uint32_t)word & 3;
+    if (entry->state == ACKWIN_HOLE) return true;
+    if (!get_signed(rest, &cseq_step) || !get_signed(rest, age_ms)) return false;
+    entry->cseq += (uint64_t)cseq_step;
+    return entry->deliveries > 0;
+}
+
+static enum err apply_entries(struct consumer *c, struct bytes rest, const struct head *h,
+                              int64_t time_ns, struct shard_time now)
+{
+    struct ackwin_entry entry = {.seq = 0};
+    for (uint64_t i = 0; i < h->count; i++) {
+        int64_t age_ms = 0, since_ns;
+        if (!get_entry(&rest, &entry, &age_ms)) return ERR_CORRUPT;
+        struct ackwin_entry copy = entry;
+        /* Back on this start's clock; a clock that was set back makes it wait no longer. */
+        int64_t passed_ns = now.wall_ns > time_ns ? now.wall_ns - time_ns : 0;
+        if (__builtin_mul_overflow(age_ms, NS_PER_MS, &since_ns) ||
+            __builtin_add_overflow(since_ns, passed_ns, &since_ns) ||
+            __builtin_sub_overflow((int64_t)now.mono_ns, since_ns, &since_ns))
+            since_ns = (int64_t)now.mono_ns;
+        copy.since_ns = since_ns;
+        enum err e = ackwin_restore(&c->window, &copy);
+        if (e != ERR_OK) return e;
+    }
+    return rest.len == 0 ? ERR_OK : ERR_CORRUPT;
+}
+
+enum err consumer_apply(struct consumer *c, struct bytes body, int64_t time_ns,
+                        struct shard_time now)
+{
+    struct head h;
+    if (!get_head(&body, &h)) return ERR_CORRUPT;
+    if ((h.flags & FLAG_WHOLE) != 0) ackwin_clear(&c->window);
+    enum err e = apply_entries(c, body, &h, time_ns, now);
+    if (e != ERR_OK) return e;
+    consumer_state_close_latest(c);
+    if (h.resume > h.delivered_seq) {
+        e = consumer_state_open_latest(c, h.delivered_seq + 1, h.resume);
+        if (e != ERR_OK) return e;
+    }
+    c->delivered_cseq = h.delivered_cseq;
+    c->delivered_seq = c->saved_seq = h.delivered_seq;
+    c->floor_cseq = h.floor_cseq;
+    c->floor_seq = h.floor_seq;
+    c->next_seq = h.delivered_seq + 1;
+    c->expire_ns = c->window.pending_count > 0 ? (int64_t)now.mono_ns : INT64_MAX;
+    c->is_changed = c->is_all_unsaved = false;
+    consumer_state_recount(c);
+    return ERR_OK;
+}
+
+uint64_t consumer_released(struct bytes body, uint64_t *at)
+{
+    struct head h;
+    struct ackwin_entry entry = {.seq = 0};
+    int64_t age_ms;
+    if (!get_head(&body, &h)) return 0;
+    uint64_t next = *at < h.from ? h.from + 1 : *at + 1; /* in (from, delivered] */
+    for (uint64_t i = 0; i < h.count && get_entry(&body, &entry, &age_ms); i++) {
+        if (entry.seq <= *at) continue;
+        if (entry.seq > next && next <= h.delivered_seq) break;
+        if (entry.state == ACKWIN_HOLE) return *at = entry.seq;
+        if (entry.seq == next) next++;
+    }
+    return next <= h.delivered_seq ? (*at = next) : 0;
+}
+
+/* --- ConsumerInfo ---------------------------------------------------------------------------- */
+
+static void write_pair(struct json_write *w, const char *key, uint64_t cseq, uint64_t seq,
+                       int64_t last_ns)
+{
+    json_write_object(w, key);
+    json_write_u64(w, "consumer_seq", cseq);
+    json_write_u64(w, "stream_seq", seq);
+    json_write_time_if(w, "last_active", last_ns);
+    json_write_end(w);
+}
+
+enum err consumer_write_info(struct consumer *c, struct arena *arena, struct shard_time now,
+                             struct outlet *o, struct json_write *w)
+{
+    struct consumer_config config;
+    enum err e = consumer_config_of(c, arena, &config);
+    if (e != ERR_OK) return e;
+    struct pullq_facts facts = {.now_ns = (int64_t)now.mono_ns,
+                                .pending = consumer_left(c),
+                                .stream_seq = c->next_seq - 1,
+                                .consumer_seq = c->delivered_cseq};
+    if (c->pulls.count > 0) (void)pullq_sweep(&c->pulls, &facts, false, o, NULL);
+    json_write_text(w, "stream_name", c->feed->name);
+    json_write_text(w, "name", c->name);
+    json_write_time(w, "created", c->created_ns);
+    consumer_config_write(&config, w, "config", true);
+    write_pair(w, "delivered", c->delivered_cseq, c->delivered_seq, c->last_delivered_ns);
+    write_pair(w, "ack_floor", c->floor_cseq, c->floor_seq, c->last_ack_ns);
+    json_write_u64(w, "num_ack_pending", c->window.pending_count);
+    uint32_t redelivered = c->window.redelivered_count + c->window.given_up_count;
+    json_write_u64(w, "num_redelivered", c->max_deliver == 1 ? 0 : redelivered);
+    json_write_u64(w, "num_waiting", c->pulls.count);
+    json_write_u64(w, "num_pending", facts.pending);
+    json_write_bool_if(w, "push_bound", c->push != NULL && c->is_bound);
+    bool is_paused = c->pause_until_ns > now.wall_ns;
+    json_write_bool_if(w, "paused", is_paused);
+    if (is_paused) json_write_i64(w, "pause_remaining", c->pause_until_ns - now.wall_ns);
+    json_write_time(w, "ts", now.wall_ns);
+    return ERR_OK;
+}

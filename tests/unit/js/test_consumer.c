@@ -1,0 +1,356 @@
+#include <criterion/criterion.h>
+#include <string.h>
+#include "core/js/consumer.h"
+#include "tests/support/mem_heap.h"
+
+/* A stream of ten messages on three subjects, and one consumer on it. */
+struct rig {
+    struct outlet outlet;
+    struct mem_heap heap;
+    struct msgs msgs;
+    struct subject_index subjects;
+    struct consumer_feed feed;
+    struct consumer consumer;
+    struct consumer_config config;
+    struct arena arena;
+    struct rng rng;
+    struct shard_time now;
+    struct outlet_event event; /* the last one */
+    uint32_t event_count;
+};
+
+static struct rig r;
+
+static void ignore_send(struct outlet *o, struct bytes subject, struct bytes reply,
+                        struct bytes headers)
+{
+}
+
+static bool listens(struct outlet *o, struct bytes subject)
+{
+    return true;
+}
+
+static void on_event(struct outlet *o, const struct outlet_event *e)
+{
+    r.event = *e;
+    r.event_count++;
+}
+
+static void publish(const char *subject)
+{
+    uint32_t node;
+    bool is_new;
+    uint64_t seq = ++r.feed.last_seq;
+    cr_assert_eq(subject_index_intern(&r.subjects, bytes_from_text(subject), &node, &is_new),
+                 ERR_OK);
+    struct msgs_entry entry = {
+        .place = seq, .time_ns = (int64_t)seq * 1000000000, .bytes = 10, .node = node};
+    cr_assert_eq(msgs_append(&r.msgs, seq, &entry), ERR_OK);
+    subject_index_add(&r.subjects, node, seq);
+    r.feed.first_seq = msgs_first(&r.msgs);
+}
+
+static void setup(void)
+{
+    static const char *const subjects[] = {"s.a", "s.b", "s.c"};
+    r = (struct rig){.outlet = {ignore_send, listens, on_event}};
+    mem_heap_init(&r.heap);
+    msgs_init(&r.msgs, &r.heap.mem);
+    subject_index_init(&r.subjects, &r.heap.mem, 0);
+    arena_init(&r.arena, &r.heap.mem, MEM_JETSTREAM);
+    rng_init(&r.rng, 1);
+    r.now = (struct shard_time){.mono_ns = 1000000000, .wall_ns = INT64_C(1700000000000000000)};
+    r.feed = (struct consumer_feed){
+        .msgs = &r.msgs, .subjects = &r.subjects, .name = BYTES_LITERAL("S")};
+    for (int i = 0; i < 10; i++) publish(subjects[i % 3]);
+    r.config = (struct consumer_config){.durable_name = BYTES_LITERAL("c"),
+                                        .name = BYTES_LITERAL("c"),
+                                        .ack_policy = CONSUMER_ACK_EXPLICIT,
+                                        .ack_wait_ns = 1000000000,
+                                        .max_deliver = -1,
+                                        .max_ack_pending = 1000,
+                                        .deliver_subject = BYTES_LITERAL("d")};
+}
+
+static void open_consumer(void)
+{
+    cr_assert_eq(consumer_open(&r.consumer, &r.heap.mem, &r.feed, 1, &r.config, 1, r.now), ERR_OK);
+    consumer_set_bound(&r.consumer, true, r.now);
+}
+
+static void close_all(void)
+{
+    consumer_close(&r.consumer);
+    msgs_clear(&r.msgs);
+    subject_index_clear(&r.subjects);
+    arena_deinit(&r.arena);
+    cr_assert_eq(r.heap.live_count, 0);
+}
+
+TestSuite(consumer, .init = setup, .fini = close_all);
+
+/* Delivers one; 0: there is none now. */
+static uint64_t deliver(struct consumer_delivery *d)
+{
+    struct consumer_pick pick;
+    struct consumer_message m = {.subject = 3, .body = 5};
+    if (consumer_next(&r.consumer, r.now, &r.outlet, &pick) != CONSUMER_DELIVER) return 0;
+    cr_assert(consumer_deliver(&r.consumer, r.now, &pick, &m, &r.rng, &r.outlet, d));
+    return d->seq;
+}
+
+static void expect_order(const uint64_t *seqs)
+{
+    struct consumer_delivery d;
+    for (; *seqs != 0; seqs++) cr_assert_eq(deliver(&d), *seqs);
+    cr_assert_eq(deliver(&d), 0);
+    cr_assert_eq(consumer_left(&r.consumer), 0);
+}
+
+static bool ack(uint64_t seq, uint64_t cseq, const char *text)
+{
+    struct ack_payload p;
+    struct ack_subject a = {.deliveries = 1, .stream_seq = seq, .consumer_seq = cseq};
+    ack_parse_payload(&r.arena, bytes_from_text(text), &p);
+    return consumer_ack(&r.consumer, r.now, &a, &p, &r.rng, &r.outlet);
+}
+
+Test(consumer, deliver_policies_pick_the_start)
+{
+    r.config.deliver_policy = CONSUMER_DELIVER_LAST;
+    r.config.filter_subject = BYTES_LITERAL("s.b");
+    open_consumer();
+    cr_assert_eq(consumer_left(&r.consumer), 1);
+    cr_assert_eq(r.consumer.delivered_seq, 7);
+    expect_order((uint64_t[]){8, 0});
+}
+
+Test(consumer, new_means_what_comes_later)
+{
+    r.config.deliver_policy = CONSUMER_DELIVER_NEW;
+    open_consumer();
+    struct consumer_delivery d;
+    cr_assert_eq(deliver(&d), 0);
+    publish("s.a");
+    cr_assert_eq(consumer_left(&r.consumer), 1);
+    expect_order((uint64_t[]){11, 0});
+}
+
+Test(consumer, a_start_time_is_the_first_message_not_before)
+{
+    r.config.deliver_policy = CONSUMER_DELIVER_BY_START_TIME;
+    r.config.opt_start_time = (struct time_stamp){.is_set = true, .wall_ns = 7500000000};
+    open_consumer();
+    expect_order((uint64_t[]){8, 9, 10, 0});
+}
+
+Test(consumer, last_per_subject_skips_what_is_older_then_goes_on)
+{
+    r.config.deliver_policy = CONSUMER_DELIVER_LAST_PER_SUBJECT;
+    r.config.filter_subject = BYTES_LITERAL("s.*");
+    open_consumer();
+    cr_assert_eq(consumer_left(&r.consumer), 3);
+    publish("s.b");
+    cr_assert_eq(consumer_left(&r.consumer), 4);
+    consumer_removed(&r.consumer, 9, BYTES_LITERAL("s.c"), &r.outlet);
+    struct msgs_entry entry;
+    cr_assert_eq(msgs_remove(&r.msgs, 9, &entry), ERR_OK);
+    (void)subject_index_remove(&r.subjects, entry.node, 9);
+    cr_assert_eq(consumer_left(&r.consumer), 3);
+    expect_order((uint64_t[]){8, 10, 11, 0});
+}
+
+Test(consumer, the_ack_subject_tells_the_delivery)
+{
+    struct consumer_delivery d;
+    open_consumer();
+    cr_assert_eq(deliver(&d), 1);
+    cr_assert(bytes_equal(bytes_of(d.ack_subject, d.ack_subject_len),
+                          BYTES_LITERAL("$JS.ACK.S.c.1.1.1.1000000000.9")));
+    cr_assert(bytes_equal(d.target, BYTES_LITERAL("d")));
+}
+
+Test(consumer, the_floor_follows_the_lowest_that_waits)
+{
+    struct consumer_delivery d;
+    open_consumer();
+    for (uint64_t i = 1; i <= 3; i++) cr_assert_eq(deliver(&d), i);
+    cr_assert(ack(2, 2, ""));
+    cr_assert_eq(r.consumer.floor_seq, 0);
+    cr_assert(ack(1, 1, ""));
+    cr_assert_eq(r.consumer.floor_seq, 2);
+    cr_assert(ack(3, 3, ""));
+    cr_assert_eq(r.consumer.floor_seq, 3);
+    cr_assert(!ack(9, 9, "")); /* never delivered: no answer */
+}
+
+Test(consumer, max_deliver_gives_up_once_and_says_so)
+{
+    struct consumer_delivery d;
+    bool is_gone;
+    r.config.max_deliver = 2;
+    open_consumer();
+    cr_assert_eq(deliver(&d), 1);
+    r.now.mono_ns += 1000000000;
+    (void)consumer_timer(&r.consumer, r.now, &r.outlet, &is_gone);
+    cr_assert_eq(deliver(&d), 1);
+    cr_assert_eq(d.deliveries, 2);
+    r.now.mono_ns += 1000000000;
+    (void)consumer_timer(&r.consumer, r.now, &r.outlet, &is_gone);
+    cr_assert_eq(r.event_count, 1);
+    cr_assert_eq(r.event.kind, OUTLET_MAX_DELIVERIES);
+    cr_assert_eq(r.event.deliveries, 2);
+    cr_assert_eq(r.consumer.window.pending_count, 0);
+    cr_assert(consumer_needs(&r.consumer, 1, BYTES_LITERAL("s.a"))); /* also of a work queue */
+    cr_assert_eq(deliver(&d), 2);
+    cr_assert(ack(1, 1, "")); /* late, and still welcome */
+    cr_assert(!consumer_needs(&r.consumer, 1, BYTES_LITERAL("s.a")));
+}
+
+Test(consumer, a_nak_with_delay_comes_back_when_it_is_over)
+{
+    struct consumer_delivery d;
+    bool is_gone;
+    open_consumer();
+    for (int i = 0; i < 10; i++) (void)deliver(&d);
+    cr_assert(ack(3, 3, "-NAK 50ms"));
+    cr_assert_eq(r.event.kind, OUTLET_NAK);
+    cr_assert_eq(deliver(&d), 0);
+    cr_assert_eq(consumer_timer(&r.consumer, r.now, &r.outlet, &is_gone),
+                 (int64_t)r.now.mono_ns + 50000000);
+    r.now.mono_ns += 50000000;
+    (void)consumer_timer(&r.consumer, r.now, &r.outlet, &is_gone);
+    cr_assert_eq(deliver(&d), 3);
+}
+
+Test(consumer, max_ack_pending_stalls_and_an_ack_frees)
+{
+    struct consumer_delivery d;
+    struct consumer_pick pick;
+    r.config.max_ack_pending = 2;
+    open_consumer();
+    cr_assert_eq(deliver(&d), 1);
+    cr_assert_eq(deliver(&d), 2);
+    cr_assert_eq(consumer_next(&r.consumer, r.now, &r.outlet, &pick), CONSUMER_FULL);
+    cr_assert(ack(1, 1, ""));
+    cr_assert_eq(deliver(&d), 3);
+}
+
+Test(consumer, replay_original_keeps_the_gaps)
+{
+    struct consumer_delivery d;
+    struct consumer_pick pick;
+    r.config.replay_policy = CONSUMER_REPLAY_ORIGINAL;
+    open_consumer();
+    cr_assert_eq(deliver(&d), 1);
+    cr_assert_eq(consumer_next(&r.consumer, r.now, &r.outlet, &pick), CONSUMER_LATER);
+    cr_assert_eq(pick.at_ns, (int64_t)r.now.mono_ns + 1000000000);
+    r.now.mono_ns += 1000000000;
+    cr_assert_eq(deliver(&d), 2);
+}
+
+Test(consumer, a_pause_ends_by_itself)
+{
+    struct consumer_delivery d;
+    struct consumer_pick pick;
+    bool is_gone;
+    r.config.pause_until =
+        (struct time_stamp){.is_set = true, .wall_ns = r.now.wall_ns + 1000000000};
+    open_consumer();
+    cr_assert_eq(consumer_next(&r.consumer, r.now, &r.outlet, &pick), CONSUMER_PAUSED);
+    cr_assert_eq(consumer_timer(&r.consumer, r.now, &r.outlet, &is_gone), 2000000000);
+    r.now.mono_ns += 1000000000;
+    r.now.wall_ns += 1000000000;
+    cr_assert_eq(deliver(&d), 1);
+}
+
+Test(consumer, one_that_nobody_listens_to_goes_after_its_threshold)
+{
+    bool is_gone;
+    r.config.inactive_threshold_ns = 5000000000;
+    open_consumer();
+    cr_assert_eq(consumer_timer(&r.consumer, r.now, &r.outlet, &is_gone), INT64_MAX);
+    consumer_set_bound(&r.consumer, false, r.now);
+    cr_assert_eq(consumer_timer(&r.consumer, r.now, &r.outlet, &is_gone), 6000000000);
+    cr_assert(!is_gone);
+    r.now.mono_ns += 5000000000;
+    (void)consumer_timer(&r.consumer, r.now, &r.outlet, &is_gone);
+    cr_assert(is_gone);
+}
+
+Test(consumer, a_reset_starts_again_where_it_may)
+{
+    struct consumer_delivery d;
+    char text[100];
+    struct writer why;
+    uint64_t seq;
+    writer_init(&why, text, sizeof text);
+    r.config.deliver_policy = CONSUMER_DELIVER_BY_START_SEQUENCE;
+    r.config.opt_start_seq = 4;
+    open_consumer();
+    cr_assert_eq(deliver(&d), 4);
+    cr_assert_eq(deliver(&d), 5);
+    cr_assert(ack(4, 1, ""));
+    cr_assert_eq(consumer_reset(&r.consumer, 3, &seq, &r.arena, &why), ERR_DENIED);
+    cr_assert(bytes_equal(writer_written(&why), BYTES_LITERAL("below start seq")));
+    cr_assert_eq(consumer_reset(&r.consumer, 0, &seq, &r.arena, &why), ERR_OK);
+    cr_assert_eq(seq, 5);
+    cr_assert_eq(consumer_left(&r.consumer), 6);
+    cr_assert_eq(deliver(&d), 5);
+    cr_assert_eq(d.consumer_seq, 1);
+}
+
+/* The whole reply as nats-server gives it, but for the times. */
+Test(consumer, info_has_the_fields_of_nats_server)
+{
+    struct text text;
+    struct json_write w;
+    struct consumer_delivery d;
+    r.config.filter_subject = BYTES_LITERAL("s.a");
+    open_consumer();
+    cr_assert_eq(deliver(&d), 1);
+    text_init(&text, &r.heap.mem, MEM_JETSTREAM, 4096);
+    json_write_init(&w, &text, 0);
+    json_write_object(&w, NULL);
+    cr_assert_eq(consumer_write_info(&r.consumer, &r.arena, r.now, &r.outlet, &w), ERR_OK);
+    json_write_end(&w);
+    static const char wanted[] =
+        "{\"stream_name\":\"S\",\"name\":\"c\",\"created\":\"1970-01-01T00:00:00.000000001Z\","
+        "\"config\":{\"durable_name\":\"c\",\"name\":\"c\",\"deliver_policy\":\"all\","
+        "\"ack_policy\":\"explicit\",\"ack_wait\":1000000000,\"max_deliver\":-1,"
+        "\"filter_subject\":\"s.a\",\"replay_policy\":\"instant\",\"max_ack_pending\":1000,"
+        "\"deliver_subject\":\"d\",\"num_replicas\":0,\"metadata\":{\"_nats.level\":\"5\","
+        "\"_nats.req.level\":\"0\",\"_nats.ver\":\"2.15.2\"}},"
+        "\"delivered\":{\"consumer_seq\":1,\"stream_seq\":1,"
+        "\"last_active\":\"2023-11-14T22:13:20Z\"},"
+        "\"ack_floor\":{\"consumer_seq\":0,\"stream_seq\":0},\"num_ack_pending\":1,"
+        "\"num_redelivered\":0,\"num_waiting\":0,\"num_pending\":3,\"push_bound\":true,"
+        "\"ts\":\"2023-11-14T22:13:20Z\"}";
+    cr_assert(bytes_equal(text_written(&text), bytes_from_text(wanted)), "%.*s", (int)text.len,
+              text.data);
+    text_deinit(&text);
+}
+
+Test(consumer, a_foreign_record_is_refused)
+{
+    open_consumer();
+    static const char *const bodies[] = {"", "\x02", "\x01", "\x01\x01\x01\x01\x01\x01\x01\x01"};
+    for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++)
+        cr_assert_eq(consumer_apply(&r.consumer, bytes_from_text(bodies[i]), 0, r.now),
+                     ERR_CORRUPT);
+}
+
+/* The target for an idle durable pull consumer is 512 bytes, with its configuration. */
+Test(consumer, an_idle_one_is_small)
+{
+    uint64_t before = r.heap.mem.used_bytes[MEM_JETSTREAM];
+    r.config.durable_name = r.config.name = BYTES_LITERAL("orders-processor-12345");
+    r.config.filter_subject = BYTES_LITERAL("orders.12345.>");
+    r.config.deliver_subject = bytes_of("", 0);
+    r.config.max_waiting = 512;
+    open_consumer();
+    uint64_t bytes = sizeof r.consumer + r.heap.mem.used_bytes[MEM_JETSTREAM] - before;
+    cr_assert_leq(bytes, 512, "%lu bytes", (unsigned long)bytes);
+    cr_log_info("%lu bytes, %zu of them the struct", (unsigned long)bytes, sizeof r.consumer);
+}
