@@ -132,7 +132,7 @@ bool stream_remove(struct stream *s, uint64_t seq)
     uint32_t bytes = entry.bytes & STAGED_BYTES_MASK;
     must(s->bytes >= bytes);
     s->bytes -= bytes;
-    if (s->watch.removed != NULL) s->watch.removed(s->watch.context, seq, entry.node);
+    if (s->watch.removed != NULL) s->watch.removed(s->watch.context, seq, entry.node, entry.place);
     staged_removed(&s->staged, seq, entry.node, bytes);
     if (subject_index_node(&s->subjects, entry.node)->count == 1 &&
         staged_has_node(&s->staged, entry.node)) {

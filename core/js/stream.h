@@ -61,7 +61,7 @@ struct stream_outcome {
 struct stream_watch {
     void *context;
     void (*stored)(void *context, uint64_t seq, uint32_t node);
-    void (*removed)(void *context, uint64_t seq, uint32_t node);
+    void (*removed)(void *context, uint64_t seq, uint32_t node, uint64_t place);
     /* Interest retention: does a consumer want this subject? NULL: nobody does. */
     bool (*has_interest)(void *context, struct bytes subject);
 };

@@ -1,0 +1,737 @@
+#include "core/js/jsapi.h"
+#include "core/base/base64.h"
+#include "core/base/must.h"
+#include "core/base/sort.h"
+#include "core/proto/headers.h"
+#include "core/route/subject.h"
+
+#define API "$JS.API."
+
+/* A reply that is being written. */
+struct reply {
+    struct js *js;
+    struct js_request *r;
+    const char *type;
+    struct json_write w;
+    struct jsapi_error error;
+};
+
+static void begin(struct reply *p)
+{
+    text_clear(p->r->out);
+    json_write_init(&p->w, p->r->out, 0);
+    json_write_object(&p->w, NULL);
+    struct text *out = p->r->out;
+    text_string(out, "\"type\":\"io.nats.jetstream.api.v1.");
+    text_string(out, p->type);
+    text_string(out, "_response\"");
+    p->w.has_member[p->w.depth - 1] = true;
+}
+
+static enum js_step finish(struct reply *p)
+{
+    json_write_end(&p->w);
+    p->js->api_total++;
+    return JS_REPLY;
+}
+
+static enum js_step fail(struct reply *p)
+{
+    begin(p);
+    jsapi_error_write(&p->error, &p->w);
+    p->r->is_error = true;
+    p->js->api_errors++;
+    return finish(p);
+}
+
+static enum js_step refuse(struct reply *p, enum jsapi_id id)
+{
+    jsapi_error_set(&p->error, id);
+    return fail(p);
+}
+
+static enum js_step refuse_text(struct reply *p, enum jsapi_id id, const char *text)
+{
+    jsapi_error_set_text(&p->error, id, bytes_from_text(text));
+    return fail(p);
+}
+
+static enum js_step succeed(struct reply *p)
+{
+    begin(p);
+    json_write_bool(&p->w, "success", true);
+    return finish(p);
+}
+
+/* What the store said to a record of ours. */
+static enum js_step refuse_store(struct reply *p, enum err e)
+{
+    if (e == ERR_FULL) return refuse(p, JSAPI_STREAM_TOO_MANY_REQUESTS);
+    if (e == ERR_NO_SPACE) return refuse(p, JSAPI_STORAGE_RESOURCES_EXCEEDED);
+    return refuse_text(p, JSAPI_STREAM_STORE_FAILED, err_text(e));
+}
+
+static bool read_body(struct reply *p, const struct request_type *type, void *out)
+{
+    return request_read(&p->r->arena, p->r->body, type,
+                        p->js->is_lenient ? REQUEST_LENIENT : REQUEST_STRICT, out, &p->error);
+}
+
+static struct js_stream *target(struct reply *p)
+{
+    return js_find(p->js, p->r->account, p->r->stream_name, false);
+}
+
+/* Appends the record of an order; the answer waits for it. */
+static enum js_step append(struct reply *p, struct store *store, const struct record *record,
+                           enum js_order order)
+{
+    struct store_stub stub;
+    enum err e = store_append(store, record, &stub);
+    if (e != ERR_OK) return refuse_store(p, e);
+    p->r->order = order;
+    p->r->ticket = stub.ticket;
+    return JS_WAIT_STORED;
+}
+
+/* --- STREAM.CREATE, UPDATE, DELETE, INFO ----------------------------------------------------- */
+
+static void write_info(struct reply *p, const char *key, const struct stream *s, bool is_reply,
+                       bool has_deleted, struct bytes filter, uint64_t offset)
+{
+    uint64_t total;
+    if (key == NULL && p->w.is_array[p->w.depth - 1]) json_write_object(&p->w, NULL);
+    stream_config_write(&s->config, &p->w, "config", is_reply);
+    json_write_time(&p->w, "created", s->created_ns);
+    stream_write_state(s, &p->w, has_deleted, filter, offset, &total);
+    json_write_text_if(&p->w, "domain", p->js->domain);
+    if (key != NULL && p->js->leader.len > 0) {
+        json_write_object(&p->w, "cluster");
+        json_write_text(&p->w, "leader", p->js->leader);
+        json_write_end(&p->w);
+    }
+    json_write_time(&p->w, "ts", p->r->now_ns);
+}
+
+static void bounds_of(const struct reply *p, const struct js_limits *l,
+                      struct stream_config_bounds *b)
+{
+    *b = (struct stream_config_bounds){
+        .duplicate_window_max = p->js->duplicate_window_max,
+        .is_max_bytes_required = l->max_bytes_required,
+        .memory_stream_bytes_max = l->memory_max_stream_bytes,
+        .file_stream_bytes_max = l->storage_max_stream_bytes,
+    };
+}
+
+/* Consumers and reserved bytes of the account; before: what this stream has reserved. */
+static bool check_account(struct reply *p, const struct js_limits *l, const struct stream_config *c,
+                          int64_t before)
+{
+    struct js_usage u;
+    js_usage_of(p->js, p->r->account, &u);
+    if (c->max_consumers > 0 && l->max_consumers > 0 && c->max_consumers > l->max_consumers)
+        return jsapi_error_refuse(&p->error, JSAPI_MAXIMUM_CONSUMERS_LIMIT);
+    int64_t more = (c->max_bytes > 0 ? c->max_bytes : 0) - (before > 0 ? before : 0);
+    if (more <= 0) return true;
+    bool is_memory = c->storage == STREAM_MEMORY;
+    int64_t max = is_memory ? l->max_memory : l->max_storage;
+    uint64_t reserved = is_memory ? u.reserved_memory : u.reserved_storage;
+    if (max < 0 || (reserved <= (uint64_t)max && (uint64_t)more <= (uint64_t)max - reserved))
+        return true;
+    return jsapi_error_refuse(&p->error, is_memory ? JSAPI_MEMORY_RESOURCES_EXCEEDED
+                                                   : JSAPI_STORAGE_RESOURCES_EXCEEDED);
+}
+
+static bool overlaps(const struct reply *p, const struct stream_config *c,
+                     const struct js_stream *self)
+{
+    uint32_t at = 0;
+    const struct js_stream *s;
+    while ((s = js_each(p->js, &at)) != NULL)
+        if (s != self && s->stream.account == p->r->account &&
+            stream_config_overlaps(&s->stream.config.subjects, &c->subjects))
+            return true;
+    return false;
+}
+
+static enum js_step append_config(struct reply *p, uint64_t id, int64_t created_ns,
+                                  enum js_order order)
+{
+    struct text body, name;
+    enum js_step step;
+    text_init(&body, p->js->mem, MEM_JETSTREAM, JS_REPLY_BYTES_MAX);
+    text_init(&name, p->js->mem, MEM_JETSTREAM, RECORD_SUBJECT_BYTES_MAX);
+    text_bytes(&name, p->r->account_name);
+    text_char(&name, ' ');
+    text_bytes(&name, p->r->stream_name);
+    struct record record = {.kind = RECORD_STREAM, .stream = id, .time_ns = p->r->now_ns};
+    if (!js_config_record(&p->r->config.config, created_ns, &body) || name.is_failed) {
+        step = refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    } else {
+        record.subject = text_written(&name);
+        record.body = text_written(&body);
+        step = append(p, p->js->file, &record, order);
+    }
+    text_deinit(&body);
+    text_deinit(&name);
+    return step;
+}
+
+static enum js_step created(struct reply *p, const struct js_stream *s)
+{
+    begin(p);
+    write_info(p, NULL, &s->stream, true, false, BYTES_LITERAL(""), 0);
+    json_write_bool(&p->w, "did_create", true);
+    return finish(p);
+}
+
+static enum js_step stream_create(struct reply *p)
+{
+    struct stream_config *c = &p->r->config.config;
+    struct js_limits limits;
+    struct stream_config_bounds bounds;
+    struct js_usage usage;
+    if (!read_body(p, &stream_config_request_type, &p->r->config)) return fail(p);
+    if (stream_config_set_level(&p->r->arena, c) != ERR_OK)
+        return refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    js_limits_of(p->js, p->r->account, &limits);
+    bounds_of(p, &limits, &bounds);
+    struct js_stream *s = js_find(p->js, p->r->account, p->r->stream_name, true);
+    if (!stream_config_check_create(&p->r->arena, c, p->r->stream_name, &bounds,
+                                    p->r->config.pedantic, &p->error))
+        return fail(p);
+    js_usage_of(p->js, p->r->account, &usage);
+    if (s == NULL && limits.max_streams > 0 && usage.streams >= (uint64_t)limits.max_streams)
+        return refuse(p, JSAPI_MAXIMUM_STREAMS_LIMIT);
+    if (s != NULL) {
+        if (!stream_config_equal(c, &s->stream.config)) return refuse(p, JSAPI_STREAM_NAME_EXIST);
+        /* A twin of a request in flight is told when that one is; a retry finds it then. */
+        return s->is_hidden ? refuse(p, JSAPI_STREAM_NAME_EXIST) : created(p, s);
+    }
+    if (!check_account(p, &limits, c, 0)) return fail(p);
+    if (overlaps(p, c, NULL)) return refuse(p, JSAPI_STREAM_SUBJECT_OVERLAP);
+    uint64_t id = p->js->id_next;
+    enum err e = js_add(p->js, p->r->account, p->r->account_name, c, id, p->r->now_ns, &s);
+    if (e == ERR_INVALID)
+        return refuse_text(p, JSAPI_STREAM_CREATE, "subject transform is not valid");
+    if (e != ERR_OK) return refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    p->r->stream_id = id;
+    enum js_step step = append_config(p, id, p->r->now_ns, JS_ORDER_CREATE);
+    if (step != JS_WAIT_STORED) js_drop(p->js, s);
+    return step;
+}
+
+static enum js_step stream_update_request(struct reply *p)
+{
+    struct stream_config *c = &p->r->config.config;
+    struct js_limits limits;
+    struct stream_config_bounds bounds;
+    if (!read_body(p, &stream_config_request_type, &p->r->config)) return fail(p);
+    js_limits_of(p->js, p->r->account, &limits);
+    bounds_of(p, &limits, &bounds);
+    if (!stream_config_check(&p->r->arena, c, &bounds, p->r->config.pedantic, &p->error))
+        return fail(p);
+    if (!bytes_equal(c->name, p->r->stream_name)) return refuse(p, JSAPI_STREAM_MISMATCH);
+    struct js_stream *s = target(p);
+    if (s == NULL) return refuse(p, JSAPI_STREAM_NOT_FOUND);
+    if (s->stream.order_ticket != 0) return refuse(p, JSAPI_STREAM_TOO_MANY_REQUESTS);
+    if (stream_config_set_level(&p->r->arena, c) != ERR_OK)
+        return refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    if (!stream_config_check_update(&s->stream.config, c, &p->error)) return fail(p);
+    if (!check_account(p, &limits, c, s->stream.config.max_bytes)) return fail(p);
+    if (overlaps(p, c, s)) return refuse(p, JSAPI_STREAM_SUBJECT_OVERLAP);
+    p->r->stream_id = s->stream.id;
+    enum js_step step = append_config(p, s->stream.id, s->stream.created_ns, JS_ORDER_UPDATE);
+    if (step == JS_WAIT_STORED) stream_stage_order(&s->stream, p->r->ticket);
+    return step;
+}
+
+static enum js_step stream_delete(struct reply *p)
+{
+    if (!request_is_empty(p->r->body)) return refuse(p, JSAPI_NOT_EMPTY_REQUEST);
+    struct js_stream *s = target(p);
+    if (s == NULL) return refuse(p, JSAPI_STREAM_NOT_FOUND);
+    if (s->stream.order_ticket != 0) return refuse(p, JSAPI_STREAM_TOO_MANY_REQUESTS);
+    struct record record = {.kind = RECORD_STREAM_GONE, .stream = s->stream.id};
+    record.time_ns = p->r->now_ns;
+    p->r->stream_id = s->stream.id;
+    enum js_step step = append(p, p->js->file, &record, JS_ORDER_DELETE);
+    if (step == JS_WAIT_STORED) stream_stage_order(&s->stream, p->r->ticket);
+    return step;
+}
+
+struct info_body {
+    int64_t offset;
+    bool deleted_details;
+    struct bytes subjects_filter;
+};
+static const struct request_field info_fields[] = {
+    REQUEST_FIELD(struct info_body, offset, "offset", REQUEST_INT, .embedded = "ApiPagedRequest"),
+    REQUEST_FIELD(struct info_body, deleted_details, "deleted_details", REQUEST_BOOL),
+    REQUEST_FIELD(struct info_body, subjects_filter, "subjects_filter", REQUEST_TEXT),
+};
+static const struct request_type info_type = {"JSApiStreamInfoRequest", info_fields, 3,
+                                              sizeof(struct info_body)};
+
+static enum js_step stream_info(struct reply *p)
+{
+    struct info_body body = {0};
+    if (request_is_container(p->r->body) && !read_body(p, &info_type, &body)) return fail(p);
+    struct js_stream *s = target(p);
+    if (s == NULL) return refuse(p, JSAPI_STREAM_NOT_FOUND);
+    uint64_t offset = body.offset > 0 ? (uint64_t)body.offset : 0;
+    bool has_filter = body.subjects_filter.len > 0 && subject_is_valid(body.subjects_filter);
+    uint64_t total =
+        has_filter ? subject_index_total(&s->stream.subjects, body.subjects_filter).keys : 0;
+    begin(p);
+    json_write_u64(&p->w, "total", total);
+    json_write_u64(&p->w, "offset", total > 0 ? offset : 0);
+    json_write_u64(&p->w, "limit", total > 0 ? STREAM_SUBJECTS_PAGE : 0);
+    write_info(p, "info", &s->stream, true, body.deleted_details,
+               total > 0 ? body.subjects_filter : BYTES_LITERAL(""), offset);
+    return finish(p);
+}
+
+/* --- STREAM.NAMES, LIST ---------------------------------------------------------------------- */
+
+struct list_body {
+    int64_t offset;
+    struct bytes subject;
+};
+static const struct request_field list_fields[] = {
+    REQUEST_FIELD(struct list_body, offset, "offset", REQUEST_INT, .embedded = "ApiPagedRequest"),
+    REQUEST_FIELD(struct list_body, subject, "subject", REQUEST_TEXT),
+};
+static const struct request_type names_type = {"JSApiStreamNamesRequest", list_fields, 2,
+                                               sizeof(struct list_body)};
+static const struct request_type list_type = {"JSApiStreamListRequest", list_fields, 2,
+                                              sizeof(struct list_body)};
+
+static int by_name(const void *a, const void *b)
+{
+    const struct js_stream *x = a, *y = b;
+    return bytes_compare(x->stream.config.name, y->stream.config.name);
+}
+
+static bool is_listed(const struct reply *p, const struct js_stream *s, struct bytes filter)
+{
+    if (s->is_hidden || s->stream.account != p->r->account) return false;
+    struct request_texts one = {&filter, 1};
+    return filter.len == 0 || stream_config_overlaps(&s->stream.config.subjects, &one);
+}
+
+static enum js_step stream_list(struct reply *p, bool has_details)
+{
+    struct list_body body = {0};
+    if (request_is_container(p->r->body) &&
+        !read_body(p, has_details ? &list_type : &names_type, &body))
+        return fail(p);
+    const void **found =
+        arena_alloc(&p->r->arena, (p->js->streams.count + 1) * sizeof(const void *));
+    if (found == NULL) return refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    uint32_t at = 0;
+    size_t count = 0, limit = has_details ? JS_LIST_PAGE : JS_NAMES_PAGE;
+    const struct js_stream *s;
+    while ((s = js_each(p->js, &at)) != NULL)
+        if (is_listed(p, s, body.subject)) found[count++] = s;
+    sort_pointers(found, count, by_name);
+    size_t offset = body.offset > 0 ? (size_t)body.offset : 0;
+    if (offset > count) offset = count;
+    begin(p);
+    json_write_u64(&p->w, "total", count);
+    json_write_u64(&p->w, "offset", offset);
+    json_write_u64(&p->w, "limit", limit);
+    if (offset == count && !has_details) {
+        json_write_null(&p->w, "streams"); /* as Go writes an empty slice that is nil */
+        return finish(p);
+    }
+    json_write_array(&p->w, "streams");
+    for (size_t i = offset; i < count && i < offset + limit; i++) {
+        s = found[i];
+        if (has_details) {
+            write_info(p, NULL, &s->stream, false, false, BYTES_LITERAL(""), 0);
+            json_write_end(&p->w);
+        } else {
+            json_write_text(&p->w, NULL, s->stream.config.name);
+        }
+    }
+    json_write_end(&p->w);
+    return finish(p);
+}
+
+/* --- STREAM.PURGE, MSG.DELETE, MSG.GET ------------------------------------------------------- */
+
+struct purge_body {
+    uint64_t seq, keep;
+    struct bytes filter;
+};
+static const struct request_field purge_fields[] = {
+    REQUEST_FIELD(struct purge_body, seq, "seq", REQUEST_UINT64),
+    REQUEST_FIELD(struct purge_body, filter, "filter", REQUEST_TEXT),
+    REQUEST_FIELD(struct purge_body, keep, "keep", REQUEST_UINT64),
+};
+static const struct request_type purge_type = {"JSApiStreamPurgeRequest", purge_fields, 3,
+                                               sizeof(struct purge_body)};
+
+/* Purge answers have "purged" whatever happened. */
+static enum js_step fail_purge(struct reply *p)
+{
+    begin(p);
+    jsapi_error_write(&p->error, &p->w);
+    json_write_u64(&p->w, "purged", 0);
+    p->r->is_error = true;
+    p->js->api_errors++;
+    return finish(p);
+}
+
+static enum js_step refuse_purge(struct reply *p, enum jsapi_id id)
+{
+    jsapi_error_set(&p->error, id);
+    return fail_purge(p);
+}
+
+static enum js_step stream_purge_request(struct reply *p)
+{
+    struct purge_body body = {0};
+    if (request_is_container(p->r->body) && !read_body(p, &purge_type, &body)) return fail_purge(p);
+    if (body.seq > 0 && body.keep > 0) return refuse_purge(p, JSAPI_BAD_REQUEST);
+    struct js_stream *s = target(p);
+    if (s == NULL) return refuse_purge(p, JSAPI_STREAM_NOT_FOUND);
+    if (s->stream.config.sealed) return refuse_purge(p, JSAPI_STREAM_SEALED);
+    if (s->stream.config.deny_purge) {
+        jsapi_error_set_text(&p->error, JSAPI_STREAM_PURGE_FAILED,
+                             BYTES_LITERAL("stream purge not permitted"));
+        return fail_purge(p);
+    }
+    if (s->stream.order_ticket != 0) return refuse_purge(p, JSAPI_STREAM_TOO_MANY_REQUESTS);
+    char digits[BYTES_U64_TEXT_MAX];
+    p->r->seq = body.seq;
+    p->r->keep = body.keep;
+    p->r->filter = body.filter;
+    p->r->stream_id = s->stream.id;
+    struct record record = {.kind = RECORD_PURGE, .stream = s->stream.id, .seq = body.seq};
+    record.time_ns = s->stream.clock_ns > p->r->now_ns ? s->stream.clock_ns : p->r->now_ns;
+    record.subject = body.filter;
+    if (body.keep > 0) record.body = bytes_of(digits, bytes_u64_text(digits, body.keep));
+    enum js_step step = append(p, js_store_of(p->js, s), &record, JS_ORDER_PURGE);
+    if (step == JS_WAIT_STORED) stream_stage_order(&s->stream, p->r->ticket);
+    if (step == JS_WAIT_STORED && s->stream.config.storage == STREAM_MEMORY)
+        return jsapi_stored(p->js, p->r, ERR_OK);
+    return step;
+}
+
+struct delete_body {
+    uint64_t seq;
+    bool no_erase;
+};
+static const struct request_field delete_fields[] = {
+    REQUEST_FIELD(struct delete_body, seq, "seq", REQUEST_UINT64),
+    REQUEST_FIELD(struct delete_body, no_erase, "no_erase", REQUEST_BOOL),
+};
+static const struct request_type delete_type = {"JSApiMsgDeleteRequest", delete_fields, 2,
+                                                sizeof(struct delete_body)};
+
+static enum js_step message_delete(struct reply *p)
+{
+    struct delete_body body = {0};
+    if (request_is_empty(p->r->body)) return refuse(p, JSAPI_BAD_REQUEST);
+    if (!read_body(p, &delete_type, &body)) return fail(p);
+    struct js_stream *s = target(p);
+    if (s == NULL) return refuse(p, JSAPI_STREAM_NOT_FOUND);
+    const struct stream *m = &s->stream;
+    if (m->config.sealed) return refuse(p, JSAPI_STREAM_SEALED);
+    if (m->config.deny_delete)
+        return refuse_text(p, JSAPI_STREAM_MSG_DELETE_FAILED, "message delete not permitted");
+    if (body.seq > m->seq_last)
+        return refuse_text(p, JSAPI_STREAM_MSG_DELETE_FAILED, "stream store EOF");
+    if (body.seq < m->seq_first)
+        return refuse_text(p, JSAPI_STREAM_MSG_DELETE_FAILED, "no message found");
+    if (!msgs_has(&m->msgs, body.seq)) {
+        jsapi_error_set_u64(&p->error, JSAPI_SEQUENCE_NOT_FOUND, body.seq);
+        return fail(p);
+    }
+    if (m->order_ticket != 0) return refuse(p, JSAPI_STREAM_TOO_MANY_REQUESTS);
+    struct record record = {.kind = RECORD_ERASE, .stream = m->id, .seq = body.seq};
+    record.flags = body.no_erase ? 0 : RECORD_SECURE;
+    record.time_ns = m->clock_ns > p->r->now_ns ? m->clock_ns : p->r->now_ns;
+    p->r->seq = body.seq;
+    p->r->stream_id = m->id;
+    enum js_step step = append(p, js_store_of(p->js, s), &record, JS_ORDER_ERASE);
+    if (step == JS_WAIT_STORED) stream_stage_order(&s->stream, p->r->ticket);
+    if (step == JS_WAIT_STORED && m->config.storage == STREAM_MEMORY)
+        return jsapi_stored(p->js, p->r, ERR_OK);
+    return step;
+}
+
+struct get_body {
+    uint64_t seq, up_to_seq;
+    struct bytes last_by_subj, next_by_subj;
+    int64_t batch, max_bytes;
+    struct time_stamp start_time, up_to_time;
+    struct request_texts multi_last;
+    bool no_hdr;
+};
+static const struct request_field get_fields[] = {
+    REQUEST_FIELD(struct get_body, seq, "seq", REQUEST_UINT64),
+    REQUEST_FIELD(struct get_body, last_by_subj, "last_by_subj", REQUEST_TEXT),
+    REQUEST_FIELD(struct get_body, next_by_subj, "next_by_subj", REQUEST_TEXT),
+    REQUEST_FIELD(struct get_body, batch, "batch", REQUEST_INT),
+    REQUEST_FIELD(struct get_body, max_bytes, "max_bytes", REQUEST_INT),
+    REQUEST_FIELD(struct get_body, start_time, "start_time", REQUEST_TIME),
+    REQUEST_FIELD(struct get_body, multi_last, "multi_last", REQUEST_TEXTS),
+    REQUEST_FIELD(struct get_body, up_to_seq, "up_to_seq", REQUEST_UINT64),
+    REQUEST_FIELD(struct get_body, up_to_time, "up_to_time", REQUEST_TIME),
+    REQUEST_FIELD(struct get_body, no_hdr, "no_hdr", REQUEST_BOOL),
+};
+static const struct request_type get_type = {"JSApiMsgGetRequest", get_fields, 10,
+                                             sizeof(struct get_body)};
+
+static void write_base64(struct reply *p, const char *key, struct bytes data)
+{
+    if (data.len == 0) return;
+    size_t len = base64_encoded_len(BASE64_STD, data.len);
+    char *text = arena_alloc(&p->r->arena, len);
+    if (text == NULL) {
+        p->r->out->is_failed = true;
+        return;
+    }
+    (void)base64_encode(BASE64_STD, data.data, data.len, text);
+    json_write_text(&p->w, key, bytes_of(text, len));
+}
+
+static enum js_step message_found(struct reply *p, const struct record *m)
+{
+    begin(p);
+    json_write_object(&p->w, "message");
+    json_write_text(&p->w, "subject", m->subject);
+    json_write_u64(&p->w, "seq", m->seq);
+    if (!p->r->no_headers) write_base64(p, "hdrs", m->headers);
+    write_base64(p, "data", m->body);
+    json_write_time(&p->w, "time", m->time_ns);
+    json_write_end(&p->w);
+    json_write_end(&p->w);
+    return JS_REPLY; /* not counted among the API's requests, as in nats-server */
+}
+
+static enum js_step message_get(struct reply *p)
+{
+    struct get_body b = {0};
+    if (request_is_empty(p->r->body)) return refuse(p, JSAPI_BAD_REQUEST);
+    if (!read_body(p, &get_type, &b)) return fail(p);
+    bool has_last = b.last_by_subj.len > 0, has_next = b.next_by_subj.len > 0;
+    bool has_time = b.start_time.is_set;
+    if (b.batch > 0 || b.max_bytes > 0 || (b.seq > 0 && (has_last || has_time)) ||
+        (b.seq == 0 && !has_last && !has_next && !has_time) || (has_time && has_last) ||
+        (has_last && has_next))
+        return refuse(p, JSAPI_BAD_REQUEST);
+    struct js_stream *s = target(p);
+    if (s == NULL) return refuse(p, JSAPI_STREAM_NOT_FOUND);
+    struct stream *m = &s->stream;
+    uint64_t seq = has_time ? stream_seq_at_time(m, b.start_time.wall_ns) : b.seq;
+    if (has_next)
+        seq = stream_next_by_filter(m, b.next_by_subj, seq);
+    else if (has_last)
+        seq = stream_last_by_filter(m, b.last_by_subj);
+    struct msgs_entry entry;
+    if (seq == 0 || msgs_get(&m->msgs, seq, &entry) != ERR_OK)
+        return refuse(p, JSAPI_NO_MESSAGE_FOUND);
+    p->r->no_headers = b.no_hdr;
+    p->r->read = (struct store_read){.place = entry.place, .stream = m->id, .seq = seq};
+    p->r->read.context = p->r;
+    struct record record;
+    switch (store_read(js_store_of(p->js, s), &p->r->read, &record)) {
+    case ERR_OK: return message_found(p, &record);
+    case ERR_BUSY: return JS_WAIT_READ;
+    default: return refuse(p, JSAPI_NO_MESSAGE_FOUND);
+    }
+}
+
+/* --- INFO ------------------------------------------------------------------------------------ */
+
+static enum js_step account_info(struct reply *p)
+{
+    struct js_limits l;
+    struct js_usage u;
+    js_limits_of(p->js, p->r->account, &l);
+    js_usage_of(p->js, p->r->account, &u);
+    begin(p);
+    json_write_u64(&p->w, "memory", u.memory);
+    json_write_u64(&p->w, "storage", u.storage);
+    json_write_u64(&p->w, "reserved_memory", u.reserved_memory);
+    json_write_u64(&p->w, "reserved_storage", u.reserved_storage);
+    json_write_u64(&p->w, "streams", u.streams);
+    json_write_u64(&p->w, "consumers", u.consumers);
+    json_write_object(&p->w, "limits");
+    json_write_i64(&p->w, "max_memory", l.max_memory);
+    json_write_i64(&p->w, "max_storage", l.max_storage);
+    json_write_i64(&p->w, "max_streams", l.max_streams);
+    json_write_i64(&p->w, "max_consumers", l.max_consumers);
+    json_write_i64(&p->w, "max_ack_pending", l.max_ack_pending);
+    json_write_i64(&p->w, "memory_max_stream_bytes", l.memory_max_stream_bytes);
+    json_write_i64(&p->w, "storage_max_stream_bytes", l.storage_max_stream_bytes);
+    json_write_bool(&p->w, "max_bytes_required", l.max_bytes_required);
+    json_write_end(&p->w);
+    json_write_text_if(&p->w, "domain", p->js->domain);
+    json_write_object(&p->w, "api");
+    json_write_u64(&p->w, "level", JS_API_LEVEL);
+    json_write_u64(&p->w, "total", p->js->api_total);
+    json_write_u64(&p->w, "errors", p->js->api_errors);
+    json_write_end(&p->w);
+    return finish(p);
+}
+
+/* --- dispatch -------------------------------------------------------------------------------- */
+
+enum endpoint {
+    ENDPOINT_INFO,
+    ENDPOINT_NAMES,
+    ENDPOINT_LIST,
+    ENDPOINT_CREATE,
+    ENDPOINT_UPDATE,
+    ENDPOINT_STREAM_INFO,
+    ENDPOINT_DELETE,
+    ENDPOINT_PURGE,
+    ENDPOINT_MSG_GET,
+    ENDPOINT_MSG_DELETE,
+    ENDPOINT_COUNT
+};
+
+/* has_name: a stream's name is the next and last token. */
+static const struct {
+    const char *prefix, *type;
+    bool has_name;
+} endpoints[ENDPOINT_COUNT] = {
+    [ENDPOINT_INFO] = {"INFO", "account_info", false},
+    [ENDPOINT_NAMES] = {"STREAM.NAMES", "stream_names", false},
+    [ENDPOINT_LIST] = {"STREAM.LIST", "stream_list", false},
+    [ENDPOINT_CREATE] = {"STREAM.CREATE.", "stream_create", true},
+    [ENDPOINT_UPDATE] = {"STREAM.UPDATE.", "stream_update", true},
+    [ENDPOINT_STREAM_INFO] = {"STREAM.INFO.", "stream_info", true},
+    [ENDPOINT_DELETE] = {"STREAM.DELETE.", "stream_delete", true},
+    [ENDPOINT_PURGE] = {"STREAM.PURGE.", "stream_purge", true},
+    [ENDPOINT_MSG_GET] = {"STREAM.MSG.GET.", "stream_msg_get", true},
+    [ENDPOINT_MSG_DELETE] = {"STREAM.MSG.DELETE.", "stream_msg_delete", true},
+};
+
+static enum endpoint endpoint_of(struct bytes subject, struct bytes *name)
+{
+    if (!bytes_starts_with(subject, BYTES_LITERAL(API))) return ENDPOINT_COUNT;
+    struct bytes rest = bytes_of(subject.data + sizeof API - 1, subject.len - sizeof API + 1);
+    for (enum endpoint i = 0; i < ENDPOINT_COUNT; i++) {
+        struct bytes prefix = bytes_from_text(endpoints[i].prefix);
+        if (!bytes_starts_with(rest, prefix)) continue;
+        *name = bytes_of(rest.data + prefix.len, rest.len - prefix.len);
+        if (endpoints[i].has_name ? bytes_find(*name, '.') == name->len && name->len > 0
+                                  : name->len == 0)
+            return i;
+    }
+    return ENDPOINT_COUNT;
+}
+
+static bool needs_higher_level(struct bytes headers)
+{
+    struct bytes value;
+    uint64_t level;
+    if (!headers_find(headers, BYTES_LITERAL("Nats-Required-Api-Level"), &value)) return false;
+    if (value.len == 0) return false;
+    return bytes_to_u64(value, BYTES_U64_TEXT_MAX, &level) != ERR_OK || level > JS_API_LEVEL;
+}
+
+enum js_step jsapi_run(struct js *js, struct js_request *r)
+{
+    struct reply p = {.js = js, .r = r, .type = "system"};
+    arena_init(&r->arena, js->mem, MEM_JETSTREAM);
+    enum endpoint endpoint = endpoint_of(r->subject, &r->stream_name);
+    if (endpoint == ENDPOINT_COUNT) return refuse(&p, JSAPI_BAD_REQUEST);
+    p.type = endpoints[endpoint].type;
+    if (needs_higher_level(r->headers)) return refuse(&p, JSAPI_REQUIRED_API_LEVEL);
+    switch (endpoint) {
+    case ENDPOINT_INFO: return account_info(&p);
+    case ENDPOINT_NAMES: return stream_list(&p, false);
+    case ENDPOINT_LIST: return stream_list(&p, true);
+    case ENDPOINT_CREATE: return stream_create(&p);
+    case ENDPOINT_UPDATE: return stream_update_request(&p);
+    case ENDPOINT_STREAM_INFO: return stream_info(&p);
+    case ENDPOINT_DELETE: return stream_delete(&p);
+    case ENDPOINT_PURGE: return stream_purge_request(&p);
+    case ENDPOINT_MSG_GET: return message_get(&p);
+    case ENDPOINT_MSG_DELETE: return message_delete(&p);
+    case ENDPOINT_COUNT: break;
+    }
+    return JS_SILENT;
+}
+
+static const char *type_of(enum js_order order)
+{
+    switch (order) {
+    case JS_ORDER_CREATE: return endpoints[ENDPOINT_CREATE].type;
+    case JS_ORDER_UPDATE: return endpoints[ENDPOINT_UPDATE].type;
+    case JS_ORDER_DELETE: return endpoints[ENDPOINT_DELETE].type;
+    case JS_ORDER_PURGE: return endpoints[ENDPOINT_PURGE].type;
+    case JS_ORDER_ERASE: return endpoints[ENDPOINT_MSG_DELETE].type;
+    case JS_ORDER_NONE: break;
+    }
+    return "system";
+}
+
+enum js_step jsapi_stored(struct js *js, struct js_request *r, enum err result)
+{
+    struct reply p = {.js = js, .r = r, .type = type_of(r->order)};
+    struct js_stream *s = js_find_id(js, r->stream_id);
+    if (s == NULL) return refuse(&p, JSAPI_STREAM_NOT_FOUND);
+    if (result != ERR_OK) {
+        if (r->order == JS_ORDER_CREATE)
+            js_drop(js, s);
+        else if (s->stream.order_ticket == r->ticket)
+            s->stream.order_ticket = 0;
+        return refuse_store(&p, result);
+    }
+    if (r->order == JS_ORDER_CREATE) {
+        s->is_hidden = false;
+        r->action = JS_ACTION_CREATED;
+        return created(&p, s);
+    }
+    if (r->order == JS_ORDER_DELETE) {
+        js_drop(js, s);
+        r->action = JS_ACTION_DELETED;
+        return succeed(&p);
+    }
+    /* What was published before the order comes before it. */
+    if (s->stream.config.storage == STREAM_FILE &&
+        stream_settle(&s->stream, r->ticket - 1) != ERR_OK)
+        return JS_WAIT_STORED;
+    uint64_t count;
+    switch (r->order) {
+    case JS_ORDER_UPDATE:
+        if (stream_update(&s->stream, &r->config.config) != ERR_OK) return JS_WAIT_STORED;
+        s->stream.order_ticket = 0;
+        r->action = JS_ACTION_UPDATED;
+        begin(&p);
+        write_info(&p, NULL, &s->stream, true, false, BYTES_LITERAL(""), 0);
+        return finish(&p);
+    case JS_ORDER_PURGE:
+        stream_purge(&s->stream, r->filter, r->seq, r->keep, &count);
+        s->stream.order_ticket = 0;
+        begin(&p);
+        json_write_bool(&p.w, "success", true);
+        json_write_u64(&p.w, "purged", count);
+        return finish(&p);
+    default:
+        (void)stream_remove(&s->stream, r->seq);
+        s->stream.order_ticket = 0;
+        return succeed(&p);
+    }
+}
+
+enum js_step jsapi_read(struct js *js, struct js_request *r, enum err result,
+                        const struct record *record)
+{
+    struct reply p = {.js = js, .r = r, .type = endpoints[ENDPOINT_MSG_GET].type};
+    return result == ERR_OK ? message_found(&p, record) : refuse(&p, JSAPI_NO_MESSAGE_FOUND);
+}
+
+void jsapi_end(struct js_request *r)
+{
+    arena_deinit(&r->arena);
+}

@@ -1,0 +1,236 @@
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include "core/js/jsapi.h"
+#include "tests/support/mem_heap.h"
+
+/* Replies are those of nats-server 2.15.2 to the same requests, at a fixed time. */
+#define T "\"2026-11-21T12:25:37.5Z\""
+#define CONFIG                                                                                     \
+    "\"config\":{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"limits\","                  \
+    "\"max_consumers\":-1,\"max_msgs\":-1,\"max_bytes\":-1,\"max_age\":0,"                         \
+    "\"max_msgs_per_subject\":-1,\"max_msg_size\":-1,\"discard\":\"old\",\"storage\":\"%s\","      \
+    "\"num_replicas\":1,\"duplicate_window\":120000000000,\"compression\":\"none\","               \
+    "\"allow_direct\":false,\"mirror_direct\":false,\"sealed\":false,\"deny_delete\":false,"       \
+    "\"deny_purge\":false,\"allow_rollup_hdrs\":false,\"consumer_limits\":{},"                     \
+    "\"allow_msg_ttl\":false,\"metadata\":{\"_nats.level\":\"5\",\"_nats.req.level\":\"0\","       \
+    "\"_nats.ver\":\"2.15.2\"}},\"created\":" T
+#define EMPTY                                                                                      \
+    "\"state\":{\"messages\":0,\"bytes\":0,\"first_seq\":0,\"first_ts\":\"0001-01-01T00:00:00Z\""  \
+    ",\"last_seq\":0,\"last_ts\":\"0001-01-01T00:00:00Z\",\"consumer_count\":0}"
+
+struct rig {
+    struct mem_heap heap;
+    struct memstore file; /* stands in for the log */
+    struct js js;
+    struct text out;
+    uint64_t ticket; /* of the last request that waited */
+};
+
+static const int64_t now_ns = INT64_C(1795263937500000000);
+
+static void rig_init(struct rig *r)
+{
+    memset(r, 0, sizeof *r);
+    mem_heap_init(&r->heap);
+    memstore_init(&r->file, &r->heap.mem, 1 << 20);
+    js_init(&r->js, &r->heap.mem, &r->file.store, 5, 1 << 20);
+    r->js.leader = BYTES_LITERAL("me");
+    text_init(&r->out, &r->heap.mem, MEM_JETSTREAM, 1 << 20);
+}
+
+static void rig_deinit(struct rig *r)
+{
+    js_deinit(&r->js);
+    memstore_deinit(&r->file);
+    text_deinit(&r->out);
+    cr_assert_eq(r->heap.live_count, 0);
+}
+
+static struct js_request request(struct rig *r, const char *subject, const char *body)
+{
+    return (struct js_request){.account_name = BYTES_LITERAL("$G"),
+                               .subject = bytes_from_text(subject),
+                               .body = bytes_from_text(body),
+                               .out = &r->out,
+                               .now_ns = now_ns};
+}
+
+/* Whatever the request waits for comes at once, or fails with result. */
+static void call(struct rig *r, enum err result, const char *subject, const char *body,
+                 const char *reply)
+{
+    struct js_request q = request(r, subject, body);
+    enum js_step step = jsapi_run(&r->js, &q);
+    if (step == JS_WAIT_STORED) step = jsapi_stored(&r->js, &q, result);
+    cr_assert_eq(step, JS_REPLY);
+    cr_assert(bytes_equal(text_written(&r->out), bytes_from_text(reply)), "%s:\n%.*s\n%s", subject,
+              (int)r->out.len, r->out.data, reply);
+    jsapi_end(&q);
+}
+
+static void publish(struct rig *r, const char *subject, const char *body, const char *ack)
+{
+    char scratch[PUBLISH_SCRATCH_EXTRA + 256];
+    struct js_stream *s = js_find(&r->js, 0, BYTES_LITERAL("S"), false);
+    struct stream_outcome o;
+    struct store_stub stub;
+    struct writer w;
+    writer_init(&w, scratch, sizeof scratch);
+    publish_check(&s->stream, bytes_from_text(subject), BYTES_LITERAL(""), bytes_from_text(body),
+                  now_ns, &w, &o);
+    if (o.verdict == STREAM_STORE) {
+        cr_assert_eq(store_append(js_store_of(&r->js, s), &o.record, &stub), ERR_OK);
+        stream_stage(&s->stream, &o, stub.ticket, stub.place);
+        cr_assert_eq(stream_settle(&s->stream, stub.ticket), ERR_OK);
+    }
+    text_clear(&r->out);
+    publish_write_ack(&s->stream, &o, r->js.domain, &r->out);
+    cr_assert(bytes_equal(text_written(&r->out), bytes_from_text(ack)), "%.*s", (int)r->out.len,
+              r->out.data);
+}
+
+static void life_of_a_stream(const char *storage)
+{
+    struct rig r;
+    char config[200], reply[2000];
+    rig_init(&r);
+    snprintf(config, sizeof config, "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"storage\":\"%s\"}",
+             storage);
+    snprintf(reply, sizeof reply,
+             "{\"type\":\"io.nats.jetstream.api.v1.stream_create_response\"," CONFIG "," EMPTY
+             ",\"ts\":" T ",\"did_create\":true}",
+             storage);
+    call(&r, ERR_OK, "$JS.API.STREAM.CREATE.S", config, reply);
+    call(&r, ERR_OK, "$JS.API.STREAM.CREATE.S", config, reply); /* the same again */
+    call(&r, ERR_OK, "$JS.API.STREAM.CREATE.S", "{\"name\":\"S\"}",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_create_response\",\"error\":{\"code\":400,"
+         "\"err_code\":10058,\"description\":\"stream name already in use with a different "
+         "configuration\"}}");
+    call(&r, ERR_OK, "$JS.API.STREAM.CREATE.T", "{\"name\":\"T\",\"subjects\":[\"s.1\"]}",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_create_response\",\"error\":{\"code\":400,"
+         "\"err_code\":10065,\"description\":\"subjects overlap with an existing stream\"}}");
+    snprintf(reply, sizeof reply,
+             "{\"type\":\"io.nats.jetstream.api.v1.stream_info_response\",\"total\":0,\"offset\":0,"
+             "\"limit\":0," CONFIG "," EMPTY ",\"cluster\":{\"leader\":\"me\"},\"ts\":" T "}",
+             storage);
+    call(&r, ERR_OK, "$JS.API.STREAM.INFO.S", "", reply);
+    call(&r, ERR_OK, "$JS.API.STREAM.NAMES", "",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_names_response\",\"total\":1,\"offset\":0,"
+         "\"limit\":1024,\"streams\":[\"S\"]}");
+    call(&r, ERR_OK, "$JS.API.STREAM.NAMES", "{\"subject\":\"q\"}",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_names_response\",\"total\":0,\"offset\":0,"
+         "\"limit\":1024,\"streams\":null}");
+
+    publish(&r, "s.0", "x0", "{\"stream\":\"S\",\"seq\":1}");
+    publish(&r, "s.1", "x1", "{\"stream\":\"S\",\"seq\":2}");
+    publish(&r, "s.0", "x2", "{\"stream\":\"S\",\"seq\":3}");
+    call(&r, ERR_OK, "$JS.API.STREAM.MSG.GET.S", "{\"last_by_subj\":\"s.0\"}",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_msg_get_response\",\"message\":{\"subject\":"
+         "\"s.0\",\"seq\":3,\"data\":\"eDI=\",\"time\":" T "}}");
+    call(&r, ERR_OK, "$JS.API.STREAM.MSG.DELETE.S", "{\"seq\":2}",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_msg_delete_response\",\"success\":true}");
+    call(&r, ERR_OK, "$JS.API.STREAM.MSG.DELETE.S", "{\"seq\":2}",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_msg_delete_response\",\"error\":{\"code\":"
+         "400,\"err_code\":10043,\"description\":\"sequence 2 not found\"}}");
+    call(&r, ERR_OK, "$JS.API.STREAM.MSG.DELETE.S", "{\"seq\":99}",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_msg_delete_response\",\"error\":{\"code\":"
+         "500,\"err_code\":10057,\"description\":\"stream store EOF\"}}");
+    call(&r, ERR_OK, "$JS.API.STREAM.MSG.GET.S", "{\"seq\":2}",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_msg_get_response\",\"error\":{\"code\":404,"
+         "\"err_code\":10037,\"description\":\"no message found\"}}");
+    call(&r, ERR_OK, "$JS.API.STREAM.PURGE.S", "{\"seq\":1,\"keep\":2}",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_purge_response\",\"error\":{\"code\":400,"
+         "\"err_code\":10003,\"description\":\"bad request\"},\"purged\":0}");
+    call(&r, ERR_OK, "$JS.API.STREAM.PURGE.S", "",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_purge_response\",\"success\":true,"
+         "\"purged\":2}");
+    call(&r, ERR_OK, "$JS.API.STREAM.DELETE.S", "",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_delete_response\",\"success\":true}");
+    call(&r, ERR_OK, "$JS.API.STREAM.DELETE.S", "",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_delete_response\",\"error\":{\"code\":404,"
+         "\"err_code\":10059,\"description\":\"stream not found\"}}");
+    rig_deinit(&r);
+}
+
+Test(jsapi, a_file_stream_lives_and_goes)
+{
+    life_of_a_stream("file");
+}
+
+Test(jsapi, a_memory_stream_lives_and_goes)
+{
+    life_of_a_stream("memory");
+}
+
+Test(jsapi, what_was_not_stored_has_not_happened)
+{
+    struct rig r;
+    rig_init(&r);
+    call(&r, ERR_NO_SPACE, "$JS.API.STREAM.CREATE.S", "{\"name\":\"S\"}",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_create_response\",\"error\":{\"code\":500,"
+         "\"err_code\":10047,\"description\":\"insufficient storage resources available\"}}");
+    cr_assert_null(js_find(&r.js, 0, BYTES_LITERAL("S"), true));
+
+    struct js_request q = request(&r, "$JS.API.STREAM.CREATE.S", "{\"name\":\"S\"}");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert_null(js_find(&r.js, 0, BYTES_LITERAL("S"), false)); /* not before it is durable */
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_REPLY);
+    cr_assert_eq(q.action, JS_ACTION_CREATED);
+    jsapi_end(&q);
+    call(&r, ERR_IO, "$JS.API.STREAM.DELETE.S", "",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_delete_response\",\"error\":{\"code\":503,"
+         "\"err_code\":10077,\"description\":\"input/output error\"}}");
+    cr_assert_not_null(js_find(&r.js, 0, BYTES_LITERAL("S"), false));
+    rig_deinit(&r);
+}
+
+Test(jsapi, unknown_subjects_and_higher_levels_are_refused)
+{
+    struct rig r;
+    rig_init(&r);
+    call(&r, ERR_OK, "$JS.API.FOO", "",
+         "{\"type\":\"io.nats.jetstream.api.v1.system_response\",\"error\":{\"code\":400,"
+         "\"err_code\":10003,\"description\":\"bad request\"}}");
+    struct js_request q = request(&r, "$JS.API.INFO", "");
+    q.headers = BYTES_LITERAL("NATS/1.0\r\nNats-Required-Api-Level: 6\r\n\r\n");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_REPLY);
+    cr_assert(q.is_error);
+    jsapi_end(&q);
+    rig_deinit(&r);
+}
+
+Test(jsapi, a_stream_comes_back_from_its_records)
+{
+    struct rig r;
+    struct text body;
+    rig_init(&r);
+    struct js_request q = request(&r, "$JS.API.STREAM.CREATE.S",
+                                  "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"metadata\":{\"a\":"
+                                  "\"b\"},\"republish\":{\"src\":\"s.*\",\"dest\":\"r.$1\"}}");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_REPLY);
+    jsapi_end(&q);
+    const struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    text_init(&body, &r.heap.mem, MEM_JETSTREAM, 1 << 20);
+    cr_assert(js_config_record(&s->stream.config, s->stream.created_ns, &body));
+
+    struct js again;
+    js_init(&again, &r.heap.mem, &r.file.store, 5, 1 << 20);
+    struct record record = {.kind = RECORD_STREAM, .stream = s->stream.id};
+    record.subject = BYTES_LITERAL("$G S");
+    record.body = text_written(&body);
+    cr_assert_eq(js_replay(&again, 0, &record, 1), ERR_OK);
+    const struct js_stream *t = js_find(&again, 0, BYTES_LITERAL("S"), false);
+    cr_assert_not_null(t);
+    cr_assert(stream_config_equal(&s->stream.config, &t->stream.config));
+    cr_assert_eq(t->stream.created_ns, now_ns);
+    cr_assert_gt(again.id_next, s->stream.id); /* ids are never reused */
+    record.body = BYTES_LITERAL("{");
+    cr_assert_eq(js_replay(&again, 0, &record, 1), ERR_CORRUPT);
+    record.kind = RECORD_STREAM_GONE;
+    cr_assert_eq(js_replay(&again, 0, &record, 1), ERR_OK);
+    cr_assert_null(js_find(&again, 0, BYTES_LITERAL("S"), true));
+    js_deinit(&again);
+    text_deinit(&body);
+    rig_deinit(&r);
+}
