@@ -1,0 +1,85 @@
+#include <criterion/criterion.h>
+#include "core/js/direct.h"
+#include "tests/support/mem_heap.h"
+
+static const int64_t now_ns = INT64_C(1795263937500000000);
+
+struct rig {
+    struct mem_heap heap;
+    struct arena arena;
+    struct stream stream;
+    struct text out;
+    struct record records[5];
+};
+
+static void rig_init(struct rig *r)
+{
+    static const char *const subjects[] = {"", "s.0", "s.1", "s.0", "s.1"};
+    struct bytes subject = BYTES_LITERAL("s.*");
+    struct stream_config c = {.name = BYTES_LITERAL("S"), .subjects = {&subject, 1}};
+    memset(r, 0, sizeof *r);
+    c.max_msgs = c.max_bytes = c.max_msgs_per_subject = -1;
+    c.storage = STREAM_FILE;
+    mem_heap_init(&r->heap);
+    arena_init(&r->arena, &r->heap.mem, MEM_JETSTREAM);
+    text_init(&r->out, &r->heap.mem, MEM_JETSTREAM, 1 << 16);
+    cr_assert_eq(stream_init(&r->stream, &r->heap.mem, 1, 0, &c, now_ns, 1), ERR_OK);
+    for (uint64_t i = 1; i <= 4; i++) {
+        r->records[i] = (struct record){.kind = RECORD_MESSAGE, .seq = i, .time_ns = now_ns};
+        r->records[i].subject = bytes_from_text(subjects[i]);
+        r->records[i].body = BYTES_LITERAL("x");
+        cr_assert_eq(stream_replay(&r->stream, &r->records[i], i), ERR_OK);
+    }
+    r->records[4].headers = BYTES_LITERAL("NATS/1.0\r\nA: b\r\n\r\n");
+}
+
+static void expect(struct rig *r, const char *key, const char *body, const char *answers)
+{
+    struct direct d;
+    struct msgs_entry entry;
+    uint64_t seq;
+    text_clear(&r->out);
+    const char *status = direct_begin(&d, &r->stream, &r->arena, bytes_from_text(key),
+                                      BYTES_LITERAL(""), bytes_from_text(body), 1000);
+    if (status != NULL) {
+        cr_assert_str_eq(status, answers);
+        return;
+    }
+    while ((seq = direct_next(&d, &r->stream, &entry)) != 0)
+        direct_write(&d, &r->stream, &r->records[seq], &r->out);
+    (void)direct_write_end(&d, &r->out);
+    cr_assert(bytes_equal(text_written(&r->out), bytes_from_text(answers)), "%s: %.*s", body,
+              (int)r->out.len, r->out.data);
+}
+
+/* Answers of nats-server 2.15.2. */
+Test(direct, answers_as_nats_server_does)
+{
+#define HEAD(seq, subject)                                                                         \
+    "Nats-Stream: S\r\nNats-Subject: " subject "\r\nNats-Sequence: " seq                           \
+    "\r\nNats-Time-Stamp: 2026-11-21T12:25:37.5Z\r\n"
+    struct rig r;
+    rig_init(&r);
+    expect(&r, "", "{\"seq\":3}", "NATS/1.0\r\n" HEAD("3", "s.0") "\r\n");
+    expect(&r, "s.1", "", "NATS/1.0\r\nA: b\r\n" HEAD("4", "s.1") "\r\n");
+    expect(&r, "s.1", "{\"no_hdr\":true}", "");
+    expect(&r, "s.9", "", "NATS/1.0 404 Message Not Found\r\n\r\n");
+    cr_assert(stream_remove(&r.stream, 1));
+    expect(&r, "", "{\"seq\":1}", "NATS/1.0 404 Message Not Found\r\n\r\n");
+    expect(&r, "", "{\"seq\":1,\"batch\":5,\"next_by_subj\":\"s.1\"}",
+           "NATS/1.0\r\n" HEAD(
+               "2", "s.1") "Nats-Num-Pending: 1\r\nNats-Last-Sequence: 0\r\n\r\n"
+                           "NATS/1.0\r\nA: b\r\n" HEAD(
+                               "4", "s.1") "Nats-Num-Pending: 0\r\nNats-Last-Sequence: 2\r\n\r\n"
+                                           "NATS/1.0 204 EOB\r\nNats-Num-Pending: "
+                                           "0\r\nNats-Last-Sequence: 4\r\n\r\n");
+    expect(&r, "", "", "NATS/1.0 408 Empty Request\r\n\r\n");
+    expect(&r, "", "{}", "NATS/1.0 408 Empty Request\r\n\r\n");
+    expect(&r, "", "{", "NATS/1.0 408 Malformed Request\r\n\r\n");
+    expect(&r, "", "{\"seq\":1,\"last_by_subj\":\"a\"}", "NATS/1.0 408 Bad Request\r\n\r\n");
+    expect(&r, "s.1", "{\"seq\":1}", "NATS/1.0 408 Bad Request\r\n\r\n");
+    stream_deinit(&r.stream);
+    arena_deinit(&r.arena);
+    text_deinit(&r.out);
+    cr_assert_eq(r.heap.live_count, 0);
+}
