@@ -1,0 +1,229 @@
+#include "core/js/consumer_set.h"
+#include "core/base/must.h"
+#include "core/route/subject.h"
+
+enum { NAME_BYTES = 8 };
+
+void consumer_set_init(struct consumer_set *s, struct mem *mem, const struct consumer_feed *feed)
+{
+    *s = (struct consumer_set){.mem = mem, .feed = feed, .number_next = 1};
+    table_init(&s->names, mem, MEM_JETSTREAM);
+}
+
+static void free_consumer(struct consumer_set *s, struct consumer *c)
+{
+    consumer_close(c);
+    mem_free(s->mem, MEM_JETSTREAM, c, sizeof *c);
+}
+
+void consumer_set_deinit(struct consumer_set *s)
+{
+    uint32_t at = 0;
+    struct consumer *c;
+    while ((c = table_each(&s->names, &at)) != NULL) free_consumer(s, c);
+    table_deinit(&s->names);
+}
+
+static uint64_t hash_of(struct bytes name)
+{
+    return hash_bytes(name.data, name.len, 0);
+}
+
+struct consumer *consumer_set_find(const struct consumer_set *s, struct bytes name)
+{
+    uint32_t at;
+    uint64_t hash = hash_of(name);
+    for (struct consumer *c = table_first(&s->names, hash, &at); c != NULL;
+         c = table_next(&s->names, hash, &at))
+        if (bytes_equal(c->name, name)) return c;
+    return NULL;
+}
+
+struct consumer *consumer_set_find_number(const struct consumer_set *s, uint64_t number)
+{
+    uint32_t at = 0;
+    struct consumer *c;
+    while ((c = table_each(&s->names, &at)) != NULL)
+        if (c->number == number) return c;
+    return NULL;
+}
+
+struct consumer *consumer_set_each(const struct consumer_set *s, uint32_t *at)
+{
+    return table_each(&s->names, at);
+}
+
+/* --- what may be created --------------------------------------------------------------------- */
+
+/* No other consumer may get a message that this one gets. */
+static bool is_partition(const struct consumer_set *s, const struct consumer_config *c)
+{
+    uint32_t at = 0;
+    const struct consumer *other;
+    uint32_t count = consumer_config_filter_count(c);
+    while ((other = table_each(&s->names, &at)) != NULL) {
+        if (bytes_equal(other->name, c->name)) continue;
+        if (other->filter_count == 0 && count > 0) return false;
+        for (uint32_t i = 0; i < count; i++)
+            for (uint32_t j = 0; j < other->filter_count; j++)
+                if (subject_collides(consumer_config_filter(c, i), other->filters[j])) return false;
+    }
+    return true;
+}
+
+static bool check_update(struct consumer_set *s, struct arena *arena,
+                         const struct consumer_set_bounds *bounds, const struct consumer_request *r,
+                         const struct consumer *old, struct jsapi_error *error)
+{
+    struct consumer_config config;
+    if (consumer_config_of(old, arena, &config) != ERR_OK)
+        return jsapi_error_refuse(error, JSAPI_INSUFFICIENT_RESOURCES);
+    size_t bytes = consumer_config_pack_bytes(&r->config);
+    char *packed = arena_alloc(arena, bytes);
+    if (packed == NULL) return jsapi_error_refuse(error, JSAPI_INSUFFICIENT_RESOURCES);
+    consumer_config_pack(&r->config, packed);
+    bool is_same = bytes_equal(bytes_of(packed, bytes), bytes_of(old->packed, old->packed_bytes));
+    if (r->action == CONSUMER_ACTION_CREATE && !is_same)
+        return jsapi_error_refuse(error, JSAPI_CONSUMER_ALREADY_EXISTS);
+    if (bounds->rules.is_workqueue && !is_partition(s, &r->config))
+        return jsapi_error_refuse(error, JSAPI_CONSUMER_WQ_CONSUMER_NOT_UNIQUE);
+    return is_same || consumer_config_check_update(&config, &r->config, old->is_bound, error);
+}
+
+static bool check_count(const struct consumer_set *s, const struct consumer_set_bounds *bounds,
+                        struct jsapi_error *error)
+{
+    int64_t max = bounds->max_consumers > 0 ? bounds->max_consumers : bounds->max_consumers_default;
+    if (max <= 0 || consumer_set_count(s) < max) return true;
+    return jsapi_error_refuse(error, JSAPI_MAXIMUM_CONSUMERS_LIMIT);
+}
+
+static bool check_workqueue(const struct consumer_set *s, const struct consumer_config *c,
+                            struct jsapi_error *error)
+{
+    if (c->ack_policy != CONSUMER_ACK_EXPLICIT)
+        return jsapi_error_refuse(error, JSAPI_CONSUMER_WQ_REQUIRES_EXPLICIT_ACK);
+    if (c->deliver_policy != CONSUMER_DELIVER_ALL)
+        return jsapi_error_refuse(error, JSAPI_CONSUMER_WQ_CONSUMER_NOT_DELIVER_ALL);
+    if (consumer_set_count(s) == 0) return true;
+    if (consumer_config_filter_count(c) == 0)
+        return jsapi_error_refuse(error, JSAPI_CONSUMER_WQ_MULTIPLE_UNFILTERED);
+    if (!is_partition(s, c))
+        return jsapi_error_refuse(error, JSAPI_CONSUMER_WQ_CONSUMER_NOT_UNIQUE);
+    return true;
+}
+
+static bool pick_name(const struct consumer_set *s, struct arena *arena, struct rng *rng,
+                      struct consumer_config *c)
+{
+    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    char *name = arena_alloc(arena, NAME_BYTES);
+    if (name == NULL) return false;
+    do {
+        for (int i = 0; i < NAME_BYTES; i++) name[i] = digits[rng_below(rng, sizeof digits - 1)];
+    } while (consumer_set_find(s, bytes_of(name, NAME_BYTES)) != NULL);
+    c->name = bytes_of(name, NAME_BYTES);
+    return true;
+}
+
+bool consumer_set_check(struct consumer_set *s, struct arena *arena,
+                        const struct consumer_set_bounds *bounds, struct consumer_request *r,
+                        struct rng *rng, struct consumer **existing, struct jsapi_error *error)
+{
+    struct consumer_config *c = &r->config;
+    struct consumer *old = c->name.len == 0 ? NULL : consumer_set_find(s, c->name);
+    *existing = NULL;
+    if (old != NULL) {
+        /* Only CONSUMER.PAUSE changes that of an existing one. */
+        struct consumer_config config;
+        if (consumer_config_of(old, arena, &config) != ERR_OK)
+            return jsapi_error_refuse(error, JSAPI_INSUFFICIENT_RESOURCES);
+        c->pause_until = config.pause_until;
+    }
+    if (!consumer_config_set_defaults(c, &bounds->rules, r->pedantic, error)) return false;
+    if (!consumer_config_check(c, &bounds->rules, error)) return false;
+    if (old != NULL) {
+        if (!check_update(s, arena, bounds, r, old, error)) return false;
+        consumer_config_settle(c);
+        *existing = old;
+        return true;
+    }
+    if (r->action == CONSUMER_ACTION_UPDATE)
+        return jsapi_error_refuse(error, JSAPI_CONSUMER_DOES_NOT_EXIST);
+    if (!check_count(s, bounds, error)) return false;
+    if (bounds->rules.is_workqueue && !check_workqueue(s, c, error)) return false;
+    if (c->name.len > JS_NAME_BYTES_MAX) {
+        jsapi_error_set_u64(error, JSAPI_CONSUMER_NAME_TOO_LONG, JS_NAME_BYTES_MAX);
+        return false;
+    }
+    if (c->name.len == 0 && !pick_name(s, arena, rng, c))
+        return jsapi_error_refuse(error, JSAPI_INSUFFICIENT_RESOURCES);
+    consumer_config_settle(c);
+    return true;
+}
+
+/* --- come and go ----------------------------------------------------------------------------- */
+
+enum err consumer_set_add(struct consumer_set *s, const struct consumer_config *config,
+                          uint64_t number, int64_t created_ns, struct shard_time now,
+                          struct consumer **c)
+{
+    if (consumer_set_find(s, config->name) != NULL) return ERR_EXISTS;
+    struct consumer *new = mem_alloc(s->mem, MEM_JETSTREAM, sizeof *new);
+    if (new == NULL) return ERR_MEMORY;
+    uint64_t used = number != 0 ? number : s->number_next;
+    enum err e = consumer_open(new, s->mem, s->feed, used, config, created_ns, now);
+    if (e != ERR_OK) goto free_new;
+    e = table_insert(&s->names, hash_of(new->name), new);
+    if (e != ERR_OK) goto close_new;
+    if (used >= s->number_next) s->number_next = used + 1;
+    *c = new;
+    return ERR_OK;
+
+close_new:
+    consumer_close(new);
+free_new:
+    mem_free(s->mem, MEM_JETSTREAM, new, sizeof *new);
+    return e;
+}
+
+void consumer_set_drop(struct consumer_set *s, struct consumer *c)
+{
+    must(table_remove(&s->names, hash_of(c->name), c) == ERR_OK);
+    free_consumer(s, c);
+}
+
+/* --- the stream ------------------------------------------------------------------------------ */
+
+void consumer_set_removed(struct consumer_set *s, uint64_t seq, struct bytes subject,
+                          struct outlet *o)
+{
+    uint32_t at = 0;
+    struct consumer *c;
+    while ((c = table_each(&s->names, &at)) != NULL) consumer_removed(c, seq, subject, o);
+}
+
+void consumer_set_purged(struct consumer_set *s, struct bytes filter)
+{
+    uint32_t at = 0;
+    struct consumer *c;
+    while ((c = table_each(&s->names, &at)) != NULL) consumer_purged(c, filter);
+}
+
+bool consumer_set_needs(const struct consumer_set *s, uint64_t seq, struct bytes subject)
+{
+    uint32_t at = 0;
+    const struct consumer *c;
+    while ((c = table_each(&s->names, &at)) != NULL)
+        if (consumer_needs(c, seq, subject)) return true;
+    return false;
+}
+
+bool consumer_set_matches(const struct consumer_set *s, struct bytes subject)
+{
+    uint32_t at = 0;
+    const struct consumer *c;
+    while ((c = table_each(&s->names, &at)) != NULL)
+        if (consumer_matches(c, subject)) return true;
+    return false;
+}

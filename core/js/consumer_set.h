@@ -1,0 +1,65 @@
+/* The consumers of one stream: by name and by number, what CONSUMER.CREATE may do with them, and
+ * what the stream asks all of them. Records and replies are the caller's. Owned by the stream's
+ * shard; pure.
+ *
+ * The fan-out (removed, purged, needs) is a loop over all consumers with a few comparisons each;
+ * new messages cost nothing here. */
+#ifndef CORE_JS_CONSUMER_SET_H
+#define CORE_JS_CONSUMER_SET_H
+#include "core/base/table.h"
+#include "core/js/consumer.h"
+#include "core/js/consumer_request.h"
+
+struct consumer_set {
+    struct mem *mem;
+    const struct consumer_feed *feed;
+    struct table names; /* of struct consumer */
+    uint64_t number_next;
+};
+
+/* What the stream and the account say about a new consumer. */
+struct consumer_set_bounds {
+    struct consumer_rules rules;
+    int64_t max_consumers;         /* of stream or account, the lower one; <= 0: none */
+    int64_t max_consumers_default; /* of the server, where there is no other; 0: none */
+};
+
+enum { CONSUMER_SET_DEFAULT_MAX = 1000 };
+
+void consumer_set_init(struct consumer_set *s, struct mem *mem, const struct consumer_feed *feed);
+/* Closes and frees all. */
+void consumer_set_deinit(struct consumer_set *s);
+static inline uint32_t consumer_set_count(const struct consumer_set *s)
+{
+    return s->names.count;
+}
+/* NULL: none. */
+struct consumer *consumer_set_find(const struct consumer_set *s, struct bytes name);
+struct consumer *consumer_set_find_number(const struct consumer_set *s, uint64_t number);
+/* Every one, in no order: *at starts at 0; NULL at the end. */
+struct consumer *consumer_set_each(const struct consumer_set *s, uint32_t *at);
+
+/* Takes r->config through defaults and checks; an ephemeral one without a name gets one, that lies
+ * in the arena. *existing: the consumer that is to become like this, or NULL: a new one is to be
+ * made. False: refused. is_bound says whether somebody listens to an existing one. */
+NODISCARD bool consumer_set_check(struct consumer_set *s, struct arena *arena,
+                                  const struct consumer_set_bounds *bounds,
+                                  struct consumer_request *r, struct rng *rng,
+                                  struct consumer **existing, struct jsapi_error *error);
+/* number 0: the next one. ERR_MEMORY, ERR_EXISTS (the name). */
+NODISCARD enum err consumer_set_add(struct consumer_set *s, const struct consumer_config *config,
+                                    uint64_t number, int64_t created_ns, struct shard_time now,
+                                    struct consumer **c);
+/* Closes and frees it. */
+void consumer_set_drop(struct consumer_set *s, struct consumer *c);
+
+/* As the functions of consumer, for all. */
+void consumer_set_removed(struct consumer_set *s, uint64_t seq, struct bytes subject,
+                          struct outlet *o);
+void consumer_set_purged(struct consumer_set *s, struct bytes filter);
+/* Some consumer must still get or settle message seq. */
+bool consumer_set_needs(const struct consumer_set *s, uint64_t seq, struct bytes subject);
+/* Some consumer's filters match. */
+bool consumer_set_matches(const struct consumer_set *s, struct bytes subject);
+
+#endif
