@@ -66,6 +66,8 @@ struct js_stream *js_find_id(const struct js *js, uint64_t id)
 void js_drop(struct js *js, struct js_stream *s)
 {
     struct stream *m = &s->stream;
+    if (js->hooks != NULL && js->hooks->closing != NULL)
+        js->hooks->closing(js->hooks_context, s);
     if (m->config.storage == STREAM_MEMORY) {
         struct msgs_cursor c;
         struct msgs_entry entry;

@@ -28,6 +28,14 @@ struct js_stream {
     struct bytes account_name; /* in the stream's own memory */
     bool is_hidden;            /* its record is not durable yet */
     uint64_t messages_lost;
+    void *owner; /* of whoever set js->hooks */
+};
+
+/* What the owner of js wants to hear, each NULL or called when it happens. */
+struct js_hooks {
+    void (*opened)(void *context, struct js_stream *s);  /* visible from now on; not at replay */
+    void (*updated)(void *context, struct js_stream *s); /* its configuration is another one */
+    void (*closing)(void *context, struct js_stream *s); /* about to be freed */
 };
 
 /* Limits of an account; -1: none. */
@@ -52,6 +60,8 @@ struct js {
     /* Account limits; context is the caller's. NULL: no limits. */
     void (*limits_of)(void *context, uint32_t account, struct js_limits *limits);
     void *context;
+    const struct js_hooks *hooks; /* NULL: nobody listens */
+    void *hooks_context;
 };
 
 enum js_step { JS_REPLY, JS_SILENT, JS_WAIT_STORED, JS_WAIT_READ };

@@ -690,6 +690,8 @@ enum js_step jsapi_stored(struct js *js, struct js_request *r, enum err result)
     if (r->order == JS_ORDER_CREATE) {
         s->is_hidden = false;
         r->action = JS_ACTION_CREATED;
+        if (js->hooks != NULL && js->hooks->opened != NULL)
+            js->hooks->opened(js->hooks_context, s);
         return created(&p, s);
     }
     if (r->order == JS_ORDER_DELETE) {
@@ -707,6 +709,8 @@ enum js_step jsapi_stored(struct js *js, struct js_request *r, enum err result)
         if (stream_update(&s->stream, &r->config.config) != ERR_OK) return JS_WAIT_STORED;
         s->stream.order_ticket = 0;
         r->action = JS_ACTION_UPDATED;
+        if (js->hooks != NULL && js->hooks->updated != NULL)
+            js->hooks->updated(js->hooks_context, s);
         begin(&p);
         write_info(&p, NULL, &s->stream, true, false, BYTES_LITERAL(""), 0);
         return finish(&p);
