@@ -132,7 +132,14 @@ static enum err load(struct program *p, struct options **out, struct options_rep
                                .numbers = p->numbers,
                                .seed = p->seed,
                                .sha256 = sha256};
-    return options_load(&p->mem.mem, &in, out, report);
+    enum err e = options_load(&p->mem.mem, &in, out, report);
+    /* The one place that keeps JetStream off until the shards can serve it. */
+    if (e != ERR_OK || !(*out)->jetstream.is_on) return e;
+    text_string(&report->errors, "\"jetstream\" (-js) is not supported yet\n");
+    report->error_count++;
+    options_free(*out);
+    *out = NULL;
+    return ERR_INVALID;
 }
 
 /* "<program>: <line>" for each line. */
@@ -644,10 +651,8 @@ int main(int argc, char **argv)
     json_init((uint32_t)p->seed | 1);
     server_init(&p->server);
     sysinfo_cpu_init(&p->cpu);
-    p->source = (struct conf_source){.read = read_file,
-                                     .getenv = get_environment,
-                                     .name_at = environment_name_at,
-                                     .context = p};
+    p->source = (struct conf_source){
+        .read = read_file, .getenv = get_environment, .name_at = environment_name_at, .context = p};
     if (notify_open(&p->notify, getenv("NOTIFY_SOCKET"), getenv("WATCHDOG_USEC"),
                     getenv("WATCHDOG_PID")) != ERR_OK)
         fprintf(stderr, "%s: NOTIFY_SOCKET cannot be used\n", p->name);

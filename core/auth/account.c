@@ -241,7 +241,8 @@ static enum err set_add_account(struct account_set *set, struct bytes name, stru
     if (account_numbers_of(p->numbers, name, &number) != ERR_OK) return ERR_MEMORY;
     if (table_insert(&p->accounts_by_name, name_hash(name), a) != ERR_OK) return ERR_MEMORY;
     *a = (struct account){.name = copy, .nkey = bytes_of("", 0), .number = number,
-                          .limits = {-1, -1, -1, -1}};
+                          .limits = {-1, -1, -1, -1},
+                          .jetstream = account_jetstream_open(false)};
     set->accounts[set->account_count++] = a;
     *out = a;
     return ERR_OK;
@@ -349,6 +350,18 @@ const struct user *account_set_user_by_nkey(const struct account_set *set, struc
 }
 
 /* --- building --- */
+
+struct account_jetstream account_jetstream_open(bool is_on)
+{
+    return (struct account_jetstream){.is_on = is_on,
+                                      .max_memory = -1,
+                                      .max_storage = -1,
+                                      .max_streams = -1,
+                                      .max_consumers = -1,
+                                      .max_ack_pending = -1,
+                                      .memory_max_stream_bytes = -1,
+                                      .storage_max_stream_bytes = -1};
+}
 
 enum err account_add(struct account_set *set, struct bytes name, struct account **out,
                      struct account_fault *fault)
@@ -583,6 +596,18 @@ static enum err seal_lone_system(struct account_set *set, uint64_t seed,
     return ERR_OK;
 }
 
+/* Without accounts of the file everybody's is $G, and there JetStream is. */
+static void seal_jetstream(struct account_set *set)
+{
+    bool has_others = false;
+    for (uint32_t i = 0; i < set->account_count; i++) {
+        const struct account *a = set->accounts[i];
+        has_others |= a->number != ACCOUNT_GLOBAL && a->number != set->system && a->is_configured;
+    }
+    struct account *global = set->accounts[0];
+    if (!has_others && !global->is_system) global->jetstream = account_jetstream_open(true);
+}
+
 static void seal_users(struct account_set *set)
 {
     for (uint32_t i = 0; i < set->user_count; i++) {
@@ -612,6 +637,7 @@ enum err account_set_seal(struct account_set *set, uint64_t seed, struct account
     if (e == ERR_OK) e = seal_lone_system(set, seed, fault);
     if (e != ERR_OK) return e;
     seal_users(set);
+    seal_jetstream(set);
 
     if (set->user_count > 0)
         set->mode = ACCOUNT_MODE_USERS;

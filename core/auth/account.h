@@ -44,6 +44,17 @@ struct account_limits {
     int64_t max_connections, max_subscriptions, max_payload, max_leafnodes;
 };
 
+/* Streams and consumers of an account; -1: no limit of its own. */
+struct account_jetstream {
+    bool is_on;
+    int64_t max_memory, max_storage; /* bytes */
+    int64_t max_streams, max_consumers, max_ack_pending;
+    int64_t memory_max_stream_bytes, storage_max_stream_bytes;
+    bool max_bytes_required; /* a stream must have max_bytes */
+};
+/* No limits. */
+struct account_jetstream account_jetstream_open(bool is_on);
+
 struct account {
     struct bytes name;
     struct bytes nkey;    /* public key A..., or empty */
@@ -52,6 +63,7 @@ struct account {
     bool is_system;
     bool is_configured;   /* named in the configuration, not just there by default */
     struct account_limits limits;
+    struct account_jetstream jetstream; /* is_on is what the server asks, see account_set_seal */
     const struct perms *default_permissions; /* of account_set_compile; NULL: none */
     struct mapping_set *mappings;      /* NULL: none; owned by who set it, see mappings_free */
 };

@@ -330,8 +330,7 @@ static enum err take_flag(struct parse *p, const struct option *o)
                   bytes_starts_with(bytes_from_text(o->path), BYTES_LITERAL("tls."));
     if (is_tls) p->f->has_tls_flags = true;
     if (o->type == OPTION_FLAG) return take_mere_flag(p, o, boolean);
-    if (o->type == OPTION_REFUSED || o->type == OPTION_JETSTREAM)
-        return take_refused(p, o, boolean);
+    if (o->type == OPTION_REFUSED) return take_refused(p, o, boolean);
     if (o->type == OPTION_BOOL)
         return add_setting(p, o, (struct conf_value){.kind = CONF_BOOL, .boolean = boolean});
     if (is_integer(o)) return add_integer(p, o);

@@ -176,8 +176,7 @@ void help_compatibility(struct text *out)
     text_string(out, "| option | also | flags | state | reload |\n|---|---|---|---|---|\n");
     for (size_t i = 0; i < count; i++) {
         const struct option *o = &rows[i];
-        const char *state = o->type == OPTION_REFUSED     ? "refused: not built yet"
-                            : o->type == OPTION_JETSTREAM ? "only `false` yet"
+        const char *state = o->type == OPTION_REFUSED ? "refused: not built yet"
                             : o->type == OPTION_IGNORED || (o->traits & OPTION_IDLE)
                                 ? "accepted, no effect"
                                 : "works";
@@ -244,6 +243,16 @@ static void put_choice(struct text *out, const struct option *o, unsigned chosen
     load_quoted(out, word);
 }
 
+static void put_duration(struct text *out, const struct option *o, int64_t ns)
+{
+    text_char(out, '"');
+    if (o->type == OPTION_SYNC && ns == 0)
+        text_string(out, "always");
+    else
+        time_text_duration(out, ns);
+    text_char(out, '"');
+}
+
 void help_value(struct text *out, const struct option *o, const struct options *options)
 {
     const void *field = (const char *)options + o->offset;
@@ -251,16 +260,14 @@ void help_value(struct text *out, const struct option *o, const struct options *
     switch (o->type) {
     case OPTION_BOOL: text_string(out, *(const bool *)field ? "true" : "false"); break;
     case OPTION_INT32: text_i64(out, *(const int32_t *)field); break;
+    case OPTION_SIZE:
     case OPTION_INT64: text_i64(out, *(const int64_t *)field); break;
     case OPTION_U8: text_u64(out, *(const uint8_t *)field); break;
     case OPTION_U32: text_u64(out, *(const uint32_t *)field); break;
+    case OPTION_SYNC:
     case OPTION_DURATION:
     case OPTION_DURATION_TEXT:
-    case OPTION_SECONDS:
-        text_char(out, '"');
-        time_text_duration(out, *(const int64_t *)field);
-        text_char(out, '"');
-        break;
+    case OPTION_SECONDS: put_duration(out, o, *(const int64_t *)field); break;
     case OPTION_TEXT:
     case OPTION_NAME:
     case OPTION_BASE_PATH: load_quoted(out, *(const struct bytes *)field); break;
@@ -436,6 +443,34 @@ static void put_mappings(struct text *out, const char *indent, const struct mapp
     text_string(out, "}\n");
 }
 
+static void put_account_jetstream(struct text *out, const struct account *a)
+{
+    const struct account_jetstream *j = &a->jetstream;
+    const struct {
+        const char *name;
+        int64_t value;
+    } limits[] = {
+        {"max_memory", j->max_memory},
+        {"max_store", j->max_storage},
+        {"max_streams", j->max_streams},
+        {"max_consumers", j->max_consumers},
+        {"max_ack_pending", j->max_ack_pending},
+        {"memory_max_stream_bytes", j->memory_max_stream_bytes},
+        {"disk_max_stream_bytes", j->storage_max_stream_bytes},
+    };
+    if (!j->is_on) return;
+    text_string(out, "        jetstream: {");
+    for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+        if (limits[i].value == -1) continue;
+        text_string(out, limits[i].name);
+        text_string(out, ": ");
+        text_i64(out, limits[i].value);
+        text_string(out, ", ");
+    }
+    text_string(out, j->max_bytes_required ? "max_bytes_required: true}\n"
+                                           : "max_bytes_required: false}\n");
+}
+
 static void put_account(struct text *out, const struct account_set *set, const struct account *a)
 {
     bool has_limit = false;
@@ -452,6 +487,7 @@ static void put_account(struct text *out, const struct account_set *set, const s
     put_limit(out, "max_payload", a->limits.max_payload, &has_limit);
     put_limit(out, "max_leafnodes", a->limits.max_leafnodes, &has_limit);
     if (has_limit) text_string(out, "}\n");
+    put_account_jetstream(out, a);
     put_default_permissions(out, "        ", a->default_permissions);
     put_users(out, set, a->number);
     put_mappings(out, "        ", a->mappings);
@@ -496,32 +532,64 @@ static bool is_empty_list(const struct option *row, const struct options *o)
     return texts->count == 0;
 }
 
+/* A path without its last word: the block an option stands in; empty for the file itself. */
+static struct bytes block_of(struct bytes path)
+{
+    size_t len = path.len;
+    while (len > 0 && path.data[len - 1] != '.') len--;
+    return bytes_of(path.data, len > 0 ? len - 1 : 0);
+}
+
+static bool is_within(struct bytes block, struct bytes outer)
+{
+    return outer.len == 0 || (bytes_starts_with(block, outer) &&
+                              (block.len == outer.len || block.data[outer.len] == '.'));
+}
+
+static void put_indent(struct text *out, struct bytes block)
+{
+    if (block.len == 0) return;
+    text_fill(out, ' ', 4);
+    for (size_t i = 0; i < block.len; i++)
+        if (block.data[i] == '.') text_fill(out, ' ', 4);
+}
+
+/* Ends the blocks that do not hold the next option, and begins those that do. */
+static void move_to(struct text *out, struct bytes *open, struct bytes block)
+{
+    while (!is_within(block, *open)) {
+        *open = block_of(*open);
+        put_indent(out, *open);
+        text_string(out, "}\n");
+    }
+    while (open->len < block.len) {
+        size_t start = open->len > 0 ? open->len + 1 : 0;
+        struct bytes rest = bytes_of(block.data + start, block.len - start);
+        put_indent(out, *open);
+        *open = bytes_of(block.data, start + bytes_find(rest, '.'));
+        text_bytes(out, bytes_of(open->data + start, open->len - start));
+        text_string(out, " {\n");
+    }
+}
+
 void help_config(struct text *out, const struct options *o)
 {
-    size_t count, open_len = 0;
-    const char *open = NULL;
+    size_t count;
+    struct bytes open = BYTES_LITERAL("");
     const struct option *rows = option_rows(&count);
     for (size_t i = 0; i < count; i++) {
         struct bytes path = bytes_from_text(rows[i].path);
-        size_t dot = bytes_find(path, '.'), block_len = dot < path.len ? dot : 0;
         bool is_tls = bytes_starts_with(path, BYTES_LITERAL("tls."));
         if (!option_has_field(&rows[i]) || (is_tls && !o->tls.is_on)) continue;
         if (is_tls && is_empty_list(&rows[i], o)) continue; /* an empty one would be refused */
-        bool is_same =
-            open_len == block_len && (block_len == 0 || memcmp(open, path.data, block_len) == 0);
-        if (!is_same && open_len > 0) text_string(out, "}\n");
-        if (!is_same && block_len > 0) {
-            text_bytes(out, bytes_of(path.data, block_len));
-            text_string(out, " {\n");
-        }
-        open = path.data;
-        open_len = block_len;
-        if (block_len > 0) text_string(out, "    ");
-        text_string(out, path.data + (block_len > 0 ? block_len + 1 : 0));
+        struct bytes block = block_of(path);
+        move_to(out, &open, block);
+        put_indent(out, block);
+        text_string(out, path.data + (block.len > 0 ? block.len + 1 : 0));
         text_string(out, ": ");
         help_value(out, &rows[i], o);
         text_char(out, '\n');
     }
-    if (open_len > 0) text_string(out, "}\n");
+    move_to(out, &open, BYTES_LITERAL(""));
     put_accounts(out, o);
 }

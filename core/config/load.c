@@ -253,6 +253,39 @@ static void store_integer(struct load *l, const struct option *o, int64_t value)
     }
 }
 
+/* An integer, or a text that ends in K, M, G or T, the powers of 1024. */
+static bool load_size(struct load *l, const struct conf_value *v, struct bytes name, int64_t *out)
+{
+    static const char units[] = "KMGT";
+    if (v->kind == CONF_INTEGER) {
+        *out = v->integer;
+        return true;
+    }
+    *out = 0;
+    if (v->kind == CONF_TEXT && v->text.len == 0) return true;
+    struct bytes number =
+        v->kind == CONF_TEXT ? bytes_of(v->text.data, v->text.len - 1) : BYTES_LITERAL("");
+    const char *unit =
+        number.len > 0 ? memchr(units, number.data[number.len], sizeof(units) - 1) : NULL;
+    bool is_valid = unit != NULL && bytes_to_i64(number, out) == ERR_OK &&
+                    !__builtin_mul_overflow(*out, INT64_C(1024) << 10 * (unit - units), out);
+    if (is_valid) return true;
+    struct text *line = load_error(l, v);
+    text_bytes(line, name);
+    text_string(line, " must be an integer, or a string that ends in K, M, G or T");
+    load_end(line);
+    return false;
+}
+
+static bool load_sync(struct load *l, const struct conf_value *v, struct bytes name, int64_t *ns)
+{
+    if (v->kind == CONF_TEXT && bytes_equal_nocase(v->text, BYTES_LITERAL("always"))) {
+        *ns = 0;
+        return true;
+    }
+    return load_duration(l, v, name, ns);
+}
+
 static bool is_duration(const struct option *o)
 {
     return o->type == OPTION_DURATION || o->type == OPTION_DURATION_TEXT ||
@@ -279,6 +312,10 @@ static void load_number(struct load *l, const struct option *o, const struct con
     } else if (o->type == OPTION_DURATION_TEXT) {
         is_read = v->kind == CONF_TEXT && parse_duration(l, v, name, &value);
         if (v->kind != CONF_TEXT) load_wrong_type(l, v, name, "a duration");
+    } else if (o->type == OPTION_SIZE) {
+        is_read = load_size(l, v, name, &value);
+    } else if (o->type == OPTION_SYNC) {
+        is_read = load_sync(l, v, name, &value);
     } else {
         is_read = load_integer(l, v, name, &value);
     }
@@ -512,23 +549,66 @@ static enum err load_listen(struct load *l, const struct conf_value *v)
     return ERR_OK;
 }
 
-/* false, "disabled" and {enabled: false} ask for what we have. */
-static void load_jetstream(struct load *l, const struct conf_value *v, struct bytes name)
+bool load_switch(struct load *l, const struct conf_value *v, bool *is_on)
 {
-    const struct conf_value *on = v;
-    if (v->kind == CONF_TEXT && bytes_equal_nocase(v->text, BYTES_LITERAL("disabled"))) return;
-    if (v->kind == CONF_TEXT && bytes_equal_nocase(v->text, BYTES_LITERAL("disable"))) return;
-    if (v->kind == CONF_MAP) {
-        for (const struct conf_entry *e = v->map.first; e != NULL; e = e->next)
-            if (bytes_equal_nocase(e->key, BYTES_LITERAL("enabled")) ||
-                bytes_equal_nocase(e->key, BYTES_LITERAL("enable")))
-                on = e->value;
-    }
-    if (on->kind == CONF_BOOL && !on->boolean) return;
+    if (load_is_switch(v, is_on)) return true;
     struct text *line = load_error(l, v);
-    load_quoted(line, name);
-    text_string(line, " is not supported yet");
+    if (v->kind == CONF_TEXT) {
+        text_string(line, "Expected 'enabled' or 'disabled' for string value, got '");
+        text_bytes(line, v->text);
+        text_char(line, '\'');
+    } else {
+        text_string(line, "Expected map, bool or string to define JetStream, got ");
+        text_string(line, conf_kind_text(v->kind));
+    }
     load_end(line);
+    return false;
+}
+
+bool load_is_switch(const struct conf_value *v, bool *is_on)
+{
+    static const struct {
+        const char *word;
+        bool is_on;
+    } words[] = {{"enabled", true}, {"enable", true}, {"disabled", false}, {"disable", false}};
+    if (v->kind == CONF_BOOL) {
+        *is_on = v->boolean;
+        return true;
+    }
+    for (size_t i = 0; v->kind == CONF_TEXT && i < sizeof(words) / sizeof(words[0]); i++) {
+        if (!bytes_equal_nocase(v->text, bytes_from_text(words[i].word))) continue;
+        *is_on = words[i].is_on;
+        return true;
+    }
+    return false;
+}
+
+/* A block is on unless it says that it is not. */
+static enum err load_jetstream(struct load *l, const struct option *o, const struct conf_value *v)
+{
+    struct options_jetstream *j = &l->o->jetstream;
+    if (v->kind != CONF_MAP) {
+        (void)load_switch(l, v, &j->is_on);
+        return ERR_OK;
+    }
+    j->is_on = true;
+    return load_map(l, v, bytes_from_text(o->path));
+}
+
+/* store_dir stands at the top or in the block, not in both places of the file; what the command
+ * line or the environment says (it has no line) beats the file in either. */
+static enum err load_store_dir(struct load *l, const struct conf_value *v, struct bytes name)
+{
+    struct bytes text;
+    if (!load_text(l, v, name, &text)) return ERR_OK;
+    bool is_of_file = v->place.line > 0;
+    if (l->store_dir != NULL && is_of_file && l->store_dir->place.line > 0) {
+        load_error_text(l, v, "Duplicate 'store_dir' configuration");
+        return ERR_OK;
+    }
+    if (l->store_dir != NULL && is_of_file) return ERR_OK;
+    l->store_dir = v;
+    return load_keep(l, text, &l->o->store_dir);
 }
 
 static void load_ignored(struct load *l, const struct option *o, const struct conf_value *v)
@@ -564,12 +644,20 @@ static enum err load_entry(struct load *l, const struct option *o, const struct 
     case OPTION_BOOL: (void)load_bool(l, v, name, field_of(l, o)); break;
     case OPTION_INT32:
     case OPTION_INT64:
+    case OPTION_SIZE:
+    case OPTION_SYNC:
     case OPTION_U8:
     case OPTION_U32:
     case OPTION_DURATION:
     case OPTION_DURATION_TEXT:
     case OPTION_SECONDS: load_number(l, o, v, name); break;
     case OPTION_TEXT:
+        if (o->offset == offsetof(struct options, store_dir)) {
+            e = load_store_dir(l, v, name);
+            break;
+        }
+        e = load_text_field(l, o, v, name);
+        break;
     case OPTION_NAME: e = load_text_field(l, o, v, name); break;
     case OPTION_TEXTS: e = load_texts(l, v, name, field_of(l, o), &is_valid); break;
     case OPTION_TAGS: e = load_tags(l, o, v, name); break;
@@ -584,7 +672,8 @@ static enum err load_entry(struct load *l, const struct option *o, const struct 
     case OPTION_LISTEN: e = load_listen(l, v); break;
     case OPTION_HTTP: e = load_address(l, v, &l->o->http_host, &l->o->http_port); break;
     case OPTION_HTTPS: e = load_address(l, v, &l->o->http_host, &l->o->https_port); break;
-    case OPTION_JETSTREAM: load_jetstream(l, v, name); break;
+    case OPTION_JETSTREAM: e = load_jetstream(l, o, v); break;
+    case OPTION_STORE_DIR: e = load_store_dir(l, v, name); break;
     case OPTION_AUTHORIZATION: l->authorization = v; break;
     case OPTION_ACCOUNTS: l->accounts = v; break;
     case OPTION_MAPPINGS: l->mappings = v; break;

@@ -18,6 +18,7 @@ struct load {
     struct options_report *report;
     /* Blocks that are built once everything is known; NULL: not given. */
     const struct conf_value *authorization, *accounts, *mappings, *tls;
+    const struct conf_value *store_dir; /* the one of its two spellings that counts */
     bool has_auth_timeout;
     struct account_set *set; /* being built; the options' own once sealed */
 };
@@ -52,6 +53,11 @@ NODISCARD enum err load_keep(struct load *l, struct bytes text, struct bytes *ke
  * error was reported. */
 NODISCARD enum err load_texts(struct load *l, const struct conf_value *v, struct bytes name,
                               struct options_texts *out, bool *is_valid);
+
+/* A boolean, or one of the words enabled, enable, disabled, disable in any case. */
+bool load_is_switch(const struct conf_value *v, bool *is_on);
+/* The same; false: an error was reported. */
+bool load_switch(struct load *l, const struct conf_value *v, bool *is_on);
 
 /* Every entry of map into the options; block is the path of map, "" for the file. */
 NODISCARD enum err load_map(struct load *l, const struct conf_value *map, struct bytes block);

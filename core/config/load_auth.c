@@ -239,6 +239,68 @@ static void load_limits(struct load *l, const struct conf_value *v, struct accou
     }
 }
 
+/* --- JetStream of an account ---------------------------------------------------------------- */
+
+/* R1, R3 ...: tiers come with JWTs, in nats-server too, where they are unknown fields. */
+static bool is_tier(struct bytes key)
+{
+    uint64_t replicas;
+    return key.len >= 2 && (key.data[0] == 'R' || key.data[0] == 'r') &&
+           bytes_to_u64(bytes_of(key.data + 1, key.len - 1), 2, &replicas) == ERR_OK;
+}
+
+static void load_jetstream_field(struct load *l, const struct conf_entry *e,
+                                 struct account_jetstream *j)
+{
+    const struct {
+        const char *names;
+        int64_t *field;
+    } limits[] = {
+        {"max_memory max_mem mem memory", &j->max_memory},
+        {"max_store max_file max_disk store disk", &j->max_storage},
+        {"max_streams streams", &j->max_streams},
+        {"max_consumers consumers", &j->max_consumers},
+        {"max_ack_pending", &j->max_ack_pending},
+        {"mem_max_stream_bytes memory_max_stream_bytes", &j->memory_max_stream_bytes},
+        {"disk_max_stream_bytes store_max_stream_bytes", &j->storage_max_stream_bytes},
+    };
+    for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+        if (!is_named(e->key, limits[i].names)) continue;
+        (void)load_integer(l, e->value, e->key, limits[i].field);
+        return;
+    }
+    struct bytes text = BYTES_LITERAL("");
+    if (is_named(e->key, "max_bytes_required max_stream_bytes max_bytes")) {
+        (void)load_bool(l, e->value, e->key, &j->max_bytes_required);
+    } else if (is_named(e->key, "cluster_traffic")) {
+        if (!load_text(l, e->value, e->key, &text)) return;
+        if (text.len == 0 || is_named(text, "system owner")) return;
+        struct text *line = load_error(l, e->value);
+        text_string(line, "Expected 'system' or 'owner' string value for ");
+        load_quoted(line, e->key);
+        text_string(line, ", got ");
+        text_bytes(line, text);
+        load_end(line);
+    } else if (is_tier(e->key)) {
+        load_refused(l, e->value, e->key);
+    } else {
+        load_unknown(l, e->value, e->key);
+    }
+}
+
+static void load_account_jetstream(struct load *l, const struct conf_value *v,
+                                   struct account *account)
+{
+    struct account_jetstream *j = &account->jetstream;
+    *j = account_jetstream_open(true);
+    if (v->kind != CONF_MAP) {
+        (void)load_switch(l, v, &j->is_on);
+        return;
+    }
+    for (const struct conf_entry *e = v->map.first; e != NULL; e = e->next)
+        load_jetstream_field(l, e, j);
+}
+
 /* --- mappings ------------------------------------------------------------------------------- */
 
 /* A percentage as an integer or as text with or without its sign. */
@@ -391,9 +453,10 @@ static enum err load_account_field(struct load *l, const struct conf_entry *e,
         return load_permissions(l, v, (const struct perms **)&account->default_permissions);
     if (is_named(e->key, "limits")) {
         load_limits(l, v, account);
-    } else if (is_named(e->key, "imports exports jetstream msg_trace trace_dest")) {
-        bool is_off = v->kind == CONF_TEXT && bytes_starts_with(v->text, BYTES_LITERAL("disable"));
-        if (!is_off) load_refused(l, v, e->key);
+    } else if (is_named(e->key, "jetstream")) {
+        load_account_jetstream(l, v, account);
+    } else if (is_named(e->key, "imports exports msg_trace trace_dest")) {
+        load_refused(l, v, e->key);
     } else {
         load_unknown(l, v, e->key);
     }

@@ -175,7 +175,7 @@ bool option_takes_value(const struct option *o)
     if (o->type == OPTION_FLAG) return o->takes_value;
     /* The one boolean flag of a thing that is refused. */
     if (o->type == OPTION_REFUSED) return strchr(o->flags, '<') != NULL;
-    return o->type != OPTION_BOOL && o->type != OPTION_JETSTREAM;
+    return o->type != OPTION_BOOL;
 }
 
 bool option_has_field(const struct option *o)

@@ -30,11 +30,14 @@ enum option_type {
     OPTION_PINNED,
     OPTION_HANDSHAKE,
     OPTION_TLS_VERSION,
+    OPTION_SIZE, /* an integer, or a text such as "10G" in powers of 1024 */
+    OPTION_SYNC, /* "always", which is 0, or a duration */
     /* Without. */
     OPTION_LISTEN,
     OPTION_HTTP,
     OPTION_HTTPS,
     OPTION_JETSTREAM,
+    OPTION_STORE_DIR, /* in the block; its field is that of the other spelling */
     OPTION_AUTHORIZATION,
     OPTION_ACCOUNTS,
     OPTION_MAPPINGS,

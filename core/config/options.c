@@ -47,6 +47,7 @@ static void set_default(struct options *options, const struct option *o)
     case OPTION_U8: *(uint8_t *)field = (uint8_t)default_number(o); break;
     case OPTION_U32: *(uint32_t *)field = (uint32_t)default_number(o); break;
     case OPTION_INT64:
+    case OPTION_SIZE:
     case OPTION_DURATION:
     case OPTION_DURATION_TEXT:
     case OPTION_SECONDS: *(int64_t *)field = default_number(o); break;
@@ -56,7 +57,7 @@ static void set_default(struct options *options, const struct option *o)
     case OPTION_CHOICE: *(unsigned *)field = default_choice(o); break;
     case OPTION_MEMORY: options->max_process_memory_percent = 80; break;
     case OPTION_TLS_VERSION: *(uint16_t *)field = 0x0303; break;
-    default: break; /* lists are empty, all else is off */
+    default: break; /* lists are empty, all else is off; OPTION_SYNC is always */
     }
 }
 
@@ -91,6 +92,22 @@ void options_report_deinit(struct options_report *r)
 
 /* --- overlays: environment, --set and flags as trees over the file's ------------------------- */
 
+/* The block that a plain jetstream: true stands for, so that one source may say that and another
+ * what stands inside. Anything else stays what it is. NULL: no memory. */
+static struct conf_value *as_block(struct load *l, struct bytes path, struct conf_value *value)
+{
+    bool is_on;
+    const struct option *o = option_find(path);
+    if (o == NULL || o->type != OPTION_JETSTREAM || !load_is_switch(value, &is_on)) return value;
+    struct conf_value *block = conf_new_map(l->scratch);
+    struct conf_value *on = arena_alloc(l->scratch, sizeof(*on));
+    if (block == NULL || on == NULL) return NULL;
+    block->place = value->place;
+    *on = (struct conf_value){
+        .kind = CONF_BOOL, .weight = 1, .place = value->place, .boolean = is_on};
+    return conf_set(l->scratch, block, BYTES_LITERAL("enabled"), on) == ERR_OK ? block : NULL;
+}
+
 /* Puts value at path, making the maps in between. */
 static enum err overlay_put(struct load *l, struct conf_value *tree, struct bytes path,
                             struct conf_value *value)
@@ -100,6 +117,11 @@ static enum err overlay_put(struct load *l, struct conf_value *tree, struct byte
         if (dot == path.len) return conf_set(l->scratch, tree, path, value);
         struct bytes key = bytes_of(path.data, dot);
         struct conf_value *below = conf_get(tree, key);
+        if (below != NULL) {
+            below = as_block(l, key, below);
+            enum err e = below == NULL ? ERR_MEMORY : conf_set(l->scratch, tree, key, below);
+            if (e != ERR_OK) return e;
+        }
         if (below == NULL || below->kind != CONF_MAP) {
             below = conf_new_map(l->scratch);
             if (below == NULL) return ERR_MEMORY;
@@ -166,10 +188,15 @@ static enum err merge(struct load *l, const struct conf_value *base, const struc
         struct bytes path = path_of(l, block, o->key);
         if (path.data == NULL) return ERR_MEMORY;
         enum err failed = find_same(l, base, block, path, &same);
-        struct conf_value *value = o->value;
-        bool is_nested = failed == ERR_OK && same != NULL && same->value->kind == CONF_MAP &&
-                         value->kind == CONF_MAP;
-        if (is_nested) failed = merge(l, same->value, o->value, path, depth + 1, &value);
+        struct conf_value *value = o->value, *under = same != NULL ? same->value : NULL;
+        if (failed == ERR_OK && under != NULL) {
+            value = as_block(l, path, value);
+            under = as_block(l, path, under);
+            if (value == NULL || under == NULL) return ERR_MEMORY;
+        }
+        bool is_nested =
+            failed == ERR_OK && under != NULL && under->kind == CONF_MAP && value->kind == CONF_MAP;
+        if (is_nested) failed = merge(l, under, value, path, depth + 1, &value);
         if (failed == ERR_OK) failed = conf_set(l->scratch, merged, o->key, value);
         if (failed != ERR_OK) return failed;
     }
@@ -513,6 +540,23 @@ static enum err tls_place(struct load *l)
     return e;
 }
 
+static void check_jetstream(struct load *l)
+{
+    struct options_jetstream *j = &l->o->jetstream;
+    struct options plain;
+    options_init(&plain);
+    if (j->request_queue_max <= 0) j->request_queue_max = plain.jetstream.request_queue_max;
+    if (j->info_queue_max <= 0) j->info_queue_max = j->request_queue_max;
+    bool is_name = true;
+    for (size_t i = 0; i < j->domain.len; i++)
+        is_name &= memchr(" \t\r\n\f.*>", j->domain.data[i], 8) == NULL;
+    if (!is_name) load_error_text(l, NULL, "invalid domain name: may not contain ., * or >");
+    const struct account *system =
+        l->set == NULL ? NULL : account_set_by_number(l->set, l->set->system);
+    if (j->is_on && system != NULL && system->jetstream.is_on)
+        load_error_text(l, NULL, "jetstream can not be enabled on the system account");
+}
+
 static enum err finish(struct load *l, const struct options_input *in)
 {
     struct options *o = l->o;
@@ -533,6 +577,7 @@ static enum err finish(struct load *l, const struct options_input *in)
             o->tls.is_on ? o->tls.timeout_ns + INT64_C(1000000000) : INT64_C(2000000000);
     check_limits(l);
     check_listeners(l);
+    check_jetstream(l);
     return ERR_OK;
 }
 

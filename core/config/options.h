@@ -73,6 +73,31 @@ struct options_tls {
     struct options_texts curve_preferences; /* names as in the file; none: the defaults */
 };
 
+/* What the jetstream block says; store_dir stands in struct options. */
+struct options_jetstream {
+    bool is_on;
+    int64_t sync_interval_ns;  /* 0: always, acknowledged means on disk */
+    int64_t memory_bytes_max;  /* of all memory streams; below 0: by the size of the machine */
+    int64_t storage_bytes_max; /* of all file streams; below 0: by the free disk */
+    struct bytes domain;       /* or empty */
+    bool is_strict;            /* true: unknown fields in requests are refused */
+    int64_t max_ack_pending;   /* 0 or less: no limit; the same for the next */
+    int64_t max_request_batch;
+    int64_t duplicate_window_ns;   /* 0: no limit */
+    int64_t default_max_consumers; /* 1000; below 0: no limit */
+    int64_t request_queue_max;     /* always positive after options_load */
+    int64_t info_queue_max;        /* the same */
+    /* Accepted for the sake of existing files. */
+    int64_t max_ha_assets;
+    int64_t batch_stream_max, batch_total_max, batch_messages_max, batch_timeout_ns;
+    int64_t buffered_messages_max, buffered_bytes_max;
+    struct bytes unique_tag, extension_hint;
+    int64_t catchup_bytes_max;
+    int64_t meta_compact, meta_compact_bytes;
+    bool meta_compact_sync;
+    int64_t concurrent_io_max;
+};
+
 struct options {
     /* Where these options come from. */
     struct bytes config_file;   /* empty: none */
@@ -141,9 +166,12 @@ struct options {
     struct bytes http_base_path; /* "/" or "/x/y", without a slash at the end */
     struct bytes metrics_prefix; /* of the names at /metrics; "gnatsd" */
 
+    /* JetStream. */
+    struct options_jetstream jetstream;
+    struct bytes store_dir; /* as it was given; empty: the default of the program */
+
     /* Accepted for the sake of existing files; told to monitoring pages. */
     struct bytes cluster_name;
-    struct bytes store_dir;
     int32_t prof_port;
     int64_t connect_error_reports;   /* 3600 */
     int64_t reconnect_error_reports; /* 1 */

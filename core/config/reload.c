@@ -108,6 +108,8 @@ static bool values_equal(const struct option *o, const struct options *a, const 
     case OPTION_CHOICE: return memcmp(x, y, sizeof(int32_t)) == 0;
     case OPTION_U8: return *x == *y;
     case OPTION_INT64:
+    case OPTION_SIZE:
+    case OPTION_SYNC:
     case OPTION_DURATION:
     case OPTION_DURATION_TEXT:
     case OPTION_SECONDS: return memcmp(x, y, sizeof(int64_t)) == 0;
@@ -137,6 +139,16 @@ static bool limits_equal(const struct account_limits *a, const struct account_li
     return a->max_connections == b->max_connections &&
            a->max_subscriptions == b->max_subscriptions && a->max_payload == b->max_payload &&
            a->max_leafnodes == b->max_leafnodes;
+}
+
+static bool jetstream_equal(const struct account_jetstream *a, const struct account_jetstream *b)
+{
+    return a->is_on == b->is_on && a->max_memory == b->max_memory &&
+           a->max_storage == b->max_storage && a->max_streams == b->max_streams &&
+           a->max_consumers == b->max_consumers && a->max_ack_pending == b->max_ack_pending &&
+           a->memory_max_stream_bytes == b->memory_max_stream_bytes &&
+           a->storage_max_stream_bytes == b->storage_max_stream_bytes &&
+           a->max_bytes_required == b->max_bytes_required;
 }
 
 static bool users_equal(const struct user *a, const struct user *b)
@@ -189,7 +201,8 @@ static bool accounts_changed(const struct account_set *a, const struct account_s
     for (uint32_t i = 0; i < a->account_count; i++) {
         const struct account *x = a->accounts[i], *y = b->accounts[i];
         if (!bytes_equal(x->name, y->name) || !limits_equal(&x->limits, &y->limits) ||
-            !bytes_equal(x->nkey, y->nkey) || !mappings_equal(x->mappings, y->mappings))
+            !bytes_equal(x->nkey, y->nkey) || !jetstream_equal(&x->jetstream, &y->jetstream) ||
+            !mappings_equal(x->mappings, y->mappings))
             return true;
     }
     return false;
@@ -239,6 +252,10 @@ static bool is_excused(const struct option *o, const struct options *old, const 
     if (is_path(o, "port")) return new->port == OPTIONS_PORT_RANDOM;
     if (is_path(o, "http_port")) return new->http_port == OPTIONS_PORT_RANDOM;
     if (is_path(o, "https_port")) return new->https_port == OPTIONS_PORT_RANDOM;
+    /* Nothing is stored, so nothing of it matters. */
+    bool is_stored = is_path(o, "store_dir") ||
+                     bytes_starts_with(bytes_from_text(o->path), BYTES_LITERAL("jetstream."));
+    if (is_stored && !old->jetstream.is_on && !new->jetstream.is_on) return true;
     /* no_auth_user may go together with its user. */
     if (is_path(o, "no_auth_user"))
         return new->no_auth_user.len == 0 &&
@@ -246,16 +263,48 @@ static bool is_excused(const struct option *o, const struct options *old, const 
     return false;
 }
 
+/* What may be stored can be raised, as long as it was said at all. */
+static void compare_store_size(const struct option *o, const struct options *old,
+                               const struct options *new, struct reload_report *r)
+{
+    int64_t was = *(const int64_t *)((const char *)old + o->offset);
+    int64_t is = *(const int64_t *)((const char *)new + o->offset);
+    const char *why = was < 0    ? "jetstream dynamic max memory and store"
+                      : is < 0   ? "jetstream max memory and max store"
+                      : is < was ? "decreasing jetstream max memory and store"
+                                 : NULL;
+    if (why != NULL) {
+        r->refused_count++;
+        text_string(&r->refused, "config reload not supported for ");
+        text_string(&r->refused, why);
+        text_char(&r->refused, '\n');
+        return;
+    }
+    bool is_memory = o->offset == offsetof(struct options, jetstream.memory_bytes_max);
+    struct text *line =
+        applied(r, is_memory ? "JetStream max_mem_store = " : "JetStream max_file_store = ");
+    text_i64(line, is);
+    text_char(line, '\n');
+    r->jetstream_changed = true;
+}
+
 static void compare_row(const struct option *o, const struct options *old,
                         const struct options *new, struct reload_report *r)
 {
     if (values_equal(o, old, new) || is_excused(o, old, new)) return;
+    if (o->type == OPTION_SIZE && (o->traits & OPTION_IDLE) == 0) {
+        compare_store_size(o, old, new, r);
+        return;
+    }
     if (!(o->traits & OPTION_RELOAD)) {
         refuse(r, o, old, new);
         return;
     }
     note_consequences(o, r);
-    if (is_path(o, "server_tags")) {
+    if (bytes_starts_with(bytes_from_text(o->path), BYTES_LITERAL("jetstream.limits."))) {
+        if (!r->jetstream_changed) applied_alone(r, "JetStream limits");
+        r->jetstream_changed = true;
+    } else if (is_path(o, "server_tags")) {
         applied_alone(r, "tags");
     } else if (is_path(o, "server_metadata")) {
         applied_alone(r, "metadata");

@@ -10,13 +10,14 @@ struct reload_report {
     struct text refused; /* lines "config reload not supported for <what>: old=X, new=Y" */
     uint32_t applied_count, refused_count;
     /* What the shards and io have to look at beyond taking over the new object. */
-    bool log_changed;    /* log file, syslog, times in lines */
-    bool tls_changed;    /* make new TLS contexts */
-    bool pinned_changed; /* check the clients that are connected */
-    bool auth_changed;   /* users, accounts, permissions: check every client */
-    bool limits_changed; /* max_connections: close what is too much */
-    bool info_changed;   /* clients get a new INFO: max_payload, client_advertise ... */
-    bool files_changed;  /* pid file, ports file */
+    bool log_changed;       /* log file, syslog, times in lines */
+    bool tls_changed;       /* make new TLS contexts */
+    bool pinned_changed;    /* check the clients that are connected */
+    bool auth_changed;      /* users, accounts, permissions: check every client */
+    bool limits_changed;    /* max_connections: close what is too much */
+    bool info_changed;      /* clients get a new INFO: max_payload, client_advertise ... */
+    bool files_changed;     /* pid file, ports file */
+    bool jetstream_changed; /* what may be stored, limits of streams and consumers */
 };
 
 void reload_report_init(struct reload_report *r, struct mem *mem);
