@@ -9,6 +9,7 @@ enum { SEED = 0x4D414E49, CHECKSUM_BYTES = 8, FIRST_CAPACITY = 16 };
 enum { KIND_SEGMENT = 1 };
 enum { STATE_OPEN = 1, STATE_CLOSED = 2 };
 enum { FLAG_CLEAN = 1 };
+enum { SEGMENT_HAS_CHECKPOINTS = 1 };
 
 void manifest_init(struct manifest *m, struct mem *mem, uint32_t log, uint64_t store,
                    uint64_t secret)
@@ -62,6 +63,20 @@ void manifest_remove(struct manifest *m, uint32_t number)
     memmove(s, s + 1, (m->count - index) * sizeof *s);
 }
 
+void manifest_remove_first(struct manifest *m)
+{
+    must(m->count > 1);
+    const struct manifest_segment *s = &m->segments[0];
+    struct manifest_segment *next = &m->segments[1];
+    uint64_t next_group = s->last_group > 0 ? s->last_group + 1 : s->first_group;
+    if (next_group == 0 && m->replay_segment == 0) next_group = 1;
+    must(next_group > 0);
+    /* Group numbers have no gaps, so the reader knows what it must find first. */
+    if (next->first_group == 0) next->first_group = next_group;
+    m->replay_segment = next->number;
+    manifest_remove(m, s->number);
+}
+
 struct manifest_segment *manifest_find(const struct manifest *m, uint32_t number)
 {
     uint32_t low = 0, high = m->count;
@@ -104,6 +119,7 @@ static void encode_segment(const struct manifest_segment *s, char *out)
     wire_put_u64(out + 24, s->is_closed ? s->end : 0);
     wire_put_u64(out + 32, s->is_closed ? s->last_group : 0);
     wire_put_u64(out + 40, s->first_group);
+    wire_put_u32(out + 48, s->has_checkpoints ? SEGMENT_HAS_CHECKPOINTS : 0);
 }
 
 void manifest_encode(const struct manifest *m, char *out)
@@ -143,7 +159,9 @@ static enum err decode_segment(const char *data, const struct manifest *m,
                                      .size = wire_u64(data + 16),
                                      .end = wire_u64(data + 24),
                                      .last_group = wire_u64(data + 32),
-                                     .first_group = wire_u64(data + 40)};
+                                     .first_group = wire_u64(data + 40),
+                                     .has_checkpoints =
+                                         (wire_u32(data + 48) & SEGMENT_HAS_CHECKPOINTS) != 0};
     if (out->number == 0 || out->number >= m->next_segment) return ERR_CORRUPT;
     if (m->count > 0 && out->number <= m->segments[m->count - 1].number) return ERR_CORRUPT;
     if (out->size % PLACE_BLOCK_BYTES != 0 || out->size > PLACE_SEGMENT_BYTES_MAX)

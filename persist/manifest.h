@@ -17,6 +17,7 @@ enum {
 struct manifest_segment {
     uint32_t number, incarnation;
     bool is_closed;       /* nothing is written to it any more; end and last_group count */
+    bool has_checkpoints; /* closed: some of its records are CHECKPOINT */
     uint64_t size;        /* of the file */
     uint64_t end;         /* of what counts */
     uint64_t last_group;  /* that counts; 0: none */
@@ -46,6 +47,8 @@ NODISCARD enum err manifest_reserve(struct manifest *m, uint32_t count);
 /* ERR_MEMORY, ERR_FULL: nothing changed. */
 NODISCARD enum err manifest_add(struct manifest *m, const struct manifest_segment *s);
 void manifest_remove(struct manifest *m, uint32_t number);
+/* Takes the first segment out, which has a successor; a replay starts there from now on. */
+void manifest_remove_first(struct manifest *m);
 /* NULL: no such segment. Valid until the next add or remove. */
 struct manifest_segment *manifest_find(const struct manifest *m, uint32_t number);
 /* *to is not initialised. ERR_MEMORY: it is not to be used. */

@@ -273,20 +273,22 @@ static bool is_replayed(const struct manifest *m, const struct manifest_segment 
     return s->is_closed || !m->is_clean;
 }
 
+/* What the passes together will read: twice what is not closed, or holds checkpoints. */
 static uint64_t bytes_to_read(const struct recovery *r)
 {
     uint64_t sum = 0;
     for (uint32_t log = 0; log < r->log_count; log++)
         for (uint32_t i = 0; i < r->logs[log].count; i++) {
             const struct manifest_segment *s = &r->logs[log].segments[i];
-            if (is_replayed(&r->logs[log], s)) sum += s->is_closed ? s->end : s->size;
+            if (!is_replayed(&r->logs[log], s)) continue;
+            sum += s->is_closed ? s->end : s->size;
+            if (s->has_checkpoints) sum += s->end;
         }
     return sum;
 }
 
-static enum err replay_all(struct recovery *r, struct replay_log *logs)
+static enum err replay_pass(struct recovery *r, struct replay_log *logs)
 {
-    r->counts.bytes_total = bytes_to_read(r);
     for (uint32_t n = next_incarnation(r, 0); n != 0; n = next_incarnation(r, n))
         for (uint32_t log = 0; log < r->log_count; log++)
             for (uint32_t i = 0; i < r->logs[log].count; i++) {
@@ -298,42 +300,96 @@ static enum err replay_all(struct recovery *r, struct replay_log *logs)
     return ERR_OK;
 }
 
-/* --- the end ------------------------------------------------------------------------------ */
-
-static enum err unlink_segment(const struct recovery *r, uint32_t log, uint32_t number)
+/* What stands for the oldest part of the log, in one piece for each stream. */
+static enum err give_checkpoints(const struct recovery *r, const struct checkpoints *all)
 {
-    struct names_text name = names_segment(log, number);
-    struct vfs_op op = {.kind = VFS_UNLINK, .path = name.text};
-    enum err e = blocking_run(r->options.blocking, &op);
-    return e == ERR_UNKNOWN ? ERR_OK : e;
+    const struct store_replay *replay = &r->options.replay;
+    uint32_t at = 0;
+    struct checkpoints_entry *c;
+    enum err e = ERR_OK;
+    while (e == ERR_OK && (c = checkpoints_each(all, &at)) != NULL) {
+        struct record record = {.kind = RECORD_CHECKPOINT,
+                                .flags = RECORD_LAST,
+                                .stream = c->stream,
+                                .body = text_written(&c->body)};
+        struct store_stub stub = {0};
+        if (replay->record != NULL) e = replay->record(replay->context, &record, &stub);
+        text_deinit(&c->body);
+    }
+    return e;
 }
+
+static enum err replay_all(struct recovery *r, struct replay_log *logs, struct checkpoints *all)
+{
+    r->counts.bytes_total = bytes_to_read(r);
+    for (uint32_t log = 0; log < r->log_count; log++)
+        replay_init(&logs[log], &r->options, &r->counts, &r->logs[log], all);
+    enum err e = replay_pass(r, logs);
+    if (e != ERR_OK) return e;
+    e = give_checkpoints(r, all);
+    if (e != ERR_OK) return e;
+    for (uint32_t log = 0; log < r->log_count; log++) replay_again(&logs[log]);
+    return replay_pass(r, logs);
+}
+
+/* --- the end ------------------------------------------------------------------------------ */
 
 /* A segment that holds nothing is not taken over: after a crash a write of the old process may
  * still be on its way into it, so a new file takes its place. */
 static enum err close_log(struct recovery *r, struct manifest *m, const struct replay_log *l,
                           const struct copies *c)
 {
-    uint32_t doomed[8], doomed_count = 0;
     m->next_group = l->expected > 1 ? l->expected : m->next_group;
     if (m->next_group - 1 > m->durable_group) m->durable_group = m->next_group - 1;
     m->incarnation = r->root.incarnation;
     for (uint32_t i = m->count; i-- > 0;) {
         struct manifest_segment *s = &m->segments[i];
-        if (s->is_closed) continue;
-        if (doomed_count < sizeof doomed / sizeof *doomed) {
-            doomed[doomed_count++] = s->number;
-            manifest_remove(m, s->number);
-        } else {
-            s->is_closed = true; /* holds nothing: goes when its turn comes */
-            s->end = 0;
-        }
+        if (!s->is_closed) manifest_remove(m, s->number);
     }
     m->is_clean = false;
-    enum err e = write_manifest(r, m, c);
-    for (uint32_t i = 0; e == ERR_OK && i < doomed_count; i++)
-        e = unlink_segment(r, m->log, doomed[i]);
-    if (e == ERR_OK && doomed_count > 0) e = flush_folder(r);
+    return write_manifest(r, m, c);
+}
+
+/* A file that its manifest does not name is of a preparation that did not end, or of a recycling:
+ * the manifest that let go of it was durable before. */
+static bool is_orphan(const struct recovery *r, const char *name)
+{
+    uint32_t log, number;
+    if (!names_is_segment(name, &log, &number) || log >= r->log_count) return false;
+    return manifest_find(&r->logs[log], number) == NULL;
+}
+
+/* The first orphan; *name is empty: there is none. */
+static enum err find_orphan(const struct recovery *r, struct names_text *name)
+{
+    char *names = mem_alloc(r->options.mem, MEM_STORE, LIST_BYTES);
+    if (names == NULL) return ERR_MEMORY;
+    struct vfs_op op = {.kind = VFS_LIST, .path = "", .data = names, .bytes = LIST_BYTES};
+    enum err e;
+    name->text[0] = 0;
+    do {
+        e = blocking_run(r->options.blocking, &op);
+        for (uint32_t at = 0; e == ERR_OK && at < op.bytes_done && name->text[0] == 0;
+             at += (uint32_t)strlen(names + at) + 1) {
+            if (is_orphan(r, names + at)) memcpy(name->text, names + at, strlen(names + at) + 1);
+            op.offset++;
+        }
+    } while (e == ERR_OK && op.bytes_done > 0 && name->text[0] == 0);
+    mem_free(r->options.mem, MEM_STORE, names, LIST_BYTES);
     return e;
+}
+
+static enum err remove_orphans(const struct recovery *r)
+{
+    for (bool has_removed = false;; has_removed = true) {
+        struct names_text name;
+        enum err e = find_orphan(r, &name);
+        if (e != ERR_OK) return e;
+        if (name.text[0] == 0) return has_removed ? flush_folder(r) : ERR_OK;
+        struct vfs_op op = {.kind = VFS_UNLINK, .path = name.text};
+        e = blocking_run(r->options.blocking, &op);
+        if (e != ERR_OK) return e;
+    }
 }
 
 static enum err run(struct recovery *r, struct copies *root_copies, struct copies *copies,
@@ -350,11 +406,13 @@ static enum err run(struct recovery *r, struct copies *root_copies, struct copie
         e = write_root(r, root_copies, buffer);
         if (e != ERR_OK) return e;
     }
-    for (uint32_t log = 0; log < r->log_count; log++)
-        replay_init(&logs[log], &r->options, &r->counts, &r->logs[log]);
-    e = replay_all(r, logs);
+    struct checkpoints all;
+    checkpoints_init(&all, r->options.mem);
+    e = replay_all(r, logs, &all);
+    checkpoints_deinit(&all);
     for (uint32_t log = 0; e == ERR_OK && !r->options.is_read_only && log < r->log_count; log++)
         e = close_log(r, &r->logs[log], &logs[log], &copies[log]);
+    if (e == ERR_OK && !r->options.is_read_only) e = remove_orphans(r);
     return e;
 }
 

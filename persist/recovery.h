@@ -3,8 +3,9 @@
  * blocking calls on one thread. The rules are those of docs/FORMAT.md, "What is valid".
  *
  *   root read -> manifests of new logs made -> root written with the next incarnation
- *     -> segments in the order (incarnation, log, segment) scanned and replayed
- *     -> manifest of each log written with the cut -> segments that held only a cut removed
+ *     -> segments scanned in the order (incarnation, log, segment): cuts and checkpoints
+ *     -> checkpoints given -> segments in that order: records given
+ *     -> manifest of each log written with the cut -> files that no manifest names removed
  *
  * Every step may be cut off by a crash; the next start does it again and comes to the same end.
  * Nothing that holds a record is written or removed here. */

@@ -10,15 +10,28 @@ struct walk {
     struct manifest_segment *segment;
     uint32_t index;
     uint64_t at, limit;
+    uint64_t group; /* that holds what is emitted; the first of a range whose headers are gone */
 };
 
 void replay_init(struct replay_log *l, const struct recovery_options *o, struct recovery_counts *c,
-                 struct manifest *m)
+                 struct manifest *m, struct checkpoints *checkpoints)
 {
-    *l = (struct replay_log){.options = o, .counts = c, .manifest = m, .durable = m->durable_group};
+    *l = (struct replay_log){.checkpoints = checkpoints,
+                             .options = o,
+                             .counts = c,
+                             .manifest = m,
+                             .durable = m->durable_group};
 #ifdef MILLRACE_BREAK_W_IGNORED
     l->durable = 0;
 #endif
+}
+
+void replay_again(struct replay_log *l)
+{
+    l->pass = REPLAY_RECORDS;
+    l->is_cut = false; /* what was cut is closed now, or holds nothing */
+    l->expected = 0;
+    l->place_before = 0;
 }
 
 static struct place_key key_of(const struct replay_log *l, const struct manifest_segment *s)
@@ -46,9 +59,30 @@ static void progress(const struct replay_log *l)
 
 /* --- what is told ------------------------------------------------------------------------- */
 
+static enum err emit_checkpoint(struct walk *w, const struct record *r)
+{
+    struct replay_log *l = w->log;
+    if (r->kind != RECORD_CHECKPOINT || l->checkpoints == NULL) return ERR_OK;
+    w->segment->has_checkpoints = true;
+    return checkpoints_take(l->checkpoints, r, w->segment->incarnation, l->manifest->log);
+}
+
+/* What a checkpoint stands for is no news, but messages say where they lie. */
+static bool is_contained(const struct walk *w, const struct record *r)
+{
+    const struct replay_log *l = w->log;
+    if (l->checkpoints == NULL) return false;
+    if (r->kind == RECORD_CHECKPOINT) return true;
+    return r->kind != RECORD_MESSAGE &&
+           checkpoints_contain(l->checkpoints, r->stream, w->segment->incarnation, l->manifest->log,
+                               w->group);
+}
+
 static enum err emit(struct walk *w, const struct record *r, uint64_t offset, uint32_t bytes)
 {
     const struct store_replay *replay = &w->log->options->replay;
+    if (w->log->pass == REPLAY_CHECKPOINTS) return emit_checkpoint(w, r);
+    if (is_contained(w, r)) return ERR_OK;
     struct store_stub stub = {.place = place_of(w->scan.key.log, w->scan.key.segment, offset),
                               .bytes = bytes};
     w->log->counts->records++;
@@ -60,9 +94,12 @@ static void tell_lost(struct walk *w, struct store_lost *lost)
 {
     const struct store_replay *replay = &w->log->options->replay;
     struct recovery_counts *c = w->log->counts;
+    enum replay_pass told_in = lost->kind == STORE_LOST_CUT ? REPLAY_CHECKPOINTS : REPLAY_RECORDS;
+    if (w->log->pass != told_in) return;
     lost->log = w->scan.key.log;
     lost->segment = w->scan.key.segment;
     if (lost->kind == STORE_LOST_DAMAGED) {
+        w->log->has_damage = true;
         c->damaged_ranges++;
         c->damaged_bytes += lost->bytes;
     }
@@ -129,6 +166,7 @@ static enum err salvage(struct walk *w, uint64_t from, uint64_t to, const struct
 {
     struct salvage v = {0};
     uint64_t good = from, at = from, number = head == NULL ? 0 : head->number;
+    w->group = head == NULL ? w->log->expected : number;
     while (at + RECORD_BYTES_MIN <= to) {
         struct record r;
         uint32_t bytes;
@@ -228,6 +266,7 @@ static enum err survey(struct walk *w)
 static enum err take_group(struct walk *w, const struct group_head *h, const char *data)
 {
     uint32_t at = GROUP_HEAD_BYTES, end = at + h->record_bytes, bytes;
+    w->group = h->number;
     while (at < end) {
         struct record r;
         record_decode_checked(data + at, &r, &bytes);
@@ -235,7 +274,7 @@ static enum err take_group(struct walk *w, const struct group_head *h, const cha
         if (e != ERR_OK) return e;
         at += bytes;
     }
-    w->log->counts->groups++;
+    w->log->counts->groups += w->log->pass == REPLAY_RECORDS;
     return ERR_OK;
 }
 
@@ -351,14 +390,24 @@ static enum err walk(struct walk *w)
     return ERR_OK;
 }
 
+/* Nothing in it is of interest to this pass. */
+static bool is_passed_over(const struct replay_log *l, const struct manifest_segment *s)
+{
+    if (l->pass == REPLAY_RECORDS) return !s->is_closed;
+    return s->is_closed ? !s->has_checkpoints : l->is_cut;
+}
+
 enum err replay_segment(struct replay_log *l, uint32_t index)
 {
     struct walk w = {.log = l, .segment = &l->manifest->segments[index], .index = index};
     struct manifest_segment *s = w.segment;
-    if (l->is_cut && !s->is_closed) return ERR_OK;
     if (l->expected == 0 && s->first_group > 0) l->expected = s->first_group;
     if (l->expected == 0 && index == 0 && l->manifest->replay_segment == 0) l->expected = 1;
     if (s->is_closed && s->last_group > l->durable) l->durable = s->last_group;
+    if (is_passed_over(l, s)) {
+        if (s->is_closed && s->last_group > 0) l->expected = s->last_group + 1;
+        return ERR_OK;
+    }
     enum err e = open_segment(l, s, &w.scan);
     if (e != ERR_OK) return e;
     w.limit = s->is_closed ? s->end : s->size;

@@ -22,7 +22,9 @@ enum record_kind {
     RECORD_CONSUMER = 7,      /* created or updated. seq: its number in the stream; body: JSON */
     RECORD_CONSUMER_GONE = 8, /* seq: its number */
     RECORD_PROGRESS = 9,      /* seq: number of the consumer; body: deliveries and acks */
-    RECORD_CHECKPOINT = 10,   /* seq: part, from 0; flag RECORD_LAST on the last; body: opaque */
+    /* Written by persist. seq: part, from 0, flag RECORD_LAST on the last; prev_seq: the group up
+     * to which it stands for the records of its stream; body: a part of what core gave. */
+    RECORD_CHECKPOINT = 10,
     RECORD_KIND_COUNT
 };
 

@@ -23,6 +23,7 @@
 #include <stdint.h>
 #include "core/base/err.h"
 #include "core/base/record.h"
+#include "core/base/text.h"
 
 struct store; /* an implementation embeds it first */
 
@@ -129,7 +130,16 @@ struct store_lost {
     uint64_t place_before; /* of the last good record before it; 0: none in this log */
 };
 
-/* Calls of a replay, in log order. A record's slices are valid during the call only. */
+/* Calls of a replay. A record's slices are valid during the call only. In this order:
+ *
+ * 1. CHECKPOINT of every stream that has one, the newest, its body in one piece (seq 0). It stands
+ *    for all records of the stream up to some point of the log.
+ * 2. MESSAGE records of packs: their headers and body have a length, but data is NULL.
+ * 3. The records of the log. What a checkpoint stands for is left out, except MESSAGE records.
+ *
+ * So a MESSAGE with a sequence up to the last one that the stream's checkpoint knows is no news: if
+ * the checkpoint has it as live, this is where it lies, else it is to be ignored. A MESSAGE of a
+ * stream that nobody knows belongs to one that is gone. Everything else is news, in order. */
 struct store_replay {
     void *context;
     /* ERR_OK to go on; anything else ends the replay with that error. */
@@ -139,19 +149,29 @@ struct store_replay {
     void (*progress)(void *context, uint64_t bytes_done, uint64_t bytes_total);
 };
 
-/* Questions while the log is running; all are called from inside slog_turn, never from
- * store_append or store_read. Every member may be NULL: then nothing is packed or recycled. */
+enum store_fate {
+    STORE_DEAD, /* nobody needs it any more */
+    STORE_LIVE,
+    STORE_KEEP, /* not for this shard to say: the stream is another's, or was damaged */
+};
+
+/* Questions while the log is running; all are asked from inside slog_turn, never from store_append
+ * or store_read. What slog_next_event gave before that turn has been applied: the answers speak of
+ * exactly the records that were told as stored, and of nothing in flight. */
 struct store_hooks {
     void *context;
-    /* Is this record still needed? Asked for records of packed segments, with the fields of the
-     * record but without headers and body. MESSAGE: is this sequence, at this place, live. */
-    bool (*is_live)(void *context, const struct record *head, uint64_t place);
-    /* The live message moved. Called once per message, after the new place is durable. */
-    void (*moved)(void *context, uint64_t stream, uint64_t seq, uint64_t place, uint32_t bytes);
-    /* Append (now or in later turns) CHECKPOINT records of this stream, and tell by
-     * slog_checkpointed when the last of them has its ticket: a segment that is to be recycled
-     * holds its records. */
-    void (*checkpoint)(void *context, uint64_t stream);
+    /* Is the message of this sequence, at this place, still needed? Asked for every message of a
+     * segment that is to be packed. STORE_KEEP leaves the segment as it is until a restart. */
+    enum store_fate (*fate)(void *context, uint64_t stream, uint64_t seq, uint64_t place);
+    /* The message lies elsewhere from now on, if it is still there; bytes for store_read. The old
+     * place goes. ERR_MEMORY: it still stands; asked again later. */
+    enum err (*moved)(void *context, uint64_t stream, uint64_t seq, uint64_t from, uint64_t to,
+                      uint32_t bytes);
+    /* Writes all that the stream is, but for headers, body and place of its messages, behind what
+     * out holds: a replay gives it back as the body of a CHECKPOINT. Configuration, consumers,
+     * dedup, which sequences are live, time. ERR_UNKNOWN: there is no such stream any more.
+     * ERR_BUSY, ERR_MEMORY: asked again later. ERR_DENIED: as STORE_KEEP. */
+    enum err (*checkpoint)(void *context, uint64_t stream, struct text *out);
 };
 
 #endif

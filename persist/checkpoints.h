@@ -1,0 +1,41 @@
+/* The newest checkpoint of every stream, collected while a store is opened: parts come in the order
+ * of the log, a set without a gap and with an end is whole (docs/FORMAT.md, "Checkpoint").
+ *
+ *   none -- part 0 --> collecting -- part n + 1 --> collecting -- RECORD_LAST --> whole, kept
+ *                          \-- part 0 again: begins anew; any other part: dropped
+ *
+ * A whole one stays until a newer one is whole. */
+#ifndef PERSIST_CHECKPOINTS_H
+#define PERSIST_CHECKPOINTS_H
+#include "core/base/record.h"
+#include "core/base/table.h"
+#include "core/base/text.h"
+
+struct checkpoints_entry {
+    uint64_t stream;
+    bool is_whole;
+    uint32_t incarnation, log; /* of the whole one */
+    uint64_t group;            /* it stands for every record up to this group of that log */
+    struct text body;
+    bool is_collecting;
+    uint64_t part_next, part_group;
+    struct text parts;
+};
+
+struct checkpoints {
+    struct mem *mem;
+    struct table entries; /* by stream */
+};
+
+void checkpoints_init(struct checkpoints *c, struct mem *mem);
+void checkpoints_deinit(struct checkpoints *c);
+/* r: a CHECKPOINT record of this log and incarnation. ERR_MEMORY. */
+NODISCARD enum err checkpoints_take(struct checkpoints *c, const struct record *r,
+                                    uint32_t incarnation, uint32_t log);
+/* True if a checkpoint stands for the stream's records in this group. */
+bool checkpoints_contain(const struct checkpoints *c, uint64_t stream, uint32_t incarnation,
+                         uint32_t log, uint64_t group);
+/* Every whole one, in no order: *at starts at 0. NULL at the end. */
+struct checkpoints_entry *checkpoints_each(const struct checkpoints *c, uint32_t *at);
+
+#endif
