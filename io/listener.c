@@ -190,7 +190,30 @@ static int port_of(int fd)
                                          : ((struct sockaddr_in *)&a)->sin_port);
 }
 
-static int listen_unix(const char *path, char *reason, size_t reason_bytes)
+/* Removes a socket file that nobody listens on: a killed server left it behind. Only a refusal says
+ * so; a listener whose backlog is full, or that may not be asked, is alive. The file of a server
+ * that was killed just now seems alive for as long as its port does: see bind_and_listen. */
+static void unix_clear(const struct sockaddr_un *a)
+{
+    struct timespec pause = {.tv_nsec = BIND_PAUSE_NS};
+    struct stat st;
+    for (int i = 0; i < BIND_TRIES; i++) {
+        if (lstat(a->sun_path, &st) != 0 || !S_ISSOCK(st.st_mode)) return;
+        int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (probe < 0) return;
+        bool is_dead =
+            connect(probe, (const struct sockaddr *)a, sizeof *a) != 0 && errno == ECONNREFUSED;
+        close(probe);
+        if (is_dead) {
+            unlink(a->sun_path);
+            return;
+        }
+        nanosleep(&pause, NULL);
+    }
+}
+
+/* *file tells the socket file from one that another server puts in its place later. */
+static int listen_unix(const char *path, struct stat *file, char *reason, size_t reason_bytes)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof a.sun_path) {
@@ -201,15 +224,15 @@ static int listen_unix(const char *path, char *reason, size_t reason_bytes)
     memcpy(a.sun_path, path, strlen(path));
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) goto failed;
-    /* A socket file that nobody listens on is what a killed server left behind. */
-    struct stat st;
-    if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode)) {
-        int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        bool is_alive = probe >= 0 && connect(probe, (struct sockaddr *)&a, sizeof a) == 0;
-        if (probe >= 0) close(probe);
-        if (!is_alive) unlink(path);
+    unix_clear(&a);
+    if (bind(fd, (struct sockaddr *)&a, sizeof a) != 0) goto failed;
+    if (lstat(path, file) != 0 || listen(fd, BACKLOG) != 0) {
+        int why = errno;
+        unlink(path);
+        errno = why;
+        goto failed;
     }
-    if (bind(fd, (struct sockaddr *)&a, sizeof a) == 0 && listen(fd, BACKLOG) == 0) return fd;
+    return fd;
 failed:
     snprintf(reason, reason_bytes, "Error listening on unix_socket %s: %s", path, strerror(errno));
     if (fd >= 0) close(fd);
@@ -235,9 +258,11 @@ enum err listener_open(struct server *s, char *reason, size_t reason_bytes)
     s->facts.port = port_of(fd);
     add(s, (struct server_listener){.fd = fd});
     if (o->unix_socket.len > 0) {
-        fd = listen_unix(o->unix_socket.data, reason, reason_bytes);
+        struct stat file;
+        fd = listen_unix(o->unix_socket.data, &file, reason, reason_bytes);
         if (fd < 0) return ERR_IO;
-        add(s, (struct server_listener){.fd = fd, .is_unix = true});
+        add(s, (struct server_listener){
+                   .fd = fd, .is_unix = true, .device = file.st_dev, .inode = file.st_ino});
     }
     const int ports[2] = {o->http_port, o->https_port};
     for (int i = 0; i < 2; i++) {
@@ -430,12 +455,20 @@ void listener_stop(struct server *s)
     server_mail(s, server_sender_main(s), 0, TURN_MAIL_CALL, &call, sizeof call);
 }
 
+/* The socket file, unless a successor's is there by now: one may start during the lame duck. As
+ * long as our socket is open its inode number is nobody else's. */
+static void unix_remove(const struct server_listener *l, const char *path)
+{
+    struct stat st;
+    if (lstat(path, &st) == 0 && st.st_dev == l->device && st.st_ino == l->inode) unlink(path);
+}
+
 void listener_close(struct server *s)
 {
     const struct options *o = atomic_load(&s->options);
     for (uint32_t i = 0; i < s->listener_count; i++) {
+        if (s->listeners[i].is_unix) unix_remove(&s->listeners[i], o->unix_socket.data);
         close(s->listeners[i].fd);
-        if (s->listeners[i].is_unix) unlink(o->unix_socket.data);
     }
     s->listener_count = 0;
     if (s->admission == NULL) return;

@@ -8,6 +8,7 @@
 #define IO_SERVER_H
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 #include "core/config/options.h"
 #include "io/driver.h"
 #include "io/helper.h"
@@ -47,6 +48,8 @@ struct server_listener {
     uint32_t slot; /* in shard 0's driver */
     bool is_unix;
     bool is_http, is_https;
+    dev_t device; /* of the Unix socket's file */
+    ino_t inode;
 };
 
 struct server {
