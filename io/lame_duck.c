@@ -15,7 +15,7 @@ void lame_duck_begin(struct lame_duck *d, struct server *s)
     log_info(s->log, "Entering lame duck mode, stop accepting new clients");
     listener_stop(s);
     struct order o = {.kind = ORDER_LAME_DUCK};
-    (void)server_order(s, &o, server_sender_main(s), UINT64_MAX / 4);
+    (void)server_order(s, &o, server_sender_main(s), ORDER_WAIT_FOR_EVER);
     system_port_farewell(s, false);
     uint64_t grace = (uint64_t)atomic_load(&s->options)->lame_duck_grace_period_ns;
     d->next_ns = server_now(NULL).mono_ns + (atomic_load(&s->conn_count) == 0 ? 0 : grace);
@@ -64,7 +64,7 @@ bool lame_duck_step(struct lame_duck *d, struct server *s)
     uint32_t fullest = lame_duck_fullest(s);
     if (atomic_load(&s->conn_count) == 0) return true;
     struct order o = {.kind = ORDER_CLOSE_SOME, .count = d->batch};
-    (void)server_order_one(s, &o, fullest, server_sender_main(s), UINT64_MAX / 4);
+    (void)server_order_one(s, &o, fullest, server_sender_main(s), ORDER_WAIT_FOR_EVER);
     d->next_ns = now + d->interval_ns;
     return false;
 }

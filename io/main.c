@@ -410,6 +410,7 @@ static void replace_options(struct program *p, struct options *fresh,
     struct options *old = p->options;
     struct order *order = calloc(1, sizeof *order);
     bool is_done = false;
+    server_reap(s, server_sender_main(s));
     pthread_rwlock_wrlock(&s->options_lock);
     atomic_store(&s->options, fresh);
     p->options = fresh;
@@ -421,10 +422,14 @@ static void replace_options(struct program *p, struct options *fresh,
         is_done = server_order(s, order, server_sender_main(s), RELOAD_WAIT_NS);
     }
     pthread_rwlock_unlock(&s->options_lock);
-    /* A shard that did not answer may still look at the old object: then it stays. */
-    if (!is_done) return;
-    options_free(old);
-    free(order);
+    if (order == NULL) return; /* nobody was told: the shards keep the old object */
+    if (is_done) {
+        options_free(old);
+        free(order);
+    } else {
+        order->replaced = old; /* a shard that did not answer may still look at it */
+        server_abandon(s, order);
+    }
 }
 
 /* max_connections was lowered: the excess is closed. */
@@ -436,7 +441,7 @@ static void close_excess(struct server *s)
         uint32_t before = atomic_load(&s->conn_count);
         uint32_t fullest = lame_duck_fullest(s);
         o.count = before - (uint32_t)(max < 0 ? 0 : max);
-        (void)server_order_one(s, &o, fullest, server_sender_main(s), UINT64_MAX / 4);
+        (void)server_order_one(s, &o, fullest, server_sender_main(s), ORDER_WAIT_FOR_EVER);
         struct timespec pause = {.tv_nsec = 20000000};
         for (int i = 0; i < 50 && atomic_load(&s->conn_count) >= before; i++)
             nanosleep(&pause, NULL);

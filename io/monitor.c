@@ -10,8 +10,6 @@
 #include "io/sysinfo.h"
 #include "io/tls.h"
 
-enum { PAGE_WAIT_NS = 2000000000u };
-
 struct monitor {
     pthread_mutex_t lock; /* of http: shard 0 hands sockets over while main closes it */
     struct http_server *http;
@@ -82,8 +80,10 @@ static bool collect(struct server *s, uint32_t sender, struct page_query **q,
         return false;
     }
     *order = (struct order){.kind = ORDER_SNAPSHOT, .query = *q, .snapshots = filled};
-    /* A shard that did not answer may still look at them: then they stay. */
-    if (!server_order(s, order, sender, PAGE_WAIT_NS)) {
+    server_reap(s, sender);
+    /* A shard that did not answer may still look at them. */
+    if (!server_order(s, order, sender, ORDER_WAIT_NS)) {
+        server_abandon(s, order);
         *q = NULL;
         return false;
     }
@@ -136,7 +136,11 @@ bool monitor_collect(struct server *s, uint32_t sender, struct page_query **q,
 void monitor_release(struct server *s, uint32_t sender, struct monitor_pages *p)
 {
     p->order->kind = ORDER_SNAPSHOT_FREE;
-    if (!server_order(s, p->order, sender, PAGE_WAIT_NS)) return;
+    p->order->query = NULL; /* the caller's */
+    if (!server_order(s, p->order, sender, ORDER_WAIT_NS)) {
+        server_abandon(s, p->order);
+        return;
+    }
     free(p->order);
     free(p->filled);
 }

@@ -99,6 +99,63 @@ bool server_order_one(struct server *s, struct order *o, uint32_t shard, uint32_
     return wait_for(s, o, timeout_ns);
 }
 
+/* --- orders that nobody waits for any more
+ * ------------------------------------------------------------------------------ */
+
+void server_abandon(struct server *s, struct order *o)
+{
+    pthread_mutex_lock(&s->order_lock);
+    o->next = s->abandoned;
+    s->abandoned = o;
+    pthread_mutex_unlock(&s->order_lock);
+}
+
+/* Snapshots are memory of the shards: a second order has each shard free its own. */
+static void finish_abandoned(struct server *s, struct order *o, uint32_t sender)
+{
+    if (o->kind == ORDER_SNAPSHOT) {
+        o->kind = ORDER_SNAPSHOT_FREE;
+        if (!server_order(s, o, sender, ORDER_WAIT_NS)) {
+            server_abandon(s, o);
+            return;
+        }
+    }
+    options_free(o->replaced);
+    free((void *)o->query);
+    free(o->snapshots);
+    free(o);
+}
+
+/* With is_all also those that shards still work on. Options are main's memory. */
+static struct order *take_abandoned(struct server *s, uint32_t sender, bool is_all)
+{
+    bool is_main = sender == server_sender_main(s);
+    pthread_mutex_lock(&s->order_lock);
+    struct order **link = &s->abandoned, *o;
+    while ((o = *link) != NULL &&
+           ((o->waiting > 0 && !is_all) || (o->replaced != NULL && !is_main)))
+        link = &o->next;
+    if (o != NULL) *link = o->next;
+    pthread_mutex_unlock(&s->order_lock);
+    return o;
+}
+
+void server_reap(struct server *s, uint32_t sender)
+{
+    struct order *o;
+    while ((o = take_abandoned(s, sender, false)) != NULL) finish_abandoned(s, o, sender);
+}
+
+/* The shards still run; nobody else gives orders any more. */
+static void reap_all(struct server *s)
+{
+    struct order *o;
+    while ((o = take_abandoned(s, server_sender_main(s), true)) != NULL) {
+        (void)wait_for(s, o, ORDER_WAIT_FOR_EVER);
+        finish_abandoned(s, o, server_sender_main(s));
+    }
+}
+
 /* --- hooks of the shards
  * ------------------------------------------------------------------------------ */
 
@@ -353,13 +410,14 @@ void server_stop(struct server *s)
 {
     struct order o = {.kind = ORDER_SHUTDOWN};
     listener_stop(s);
-    uint64_t timeout = 2000000000u;
-    for (int round = 0; round < 1000; round++) {
-        uint32_t left = 0;
-        if (!server_order(s, &o, server_sender_main(s), timeout)) break;
+    /* However long a turn takes: a shard that was not told keeps its clients, and its loop waits
+     * for them to go. */
+    for (uint32_t left = 1; left > 0;) {
+        (void)server_order(s, &o, server_sender_main(s), ORDER_WAIT_FOR_EVER);
+        left = 0;
         for (uint32_t i = 0; i < s->shard_count; i++) left += o.left[i];
-        if (left == 0) break;
     }
+    reap_all(s);
     atomic_store(&s->is_stopping, true);
     for (uint32_t i = 0; i < s->shard_count; i++) wake(s, i);
     for (uint32_t i = 0; i < s->shard_count; i++)

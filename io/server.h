@@ -80,6 +80,7 @@ struct server {
     _Atomic bool is_lame_duck;
     _Atomic bool is_failed; /* a shard could not start */
     pthread_mutex_t order_lock;
+    struct order *abandoned; /* under order_lock; linked by next */
     pthread_cond_t order_done;
     struct monitor *monitor;
     struct system_port *system_port;
@@ -117,11 +118,17 @@ uint32_t server_sender_system(const struct server *s);
 uint32_t server_sender_helper(const struct server *s, uint32_t helper);
 
 /* Hands an order to every shard, or to one, and waits until it is done. sender: the caller's own
- * number. False: the deadline passed first; the order must then stay alive until the process ends.
- */
+ * number. False: the deadline passed first; then server_abandon takes the order. */
+static const uint64_t ORDER_WAIT_NS = 2000000000u, ORDER_WAIT_FOR_EVER = UINT64_MAX / 4;
 bool server_order(struct server *s, struct order *o, uint32_t sender, uint64_t timeout_ns);
 bool server_order_one(struct server *s, struct order *o, uint32_t shard, uint32_t sender,
                       uint64_t timeout_ns);
+/* Takes a heap order that was not done in time, with what it points to (query, snapshots,
+ * replaced; a publish has its texts in its own block): all is freed when the last shard is done
+ * with it, by a later server_reap or the stop. */
+void server_abandon(struct server *s, struct order *o);
+/* Frees the abandoned orders that are done by now. sender: the caller's own number. */
+void server_reap(struct server *s, uint32_t sender);
 /* Mails to a shard from a thread that is no shard. Waits for ring space. */
 void server_mail(struct server *s, uint32_t sender, uint32_t shard, uint16_t kind, const void *body,
                  uint32_t bytes);

@@ -13,7 +13,7 @@
 #include "io/crypto.h"
 #include "io/monitor.h"
 
-enum { WAIT_NS_PAGE = 2000000000u, RELOAD_WAIT_MS = 10000 };
+enum { RELOAD_WAIT_MS = 10000 };
 
 struct system_job {
     struct system_job *next;
@@ -99,7 +99,10 @@ static void publish(struct server *s, uint32_t sender, uint32_t shard, uint32_t 
                         .subject = bytes_of(text, subject.len),
                         .payload = bytes_of(text + subject.len, payload.len)};
     /* With its texts in one block: a shard that does not answer in time keeps it. */
-    if (server_order_one(s, o, shard, sender, WAIT_NS_PAGE)) free(o);
+    if (server_order_one(s, o, shard, sender, ORDER_WAIT_NS))
+        free(o);
+    else
+        server_abandon(s, o);
 }
 
 /* mem belongs to the calling thread: the farewell comes from main, while the system thread runs. */
@@ -128,8 +131,9 @@ static void make_id(char id[22])
 /* --- requests ------------------------------------------------------------------------------------
  */
 
+/* *is_lost: the order was not done in time, shards still look at it. */
 static struct bytes act(struct server *s, const struct sysreq *r, enum sysreq_verdict verdict,
-                        struct order *o)
+                        struct order *o, bool *is_lost)
 {
     struct system_port *p = s->system_port;
     if (verdict == SYSREQ_RELOAD) {
@@ -146,7 +150,8 @@ static struct bytes act(struct server *s, const struct sysreq *r, enum sysreq_ve
         return bytes_from_text(p->failure);
     }
     *o = (struct order){.kind = verdict == SYSREQ_KICK ? ORDER_KICK : ORDER_LDM_ONE, .cid = r->cid};
-    if (!server_order(s, o, server_sender_system(s), WAIT_NS_PAGE)) return BYTES_LITERAL("timeout");
+    *is_lost = !server_order(s, o, server_sender_system(s), ORDER_WAIT_NS);
+    if (*is_lost) return BYTES_LITERAL("timeout");
     if (o->found) return bytes_of(NULL, 0);
     return verdict == SYSREQ_KICK ? BYTES_LITERAL("no such client or leafnode id")
                                   : BYTES_LITERAL("no such client id");
@@ -221,8 +226,7 @@ static void answer(struct server *s, const struct system_job *job)
         case SYSREQ_LDM:
             /* A reload takes the lock for itself. */
             pthread_rwlock_unlock(&s->options_lock);
-            struct bytes failure = act(s, &request, verdict, o);
-            is_lost = o->waiting > 0;
+            struct bytes failure = act(s, &request, verdict, o, &is_lost);
             pthread_rwlock_rdlock(&s->options_lock);
             /* The options of before may be gone. */
             monitor_describe(s, atomic_load(&s->options), q, &server);
@@ -237,7 +241,10 @@ static void answer(struct server *s, const struct system_job *job)
     text_deinit(&out);
     text_deinit(&error);
     free(q);
-    if (!is_lost) free(o);
+    if (is_lost)
+        server_abandon(s, o);
+    else
+        free(o);
 }
 
 /* --- periodic events
@@ -260,8 +267,8 @@ static void write_accounts(struct server *s, const struct page_input *in, uint32
         struct text body;
         text_init(&body, &p->mem.mem, MEM_MONITOR, 65536);
         sysevents_write_account(&body, in->server, &head, a, &sums);
-        publish_event(s, &p->mem.mem, server_sender_system(s), SYSEVENT_ACCOUNT_CONNS,
-                      a->name, &body);
+        publish_event(s, &p->mem.mem, server_sender_system(s), SYSEVENT_ACCOUNT_CONNS, a->name,
+                      &body);
         publish_event(s, &p->mem.mem, server_sender_system(s), SYSEVENT_ACCOUNT_CONNS_LEGACY,
                       a->name, &body);
         text_deinit(&body);

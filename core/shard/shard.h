@@ -56,7 +56,8 @@ struct order {
     uint32_t left[INTEREST_SHARDS_MAX]; /* CLOSE_SOME: clients left, per shard */
     bool found;                         /* KICK, LDM_ONE: by the shard that has it */
     uint32_t waiting;                   /* of io: shards not done yet */
-    void *context;                      /* of io */
+    struct options *replaced;           /* of io: OPTIONS: go when all shards are done */
+    struct order *next;                 /* of io: given up, not done (io/server) */
 };
 
 /* One account as this shard sees it. Never freed while the shard lives. */

@@ -300,12 +300,12 @@ def crowd_of(server, count, greeting, rcvbuf=None):
 @pytest.mark.ours_only
 def test_one_message_may_close_everybody(start):
     """All receivers are over max_pending at once: more than a step tells io of."""
-    server = start("--shards", "1", config="max_pending: 65536\nmax_payload: 65536\n")
+    server = start("--shards", "1", "-m", "-1", config="max_pending: 4096\nmax_payload: 4096\n")
     crowd = crowd_of(server, 5000, b'CONNECT {"verbose":false}\r\nSUB x 1\r\nPING\r\n', 4096)
     with server.connect() as c:
-        for _ in range(6):
-            c.pub("x", b"y" * 60000)
+        c.send(b"PUB x 1000\r\n%b\r\n" % (b"y" * 1000) * 6)
         c.ping()
+        assert server.page("/varz")["slow_consumers"] == len(crowd)
     for s in crowd:
         s.close()
 
