@@ -114,7 +114,7 @@ struct relay_order {
     const struct bytes *groups; /* one member of each */
     uint32_t group_count;
     uint64_t tried;         /* shards that had no able member (R3) */
-    uint32_t token, weight; /* R9: answers return the weight; forwards carry a part of it */
+    uint32_t token, weight; /* R9: answers return the weight; each forward takes one of it along */
 };
 
 /* What a publish mails, decided before anything is delivered. */

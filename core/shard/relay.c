@@ -19,7 +19,6 @@ enum {
     INLINE_BYTES_MAX = 16384, /* payloads above are lent */
     TOKENS_MAX = 1024,        /* open requests with no local responder, per shard */
     TOKEN_TEXT_MAX = 208,
-    TOKEN_WEIGHT = 1 << 20, /* what one mail carries; forwards halve it */
     SPILL_FIRST = 16384,
     SPILL_KEPT = 128,   /* what a spill has from the start, and never gives back */
     ANSWERS_BYTES = 64, /* kept free in each spill for what one mail's consumer owes: an answer and
@@ -197,7 +196,12 @@ static void return_block(void *shard, struct block *proxy)
     send_home(s);
 }
 
-/* --- tokens (R9) ------------------------------------------------------------------------------ */
+/* --- tokens (R9) --------------------------------------------------------------------------------
+ *
+ * Weights are counts, so nothing is lost by dividing: a mail sets out with one unit of its own and
+ * one for each group that it names. A group that is forwarded takes its unit along, a group's mail
+ * that is forwarded again has only that one to give, and what a mail has left when it is done goes
+ * home with its answer. The token is complete when every unit is back. */
 
 static struct token *token_at(struct shard *s, uint32_t token)
 {
@@ -271,7 +275,7 @@ static void answer(struct shard *s, uint32_t origin, uint32_t token, uint32_t we
                    bool is_delivered)
 {
     struct mail_answer a = {token, weight, is_delivered};
-    /* Forwards may have taken all weight along; that it was delivered is news all the same. */
+    /* A forward may have taken all weight along; that it was delivered is news all the same. */
     if (token == 0 || (weight == 0 && !is_delivered)) return;
     if (origin == s->index)
         answered(s, &a);
@@ -478,7 +482,7 @@ bool relay_send(struct shard *s, const struct message *m, const struct route *r,
     for (uint32_t i = 0; i < RELAY_GROUPS_MAX / 64; i++) failed |= plan->failed[i];
     /* Weights are given out before the first mail: an answer of this shard itself (a forward that
      * finds nobody) must not find the token complete. */
-    if (t != NULL) t->weight += TOKEN_WEIGHT;
+    if (t != NULL) t->weight += 1;
     struct client *publisher = publisher_of(s, m);
     for (uint64_t left = plan->targets; left != 0; left &= left - 1) {
         uint32_t target = (uint32_t)__builtin_ctzll(left);
@@ -487,8 +491,8 @@ bool relay_send(struct shard *s, const struct message *m, const struct route *r,
         o.group_count = groups_for(r, plan, target, &group_bytes);
         if (t != NULL) {
             o.token = plan->token;
-            o.weight = TOKEN_WEIGHT;
-            t->weight += TOKEN_WEIGHT;
+            o.weight = 1 + o.group_count;
+            t->weight += o.weight;
         }
         uint32_t bytes = message_bytes(&lent, group_bytes, is_lent(&lent));
 #ifdef MILLRACE_BREAK_FOOTPRINT_LATE
@@ -510,18 +514,19 @@ bool relay_send(struct shard *s, const struct message *m, const struct route *r,
     }
     for (uint32_t g = 0; failed != 0 && g < plan->group_count; g++) {
         if ((plan->failed[g / 64] >> g % 64 & 1) == 0) continue;
-        struct relay_order o = {.tried = 0, .token = t == NULL ? 0 : plan->token, .weight = 0};
+        struct relay_order o = {0};
         if (t != NULL) {
-            o.weight = TOKEN_WEIGHT;
-            t->weight += TOKEN_WEIGHT;
+            o.token = plan->token;
+            o.weight = 1;
+            t->weight += 1;
         }
         relay_forward(s, &lent, &r->groups[g], &o);
         if (o.weight > 0) answer(s, s->index, plan->token, o.weight, false);
     }
     if (plan->copy != NULL) block_release(&s->outputs, plan->copy);
     if (t != NULL) {
-        struct mail_answer own = {plan->token, TOKEN_WEIGHT, false};
-        bool is_pending = t->weight > TOKEN_WEIGHT;
+        struct mail_answer own = {plan->token, 1, false};
+        bool is_pending = t->weight > 1;
         if (!is_pending) {
             /* Nobody else was asked: the caller tells the publisher itself. */
             token_free(s, t);
@@ -533,7 +538,6 @@ bool relay_send(struct shard *s, const struct message *m, const struct route *r,
     return false;
 }
 
-/* On success takes half of the order's weight with it, or all of it when that is 1. */
 void relay_forward(struct shard *s, const struct message *m, const struct route_group *g,
                    struct relay_order *o)
 {
@@ -554,7 +558,9 @@ void relay_forward(struct shard *s, const struct message *m, const struct route_
         copy.payload = own->data;
     }
     struct relay_order next = {.group_count = 1, .tried = tried, .token = o->token};
-    next.weight = o->weight > 1 ? o->weight - o->weight / 2 : o->weight;
+    /* Its mail has one unit for each of its groups, and each is forwarded at most once. */
+    must(o->token == 0 || o->weight > 0);
+    next.weight = o->token != 0;
     uint32_t bytes =
         message_bytes(&copy, (uint32_t)(sizeof(uint16_t) + g->queue.len), is_lent(&copy));
     char *body = mem_alloc(s->mem, MEM_MAIL, bytes);

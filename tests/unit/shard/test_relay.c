@@ -313,3 +313,61 @@ Test(relay, what_is_owed_arrives_though_ring_and_memory_are_at_their_end)
     settle(r);
     close_rig(r);
 }
+
+static void subscribe(struct rig *r, uint32_t shard, uint32_t slot, const char *subject, int group,
+                      int sid)
+{
+    char line[64];
+    int len = snprintf(line, sizeof line, "SUB %s g%d %d\r\n", subject, group, sid);
+    say(r, shard, slot, line, (size_t)len);
+    run(r, shard, NULL);
+}
+
+/* R9: the answers of the groups before it must not be taken for the answer of the one able one. */
+Test(relay, a_request_waits_for_each_of_many_forwards)
+{
+    enum { GROUPS = 60, ABLE = 30, CROWD = 300, DEAF = 1, WORKER = 2 };
+    struct rig *r = calloc(1, sizeof *r);
+    open_rig(r);
+    static const char deaf[] = "CONNECT {\"verbose\":false,\"user\":\"deaf\",\"pass\":\"p\"}\r\n";
+    static const char guest[] =
+        "CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true,"
+        "\"user\":\"guest\",\"pass\":\"p\"}\r\n";
+    open_client(r, 0, LISTENER, 1);
+    say(r, 0, LISTENER, deaf, sizeof deaf - 1);
+    for (uint32_t slot = ASKER; slot <= WORKER; slot++) {
+        open_client(r, 1, slot, 1);
+        const char *login = slot == DEAF ? deaf : guest;
+        say(r, 1, slot, login, strlen(login));
+        settle(r);
+    }
+    static const char inbox[] = "SUB in 1\r\n";
+    say(r, 1, ASKER, inbox, sizeof inbox - 1);
+    /* Each group has its crowd on shard 0, where nobody may take the request, and one member on
+     * shard 1: only that of one in the middle may, whichever end is forwarded first. */
+    for (int g = 0; g < GROUPS; g++) {
+        for (int i = 0; i < CROWD; i++) subscribe(r, 0, LISTENER, "q.*", g, g * CROWD + i);
+        bool is_able = g == ABLE;
+        subscribe(r, 1, is_able ? WORKER : DEAF, is_able ? "q.x" : "q.*", g, g + 2);
+    }
+    uint64_t before = r->shards[0]->counts.queue_forwards;
+    static const char request[] = "PUB q.x in 1\r\nx\r\n";
+    say(r, 1, ASKER, request, sizeof request - 1);
+    settle(r);
+    uint64_t forwards = r->shards[0]->counts.queue_forwards - before;
+    cr_assert_eq(forwards, GROUPS, "only %lu forwards", (unsigned long)forwards);
+    cr_assert_eq(r->shards[1]->clients[WORKER]->out.msgs, 1);
+    cr_assert_eq(count_of(r, "NATS/1.0 503"), 0, "a 503 came though somebody got the request");
+
+    /* And without that one it comes, once. */
+    close_client(r, 1, WORKER, 1);
+    settle(r);
+    say(r, 1, ASKER, request, sizeof request - 1);
+    settle(r);
+    cr_assert_eq(count_of(r, "NATS/1.0 503"), 1);
+    close_client(r, 0, LISTENER, 1);
+    close_client(r, 1, ASKER, 1);
+    close_client(r, 1, DEAF, 1);
+    settle(r);
+    close_rig(r);
+}
