@@ -189,12 +189,12 @@ void login_options_free(struct mem *mem, struct login_options *o)
     login_options_init(o);
 }
 
-const char *login_options_refusal(const struct login_options *o, bool server_has_headers)
+enum login_refusal login_options_refusal(const struct login_options *o, bool server_has_headers)
 {
-    if (o->protocol < 0 || o->protocol > 1) return "invalid client protocol";
+    if (o->protocol < 0 || o->protocol > 1) return LOGIN_BAD_PROTOCOL;
     if (o->no_responders && !(o->headers && server_has_headers))
-        return "no responders requires headers support";
-    return NULL;
+        return LOGIN_NO_RESPONDERS_NEEDS_HEADERS;
+    return LOGIN_FINE;
 }
 
 struct bytes login_options_label(const struct login_options *o, const struct user *user)

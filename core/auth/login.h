@@ -47,9 +47,9 @@ NODISCARD enum err login_options_read(struct mem *mem, struct bytes text, struct
 void login_options_forget(struct mem *mem, struct login_options *o);
 /* Frees everything; o is as after init. */
 void login_options_free(struct mem *mem, struct login_options *o);
-/* The -ERR text of a CONNECT that asks for what cannot be, checked after the login; NULL: fine.
- * "invalid client protocol", "no responders requires headers support". */
-const char *login_options_refusal(const struct login_options *o, bool server_has_headers);
+/* What a CONNECT asks for that cannot be, checked after the login. */
+enum login_refusal { LOGIN_FINE, LOGIN_BAD_PROTOCOL, LOGIN_NO_RESPONDERS_NEEDS_HEADERS };
+enum login_refusal login_options_refusal(const struct login_options *o, bool server_has_headers);
 
 /* Who is logged in, as connz and logs name it: the nkey or name of user (may be NULL), else what
  * CONNECT said, "[REDACTED]" for a token, or empty. Borrowed from either. */

@@ -106,16 +106,15 @@ static enum login_outcome admit(struct shard *s, struct client *c)
     session_logged_in(s, c);
     if (!c->is_connect) return LOGIN_DONE;
 
-    bool has_headers = !s->options->no_header_support;
-    const char *refusal = login_options_refusal(&c->connect, has_headers);
-    if (refusal != NULL) {
-        bool is_protocol = refusal[0] == 'i';
-        session_error(s, c,
-                      is_protocol ? NATS_ERR_LINE("invalid client protocol")
-                                  : NATS_ERR_LINE("no responders requires headers support"));
-        session_close(s, c,
-                      is_protocol ? CLOSED_BAD_CLIENT_PROTOCOL : CLOSED_NO_RESPONDERS_NEEDS_HEADERS,
-                      true);
+    switch (login_options_refusal(&c->connect, !s->options->no_header_support)) {
+    case LOGIN_FINE: break;
+    case LOGIN_BAD_PROTOCOL:
+        session_error(s, c, NATS_ERR_LINE("invalid client protocol"));
+        session_close(s, c, CLOSED_BAD_CLIENT_PROTOCOL, true);
+        return LOGIN_CLOSED;
+    case LOGIN_NO_RESPONDERS_NEEDS_HEADERS:
+        session_error(s, c, NATS_ERR_LINE("no responders requires headers support"));
+        session_close(s, c, CLOSED_NO_RESPONDERS_NEEDS_HEADERS, true);
         return LOGIN_CLOSED;
     }
     bool is_first = !client_has(c, CLIENT_CONNECTED);
