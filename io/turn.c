@@ -200,14 +200,6 @@ enum err turn_take(struct turn *t, const struct turn_socket *s)
     return ERR_OK;
 }
 
-enum err turn_order(struct turn *t, struct order *o)
-{
-    if (t->order_count == sizeof t->orders / sizeof t->orders[0]) return ERR_FULL;
-    t->orders[t->order_count++] = o;
-    t->has_more = true;
-    return ERR_OK;
-}
-
 /* --- TLS -----------------------------------------------------------------------------------------
  */
 
@@ -474,6 +466,32 @@ static void add_crypto(struct turn *t, const struct turn_crypto *crypto)
     t->cryptos[t->crypto_count++] = *crypto;
 }
 
+/* A shard that stood still finds many at once: senders go on when their patience ends. */
+static void add_order(struct turn *t, struct order *o)
+{
+    o->behind[t->index] = NULL;
+    if (t->orders_first == NULL)
+        t->orders_first = o;
+    else
+        t->orders_last->behind[t->index] = o;
+    t->orders_last = o;
+    t->has_more = true;
+}
+
+/* The first ones, as many as the events have room for. An order may be gone once it is done. */
+static void take_orders(struct turn *t, uint32_t *count)
+{
+    if (t->orders_first == NULL) return;
+    /* A snapshot may be among them: the shard's counts are whole then. */
+    _Static_assert(sizeof t->shard->counts.driver == sizeof t->driver->count, "the same fields");
+    memcpy(&t->shard->counts.driver, &t->driver->count, sizeof t->driver->count);
+    for (uint32_t i = 0; i < TURN_ORDERS_MAX && t->orders_first != NULL; i++) {
+        add_event(t, count, EVENT_ORDER, UINT32_MAX)->order = t->orders_first;
+        t->orders_first = t->orders_first->behind[t->index];
+    }
+    if (t->orders_first != NULL) t->has_more = true;
+}
+
 static void on_io_mail(struct turn *t, const struct effect *e)
 {
     struct order *order;
@@ -488,7 +506,7 @@ static void on_io_mail(struct turn *t, const struct effect *e)
         return;
     case TURN_MAIL_ORDER:
         memcpy(&order, e->io_mail.body, sizeof order);
-        must(turn_order(t, order) == ERR_OK); /* the main thread has few in flight */
+        add_order(t, order);
         return;
     case TURN_MAIL_CRYPTO:
         memcpy(&crypto, e->io_mail.body, sizeof crypto);
@@ -579,6 +597,20 @@ static void run_effects(struct turn *t)
 /* --- sending -------------------------------------------------------------------------------------
  */
 
+/* Nothing could be sealed. To try again at once would be for ever, and there is nothing to wait
+ * for; so the connection is lost, unless its end is what failed: that is told by pump_tls, once
+ * the shard has taken what came before it. */
+static void give_up_sending(struct turn *t, uint32_t slot)
+{
+    struct turn_conn *c = &t->conns[slot];
+    if (c->state == TURN_FLUSHING) {
+        close_socket(t, slot);
+        return;
+    }
+    if (!t->hooks.tls->failed(c->tls)) c->is_ended = c->is_error = true;
+    turn_tls_ready(t, id_of(t, slot));
+}
+
 static void send_output(struct turn *t, struct client *client)
 {
     uint32_t slot = conn_id_slot(client->id);
@@ -592,6 +624,10 @@ static void send_output(struct turn *t, struct client *client)
     if (c->tls != NULL) {
         struct bytes cipher;
         bytes = t->hooks.tls->seal(c->tls, runs, count, &cipher);
+        if (cipher.len == 0) {
+            give_up_sending(t, slot);
+            return;
+        }
         runs[0] = cipher;
         count = 1;
     }
@@ -760,7 +796,7 @@ static uint32_t take_mail(struct turn *t, uint32_t *count)
 
 static bool may_sleep(struct turn *t)
 {
-    if (t->has_more || t->resume_count > 0 || t->order_count > 0 || t->crypto_count > 0)
+    if (t->has_more || t->resume_count > 0 || t->orders_first != NULL || t->crypto_count > 0)
         return false;
     for (uint32_t target = 0; target < t->shard_count; target++) {
         if (target == t->index) continue;
@@ -824,13 +860,7 @@ bool turn_run(struct turn *t, uint64_t wait_until_ns)
     /* Each completion becomes at most three events; the arrays are sized so that all fit. */
     for (; i < n; i++) on_done(t, &t->done[i], &count);
     add_cryptos(t, &count);
-    /* A snapshot may be among the orders: the shard's counts are whole then. */
-    _Static_assert(sizeof t->shard->counts.driver == sizeof t->driver->count, "the same fields");
-    if (t->order_count > 0)
-        memcpy(&t->shard->counts.driver, &t->driver->count, sizeof t->driver->count);
-    for (uint32_t k = 0; k < t->order_count; k++)
-        add_event(t, &count, EVENT_ORDER, UINT32_MAX)->order = t->orders[k];
-    t->order_count = 0;
+    take_orders(t, &count);
     uint32_t first_mail = count;
     uint32_t batches = take_mail(t, &count);
 

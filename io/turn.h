@@ -22,7 +22,7 @@ enum {
         8, /* stretches of received bytes of one connection in a turn: 256 KiB, so that
               many receivers get one larger send each and others still get their turn */
     TURN_EVENTS_MAX = 2048, /* completions, then room for deadlines, offers, orders and mail */
-    TURN_ORDERS_MAX = 64,
+    TURN_ORDERS_MAX = 64, /* run in one turn; the others wait for the next */
     TURN_FLUSH_NS = 100000000,     /* last words of a connection: as nats-server, 100 ms at most */
     TURN_SEND_BYTES_MAX = 1 << 20, /* in one send */
 };
@@ -157,9 +157,8 @@ struct turn {
     uint32_t *resumes; /* slots to offer again, [slots_max] */
     uint32_t resume_count;
     struct list timed;
-    struct order
-        *orders[TURN_ORDERS_MAX]; /* handed in by mail or by turn_order, run in the next step */
-    uint32_t order_count;
+    struct order *orders_first, *orders_last; /* came by mail, run in the next steps; linked
+                                                 through order.behind, so there is room for all */
     struct turn_crypto *cryptos; /* answers of helpers, [crypto_capacity] */
     uint32_t crypto_count, crypto_capacity;
     uint32_t flushing_count;
@@ -199,8 +198,6 @@ void turn_close(struct turn *t);
 bool turn_run(struct turn *t, uint64_t wait_until_ns);
 /* Takes a connected socket. ERR_FULL: no slot; or what the driver says. The caller closes it. */
 NODISCARD enum err turn_take(struct turn *t, const struct turn_socket *s);
-/* Runs an order of this shard in the next turn. ERR_FULL: later. */
-NODISCARD enum err turn_order(struct turn *t, struct order *o);
 /* Something about this connection's TLS changed (its helper returned it). */
 void turn_tls_ready(struct turn *t, struct conn_id conn);
 uint32_t turn_conn_count(const struct turn *t);

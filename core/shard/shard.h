@@ -58,6 +58,7 @@ struct order {
     uint32_t waiting;                   /* of io: shards not done yet */
     struct options *replaced;           /* of io: OPTIONS: go when all shards are done */
     struct order *next;                 /* of io: given up, not done (io/server) */
+    struct order *behind[INTEREST_SHARDS_MAX]; /* of io: the next one in each shard's queue */
 };
 
 /* One account as this shard sees it. Never freed while the shard lives. */
