@@ -53,8 +53,9 @@ struct log {
     struct log_sink *sink; /* the writer's while it runs, else the main thread's */
     pthread_mutex_t lock;
     struct log_sink *sink_next; /* under lock: from configure to the writer */
-    /* Lines on their way out; the writer's. */
-    size_t out_at, out_bytes;
+    /* Lines on their way out; the writer's. The first note_bytes tell of note_count lost ones. */
+    size_t out_at, out_bytes, note_bytes;
+    uint64_t note_count;
     char out[OUT_BYTES];
 };
 
@@ -205,10 +206,26 @@ static void out_dropped(struct log *l)
     uint64_t dropped = atomic_load_explicit(&l->dropped, memory_order_relaxed);
     char text[96];
     if (dropped == l->dropped_told) return;
-    int n = snprintf(text, sizeof text, "%llu log lines dropped, the log is written too slowly",
-                     (unsigned long long)(dropped - l->dropped_told));
+    l->note_count = dropped - l->dropped_told;
+    int n = snprintf(text, sizeof text,
+                     "%llu log lines dropped, the log was full or written too slowly",
+                     (unsigned long long)l->note_count);
     l->dropped_told = dropped;
     out_line(l, LOG_LABEL_WRN, clock_ns(CLOCK_REALTIME), bytes_of(text, (size_t)n));
+    l->note_bytes = l->out_bytes;
+}
+
+/* What waits in out never leaves: it is told when something does. */
+static void out_lose(struct log *l)
+{
+    uint64_t lost = 0;
+    for (size_t i = l->out_at; i < l->out_bytes; i++) lost += l->out[i] == '\n';
+    if (l->out_at < l->note_bytes) {
+        l->dropped_told -= l->note_count;
+        lost--;
+    }
+    atomic_fetch_add_explicit(&l->dropped, lost, memory_order_relaxed);
+    l->out_at = l->out_bytes = l->note_bytes = 0;
 }
 
 /* Moves published records into out, at least one when there is one, then as many as the sink
@@ -217,8 +234,9 @@ static void out_fill(struct log *l)
 {
     size_t batch = log_sink_batch_max(l->sink);
     uint64_t head = atomic_load_explicit(&l->head, memory_order_relaxed);
-    l->out_at = l->out_bytes = 0;
-    out_dropped(l);
+    l->out_at = l->out_bytes = l->note_bytes = 0;
+    /* Only in front of a line: a note alone that does not get out would be tried for ever. */
+    if (atomic_load_explicit(&record_at(l, head)->size, memory_order_acquire) != 0) out_dropped(l);
     for (;;) {
         struct record *r = record_at(l, head);
         uint32_t size = atomic_load_explicit(&r->size, memory_order_acquire);
@@ -244,10 +262,7 @@ static void take_new_sink(struct log *l)
     if (next == NULL) return;
     log_sink_close(l->sink);
     l->sink = next;
-    uint64_t lost = 0;
-    for (size_t i = l->out_at; i < l->out_bytes; i++) lost += l->out[i] == '\n';
-    atomic_fetch_add_explicit(&l->dropped, lost, memory_order_relaxed);
-    l->out_at = l->out_bytes = 0;
+    out_lose(l);
 }
 
 static void reopen(struct log *l)
@@ -285,11 +300,9 @@ static void out_write(struct log *l, bool is_stopping)
     }
     size_t written = 0;
     struct bytes rest = bytes_of(l->out + l->out_at, l->out_bytes - l->out_at);
-    if (log_sink_write(l->sink, rest, &written) == ERR_OK) {
-        l->out_at += written;
-    } else {
-        l->out_at = l->out_bytes; /* nobody left to be told */
-    }
+    enum err e = log_sink_write(l->sink, rest, &written);
+    l->out_at += written;
+    if (e != ERR_OK) out_lose(l);
 }
 
 static void sleep_unless_work(struct log *l)

@@ -37,6 +37,7 @@ struct log_sink {
     struct tm tm;
     /* file */
     char *path;
+    bool is_torn;       /* it ends within a line: there was no room for the rest */
     uint64_t bytes;     /* in the file */
     uint64_t bytes_max; /* 0: no rotation */
     uint64_t files_max; /* 0: all are kept */
@@ -66,19 +67,30 @@ static enum err file_open(struct log_sink *s)
     if (s->fd >= 0) close(s->fd);
     s->fd = fd;
     s->bytes = (uint64_t)st.st_size;
+    s->is_torn = s->is_torn && s->bytes > 0;
     return ERR_OK;
 }
 
-static void file_write(struct log_sink *s, const char *data, size_t bytes)
+/* How much of data is in the file. */
+static size_t file_append(struct log_sink *s, const char *data, size_t bytes)
 {
-    while (bytes > 0) {
-        ssize_t n = write(s->fd, data, bytes);
+    size_t at = 0;
+    while (at < bytes) {
+        ssize_t n = write(s->fd, data + at, bytes - at);
         if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return;
-        data += n;
-        bytes -= (size_t)n;
-        s->bytes += (uint64_t)n;
+        if (n <= 0) break;
+        at += (size_t)n;
     }
+    s->bytes += at;
+    if (at > 0) s->is_torn = data[at - 1] != '\n';
+    return at;
+}
+
+/* A line that was cut off because the disk was full ends before the next one begins. */
+static size_t file_write(struct log_sink *s, const char *data, size_t bytes)
+{
+    if (s->is_torn && file_append(s, "\n", 1) == 0) return 0;
+    return file_append(s, data, bytes);
 }
 
 static void file_note(struct log_sink *s, enum log_label label, const char *before,
@@ -92,7 +104,8 @@ static void file_note(struct log_sink *s, enum log_label label, const char *befo
     writer_text(&w, before);
     if (name != NULL) writer_quoted(&w, bytes_from_text(name));
     uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-    file_write(s, line, log_sink_format(s, label, now_ns, writer_written(&w), line, sizeof line));
+    (void)file_write(s, line,
+                     log_sink_format(s, label, now_ns, writer_written(&w), line, sizeof line));
 }
 
 /* A rotated file ends in .YYYY.MM.DD.HH.MM.SS and a fraction. */
@@ -468,15 +481,10 @@ enum err log_sink_write(struct log_sink *s, struct bytes lines, size_t *written)
         if (n < 0) return ERR_IO;
         *written = (size_t)n;
         return ERR_OK;
-    case SINK_FILE: {
-        uint64_t before = s->bytes;
-        file_write(s, lines.data, lines.len);
-        bool is_whole = s->bytes - before == lines.len;
+    case SINK_FILE:
+        *written = file_write(s, lines.data, lines.len);
         if (s->bytes_max > 0 && s->bytes > s->bytes_max) file_rotate(s);
-        if (!is_whole) return ERR_IO;
-        *written = lines.len;
-        return ERR_OK;
-    }
+        return *written == lines.len ? ERR_OK : ERR_IO;
     case SINK_SYSLOG: {
         enum err e = syslog_send(s, lines);
         if (e == ERR_OK) *written = lines.len;

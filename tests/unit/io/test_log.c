@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <regex.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -179,6 +181,54 @@ Test(log, a_reader_that_never_reads_stops_nobody)
     log_close(l);
     close(pipes[1]);
     cr_assert_eq(count_of(text, "[INF]"), 10000 - dropped);
+    free(text);
+}
+
+/* The limit on a file's size stands for a full disk: it cuts a line, then takes nothing. */
+Test(log, a_full_disk_tears_one_line_and_the_lost_ones_are_told)
+{
+    enum { LINES = 50, LINE_BYTES = 90, ROOM = 1000 };
+    char path[128], line[LINE_BYTES];
+    struct rlimit limit;
+    path_of(path, "log");
+    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    rlim_t before = limit.rlim_cur;
+    cr_assert_neq(signal(SIGXFSZ, SIG_IGN), SIG_ERR);
+    struct log *l = log_to(&(struct log_options){.file = path, .stderr_fd = -1});
+    cr_assert_eq(log_start(l), ERR_OK);
+    memset(line, 'x', sizeof line);
+    limit.rlim_cur = ROOM;
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    for (int i = 0; i < LINES; i++) {
+        log_text(l, LOG_LABEL_INF, bytes_of(line, sizeof line));
+        cr_assert(log_flush(l, 5000));
+    }
+    limit.rlim_cur = before;
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    uint64_t dropped = log_dropped(l);
+    log_info(l, "room again");
+    log_close(l);
+
+    char *text = file_text(path);
+    uint64_t told = 0;
+    char *note = strstr(text, "[WRN] ");
+    cr_assert_not_null(note, "%s", text);
+    cr_assert_eq(sscanf(note, "[WRN] %lu log lines dropped", &told), 1);
+    cr_assert_eq(told, dropped);
+    cr_assert_null(strstr(note + 1, "[WRN] "));
+    cr_assert_not_null(strstr(text, "room again\n"));
+    unsigned whole = 0, torn = 0;
+    for (char *at = text; *at != 0; at = strchr(at, '\n') + 1) {
+        size_t bytes = strcspn(at, "\n");
+        cr_assert_eq(at[0], '[');
+        cr_assert_null(memchr(at + 1, '[', 3), "two lines in one: %.200s", at);
+        if (at == note || memmem(at, bytes, "[WRN]", 5) != NULL) continue;
+        if (memmem(at, bytes, "room", 4) != NULL) continue;
+        whole += bytes > LINE_BYTES;
+        torn += bytes <= LINE_BYTES;
+    }
+    cr_assert_eq(torn, 1, "%s", text);
+    cr_assert_eq(whole, LINES - told);
     free(text);
 }
 
