@@ -131,14 +131,16 @@ static enum err find_pids(pid_t *pids, size_t *count)
     return ERR_OK;
 }
 
-/* The text of a pid file where the argument is one, else the argument. */
+/* The text of a pid file where the argument is one, else the argument. Of an empty file, which a
+ * full disk leaves behind, its name: that is no pid, while no text at all would mean any server. */
 static struct bytes pid_expression(const char *argument, char file[PID_FILE_BYTES])
 {
-    int fd = open(argument, O_RDONLY | O_CLOEXEC);
+    int fd = open(argument, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO has nothing to say */
     if (fd < 0) return bytes_from_text(argument);
     ssize_t n = read(fd, file, PID_FILE_BYTES);
     close(fd);
-    return n < 0 ? bytes_from_text(argument) : bytes_trim(bytes_of(file, (size_t)n));
+    struct bytes text = bytes_trim(bytes_of(file, n < 0 ? 0 : (size_t)n));
+    return text.len == 0 || n == PID_FILE_BYTES ? bytes_from_text(argument) : text;
 }
 
 struct target {

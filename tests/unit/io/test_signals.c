@@ -124,6 +124,31 @@ Test(signals, a_pid_may_come_from_a_file_or_be_a_beginning)
     end_of(stranger);
 }
 
+/* Not even when it is the only server. */
+Test(signals, a_file_without_a_pid_means_nobody)
+{
+    static const char *const texts[] = {"", "\n", "-1", "0", "1x", "99999999999"};
+    char path[] = "/tmp/millrace-pid-XXXXXX", argument[64], reason[SIGNALS_REASON_BYTES];
+    pid_t pid = sleeper("nats-server");
+    int fd = mkstemp(path);
+    snprintf(argument, sizeof argument, "term=%s", path);
+    for (size_t i = 0; i <= sizeof texts / sizeof texts[0]; i++) {
+        if (i < sizeof texts / sizeof texts[0]) {
+            cr_assert_eq(ftruncate(fd, 0), 0);
+            cr_assert_eq(pwrite(fd, texts[i], strlen(texts[i]), 0), strlen(texts[i]));
+        } else {
+            unlink(path);
+            cr_assert_eq(mkfifo(path, 0600), 0);
+        }
+        cr_assert_eq(signals_send(argument, reason, sizeof reason), ERR_INVALID);
+        cr_assert_eq(strncmp(reason, "invalid pid: ", 13), 0, "%s", reason);
+    }
+    close(fd);
+    unlink(path);
+    cr_assert_eq(kill(pid, SIGKILL), 0);
+    cr_assert_eq(end_of(pid), SIGKILL);
+}
+
 Test(signals, several_servers_are_listed_not_signalled)
 {
     char reason[SIGNALS_REASON_BYTES], line[32];
