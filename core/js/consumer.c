@@ -96,7 +96,7 @@ static enum err set_config(struct consumer *c, const struct consumer_config *con
     c->ack_policy = (uint8_t)config->ack_policy;
     c->sample_percent = (uint8_t)consumer_config_sample_percent(config);
     c->headers_only = config->headers_only;
-    c->is_original = config->replay_policy == CONSUMER_REPLAY_ORIGINAL;
+    c->is_in_memory = config->mem_storage;
     return ERR_OK;
 }
 
@@ -162,19 +162,19 @@ void consumer_state_recount(struct consumer *c)
     uint64_t from = c->latest != NULL ? c->latest->resume + 1 : c->next_seq;
     if (count_from(c, from, &count) != ERR_OK) return;
     c->left = count + (c->latest != NULL ? c->latest->live : 0);
-    c->counted_to = c->feed->last_seq;
+    c->counted_to = *c->feed->last_seq;
 }
 
 uint64_t consumer_left(struct consumer *c)
 {
     const struct consumer_feed *f = c->feed;
-    if (c->counted_to >= f->last_seq) return c->left;
+    if (c->counted_to >= *f->last_seq) return c->left;
     uint64_t seq = c->counted_to + 1;
     for (uint32_t i = 0; i < SCAN_PLAIN_MAX; i++) {
         struct msgs_entry entry;
         seq = msgs_next(f->msgs, seq);
         if (seq == 0) {
-            c->counted_to = f->last_seq;
+            c->counted_to = *f->last_seq;
             return c->left;
         }
         if (msgs_get(f->msgs, seq, &entry) == ERR_OK &&
@@ -255,7 +255,7 @@ static uint64_t last_match(const struct consumer *c)
 {
     struct subject_index *x = c->feed->subjects;
     uint64_t last = 0;
-    if (c->filter_count == 0) return c->feed->last_seq;
+    if (c->filter_count == 0) return *c->feed->last_seq;
     for (uint32_t i = 0; i < c->filter_count; i++) {
         struct subject_index_walk w;
         uint32_t node;
@@ -272,36 +272,68 @@ static uint64_t last_match(const struct consumer *c)
 static enum err select_start(struct consumer *c, const struct consumer_config *config)
 {
     const struct consumer_feed *f = c->feed;
-    uint64_t seq = f->first_seq;
+    uint64_t seq = *f->first_seq;
     switch ((enum consumer_deliver)config->deliver_policy) {
     case CONSUMER_DELIVER_ALL: break;
     case CONSUMER_DELIVER_LAST: seq = last_match(c); break;
-    case CONSUMER_DELIVER_NEW: seq = f->last_seq + 1; break;
+    case CONSUMER_DELIVER_NEW: seq = *f->last_seq + 1; break;
     case CONSUMER_DELIVER_BY_START_SEQUENCE: seq = config->opt_start_seq; break;
     case CONSUMER_DELIVER_BY_START_TIME:
         seq = msgs_seq_at_time(f->msgs, time_stamp_is_real(&config->opt_start_time)
                                             ? config->opt_start_time.wall_ns
                                             : INT64_MIN);
-        if (seq == 0) seq = f->last_seq + 1;
+        if (seq == 0) seq = *f->last_seq + 1;
         break;
     case CONSUMER_DELIVER_LAST_PER_SUBJECT:
         if (f->is_latest_only) break;
-        enum err e = consumer_state_open_latest(c, 1, f->last_seq);
+        enum err e = consumer_state_open_latest(c, 1, *f->last_seq);
         if (e != ERR_OK) return e;
-        seq = f->last_seq + 1;
+        seq = *f->last_seq + 1;
         if (c->latest->count > 0)
             seq = c->latest->seqs[0];
         else
             consumer_state_close_latest(c);
         break;
     }
-    if (config->deliver_policy != CONSUMER_DELIVER_BY_START_SEQUENCE && seq > f->last_seq)
-        seq = f->last_seq + 1;
-    if (seq < f->first_seq) seq = f->first_seq;
+    if (config->deliver_policy != CONSUMER_DELIVER_BY_START_SEQUENCE && seq > *f->last_seq)
+        seq = *f->last_seq + 1;
+    if (seq < *f->first_seq) seq = *f->first_seq;
     if (seq == 0) seq = 1;
     c->next_seq = seq;
     c->delivered_seq = c->floor_seq = c->saved_seq = seq - 1;
     return ERR_OK;
+}
+
+static enum err start(struct consumer *c, const struct consumer_config *config)
+{
+    uint64_t count;
+    enum err e = select_start(c, config);
+    if (e != ERR_OK) return e;
+    e = count_from(c, c->latest != NULL ? c->latest->resume + 1 : c->next_seq, &count);
+    if (e != ERR_OK) return e;
+    c->left = count + (c->latest != NULL ? c->latest->live : 0);
+    c->counted_to = *c->feed->last_seq;
+    if (config->replay_policy == CONSUMER_REPLAY_ORIGINAL && c->replay == NULL) {
+        c->replay = mem_alloc(c->mem, MEM_JETSTREAM, sizeof *c->replay);
+        if (c->replay == NULL) return ERR_MEMORY;
+    }
+    if (c->replay != NULL) *c->replay = (struct consumer_pace){.end = *c->feed->last_seq};
+    return ERR_OK;
+}
+
+enum err consumer_start(struct consumer *c)
+{
+    struct consumer_config config;
+    struct arena arena;
+    must(c->delivered_cseq == 0);
+    arena_init(&arena, c->mem, MEM_JETSTREAM);
+    enum err e = consumer_config_of(c, &arena, &config);
+    if (e == ERR_OK) {
+        consumer_state_close_latest(c);
+        e = start(c, &config);
+    }
+    arena_deinit(&arena);
+    return e;
 }
 
 enum err consumer_open(struct consumer *c, struct mem *mem, const struct consumer_feed *feed,
@@ -326,15 +358,8 @@ enum err consumer_open(struct consumer *c, struct mem *mem, const struct consume
         if (c->push == NULL) goto close;
         push_init(c->push, &setup, (int64_t)now.mono_ns);
     }
-    e = select_start(c, config);
+    e = start(c, config);
     if (e != ERR_OK) goto close;
-    uint64_t count;
-    e = count_from(c, c->latest != NULL ? c->latest->resume + 1 : c->next_seq, &count);
-    if (e != ERR_OK) goto close;
-    c->left = count + (c->latest != NULL ? c->latest->live : 0);
-    c->counted_to = feed->last_seq;
-    c->is_replaying = c->is_original;
-    c->replay_end = feed->last_seq;
     return ERR_OK;
 
 close:
@@ -349,6 +374,7 @@ void consumer_close(struct consumer *c)
     ackwin_clear(&c->window);
     pullq_clear(&c->pulls);
     mem_free(c->mem, MEM_JETSTREAM, c->push, sizeof *c->push);
+    mem_free(c->mem, MEM_JETSTREAM, c->replay, sizeof *c->replay);
     free_parts(c->mem, &p);
     c->packed = NULL;
     c->push = NULL;
@@ -395,13 +421,20 @@ void consumer_state_move_floor(struct consumer *c, uint64_t settled_seq)
     }
 }
 
+void consumer_state_tell(const struct consumer *c, struct outlet_event *e, struct outlet *o)
+{
+    e->stream = c->feed->name;
+    e->consumer = c->name;
+    o->event(o, e);
+}
+
 static void give_up(struct consumer *c, struct ackwin_entry *e, struct outlet *o)
 {
     struct outlet_event event = {
         .kind = OUTLET_MAX_DELIVERIES, .stream_seq = e->seq, .deliveries = e->deliveries};
     ackwin_give_up(&c->window, e);
     c->is_changed = true;
-    o->event(o, &event);
+    consumer_state_tell(c, &event, o);
 }
 
 static void terminate(struct consumer *c, struct ackwin_entry *e, const char *reason,
@@ -415,7 +448,7 @@ static void terminate(struct consumer *c, struct ackwin_entry *e, const char *re
     ackwin_settle(&c->window, e);
     consumer_state_move_floor(c, event.stream_seq);
     c->is_changed = true;
-    o->event(o, &event);
+    consumer_state_tell(c, &event, o);
 }
 
 /* The first of the queue that may go out again. */
@@ -471,7 +504,7 @@ static uint64_t find_next(struct consumer *c, bool *is_more)
 {
     const struct consumer_feed *f = c->feed;
     *is_more = false;
-    if (c->next_seq > f->last_seq) return 0;
+    if (c->next_seq > *f->last_seq) return 0;
     uint64_t seq = 0, resume = 0;
     if (c->filter_count == 0) {
         seq = msgs_next(f->msgs, c->next_seq);
@@ -500,7 +533,7 @@ static uint64_t find_next(struct consumer *c, bool *is_more)
         c->next_seq = resume;
         *is_more = true;
     } else if (seq == 0) {
-        c->next_seq = f->last_seq + 1;
+        c->next_seq = *f->last_seq + 1;
     }
     return seq;
 }
@@ -518,11 +551,17 @@ static bool is_paused(const struct consumer *c, struct shard_time now)
     return c->pause_until_ns > now.wall_ns;
 }
 
+static void end_replay(struct consumer *c)
+{
+    mem_free(c->mem, MEM_JETSTREAM, c->replay, sizeof *c->replay);
+    c->replay = NULL;
+}
+
 static enum consumer_verdict idle(struct consumer *c, struct shard_time now, struct outlet *o,
                                   bool is_end)
 {
     struct pullq_facts facts = facts_of(c, now);
-    if (c->is_replaying && c->next_seq > c->replay_end) c->is_replaying = false;
+    if (c->replay != NULL && c->next_seq > c->replay->end) end_replay(c);
     if (c->push == NULL && c->pulls.count > 0)
         (void)pullq_sweep(&c->pulls, &facts, is_end, o, NULL);
     return is_end ? CONSUMER_IDLE : CONSUMER_FULL;
@@ -531,9 +570,9 @@ static enum consumer_verdict idle(struct consumer *c, struct shard_time now, str
 /* When the pace of its arrival lets the message go. */
 static int64_t replay_ready_ns(const struct consumer *c, int64_t time_ns, int64_t now_ns)
 {
-    if (!c->is_replaying || c->replay_time_ns == 0) return now_ns;
-    int64_t gap_ns = time_ns - c->replay_time_ns;
-    return gap_ns <= LEAST_DELAY_NS ? now_ns : c->replay_mono_ns + gap_ns;
+    if (c->replay == NULL || c->replay->time_ns == 0) return now_ns;
+    int64_t gap_ns = time_ns - c->replay->time_ns;
+    return gap_ns <= LEAST_DELAY_NS ? now_ns : c->replay->mono_ns + gap_ns;
 }
 
 enum consumer_verdict consumer_next(struct consumer *c, struct shard_time now, struct outlet *o,
@@ -677,8 +716,10 @@ bool consumer_deliver(struct consumer *c, struct shard_time now, const struct co
             c->expire_ns = expire_ns;
     }
     c->last_delivered_ns = now.wall_ns;
-    c->replay_time_ns = pick->entry.time_ns;
-    c->replay_mono_ns = now_ns;
+    if (c->replay != NULL) {
+        c->replay->time_ns = pick->entry.time_ns;
+        c->replay->mono_ns = now_ns;
+    }
     c->is_changed = true;
     if (c->push != NULL) {
         struct push_names names = {c->feed->name, c->name, c->deliver_subject};

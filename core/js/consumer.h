@@ -30,23 +30,26 @@
 #include "core/js/push.h"
 #include "core/js/subject_index.h"
 
-/* What consumers see of their stream; the stream keeps it up to date. */
+/* What consumers see of their stream. */
 struct consumer_feed {
     struct msgs *msgs;
     struct subject_index *subjects;
-    uint64_t first_seq, last_seq; /* as STREAM.INFO has them */
-    uint64_t message_bytes_max;   /* of the stream or server */
-    bool is_latest_only;          /* max_msgs_per_subject is 1 */
-    struct bytes name;            /* of the stream; lives as long */
+    const uint64_t *first_seq, *last_seq; /* as STREAM.INFO has them */
+    uint64_t message_bytes_max;           /* of the stream or server */
+    bool is_latest_only;                  /* max_msgs_per_subject is 1 */
+    struct bytes name;                    /* of the stream; lives as long */
 };
 
 struct consumer_latest; /* the list of deliver policy last_per_subject */
+struct consumer_pace;
 
 struct consumer {
     struct mem *mem;
     const struct consumer_feed *feed;
-    uint64_t number; /* inside the stream, of its records */
+    uint64_t number;       /* inside the stream, of its records */
+    uint64_t order_ticket; /* of its record in flight; 0 none */
     int64_t created_ns;
+    void *owner;  /* of whoever set js->hooks */
     char *packed; /* configuration */
     uint32_t packed_bytes;
     uint32_t filter_count;
@@ -56,16 +59,16 @@ struct consumer {
     int64_t max_deliver, max_ack_pending, inactive_ns, pause_until_ns; /* <= 0: no limit, none */
     struct pullq_limits limits;
     uint8_t ack_policy, sample_percent;
-    bool headers_only, is_original, is_replaying, is_bound, is_changed, is_all_unsaved;
+    bool headers_only : 1, is_bound : 1, is_changed : 1, is_all_unsaved : 1;
+    bool is_in_memory : 1; /* mem_storage */
+    bool is_hidden : 1;    /* its first record is not durable yet: only publishes see it */
     uint64_t delivered_cseq, delivered_seq, floor_cseq, floor_seq, next_seq;
     uint64_t saved_seq; /* delivered_seq of the last record */
     uint64_t left, counted_to;
-    uint64_t replay_end;    /* replay ends behind this sequence */
-    int64_t replay_time_ns; /* of the message replayed last, and when that was */
-    int64_t replay_mono_ns;
     int64_t last_delivered_ns, last_ack_ns; /* wall; 0: never */
     int64_t expire_ns;                      /* when to look for expired deliveries */
     struct consumer_latest *latest;         /* NULL: none, or done */
+    struct consumer_pace *replay;           /* replay original that goes on; NULL: none */
     struct ackwin window;
     struct pullq pulls; /* of a push consumer only last_active_ns is used */
     struct push *push;  /* NULL: pull */
@@ -113,6 +116,9 @@ NODISCARD enum err consumer_open(struct consumer *c, struct mem *mem,
                                  const struct consumer_config *config, int64_t created_ns,
                                  struct shard_time now);
 void consumer_close(struct consumer *c);
+/* It starts now: where it was opened, its record was not durable yet, and the stream went on since.
+ * Nothing was delivered. ERR_MEMORY: call again. */
+NODISCARD enum err consumer_start(struct consumer *c);
 /* Its configuration becomes this one, which may. ERR_MEMORY: nothing changed. */
 NODISCARD enum err consumer_update(struct consumer *c, const struct consumer_config *config,
                                    struct shard_time now);
@@ -156,6 +162,8 @@ int64_t consumer_timer(struct consumer *c, struct shard_time now, struct outlet 
 /* The stream dropped message seq (limits, age, a delete): call before the subject is taken out of
  * the index. */
 void consumer_removed(struct consumer *c, uint64_t seq, struct bytes subject, struct outlet *o);
+/* What happens to messages below it is nothing to the consumer; goes back only by a reset. */
+uint64_t consumer_first_of_interest(const struct consumer *c);
 /* The stream was purged; filter is empty for all of it. Call afterwards. */
 void consumer_purged(struct consumer *c, struct bytes filter);
 /* Whether an interest or work queue stream must keep message seq for it. */
@@ -167,9 +175,9 @@ NODISCARD enum err consumer_reset(struct consumer *c, uint64_t seq, uint64_t *re
 
 /* num_pending, exact. */
 uint64_t consumer_left(struct consumer *c);
-/* The members of ConsumerInfo, into an open object. ERR_MEMORY. */
+/* The members of ConsumerInfo, into an open object. is_listed: as lists show it. ERR_MEMORY. */
 NODISCARD enum err consumer_write_info(struct consumer *c, struct arena *arena,
-                                       struct shard_time now, struct outlet *o,
+                                       struct shard_time now, struct outlet *o, bool is_listed,
                                        struct json_write *w);
 
 /* --- records --- */

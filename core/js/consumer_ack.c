@@ -17,7 +17,7 @@ static void sample(const struct consumer *c, struct shard_time now, const struct
                                  .consumer_seq = a->consumer_seq,
                                  .deliveries = a->deliveries,
                                  .ack_ns = (int64_t)now.mono_ns - e->since_ns};
-    o->event(o, &event);
+    consumer_state_tell(c, &event, o);
 }
 
 /* True: the ack counts, or is one of something done long ago. */
@@ -61,7 +61,7 @@ static void nak(struct consumer *c, struct shard_time now, const struct ack_subj
                                  .stream_seq = a->stream_seq,
                                  .consumer_seq = a->consumer_seq,
                                  .deliveries = a->deliveries};
-    o->event(o, &event);
+    consumer_state_tell(c, &event, o);
     if (!p->has_delay) {
         if (ackwin_queue(&c->window, e) != ERR_OK) c->expire_ns = now_ns;
         return;
@@ -83,7 +83,7 @@ static bool term(struct consumer *c, struct shard_time now, const struct ack_sub
                                  .consumer_seq = a->consumer_seq,
                                  .deliveries = a->deliveries,
                                  .reason = p->reason};
-    o->event(o, &event);
+    consumer_state_tell(c, &event, o);
     return is_settled;
 }
 
@@ -141,7 +141,7 @@ static void give_up_expired(struct consumer *c, struct outlet *o)
             .kind = OUTLET_MAX_DELIVERIES, .stream_seq = e->seq, .deliveries = e->deliveries};
         ackwin_give_up(&c->window, e);
         c->is_changed = true;
-        o->event(o, &event);
+        consumer_state_tell(c, &event, o);
     }
 }
 
@@ -215,7 +215,13 @@ void consumer_removed(struct consumer *c, uint64_t seq, struct bytes subject, st
                                  .reason = BYTES_LITERAL("Unacknowledged message was deleted")};
     ackwin_settle(&c->window, e);
     consumer_state_move_floor(c, seq);
-    o->event(o, &event);
+    consumer_state_tell(c, &event, o);
+}
+
+uint64_t consumer_first_of_interest(const struct consumer *c)
+{
+    const struct ackwin_entry *e = c->window.count == 0 ? NULL : ackwin_next(&c->window, 0);
+    return e != NULL && e->seq < c->next_seq ? e->seq : c->next_seq;
 }
 
 /* The filter of the purge covers all that the consumer would get. */
@@ -242,7 +248,7 @@ void consumer_purged(struct consumer *c, struct bytes filter)
                 c->latest->seqs[i] |= CONSUMER_LATEST_GONE;
                 c->latest->live--;
             }
-    uint64_t first = c->feed->first_seq;
+    uint64_t first = *c->feed->first_seq;
     if (is_covered(c, filter) && c->latest == NULL && c->next_seq < first) {
         c->next_seq = first;
         c->delivered_seq = first - 1;
@@ -288,7 +294,7 @@ enum err consumer_reset(struct consumer *c, uint64_t seq, uint64_t *reset_seq, s
         if (seq < config.opt_start_seq) return refuse_reset(why, "below start seq");
     } else if (config.deliver_policy == CONSUMER_DELIVER_BY_START_TIME) {
         uint64_t start = msgs_seq_at_time(c->feed->msgs, config.opt_start_time.wall_ns);
-        if (start == 0) start = c->feed->last_seq + 1;
+        if (start == 0) start = *c->feed->last_seq + 1;
         if (seq < start) return refuse_reset(why, "below start time");
     } else if (config.deliver_policy != CONSUMER_DELIVER_ALL) {
         return refuse_reset(why, "not allowed");

@@ -180,6 +180,11 @@ static void drop_servers_own(struct request_map *m)
     m->count = kept;
 }
 
+void consumer_config_unwrap(struct consumer_config *c)
+{
+    drop_servers_own(&c->metadata);
+}
+
 static int64_t lower(int64_t value, int64_t limit)
 {
     return limit > 0 && limit < value ? limit : value;
@@ -653,6 +658,7 @@ void consumer_config_write(const struct consumer_config *c, struct json_write *w
     json_write_object(w, key);
     for (uint32_t i = 0; i < FIELD_COUNT; i++) {
         const struct request_field *f = &fields[i];
+        if (f->offset == offsetof(struct consumer_config, name) && c->is_nameless) continue;
         if (f->kind != REQUEST_MAP)
             write_field(w, f, (const char *)c + f->offset);
         else if (is_reply)
@@ -773,6 +779,7 @@ static void pack_all(struct pack *p, const struct consumer_config *c)
         else
             pack_value(p, f, at);
     }
+    if (c->is_nameless) pack_number(p, FIELD_COUNT);
 }
 
 size_t consumer_config_pack_bytes(const struct consumer_config *c)
@@ -874,6 +881,10 @@ enum err consumer_config_unpack(struct arena *arena, struct bytes packed, struct
     *c = (struct consumer_config){.deliver_policy = 0};
     while (packed.len > 0) {
         uint64_t i = take_number(&packed);
+        if (i == FIELD_COUNT) {
+            c->is_nameless = true;
+            continue;
+        }
         must(i < FIELD_COUNT);
         enum err e = take_value(arena, &packed, &fields[i], (char *)c + fields[i].offset);
         if (e != ERR_OK) return e;

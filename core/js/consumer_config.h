@@ -54,6 +54,7 @@ struct consumer_config {
     int64_t inactive_threshold_ns;
     int64_t replicas;
     bool mem_storage, direct, sourcing;
+    bool is_nameless;            /* the server picked the name: replies do not show it here */
     struct request_map metadata; /* without the server's own entries, once defaults are set */
     struct time_stamp pause_until;
     struct request_texts priority_groups;
@@ -95,6 +96,8 @@ bool consumer_config_check(const struct consumer_config *c, const struct consume
 bool consumer_config_check_update(const struct consumer_config *old,
                                   const struct consumer_config *c, bool is_bound,
                                   struct jsapi_error *error);
+/* A stored one as it was before it was written: without what the server adds to metadata. */
+void consumer_config_unwrap(struct consumer_config *c);
 /* What an ephemeral one gets once it is created or updated: its inactive threshold. */
 void consumer_config_settle(struct consumer_config *c);
 

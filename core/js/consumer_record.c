@@ -208,7 +208,7 @@ static void write_pair(struct json_write *w, const char *key, uint64_t cseq, uin
 }
 
 enum err consumer_write_info(struct consumer *c, struct arena *arena, struct shard_time now,
-                             struct outlet *o, struct json_write *w)
+                             struct outlet *o, bool is_listed, struct json_write *w)
 {
     struct consumer_config config;
     enum err e = consumer_config_of(c, arena, &config);
@@ -221,7 +221,7 @@ enum err consumer_write_info(struct consumer *c, struct arena *arena, struct sha
     json_write_text(w, "stream_name", c->feed->name);
     json_write_text(w, "name", c->name);
     json_write_time(w, "created", c->created_ns);
-    consumer_config_write(&config, w, "config", true);
+    consumer_config_write(&config, w, "config", !is_listed);
     write_pair(w, "delivered", c->delivered_cseq, c->delivered_seq, c->last_delivered_ns);
     write_pair(w, "ack_floor", c->floor_cseq, c->floor_seq, c->last_ack_ns);
     json_write_u64(w, "num_ack_pending", c->window.pending_count);

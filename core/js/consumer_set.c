@@ -8,6 +8,7 @@ void consumer_set_init(struct consumer_set *s, struct mem *mem, const struct con
 {
     *s = (struct consumer_set){.mem = mem, .feed = feed, .number_next = 1};
     table_init(&s->names, mem, MEM_JETSTREAM);
+    table_init(&s->numbers, mem, MEM_JETSTREAM);
 }
 
 static void free_consumer(struct consumer_set *s, struct consumer *c)
@@ -22,11 +23,17 @@ void consumer_set_deinit(struct consumer_set *s)
     struct consumer *c;
     while ((c = table_each(&s->names, &at)) != NULL) free_consumer(s, c);
     table_deinit(&s->names);
+    table_deinit(&s->numbers);
 }
 
 static uint64_t hash_of(struct bytes name)
 {
     return hash_bytes(name.data, name.len, 0);
+}
+
+static uint64_t hash_of_number(uint64_t number)
+{
+    return hash_bytes(&number, sizeof number, 0);
 }
 
 struct consumer *consumer_set_find(const struct consumer_set *s, struct bytes name)
@@ -41,9 +48,10 @@ struct consumer *consumer_set_find(const struct consumer_set *s, struct bytes na
 
 struct consumer *consumer_set_find_number(const struct consumer_set *s, uint64_t number)
 {
-    uint32_t at = 0;
-    struct consumer *c;
-    while ((c = table_each(&s->names, &at)) != NULL)
+    uint32_t at;
+    uint64_t hash = hash_of_number(number);
+    for (struct consumer *c = table_first(&s->numbers, hash, &at); c != NULL;
+         c = table_next(&s->numbers, hash, &at))
         if (c->number == number) return c;
     return NULL;
 }
@@ -123,6 +131,7 @@ static bool pick_name(const struct consumer_set *s, struct arena *arena, struct 
         for (int i = 0; i < NAME_BYTES; i++) name[i] = digits[rng_below(rng, sizeof digits - 1)];
     } while (consumer_set_find(s, bytes_of(name, NAME_BYTES)) != NULL);
     c->name = bytes_of(name, NAME_BYTES);
+    c->is_nameless = true;
     return true;
 }
 
@@ -174,8 +183,11 @@ enum err consumer_set_add(struct consumer_set *s, const struct consumer_config *
     uint64_t used = number != 0 ? number : s->number_next;
     enum err e = consumer_open(new, s->mem, s->feed, used, config, created_ns, now);
     if (e != ERR_OK) goto free_new;
-    e = table_insert(&s->names, hash_of(new->name), new);
+    e = table_reserve(&s->numbers, s->numbers.count + 1);
+    if (e == ERR_OK) e = table_insert(&s->names, hash_of(new->name), new);
     if (e != ERR_OK) goto close_new;
+    must(table_insert(&s->numbers, hash_of_number(used), new) == ERR_OK);
+    s->floor = 0;
     if (used >= s->number_next) s->number_next = used + 1;
     *c = new;
     return ERR_OK;
@@ -190,6 +202,7 @@ free_new:
 void consumer_set_drop(struct consumer_set *s, struct consumer *c)
 {
     must(table_remove(&s->names, hash_of(c->name), c) == ERR_OK);
+    must(table_remove(&s->numbers, hash_of_number(c->number), c) == ERR_OK);
     free_consumer(s, c);
 }
 
@@ -200,7 +213,19 @@ void consumer_set_removed(struct consumer_set *s, uint64_t seq, struct bytes sub
 {
     uint32_t at = 0;
     struct consumer *c;
-    while ((c = table_each(&s->names, &at)) != NULL) consumer_removed(c, seq, subject, o);
+    if (seq < s->floor) return;
+    uint64_t floor = *s->feed->last_seq + 1;
+    while ((c = table_each(&s->names, &at)) != NULL) {
+        consumer_removed(c, seq, subject, o);
+        uint64_t first = consumer_first_of_interest(c);
+        if (first < floor) floor = first;
+    }
+    s->floor = floor;
+}
+
+void consumer_set_moved_back(struct consumer_set *s)
+{
+    s->floor = 0;
 }
 
 void consumer_set_purged(struct consumer_set *s, struct bytes filter)

@@ -3,7 +3,7 @@
  * shard; pure.
  *
  * The fan-out (removed, purged, needs) is a loop over all consumers with a few comparisons each;
- * new messages cost nothing here. */
+ * what is evicted behind all of them costs nothing, and neither do new messages. */
 #ifndef CORE_JS_CONSUMER_SET_H
 #define CORE_JS_CONSUMER_SET_H
 #include "core/base/table.h"
@@ -13,8 +13,10 @@
 struct consumer_set {
     struct mem *mem;
     const struct consumer_feed *feed;
-    struct table names; /* of struct consumer */
+    struct table names, numbers; /* of struct consumer */
+    uint32_t hidden_count;       /* whose first record is not durable yet */
     uint64_t number_next;
+    uint64_t floor; /* below it no consumer has anything left, or pending */
 };
 
 /* What the stream and the account say about a new consumer. */
@@ -29,11 +31,12 @@ enum { CONSUMER_SET_DEFAULT_MAX = 1000 };
 void consumer_set_init(struct consumer_set *s, struct mem *mem, const struct consumer_feed *feed);
 /* Closes and frees all. */
 void consumer_set_deinit(struct consumer_set *s);
+/* Hidden ones included. */
 static inline uint32_t consumer_set_count(const struct consumer_set *s)
 {
     return s->names.count;
 }
-/* NULL: none. */
+/* NULL: none. Hidden ones are found by all of these. */
 struct consumer *consumer_set_find(const struct consumer_set *s, struct bytes name);
 struct consumer *consumer_set_find_number(const struct consumer_set *s, uint64_t number);
 /* Every one, in no order: *at starts at 0; NULL at the end. */
@@ -56,6 +59,8 @@ void consumer_set_drop(struct consumer_set *s, struct consumer *c);
 /* As the functions of consumer, for all. */
 void consumer_set_removed(struct consumer_set *s, uint64_t seq, struct bytes subject,
                           struct outlet *o);
+/* A consumer was reset, or its record applied. */
+void consumer_set_moved_back(struct consumer_set *s);
 void consumer_set_purged(struct consumer_set *s, struct bytes filter);
 /* Some consumer must still get or settle message seq. */
 bool consumer_set_needs(const struct consumer_set *s, uint64_t seq, struct bytes subject);

@@ -11,6 +11,16 @@ struct consumer_latest {
     uint64_t seqs[];          /* bit 63: gone */
 };
 
+/* Says what happened, and to whom. */
+void consumer_state_tell(const struct consumer *c, struct outlet_event *e, struct outlet *o);
+
+/* Messages that were there when the consumer was made come at the pace of their arrival. */
+struct consumer_pace {
+    uint64_t end;    /* it ends behind this sequence */
+    int64_t time_ns; /* of the message replayed last, and when that was; 0: none yet */
+    int64_t mono_ns;
+};
+
 #define CONSUMER_LATEST_GONE (UINT64_C(1) << 63)
 
 /* Makes the list of subjects whose last message lies in [from, to]. ERR_MEMORY. */

@@ -1,10 +1,30 @@
 #include "core/js/js.h"
 #include "core/base/must.h"
 
+static void drop_send(struct outlet *o, struct bytes subject, struct bytes reply,
+                      struct bytes headers)
+{
+}
+
+static bool has_no_interest(struct outlet *o, struct bytes subject)
+{
+    return false;
+}
+
+static void drop_event(struct outlet *o, const struct outlet_event *e)
+{
+}
+
 void js_init(struct js *js, struct mem *mem, struct store *file, uint64_t seed,
              uint64_t memory_bytes_max)
 {
-    *js = (struct js){.mem = mem, .file = file, .seed = seed, .id_next = 1};
+    *js = (struct js){.mem = mem,
+                      .file = file,
+                      .seed = seed,
+                      .id_next = 1,
+                      .consumers_default_max = JS_CONSUMERS_DEFAULT_MAX,
+                      .silent = {drop_send, has_no_interest, drop_event}};
+    rng_init(&js->rng, seed);
     memstore_init(&js->memory, mem, memory_bytes_max);
     table_init(&js->streams, mem, MEM_JETSTREAM);
     table_init(&js->ids, mem, MEM_JETSTREAM);
@@ -29,6 +49,7 @@ struct js_stream *js_each(const struct js *js, uint32_t *at)
 static void free_stream(struct js *js, struct js_stream *s)
 {
     mem_free(js->mem, MEM_JETSTREAM, (char *)s->account_name.data, s->account_name.len);
+    consumer_set_deinit(&s->consumers);
     stream_deinit(&s->stream);
     mem_free(js->mem, MEM_JETSTREAM, s, sizeof *s);
 }
@@ -63,10 +84,22 @@ struct js_stream *js_find_id(const struct js *js, uint64_t id)
     return NULL;
 }
 
+/* Pullers learn that nothing comes any more. */
+static void close_consumer(struct js *js, struct js_stream *s, struct consumer *c)
+{
+    if (c->pulls.count > 0) pullq_close(&c->pulls, s->outlet, "409 Consumer Deleted");
+    if (!c->is_hidden && js->hooks != NULL && js->hooks->consumer_closing != NULL)
+        js->hooks->consumer_closing(js->hooks_context, s, c);
+}
+
 void js_drop(struct js *js, struct js_stream *s)
 {
     struct stream *m = &s->stream;
-    if (js->hooks != NULL && js->hooks->closing != NULL)
+    uint32_t at = 0;
+    struct consumer *consumer;
+    while ((consumer = consumer_set_each(&s->consumers, &at)) != NULL)
+        close_consumer(js, s, consumer);
+    if (!s->is_hidden && js->hooks != NULL && js->hooks->closing != NULL)
         js->hooks->closing(js->hooks_context, s);
     if (m->config.storage == STREAM_MEMORY) {
         struct msgs_cursor c;
@@ -79,10 +112,35 @@ void js_drop(struct js *js, struct js_stream *s)
     free_stream(js, s);
 }
 
+static void follow_config(struct js_stream *s)
+{
+    const struct stream_config *c = &s->stream.config;
+    s->feed.name = c->name;
+    s->feed.is_latest_only = c->max_msgs_per_subject == 1;
+    s->feed.message_bytes_max =
+        c->max_msg_size > 0 ? (uint64_t)c->max_msg_size : s->js->message_bytes_max;
+}
+
+static void stored(void *context, uint64_t seq, uint32_t node)
+{
+    struct js_stream *s = context;
+    const struct js_hooks *hooks = s->js->hooks;
+    if (hooks != NULL && hooks->stored != NULL) hooks->stored(s->js->hooks_context, s, seq, node);
+}
+
+static bool has_interest(void *context, struct bytes subject)
+{
+    const struct js_stream *s = context;
+    return consumer_set_matches(&s->consumers, subject);
+}
+
 /* Memory is given back as messages go. */
 static void removed(void *context, uint64_t seq, uint32_t node, uint64_t place)
 {
     struct js_stream *s = context;
+    if (!s->is_purging && consumer_set_count(&s->consumers) > 0)
+        consumer_set_removed(&s->consumers, seq, subject_index_subject(&s->stream.subjects, node),
+                             s->outlet);
     if (s->stream.config.storage == STREAM_MEMORY) memstore_release(&s->js->memory, place);
 }
 
@@ -104,7 +162,15 @@ enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
     s->account_name = bytes_of(name, account_name.len);
     s->js = js;
     s->is_hidden = true;
-    s->stream.watch = (struct stream_watch){.context = s, .removed = removed};
+    s->outlet = &js->silent;
+    s->stream.watch = (struct stream_watch){
+        .context = s, .stored = stored, .removed = removed, .has_interest = has_interest};
+    s->feed = (struct consumer_feed){.msgs = &s->stream.msgs,
+                                     .subjects = &s->stream.subjects,
+                                     .first_seq = &s->stream.seq_first,
+                                     .last_seq = &s->stream.seq_last};
+    follow_config(s);
+    consumer_set_init(&s->consumers, js->mem, &s->feed);
     e = table_insert(&js->streams, key_of(js, account, c->name), s);
     must(e == ERR_OK);
     e = table_insert(&js->ids, id_key(id), s);
@@ -145,6 +211,82 @@ void js_limits_of(const struct js *js, uint32_t account, struct js_limits *limit
 {
     *limits = (struct js_limits){-1, -1, -1, -1, -1, -1, -1, false};
     if (js->limits_of != NULL) js->limits_of(js->context, account, limits);
+}
+
+/* --- changes --------------------------------------------------------------------------------- */
+
+enum err js_update(struct js_stream *s, const struct stream_config *c)
+{
+    enum err e = stream_update(&s->stream, c);
+    if (e == ERR_OK) follow_config(s);
+    return e;
+}
+
+void js_purge(struct js_stream *s, struct bytes filter, uint64_t seq, uint64_t keep,
+              uint64_t *count)
+{
+    s->is_purging = true;
+    stream_purge(&s->stream, filter, seq, keep, count);
+    s->is_purging = false;
+    consumer_set_purged(&s->consumers, filter);
+}
+
+/* --- consumers ------------------------------------------------------------------------------- */
+
+bool js_consumer_is_kept(const struct js_stream *s, const struct consumer *c)
+{
+    if (s->stream.config.storage == STREAM_MEMORY) return false;
+    /* What the consumers of these settle is gone for good, so it has to be on record. */
+    return !c->is_in_memory || s->stream.config.retention != STREAM_LIMITS;
+}
+
+/* Nobody needs it any more. */
+static void drop_unneeded(struct js_stream *s, uint64_t seq)
+{
+    struct msgs_entry entry;
+    if (msgs_get(&s->stream.msgs, seq, &entry) != ERR_OK) return;
+    struct bytes subject = subject_index_subject(&s->stream.subjects, entry.node);
+    if (!consumer_set_needs(&s->consumers, seq, subject)) (void)stream_remove(&s->stream, seq);
+}
+
+void js_progress_stored(struct js *js, struct js_stream *s, struct bytes body)
+{
+    uint64_t at = 0, seq;
+    must(s->js == js);
+    if (s->stream.config.retention == STREAM_LIMITS) return;
+    while ((seq = consumer_released(body, &at)) != 0) drop_unneeded(s, seq);
+}
+
+void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c)
+{
+    uint64_t from = c->floor_seq + 1;
+    bool was_hidden = c->is_hidden;
+    close_consumer(js, s, c);
+    if (was_hidden)
+        s->consumers.hidden_count--;
+    else
+        s->stream.consumer_count--;
+    consumer_set_drop(&s->consumers, c);
+    if (s->stream.config.retention != STREAM_INTEREST) return;
+    for (uint64_t seq = msgs_next(&s->stream.msgs, from); seq != 0;
+         seq = msgs_next(&s->stream.msgs, seq + 1))
+        drop_unneeded(s, seq);
+}
+
+enum err js_consumer_delete(struct js *js, struct js_stream *s, struct consumer *c, int64_t now_ns,
+                            uint64_t *ticket)
+{
+    struct store_stub stub = {.ticket = 0};
+    if (js_consumer_is_kept(s, c)) {
+        struct record record = {.kind = RECORD_CONSUMER_GONE, .stream = s->stream.id};
+        record.seq = c->number;
+        record.time_ns = now_ns;
+        enum err e = store_append(js->file, &record, &stub);
+        if (e != ERR_OK) return e;
+    }
+    *ticket = stub.ticket;
+    js_consumer_drop(js, s, c);
+    return ERR_OK;
 }
 
 /* --- records --------------------------------------------------------------------------------- */
@@ -189,7 +331,7 @@ static enum err replay_config(struct js *js, uint32_t account, const struct reco
         blank == r->subject.len) {
         e = ERR_CORRUPT;
     } else if (e == ERR_OK && s != NULL) {
-        e = stream_update(&s->stream, c);
+        e = js_update(s, c);
     } else if (e == ERR_OK && js_find(js, account, c->name, true) != NULL) {
         e = ERR_CORRUPT;
     } else if (e == ERR_OK) {
@@ -198,6 +340,93 @@ static enum err replay_config(struct js *js, uint32_t account, const struct reco
         if (e == ERR_OK) s->is_hidden = false;
     }
     arena_deinit(&arena);
+    return e;
+}
+
+struct stored_consumer {
+    struct bytes name; /* of nameless ones too */
+    struct consumer_config config;
+    int64_t created_ns;
+};
+
+static const struct request_field consumer_fields[] = {
+    REQUEST_FIELD(struct stored_consumer, name, "name", REQUEST_TEXT),
+    REQUEST_FIELD(struct stored_consumer, config, "config", REQUEST_OBJECT,
+                  .type = &consumer_config_type),
+    REQUEST_FIELD(struct stored_consumer, created_ns, "created_ns", REQUEST_INT64),
+};
+static const struct request_type stored_consumer_type = {"StoredConsumer", consumer_fields, 3,
+                                                         sizeof(struct stored_consumer)};
+
+bool js_consumer_record(const struct consumer_config *c, int64_t created_ns, struct text *body)
+{
+    struct json_write w;
+    json_write_init(&w, body, 0);
+    json_write_object(&w, NULL);
+    json_write_text(&w, "name", c->name);
+    consumer_config_write(c, &w, "config", false);
+    json_write_i64(&w, "created_ns", created_ns);
+    json_write_end(&w);
+    return !body->is_failed;
+}
+
+/* A configuration that no request could have made would break what relies on it. */
+static bool is_sound(const struct consumer_config *c)
+{
+    return stream_config_is_name(c->name) &&
+           (c->durable_name.len == 0 || bytes_equal(c->durable_name, c->name));
+}
+
+static enum err replay_consumer(struct js *js, struct js_stream *s, const struct record *r)
+{
+    struct arena arena;
+    struct stored_consumer stored = {.created_ns = 0};
+    char text[JSAPI_ERROR_TEXT_BYTES];
+    struct writer why;
+    writer_init(&why, text, sizeof text);
+    arena_init(&arena, js->mem, MEM_JETSTREAM);
+    enum err e =
+        request_decode(&arena, r->body, &stored_consumer_type, REQUEST_LENIENT, &stored, &why);
+    stored.config.is_nameless = stored.config.name.len == 0;
+    stored.config.name = stored.name;
+    consumer_config_unwrap(&stored.config);
+    struct consumer *c = consumer_set_find_number(&s->consumers, r->seq);
+    if (e == ERR_SYNTAX || r->seq == 0 || (e == ERR_OK && !is_sound(&stored.config))) {
+        e = ERR_CORRUPT;
+    } else if (e == ERR_OK && c != NULL) {
+        e = bytes_equal(c->name, stored.name) ? consumer_update(c, &stored.config, js->now)
+                                              : ERR_CORRUPT;
+    } else if (e == ERR_OK) {
+        e = consumer_set_add(&s->consumers, &stored.config, r->seq, stored.created_ns, js->now, &c);
+        if (e == ERR_EXISTS) e = ERR_CORRUPT;
+        if (e == ERR_OK) s->stream.consumer_count++;
+    }
+    arena_deinit(&arena);
+    return e;
+}
+
+static enum err replay_of_consumer(struct js *js, struct js_stream *s, const struct record *r)
+{
+    if (r->kind == RECORD_CONSUMER) return replay_consumer(js, s, r);
+    struct consumer *c = consumer_set_find_number(&s->consumers, r->seq);
+    if (c == NULL) return ERR_UNKNOWN;
+    if (r->kind == RECORD_CONSUMER_GONE) {
+        js_consumer_drop(js, s, c);
+        return ERR_OK;
+    }
+    enum err e = consumer_apply(c, r->body, r->time_ns, js->now);
+    if (e != ERR_OK) return e;
+    consumer_set_moved_back(&s->consumers);
+    js_progress_stored(js, s, r->body);
+    return ERR_OK;
+}
+
+static enum err replay_purge(struct js_stream *s, const struct record *r)
+{
+    s->is_purging = true;
+    enum err e = stream_replay(&s->stream, r, 0);
+    s->is_purging = false;
+    consumer_set_purged(&s->consumers, r->subject);
     return e;
 }
 
@@ -211,5 +440,8 @@ enum err js_replay(struct js *js, uint32_t account, const struct record *r, uint
         js_drop(js, s);
         return ERR_OK;
     }
+    if (r->kind == RECORD_CONSUMER || r->kind == RECORD_CONSUMER_GONE || r->kind == RECORD_PROGRESS)
+        return replay_of_consumer(js, s, r);
+    if (r->kind == RECORD_PURGE) return replay_purge(s, r);
     return stream_replay(&s->stream, r, place);
 }

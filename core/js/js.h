@@ -6,13 +6,19 @@
  *        ├─> JS_WAIT_STORED: until request.ticket is durable or failed ──> jsapi_stored
  *        └─> JS_WAIT_READ: until STORE_READ names request.read         ──> jsapi_read
  *
+ * Requests that wait for tickets are gone on with in ticket order, and those with one ticket in the
+ * order in which they came. jsapi_stored may say JS_WAIT_STORED again, perhaps with another ticket:
+ * call it when that one is durable; if it is already, in the next turn.
+ *
  * The caller keeps the request and its slices at their addresses until it ends. Stream and
  * configuration records go to the file store, those of memory streams too: a memory stream
- * comes back empty after a restart, as in nats-server. Owned by the shard; pure. */
+ * comes back empty after a restart, as in nats-server. Consumers of memory streams, and those with
+ * mem_storage on limits streams, leave no records at all. Owned by the shard; pure. */
 #ifndef CORE_JS_JS_H
 #define CORE_JS_JS_H
 #include "core/base/store.h"
 #include "core/base/table.h"
+#include "core/js/consumer_set.h"
 #include "core/js/memstore.h"
 #include "core/js/publish.h"
 
@@ -20,6 +26,7 @@ enum {
     JS_REPLY_BYTES_MAX = 64 * 1024 * 1024,
     JS_NAMES_PAGE = 1024,
     JS_LIST_PAGE = 256,
+    JS_CONSUMERS_DEFAULT_MAX = 1000, /* of a stream, where nothing else is said */
 };
 
 struct js_stream {
@@ -27,6 +34,11 @@ struct js_stream {
     struct js *js;
     struct bytes account_name; /* in the stream's own memory */
     bool is_hidden;            /* its record is not durable yet */
+    bool is_purging;           /* consumers are told of it all at once */
+    uint64_t create_ticket;    /* of its record, while it is hidden */
+    struct consumer_feed feed;
+    struct consumer_set consumers;
+    struct outlet *outlet; /* of the consumers; at first one that drops what it gets */
     uint64_t messages_lost;
     void *owner; /* of whoever set js->hooks */
 };
@@ -36,6 +48,13 @@ struct js_hooks {
     void (*opened)(void *context, struct js_stream *s);  /* visible from now on; not at replay */
     void (*updated)(void *context, struct js_stream *s); /* its configuration is another one */
     void (*closing)(void *context, struct js_stream *s); /* about to be freed */
+    /* A message is visible. */
+    void (*stored)(void *context, struct js_stream *s, uint64_t seq, uint32_t node);
+    /* The same of consumers. updated: anything that may let deliveries go on. closing comes for
+     * those of a stream that goes, too, before the stream's own. */
+    void (*consumer_opened)(void *context, struct js_stream *s, struct consumer *c);
+    void (*consumer_updated)(void *context, struct js_stream *s, struct consumer *c);
+    void (*consumer_closing)(void *context, struct js_stream *s, struct consumer *c);
 };
 
 /* Limits of an account; -1: none. */
@@ -57,6 +76,12 @@ struct js {
     int64_t duplicate_window_max;
     bool is_lenient; /* strict: false */
     uint64_t api_total, api_errors;
+    uint64_t message_bytes_max; /* max_payload; set before streams are added */
+    struct rng rng;             /* names of consumers */
+    struct shard_time now;      /* of the start: what was replayed waits from here on */
+    /* Of the server, for consumers; 0: none. */
+    int64_t max_ack_pending, max_batch, consumers_default_max;
+    struct outlet silent;
     /* Account limits; context is the caller's. NULL: no limits. */
     void (*limits_of)(void *context, uint32_t account, struct js_limits *limits);
     void *context;
@@ -72,22 +97,39 @@ enum js_order {
     JS_ORDER_DELETE,
     JS_ORDER_PURGE,
     JS_ORDER_ERASE,
+    JS_ORDER_AGAIN, /* another order comes first; then the request is run again */
+    JS_ORDER_CONSUMER_CREATE,
+    JS_ORDER_CONSUMER_UPDATE,
+    JS_ORDER_CONSUMER_DELETE,
+    JS_ORDER_CONSUMER_PAUSE,
+    JS_ORDER_CONSUMER_RESET,
 };
-enum js_action { JS_ACTION_NONE, JS_ACTION_CREATED, JS_ACTION_UPDATED, JS_ACTION_DELETED };
+enum js_action {
+    JS_ACTION_NONE,
+    JS_ACTION_CREATED,
+    JS_ACTION_UPDATED,
+    JS_ACTION_DELETED,
+    JS_ACTION_CONSUMER_CREATED,
+    JS_ACTION_CONSUMER_DELETED,
+    JS_ACTION_CONSUMER_PAUSED, /* or resumed: pause_until_ns says it */
+};
 
 struct js_request {
     /* Of the caller. */
     uint32_t account;
     struct bytes account_name, subject, headers, body;
     struct text *out;
-    int64_t now_ns;
+    int64_t now_ns;   /* wall */
+    uint64_t mono_ns; /* the same moment */
     /* Of js. */
     struct arena arena;
     enum js_order order;
-    enum js_action action; /* an advisory to send with the reply, of the stream named below */
+    enum js_action action; /* an advisory to send with the reply, of what is named below */
     bool is_error;
-    struct bytes stream_name;
-    uint64_t stream_id;
+    struct bytes stream_name, consumer_name;
+    int64_t pause_until_ns; /* 0: resumed */
+    uint64_t stream_id, consumer_number;
+    struct consumer_request *consumer;
     uint64_t ticket;
     struct store_read read;
     struct stream_config_request config;
@@ -110,6 +152,11 @@ void js_drop(struct js *js, struct js_stream *s);
 NODISCARD enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
                           const struct stream_config *c, uint64_t id, int64_t created_ns,
                           struct js_stream **out);
+/* Its configuration becomes this one. ERR_MEMORY: the old one stands. */
+NODISCARD enum err js_update(struct js_stream *s, const struct stream_config *c);
+/* As stream_purge, and consumers know of it. */
+void js_purge(struct js_stream *s, struct bytes filter, uint64_t seq, uint64_t keep,
+              uint64_t *count);
 /* The store of the stream's messages. */
 struct store *js_store_of(struct js *js, const struct js_stream *s);
 /* Bytes held and reserved by max_bytes, and counts, of an account. */
@@ -126,6 +173,21 @@ NODISCARD bool js_config_record(const struct stream_config *c, int64_t created_n
  * it up before). ERR_CORRUPT: it makes no sense; the rest can still be replayed. */
 NODISCARD enum err js_replay(struct js *js, uint32_t account, const struct record *r,
                              uint64_t place);
+/* Its records are kept: it survives a restart. */
+bool js_consumer_is_kept(const struct js_stream *s, const struct consumer *c);
+/* The body of its record. False: out of memory. */
+NODISCARD bool js_consumer_record(const struct consumer_config *c, int64_t created_ns,
+                                  struct text *body);
+/* The consumer ends at once, inactive for too long; ticket (may be 0) is that of the record which
+ * says so. As store_append: nothing has happened then. */
+NODISCARD enum err js_consumer_delete(struct js *js, struct js_stream *s, struct consumer *c,
+                                      int64_t now_ns, uint64_t *ticket);
+/* Takes it out and frees it; its record is durable. Whoever waits for messages is told so, and an
+ * interest stream forgets what it alone wanted. */
+void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c);
+/* This PROGRESS record of a consumer is durable: work queue and interest streams drop what it says
+ * is settled and nobody else needs. */
+void js_progress_stored(struct js *js, struct js_stream *s, struct bytes body);
 /* By its id; NULL none. */
 struct js_stream *js_find_id(const struct js *js, uint64_t id);
 

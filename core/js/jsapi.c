@@ -2,102 +2,22 @@
 #include "core/base/base64.h"
 #include "core/base/must.h"
 #include "core/base/sort.h"
+#include "core/js/jsapi_consumer.h"
+#include "core/js/jsapi_reply.h"
 #include "core/proto/headers.h"
 #include "core/route/subject.h"
 
 #define API "$JS.API."
 
-/* A reply that is being written. */
-struct reply {
-    struct js *js;
-    struct js_request *r;
-    const char *type;
-    struct json_write w;
-    struct jsapi_error error;
-};
-
-static void begin(struct reply *p)
-{
-    text_clear(p->r->out);
-    json_write_init(&p->w, p->r->out, 0);
-    json_write_object(&p->w, NULL);
-    struct text *out = p->r->out;
-    text_string(out, "\"type\":\"io.nats.jetstream.api.v1.");
-    text_string(out, p->type);
-    text_string(out, "_response\"");
-    p->w.has_member[p->w.depth - 1] = true;
-}
-
-static enum js_step finish(struct reply *p)
-{
-    json_write_end(&p->w);
-    p->js->api_total++;
-    return JS_REPLY;
-}
-
-static enum js_step fail(struct reply *p)
-{
-    begin(p);
-    jsapi_error_write(&p->error, &p->w);
-    p->r->is_error = true;
-    p->js->api_errors++;
-    return finish(p);
-}
-
-static enum js_step refuse(struct reply *p, enum jsapi_id id)
-{
-    jsapi_error_set(&p->error, id);
-    return fail(p);
-}
-
-static enum js_step refuse_text(struct reply *p, enum jsapi_id id, const char *text)
-{
-    jsapi_error_set_text(&p->error, id, bytes_from_text(text));
-    return fail(p);
-}
-
-static enum js_step succeed(struct reply *p)
-{
-    begin(p);
-    json_write_bool(&p->w, "success", true);
-    return finish(p);
-}
-
-/* What the store said to a record of ours. */
-static enum js_step refuse_store(struct reply *p, enum err e)
-{
-    if (e == ERR_FULL) return refuse(p, JSAPI_STREAM_TOO_MANY_REQUESTS);
-    if (e == ERR_NO_SPACE) return refuse(p, JSAPI_STORAGE_RESOURCES_EXCEEDED);
-    return refuse_text(p, JSAPI_STREAM_STORE_FAILED, err_text(e));
-}
-
-static bool read_body(struct reply *p, const struct request_type *type, void *out)
-{
-    return request_read(&p->r->arena, p->r->body, type,
-                        p->js->is_lenient ? REQUEST_LENIENT : REQUEST_STRICT, out, &p->error);
-}
-
-static struct js_stream *target(struct reply *p)
+static struct js_stream *target(struct jsapi_reply *p)
 {
     return js_find(p->js, p->r->account, p->r->stream_name, false);
 }
 
-/* Appends the record of an order; the answer waits for it. */
-static enum js_step append(struct reply *p, struct store *store, const struct record *record,
-                           enum js_order order)
-{
-    struct store_stub stub;
-    enum err e = store_append(store, record, &stub);
-    if (e != ERR_OK) return refuse_store(p, e);
-    p->r->order = order;
-    p->r->ticket = stub.ticket;
-    return JS_WAIT_STORED;
-}
-
 /* --- STREAM.CREATE, UPDATE, DELETE, INFO ----------------------------------------------------- */
 
-static void write_info(struct reply *p, const char *key, const struct stream *s, bool is_reply,
-                       bool has_deleted, struct bytes filter, uint64_t offset)
+static void write_info(struct jsapi_reply *p, const char *key, const struct stream *s,
+                       bool is_reply, bool has_deleted, struct bytes filter, uint64_t offset)
 {
     uint64_t total;
     if (key == NULL && p->w.is_array[p->w.depth - 1]) json_write_object(&p->w, NULL);
@@ -113,7 +33,7 @@ static void write_info(struct reply *p, const char *key, const struct stream *s,
     json_write_time(&p->w, "ts", p->r->now_ns);
 }
 
-static void bounds_of(const struct reply *p, const struct js_limits *l,
+static void bounds_of(const struct jsapi_reply *p, const struct js_limits *l,
                       struct stream_config_bounds *b)
 {
     *b = (struct stream_config_bounds){
@@ -125,8 +45,8 @@ static void bounds_of(const struct reply *p, const struct js_limits *l,
 }
 
 /* Consumers and reserved bytes of the account; before: what this stream has reserved. */
-static bool check_account(struct reply *p, const struct js_limits *l, const struct stream_config *c,
-                          int64_t before)
+static bool check_account(struct jsapi_reply *p, const struct js_limits *l,
+                          const struct stream_config *c, int64_t before)
 {
     struct js_usage u;
     js_usage_of(p->js, p->r->account, &u);
@@ -143,7 +63,7 @@ static bool check_account(struct reply *p, const struct js_limits *l, const stru
                                                    : JSAPI_STORAGE_RESOURCES_EXCEEDED);
 }
 
-static bool overlaps(const struct reply *p, const struct stream_config *c,
+static bool overlaps(const struct jsapi_reply *p, const struct stream_config *c,
                      const struct js_stream *self)
 {
     uint32_t at = 0;
@@ -155,7 +75,7 @@ static bool overlaps(const struct reply *p, const struct stream_config *c,
     return false;
 }
 
-static enum js_step append_config(struct reply *p, uint64_t id, int64_t created_ns,
+static enum js_step append_config(struct jsapi_reply *p, uint64_t id, int64_t created_ns,
                                   enum js_order order)
 {
     struct text body, name;
@@ -167,96 +87,101 @@ static enum js_step append_config(struct reply *p, uint64_t id, int64_t created_
     text_bytes(&name, p->r->stream_name);
     struct record record = {.kind = RECORD_STREAM, .stream = id, .time_ns = p->r->now_ns};
     if (!js_config_record(&p->r->config.config, created_ns, &body) || name.is_failed) {
-        step = refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+        step = jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
     } else {
         record.subject = text_written(&name);
         record.body = text_written(&body);
-        step = append(p, p->js->file, &record, order);
+        step = jsapi_reply_append(p, p->js->file, &record, order);
     }
     text_deinit(&body);
     text_deinit(&name);
     return step;
 }
 
-static enum js_step created(struct reply *p, const struct js_stream *s)
+static enum js_step created(struct jsapi_reply *p, const struct js_stream *s)
 {
-    begin(p);
+    jsapi_reply_begin(p);
     write_info(p, NULL, &s->stream, true, false, BYTES_LITERAL(""), 0);
     json_write_bool(&p->w, "did_create", true);
-    return finish(p);
+    return jsapi_reply_finish(p);
 }
 
-static enum js_step stream_create(struct reply *p)
+static enum js_step stream_create(struct jsapi_reply *p)
 {
     struct stream_config *c = &p->r->config.config;
     struct js_limits limits;
     struct stream_config_bounds bounds;
     struct js_usage usage;
-    if (!read_body(p, &stream_config_request_type, &p->r->config)) return fail(p);
+    if (!jsapi_reply_read_body(p, &stream_config_request_type, &p->r->config))
+        return jsapi_reply_fail(p);
     if (stream_config_set_level(&p->r->arena, c) != ERR_OK)
-        return refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+        return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
     js_limits_of(p->js, p->r->account, &limits);
     bounds_of(p, &limits, &bounds);
     struct js_stream *s = js_find(p->js, p->r->account, p->r->stream_name, true);
     if (!stream_config_check_create(&p->r->arena, c, p->r->stream_name, &bounds,
                                     p->r->config.pedantic, &p->error))
-        return fail(p);
+        return jsapi_reply_fail(p);
     js_usage_of(p->js, p->r->account, &usage);
     if (s == NULL && limits.max_streams > 0 && usage.streams >= (uint64_t)limits.max_streams)
-        return refuse(p, JSAPI_MAXIMUM_STREAMS_LIMIT);
+        return jsapi_reply_refuse(p, JSAPI_MAXIMUM_STREAMS_LIMIT);
     if (s != NULL) {
-        if (!stream_config_equal(c, &s->stream.config)) return refuse(p, JSAPI_STREAM_NAME_EXIST);
-        /* A twin of a request in flight is told when that one is; a retry finds it then. */
-        return s->is_hidden ? refuse(p, JSAPI_STREAM_NAME_EXIST) : created(p, s);
+        if (s->is_hidden) return jsapi_reply_wait(p, s->create_ticket);
+        if (!stream_config_equal(c, &s->stream.config))
+            return jsapi_reply_refuse(p, JSAPI_STREAM_NAME_EXIST);
+        return created(p, s);
     }
-    if (!check_account(p, &limits, c, 0)) return fail(p);
-    if (overlaps(p, c, NULL)) return refuse(p, JSAPI_STREAM_SUBJECT_OVERLAP);
+    if (!check_account(p, &limits, c, 0)) return jsapi_reply_fail(p);
+    if (overlaps(p, c, NULL)) return jsapi_reply_refuse(p, JSAPI_STREAM_SUBJECT_OVERLAP);
     uint64_t id = p->js->id_next;
     enum err e = js_add(p->js, p->r->account, p->r->account_name, c, id, p->r->now_ns, &s);
     if (e == ERR_INVALID)
-        return refuse_text(p, JSAPI_STREAM_CREATE, "subject transform is not valid");
-    if (e != ERR_OK) return refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+        return jsapi_reply_refuse_text(p, JSAPI_STREAM_CREATE, "subject transform is not valid");
+    if (e != ERR_OK) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
     p->r->stream_id = id;
     enum js_step step = append_config(p, id, p->r->now_ns, JS_ORDER_CREATE);
     if (step != JS_WAIT_STORED) js_drop(p->js, s);
+    if (step == JS_WAIT_STORED) s->create_ticket = p->r->ticket;
     return step;
 }
 
-static enum js_step stream_update_request(struct reply *p)
+static enum js_step stream_update_request(struct jsapi_reply *p)
 {
     struct stream_config *c = &p->r->config.config;
     struct js_limits limits;
     struct stream_config_bounds bounds;
-    if (!read_body(p, &stream_config_request_type, &p->r->config)) return fail(p);
+    if (!jsapi_reply_read_body(p, &stream_config_request_type, &p->r->config))
+        return jsapi_reply_fail(p);
     js_limits_of(p->js, p->r->account, &limits);
     bounds_of(p, &limits, &bounds);
     if (!stream_config_check(&p->r->arena, c, &bounds, p->r->config.pedantic, &p->error))
-        return fail(p);
-    if (!bytes_equal(c->name, p->r->stream_name)) return refuse(p, JSAPI_STREAM_MISMATCH);
+        return jsapi_reply_fail(p);
+    if (!bytes_equal(c->name, p->r->stream_name))
+        return jsapi_reply_refuse(p, JSAPI_STREAM_MISMATCH);
     struct js_stream *s = target(p);
-    if (s == NULL) return refuse(p, JSAPI_STREAM_NOT_FOUND);
-    if (s->stream.order_ticket != 0) return refuse(p, JSAPI_STREAM_TOO_MANY_REQUESTS);
+    if (s == NULL) return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
+    if (s->stream.order_ticket != 0) return jsapi_reply_wait(p, s->stream.order_ticket);
     if (stream_config_set_level(&p->r->arena, c) != ERR_OK)
-        return refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
-    if (!stream_config_check_update(&s->stream.config, c, &p->error)) return fail(p);
-    if (!check_account(p, &limits, c, s->stream.config.max_bytes)) return fail(p);
-    if (overlaps(p, c, s)) return refuse(p, JSAPI_STREAM_SUBJECT_OVERLAP);
+        return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    if (!stream_config_check_update(&s->stream.config, c, &p->error)) return jsapi_reply_fail(p);
+    if (!check_account(p, &limits, c, s->stream.config.max_bytes)) return jsapi_reply_fail(p);
+    if (overlaps(p, c, s)) return jsapi_reply_refuse(p, JSAPI_STREAM_SUBJECT_OVERLAP);
     p->r->stream_id = s->stream.id;
     enum js_step step = append_config(p, s->stream.id, s->stream.created_ns, JS_ORDER_UPDATE);
     if (step == JS_WAIT_STORED) stream_stage_order(&s->stream, p->r->ticket);
     return step;
 }
 
-static enum js_step stream_delete(struct reply *p)
+static enum js_step stream_delete(struct jsapi_reply *p)
 {
-    if (!request_is_empty(p->r->body)) return refuse(p, JSAPI_NOT_EMPTY_REQUEST);
+    if (!request_is_empty(p->r->body)) return jsapi_reply_refuse(p, JSAPI_NOT_EMPTY_REQUEST);
     struct js_stream *s = target(p);
-    if (s == NULL) return refuse(p, JSAPI_STREAM_NOT_FOUND);
-    if (s->stream.order_ticket != 0) return refuse(p, JSAPI_STREAM_TOO_MANY_REQUESTS);
+    if (s == NULL) return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
+    if (s->stream.order_ticket != 0) return jsapi_reply_wait(p, s->stream.order_ticket);
     struct record record = {.kind = RECORD_STREAM_GONE, .stream = s->stream.id};
     record.time_ns = p->r->now_ns;
     p->r->stream_id = s->stream.id;
-    enum js_step step = append(p, p->js->file, &record, JS_ORDER_DELETE);
+    enum js_step step = jsapi_reply_append(p, p->js->file, &record, JS_ORDER_DELETE);
     if (step == JS_WAIT_STORED) stream_stage_order(&s->stream, p->r->ticket);
     return step;
 }
@@ -274,23 +199,24 @@ static const struct request_field info_fields[] = {
 static const struct request_type info_type = {"JSApiStreamInfoRequest", info_fields, 3,
                                               sizeof(struct info_body)};
 
-static enum js_step stream_info(struct reply *p)
+static enum js_step stream_info(struct jsapi_reply *p)
 {
     struct info_body body = {0};
-    if (request_is_container(p->r->body) && !read_body(p, &info_type, &body)) return fail(p);
+    if (request_is_container(p->r->body) && !jsapi_reply_read_body(p, &info_type, &body))
+        return jsapi_reply_fail(p);
     struct js_stream *s = target(p);
-    if (s == NULL) return refuse(p, JSAPI_STREAM_NOT_FOUND);
+    if (s == NULL) return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
     uint64_t offset = body.offset > 0 ? (uint64_t)body.offset : 0;
     bool has_filter = body.subjects_filter.len > 0 && subject_is_valid(body.subjects_filter);
     uint64_t total =
         has_filter ? subject_index_total(&s->stream.subjects, body.subjects_filter).keys : 0;
-    begin(p);
+    jsapi_reply_begin(p);
     json_write_u64(&p->w, "total", total);
     json_write_u64(&p->w, "offset", total > 0 ? offset : 0);
     json_write_u64(&p->w, "limit", total > 0 ? STREAM_SUBJECTS_PAGE : 0);
     write_info(p, "info", &s->stream, true, body.deleted_details,
                total > 0 ? body.subjects_filter : BYTES_LITERAL(""), offset);
-    return finish(p);
+    return jsapi_reply_finish(p);
 }
 
 /* --- STREAM.NAMES, LIST ---------------------------------------------------------------------- */
@@ -314,22 +240,22 @@ static int by_name(const void *a, const void *b)
     return bytes_compare(x->stream.config.name, y->stream.config.name);
 }
 
-static bool is_listed(const struct reply *p, const struct js_stream *s, struct bytes filter)
+static bool is_listed(const struct jsapi_reply *p, const struct js_stream *s, struct bytes filter)
 {
     if (s->is_hidden || s->stream.account != p->r->account) return false;
     struct request_texts one = {&filter, 1};
     return filter.len == 0 || stream_config_overlaps(&s->stream.config.subjects, &one);
 }
 
-static enum js_step stream_list(struct reply *p, bool has_details)
+static enum js_step stream_list(struct jsapi_reply *p, bool has_details)
 {
     struct list_body body = {0};
     if (request_is_container(p->r->body) &&
-        !read_body(p, has_details ? &list_type : &names_type, &body))
-        return fail(p);
+        !jsapi_reply_read_body(p, has_details ? &list_type : &names_type, &body))
+        return jsapi_reply_fail(p);
     const void **found =
         arena_alloc(&p->r->arena, (p->js->streams.count + 1) * sizeof(const void *));
-    if (found == NULL) return refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    if (found == NULL) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
     uint32_t at = 0;
     size_t count = 0, limit = has_details ? JS_LIST_PAGE : JS_NAMES_PAGE;
     const struct js_stream *s;
@@ -338,13 +264,13 @@ static enum js_step stream_list(struct reply *p, bool has_details)
     sort_pointers(found, count, by_name);
     size_t offset = body.offset > 0 ? (size_t)body.offset : 0;
     if (offset > count) offset = count;
-    begin(p);
+    jsapi_reply_begin(p);
     json_write_u64(&p->w, "total", count);
     json_write_u64(&p->w, "offset", offset);
     json_write_u64(&p->w, "limit", limit);
     if (offset == count && !has_details) {
         json_write_null(&p->w, "streams"); /* as Go writes an empty slice that is nil */
-        return finish(p);
+        return jsapi_reply_finish(p);
     }
     json_write_array(&p->w, "streams");
     for (size_t i = offset; i < count && i < offset + limit; i++) {
@@ -357,7 +283,7 @@ static enum js_step stream_list(struct reply *p, bool has_details)
         }
     }
     json_write_end(&p->w);
-    return finish(p);
+    return jsapi_reply_finish(p);
 }
 
 /* --- STREAM.PURGE, MSG.DELETE, MSG.GET ------------------------------------------------------- */
@@ -374,37 +300,21 @@ static const struct request_field purge_fields[] = {
 static const struct request_type purge_type = {"JSApiStreamPurgeRequest", purge_fields, 3,
                                                sizeof(struct purge_body)};
 
-/* Purge answers have "purged" whatever happened. */
-static enum js_step fail_purge(struct reply *p)
-{
-    begin(p);
-    jsapi_error_write(&p->error, &p->w);
-    json_write_u64(&p->w, "purged", 0);
-    p->r->is_error = true;
-    p->js->api_errors++;
-    return finish(p);
-}
-
-static enum js_step refuse_purge(struct reply *p, enum jsapi_id id)
-{
-    jsapi_error_set(&p->error, id);
-    return fail_purge(p);
-}
-
-static enum js_step stream_purge_request(struct reply *p)
+static enum js_step stream_purge_request(struct jsapi_reply *p)
 {
     struct purge_body body = {0};
-    if (request_is_container(p->r->body) && !read_body(p, &purge_type, &body)) return fail_purge(p);
-    if (body.seq > 0 && body.keep > 0) return refuse_purge(p, JSAPI_BAD_REQUEST);
+    if (request_is_container(p->r->body) && !jsapi_reply_read_body(p, &purge_type, &body))
+        return jsapi_reply_fail(p);
+    if (body.seq > 0 && body.keep > 0) return jsapi_reply_refuse(p, JSAPI_BAD_REQUEST);
     struct js_stream *s = target(p);
-    if (s == NULL) return refuse_purge(p, JSAPI_STREAM_NOT_FOUND);
-    if (s->stream.config.sealed) return refuse_purge(p, JSAPI_STREAM_SEALED);
+    if (s == NULL) return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
+    if (s->stream.config.sealed) return jsapi_reply_refuse(p, JSAPI_STREAM_SEALED);
     if (s->stream.config.deny_purge) {
         jsapi_error_set_text(&p->error, JSAPI_STREAM_PURGE_FAILED,
                              BYTES_LITERAL("stream purge not permitted"));
-        return fail_purge(p);
+        return jsapi_reply_fail(p);
     }
-    if (s->stream.order_ticket != 0) return refuse_purge(p, JSAPI_STREAM_TOO_MANY_REQUESTS);
+    if (s->stream.order_ticket != 0) return jsapi_reply_wait(p, s->stream.order_ticket);
     char digits[BYTES_U64_TEXT_MAX];
     p->r->seq = body.seq;
     p->r->keep = body.keep;
@@ -414,7 +324,7 @@ static enum js_step stream_purge_request(struct reply *p)
     record.time_ns = s->stream.clock_ns > p->r->now_ns ? s->stream.clock_ns : p->r->now_ns;
     record.subject = body.filter;
     if (body.keep > 0) record.body = bytes_of(digits, bytes_u64_text(digits, body.keep));
-    enum js_step step = append(p, js_store_of(p->js, s), &record, JS_ORDER_PURGE);
+    enum js_step step = jsapi_reply_append(p, js_store_of(p->js, s), &record, JS_ORDER_PURGE);
     if (step == JS_WAIT_STORED) stream_stage_order(&s->stream, p->r->ticket);
     if (step == JS_WAIT_STORED && s->stream.config.storage == STREAM_MEMORY)
         return jsapi_stored(p->js, p->r, ERR_OK);
@@ -432,32 +342,33 @@ static const struct request_field delete_fields[] = {
 static const struct request_type delete_type = {"JSApiMsgDeleteRequest", delete_fields, 2,
                                                 sizeof(struct delete_body)};
 
-static enum js_step message_delete(struct reply *p)
+static enum js_step message_delete(struct jsapi_reply *p)
 {
     struct delete_body body = {0};
-    if (request_is_empty(p->r->body)) return refuse(p, JSAPI_BAD_REQUEST);
-    if (!read_body(p, &delete_type, &body)) return fail(p);
+    if (request_is_empty(p->r->body)) return jsapi_reply_refuse(p, JSAPI_BAD_REQUEST);
+    if (!jsapi_reply_read_body(p, &delete_type, &body)) return jsapi_reply_fail(p);
     struct js_stream *s = target(p);
-    if (s == NULL) return refuse(p, JSAPI_STREAM_NOT_FOUND);
+    if (s == NULL) return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
     const struct stream *m = &s->stream;
-    if (m->config.sealed) return refuse(p, JSAPI_STREAM_SEALED);
+    if (m->config.sealed) return jsapi_reply_refuse(p, JSAPI_STREAM_SEALED);
     if (m->config.deny_delete)
-        return refuse_text(p, JSAPI_STREAM_MSG_DELETE_FAILED, "message delete not permitted");
+        return jsapi_reply_refuse_text(p, JSAPI_STREAM_MSG_DELETE_FAILED,
+                                       "message delete not permitted");
     if (body.seq > m->seq_last)
-        return refuse_text(p, JSAPI_STREAM_MSG_DELETE_FAILED, "stream store EOF");
+        return jsapi_reply_refuse_text(p, JSAPI_STREAM_MSG_DELETE_FAILED, "stream store EOF");
     if (body.seq < m->seq_first)
-        return refuse_text(p, JSAPI_STREAM_MSG_DELETE_FAILED, "no message found");
+        return jsapi_reply_refuse_text(p, JSAPI_STREAM_MSG_DELETE_FAILED, "no message found");
     if (!msgs_has(&m->msgs, body.seq)) {
         jsapi_error_set_u64(&p->error, JSAPI_SEQUENCE_NOT_FOUND, body.seq);
-        return fail(p);
+        return jsapi_reply_fail(p);
     }
-    if (m->order_ticket != 0) return refuse(p, JSAPI_STREAM_TOO_MANY_REQUESTS);
+    if (m->order_ticket != 0) return jsapi_reply_wait(p, m->order_ticket);
     struct record record = {.kind = RECORD_ERASE, .stream = m->id, .seq = body.seq};
     record.flags = body.no_erase ? 0 : RECORD_SECURE;
     record.time_ns = m->clock_ns > p->r->now_ns ? m->clock_ns : p->r->now_ns;
     p->r->seq = body.seq;
     p->r->stream_id = m->id;
-    enum js_step step = append(p, js_store_of(p->js, s), &record, JS_ORDER_ERASE);
+    enum js_step step = jsapi_reply_append(p, js_store_of(p->js, s), &record, JS_ORDER_ERASE);
     if (step == JS_WAIT_STORED) stream_stage_order(&s->stream, p->r->ticket);
     if (step == JS_WAIT_STORED && m->config.storage == STREAM_MEMORY)
         return jsapi_stored(p->js, p->r, ERR_OK);
@@ -487,7 +398,7 @@ static const struct request_field get_fields[] = {
 static const struct request_type get_type = {"JSApiMsgGetRequest", get_fields, 10,
                                              sizeof(struct get_body)};
 
-static void write_base64(struct reply *p, const char *key, struct bytes data)
+static void write_base64(struct jsapi_reply *p, const char *key, struct bytes data)
 {
     if (data.len == 0) return;
     size_t len = base64_encoded_len(BASE64_STD, data.len);
@@ -500,9 +411,9 @@ static void write_base64(struct reply *p, const char *key, struct bytes data)
     json_write_text(&p->w, key, bytes_of(text, len));
 }
 
-static enum js_step message_found(struct reply *p, const struct record *m)
+static enum js_step message_found(struct jsapi_reply *p, const struct record *m)
 {
-    begin(p);
+    jsapi_reply_begin(p);
     json_write_object(&p->w, "message");
     json_write_text(&p->w, "subject", m->subject);
     json_write_u64(&p->w, "seq", m->seq);
@@ -514,19 +425,19 @@ static enum js_step message_found(struct reply *p, const struct record *m)
     return JS_REPLY; /* not counted among the API's requests, as in nats-server */
 }
 
-static enum js_step message_get(struct reply *p)
+static enum js_step message_get(struct jsapi_reply *p)
 {
     struct get_body b = {0};
-    if (request_is_empty(p->r->body)) return refuse(p, JSAPI_BAD_REQUEST);
-    if (!read_body(p, &get_type, &b)) return fail(p);
+    if (request_is_empty(p->r->body)) return jsapi_reply_refuse(p, JSAPI_BAD_REQUEST);
+    if (!jsapi_reply_read_body(p, &get_type, &b)) return jsapi_reply_fail(p);
     bool has_last = b.last_by_subj.len > 0, has_next = b.next_by_subj.len > 0;
     bool has_time = b.start_time.is_set;
     if (b.batch > 0 || b.max_bytes > 0 || (b.seq > 0 && (has_last || has_time)) ||
         (b.seq == 0 && !has_last && !has_next && !has_time) || (has_time && has_last) ||
         (has_last && has_next))
-        return refuse(p, JSAPI_BAD_REQUEST);
+        return jsapi_reply_refuse(p, JSAPI_BAD_REQUEST);
     struct js_stream *s = target(p);
-    if (s == NULL) return refuse(p, JSAPI_STREAM_NOT_FOUND);
+    if (s == NULL) return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
     struct stream *m = &s->stream;
     uint64_t seq = has_time ? stream_seq_at_time(m, b.start_time.wall_ns) : b.seq;
     if (has_next)
@@ -535,7 +446,7 @@ static enum js_step message_get(struct reply *p)
         seq = stream_last_by_filter(m, b.last_by_subj);
     struct msgs_entry entry;
     if (seq == 0 || msgs_get(&m->msgs, seq, &entry) != ERR_OK)
-        return refuse(p, JSAPI_NO_MESSAGE_FOUND);
+        return jsapi_reply_refuse(p, JSAPI_NO_MESSAGE_FOUND);
     p->r->no_headers = b.no_hdr;
     p->r->read = (struct store_read){.place = entry.place, .stream = m->id, .seq = seq};
     p->r->read.context = p->r;
@@ -543,19 +454,19 @@ static enum js_step message_get(struct reply *p)
     switch (store_read(js_store_of(p->js, s), &p->r->read, &record)) {
     case ERR_OK: return message_found(p, &record);
     case ERR_BUSY: return JS_WAIT_READ;
-    default: return refuse(p, JSAPI_NO_MESSAGE_FOUND);
+    default: return jsapi_reply_refuse(p, JSAPI_NO_MESSAGE_FOUND);
     }
 }
 
 /* --- INFO ------------------------------------------------------------------------------------ */
 
-static enum js_step account_info(struct reply *p)
+static enum js_step account_info(struct jsapi_reply *p)
 {
     struct js_limits l;
     struct js_usage u;
     js_limits_of(p->js, p->r->account, &l);
     js_usage_of(p->js, p->r->account, &u);
-    begin(p);
+    jsapi_reply_begin(p);
     json_write_u64(&p->w, "memory", u.memory);
     json_write_u64(&p->w, "storage", u.storage);
     json_write_u64(&p->w, "reserved_memory", u.reserved_memory);
@@ -578,7 +489,7 @@ static enum js_step account_info(struct reply *p)
     json_write_u64(&p->w, "total", p->js->api_total);
     json_write_u64(&p->w, "errors", p->js->api_errors);
     json_write_end(&p->w);
-    return finish(p);
+    return jsapi_reply_finish(p);
 }
 
 /* --- dispatch -------------------------------------------------------------------------------- */
@@ -601,17 +512,18 @@ enum endpoint {
 static const struct {
     const char *prefix, *type;
     bool has_name;
+    enum jsapi_reply_tail tail;
 } endpoints[ENDPOINT_COUNT] = {
-    [ENDPOINT_INFO] = {"INFO", "account_info", false},
-    [ENDPOINT_NAMES] = {"STREAM.NAMES", "stream_names", false},
-    [ENDPOINT_LIST] = {"STREAM.LIST", "stream_list", false},
-    [ENDPOINT_CREATE] = {"STREAM.CREATE.", "stream_create", true},
-    [ENDPOINT_UPDATE] = {"STREAM.UPDATE.", "stream_update", true},
-    [ENDPOINT_STREAM_INFO] = {"STREAM.INFO.", "stream_info", true},
-    [ENDPOINT_DELETE] = {"STREAM.DELETE.", "stream_delete", true},
-    [ENDPOINT_PURGE] = {"STREAM.PURGE.", "stream_purge", true},
-    [ENDPOINT_MSG_GET] = {"STREAM.MSG.GET.", "stream_msg_get", true},
-    [ENDPOINT_MSG_DELETE] = {"STREAM.MSG.DELETE.", "stream_msg_delete", true},
+    [ENDPOINT_INFO] = {"INFO", "account_info", false, JSAPI_REPLY_PLAIN},
+    [ENDPOINT_NAMES] = {"STREAM.NAMES", "stream_names", false, JSAPI_REPLY_NAMES},
+    [ENDPOINT_LIST] = {"STREAM.LIST", "stream_list", false, JSAPI_REPLY_STREAMS},
+    [ENDPOINT_CREATE] = {"STREAM.CREATE.", "stream_create", true, JSAPI_REPLY_PLAIN},
+    [ENDPOINT_UPDATE] = {"STREAM.UPDATE.", "stream_update", true, JSAPI_REPLY_PLAIN},
+    [ENDPOINT_STREAM_INFO] = {"STREAM.INFO.", "stream_info", true, JSAPI_REPLY_PAGED},
+    [ENDPOINT_DELETE] = {"STREAM.DELETE.", "stream_delete", true, JSAPI_REPLY_PLAIN},
+    [ENDPOINT_PURGE] = {"STREAM.PURGE.", "stream_purge", true, JSAPI_REPLY_PURGE},
+    [ENDPOINT_MSG_GET] = {"STREAM.MSG.GET.", "stream_msg_get", true, JSAPI_REPLY_PLAIN},
+    [ENDPOINT_MSG_DELETE] = {"STREAM.MSG.DELETE.", "stream_msg_delete", true, JSAPI_REPLY_PLAIN},
 };
 
 static enum endpoint endpoint_of(struct bytes subject, struct bytes *name)
@@ -629,23 +541,16 @@ static enum endpoint endpoint_of(struct bytes subject, struct bytes *name)
     return ENDPOINT_COUNT;
 }
 
-static bool needs_higher_level(struct bytes headers)
-{
-    struct bytes value;
-    uint64_t level;
-    if (!headers_find(headers, BYTES_LITERAL("Nats-Required-Api-Level"), &value)) return false;
-    if (value.len == 0) return false;
-    return bytes_to_u64(value, BYTES_U64_TEXT_MAX, &level) != ERR_OK || level > JS_API_LEVEL;
-}
-
 enum js_step jsapi_run(struct js *js, struct js_request *r)
 {
-    struct reply p = {.js = js, .r = r, .type = "system"};
+    struct jsapi_reply p = {.js = js, .r = r, .type = "system"};
     arena_init(&r->arena, js->mem, MEM_JETSTREAM);
+    if (jsapi_consumer_is_for(r->subject)) return jsapi_consumer_run(js, r);
     enum endpoint endpoint = endpoint_of(r->subject, &r->stream_name);
-    if (endpoint == ENDPOINT_COUNT) return refuse(&p, JSAPI_BAD_REQUEST);
+    if (endpoint == ENDPOINT_COUNT) return jsapi_reply_refuse(&p, JSAPI_BAD_REQUEST);
     p.type = endpoints[endpoint].type;
-    if (needs_higher_level(r->headers)) return refuse(&p, JSAPI_REQUIRED_API_LEVEL);
+    p.tail = endpoints[endpoint].tail;
+    if (jsapi_reply_needs_more(&p)) return jsapi_reply_refuse(&p, JSAPI_REQUIRED_API_LEVEL);
     switch (endpoint) {
     case ENDPOINT_INFO: return account_info(&p);
     case ENDPOINT_NAMES: return stream_list(&p, false);
@@ -662,42 +567,59 @@ enum js_step jsapi_run(struct js *js, struct js_request *r)
     return JS_SILENT;
 }
 
-static const char *type_of(enum js_order order)
+static enum endpoint endpoint_of_order(enum js_order order)
 {
     switch (order) {
-    case JS_ORDER_CREATE: return endpoints[ENDPOINT_CREATE].type;
-    case JS_ORDER_UPDATE: return endpoints[ENDPOINT_UPDATE].type;
-    case JS_ORDER_DELETE: return endpoints[ENDPOINT_DELETE].type;
-    case JS_ORDER_PURGE: return endpoints[ENDPOINT_PURGE].type;
-    case JS_ORDER_ERASE: return endpoints[ENDPOINT_MSG_DELETE].type;
-    case JS_ORDER_NONE: break;
+    case JS_ORDER_CREATE: return ENDPOINT_CREATE;
+    case JS_ORDER_UPDATE: return ENDPOINT_UPDATE;
+    case JS_ORDER_DELETE: return ENDPOINT_DELETE;
+    case JS_ORDER_PURGE: return ENDPOINT_PURGE;
+    case JS_ORDER_ERASE: return ENDPOINT_MSG_DELETE;
+    default: must(false); return ENDPOINT_COUNT;
     }
-    return "system";
+}
+
+static enum js_step run_again(struct js *js, struct js_request *r)
+{
+    arena_deinit(&r->arena);
+    struct js_request again = {.account = r->account,
+                               .account_name = r->account_name,
+                               .subject = r->subject,
+                               .headers = r->headers,
+                               .body = r->body,
+                               .out = r->out,
+                               .now_ns = r->now_ns,
+                               .mono_ns = r->mono_ns};
+    *r = again;
+    return jsapi_run(js, r);
 }
 
 enum js_step jsapi_stored(struct js *js, struct js_request *r, enum err result)
 {
-    struct reply p = {.js = js, .r = r, .type = type_of(r->order)};
+    if (r->order == JS_ORDER_AGAIN) return run_again(js, r);
+    if (r->order >= JS_ORDER_CONSUMER_CREATE) return jsapi_consumer_stored(js, r, result);
+    enum endpoint endpoint = endpoint_of_order(r->order);
+    struct jsapi_reply p = {
+        .js = js, .r = r, .type = endpoints[endpoint].type, .tail = endpoints[endpoint].tail};
     struct js_stream *s = js_find_id(js, r->stream_id);
-    if (s == NULL) return refuse(&p, JSAPI_STREAM_NOT_FOUND);
+    if (s == NULL) return jsapi_reply_refuse(&p, JSAPI_STREAM_NOT_FOUND);
     if (result != ERR_OK) {
         if (r->order == JS_ORDER_CREATE)
             js_drop(js, s);
         else if (s->stream.order_ticket == r->ticket)
             s->stream.order_ticket = 0;
-        return refuse_store(&p, result);
+        return jsapi_reply_refuse_store(&p, result);
     }
     if (r->order == JS_ORDER_CREATE) {
         s->is_hidden = false;
         r->action = JS_ACTION_CREATED;
-        if (js->hooks != NULL && js->hooks->opened != NULL)
-            js->hooks->opened(js->hooks_context, s);
+        if (js->hooks != NULL && js->hooks->opened != NULL) js->hooks->opened(js->hooks_context, s);
         return created(&p, s);
     }
     if (r->order == JS_ORDER_DELETE) {
         js_drop(js, s);
         r->action = JS_ACTION_DELETED;
-        return succeed(&p);
+        return jsapi_reply_succeed(&p);
     }
     /* What was published before the order comes before it. */
     if (s->stream.config.storage == STREAM_FILE &&
@@ -706,33 +628,34 @@ enum js_step jsapi_stored(struct js *js, struct js_request *r, enum err result)
     uint64_t count;
     switch (r->order) {
     case JS_ORDER_UPDATE:
-        if (stream_update(&s->stream, &r->config.config) != ERR_OK) return JS_WAIT_STORED;
+        if (js_update(s, &r->config.config) != ERR_OK) return JS_WAIT_STORED;
         s->stream.order_ticket = 0;
         r->action = JS_ACTION_UPDATED;
         if (js->hooks != NULL && js->hooks->updated != NULL)
             js->hooks->updated(js->hooks_context, s);
-        begin(&p);
+        jsapi_reply_begin(&p);
         write_info(&p, NULL, &s->stream, true, false, BYTES_LITERAL(""), 0);
-        return finish(&p);
+        return jsapi_reply_finish(&p);
     case JS_ORDER_PURGE:
-        stream_purge(&s->stream, r->filter, r->seq, r->keep, &count);
+        js_purge(s, r->filter, r->seq, r->keep, &count);
         s->stream.order_ticket = 0;
-        begin(&p);
+        jsapi_reply_begin(&p);
         json_write_bool(&p.w, "success", true);
         json_write_u64(&p.w, "purged", count);
-        return finish(&p);
+        return jsapi_reply_finish(&p);
     default:
         (void)stream_remove(&s->stream, r->seq);
         s->stream.order_ticket = 0;
-        return succeed(&p);
+        return jsapi_reply_succeed(&p);
     }
 }
 
 enum js_step jsapi_read(struct js *js, struct js_request *r, enum err result,
                         const struct record *record)
 {
-    struct reply p = {.js = js, .r = r, .type = endpoints[ENDPOINT_MSG_GET].type};
-    return result == ERR_OK ? message_found(&p, record) : refuse(&p, JSAPI_NO_MESSAGE_FOUND);
+    struct jsapi_reply p = {.js = js, .r = r, .type = endpoints[ENDPOINT_MSG_GET].type};
+    return result == ERR_OK ? message_found(&p, record)
+                            : jsapi_reply_refuse(&p, JSAPI_NO_MESSAGE_FOUND);
 }
 
 void jsapi_end(struct js_request *r)

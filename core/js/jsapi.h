@@ -1,5 +1,5 @@
 /* Requests on $JS.API.>: request bytes in, reply bytes out, over the registry of core/js/js (which
- * shows how a request waits). Streams, their messages, the account; consumers are elsewhere.
+ * shows how a request waits). Streams, their messages, the account; jsapi_consumer has the others.
  * Direct gets, whose answers are messages and not JSON, are not here. */
 #ifndef CORE_JS_JSAPI_H
 #define CORE_JS_JSAPI_H

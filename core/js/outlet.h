@@ -15,6 +15,7 @@ enum outlet_event_kind {
 
 struct outlet_event {
     enum outlet_event_kind kind;
+    struct bytes stream, consumer;
     uint64_t stream_seq, consumer_seq, deliveries;
     int64_t ack_ns;      /* ACK_SAMPLE: from delivery to ack */
     struct bytes reason; /* TERMINATED, may be empty */

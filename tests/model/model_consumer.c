@@ -33,6 +33,7 @@ struct model {
     struct msgs msgs;
     struct subject_index subjects;
     struct consumer_feed feed;
+    uint64_t first_seq;
     struct consumer consumer;
     struct consumer_config config;
     struct shard_time now;
@@ -92,8 +93,7 @@ static void publish(struct model *m)
         .place = m->last_seq, .time_ns = m->now.wall_ns, .bytes = 10, .node = node};
     must(msgs_append(&m->msgs, m->last_seq, &entry) == ERR_OK);
     subject_index_add(&m->subjects, node, m->last_seq);
-    m->feed.last_seq = m->last_seq;
-    m->feed.first_seq = msgs_first(&m->msgs);
+    m->first_seq = msgs_first(&m->msgs);
 }
 
 static void take_out(struct model *m, uint64_t seq)
@@ -101,7 +101,7 @@ static void take_out(struct model *m, uint64_t seq)
     struct msgs_entry entry;
     must(msgs_remove(&m->msgs, seq, &entry) == ERR_OK);
     (void)subject_index_remove(&m->subjects, entry.node, seq);
-    m->feed.first_seq = m->msgs.live_count == 0 ? m->last_seq + 1 : msgs_first(&m->msgs);
+    m->first_seq = m->msgs.live_count == 0 ? m->last_seq + 1 : msgs_first(&m->msgs);
     m->seqs[seq].is_there = false;
     if (m->seqs[seq].fate != NEW) m->seqs[seq].fate = DONE;
 }

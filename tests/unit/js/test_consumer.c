@@ -10,6 +10,7 @@ struct rig {
     struct msgs msgs;
     struct subject_index subjects;
     struct consumer_feed feed;
+    uint64_t first_seq, last_seq;
     struct consumer consumer;
     struct consumer_config config;
     struct arena arena;
@@ -41,14 +42,14 @@ static void publish(const char *subject)
 {
     uint32_t node;
     bool is_new;
-    uint64_t seq = ++r.feed.last_seq;
+    uint64_t seq = ++r.last_seq;
     cr_assert_eq(subject_index_intern(&r.subjects, bytes_from_text(subject), &node, &is_new),
                  ERR_OK);
     struct msgs_entry entry = {
         .place = seq, .time_ns = (int64_t)seq * 1000000000, .bytes = 10, .node = node};
     cr_assert_eq(msgs_append(&r.msgs, seq, &entry), ERR_OK);
     subject_index_add(&r.subjects, node, seq);
-    r.feed.first_seq = msgs_first(&r.msgs);
+    r.first_seq = msgs_first(&r.msgs);
 }
 
 static void setup(void)
@@ -61,8 +62,11 @@ static void setup(void)
     arena_init(&r.arena, &r.heap.mem, MEM_JETSTREAM);
     rng_init(&r.rng, 1);
     r.now = (struct shard_time){.mono_ns = 1000000000, .wall_ns = INT64_C(1700000000000000000)};
-    r.feed = (struct consumer_feed){
-        .msgs = &r.msgs, .subjects = &r.subjects, .name = BYTES_LITERAL("S")};
+    r.feed = (struct consumer_feed){.msgs = &r.msgs,
+                                    .subjects = &r.subjects,
+                                    .first_seq = &r.first_seq,
+                                    .last_seq = &r.last_seq,
+                                    .name = BYTES_LITERAL("S")};
     for (int i = 0; i < 10; i++) publish(subjects[i % 3]);
     r.config = (struct consumer_config){.durable_name = BYTES_LITERAL("c"),
                                         .name = BYTES_LITERAL("c"),
@@ -313,7 +317,7 @@ Test(consumer, info_has_the_fields_of_nats_server)
     text_init(&text, &r.heap.mem, MEM_JETSTREAM, 4096);
     json_write_init(&w, &text, 0);
     json_write_object(&w, NULL);
-    cr_assert_eq(consumer_write_info(&r.consumer, &r.arena, r.now, &r.outlet, &w), ERR_OK);
+    cr_assert_eq(consumer_write_info(&r.consumer, &r.arena, r.now, &r.outlet, false, &w), ERR_OK);
     json_write_end(&w);
     static const char wanted[] =
         "{\"stream_name\":\"S\",\"name\":\"c\",\"created\":\"1970-01-01T00:00:00.000000001Z\","

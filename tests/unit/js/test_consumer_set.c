@@ -8,6 +8,7 @@ static struct arena arena;
 static struct msgs msgs;
 static struct subject_index subjects;
 static struct consumer_feed feed;
+static uint64_t first_seq, last_seq;
 static struct consumer_set set;
 static struct consumer_set_bounds bounds;
 static struct rng rng;
@@ -20,7 +21,12 @@ static void setup(void)
     msgs_init(&msgs, &heap.mem);
     subject_index_init(&subjects, &heap.mem, 0);
     rng_init(&rng, 1);
-    feed = (struct consumer_feed){.msgs = &msgs, .subjects = &subjects, .name = BYTES_LITERAL("S")};
+    first_seq = last_seq = 0;
+    feed = (struct consumer_feed){.msgs = &msgs,
+                                  .subjects = &subjects,
+                                  .first_seq = &first_seq,
+                                  .last_seq = &last_seq,
+                                  .name = BYTES_LITERAL("S")};
     bounds = (struct consumer_set_bounds){.rules = {.replicas = 1}};
     consumer_set_init(&set, &heap.mem, &feed);
 }

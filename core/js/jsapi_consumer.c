@@ -1,0 +1,507 @@
+#include "core/js/jsapi_consumer.h"
+#include "core/base/must.h"
+#include "core/base/sort.h"
+#include "core/js/jsapi_reply.h"
+#include "core/route/subject.h"
+
+#define PREFIX "$JS.API.CONSUMER."
+enum { API_BYTES = sizeof "$JS.API." - 1 };
+
+/* --- what is meant --------------------------------------------------------------------------- */
+
+enum endpoint {
+    ENDPOINT_CREATE,
+    ENDPOINT_DURABLE,
+    ENDPOINT_INFO,
+    ENDPOINT_NAMES,
+    ENDPOINT_LIST,
+    ENDPOINT_DELETE,
+    ENDPOINT_PAUSE,
+    ENDPOINT_RESET,
+    ENDPOINT_COUNT
+};
+
+/* tokens: that follow the word, at least and at most. */
+static const struct {
+    const char *word, *type;
+    uint32_t tokens_min, tokens_max;
+    enum jsapi_reply_tail tail;
+} endpoints[ENDPOINT_COUNT] = {
+    [ENDPOINT_CREATE] = {"CREATE", "consumer_create", 1, UINT32_MAX, JSAPI_REPLY_PLAIN},
+    [ENDPOINT_DURABLE] = {"DURABLE", "consumer_create", 3, 3, JSAPI_REPLY_PLAIN},
+    [ENDPOINT_INFO] = {"INFO", "consumer_info", 2, 2, JSAPI_REPLY_PLAIN},
+    [ENDPOINT_NAMES] = {"NAMES", "consumer_names", 1, 1, JSAPI_REPLY_CONSUMERS},
+    [ENDPOINT_LIST] = {"LIST", "consumer_list", 1, 1, JSAPI_REPLY_CONSUMERS},
+    [ENDPOINT_DELETE] = {"DELETE", "consumer_delete", 2, 2, JSAPI_REPLY_PLAIN},
+    [ENDPOINT_PAUSE] = {"PAUSE", "consumer_pause", 2, 2, JSAPI_REPLY_PAUSE},
+    [ENDPOINT_RESET] = {"RESET", "consumer_reset", 2, 2, JSAPI_REPLY_RESET},
+};
+
+bool jsapi_consumer_is_for(struct bytes subject)
+{
+    return bytes_starts_with(subject, BYTES_LITERAL(PREFIX));
+}
+
+/* rest: behind $JS.API. */
+static enum endpoint endpoint_of(struct bytes rest, struct js_request *r)
+{
+    struct bytes word = subject_token(rest, 1);
+    uint32_t tokens = subject_token_count(rest) - 2;
+    for (enum endpoint i = 0; i < ENDPOINT_COUNT; i++) {
+        if (!bytes_equal(word, bytes_from_text(endpoints[i].word))) continue;
+        if (tokens < endpoints[i].tokens_min || tokens > endpoints[i].tokens_max) break;
+        bool is_durable = i == ENDPOINT_DURABLE;
+        if (is_durable && !bytes_equal(subject_token(rest, 2), BYTES_LITERAL("CREATE"))) break;
+        r->stream_name = subject_token(rest, is_durable ? 3 : 2);
+        if (tokens > 1) r->consumer_name = subject_token(rest, is_durable ? 4 : 3);
+        return i;
+    }
+    return ENDPOINT_COUNT;
+}
+
+static struct js_stream *stream_of(struct jsapi_reply *p)
+{
+    return js_find(p->js, p->r->account, p->r->stream_name, false);
+}
+
+/* Hidden ones are found too: their order comes first. */
+static struct consumer *consumer_of(struct jsapi_reply *p, const struct js_stream *s)
+{
+    return consumer_set_find(&s->consumers, p->r->consumer_name);
+}
+
+static struct shard_time now_of(const struct jsapi_reply *p)
+{
+    return (struct shard_time){.mono_ns = p->r->mono_ns, .wall_ns = p->r->now_ns};
+}
+
+static void tell(struct js *js, struct js_stream *s, struct consumer *c, bool is_new)
+{
+    const struct js_hooks *hooks = js->hooks;
+    if (hooks == NULL) return;
+    if (is_new && hooks->consumer_opened != NULL)
+        hooks->consumer_opened(js->hooks_context, s, c);
+    else if (!is_new && hooks->consumer_updated != NULL)
+        hooks->consumer_updated(js->hooks_context, s, c);
+}
+
+/* --- answers --------------------------------------------------------------------------------- */
+
+static enum js_step write_info(struct jsapi_reply *p, struct js_stream *s, struct consumer *c)
+{
+    if (consumer_write_info(c, &p->r->arena, now_of(p), s->outlet, false, &p->w) != ERR_OK)
+        return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    return jsapi_reply_finish(p);
+}
+
+static enum js_step created(struct jsapi_reply *p, struct js_stream *s, struct consumer *c)
+{
+    if (c->pause_until_ns > p->r->now_ns) p->r->pause_until_ns = c->pause_until_ns;
+    jsapi_reply_begin(p);
+    return write_info(p, s, c);
+}
+
+static enum js_step was_reset(struct jsapi_reply *p, struct js_stream *s, struct consumer *c)
+{
+    jsapi_reply_begin(p);
+    if (consumer_write_info(c, &p->r->arena, now_of(p), s->outlet, false, &p->w) != ERR_OK)
+        return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    json_write_u64(&p->w, "reset_seq", p->r->seq);
+    return jsapi_reply_finish(p);
+}
+
+static enum js_step paused(struct jsapi_reply *p)
+{
+    struct js_request *r = p->r;
+    bool is_paused = r->pause_until_ns > r->now_ns;
+    r->action = JS_ACTION_CONSUMER_PAUSED;
+    jsapi_reply_begin(p);
+    json_write_bool(&p->w, "paused", is_paused);
+    if (time_stamp_is_real(&r->consumer->config.pause_until))
+        json_write_time(&p->w, "pause_until", r->pause_until_ns);
+    else
+        json_write_text(&p->w, "pause_until", BYTES_LITERAL("0001-01-01T00:00:00Z"));
+    if (is_paused) json_write_i64(&p->w, "pause_remaining", r->pause_until_ns - r->now_ns);
+    return jsapi_reply_finish(p);
+}
+
+/* --- CREATE ---------------------------------------------------------------------------------- */
+
+static void bounds_of(const struct jsapi_reply *p, const struct js_stream *s,
+                      struct consumer_set_bounds *b)
+{
+    const struct stream_config *c = &s->stream.config;
+    struct js_limits limits;
+    js_limits_of(p->js, p->r->account, &limits);
+    int64_t max = c->max_consumers;
+    if (max <= 0 || (limits.max_consumers > 0 && limits.max_consumers < max))
+        max = limits.max_consumers;
+    *b = (struct consumer_set_bounds){
+        .rules = {.subjects = c->subjects.items,
+                  .subject_count = c->subjects.count,
+                  .is_interest = c->retention == STREAM_INTEREST,
+                  .is_workqueue = c->retention == STREAM_WORK_QUEUE,
+                  .replicas = c->num_replicas,
+                  .stream_max_ack_pending = c->consumer_limits.max_ack_pending,
+                  .stream_inactive_threshold_ns = c->consumer_limits.inactive_threshold,
+                  .account_max_ack_pending = limits.max_ack_pending,
+                  .server_max_ack_pending = p->js->max_ack_pending,
+                  .server_max_batch = p->js->max_batch},
+        .max_consumers = max,
+        .max_consumers_default = p->js->consumers_default_max,
+    };
+}
+
+/* The record that makes or changes the consumer with this number. */
+static enum js_step append_config(struct jsapi_reply *p, const struct js_stream *s, uint64_t number,
+                                  int64_t created_ns, enum js_order order)
+{
+    struct text body;
+    enum js_step step;
+    text_init(&body, p->js->mem, MEM_JETSTREAM, JS_REPLY_BYTES_MAX);
+    struct record record = {.kind = RECORD_CONSUMER, .stream = s->stream.id, .seq = number};
+    record.time_ns = p->r->now_ns;
+    if (js_consumer_record(&p->r->consumer->config, created_ns, &body)) {
+        record.body = text_written(&body);
+        step = jsapi_reply_append(p, p->js->file, &record, order);
+    } else {
+        step = jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    }
+    text_deinit(&body);
+    return step;
+}
+
+static enum js_step change(struct jsapi_reply *p, struct js_stream *s, struct consumer *c,
+                           enum js_order order)
+{
+    p->r->stream_id = s->stream.id;
+    p->r->consumer_number = c->number;
+    p->r->order = order;
+    if (!js_consumer_is_kept(s, c)) return jsapi_consumer_stored(p->js, p->r, ERR_OK);
+    enum js_step step = append_config(p, s, c->number, c->created_ns, order);
+    if (step == JS_WAIT_STORED) c->order_ticket = p->r->ticket;
+    return step;
+}
+
+static enum js_step add(struct jsapi_reply *p, struct js_stream *s)
+{
+    struct js_request *r = p->r;
+    struct consumer *c;
+    enum err e = consumer_set_add(&s->consumers, &r->consumer->config, 0, r->now_ns, now_of(p), &c);
+    if (e != ERR_OK) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    c->is_hidden = true;
+    s->consumers.hidden_count++;
+    enum js_step step = change(p, s, c, JS_ORDER_CONSUMER_CREATE);
+    if (c->is_hidden && step != JS_WAIT_STORED) js_consumer_drop(p->js, s, c);
+    return step;
+}
+
+static enum js_step consumer_create(struct jsapi_reply *p)
+{
+    struct js_request *r = p->r;
+    struct bytes rest = bytes_of(r->subject.data + API_BYTES, r->subject.len - API_BYTES);
+    r->consumer = arena_alloc(&r->arena, sizeof *r->consumer);
+    if (r->consumer == NULL) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    if (!consumer_request_read(&r->arena, rest, r->body,
+                               p->js->is_lenient ? REQUEST_LENIENT : REQUEST_STRICT, r->consumer,
+                               &p->error))
+        return jsapi_reply_fail(p);
+    struct js_stream *s = stream_of(p);
+    if (s == NULL) return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
+    r->consumer_name = r->consumer->config.name;
+    struct consumer *old = consumer_of(p, s);
+    if (old != NULL && old->order_ticket != 0) return jsapi_reply_wait(p, old->order_ticket);
+    struct consumer_set_bounds bounds;
+    bounds_of(p, s, &bounds);
+    if (!consumer_set_check(&s->consumers, &r->arena, &bounds, r->consumer, &p->js->rng, &old,
+                            &p->error))
+        return jsapi_reply_fail(p);
+    r->consumer_name = r->consumer->config.name;
+    return old != NULL ? change(p, s, old, JS_ORDER_CONSUMER_UPDATE) : add(p, s);
+}
+
+/* --- INFO, NAMES, LIST ----------------------------------------------------------------------- */
+
+static enum js_step consumer_info(struct jsapi_reply *p)
+{
+    if (!request_is_empty(p->r->body)) return jsapi_reply_refuse(p, JSAPI_NOT_EMPTY_REQUEST);
+    struct js_stream *s = stream_of(p);
+    if (s == NULL) return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
+    struct consumer *c = consumer_of(p, s);
+    if (c == NULL || c->is_hidden) return jsapi_reply_refuse(p, JSAPI_CONSUMER_NOT_FOUND);
+    jsapi_reply_begin(p);
+    return write_info(p, s, c);
+}
+
+struct list_body {
+    int64_t offset;
+};
+static const struct request_field list_fields[] = {
+    REQUEST_FIELD(struct list_body, offset, "offset", REQUEST_INT, .embedded = "ApiPagedRequest"),
+};
+static const struct request_type list_type = {"JSApiConsumersRequest", list_fields, 1,
+                                              sizeof(struct list_body)};
+
+static int by_name(const void *a, const void *b)
+{
+    const struct consumer *x = a, *y = b;
+    return bytes_compare(x->name, y->name);
+}
+
+static bool write_listed(struct jsapi_reply *p, struct js_stream *s, struct consumer *c,
+                         bool has_details)
+{
+    if (!has_details) {
+        json_write_text(&p->w, NULL, c->name);
+        return true;
+    }
+    json_write_object(&p->w, NULL);
+    enum err e = consumer_write_info(c, &p->r->arena, now_of(p), s->outlet, true, &p->w);
+    json_write_end(&p->w);
+    return e == ERR_OK;
+}
+
+static enum js_step consumer_list(struct jsapi_reply *p, bool has_details)
+{
+    struct list_body body = {0};
+    if (request_is_container(p->r->body) && !jsapi_reply_read_body(p, &list_type, &body))
+        return jsapi_reply_fail(p);
+    struct js_stream *s = stream_of(p);
+    if (s == NULL) return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
+    size_t room = consumer_set_count(&s->consumers) + 1;
+    const void **found = arena_alloc(&p->r->arena, room * sizeof *found);
+    if (found == NULL) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    uint32_t at = 0;
+    size_t count = 0, limit = has_details ? JS_LIST_PAGE : JS_NAMES_PAGE;
+    struct consumer *c;
+    while ((c = consumer_set_each(&s->consumers, &at)) != NULL)
+        if (!c->is_hidden) found[count++] = c;
+    sort_pointers(found, count, by_name);
+    size_t offset = body.offset > 0 ? (size_t)body.offset : 0;
+    if (offset > count) offset = count;
+    jsapi_reply_begin(p);
+    json_write_u64(&p->w, "total", count);
+    json_write_u64(&p->w, "offset", offset);
+    json_write_u64(&p->w, "limit", limit);
+    json_write_array(&p->w, "consumers");
+    for (size_t i = offset; i < count && i < offset + limit; i++) {
+        c = consumer_set_find(&s->consumers, ((const struct consumer *)found[i])->name);
+        if (!write_listed(p, s, c, has_details))
+            return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    }
+    json_write_end(&p->w);
+    return jsapi_reply_finish(p);
+}
+
+/* --- DELETE ---------------------------------------------------------------------------------- */
+
+static enum js_step consumer_delete(struct jsapi_reply *p)
+{
+    struct js_request *r = p->r;
+    if (!request_is_empty(r->body)) return jsapi_reply_refuse(p, JSAPI_NOT_EMPTY_REQUEST);
+    struct js_stream *s = stream_of(p);
+    if (s == NULL) return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
+    struct consumer *c = consumer_of(p, s);
+    if (c == NULL) return jsapi_reply_refuse(p, JSAPI_CONSUMER_NOT_FOUND);
+    if (c->order_ticket != 0) return jsapi_reply_wait(p, c->order_ticket);
+    r->stream_id = s->stream.id;
+    r->consumer_number = c->number;
+    r->order = JS_ORDER_CONSUMER_DELETE;
+    if (!js_consumer_is_kept(s, c)) return jsapi_consumer_stored(p->js, r, ERR_OK);
+    struct record record = {.kind = RECORD_CONSUMER_GONE, .stream = s->stream.id};
+    record.seq = c->number;
+    record.time_ns = r->now_ns;
+    enum js_step step = jsapi_reply_append(p, p->js->file, &record, JS_ORDER_CONSUMER_DELETE);
+    if (step == JS_WAIT_STORED) c->order_ticket = r->ticket;
+    return step;
+}
+
+/* --- PAUSE ----------------------------------------------------------------------------------- */
+
+struct pause_body {
+    struct time_stamp pause_until;
+};
+static const struct request_field pause_fields[] = {
+    REQUEST_FIELD(struct pause_body, pause_until, "pause_until", REQUEST_TIME),
+};
+static const struct request_type pause_type = {"JSApiConsumerPauseRequest", pause_fields, 1,
+                                               sizeof(struct pause_body)};
+
+static enum js_step consumer_pause(struct jsapi_reply *p)
+{
+    struct js_request *r = p->r;
+    struct pause_body body = {.pause_until = {.is_set = false}};
+    if (request_is_container(r->body) && !jsapi_reply_read_body(p, &pause_type, &body))
+        return jsapi_reply_fail(p);
+    struct js_stream *s = stream_of(p);
+    if (s == NULL) return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
+    struct consumer *c = consumer_of(p, s);
+    if (c == NULL) return jsapi_reply_refuse(p, JSAPI_CONSUMER_NOT_FOUND);
+    if (c->order_ticket != 0) return jsapi_reply_wait(p, c->order_ticket);
+    r->consumer = arena_alloc(&r->arena, sizeof *r->consumer);
+    if (r->consumer == NULL || consumer_config_of(c, &r->arena, &r->consumer->config) != ERR_OK)
+        return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    struct time_stamp *until = &r->consumer->config.pause_until;
+    *until = body.pause_until;
+    until->offset_minutes = 0;
+    until->is_set = time_stamp_is_real(until);
+    r->pause_until_ns = until->is_set ? until->wall_ns : 0;
+    return change(p, s, c, JS_ORDER_CONSUMER_PAUSE);
+}
+
+/* --- RESET ----------------------------------------------------------------------------------- */
+
+struct reset_body {
+    uint64_t seq;
+};
+static const struct request_field reset_fields[] = {
+    REQUEST_FIELD(struct reset_body, seq, "seq", REQUEST_UINT64),
+};
+static const struct request_type reset_type = {"JSApiConsumerResetRequest", reset_fields, 1,
+                                               sizeof(struct reset_body)};
+
+/* The new state at once, in a record: what it tells must not be older than what was delivered. */
+static enum js_step append_state(struct jsapi_reply *p, struct js_stream *s, struct consumer *c)
+{
+    struct text body;
+    enum js_step step;
+    text_init(&body, p->js->mem, MEM_JETSTREAM, JS_REPLY_BYTES_MAX);
+    consumer_encode(c, now_of(p), true, &body);
+    struct record record = {.kind = RECORD_PROGRESS, .stream = s->stream.id, .seq = c->number};
+    record.time_ns = p->r->now_ns;
+    record.body = text_written(&body);
+    if (body.is_failed)
+        step = jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    else
+        step = jsapi_reply_append(p, p->js->file, &record, JS_ORDER_CONSUMER_RESET);
+    if (step == JS_WAIT_STORED)
+        c->order_ticket = p->r->ticket;
+    else
+        consumer_encode_lost(c);
+    text_deinit(&body);
+    return step;
+}
+
+static enum js_step consumer_reset_request(struct jsapi_reply *p)
+{
+    struct js_request *r = p->r;
+    struct reset_body body = {0};
+    char text[JSAPI_ERROR_TEXT_BYTES];
+    struct writer why;
+    struct js_stream *s = stream_of(p);
+    struct consumer *c = s == NULL ? NULL : consumer_of(p, s);
+    /* The consumer itself listens to this subject, so nobody answers for one that is not there. */
+    if (c == NULL) return JS_SILENT;
+    if (jsapi_reply_needs_more(p)) return jsapi_reply_refuse(p, JSAPI_REQUIRED_API_LEVEL);
+    if (!request_read(&r->arena, r->body, &reset_type, REQUEST_LENIENT, &body, &p->error))
+        return jsapi_reply_fail(p);
+    if (c->order_ticket != 0) return jsapi_reply_wait(p, c->order_ticket);
+    writer_init(&why, text, sizeof text);
+    enum err e = consumer_reset(c, body.seq, &r->seq, &r->arena, &why);
+    if (e == ERR_DENIED) {
+        jsapi_error_set_text(&p->error, JSAPI_CONSUMER_INVALID_RESET, writer_written(&why));
+        return jsapi_reply_fail(p);
+    }
+    if (e != ERR_OK) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    consumer_set_moved_back(&s->consumers);
+    r->stream_id = s->stream.id;
+    r->consumer_number = c->number;
+    r->order = JS_ORDER_CONSUMER_RESET;
+    if (!js_consumer_is_kept(s, c)) return jsapi_consumer_stored(p->js, r, ERR_OK);
+    return append_state(p, s, c);
+}
+
+/* --- dispatch -------------------------------------------------------------------------------- */
+
+enum js_step jsapi_consumer_run(struct js *js, struct js_request *r)
+{
+    struct jsapi_reply p = {.js = js, .r = r, .type = "system"};
+    struct bytes rest = bytes_of(r->subject.data + API_BYTES, r->subject.len - API_BYTES);
+    enum endpoint endpoint = endpoint_of(rest, r);
+    if (endpoint == ENDPOINT_COUNT) return jsapi_reply_refuse(&p, JSAPI_BAD_REQUEST);
+    p.type = endpoints[endpoint].type;
+    p.tail = endpoints[endpoint].tail;
+    if (endpoint == ENDPOINT_RESET) return consumer_reset_request(&p);
+    if (jsapi_reply_needs_more(&p)) return jsapi_reply_refuse(&p, JSAPI_REQUIRED_API_LEVEL);
+    switch (endpoint) {
+    case ENDPOINT_CREATE:
+    case ENDPOINT_DURABLE: return consumer_create(&p);
+    case ENDPOINT_INFO: return consumer_info(&p);
+    case ENDPOINT_NAMES: return consumer_list(&p, false);
+    case ENDPOINT_LIST: return consumer_list(&p, true);
+    case ENDPOINT_DELETE: return consumer_delete(&p);
+    case ENDPOINT_PAUSE: return consumer_pause(&p);
+    default: must(false); return JS_SILENT;
+    }
+}
+
+static enum endpoint endpoint_of_order(enum js_order order)
+{
+    switch (order) {
+    case JS_ORDER_CONSUMER_CREATE:
+    case JS_ORDER_CONSUMER_UPDATE: return ENDPOINT_CREATE;
+    case JS_ORDER_CONSUMER_DELETE: return ENDPOINT_DELETE;
+    case JS_ORDER_CONSUMER_PAUSE: return ENDPOINT_PAUSE;
+    case JS_ORDER_CONSUMER_RESET: return ENDPOINT_RESET;
+    default: must(false); return ENDPOINT_COUNT;
+    }
+}
+
+static enum js_step failed(struct jsapi_reply *p, struct js_stream *s, struct consumer *c,
+                           enum err result)
+{
+    c->order_ticket = 0;
+    if (p->r->order == JS_ORDER_CONSUMER_CREATE) js_consumer_drop(p->js, s, c);
+    if (p->r->order == JS_ORDER_CONSUMER_RESET) consumer_encode_lost(c);
+    return jsapi_reply_refuse_store(p, result);
+}
+
+/* ERR_MEMORY: not yet. */
+static enum err carry_out(struct jsapi_reply *p, struct js_stream *s, struct consumer *c)
+{
+    enum err e = ERR_OK;
+    switch (p->r->order) {
+    case JS_ORDER_CONSUMER_CREATE: e = consumer_start(c); break;
+    case JS_ORDER_CONSUMER_UPDATE:
+    case JS_ORDER_CONSUMER_PAUSE: e = consumer_update(c, &p->r->consumer->config, now_of(p)); break;
+    default: break;
+    }
+    return e;
+}
+
+static enum js_step answer(struct jsapi_reply *p, struct js_stream *s, struct consumer *c)
+{
+    switch (p->r->order) {
+    case JS_ORDER_CONSUMER_CREATE:
+        c->is_hidden = false;
+        s->consumers.hidden_count--;
+        s->stream.consumer_count++;
+        p->r->action = JS_ACTION_CONSUMER_CREATED;
+        tell(p->js, s, c, true);
+        return created(p, s, c);
+    case JS_ORDER_CONSUMER_DELETE:
+        p->r->action = JS_ACTION_CONSUMER_DELETED;
+        js_consumer_drop(p->js, s, c);
+        return jsapi_reply_succeed(p);
+    case JS_ORDER_CONSUMER_PAUSE: tell(p->js, s, c, false); return paused(p);
+    case JS_ORDER_CONSUMER_RESET: tell(p->js, s, c, false); return was_reset(p, s, c);
+    default: tell(p->js, s, c, false); return created(p, s, c);
+    }
+}
+
+enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err result)
+{
+    enum endpoint endpoint = endpoint_of_order(r->order);
+    struct jsapi_reply p = {
+        .js = js, .r = r, .type = endpoints[endpoint].type, .tail = endpoints[endpoint].tail};
+    struct js_stream *s = js_find_id(js, r->stream_id);
+    if (s == NULL) return jsapi_reply_refuse(&p, JSAPI_STREAM_NOT_FOUND);
+    struct consumer *c = consumer_set_find_number(&s->consumers, r->consumer_number);
+    if (c == NULL) return jsapi_reply_refuse(&p, JSAPI_CONSUMER_NOT_FOUND);
+    if (result != ERR_OK) return failed(&p, s, c, result);
+    /* What was published before the order comes before it, and what a consumer settled too. */
+    if (r->ticket != 0 && stream_settle(&s->stream, r->ticket - 1) != ERR_OK) return JS_WAIT_STORED;
+    if (carry_out(&p, s, c) != ERR_OK) return JS_WAIT_STORED;
+    c->order_ticket = 0;
+    return answer(&p, s, c);
+}

@@ -1,0 +1,420 @@
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include "core/js/jsapi.h"
+#include "tests/support/mem_heap.h"
+
+/* Replies are those of nats-server 2.15.2 to the same requests, at a fixed time. */
+#define T "\"2026-11-21T12:25:37.5Z\""
+#define TYPE(name) "{\"type\":\"io.nats.jetstream.api.v1.consumer_" name "_response\","
+#define META(more, level)                                                                          \
+    "\"metadata\":{\"_nats.level\":\"5\",\"_nats.req.level\":\"" level                             \
+    "\",\"_nats.ver\":\"2.15.2\"" more "}"
+#define C1_CONFIG(metadata)                                                                        \
+    "\"stream_name\":\"S\",\"name\":\"c1\",\"created\":" T                                         \
+    ",\"config\":{\"durable_name\":\"c1\",\"name\":\"c1\",\"deliver_policy\":\"all\","             \
+    "\"ack_policy\":\"explicit\",\"ack_wait\":30000000000,\"max_deliver\":-1,"                     \
+    "\"filter_subject\":\"s.1\",\"replay_policy\":\"instant\",\"max_waiting\":512,"                \
+    "\"max_ack_pending\":1000,\"num_replicas\":0," metadata "}"
+#define STATE(seq, pending)                                                                        \
+    ",\"delivered\":{\"consumer_seq\":0,\"stream_seq\":" seq                                       \
+    "},\"ack_floor\":{\"consumer_seq\":0,\"stream_seq\":" seq                                      \
+    "},\"num_ack_pending\":0,\"num_redelivered\":0,\"num_waiting\":0,\"num_pending\":" pending
+#define C1_CREATE                                                                                  \
+    "{\"stream_name\":\"S\",\"config\":{\"durable_name\":\"c1\",\"filter_subject\":\"s.1\","       \
+    "\"ack_policy\":\"explicit\",\"metadata\":{\"a\":\"b\"}}}"
+#define C1 C1_CONFIG(META(",\"a\":\"b\"", "0"))
+#define ERROR(code, err_code, text)                                                                \
+    "\"error\":{\"code\":" code ",\"err_code\":" err_code ",\"description\":\"" text "\"}"
+
+struct rig {
+    struct mem_heap heap;
+    struct memstore file; /* stands in for the log */
+    struct js js;
+    struct text out;
+    struct js_hooks hooks;
+    int opened, updated, closing;
+};
+
+static struct rig r;
+static const int64_t now_ns = INT64_C(1795263937500000000);
+
+static void on_opened(void *context, struct js_stream *s, struct consumer *c)
+{
+    r.opened++;
+}
+
+static void on_updated(void *context, struct js_stream *s, struct consumer *c)
+{
+    r.updated++;
+}
+
+static void on_closing(void *context, struct js_stream *s, struct consumer *c)
+{
+    r.closing++;
+}
+
+static struct js_request request(const char *subject, const char *body)
+{
+    return (struct js_request){.account_name = BYTES_LITERAL("$G"),
+                               .subject = bytes_from_text(subject),
+                               .body = bytes_from_text(body),
+                               .out = &r.out,
+                               .mono_ns = 1,
+                               .now_ns = now_ns};
+}
+
+/* What the request waits for comes at once, or fails with result. */
+static struct bytes call(enum err result, const char *subject, const char *body)
+{
+    struct js_request q = request(subject, body);
+    enum js_step step = jsapi_run(&r.js, &q);
+    if (step == JS_WAIT_STORED) step = jsapi_stored(&r.js, &q, result);
+    cr_assert_eq(step, JS_REPLY);
+    jsapi_end(&q);
+    return text_written(&r.out);
+}
+
+static void expect(const char *subject, const char *body, const char *reply)
+{
+    struct bytes got = call(ERR_OK, subject, body);
+    cr_assert(bytes_equal(got, bytes_from_text(reply)), "%s:\n%.*s\n%s", subject, (int)got.len,
+              got.data, reply);
+}
+
+static void publish(const char *subject)
+{
+    char scratch[PUBLISH_SCRATCH_EXTRA + 256];
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    struct stream_outcome o;
+    struct store_stub stub;
+    struct writer w;
+    writer_init(&w, scratch, sizeof scratch);
+    publish_check(&s->stream, bytes_from_text(subject), BYTES_LITERAL(""), BYTES_LITERAL("x"),
+                  now_ns, &w, &o);
+    cr_assert_eq(o.verdict, STREAM_STORE);
+    cr_assert_eq(store_append(js_store_of(&r.js, s), &o.record, &stub), ERR_OK);
+    stream_stage(&s->stream, &o, stub.ticket, stub.place);
+    cr_assert_eq(stream_settle(&s->stream, stub.ticket), ERR_OK);
+}
+
+static void open_stream(const char *config)
+{
+    (void)call(ERR_OK, "$JS.API.STREAM.CREATE.S", config);
+}
+
+static void setup(void)
+{
+    memset(&r, 0, sizeof r);
+    mem_heap_init(&r.heap);
+    memstore_init(&r.file, &r.heap.mem, 1 << 20);
+    js_init(&r.js, &r.heap.mem, &r.file.store, 5, 1 << 20);
+    r.hooks = (struct js_hooks){.consumer_opened = on_opened,
+                                .consumer_updated = on_updated,
+                                .consumer_closing = on_closing};
+    r.js.hooks = &r.hooks;
+    text_init(&r.out, &r.heap.mem, MEM_JETSTREAM, 1 << 20);
+}
+
+static void teardown(void)
+{
+    js_deinit(&r.js);
+    memstore_deinit(&r.file);
+    text_deinit(&r.out);
+    cr_assert_eq(r.heap.live_count, 0);
+}
+
+TestSuite(jsapi_consumer, .init = setup, .fini = teardown);
+
+static void open_three(void)
+{
+    open_stream("{\"name\":\"S\",\"subjects\":[\"s.*\"]}");
+    publish("s.0");
+    publish("s.1");
+    publish("s.2");
+}
+
+Test(jsapi_consumer, a_durable_one_is_made_shown_paused_reset_and_deleted)
+{
+    open_three();
+    expect("$JS.API.CONSUMER.CREATE.S.c1.s.1", C1_CREATE,
+           TYPE("create") C1 STATE("0", "1") ",\"ts\":" T "}");
+    cr_assert_eq(r.opened, 1);
+    expect("$JS.API.CONSUMER.INFO.S.c1", "", TYPE("info") C1 STATE("0", "1") ",\"ts\":" T "}");
+    expect("$JS.API.CONSUMER.PAUSE.S.c1", "{\"pause_until\":\"2035-01-01T00:00:00+02:00\"}",
+           TYPE("pause") "\"paused\":true,\"pause_until\":\"2034-12-31T22:00:00Z\","
+                         "\"pause_remaining\":255951262500000000}");
+    expect("$JS.API.CONSUMER.INFO.S.c1", "",
+           TYPE("info")
+               C1_CONFIG(META(",\"a\":\"b\"", "1") ",\"pause_until\":\"2034-12-31T22:00:00Z\"")
+                   STATE("0", "1") ",\"paused\":true,\"pause_remaining\":255951262500000000"
+                                   ",\"ts\":" T "}");
+    /* A create says nothing about that. */
+    expect("$JS.API.CONSUMER.CREATE.S.c1.s.1", C1_CREATE,
+           TYPE("create")
+               C1_CONFIG(META(",\"a\":\"b\"", "1") ",\"pause_until\":\"2034-12-31T22:00:00Z\"")
+                   STATE("0", "1") ",\"paused\":true,\"pause_remaining\":255951262500000000"
+                                   ",\"ts\":" T "}");
+    expect("$JS.API.CONSUMER.PAUSE.S.c1", "",
+           TYPE("pause") "\"paused\":false,\"pause_until\":\"0001-01-01T00:00:00Z\"}");
+    expect("$JS.API.CONSUMER.RESET.S.c1", "{\"seq\":2}",
+           TYPE("reset") C1 STATE("1", "1") ",\"ts\":" T ",\"reset_seq\":2}");
+    expect("$JS.API.CONSUMER.DELETE.S.c1", "x",
+           TYPE("delete") ERROR("400", "10038", "expected an empty request payload") "}");
+    cr_assert_eq(r.closing, 0);
+    expect("$JS.API.CONSUMER.DELETE.S.c1", "", TYPE("delete") "\"success\":true}");
+    cr_assert_eq(r.closing, 1);
+    expect("$JS.API.CONSUMER.INFO.S.c1", "",
+           TYPE("info") ERROR("404", "10014", "consumer not found") "}");
+}
+
+Test(jsapi_consumer, an_ephemeral_one_gets_a_name_that_its_configuration_does_not_show)
+{
+    open_three();
+    struct bytes got = call(ERR_OK, "$JS.API.CONSUMER.CREATE.S",
+                            "{\"stream_name\":\"S\",\"config\":{\"mem_storage\":true}}");
+    char name[9] = {0};
+    cr_assert_eq(sscanf(got.data,
+                        TYPE("create") "\"stream_name\":\"S\",\"name\":\"%8[0-9A-Za-z]\"", name),
+                 1);
+    char reply[1000];
+    snprintf(reply, sizeof reply,
+             TYPE("create") "\"stream_name\":\"S\",\"name\":\"%s\",\"created\":" T
+                            ",\"config\":{\"deliver_policy\":\"all\",\"ack_policy\":\"none\","
+                            "\"max_deliver\":-1,\"replay_policy\":\"instant\",\"max_waiting\":512,"
+                            "\"inactive_threshold\":5000000000,\"num_replicas\":0,"
+                            "\"mem_storage\":true," META("", "0") "}" STATE("0", "3") ",\"ts\":" T
+                                                                                      "}",
+             name);
+    cr_assert(bytes_equal(got, bytes_from_text(reply)), "%.*s\n%s", (int)got.len, got.data, reply);
+}
+
+Test(jsapi_consumer, lists_come_in_order_of_names_and_in_pages)
+{
+    open_three();
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c2",
+               "{\"stream_name\":\"S\",\"config\":{\"deliver_subject\":\"d\"}}");
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c1.s.1", C1_CREATE);
+    expect("$JS.API.CONSUMER.NAMES.S", "",
+           TYPE("names") "\"total\":2,\"offset\":0,\"limit\":1024,\"consumers\":[\"c1\",\"c2\"]}");
+    expect("$JS.API.CONSUMER.NAMES.S", "{\"offset\":9}",
+           TYPE("names") "\"total\":2,\"offset\":2,\"limit\":1024,\"consumers\":[]}");
+    expect("$JS.API.CONSUMER.LIST.S", "{\"offset\":1}",
+           TYPE("list") "\"total\":2,\"offset\":1,\"limit\":256,\"consumers\":[{\"stream_name\":"
+                        "\"S\",\"name\":\"c2\",\"created\":" T ",\"config\":{\"name\":\"c2\","
+                        "\"deliver_policy\":\"all\",\"ack_policy\":\"none\",\"max_deliver\":-1,"
+                        "\"replay_policy\":\"instant\",\"deliver_subject\":\"d\","
+                        "\"inactive_threshold\":5000000000,\"num_replicas\":0,\"metadata\":{"
+                        "\"_nats.req.level\":\"0\"}}" STATE("0", "3") ",\"ts\":" T "}]}");
+    expect("$JS.API.CONSUMER.NAMES.S", "{\"x\":1}",
+           TYPE("names") ERROR("400", "10025", "invalid JSON: json: unknown field \\\"x\\\"")
+           ",\"total\":0,\"offset\":0,\"limit\":0,\"consumers\":[]}");
+}
+
+Test(jsapi_consumer, refusals_are_those_of_nats_server)
+{
+    open_three();
+    expect("$JS.API.CONSUMER.LIST.X", "",
+           TYPE("list") ERROR("404", "10059", "stream not found")
+           ",\"total\":0,\"offset\":0,\"limit\":0,\"consumers\":[]}");
+    expect("$JS.API.CONSUMER.PAUSE.S.y", "",
+           TYPE("pause") ERROR("404", "10014", "consumer not found")
+           ",\"paused\":false,\"pause_until\":\"0001-01-01T00:00:00Z\"}");
+    expect("$JS.API.CONSUMER.CREATE.S", "",
+           TYPE("create")
+               ERROR("400", "10056", "stream name in subject does not match request") "}");
+    expect("$JS.API.CONSUMER.FOO", "",
+           "{\"type\":\"io.nats.jetstream.api.v1.system_response\"," ERROR("400", "10003",
+                                                                           "bad request") "}");
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c1.s.1", C1_CREATE);
+    expect("$JS.API.CONSUMER.CREATE.S.c1.s.2",
+           "{\"stream_name\":\"S\",\"action\":\"create\",\"config\":{\"filter_subject\":\"s.2\"}}",
+           TYPE("create") ERROR("400", "10148", "consumer already exists") "}");
+    expect("$JS.API.CONSUMER.RESET.S.c1", "x",
+           TYPE("reset") ERROR("400", "10025",
+                               "invalid JSON: invalid character 'x' looking for beginning of "
+                               "value") ",\"reset_seq\":0}");
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c5",
+               "{\"stream_name\":\"S\",\"config\":{\"deliver_policy\":\"last\"}}");
+    expect("$JS.API.CONSUMER.RESET.S.c5", "{\"seq\":2}",
+           TYPE("reset") ERROR("400", "10204", "invalid reset: not allowed") ",\"reset_seq\":0}");
+    struct js_request q = request("$JS.API.CONSUMER.RESET.S.nix", "");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_SILENT);
+    jsapi_end(&q);
+}
+
+Test(jsapi_consumer, nobody_sees_it_before_it_is_durable)
+{
+    open_three();
+    struct js_request q = request("$JS.API.CONSUMER.CREATE.S.c1.s.1", C1_CREATE);
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    expect("$JS.API.CONSUMER.NAMES.S", "",
+           TYPE("names") "\"total\":0,\"offset\":0,\"limit\":1024,\"consumers\":[]}");
+    expect("$JS.API.CONSUMER.INFO.S.c1", "",
+           TYPE("info") ERROR("404", "10014", "consumer not found") "}");
+    text_clear(&r.out);
+    /* A delete, and a twin, wait for it. */
+    struct js_request twin = request("$JS.API.CONSUMER.CREATE.S.c1.s.1", C1_CREATE);
+    struct js_request gone = request("$JS.API.CONSUMER.DELETE.S.c1", "");
+    cr_assert_eq(jsapi_run(&r.js, &twin), JS_WAIT_STORED);
+    cr_assert_eq(jsapi_run(&r.js, &gone), JS_WAIT_STORED);
+    cr_assert_eq(twin.ticket, q.ticket);
+    cr_assert_eq(gone.ticket, q.ticket);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_REPLY);
+    cr_assert_eq(q.action, JS_ACTION_CONSUMER_CREATED);
+    cr_assert(bytes_equal(q.consumer_name, BYTES_LITERAL("c1")));
+    cr_assert_eq(jsapi_stored(&r.js, &gone, ERR_OK), JS_WAIT_STORED);
+    cr_assert_gt(gone.ticket, q.ticket);
+    cr_assert_eq(jsapi_stored(&r.js, &twin, ERR_OK), JS_WAIT_STORED);
+    cr_assert_eq(jsapi_stored(&r.js, &gone, ERR_OK), JS_REPLY);
+    cr_assert_not(gone.is_error);
+    cr_assert_eq(jsapi_stored(&r.js, &twin, ERR_OK), JS_WAIT_STORED); /* creates it anew */
+    cr_assert_eq(jsapi_stored(&r.js, &twin, ERR_IO), JS_REPLY);
+    cr_assert(twin.is_error);
+    cr_assert_eq(r.closing, 1); /* what failed was never open */
+    jsapi_end(&q);
+    jsapi_end(&twin);
+    jsapi_end(&gone);
+}
+
+Test(jsapi_consumer, what_it_sees_starts_where_its_record_lies)
+{
+    open_three();
+    struct js_request q =
+        request("$JS.API.CONSUMER.CREATE.S.n",
+                "{\"stream_name\":\"S\",\"config\":{\"deliver_policy\":\"new\"}}");
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    char scratch[PUBLISH_SCRATCH_EXTRA + 256];
+    struct stream_outcome o;
+    struct store_stub stub;
+    struct writer w;
+    writer_init(&w, scratch, sizeof scratch);
+    /* In flight before the consumer: durable with it. */
+    publish_check(&s->stream, BYTES_LITERAL("s.9"), BYTES_LITERAL(""), BYTES_LITERAL("x"), now_ns,
+                  &w, &o);
+    cr_assert_eq(store_append(&r.file.store, &o.record, &stub), ERR_OK);
+    stream_stage(&s->stream, &o, stub.ticket, stub.place);
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_REPLY);
+    const struct consumer *c = consumer_set_find(&s->consumers, BYTES_LITERAL("n"));
+    cr_assert_eq(s->stream.seq_last, 4);
+    cr_assert_eq(c->next_seq, 5);
+    cr_assert_eq(c->left, 0);
+    jsapi_end(&q);
+}
+
+Test(jsapi_consumer, it_comes_back_from_its_records)
+{
+    open_three();
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c1.s.1", C1_CREATE);
+    const struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    struct consumer *c = consumer_set_find(&s->consumers, BYTES_LITERAL("c1"));
+    struct consumer_config config;
+    struct arena arena;
+    struct text body;
+    arena_init(&arena, &r.heap.mem, MEM_JETSTREAM);
+    text_init(&body, &r.heap.mem, MEM_JETSTREAM, 1 << 20);
+    cr_assert_eq(consumer_config_of(c, &arena, &config), ERR_OK);
+    cr_assert(js_config_record(&s->stream.config, s->stream.created_ns, &body));
+
+    struct js again;
+    js_init(&again, &r.heap.mem, &r.file.store, 5, 1 << 20);
+    struct record record = {.kind = RECORD_STREAM, .stream = s->stream.id};
+    record.subject = BYTES_LITERAL("$G S");
+    record.body = text_written(&body);
+    cr_assert_eq(js_replay(&again, 0, &record, 1), ERR_OK);
+    record = (struct record){.kind = RECORD_CONSUMER, .stream = s->stream.id, .seq = c->number};
+    text_clear(&body);
+    cr_assert(js_consumer_record(&config, c->created_ns, &body));
+    record.body = text_written(&body);
+    cr_assert_eq(js_replay(&again, 0, &record, 1), ERR_OK);
+    const struct js_stream *t = js_find(&again, 0, BYTES_LITERAL("S"), false);
+    const struct consumer *d = consumer_set_find(&t->consumers, BYTES_LITERAL("c1"));
+    cr_assert_not_null(d);
+    cr_assert_eq(t->stream.consumer_count, 1);
+    cr_assert(bytes_equal(bytes_of(c->packed, c->packed_bytes),
+                          bytes_of(d->packed, d->packed_bytes)));
+    cr_assert_eq(d->created_ns, now_ns);
+
+    record.kind = RECORD_PROGRESS;
+    text_clear(&body);
+    c->delivered_cseq = c->floor_cseq = 1;
+    c->delivered_seq = c->floor_seq = 2;
+    consumer_encode(c, (struct shard_time){.mono_ns = 1}, false, &body);
+    record.body = text_written(&body);
+    cr_assert_eq(js_replay(&again, 0, &record, 1), ERR_OK);
+    cr_assert_eq(d->floor_seq, 2);
+    record.body = BYTES_LITERAL("\x07");
+    cr_assert_eq(js_replay(&again, 0, &record, 1), ERR_CORRUPT);
+    record.kind = RECORD_CONSUMER;
+    record.body = BYTES_LITERAL("{\"name\":\"a.b\"}");
+    record.seq = 77;
+    cr_assert_eq(js_replay(&again, 0, &record, 1), ERR_CORRUPT);
+    record.seq = c->number;
+    record.kind = RECORD_CONSUMER_GONE;
+    cr_assert_eq(js_replay(&again, 0, &record, 1), ERR_OK);
+    cr_assert_eq(t->stream.consumer_count, 0);
+    cr_assert_eq(js_replay(&again, 0, &record, 1), ERR_UNKNOWN);
+    js_deinit(&again);
+    text_deinit(&body);
+    arena_deinit(&arena);
+}
+
+static struct consumer *named(const char *name)
+{
+    const struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    return consumer_set_find(&s->consumers, bytes_from_text(name));
+}
+
+static uint64_t live(void)
+{
+    return js_find(&r.js, 0, BYTES_LITERAL("S"), false)->stream.msgs.live_count;
+}
+
+Test(jsapi_consumer, an_interest_stream_keeps_what_somebody_waits_for)
+{
+    open_stream("{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"interest\"}");
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    publish("s.0");
+    cr_assert_eq(live(), 0);
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.all",
+               "{\"stream_name\":\"S\",\"config\":{\"ack_policy\":\"explicit\","
+               "\"durable_name\":\"all\"}}");
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c1.s.1", C1_CREATE);
+    publish("s.0");
+    publish("s.1");
+    cr_assert_eq(live(), 2);
+    /* The first consumer takes both and settles them: one has to stay for the other. */
+    struct consumer *c = named("all");
+    struct text body;
+    text_init(&body, &r.heap.mem, MEM_JETSTREAM, 1 << 20);
+    c->delivered_cseq = c->floor_cseq = 2;
+    c->delivered_seq = c->floor_seq = 3;
+    c->next_seq = 4;
+    consumer_encode(c, (struct shard_time){.mono_ns = 1}, false, &body);
+    js_progress_stored(&r.js, s, text_written(&body));
+    text_deinit(&body);
+    cr_assert_eq(live(), 1);
+    (void)call(ERR_OK, "$JS.API.CONSUMER.DELETE.S.c1", "");
+    cr_assert_eq(live(), 0);
+}
+
+Test(jsapi_consumer, an_inactive_one_goes_with_a_record_of_it)
+{
+    open_three();
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c1.s.1", C1_CREATE);
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    uint64_t before = r.file.ticket, ticket = 0;
+    cr_assert_eq(js_consumer_delete(&r.js, s, named("c1"), now_ns, &ticket), ERR_OK);
+    cr_assert_eq(ticket, before + 1);
+    cr_assert_null(named("c1"));
+    cr_assert_eq(r.closing, 1);
+    cr_assert_eq(s->stream.consumer_count, 0);
+}
+
+Test(jsapi_consumer, a_purge_moves_consumers_on)
+{
+    open_three();
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c1.s.1", C1_CREATE);
+    (void)call(ERR_OK, "$JS.API.STREAM.PURGE.S", "");
+    expect("$JS.API.CONSUMER.INFO.S.c1", "", TYPE("info") C1 STATE("3", "0") ",\"ts\":" T "}");
+}
