@@ -43,6 +43,7 @@ struct admission {
     uint64_t refused_pre_login, refused_connections, refused_memory;
     uint64_t told_ns; /* when the log last heard of refusals for memory */
     uint64_t told_pre_login_ns;
+    uint64_t failed_accepts, told_failed_ns; /* shard 0's */
     struct address_count *buckets[ADDRESS_BUCKETS];
 };
 
@@ -378,12 +379,22 @@ static void refuse_pre_login(struct server *s, struct turn *t, const struct turn
                  socket->ip_len > 0 ? socket->ip : "the Unix socket", (unsigned long long)refused);
 }
 
+/* As above: where descriptors are short, every stranger who connects makes one of these. */
+static void accept_failed(struct admission *a, struct log *log, uint64_t now_ns, int error)
+{
+    a->failed_accepts++;
+    if (a->told_failed_ns != 0 && now_ns - a->told_failed_ns < REFUSED_TELL_NS) return;
+    a->told_failed_ns = now_ns;
+    log_error(log, "Temporary Client Accept Error (%s; %llu so far)", strerror(error),
+              (unsigned long long)a->failed_accepts);
+}
+
 void listener_on_done(void *server, struct turn *t, const struct done *d)
 {
     struct server *s = server;
     if (d->kind != DONE_ACCEPT) return;
     if (d->result < 0) {
-        log_error(s->log, "Temporary Client Accept Error (%s)", strerror(-d->result));
+        accept_failed(s->admission, s->log, t->now.mono_ns, -d->result);
         return;
     }
     uint32_t i = d->slot - s->slots_max;

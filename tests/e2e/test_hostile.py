@@ -228,6 +228,9 @@ def test_descriptors_run_out(tmp_path):
             crowd.append(socket.create_connection(("127.0.0.1", server.port), 1))
     time.sleep(0.5)
     beside.end()
+    # A line a second says it: the crowd must not fill the disk with them.
+    lines = server.log().count("Temporary Client Accept Error")
+    assert 1 <= lines < 50, lines
     for s in crowd:
         s.close()
     harness.wait_until(lambda: server.connect().close() is None, what="service after the crowd")
