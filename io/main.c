@@ -566,7 +566,7 @@ static int serve(struct program *p, const struct options_report *report)
     struct itimerspec second = {.it_interval.tv_sec = 1, .it_value.tv_sec = 1};
     if (p->timer_fd < 0 || timerfd_settime(p->timer_fd, 0, &second, NULL) != 0)
         return fatal(p, "cannot make a timer");
-    server_identify(s);
+    if (server_identify(s) != ERR_OK) return fatal(p, "out of memory");
     log_banner(p);
     log_lines(s->log, LOG_LABEL_WRN, &report->warnings);
     log_lines(s->log, LOG_LABEL_WRN, &report->notices);

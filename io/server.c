@@ -258,7 +258,7 @@ static struct bytes text_copy(char *room, size_t room_bytes, struct bytes text)
     return bytes_from_text(room);
 }
 
-void server_identify(struct server *s)
+enum err server_identify(struct server *s)
 {
     const struct options *o = atomic_load(&s->options);
     uint8_t seed[CRYPTO_KEY_BYTES], key[CRYPTO_KEY_BYTES];
@@ -272,13 +272,17 @@ void server_identify(struct server *s)
     s->facts.id = bytes_of(s->id_text, NKEY_TEXT_BYTES);
     s->facts.xkey = bytes_of(s->xkey_text, NKEY_TEXT_BYTES);
     /* Copies: the options that these texts come from go with the first reload. */
-    s->facts.name = o->server_name.len > 0
-                        ? text_copy(s->name_text, sizeof s->name_text, o->server_name)
-                        : s->facts.id;
+    s->facts.name = s->facts.id;
+    if (o->server_name.len > 0) {
+        s->name_text = strndup(o->server_name.data, o->server_name.len);
+        if (s->name_text == NULL) return ERR_MEMORY;
+        s->facts.name = bytes_from_text(s->name_text);
+    }
     s->facts.version = BYTES_LITERAL(SERVER_NATS_VERSION);
     s->facts.go = BYTES_LITERAL("c17");
     s->facts.host = text_copy(s->host_text, sizeof s->host_text, o->host);
     s->facts.start_wall_ns = server_now(NULL).wall_ns;
+    return ERR_OK;
 }
 
 static void list_cpus(struct server *s)
@@ -437,4 +441,5 @@ void server_free(struct server *s)
     mem_jemalloc_deinit(&s->main_mem);
     free(s->shards);
     s->shards = NULL;
+    free(s->name_text);
 }

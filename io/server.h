@@ -57,7 +57,8 @@ struct server {
     struct log *log;
     struct server_facts facts;
     char id_text[64], xkey_text[64];
-    char name_text[1024], host_text[256];
+    char *name_text; /* the server's name, whole; NULL: it has none but its id */
+    char host_text[256];
     struct mem_jemalloc_budget budget;
     struct mem_jemalloc shared_mem; /* interest index, mailbox: locked by their users */
     struct mem_jemalloc main_mem;   /* options, accounts */
@@ -101,7 +102,7 @@ struct server {
 
 void server_init(struct server *s);
 /* Makes the server's id and keys; before server_start. Needs options. */
-void server_identify(struct server *s);
+NODISCARD enum err server_identify(struct server *s);
 /* Makes room in the interest index for every account of o; before shards see o. ERR_MEMORY: some
  * are there now, which does no harm. */
 NODISCARD enum err server_open_accounts(struct server *s, const struct options *o);
