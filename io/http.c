@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 #include "core/base/must.h"
 #include "io/http_pump.h"
@@ -17,8 +18,18 @@ enum {
     /* The library keeps request and response headers of a connection in one pool, in halves. */
     CONNECTION_POOL_BYTES = 2 * HTTP_HEADER_BYTES_MAX,
     /* libmicrohttpd 0.9.75 locks itself out for good when a connection that was handed over meets
-     * its limit. So we count, and its own limit lies where it is never reached. */
+     * its limit. So we count, and its own limit lies where it is never reached. The spare places
+     * are for those that came while others are on their way out. */
     CONNECTIONS_SPARE = 64,
+};
+
+/* A connection that the library has begun and not ended yet: its fd is good to shut down. */
+struct http_conn {
+    bool is_used, is_tls;
+    bool is_leaving; /* shut down by us; the library has not noticed yet */
+    bool is_served;  /* its page is being made: not its fault that it waits */
+    int fd;
+    uint64_t since_ns; /* it came, or had its last answer */
 };
 
 struct http_server {
@@ -28,6 +39,8 @@ struct http_server {
     struct http_pump *pump;
     pthread_mutex_t lock; /* take against close */
     bool is_closing;      /* under lock */
+    pthread_mutex_t conns_lock;
+    struct http_conn *conns; /* under conns_lock: connections_max and the spare ones */
     _Atomic uint64_t requests, refused;
     _Atomic uint32_t connections; /* with the daemon, from the hand-over to their end */
 };
@@ -99,11 +112,18 @@ static enum MHD_Result add_param(void *context, enum MHD_ValueKind kind, const c
     return MHD_YES;
 }
 
-static bool is_tls(struct MHD_Connection *c)
+static struct http_conn *conn_of(struct MHD_Connection *c)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    return info != NULL && info->socket_context != NULL;
+    return info == NULL ? NULL : info->socket_context;
+}
+
+static void set_served(struct http_server *s, struct http_conn *c, bool is_served)
+{
+    pthread_mutex_lock(&s->conns_lock);
+    c->is_served = is_served;
+    pthread_mutex_unlock(&s->conns_lock);
 }
 
 /* The path below the base; data NULL when it lies elsewhere. */
@@ -121,8 +141,9 @@ static struct bytes path_below(const struct http_server *s, const char *url)
 static void serve(struct http_server *s, struct MHD_Connection *c, const char *url,
                   const char *method, struct http_response *response)
 {
+    struct http_conn *conn = conn_of(c);
     struct http_request request = {
-        .path = path_below(s, url), .is_tls = is_tls(c), .connection = c};
+        .path = path_below(s, url), .is_tls = conn->is_tls, .connection = c};
     request.is_head = strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
     if (request.path.data == NULL) {
         http_response_not_found(response);
@@ -133,7 +154,9 @@ static void serve(struct http_server *s, struct MHD_Connection *c, const char *u
         http_response_text(response, MHD_HTTP_BAD_REQUEST, "too many parameters");
         return;
     }
+    set_served(s, conn, true);
     s->o.serve(s->o.context, &request, response);
+    set_served(s, conn, false);
 }
 
 static enum MHD_Result answer(struct MHD_Connection *c, struct http_response *r)
@@ -184,23 +207,93 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *c, const
     return answer(c, &response);
 }
 
-/* Connections from the pump are known by their kind of socket. */
-static void on_connection(void *context, struct MHD_Connection *c, void **socket_context,
-                          enum MHD_ConnectionNotificationCode code)
+static uint64_t now_ns(void)
 {
-    struct http_server *s = context;
-    if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
-        atomic_fetch_sub_explicit(&s->connections, 1, memory_order_relaxed);
-        return;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Under conns_lock. The library sees the end of its socket and closes it. */
+static void send_away(struct http_server *s, struct http_conn *c)
+{
+    c->is_leaving = true;
+    (void)shutdown(c->fd, SHUT_RDWR);
+    atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
+}
+
+/* Under conns_lock: when there are too many, the one that waits longest goes. A client that asks
+ * and reads its answer is never that one for long; a crowd that only holds places is. */
+static void keep_within_bounds(struct http_server *s)
+{
+    struct http_conn *oldest = NULL;
+    uint32_t staying = 0;
+    for (uint32_t i = 0; i < s->o.connections_max + CONNECTIONS_SPARE; i++) {
+        struct http_conn *c = &s->conns[i];
+        if (!c->is_used || c->is_leaving) continue;
+        staying++;
+        if (!c->is_served && (oldest == NULL || c->since_ns < oldest->since_ns)) oldest = c;
     }
+    if (staying > s->o.connections_max && oldest != NULL) send_away(s, oldest);
+}
+
+void http_expire(struct http_server *s)
+{
+    uint64_t now = now_ns(), limit = (uint64_t)s->o.request_seconds * 1000000000u;
+    pthread_mutex_lock(&s->conns_lock);
+    for (uint32_t i = 0; i < s->o.connections_max + CONNECTIONS_SPARE; i++) {
+        struct http_conn *c = &s->conns[i];
+        if (c->is_used && !c->is_leaving && !c->is_served && now > c->since_ns &&
+            now - c->since_ns >= limit)
+            send_away(s, c);
+    }
+    pthread_mutex_unlock(&s->conns_lock);
+}
+
+static void conn_begin(struct http_server *s, struct MHD_Connection *c, void **socket_context)
+{
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
     int domain = AF_UNSPEC;
     socklen_t bytes = sizeof domain;
-    if (info != NULL) {
-        (void)getsockopt(info->connect_fd, SOL_SOCKET, SO_DOMAIN, &domain, &bytes);
+    must(info != NULL);
+    (void)getsockopt(info->connect_fd, SOL_SOCKET, SO_DOMAIN, &domain, &bytes);
+    pthread_mutex_lock(&s->conns_lock);
+    struct http_conn *conn = s->conns; /* add_plain sees to it that there is a place */
+    while (conn->is_used) conn++;
+    must(conn < s->conns + s->o.connections_max + CONNECTIONS_SPARE);
+    /* Connections from the pump are known by their kind of socket. */
+    *conn = (struct http_conn){
+        .is_used = true, .is_tls = domain == AF_UNIX, .fd = info->connect_fd, .since_ns = now_ns()};
+    keep_within_bounds(s);
+    pthread_mutex_unlock(&s->conns_lock);
+    *socket_context = conn;
+}
+
+static void on_answered(void *context, struct MHD_Connection *c, void **request_context,
+                        enum MHD_RequestTerminationCode code)
+{
+    struct http_server *s = context;
+    struct http_conn *conn = conn_of(c);
+    (void)request_context, (void)code;
+    pthread_mutex_lock(&s->conns_lock);
+    if (conn != NULL) conn->since_ns = now_ns();
+    pthread_mutex_unlock(&s->conns_lock);
+}
+
+static void on_connection(void *context, struct MHD_Connection *c, void **socket_context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct http_server *s = context;
+    if (code != MHD_CONNECTION_NOTIFY_CLOSED) {
+        conn_begin(s, c, socket_context);
+        return;
     }
-    *socket_context = domain == AF_UNIX ? s : NULL;
+    struct http_conn *conn = *socket_context;
+    pthread_mutex_lock(&s->conns_lock);
+    conn->is_used = false; /* before the library closes the fd */
+    pthread_mutex_unlock(&s->conns_lock);
+    atomic_fetch_sub_explicit(&s->connections, 1, memory_order_relaxed);
 }
 
 PRINTF_LIKE(2, 0) static void on_log(void *context, const char *format, va_list args)
@@ -221,7 +314,7 @@ static enum err add_plain(struct http_server *s, int fd, const struct sockaddr *
 {
     uint32_t before = atomic_fetch_add_explicit(&s->connections, 1, memory_order_relaxed);
     enum err e = ERR_OK;
-    if (before >= s->o.connections_max) {
+    if (before >= s->o.connections_max + CONNECTIONS_SPARE - 1) {
         close(fd);
         e = ERR_FULL;
     } else if (MHD_add_connection(s->daemon, fd, address, address_bytes) != MHD_YES) {
@@ -268,13 +361,14 @@ static enum err daemon_open(struct http_server *s)
     sigfillset(&all);
     /* The library's thread inherits that no signal is for it. */
     pthread_sigmask(SIG_BLOCK, &all, &before);
-    s->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL |
-                                     MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ITC | MHD_USE_ERROR_LOG,
-                                 0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log,
-                                 s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                                 (size_t)CONNECTION_POOL_BYTES, MHD_OPTION_CONNECTION_LIMIT, limit,
-                                 MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)s->o.idle_seconds,
-                                 MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_END);
+    s->daemon =
+        MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_NO_LISTEN_SOCKET |
+                             MHD_USE_ITC | MHD_USE_ERROR_LOG,
+                         0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, s,
+                         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_POOL_BYTES,
+                         MHD_OPTION_CONNECTION_LIMIT, limit, MHD_OPTION_CONNECTION_TIMEOUT,
+                         (unsigned)s->o.idle_seconds, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
+                         s, MHD_OPTION_NOTIFY_COMPLETED, on_answered, s, MHD_OPTION_END);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return s->daemon == NULL ? ERR_IO : ERR_OK;
 }
@@ -287,8 +381,12 @@ enum err http_open(const struct http_options *o, struct http_server **out)
     s->o = *o;
     if (s->o.connections_max == 0) s->o.connections_max = HTTP_CONNECTIONS_MAX;
     if (s->o.idle_seconds == 0) s->o.idle_seconds = HTTP_IDLE_SECONDS;
+    if (s->o.request_seconds == 0) s->o.request_seconds = HTTP_REQUEST_SECONDS;
     pthread_mutex_init(&s->lock, NULL);
+    pthread_mutex_init(&s->conns_lock, NULL);
     enum err e = ERR_MEMORY;
+    s->conns = calloc(s->o.connections_max + CONNECTIONS_SPARE, sizeof *s->conns);
+    if (s->conns == NULL) goto free_server;
     struct bytes base = bytes_from_text(o->base_path == NULL ? "/" : o->base_path);
     while (base.len > 0 && base.data[base.len - 1] == '/') base.len--;
     s->base = strndup(base.len == 0 ? "" : base.data, base.len);
@@ -311,6 +409,8 @@ stop_daemon:
 free_base:
     free(s->base);
 free_server:
+    free(s->conns);
+    pthread_mutex_destroy(&s->conns_lock);
     pthread_mutex_destroy(&s->lock);
     free(s);
     return e;
@@ -326,6 +426,8 @@ void http_close(struct http_server *s)
     http_pump_close(s->pump);
     MHD_stop_daemon(s->daemon);
     pthread_mutex_destroy(&s->lock);
+    pthread_mutex_destroy(&s->conns_lock);
+    free(s->conns);
     free(s->base);
     free(s);
 }

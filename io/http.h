@@ -2,8 +2,10 @@
  * done here: the listener accepts and hands the sockets over. https connections pass through our
  * own TLS and a socket pair, so that there is one TLS stack and one reload for all.
  *
- * Bounds: connections_max connections at once (further ones are closed), HTTP_HEADER_BYTES_MAX of
- * request line and headers, HTTP_IDLE_SECONDS without progress. Every method but HEAD is taken for
+ * Bounds: connections_max connections at once (for a further one the one that waits longest goes),
+ * HTTP_HEADER_BYTES_MAX of request line and headers, HTTP_IDLE_SECONDS without progress, and
+ * HTTP_REQUEST_SECONDS for a request and its answer, so that nobody keeps a place by a byte now and
+ * then. Every method but HEAD is taken for
  * GET, as nats-server does, and its body is not read. Nothing of a request reaches a shard but what
  * serve makes of it. */
 #ifndef IO_HTTP_H
@@ -22,6 +24,7 @@ enum {
     HTTP_CONNECTIONS_MAX = 64,
     HTTP_HEADER_BYTES_MAX = 16 * 1024,
     HTTP_IDLE_SECONDS = 5,
+    HTTP_REQUEST_SECONDS = 30, /* a page of megabytes over a slow line takes its time */
     HTTP_PARAMS_MAX = 32,
     HTTP_EXTRA_HEADERS_MAX = 4,
 };
@@ -74,6 +77,7 @@ struct http_options {
     const char *base_path;    /* "/" or "/x/y"; copied */
     uint32_t connections_max; /* 0: HTTP_CONNECTIONS_MAX */
     uint32_t idle_seconds;    /* 0: HTTP_IDLE_SECONDS */
+    uint32_t request_seconds; /* 0: HTTP_REQUEST_SECONDS */
     struct log *log;          /* may be NULL */
 };
 
@@ -85,6 +89,8 @@ NODISCARD enum err http_open(const struct http_options *o, struct http_server **
  * ERR_FULL: too many connections, fd is closed. ERR_CLOSED: the server is closing. */
 NODISCARD enum err http_take(struct http_server *s, int fd, const struct sockaddr *address,
                              socklen_t address_bytes, struct tls_context *tls);
+/* Ends connections whose request or answer takes too long; call it about once a second. */
+void http_expire(struct http_server *s);
 /* Ends all connections and the threads. serve is not called afterwards. s may be NULL. */
 void http_close(struct http_server *s);
 

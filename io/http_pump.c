@@ -21,6 +21,7 @@ enum {
     OUT_BYTES = 20 * 1024,    /* more than one record of PLAIN_BYTES */
     END_WAIT_NS = 1000000000, /* for the last bytes to leave, after the plain side has ended */
     POLLS_PER_CONN = 2,
+    CONNECTIONS_SPARE = 64, /* that come while others are on their way out */
 };
 
 enum conn_state {
@@ -49,9 +50,10 @@ struct http_pump {
     int wake_fd;
     _Atomic bool is_closing;
     pthread_mutex_t lock;
-    struct conn **arrived; /* under lock: from take to the thread; connections_max of room */
+    struct conn **arrived; /* under lock: from take to the thread; room for room connections */
     uint32_t arrived_count;
     uint32_t total;        /* under lock: arrived and running */
+    uint32_t room;         /* connections_max and the spare ones */
     struct conn **running; /* the thread's */
     uint32_t running_count;
     struct pollfd *polls;
@@ -254,6 +256,22 @@ static void conn_end(struct http_pump *p, uint32_t index)
     pthread_mutex_unlock(&p->lock);
 }
 
+/* Handshakes that nobody goes on with must not keep others out: with too many connections the
+ * oldest of them goes. Of those behind their handshake io/http chooses. */
+static void keep_within_bounds(struct http_pump *p)
+{
+    while (p->running_count > p->o.connections_max) {
+        uint32_t oldest = UINT32_MAX;
+        for (uint32_t i = 0; i < p->running_count; i++)
+            if (p->running[i]->state == CONN_HANDSHAKE &&
+                (oldest == UINT32_MAX ||
+                 p->running[i]->deadline_ns < p->running[oldest]->deadline_ns))
+                oldest = i;
+        if (oldest == UINT32_MAX) return;
+        conn_end(p, oldest);
+    }
+}
+
 static int wait_ms(const struct http_pump *p, uint64_t now)
 {
     uint64_t first = UINT64_MAX;
@@ -285,6 +303,7 @@ static void *pump_main(void *context)
         for (uint32_t i = p->running_count; i-- > 0;) {
             if (!step(p, p->running[i], now)) conn_end(p, i);
         }
+        keep_within_bounds(p);
     }
     return NULL;
 }
@@ -311,9 +330,10 @@ enum err http_pump_open(const struct http_pump_options *o, struct http_pump **ou
     p->o = *o;
     pthread_mutex_init(&p->lock, NULL);
     p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    p->arrived = calloc(o->connections_max, sizeof p->arrived[0]);
-    p->running = calloc(o->connections_max, sizeof p->running[0]);
-    p->polls = calloc(1 + (size_t)o->connections_max * POLLS_PER_CONN, sizeof p->polls[0]);
+    p->room = o->connections_max + CONNECTIONS_SPARE;
+    p->arrived = calloc(p->room, sizeof p->arrived[0]);
+    p->running = calloc(p->room, sizeof p->running[0]);
+    p->polls = calloc(1 + (size_t)p->room * POLLS_PER_CONN, sizeof p->polls[0]);
     if (p->wake_fd < 0 || p->arrived == NULL || p->running == NULL || p->polls == NULL ||
         pthread_create(&p->thread, NULL, pump_main, p) != 0) {
         pump_free(p);
@@ -342,7 +362,7 @@ enum err http_pump_take(struct http_pump *p, int fd, const struct sockaddr *addr
     enum err e = tls_conn_open(tls, &c->tls);
     if (e == ERR_OK) {
         pthread_mutex_lock(&p->lock);
-        if (p->total == p->o.connections_max) {
+        if (p->total == p->room) {
             e = ERR_FULL;
         } else {
             p->arrived[p->arrived_count++] = c;

@@ -515,6 +515,7 @@ static void each_second(struct program *p)
     s->process.cpu_percent = p->cpu.percent;
     pthread_mutex_unlock(&s->figures_lock);
     mem_jemalloc_budget_watch(&s->budget);
+    monitor_tick(s);
     notify_watchdog(&p->notify);
 }
 

@@ -241,6 +241,14 @@ void monitor_copy_counts(struct server *s, struct page_counts *out)
     pthread_mutex_unlock(&s->figures_lock);
 }
 
+void monitor_tick(struct server *s)
+{
+    struct monitor *m = s->monitor;
+    pthread_mutex_lock(&m->lock);
+    if (m->http != NULL) http_expire(m->http);
+    pthread_mutex_unlock(&m->lock);
+}
+
 void monitor_close(struct server *s)
 {
     struct monitor *m = s->monitor;

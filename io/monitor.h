@@ -6,6 +6,8 @@
 #include "io/server.h"
 
 NODISCARD enum err monitor_open(struct server *s);
+/* Once a second: connections that take too long go. */
+void monitor_tick(struct server *s);
 /* Ends the thread; free comes when the shards have ended. */
 void monitor_close(struct server *s);
 void monitor_free(struct server *s);

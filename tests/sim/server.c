@@ -206,10 +206,11 @@ static void hook_gone(void *context, uint32_t shard, struct turn_conn *c)
     s->shards[shard].conns--;
 }
 
-static void hook_refused(void *context, uint32_t shard, const struct turn_socket *socket)
+static void hook_refused(void *context, const struct turn_socket *socket)
 {
     struct server *s = context;
-    s->shards[shard].conns--;
+    for (uint32_t i = 0; i < s->shard_count; i++)
+        if (&s->shards[i] == s->current) s->shards[i].conns--;
     net_refuse(&s->net, socket->fd);
 }
 
@@ -252,7 +253,7 @@ static void on_accept(void *context, struct turn *t, const struct done *d)
         }
     }
     s->shards[0].conns++;
-    if (turn_take(t, &socket) != ERR_OK) hook_refused(s, 0, &socket);
+    if (turn_take(t, &socket) != ERR_OK) hook_refused(s, &socket);
 }
 
 /* --- shards ------------------------------------------------------------------------------- */

@@ -160,11 +160,11 @@ Test(http, pages_parameters_and_errors_look_like_those_of_go)
            "\r\n\r\nError decoding boolean for 'subs': invalid\n");
     EXPECT(&r, "GET /auth HTTP/1.1\r\nAuthorization: Basic abc", "401 Unauthorized",
            "WWW-Authenticate: Basic realm=\"x\"\r\n", "\r\n\r\nBasic abc");
-    /* Without a body, and without waiting for one. */
-    EXPECT(&r, "POST /params?a=1 HTTP/1.1\r\nContent-Length: 0", "200 OK",
-           "Content-Length: 8\r\n");
-    EXPECT(&r, "PUT /params?a=1 HTTP/1.1\r\nContent-Length: 10000000", "200 OK",
-           "Content-Length: 8\r\n");
+    EXPECT(&r, "POST /params HTTP/1.1\r\nContent-Length: 0", "405 Method Not Allowed",
+           "Allow: GET, HEAD\r\n");
+    int served = r.pages.served;
+    EXPECT(&r, "PUT /params HTTP/1.1\r\nContent-Length: 10000000", "405 Method Not Allowed");
+    cr_assert_eq(r.pages.served, served);
 
     char *answer = ask(&r, "HEAD /params?a=1 HTTP/1.1");
     cr_assert_not_null(strstr(answer, "Content-Length: 8\r\n"), "%s", answer);
