@@ -20,6 +20,8 @@ import time
 from collections import namedtuple
 from functools import lru_cache
 
+# What tells the tests about the server is not for the server, which would warn of it.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("MILLRACE_")}
 BINARY = os.environ.get("MILLRACE_SERVER", "build/dev/bin/millrace")
 DRIVER = os.environ.get("MILLRACE_IO")
 EXTRA = shlex.split(os.environ.get("MILLRACE_EXTRA_FLAGS", ""))
@@ -47,7 +49,7 @@ def run_binary(*args, env=None, cwd=None, timeout=20, driver=False):
     """Runs the binary to its end; the result has returncode, stdout and stderr."""
     flags = driver_flags() if driver else []
     return subprocess.run([NAME, *flags, *args], executable=BINARY, capture_output=True,
-                          text=True, check=False, timeout=timeout * SLOW, cwd=cwd, env={**os.environ, **(env or {})},
+                          text=True, check=False, timeout=timeout * SLOW, cwd=cwd, env={**ENVIRONMENT, **(env or {})},
                           stdin=subprocess.DEVNULL)
 
 
@@ -95,15 +97,17 @@ class Server:
         self.process = subprocess.Popen(
             [name or NAME, *self.args], executable=BINARY, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=self.stderr_file, cwd=self.folder,
-            env={**os.environ, **(env or {})})
+            env={**ENVIRONMENT, **(env or {})})
         self.name = os.path.basename(name or NAME)
         self.ports = {}
         if wait:
             self.wait_ready()
 
     def write_config(self, text):
-        with open(self.config_path, "w", encoding="utf-8") as f:
+        """In one piece: a server that reloads meanwhile must not find half of it."""
+        with open(self.config_path + ".next", "w", encoding="utf-8") as f:
             f.write(text)
+        os.replace(self.config_path + ".next", self.config_path)
 
     @property
     def pid(self):

@@ -72,6 +72,14 @@ def test_bcrypt_prefixes(start, prefix):
     refused(s, user="joe", **{"pass": h})
 
 
+def test_a_zero_byte_does_not_end_a_password(start):
+    h = bcrypt.hashpw(b"s3cr3t", SALT).decode()
+    s = start(config=users("user: joe, password: '%s'" % h))
+    s.connect(user="joe", **PW).ping()
+    refused(s, user="joe", **{"pass": "s3cr3t\0x"})
+    refused(s, user="joe", **{"pass": "s3cr3t\0"})
+
+
 @pytest.mark.parametrize("args,config", [
     (("--auth", "t0k3n"), None), ((), "authorization { token: t0k3n }\n"),
     ((), "authorization { token: '%s' }\n" % bcrypt.hashpw(b"t0k3n", SALT).decode())])

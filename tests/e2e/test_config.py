@@ -363,6 +363,11 @@ no_sublist_cache: true; connect_error_reports: 5; reconnect_error_reports: 5
 authorization: {user: a, password: b}; accounts: {A: {}}; system_account: "$SYS"; system: "$SYS"
 no_system_account: true; no_system: true; no_sys_acc: true; mappings: {a: b}; maps: {a: b}
 allow_non_tls: false; feature_flags: {js_ack_fc_v2: false}; default_js_domain: {}
+accounts: {A: {jetstream: enabled}}; accounts: {A: {jetstream: {max_mem: 1K, max_file: 2K, streams: 3}}}
+jetstream: {enabled: false, max_memory_store: 1G, max_file_store: 2G, sync_interval: always, domain: x}
+jetstream: {enabled: false, strict: false, unique_tag: a, extension_hint: x, max_buffered_size: 1M}
+jetstream: {enabled: false, limits: {max_ack_pending: 1, batch: {timeout: 5s}}, meta_compact: 5}
+jetstream: {enabled: false, max_outstanding_catchup: 1M, request_queue_limit: 5, info_queue_limit: 6}
 """.replace("\n", ";").strip(";").split(";")
 
 
@@ -382,7 +387,8 @@ def test_option_names(tmp_path, option):
     "authorization { auth_callout { issuer: A, auth_users: [a] } }",
     "accounts { A { exports: [{service: a}] } }", "accounts { A { exports: [{stream: a}] } }",
     "accounts { A {}, B { imports: [{stream: {account: A, subject: a}}] } }",
-    "accounts { A { jetstream: enabled } }", "accounts { A { msg_trace: x } }",
+    "accounts { A { msg_trace: x } }",
+    "jetstream { enabled: false, key: x }",
 ])
 def test_what_is_not_built_yet_is_refused_by_name(tmp_path, option):
     r, _ = check(tmp_path, option + "\n")

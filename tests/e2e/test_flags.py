@@ -307,6 +307,26 @@ def test_max_traced_msg_len(start):
     s.wait_log(r'MSG_PAYLOAD: \["01234\.\.\."\]')
 
 
+def test_trace_shows_headers_with_the_payload(start):
+    s = start("-V")
+    s.connect().hpub("a", {"k": "v"}, "x").ping()
+    s.wait_log(r'MSG_PAYLOAD: \["NATS/1\.0\\r\\nk: ?v\\r\\n\\r\\nx"\]')
+
+
+def test_trace_headers_shows_no_payload(start):
+    s = start(config="trace: true\ntrace_headers: true\n")
+    s.connect().pub("a", "plain-secret").hpub("a", {"k": "v"}, "payload-secret").ping()
+    s.wait_log(r'MSG_PAYLOAD: \["NATS/1\.0\\r\\nk: ?v"\]')
+    assert "secret" not in s.log()
+
+
+def test_an_empty_payload_is_not_traced(start):
+    s = start("-V")
+    s.connect().pub("a", "").ping()
+    s.wait_log(r"<<- \[PING\]")
+    assert "MSG_PAYLOAD" not in s.log()
+
+
 def test_no_trace_by_default(start):
     s = start()
     s.connect().sub("a").pub("a", "hello").ping()

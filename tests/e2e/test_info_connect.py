@@ -60,6 +60,13 @@ def test_server_name_and_max_payload_are_told(start):
     assert (info["server_name"], info["max_payload"]) == ("mill", 1234)
 
 
+def test_a_long_server_name_is_told_whole(start):
+    name = "mill" * 1000
+    s = start("-m", "-1", config=f"server_name: {name}\n")
+    assert s.client().info["server_name"] == name
+    assert s.page("/varz")["server_name"] == name
+
+
 def test_no_header_support(start):
     s = start(config="no_header_support: true\n")
     c = s.connect(no_responders=False)

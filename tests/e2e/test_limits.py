@@ -1,10 +1,11 @@
 """Limits and what happens at them: sizes, counts, slow receivers, silent peers."""
+import os
 import signal
 import time
 
 import pytest
 
-from harness import SLOW, Closed, Msg, Raw, wait_until
+from harness import SLOW, Closed, Msg, Raw, run_binary, wait_until
 
 
 # --- max_payload
@@ -57,6 +58,30 @@ def test_no_connections_at_all(start, value):
     s.client(read_info=False).closed("maximum connections exceeded")
 
 
+# --- connections that have not logged in
+
+LOGIN = "authorization { user: u, password: p }\n"
+
+
+@pytest.mark.ours_only  # nats-server has no such cap
+@pytest.mark.parametrize("cap", ["preauth_max: 3", "preauth_max_per_address: 3"])
+def test_connections_before_login_are_capped(start, cap):
+    s = start(config=LOGIN + cap + "\n")
+    silent = [s.client() for _ in range(3)]
+    s.client(read_info=False).closed()
+    s.wait_log("New connections are refused: too many have not logged in")
+    # Who logs in does not count any more, and makes room.
+    silent[0].connect(user="u", **{"pass": "p"}).ping()
+    s.connect(user="u", **{"pass": "p"})
+    s.client().close()
+
+
+@pytest.mark.ours_only
+def test_connections_before_login_are_capped_without_being_asked(start):
+    page = run_binary("-c", os.devnull, "--print-config").stdout
+    assert "preauth_max: 32768" in page and "preauth_max_per_address: 16384" in page
+
+
 # --- max_subscriptions
 
 def test_max_subscriptions(start):
@@ -92,6 +117,30 @@ def test_max_control_line(start):
     c = s.connect()
     c.sub("a" * 990).ping()
     c.sub("a" * 1100).closed("maximum control line exceeded")
+
+
+@pytest.mark.ours_only
+@pytest.mark.parametrize("line", [
+    "SUB %s 1\r\n", "SUB a %s 1\r\n", "SUB a %s\r\n", "UNSUB %s\r\n", "PUB %s 0\r\n\r\n",
+    "PUB a %s  1\r\nx\r\n", "PUB a %s 01\r\nx\r\n", "HPUB a %s 0 1\r\nx\r\n"])
+def test_one_argument_of_a_long_line(start, line):
+    """max_control_line is raised for CONNECT; what is kept and sent on ends at 4096 bytes."""
+    s = start(config="max_control_line: 200000\n")
+    witness = s.connect().sub("a", "w")
+    witness.ping()
+    s.client().send_connect(name="n" * 150000).ping()
+    s.connect().sub("a", "s").send(line % ("x" * 4096)).ping()
+    for count in (4097, 70000, 199000):
+        s.connect().sub("a", "s").send(line % ("x" * count)).closed("maximum control line exceeded")
+    assert len(witness.ping()) == ("PUB a" in line)
+
+
+@pytest.mark.parametrize("config", [
+    'client_advertise: "%s:44"\n', 'cluster { name: "%s" }\n', 'server_name: "%s"\n',
+    'accounts { "%s": { users: [ {user: a, password: b} ] } }\n'])
+def test_long_names_in_info(start, config):
+    s = start(config=config % ("n" * 9000))
+    s.connect(user="a", **{"pass": "b"})
 
 
 def test_reason_of_a_long_control_line(start):

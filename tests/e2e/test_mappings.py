@@ -210,3 +210,21 @@ def test_order_is_kept(start):
         p.pub("o.%d" % (i % 3), str(i))
     p.ping()
     assert [int(m.data) for m in c.ping()] == list(range(1000))
+
+
+@pytest.mark.ours_only
+def test_a_publish_that_waits_is_checked_again(start):
+    """Without room in a ring a publish is tried again, and weights may choose another subject."""
+    s = start("--shards", "2", config="""
+        mappings { in: [ {destination: open, weight: 50%}, {destination: secret, weight: 50%} ] }
+        authorization { users [ {user: root, password: p},
+            {user: bob, password: p, permissions: {publish: open}} ] }\n""")
+    roots = [s.connect(user="root", **{"pass": "p"}).sub("secret") for _ in range(8)]
+    opens = [s.connect(user="root", **{"pass": "p"}).sub("open") for _ in range(8)]
+    for c in roots + opens:
+        c.ping()
+    bob = s.connect(user="bob", **{"pass": "p"})
+    for _ in range(20):
+        bob.send((b"PUB in 15000\r\n" + b"x" * 15000 + b"\r\n") * 100)
+    bob.ping()
+    assert not any(c.ping() for c in roots)

@@ -44,6 +44,13 @@ def stubborn(server, text, rcvbuf=4096):
     return c
 
 
+@pytest.mark.skipif(SANITIZED, reason="shadow memory counts as resident")
+def test_room_for_many_connections_costs_nothing_before_they_come(start):
+    few, many = (start(config="max_connections: %d\n" % n) for n in (100, 60000))
+    spent = status(many, "RssAnon") - status(few, "RssAnon")
+    assert spent < 1 << 20, "%d KiB" % (spent >> 10)
+
+
 class Pump(threading.Thread):
     """Sends the same bytes until told to stop; a server that does not take them is fine."""
 
@@ -208,3 +215,22 @@ def test_idle_crowd_is_refused_in_time(start):
             s.close()
     assert SANITIZED or peak <= LIMIT
     check(server)
+
+
+@pytest.mark.skipif(SANITIZED, reason="shadow memory counts as resident")
+def test_requests_to_the_server_that_wait_are_bounded(start):
+    """Large requests come faster than they are answered, and wait outside the budget."""
+    server = start("--max_process_memory", "64MB")
+    request = b"PUB $SYS.REQ.SERVER.PING.CONNZ r 900000\r\n" + b" " * 900000 + b"\r\n"
+
+    def flood(c):
+        with contextlib.suppress(OSError):
+            for _ in range(400):
+                c.send(request)
+    clients = [server.connect() for _ in range(4)]
+    threads = [threading.Thread(target=flood, args=(c,)) for c in clients]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert status(server, "VmHWM") <= 72 << 20

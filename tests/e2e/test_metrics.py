@@ -89,6 +89,35 @@ def test_values_follow_the_traffic(start):
     assert one(values, "gnatsd_connz_num_connections") == 1
 
 
+def test_time_of_the_loop_moves(start):
+    s = start("--shards", "2", monitor=True)
+    clients = [s.connect() for _ in range(4)]  # on both shards
+    for c in clients:
+        c.sub("x")
+        c.ping()
+
+    def figures():
+        values, _ = scrape(s)
+        own = {name: one(values, "millrace_%s_seconds_count" % name)
+               for name in ("turn", "deliver", "mail")}
+        sums = {name: one(values, "millrace_%s_seconds_sum" % name) for name in own}
+        busy = values["millrace_shard_busy_seconds_total"]
+        assert len(busy) == 2
+        return own, sums, busy
+
+    before, _, busy_before = figures()
+    for _ in range(40):
+        for c in clients:
+            c.pub("x", "12345")
+            c.ping()
+    after, sums, busy = figures()
+    for name, count in after.items():
+        assert count > before[name], name
+        assert 0 < sums[name] / count < 5, (name, sums[name], count)
+    assert all(busy[shard] > busy_before[shard] for shard in busy)
+    assert sum(busy.values()) == pytest.approx(sums["turn"], rel=1e-3)
+
+
 def test_every_number_of_varz_is_there(server):
     values, _ = scrape(server)
     page = server.page("/varz")

@@ -96,8 +96,11 @@ def test_expvar_and_stacks(server):
 def test_head_and_post(server):
     status, headers, body = server.http("/varz", method="HEAD")
     assert status == 200 and body == "" and headers["content-type"] == "application/json"
-    status, _, body = server.http("/varz", method="POST")
-    assert status == 405 or status == 200 and "server_id" in json.loads(body)
+    for method in ("POST", "PUT", "DELETE", "OPTIONS", "FOO"):
+        status, headers, body = server.http("/varz", method=method)
+        assert status == 200 and "server_id" in json.loads(body), method
+        assert headers["access-control-allow-origin"] == "*"
+        assert server.http("/nothing", method=method)[0] == 404
 
 
 def test_no_jsonp(server):
@@ -345,13 +348,15 @@ def test_connz_states(start):
     assert b.ping() == []
 
 
-def test_closed_connections_are_bounded(start):
-    s = start(config="max_closed_clients: 5\n", monitor=True)
+@pytest.mark.parametrize("shards", [pytest.param(3, marks=pytest.mark.ours_only), None])
+def test_closed_connections_are_bounded(start, shards):
+    s = start(config="max_closed_clients: 5\n" + ("shards: 3\n" if shards else ""), monitor=True)
     for i in range(12):
         s.connect(name="n%d" % i).close()
         wait_until(lambda n=i: s.page("/varz")["connections"] == 0)
     page = s.page("/connz?state=closed")
     assert [c["name"] for c in page["connections"]] == ["n%d" % i for i in range(7, 12)]
+    assert page["total"] == 5
 
 
 @pytest.mark.parametrize("path,text", [

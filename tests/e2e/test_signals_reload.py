@@ -110,6 +110,24 @@ def test_a_broken_file_changes_nothing(start, text):
     assert s.client().info["max_payload"] == 2000
 
 
+@pytest.mark.ours_only
+def test_a_crowd_loses_its_user(start):
+    """More connections are closed by one reload than a turn of the server has room for."""
+    users = "authorization { users: [{user: %s, password: p}] }\n"
+    s = start("--shards", "1", config=users % "a")
+    crowd = []
+    for _ in range(4200):
+        crowd.append(s.client().send_connect(user="a", **{"pass": "p"}))
+    for c in crowd:
+        c.ping()
+    s.reload(users % "b")
+    for c in crowd:
+        with pytest.raises((Closed, ConnectionError)):
+            c.ping()
+        c.close()
+    assert s.connect(user="b", **{"pass": "p"}).ping() == []
+
+
 def test_file_that_vanished(start):
     s = start(config="max_payload: 1000\n")
     os.unlink(s.config_path)
@@ -248,6 +266,31 @@ def test_changed_password(start):
     data = a.rest()
     assert data in (b"", b"-ERR 'Authorization Violation'\r\n"), data
     s.connect(user="a", **{"pass": "two"}).ping()
+
+
+@pytest.mark.parametrize("before, more", [
+    ("debug: false\n", {"pass": "wrong"}), ("authorization { token: t }\n", {"auth_token": "t"})])
+@pytest.mark.parametrize("after", [
+    users(user("root"), user("bob")), "authorization { user: root, password: root }\n"])
+def test_a_name_nobody_asked_for_proves_nothing(start, before, more, after):
+    """Where no user was asked for, CONNECT may name any; a reload must not believe it."""
+    s = start(config=before)
+    c = s.connect(user="root", **more)
+    s.reload(after)
+    assert c.rest() in (b"", b"-ERR 'Authorization Violation'\r\n")
+
+
+def test_an_nkey_nobody_asked_for_is_no_name(start):
+    """bob, who calls himself root where no nkeys are in use, gets bob's new rights, not root's."""
+    config = ("authorization { users [ {user: root, password: same}, {user: bob, password: same, "
+              "permissions: {publish: %s} } ] }\n")
+    s = start(config=config % "a")
+    c = s.connect(user="bob", nkey="root", **{"pass": "same"})
+    s.reload(config % "b")
+    try:
+        assert c.pub("secret", "x").ping() == ["-ERR 'Permissions Violation for Publish to \"secret\"'"]
+    except (Closed, OSError):
+        pass  # nats-server looks for an nkey then
 
 
 def test_switching_authorization_on(start):

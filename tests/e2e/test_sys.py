@@ -385,3 +385,12 @@ def test_compressed_reply(system, encoding):
         assert json.loads(gzip.decompress(m.data))["data"]["server_name"] == "mill"
     else:
         assert json.loads(m.data)["data"]["server_name"] == "mill"
+
+
+def test_a_flood_of_requests(start):
+    """Far more requests in one write than a turn of the server has room for."""
+    s = start()
+    c = s.connect()
+    c.send(b"PUB $SYS.REQ.USER.INFO x 0\r\n\r\n" * 30000)
+    assert c.ping() == []
+    assert s.connect().ping() == []

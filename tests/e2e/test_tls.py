@@ -276,6 +276,23 @@ def test_pinned_certs(start, certs):
         c.ping()
 
 
+def test_a_reload_closes_who_is_no_longer_pinned(start, certs):
+    certs.issue("other", "/CN=other")
+    pins = [certs.sha256_of_key("client"), certs.sha256_of_key("other")]
+    block = 'verify: true\n pinned_certs: ["%s"]'
+    s = start(config=certs.block(block % '", "'.join(pins)), monitor=True)
+    kept = s.client(tls=certs.context("client"))
+    lost = s.client(tls=certs.context("other"))
+    kept.connect()
+    lost.connect()
+    s.reload(certs.block(block % pins[0]))
+    with pytest.raises((Closed, OSError)):
+        lost.ping()
+    assert kept.ping() == []
+    wait_until(lambda: s.page("/connz?state=closed")["connections"])
+    assert s.page("/connz?state=closed")["connections"][0]["reason"] == "TLS Handshake Failure"
+
+
 # --- versions and ciphers
 
 def test_lowest_version_is_1_2(start, certs):
@@ -446,6 +463,36 @@ def test_client_leaves_during_the_handshake(start, certs):
         c.close()
     wait_until(lambda: s.page("/varz")["connections"] == 0)
     works(s.client(tls=certs.context()))
+
+
+def test_last_words_before_the_end(start, certs):
+    """A message and the end of the stream in one write: the message counts, the end is clean."""
+    s = start(config=certs.block() + "allow_non_tls: true\n", monitor=True)
+    listener = s.connect().sub("x")
+    listener.ping()
+    with Raw(s.port) as c:
+        cipher_in, cipher_out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = certs.context().wrap_bio(cipher_in, cipher_out, server_hostname="localhost")
+
+        def pump(step):
+            while True:
+                try:
+                    return step()
+                except ssl.SSLWantReadError:
+                    c.send(cipher_out.read())
+                    cipher_in.write(c.socket.recv(65536))
+
+        pump(tls.do_handshake)
+        tls.write(b'CONNECT {"verbose":false}\r\nPING\r\n')
+        while b"PONG" not in pump(lambda: tls.read(65536)):
+            pass
+        tls.write(b"PUB x 2\r\nhi\r\n")
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.unwrap()
+        c.send(cipher_out.read())
+        assert listener.msg().data == b"hi"
+    wait_until(lambda: s.page("/connz?state=closed")["connections"])
+    assert s.page("/connz?state=closed")["connections"][0]["reason"] == "Client Closed"
 
 
 def test_help_tls():

@@ -32,7 +32,7 @@ static bool get_input(struct conf_source *s, struct bytes name, struct bytes *va
 
 static void load(struct mem *mem, struct bytes input)
 {
-    struct conf_source source = {read_input, get_input, &input};
+    struct conf_source source = {.read = read_input, .getenv = get_input, .context = &input};
     char *words[] = {"x", "-c", "input"};
     struct account_numbers *numbers;
     struct options_report report;
@@ -67,7 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct text canonical;
     struct conf_value *map;
     struct conf_error error;
-    struct conf_source source = {read_input, get_input, &input};
+    struct conf_source source = {.read = read_input, .getenv = get_input, .context = &input};
     arena_init(&arena, &heap.mem, MEM_CONFIG);
     text_init(&canonical, &heap.mem, MEM_CONFIG, OUTPUT_BYTES_MAX);
     if (conf_parse_text(&arena, &source, BYTES_LITERAL("t"), input, &map, &error) == ERR_OK) {

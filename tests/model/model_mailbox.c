@@ -31,6 +31,10 @@ struct party {
     struct world *w;
     uint32_t self;
     uint64_t sent[SHARDS], received[SENDERS];
+    uint64_t publish_count;    /* from 1; serves as the time that is stamped */
+    uint64_t written[SENDERS]; /* that of the last record read */
+    uint64_t stamp[SENDERS];   /* the last one taken */
+    uint64_t stamp_count;
     uint64_t sleep_count, park_count;
     unsigned seed;
     pthread_t thread;
@@ -51,8 +55,7 @@ static void bell_wait(struct bell *b)
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += SLEEP_SECONDS_MAX;
     pthread_mutex_lock(&b->lock);
-    while (!b->is_rung)
-        must(pthread_cond_timedwait(&b->changed, &b->lock, &until) != ETIMEDOUT);
+    while (!b->is_rung) must(pthread_cond_timedwait(&b->changed, &b->lock, &until) != ETIMEDOUT);
     b->is_rung = false;
     pthread_mutex_unlock(&b->lock);
 }
@@ -62,12 +65,24 @@ static void record_check(struct party *p, uint32_t sender, const struct lane_rec
     uint64_t number;
     const uint8_t *body = (const uint8_t *)(r + 1);
     memcpy(&number, body, sizeof number);
+    memcpy(&p->written[sender], body + sizeof number, sizeof number);
     must(number == p->received[sender]);
     must(r->kind == 1 + sender);
     must(r->flags == (uint16_t)number);
-    for (uint32_t i = sizeof number; i < r->bytes - sizeof *r - 7; i++)
+    for (uint32_t i = 2 * sizeof number; i < r->bytes - sizeof *r - 7; i++)
         must(body[i] == (uint8_t)(number + i));
     p->received[sender]++;
+}
+
+/* A stamp comes with mail that was read, and none comes twice. */
+static void stamp_check(struct party *p, uint32_t sender, uint64_t at)
+{
+    uint64_t stamp = mailbox_stamped(p->w->n, p->self, sender, at);
+    if (stamp == 0) return;
+    must(stamp <= p->written[sender]);
+    must(stamp > p->stamp[sender]);
+    p->stamp[sender] = stamp;
+    p->stamp_count++;
 }
 
 static bool receive(struct party *p)
@@ -79,20 +94,26 @@ static bool receive(struct party *p)
         uint32_t most = rand_r(&p->seed) % 4 == 0 ? 1 : UINT32_MAX;
         while (most-- > 0 && (r = lane_next(b.ring, b.ring_bytes, &b.at, b.end)) != NULL)
             record_check(p, b.sender, r);
+        stamp_check(p, b.sender, b.at);
         mailbox_consumed(p->w->n, p->self, b.sender, b.at);
         did_any = true;
     }
     return did_any;
 }
 
+static void publish(struct party *p)
+{
+    mailbox_publish_at(p->w->n, p->self, p->publish_count++);
+}
+
 /* False when this lane is full and its bell was asked for. */
 static bool send_one(struct party *p, uint32_t receiver)
 {
     struct lane *l = mailbox_lane(p->w->n, p->self, receiver);
-    uint32_t body_bytes = 8 + (uint32_t)rand_r(&p->seed) % (BODY_MAX - 8);
+    uint32_t body_bytes = 16 + (uint32_t)rand_r(&p->seed) % (BODY_MAX - 16);
     uint32_t bytes = lane_record_bytes(body_bytes);
     if (!lane_has_room(l, bytes, bytes)) {
-        mailbox_publish(p->w->n, p->self);
+        publish(p);
         p->park_count++;
         uint64_t position = l->tail + 2 * (uint64_t)bytes - RING;
         /* Both ways of waiting: for the space needed, and for the last position (R2b). */
@@ -102,7 +123,8 @@ static bool send_one(struct party *p, uint32_t receiver)
     uint64_t number = p->sent[receiver]++;
     uint8_t *body = lane_append(l, (uint16_t)(1 + p->self), (uint16_t)number, body_bytes);
     memcpy(body, &number, sizeof number);
-    for (uint32_t i = sizeof number; i < body_bytes; i++) body[i] = (uint8_t)(number + i);
+    memcpy(body + sizeof number, &p->publish_count, sizeof number);
+    for (uint32_t i = 2 * sizeof number; i < body_bytes; i++) body[i] = (uint8_t)(number + i);
     return true;
 }
 
@@ -115,7 +137,7 @@ static bool send_some(struct party *p)
         while (most-- > 0 && p->sent[receiver] < p->w->records && send_one(p, receiver))
             did_any = true;
     }
-    mailbox_publish(p->w->n, p->self);
+    publish(p);
     return did_any;
 }
 
@@ -158,19 +180,23 @@ int main(int argc, char **argv)
         parties[i].w = &w;
         parties[i].self = i;
         parties[i].seed = i + 1;
+        parties[i].publish_count = 1;
     }
     for (uint32_t i = 0; i < SENDERS; i++)
         must(pthread_create(&parties[i].thread, NULL, party_main, &parties[i]) == 0);
     for (uint32_t i = 0; i < SENDERS; i++) pthread_join(parties[i].thread, NULL);
-    uint64_t sleep_count = 0, park_count = 0;
+    uint64_t sleep_count = 0, park_count = 0, stamp_count = 0;
     for (uint32_t i = 0; i < SENDERS; i++) {
         sleep_count += parties[i].sleep_count;
         park_count += parties[i].park_count;
+        stamp_count += parties[i].stamp_count;
     }
-    printf("%u records per pair, %llu sleeps, %llu parks\n", w.records,
-           (unsigned long long)sleep_count, (unsigned long long)park_count);
+    printf("%u records per pair, %llu sleeps, %llu parks, %llu stamps\n", w.records,
+           (unsigned long long)sleep_count, (unsigned long long)park_count,
+           (unsigned long long)stamp_count);
     must(sleep_count > 0);
     must(park_count > 0);
+    must(stamp_count > 0);
     mailbox_close(w.n);
     must(heap.live_count == 0);
     return 0;

@@ -337,9 +337,10 @@ static const struct vfs_ops OPS = {.submit = disk_submit};
 bool disk_step(struct disk *d)
 {
     if (d->op_count == 0) return false;
-    uint32_t i = rng_below(&d->rng, d->op_count);
+    uint32_t i = d->is_in_order ? 0 : rng_below(&d->rng, d->op_count);
     struct vfs_op *op = d->ops[i];
-    d->ops[i] = d->ops[--d->op_count];
+    d->op_count--;
+    memmove(&d->ops[i], &d->ops[i + 1], (d->op_count - i) * sizeof *d->ops);
     op->result = run(d, op);
     d->ended++;
     op->done(op);
@@ -370,9 +371,93 @@ static void crash_file(struct disk *d, struct disk_file *f)
     f->now_bytes = f->stable_bytes;
 }
 
+static bool is_dirty_file(const struct disk_file *f)
+{
+    if (f->now_bytes != f->stable_bytes) return true;
+    for (uint64_t s = 0; s < f->capacity / DISK_SECTOR_BYTES; s++)
+        if (f->is_dirty[s] != 0) return true;
+    return false;
+}
+
+uint32_t disk_volatile_count(const struct disk *d)
+{
+    uint32_t count = d->change_count;
+    for (uint32_t i = 0; i < d->file_count; i++) count += is_dirty_file(&d->files[i]);
+    for (uint32_t i = 0; i < d->op_count; i++) count += d->ops[i]->kind == VFS_WRITE;
+    return count;
+}
+
+enum chosen { LOST, PART, WHOLE };
+
+static enum chosen chosen(const struct disk *d, uint32_t index)
+{
+    switch (d->fate.kind) {
+    case DISK_FATE_NONE: return LOST;
+    case DISK_FATE_PREFIX: return index < d->fate.index ? WHOLE : LOST;
+    case DISK_FATE_MISSING: return index == d->fate.index ? LOST : WHOLE;
+    case DISK_FATE_TORN: return index == d->fate.index ? PART : WHOLE;
+    default: return WHOLE;
+    }
+}
+
+/* Of a part every second dirty sector survives. */
+static void settle_chosen(struct disk_file *f, enum chosen how)
+{
+    bool is_odd = false;
+    for (uint64_t s = 0; s < f->capacity / DISK_SECTOR_BYTES; s++) {
+        if (f->is_dirty[s] == 0) continue;
+        is_odd = !is_odd;
+        if (how == WHOLE || (how == PART && is_odd))
+            sectors_settle(f, s * DISK_SECTOR_BYTES, DISK_SECTOR_BYTES);
+        f->is_dirty[s] = 0;
+    }
+    if (how != LOST) f->stable_bytes = f->now_bytes;
+}
+
+/* Of a part the first half survives, and a bit more. */
+static void land_chosen(struct disk *d, const struct vfs_op *op, enum chosen how)
+{
+    struct disk_file *f = file_of(d, op);
+    uint64_t bytes = how == WHOLE ? op->bytes : how == PART ? op->bytes / 2 + 100 : 0;
+    if (bytes > op->bytes) bytes = op->bytes;
+    if (bytes == 0) return;
+    file_room(f, op->offset + bytes);
+    memcpy(f->stable + op->offset, op->data, bytes);
+    if (op->offset + bytes > f->stable_bytes) f->stable_bytes = op->offset + bytes;
+}
+
+static void crash_chosen(struct disk *d)
+{
+    uint32_t index = d->change_count;
+    bool is_kept = true;
+    for (uint32_t i = 0; i < d->change_count; i++) {
+        is_kept = is_kept && chosen(d, i) == WHOLE;
+        if (is_kept) apply(d->stable_names, &d->changes[i]);
+    }
+    for (uint32_t i = 0; i < d->file_count; i++)
+        if (is_dirty_file(&d->files[i])) settle_chosen(&d->files[i], chosen(d, index++));
+    for (uint32_t i = 0; i < d->op_count; i++)
+        if (d->ops[i]->kind == VFS_WRITE) land_chosen(d, d->ops[i], chosen(d, index++));
+    for (uint32_t i = 0; i < d->file_count; i++) {
+        struct disk_file *f = &d->files[i];
+        if (f->capacity == 0) continue;
+        memset(f->stable + f->stable_bytes, 0, f->capacity - f->stable_bytes);
+        memcpy(f->now, f->stable, f->capacity);
+        f->now_bytes = f->stable_bytes;
+    }
+    d->op_count = 0;
+    d->change_count = 0;
+    memset(d->handles, 0, sizeof d->handles);
+    memcpy(d->names, d->stable_names, sizeof d->names);
+}
+
 void disk_crash(struct disk *d)
 {
     d->crashes++;
+    if (d->fate.kind != DISK_FATE_RANDOM) {
+        crash_chosen(d);
+        return;
+    }
     /* What was in flight: each may have been carried out; its bytes are volatile like others. */
     for (uint32_t i = 0; i < d->op_count; i++) {
         struct vfs_op *op = d->ops[i];

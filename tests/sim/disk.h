@@ -48,8 +48,27 @@ struct disk_change { /* of names, not flushed yet */
     int32_t file;                    /* -1: a folder; -2: unlinked */
 };
 
+/* What of the volatile things survives a crash, chosen instead of thrown. They stand in a row:
+ * changes of names in their order, files with bytes that no flush covers, writes in flight in the
+ * order of their submission. A name after one that was lost is lost too. */
+enum disk_fate_kind {
+    DISK_FATE_RANDOM,
+    DISK_FATE_NONE,    /* survives */
+    DISK_FATE_ALL,
+    DISK_FATE_PREFIX,  /* those before index */
+    DISK_FATE_MISSING, /* all but index */
+    DISK_FATE_TORN,    /* all, but of index a part only */
+};
+
+struct disk_fate {
+    enum disk_fate_kind kind;
+    uint32_t index;
+};
+
 struct disk {
     struct vfs vfs; /* hand this out */
+    struct disk_fate fate; /* of the next crash */
+    bool is_in_order;      /* operations end in the order of their submission */
     struct rng rng;
     struct disk_file files[DISK_FILES_MAX];
     uint32_t file_count;
@@ -71,6 +90,8 @@ bool disk_step(struct disk *d);
 /* The power fails: operations in flight are forgotten (done is not called; each may have reached
  * the disk in part), handles are gone, the rest is as the head of this file says. */
 void disk_crash(struct disk *d);
+/* How many things the next crash decides about. */
+uint32_t disk_volatile_count(const struct disk *d);
 /* Flips one bit of what is stored under path, beneath every checksum. */
 void disk_rot(struct disk *d, const char *path, uint64_t offset);
 

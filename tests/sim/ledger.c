@@ -8,11 +8,11 @@
 enum { PATTERN_SLACK = 1024, FAILURES_SHOWN = 20 };
 
 static const char *const SUBJECTS[LEDGER_SUBJECTS] = {
-    "a.1", "a.2",   "a.b.1", "b.1",      "b.2",    "c.x.y",  "hot",
-    "d.1", "d.2.3", "e",     "secret.a", "deny.x", "void.1", "void.2.x"};
+    "a.1",   "a.2", "a.b.1",    "b.1",    "b.2",    "c.x.y",    "hot",   "d.1",
+    "d.2.3", "e",   "secret.a", "deny.x", "void.1", "void.2.x", "hush.q"};
 static const char *const FILTERS[LEDGER_FILTERS] = {
-    "a.1", "a.2", "a.*",   "a.>",      "*.1",      ">",   "b.1", "b.*",   "a.b.1", "*.b.*",
-    "hot", "hot", "c.x.y", "secret.a", "secret.>", "d.>", "d.1", "d.*.3", "e",     "deny.x"};
+    "a.1", "a.2",   "a.*",      "a.>",      "*.1", ">",   "b.1",   "b.*", "a.b.1",  "*.b.*", "hot",
+    "hot", "c.x.y", "secret.a", "secret.>", "d.>", "d.1", "d.*.3", "e",   "deny.x", "hush.*"};
 static const char *const QUEUES[LEDGER_QUEUES] = {"q0", "workers", "q.two"};
 
 const char *ledger_subject(uint32_t subject)
@@ -147,7 +147,8 @@ bool ledger_may_subscribe(uint8_t user, uint8_t filter)
 bool ledger_may_receive(uint8_t user, uint8_t subject)
 {
     return user != USER_RESTRICTED || subject == LEDGER_SUBJECT_INBOX ||
-           strncmp(SUBJECTS[subject], "secret.", 7) != 0;
+           (strncmp(SUBJECTS[subject], "secret.", 7) != 0 &&
+            strcmp(SUBJECTS[subject], "hush.q") != 0);
 }
 
 bool ledger_is_narrowed(const struct ledger_peer *peer, uint8_t subject)

@@ -19,8 +19,8 @@ enum {
     LEDGER_PAYLOAD_MAX = 220000,
     LEDGER_ID_BYTES = 8,
     LEDGER_HEADER_BYTES = 10 + 14 + 2, /* NATS/1.0, one line with the id, the empty line */
-    LEDGER_SUBJECTS = 14,
-    LEDGER_FILTERS = 20,
+    LEDGER_SUBJECTS = 15,
+    LEDGER_FILTERS = 21,
     LEDGER_FILTER_INBOX = LEDGER_FILTERS,
     LEDGER_SUBJECT_INBOX = LEDGER_SUBJECTS,
     LEDGER_VOID_FIRST = 12, /* subjects from here on: only > matches */

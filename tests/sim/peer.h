@@ -21,13 +21,6 @@ struct peer_note {
     uint32_t index;
 };
 
-enum peer_end { /* what the end of the connection would mean */
-                END_NONE,
-                END_OWN,   /* it left */
-                END_KNOWN, /* the server was asked to close it */
-                END_SLOW,  /* nobody asked: a slow consumer, or a bug */
-};
-
 struct workload;
 struct peer {
     struct workload *w;

@@ -206,11 +206,10 @@ static void hook_gone(void *context, uint32_t shard, struct turn_conn *c)
     s->shards[shard].conns--;
 }
 
-static void hook_refused(void *context, const struct turn_socket *socket)
+static void hook_refused(void *context, uint32_t shard, const struct turn_socket *socket)
 {
     struct server *s = context;
-    for (uint32_t i = 0; i < s->shard_count; i++)
-        if (&s->shards[i] == s->current) s->shards[i].conns--;
+    s->shards[shard].conns--;
     net_refuse(&s->net, socket->fd);
 }
 
@@ -253,7 +252,7 @@ static void on_accept(void *context, struct turn *t, const struct done *d)
         }
     }
     s->shards[0].conns++;
-    if (turn_take(t, &socket) != ERR_OK) hook_refused(s, &socket);
+    if (turn_take(t, &socket) != ERR_OK) hook_refused(s, 0, &socket);
 }
 
 /* --- shards ------------------------------------------------------------------------------- */

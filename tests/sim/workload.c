@@ -60,7 +60,7 @@ static void write_conf(const struct plan *p, bool is_reloaded, char *room)
              "accounts {\n A { users [\n"
              "  {user: all, password: good}\n"
              "  {user: restricted, password: good, permissions {"
-             "publish {deny: \"deny.>\"}, subscribe {deny: \"secret.>\"}}}\n"
+             "publish {deny: \"deny.>\"}, subscribe {deny: [\"secret.>\", \"hush.q\"]}}}\n"
              "  {user: narrowed, password: good%s}\n"
              "%s"
              "  {user: bcrypt, "
@@ -159,6 +159,10 @@ static void some_sub(struct peer *p)
     if (p->record->user == USER_NARROWED && w->reload_state > 0) return;
     /* Few want everything, or nothing would be rare. */
     if (ledger_filter(filter)[0] == '>' && !one_in(w, 8)) return;
+    /* In the larger account only those want it who must not get it: requests find interest on
+     * other shards and nobody able, which the shards' answers alone can tell (R9). */
+    bool is_hush = strcmp(ledger_filter(filter), "hush.*") == 0;
+    if (is_hush && p->record->user != USER_RESTRICTED) return;
     int8_t queue = one_in(w, 2) ? (int8_t)below(w, LEDGER_QUEUES) : -1;
     uint32_t sub = peer_sub(p, filter, queue);
     if (one_in(w, 6)) peer_unsub(p, sub, 1 + below(w, 40));
@@ -261,6 +265,16 @@ static void step_population(struct workload *w)
     for (uint32_t i = 0; i < w->peer_count; i++)
         able += !w->peers[i]->is_over && !w->peers[i]->is_leaving && !w->peers[i]->is_condemned;
     if (able < w->plan.peers / 2) add_peer(w);
+}
+
+/* Nothing moves any more. That is no fault when everybody was closed or left before the population
+ * was looked at again: somebody new comes. False: the server forgot those who are still there. */
+static bool repopulate(struct workload *w)
+{
+    if (w->server.is_deaf) return false;
+    for (uint32_t i = 0; i < w->peer_count; i++)
+        if (!w->peers[i]->is_over) return false;
+    return add_peer(w) != NULL;
 }
 
 /* More requests than a shard has tokens, while those who could answer get no processor. */
@@ -477,7 +491,7 @@ static void live(struct workload *w)
     for (uint32_t i = 0; i < w->plan.peers; i++) add_peer(w);
     bool has_hoarded = !w->plan.has_hoarder, has_stormed = !w->plan.has_request_storm;
     uint64_t limit = s->clock.now_ns + 2 * DRAIN_NS_MAX;
-    while (w->ops < w->config.ops && s->clock.now_ns < limit && server_step(s)) {
+    while (w->ops < w->config.ops && s->clock.now_ns < limit && (server_step(s) || repopulate(w))) {
         step_reload(w);
         step_lame_duck(w);
         step_faults(w);

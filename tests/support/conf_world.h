@@ -41,9 +41,18 @@ static inline bool world_getenv(struct conf_source *s, struct bytes name, struct
     return world_find(w->variables, name, value);
 }
 
+static inline bool world_name_at(struct conf_source *s, size_t at, struct bytes *name)
+{
+    struct world *w = s->context;
+    if (at >= WORLD_FILES_MAX || w->variables[at].path == NULL) return false;
+    *name = bytes_from_text(w->variables[at].path);
+    return true;
+}
+
 static inline struct conf_source *world_init(struct world *w)
 {
-    w->source = (struct conf_source){world_read, world_getenv, w};
+    w->source = (struct conf_source){
+        .read = world_read, .getenv = world_getenv, .context = w, .name_at = world_name_at};
     return &w->source;
 }
 

@@ -114,9 +114,8 @@ Test(login, all_fields_are_read)
     cr_assert(bytes_equal(options.pass, BYTES_LITERAL("p")));
     cr_assert(bytes_equal(options.auth_token, BYTES_LITERAL("t")));
     cr_assert(options.has_credentials && options.has_token);
-    cr_assert_null(login_options_refusal(&options, true));
-    cr_assert_str_eq(login_options_refusal(&options, false),
-                     "no responders requires headers support");
+    cr_assert_eq(login_options_refusal(&options, true), LOGIN_FINE);
+    cr_assert_eq(login_options_refusal(&options, false), LOGIN_NO_RESPONDERS_NEEDS_HEADERS);
 }
 
 Test(login, a_wrong_type_anywhere_is_an_error_that_changes_nothing)
@@ -152,9 +151,9 @@ Test(login, a_second_connect_changes_only_what_it_names)
 Test(login, protocol_beyond_one_is_refused)
 {
     cr_assert_eq(read_text("{\"protocol\":2}"), ERR_OK);
-    cr_assert_str_eq(login_options_refusal(&options, true), "invalid client protocol");
+    cr_assert_eq(login_options_refusal(&options, true), LOGIN_BAD_PROTOCOL);
     cr_assert_eq(read_text("{\"protocol\":-1}"), ERR_OK);
-    cr_assert_str_eq(login_options_refusal(&options, true), "invalid client protocol");
+    cr_assert_eq(login_options_refusal(&options, true), LOGIN_BAD_PROTOCOL);
 }
 
 Test(login, running_out_of_memory_anywhere_leaves_nothing_behind)

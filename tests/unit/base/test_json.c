@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include "core/base/json.h"
 #include "tests/support/mem_heap.h"
 
@@ -182,6 +183,36 @@ Test(json, running_out_of_memory_anywhere_leaves_nothing_behind)
         cr_assert_eq(heap.live_count, 0);
     }
     cr_assert_fail("never enough memory");
+}
+
+/* Where the read buffer of the parser stops to grow, be it at the closing quote. */
+Test(json, texts_of_any_length_survive_a_refusal_anywhere)
+{
+    char text[128];
+    for (int len = 1; len < 100; len++) {
+        snprintf(text, sizeof text, "{\"a\":\"%.*s\"}", len,
+                 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+                 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+        struct json_doc *doc = NULL;
+        enum err e = ERR_MEMORY;
+        for (uint64_t n = 1; e != ERR_OK; n++) {
+            heap.alloc_count = 0;
+            heap.fail_at = n;
+            heap.fail_from = n % 2 == 0;
+            e = open_text(text, &doc);
+            heap.fail_at = 0;
+            heap.fail_from = 0;
+            cr_assert(e == ERR_OK || e == ERR_MEMORY, "%d", (int)e);
+        }
+        json_close(doc);
+        for (size_t most = 1;; most++) {
+            struct json_limits limits = {.bytes_max = most};
+            e = json_open(&heap.mem, MEM_CONFIG, bytes_from_text(text), &limits, &doc, &fault);
+            if (e == ERR_OK) break;
+            cr_assert_eq(e, ERR_TOO_LONG);
+        }
+        json_close(doc);
+    }
 }
 
 Test(json, arrays_and_objects_are_walked_in_order)

@@ -166,7 +166,7 @@ Test(flags, signals_name_a_process)
 
 Test(flags, what_is_not_built_is_refused_by_name)
 {
-    expect("-js", FLAGS_ERROR, "flag -js is not supported yet (jetstream)");
+    expect("-js", FLAGS_RUN, "");
     expect("-js=false", FLAGS_RUN, "");
     expect("-js -v", FLAGS_VERSION, "");
     expect("--cluster nats://x:1", FLAGS_ERROR,

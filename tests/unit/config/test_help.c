@@ -127,8 +127,19 @@ Test(help, printed_options_load_again_to_the_same)
                  "authorization {users: [{user: u, password: secret1, permissions: {publish: "
                  "{allow: [x], deny: [y]}, allow_responses: true}}]}\n"
                  "accounts {A {limits {max_subs: 5}, users: [{user: v, password: secret2, "
-                 "clients: [STANDARD]}]}}",
+                 "clients: [STANDARD]}], default_permissions {publish: w.x}, "
+                 "mappings {m: [{dest: \"m.1\", weight: 30%}, {dest: n, weight: 50%}], \"k.*\": "
+                 "\"l.$1\"}, jetstream {mem: 5, max_bytes: true}}}\nmappings {g: h}\n"
+                 "jetstream {sync: 5s, store: x, limits {max_ack_pending: 3, batch {max_msgs: 4}}}",
                  &f.out);
+    cr_expect_not_null(strstr(f.out.data, "    sync_interval: \"5s\"\n"));
+    cr_expect_not_null(strstr(f.out.data, "        max_ack_pending: 3\n"));
+    cr_expect_not_null(strstr(f.out.data, "            max_msgs: 4\n"));
+    cr_expect_not_null(strstr(f.out.data, "jetstream: {max_memory: 5, max_bytes_required: true}"));
+    cr_expect_not_null(strstr(f.out.data, "default_permissions: {publish: {allow: [\"w.x\"]"));
+    cr_expect_not_null(strstr(f.out.data, "{destination: \"m.1\", weight: 30%}, {destination: "
+                                          "\"n\", weight: 50%}"));
+    cr_expect_not_null(strstr(f.out.data, "\"g\": [{destination: \"h\", weight: 100%}]"));
     cr_expect_null(strstr(f.out.data, "secret"));
     cr_expect_not_null(strstr(f.out.data, "port: 4333\n"));
     cr_expect_not_null(strstr(f.out.data, "ping_interval: \"1m30s\"\n"));

@@ -214,8 +214,13 @@ Test(options, what_is_not_built_is_refused_by_name_unless_it_is_off)
 {
     expect_errors("leafnodes { port: 7422 }", "f.conf:1:1: \"leafnodes\" is not supported yet\n");
     expect_errors("ws { port: 1 }", "f.conf:1:1: \"websocket\" is not supported yet\n");
-    expect_errors("jetstream: true", "f.conf:1:1: \"jetstream\" is not supported yet\n");
-    expect_errors("jetstream {store_dir: x}", "f.conf:1:1: \"jetstream\" is not supported yet\n");
+    expect_errors("jetstream {key: x}",
+                  "f.conf:1:12: \"jetstream.encryption_key\" is not supported yet\n");
+    expect_errors("jetstream {tpm {pcr: 1}, cipher: aes}",
+                  "f.conf:1:12: \"jetstream.tpm\" is not supported yet\n"
+                  "f.conf:1:26: \"jetstream.cipher\" is not supported yet\n");
+    expect_errors("accounts {A {jetstream {R3 {max_memory: 5}}}}",
+                  "f.conf:1:25: \"R3\" is not supported yet\n");
     expect_errors("cluster { port: 6222 }", "f.conf:1:11: \"cluster.port\" is not supported yet\n");
     expect_errors("accounts {A {exports: [{stream: x}]}}",
                   "f.conf:1:14: \"exports\" is not supported yet\n");
@@ -223,6 +228,149 @@ Test(options, what_is_not_built_is_refused_by_name_unless_it_is_off)
     expect_fine("jetstream: disabled");
     expect_fine("jetstream {enabled: false, store_dir: x}");
     expect_fine("proxy_protocol: false; ocsp: off; websocket {}; store_dir: x");
+}
+
+Test(options, jetstream_is_off_until_it_is_asked_for)
+{
+    struct fixture f;
+    static const char *const on[] = {"jetstream: true", "jetstream: Enabled", "jetstream {}",
+                                     "jetstream {domain: a}", "jetstream {enable: true}"};
+    static const char *const off[] = {"port: 1", "jetstream: disabled", "jetstream: no",
+                                      "jetstream {domain: a, enabled: false}", "store_dir: x"};
+    for (size_t i = 0; i < sizeof(on) / sizeof(on[0]); i++) {
+        load(&f, on[i]);
+        cr_assert_eq(f.result, ERR_OK, "%s: %s", on[i], f.report.errors.data);
+        cr_expect(f.o->jetstream.is_on, "%s", on[i]);
+        unload(&f);
+        load(&f, off[i]);
+        cr_assert_eq(f.result, ERR_OK, "%s: %s", off[i], f.report.errors.data);
+        cr_expect(!f.o->jetstream.is_on, "%s", off[i]);
+        unload(&f);
+    }
+    expect_errors("jetstream: maybe", "f.conf:1:1: Expected 'enabled' or 'disabled' for string "
+                                      "value, got 'maybe'\n");
+    expect_errors("jetstream: 5", "f.conf:1:1: Expected map, bool or string to define JetStream, "
+                                  "got an integer\n");
+    expect_errors("jetstream {domain: a.b}", "invalid domain name: may not contain ., * or >\n");
+}
+
+Test(options, jetstream_is_put_together_from_switches_and_blocks)
+{
+    struct fixture f;
+    struct world w = {.variables = {{"MILLRACE_JETSTREAM_STORE_DIR", "/var/x"},
+                                    {"MILLRACE_JETSTREAM_LIMITS_MAX_ACK_PENDING", "7"}}};
+    char none[] = "", js[] = "-js", both[] = "-js -sd /y", off[] = "--set jetstream=false";
+    load_in(&f, w, "jetstream: false", none);
+    cr_assert_eq(f.result, ERR_OK, "%s", f.report.errors.data);
+    cr_expect(!f.o->jetstream.is_on, "what stands inside does not switch it on");
+    EXPECT_TEXT(f.o->store_dir, "/var/x");
+    cr_expect_eq(f.o->jetstream.max_ack_pending, 7);
+    unload(&f);
+    load_in(&f, w, "jetstream {store: /z, domain: hub, enabled: false}", js);
+    cr_assert_eq(f.result, ERR_OK, "%s", f.report.errors.data);
+    cr_expect(f.o->jetstream.is_on);
+    EXPECT_TEXT(f.o->jetstream.domain, "hub");
+    EXPECT_TEXT(f.o->store_dir, "/var/x");
+    unload(&f);
+    load_in(&f, (struct world){0}, "jetstream {store: /z}", both);
+    cr_assert_eq(f.result, ERR_OK, "%s", f.report.errors.data);
+    EXPECT_TEXT(f.o->store_dir, "/y");
+    unload(&f);
+    load_in(&f, (struct world){0}, "jetstream {store: /z}", off);
+    cr_assert_eq(f.result, ERR_OK, "%s", f.report.errors.data);
+    cr_expect(!f.o->jetstream.is_on);
+    EXPECT_TEXT(f.o->store_dir, "/z");
+    unload(&f);
+}
+
+Test(options, jetstream_defaults_and_every_option)
+{
+    struct fixture f;
+    load(&f, "jetstream: true");
+    cr_assert_eq(f.result, ERR_OK);
+    const struct options_jetstream *j = &f.o->jetstream;
+    cr_expect_eq(j->sync_interval_ns, 0);
+    cr_expect_eq(j->memory_bytes_max, -1);
+    cr_expect_eq(j->storage_bytes_max, -1);
+    cr_expect(j->is_strict);
+    cr_expect_eq(j->default_max_consumers, 1000);
+    cr_expect_eq(j->request_queue_max, 10000);
+    cr_expect_eq(j->info_queue_max, 10000);
+    cr_expect_eq(f.o->store_dir.len, 0);
+    unload(&f);
+
+    load(&f, "jetstream {store: x, sync: \"2m\", max_mem: \"1G\", max_file: 2GB, domain: hub\n"
+             "strict: false, unique_tag: az, extension_hint: no_extend, request_queue_limit: 5\n"
+             "max_buffered_msgs: 7, max_buffered_size: \"8K\", max_outstanding_catchup: 9\n"
+             "meta_compact: 1, meta_compact_size: 2, meta_compact_sync: true\n"
+             "max_concurrent_io: 8192\n"
+             "limits {max_ack_pending: 10, max_ha_assets: 11, max_request_batch: 12\n"
+             "duplicate_window: \"1m\", default_max_consumers: -1\n"
+             "batch {max_inflight_per_stream: 1, max_inflight_total: 2, max_msgs: 3, "
+             "timeout: 4s}}}");
+    cr_assert_eq(f.result, ERR_OK, "%s", f.report.errors.data);
+    j = &f.o->jetstream;
+    EXPECT_TEXT(f.o->store_dir, "x");
+    cr_expect_eq(j->sync_interval_ns, INT64_C(120000000000));
+    cr_expect_eq(j->memory_bytes_max, 1 << 30);
+    cr_expect_eq(j->storage_bytes_max, INT64_C(2) << 30);
+    EXPECT_TEXT(j->domain, "hub");
+    cr_expect(!j->is_strict);
+    cr_expect_eq(j->max_ack_pending, 10);
+    cr_expect_eq(j->max_request_batch, 12);
+    cr_expect_eq(j->duplicate_window_ns, INT64_C(60000000000));
+    cr_expect_eq(j->default_max_consumers, -1);
+    cr_expect_eq(j->request_queue_max, 5);
+    cr_expect_eq(j->info_queue_max, 5);
+    cr_expect_eq(j->buffered_bytes_max, 8192);
+    cr_expect_eq(j->batch_timeout_ns, INT64_C(4000000000));
+    cr_expect_eq(j->concurrent_io_max, 8192);
+    unload(&f);
+
+    expect_errors("jetstream {max_mem: \"5X\"}",
+                  "f.conf:1:12: max_mem must be an integer, or a string that ends in K, M, G or "
+                  "T\n");
+    expect_errors("jetstream {nope: 5}", "f.conf:1:12: unknown field \"nope\"\n");
+    expect_errors("jetstream {limits {nope: 5}}", "f.conf:1:20: unknown field \"nope\"\n");
+    expect_errors("jetstream {max_concurrent_io: 2}",
+                  "f.conf:1:12: invalid max_concurrent_io of 2, minimum is 4\n");
+    expect_errors("store_dir: a\njetstream {store_dir: b}",
+                  "f.conf:2:12: Duplicate 'store_dir' configuration\n");
+}
+
+Test(options, jetstream_of_accounts)
+{
+    struct fixture f;
+    load(&f, "jetstream: true");
+    cr_assert_eq(f.result, ERR_OK);
+    cr_expect(f.o->accounts->accounts[0]->jetstream.is_on, "$G has it when nobody else can");
+    unload(&f);
+    load(&f, "jetstream: true\naccounts {A {jetstream: on}\nB {}\n"
+             "C {jetstream {mem: 1KB, disk: 2KB, max_streams: 3, consumers: 4, max_bytes: true\n"
+             "  mem_max_stream_bytes: 5, store_max_stream_bytes: 6, max_ack_pending: 7\n"
+             "  cluster_traffic: owner}}}");
+    cr_assert_eq(f.result, ERR_OK, "%s", f.report.errors.data);
+    const struct account_set *set = f.o->accounts;
+    cr_expect(!set->accounts[0]->jetstream.is_on);
+    cr_expect(account_set_find(set, BYTES_LITERAL("A"))->jetstream.is_on);
+    cr_expect_eq(account_set_find(set, BYTES_LITERAL("A"))->jetstream.max_memory, -1);
+    cr_expect(!account_set_find(set, BYTES_LITERAL("B"))->jetstream.is_on);
+    struct account_jetstream c = account_set_find(set, BYTES_LITERAL("C"))->jetstream;
+    cr_expect(c.is_on && c.max_bytes_required);
+    cr_expect_eq(c.max_memory, 1024);
+    cr_expect_eq(c.max_storage, 2048);
+    cr_expect_eq(c.max_streams, 3);
+    cr_expect_eq(c.max_consumers, 4);
+    cr_expect_eq(c.memory_max_stream_bytes, 5);
+    cr_expect_eq(c.storage_max_stream_bytes, 6);
+    cr_expect_eq(c.max_ack_pending, 7);
+    unload(&f);
+    expect_errors("jetstream: true\naccounts {S {jetstream: on}}\nsystem_account: S",
+                  "jetstream can not be enabled on the system account\n");
+    expect_errors("accounts {A {jetstream {nope: 5}}}", "f.conf:1:25: unknown field \"nope\"\n");
+    expect_errors("accounts {A {jetstream {cluster_traffic: nobody}}}",
+                  "f.conf:1:25: Expected 'system' or 'owner' string value for "
+                  "\"cluster_traffic\", got nobody\n");
 }
 
 Test(options, an_unused_key_is_unknown_a_used_one_is_a_variable)
@@ -283,6 +431,23 @@ Test(options, flags_beat_set_beats_environment_beats_file)
     cr_expect_eq(f.o->max_connections, 9);
     cr_expect(f.o->debug);
     cr_expect(f.o->trace);
+    unload(&f);
+}
+
+Test(options, environment_names_that_are_no_option_are_named)
+{
+    struct fixture f;
+    struct world w = {.variables = {{"MILLRACE_PING_INTERVALL", "2"},
+                                    {"MILLRACE_PORTS_FILE_DIR", "/tmp"},
+                                    {"MILLRACE_PORT", "tcp://10.0.0.1:4222"},
+                                    {"MILLRACE_SERVICE_HOST", "10.0.0.1"}}};
+    char line[] = "";
+    load_in(&f, w, "port: 4333", line);
+    cr_assert_eq(f.result, ERR_OK, "%s", f.report.errors.data);
+    cr_expect_str_eq(f.report.warnings.data, "environment variable MILLRACE_PING_INTERVALL names "
+                                             "no option and is not used\n");
+    cr_expect_eq(f.o->port, 4333);
+    EXPECT_TEXT(f.o->ports_file_dir, "/tmp");
     unload(&f);
 }
 

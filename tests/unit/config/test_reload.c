@@ -101,6 +101,30 @@ Test(reload, one_change_that_needs_a_restart_refuses_all)
                    "config reload not supported for LameDuckDuration: old=2m0s, new=3m0s\n");
 }
 
+Test(reload, jetstream_grows_but_does_not_move)
+{
+    expect_applied("jetstream {max_mem: 10, max_file: 10}", "jetstream {max_mem: 11, max_file: 12}",
+                   "Reloaded: JetStream max_mem_store = 11\n"
+                   "Reloaded: JetStream max_file_store = 12\n");
+    expect_applied("jetstream {limits {max_ack_pending: 1, max_request_batch: 2}}", "jetstream {}",
+                   "Reloaded: JetStream limits\n");
+    expect_applied("store_dir: a", "store_dir: b\njetstream {enabled: false, domain: c}", "");
+    expect_applied("accounts {A {jetstream: on}}", "accounts {A {jetstream {mem: 5}}}",
+                   "Reloaded: accounts\n");
+    expect_refused("jetstream {max_mem: 10}", "jetstream {max_mem: 9}",
+                   "config reload not supported for decreasing jetstream max memory and store\n");
+    expect_refused("jetstream {max_file: 10}", "jetstream {}",
+                   "config reload not supported for jetstream max memory and max store\n");
+    expect_refused("jetstream {}", "jetstream {max_file: 10}",
+                   "config reload not supported for jetstream dynamic max memory and store\n");
+    expect_refused("jetstream {store: a}", "jetstream {store: b}",
+                   "config reload not supported for StoreDir: old=a, new=b\n");
+    expect_refused("jetstream {sync: always}", "jetstream {sync: \"1s\"}",
+                   "config reload not supported for SyncInterval: old=always, new=1s\n");
+    expect_refused("port: 5", "port: 5\njetstream: true",
+                   "config reload not supported for JetStream: old=false, new=true\n");
+}
+
 Test(reload, a_random_port_is_no_change)
 {
     expect_applied("port: 4222\nhttp_port: 8222", "port: -1\nhttp_port: -1", "");
@@ -120,6 +144,13 @@ Test(reload, users_and_accounts)
                    "Reloaded: authorization timeout = 3\nReloaded: authorization token\n");
     expect_applied("accounts {A {limits {max_subs: 1}}}", "accounts {A {limits {max_subs: 2}}}",
                    "Reloaded: accounts\n");
+    expect_applied("mappings {a: b}\naccounts {A {mappings {x: [{dest: y, weight: 40%}]}}}",
+                   "mappings {a: b}\naccounts {A {mappings {x: [{dest: y, weight: 40%}]}}}", "");
+    expect_applied("accounts {A {mappings {x: [{dest: y, weight: 40%}]}}}",
+                   "accounts {A {mappings {x: [{dest: y, weight: 50%}]}}}", "Reloaded: accounts\n");
+    expect_applied("accounts {A {mappings {x: y}}}", "accounts {A {mappings {x: z}}}",
+                   "Reloaded: accounts\n");
+    expect_applied("accounts {A {mappings {x: y}}}", "accounts {A {}}", "Reloaded: accounts\n");
     expect_refused("accounts {A {users: [{user: a}]}}\nno_auth_user: a",
                    "accounts {A {users: [{user: a}]}}",
                    "config reload not supported for NoAuthUser: old=a, new=\n");

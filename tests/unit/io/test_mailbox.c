@@ -71,6 +71,26 @@ Test(mailbox, mail_shows_only_once_published)
     rig_close(&r);
 }
 
+Test(mailbox, a_stamp_comes_with_the_mail_that_it_was_put_on)
+{
+    struct rig r;
+    struct mailbox_batch b;
+    rig_open(&r, 2, 2);
+    put(&r, 0, 1, 1);
+    put(&r, 0, 1, 2);
+    mailbox_publish_at(r.n, 0, 77);
+    put(&r, 0, 1, 3);
+    mailbox_publish_at(r.n, 0, 99);
+    cr_assert(mailbox_next(r.n, 1, &b));
+    take(&b);
+    cr_assert_eq(mailbox_stamped(r.n, 1, 0, b.at), 0, "half of it was read");
+    take(&b);
+    cr_assert_eq(mailbox_stamped(r.n, 1, 0, b.at), 77);
+    cr_assert_eq(mailbox_stamped(r.n, 1, 0, b.at), 0, "once");
+    mailbox_consumed(r.n, 1, 0, b.at);
+    rig_close(&r);
+}
+
 Test(mailbox, mail_read_in_part_is_offered_again_after_the_other_senders)
 {
     struct rig r;

@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <pthread.h>
+#include <string.h>
 #include "io/mem_jemalloc.h"
 #include "io/sysinfo.h"
 
@@ -75,10 +76,42 @@ Test(mem_jemalloc, a_process_that_is_too_large_loses_slices_for_a_while)
     for (int i = 0; i < 20; i++) mem_jemalloc_budget_check(&b, 500 * (uint64_t)MIB);
     cr_assert_eq(b.withheld, b.slice_count);
     cr_assert_null(mem_alloc(&m.mem, MEM_OUTPUT, 10));
+    void *page = mem_alloc(&m.mem, MEM_MONITOR, 10);
+    cr_assert_not_null(page, "the operator still gets an answer");
+    cr_assert_null(mem_alloc(&m.mem, MEM_INTEREST, 10), "the room behind it is not for clients");
+    mem_free(&m.mem, MEM_MONITOR, page, 10);
     for (int i = 0; i < 5; i++) cr_assert_eq(mem_jemalloc_budget_check(&b, 50 * MIB), 0);
     void *p = mem_alloc(&m.mem, MEM_OUTPUT, 10);
     cr_assert_not_null(p);
     mem_free(&m.mem, MEM_OUTPUT, p, 10);
+    mem_jemalloc_deinit(&m);
+}
+
+Test(mem_jemalloc, a_large_zeroed_block_costs_what_is_used_of_it)
+{
+    struct mem_jemalloc_budget b;
+    struct mem_jemalloc m;
+    struct mem_jemalloc_figures unused;
+    mem_jemalloc_budget_init(&b, 0);
+    mem_jemalloc_init(&m, &b);
+    /* Used memory that came back is zeroed anew, whoever had it. */
+    char *p = mem_alloc(&m.mem, MEM_CONNECTION, 64 * MIB);
+    memset(p, 1, 64 * MIB);
+    mem_free(&m.mem, MEM_CONNECTION, p, 64 * MIB);
+    mem_jemalloc_purge();
+    uint64_t rss = sysinfo_rss();
+    p = mem_alloc_zero(&m.mem, MEM_CONNECTION, 64 * MIB);
+    cr_assert_not_null(p);
+    cr_assert_eq(m.mem.used_bytes[MEM_CONNECTION], 64 * MIB);
+    if (mem_jemalloc_figures(&unused)) cr_assert_lt(sysinfo_rss(), rss + 8 * MIB);
+    for (size_t i = 0; i < 64 * (size_t)MIB; i += 4000) cr_assert_eq(p[i], 0);
+    mem_free(&m.mem, MEM_CONNECTION, p, 64 * MIB);
+    char *small = mem_alloc(&m.mem, MEM_CONNECTION, 100);
+    memset(small, 1, 100);
+    mem_free(&m.mem, MEM_CONNECTION, small, 100);
+    small = mem_alloc_zero(&m.mem, MEM_CONNECTION, 100);
+    for (size_t i = 0; i < 100; i++) cr_assert_eq(small[i], 0);
+    mem_free(&m.mem, MEM_CONNECTION, small, 100);
     mem_jemalloc_deinit(&m);
 }
 

@@ -115,7 +115,7 @@ Test(sysreq, every_request_of_the_table_is_known)
 Test(sysreq, unknown_subjects_stay_without_answer)
 {
     const char *subjects[] = {"$SYS.REQ.SERVER.PING.NOPE", "$SYS.REQ.SERVER",
-                              "$SYS.REQ.SERVER." ID,       "$SYS.REQ.ACCOUNT.A.NOPE",
+                              ("$SYS.REQ.SERVER." ID),     "$SYS.REQ.ACCOUNT.A.NOPE",
                               "$SYS.REQ.ACCOUNT.A.B.CONNZ", "$SYS.REQ.SERVER.PING.RELOAD",
                               "$SYS.REQ.SERVER.PING.KICK", "foo", ""};
     for (size_t i = 0; i < sizeof subjects / sizeof subjects[0]; i++)

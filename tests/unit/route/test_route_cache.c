@@ -72,6 +72,28 @@ Test(route_cache, a_route_enters_at_its_second_miss)
     close_world(&w);
 }
 
+Test(route_cache, more_subjects_in_rotation_than_it_remembers_misses_of_all_get_in)
+{
+    enum { SUBJECTS = 50000, ROUNDS = 40 };
+    struct world w;
+    struct route_cache_counts before, n;
+    open_world(&w, 131072, 64 << 20);
+    uint32_t s = add(&w, "a.>");
+    for (int round = 0; round <= ROUNDS; round++) {
+        route_cache_count(w.cache, &before);
+        for (int i = 0; i < SUBJECTS; i++) {
+            char subject[32];
+            snprintf(subject, sizeof subject, "a.subject.%d", i);
+            cr_assert_eq(find(&w, subject), 1);
+        }
+    }
+    route_cache_count(w.cache, &n);
+    cr_assert_gt(n.hits - before.hits, SUBJECTS * 98 / 100, "%lu hits in the last round",
+                 n.hits - before.hits);
+    drop(&w, s);
+    close_world(&w);
+}
+
 Test(route_cache, a_change_makes_routes_of_its_first_token_stale_and_no_others)
 {
     struct world w;

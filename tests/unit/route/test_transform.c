@@ -107,6 +107,21 @@ Test(transform, an_import_can_be_reversed)
     cr_assert_eq(heap.live_count, 0);
 }
 
+Test(transform, no_way_back_leads_through_text_that_a_destination_works_out)
+{
+    const char *sources[] = {"{{partition(0,1)}}.a", "$1.*"};
+    const char *destinations[] = {"b", "x.$1"};
+    struct mem_heap heap;
+    struct transform *t, *back;
+    mem_heap_init(&heap);
+    for (int i = 0; i < 2; i++) {
+        t = compile(&heap, sources[i], destinations[i], TRANSFORM_IMPORT);
+        cr_assert_eq(transform_reverse(&heap.mem, t, &back), ERR_INVALID, "%s", sources[i]);
+        transform_free(&heap.mem, t);
+    }
+    cr_assert_eq(heap.live_count, 0);
+}
+
 Test(transform, markers_leave_subjects_as_they_are)
 {
     char room[64];
