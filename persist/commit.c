@@ -189,6 +189,7 @@ enum err commit_append(struct commit *c, const struct record *r, uint32_t bytes,
     record_encode(r, &g->key, g->offset + at, g->data + at);
     g->record_bytes += bytes;
     g->record_count++;
+    g->has_checkpoints = g->has_checkpoints || r->kind == RECORD_CHECKPOINT;
     c->staged_bytes += bytes;
     g->ticket_last = ++c->ticket;
     *out = (struct store_stub){.ticket = c->ticket,
@@ -272,6 +273,7 @@ struct commit_group *commit_group_at(const struct commit *c, uint64_t number)
 void commit_set_durable(struct commit *c, uint64_t number)
 {
     must(number >= c->durable && number <= c->written);
+    if (number > c->durable) c->durable_ticket = commit_group_at(c, number)->ticket_last;
     c->durable = number;
 }
 

@@ -35,7 +35,8 @@ struct commit_group {
     uint32_t record_bytes, record_count;
     uint32_t bytes; /* from CLOSED on: header and padding included */
     enum commit_state state;
-    bool is_big; /* memory of its own: one record larger than a group */
+    bool is_big;          /* memory of its own: one record larger than a group */
+    bool has_checkpoints; /* some of its records are CHECKPOINT */
 };
 
 struct commit {
@@ -51,7 +52,7 @@ struct commit {
     uint64_t written;            /* every group up to it landed */
     uint64_t durable;            /* every group up to it survives a power cut */
     uint64_t ticket;             /* the newest handed out */
-    uint64_t written_ticket;
+    uint64_t written_ticket, durable_ticket;
     uint64_t staged_bytes; /* of groups that are not WRITTEN */
     /* Where the next group goes. */
     struct place_key key;

@@ -61,6 +61,13 @@ struct names_text names_segment(uint32_t log, uint32_t segment)
     return n;
 }
 
+struct names_text names_damaged(const struct names_text *name)
+{
+    struct names_text n = *name;
+    put_text(&n, ".damaged");
+    return n;
+}
+
 bool names_is_segment(const char *name, uint32_t *log, uint32_t *segment)
 {
     if (!take_hex(&name, LOG_DIGITS, log) || *name++ != '-') return false;

@@ -511,6 +511,31 @@ static void pump(struct reader *r)
             close_file(r, &r->segments[i]);
 }
 
+static bool is_wanted(const struct reader_list *l, const struct reader_segment *s)
+{
+    for (const struct store_read *q = l->first; q != NULL; q = q->next)
+        if (!place_is_packed(q->place) && place_log(q->place) == s->key.log &&
+            place_segment(q->place) == s->key.segment)
+            return true;
+    return false;
+}
+
+bool reader_retire(struct reader *r, uint32_t log, uint32_t segment)
+{
+    struct reader_segment *s = find(r, log, segment);
+    if (s == NULL) return true;
+    if (s->flying > 0 || is_wanted(&r->waiting, s) || is_wanted(&r->ready, s)) return false;
+    if (s->state == READER_OPEN) close_file(r, s);
+    if (s->state != READER_CLOSED) return false;
+    for (uint64_t at = 0; at < s->size; at += READ_CACHE_BLOCK_BYTES) {
+        struct read_cache_block *b = read_cache_find(&r->cache, block_key(s, at));
+        if (b != NULL) read_cache_drop(b);
+    }
+    r->segment_count--;
+    memmove(s, s + 1, (size_t)(r->segments + r->segment_count - s) * sizeof *s);
+    return true;
+}
+
 static void let_go_of_given(struct reader *r)
 {
     if (r->given != NULL) free_exact(r, r->given);

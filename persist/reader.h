@@ -90,6 +90,9 @@ NODISCARD enum err reader_add(struct reader *r, uint32_t log, uint32_t segment,
                               uint32_t incarnation, uint64_t size, uint64_t written);
 /* More of it can be read. */
 void reader_set_written(struct reader *r, uint32_t log, uint32_t segment, uint64_t written);
+/* Nothing is asked of the segment any more: its file is closed, then it is unknown. False: not yet,
+ * a read is in it or waits for it; call again. True as well for one that is not known. */
+NODISCARD bool reader_retire(struct reader *r, uint32_t log, uint32_t segment);
 /* As store_read, for records that are not in the tail. */
 NODISCARD enum err reader_read(struct reader *r, struct store_read *q, struct record *out);
 void reader_expect(struct reader *r, uint64_t place, uint32_t bytes);

@@ -14,9 +14,11 @@ static void tell_stored(struct slog *l)
     struct store_event *last = l->event_count == 0 ? NULL : &l->events[l->event_count - 1];
     if (last != NULL && last->kind == STORE_STORED) {
         last->ticket = ticket;
+        l->event_groups[l->event_count - 1] = l->commit.written;
         return;
     }
     must(l->event_count < SLOG_EVENTS_MAX);
+    l->event_groups[l->event_count] = l->commit.written;
     l->events[l->event_count++] = (struct store_event){.kind = STORE_STORED, .ticket = ticket};
 }
 
@@ -31,8 +33,10 @@ bool slog_next_event(struct slog *l, struct store_event *out)
 {
     if (l->event_count > 0) {
         *out = l->events[0];
+        if (out->kind == STORE_STORED) l->told_group = l->event_groups[0];
         l->event_count--;
         memmove(l->events, l->events + 1, l->event_count * sizeof *l->events);
+        memmove(l->event_groups, l->event_groups + 1, l->event_count * sizeof *l->event_groups);
         return true;
     }
     return reader_next(&l->reader, out);
@@ -90,6 +94,22 @@ static struct place_key key_of(const struct slog *l, uint32_t segment)
                               .incarnation = l->manifest.incarnation};
 }
 
+static void name_made(struct slog *l, const struct slog_ready *ready)
+{
+    l->has_no_space = false;
+    l->made = *ready;
+    struct manifest_segment entry = {
+        .number = ready->number, .incarnation = l->manifest.incarnation, .size = ready->size};
+    /* No group has gone anywhere since the last segment went, so the next one goes here. */
+    if (l->manifest.count == 0) entry.first_group = l->commit.written + 1;
+    /* Room for both was made before the preparation began. */
+    must(manifest_add(&l->manifest, &entry) == ERR_OK);
+    must(l->manifest.next_segment == ready->number);
+    l->manifest.next_segment++;
+    l->make_wanted = ++l->manifest_wanted;
+    l->counts.segments++;
+}
+
 static void on_made(struct segment *s)
 {
     struct slog *l = s->context;
@@ -100,16 +120,30 @@ static void on_made(struct segment *s)
         go_on(l);
         return;
     }
-    l->has_no_space = false;
-    l->made = (struct slog_ready){
+    struct slog_ready ready = {
         .number = l->manifest.next_segment, .size = s->size, .file = s->file, .is_open = true};
-    struct manifest_segment entry = {
-        .number = l->made.number, .incarnation = l->manifest.incarnation, .size = s->size};
-    /* Room for both was made before the preparation began. */
-    must(manifest_add(&l->manifest, &entry) == ERR_OK);
-    l->manifest.next_segment++;
-    l->make_wanted = ++l->manifest_wanted;
-    l->counts.segments++;
+    name_made(l, &ready);
+    go_on(l);
+}
+
+bool slog_begin_recycling(struct slog *l, uint32_t *number)
+{
+    must(l->ready_count < SLOG_READY_MAX);
+    if (l->is_making || l->make_wanted != 0) return false;
+    if (manifest_reserve(&l->manifest, l->manifest.count + 1) != ERR_OK) return false;
+    l->is_making = true;
+    *number = l->manifest.next_segment;
+    return true;
+}
+
+void slog_end_recycling(struct slog *l, const struct slog_ready *ready)
+{
+    must(l->is_making);
+    l->is_making = false;
+    if (ready != NULL)
+        name_made(l, ready);
+    else
+        l->manifest.next_segment++; /* nobody knows what has this name now */
     go_on(l);
 }
 
@@ -117,7 +151,7 @@ static void make_segment(struct slog *l)
 {
     bool is_wanted = l->state == SLOG_OPENING || l->state == SLOG_RUNNING;
     if (!is_wanted || l->is_making || l->make_wanted != 0) return;
-    if (l->ready_count == SLOG_READY_MAX || l->now_ns < l->retry_ns) return;
+    if (l->ready_count >= SLOG_READY_MADE || l->now_ns < l->retry_ns) return;
     if (manifest_reserve(&l->manifest, l->manifest.count + 1) != ERR_OK) return;
     enum err e = segment_prepare(&l->maker, l->manifest.log, l->manifest.next_segment,
                                  l->options.segment_bytes);
@@ -171,6 +205,7 @@ static void note_written(struct slog *l, const struct commit_group *g)
     if (s->first_group == 0) s->first_group = g->number;
     s->last_group = g->number;
     s->end = g->offset + g->bytes;
+    s->has_checkpoints = s->has_checkpoints || g->has_checkpoints;
     reader_set_written(&l->reader, g->key.log, g->key.segment, s->end);
 }
 
@@ -323,6 +358,7 @@ static void drop_staged(struct slog *l, enum err e)
 {
     commit_close(&l->commit);
     uint64_t newest = l->commit.ticket, first = commit_fail(&l->commit);
+    compact_unstage(l, first);
     if (first <= newest) tell_failed(l, first, e);
 }
 
@@ -356,9 +392,19 @@ static void settle_failure(struct slog *l)
 
 /* --- the store port ----------------------------------------------------------------------- */
 
-static enum err slog_append(struct store *store, const struct record *r, struct store_stub *out)
+/* Publishers never take the last ready segment when no other can be made, and wait when too much
+ * waits to be freed. */
+static enum err may_publish_on(const struct slog *l)
 {
-    struct slog *l = (struct slog *)store;
+    if (l->ready_count < SLOG_READY_MADE && l->has_no_space) return ERR_NO_SPACE;
+    bool is_freeing = l->options.hooks != NULL && l->options.sealed_wait < SLOG_SEALED_MAX &&
+                      l->compact.state != COMPACT_PINNED;
+    return is_freeing && l->manifest.count > SLOG_SEALED_MAX + l->ready_count + 1 ? ERR_FULL
+                                                                                  : ERR_OK;
+}
+
+enum err slog_append_own(struct slog *l, const struct record *r, struct store_stub *out)
+{
     if (l->state == SLOG_READ_ONLY || l->state == SLOG_STOPPING || l->state == SLOG_STOPPED)
         return ERR_DENIED;
     if (l->state != SLOG_RUNNING) return ERR_FULL;
@@ -366,9 +412,8 @@ static enum err slog_append(struct store *store, const struct record *r, struct 
     if (bytes == 0 || GROUP_HEAD_BYTES + (uint64_t)bytes > l->options.segment_bytes)
         return ERR_TOO_LONG;
     if (l->current == 0 || !commit_has_room(&l->commit, bytes)) {
-        bool is_last = l->ready_count < SLOG_READY_MAX;
-        if (is_last && l->has_no_space && record_is_publish(r->kind)) return ERR_NO_SPACE;
-        enum err e = move_on(l);
+        enum err e = record_is_publish(r->kind) ? may_publish_on(l) : ERR_OK;
+        if (e == ERR_OK) e = move_on(l);
         if (e != ERR_OK) return e;
     }
     enum err e = commit_append(&l->commit, r, bytes, out);
@@ -378,6 +423,12 @@ static enum err slog_append(struct store *store, const struct record *r, struct 
     l->last_append_ns = l->now_ns;
     l->last_group_with_records = l->commit.newest - 1;
     return ERR_OK;
+}
+
+static enum err slog_append(struct store *store, const struct record *r, struct store_stub *out)
+{
+    must(r->kind != RECORD_CHECKPOINT); /* those are the log's own */
+    return slog_append_own((struct slog *)store, r, out);
 }
 
 static enum err slog_read(struct store *store, struct store_read *q, struct record *out)
@@ -439,7 +490,8 @@ enum err slog_open(struct slog *l, const struct slog_options *o, const struct ma
     l->pair.done = on_manifest;
     l->pair.context = l;
     segment_init(&l->maker, o->vfs, o->mem, flags, on_made, l);
-    l->announced = l->commit.durable;
+    l->announced = l->told_group = l->commit.durable;
+    compact_init(l);
     return ERR_OK;
 free_reader:
     reader_deinit(&l->reader);
@@ -487,7 +539,7 @@ static void stop_files(struct slog *l)
 
 static void go_on_stopping(struct slog *l)
 {
-    if (!commit_is_idle(&l->commit) || l->is_making) return;
+    if (!commit_is_idle(&l->commit) || !compact_stop(l) || l->is_making) return;
     if (l->make_wanted != 0) {
         take_made(l);
         if (l->make_wanted != 0) return;
@@ -530,15 +582,44 @@ void slog_turn(struct slog *l, uint64_t now_ns)
     if (wants_empty_group(l) && now_ns >= l->last_append_ns + SLOG_IDLE_NS &&
         l->commit.offset + PLACE_BLOCK_BYTES <= l->commit.segment_bytes)
         (void)!commit_add_empty(&l->commit); /* no room: later */
+    if (l->state == SLOG_RUNNING) compact_turn(l);
     go_on(l);
+}
+
+enum err slog_seal(struct slog *l)
+{
+    if (l->state != SLOG_RUNNING || l->current == 0) return ERR_FULL;
+    if (l->commit.offset == 0 && commit_is_idle(&l->commit)) return ERR_FULL;
+    return move_on(l);
+}
+
+struct packer *slog_job(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    if (c->is_job_out || c->state != COMPACT_READING) return NULL;
+    c->is_job_out = true;
+    return &c->packer;
+}
+
+void slog_job_done(struct slog *l)
+{
+    must(l->compact.is_job_out);
+    l->compact.is_job_out = false;
+}
+
+static uint64_t own_deadline_ns(const struct slog *l)
+{
+    if (wants_empty_group(l)) return l->last_append_ns + SLOG_IDLE_NS;
+    bool needs_segment = l->state == SLOG_OPENING || l->state == SLOG_RUNNING;
+    if (needs_segment && l->ready_count < SLOG_READY_MADE && !l->is_making) return l->retry_ns;
+    return UINT64_MAX;
 }
 
 uint64_t slog_deadline_ns(const struct slog *l)
 {
-    if (wants_empty_group(l)) return l->last_append_ns + SLOG_IDLE_NS;
-    bool needs_segment = l->state == SLOG_OPENING || l->state == SLOG_RUNNING;
-    if (needs_segment && l->ready_count < SLOG_READY_MAX && !l->is_making) return l->retry_ns;
-    return UINT64_MAX;
+    uint64_t own = own_deadline_ns(l);
+    uint64_t freeing = l->state == SLOG_RUNNING ? compact_deadline_ns(l) : UINT64_MAX;
+    return own < freeing ? own : freeing;
 }
 
 void slog_stop(struct slog *l)
@@ -549,6 +630,7 @@ void slog_stop(struct slog *l)
 void slog_close(struct slog *l)
 {
     segment_abandon(&l->maker);
+    compact_deinit(l);
     free_manifest_data(l);
     reader_deinit(&l->reader);
     commit_deinit(&l->commit);

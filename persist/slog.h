@@ -18,16 +18,19 @@
 #define PERSIST_SLOG_H
 #include "core/base/store.h"
 #include "persist/commit.h"
+#include "persist/compact.h"
 #include "persist/manifest.h"
 #include "persist/pair.h"
 #include "persist/reader.h"
 #include "persist/segment.h"
 
 enum {
-    SLOG_FLYING_MAX = 4, /* groups */
-    SLOG_OLD_MAX = 8,    /* earlier segments whose groups still fly; no move beyond half of it */
-    SLOG_READY_MAX = 2,  /* segments made ahead: the next one and the reserve */
-    SLOG_EVENTS_MAX = 4, /* STORED and FAILED not taken yet; STORED ones merge */
+    SLOG_FLYING_MAX = 4,  /* groups */
+    SLOG_OLD_MAX = 8,     /* earlier segments whose groups still fly; no move beyond half of it */
+    SLOG_READY_MADE = 2,  /* segments made ahead: the next one and the reserve */
+    SLOG_READY_MAX = 4,   /* with those that come back from freed segments */
+    SLOG_SEALED_MAX = 16, /* that wait to be freed; beyond, publishers wait */
+    SLOG_EVENTS_MAX = 4,  /* STORED and FAILED not taken yet; STORED ones merge */
     SLOG_WRITE_BYTES_MAX = 1024 * 1024, /* of one write; a larger group takes several */
 };
 
@@ -51,6 +54,12 @@ struct slog_options {
     uint64_t staging_bytes; /* groups on their way, and the tail that stays readable */
     uint64_t cache_bytes;   /* of blocks read back */
     bool is_direct;         /* the file system can do direct I/O */
+    /* Freeing segments; without hooks or files nothing is freed. */
+    const struct store_hooks *hooks;
+    const struct blocking *files; /* for the job: of the thread that runs it */
+    struct mem *files_mem;        /* likewise */
+    bool has_helper;              /* the job is run by who calls slog_job; else by slog_turn */
+    uint32_t sealed_wait;         /* closed segments that are left as they are */
 };
 
 struct slog_ready {
@@ -104,7 +113,10 @@ struct slog {
     uint64_t announced;   /* durable group that the newest sent header names */
     uint64_t last_group_with_records;
     uint64_t now_ns, last_append_ns;
+    uint64_t told_group; /* every group up to it was told as stored */
+    struct compact compact;
     struct store_event events[SLOG_EVENTS_MAX];
+    uint64_t event_groups[SLOG_EVENTS_MAX]; /* of STORED */
     uint32_t event_count;
     struct slog_counts counts;
 };
@@ -121,9 +133,25 @@ void slog_turn(struct slog *l, uint64_t now_ns);
 uint64_t slog_deadline_ns(const struct slog *l);
 /* The next event; its slices are valid until the next call on this log. False: none now. */
 bool slog_next_event(struct slog *l, struct store_event *out);
+/* Goes on in the next segment, so that this one can be freed. ERR_FULL: none is ready, or the open
+ * one is empty. */
+NODISCARD enum err slog_seal(struct slog *l);
+/* has_helper: a job to be run elsewhere by packer_step until that gives false, then to be given
+ * back on this thread. NULL: none. */
+struct packer *slog_job(struct slog *l);
+void slog_job_done(struct slog *l);
 /* Begins a clean stop; go on with turns until the state is STOPPED. */
 void slog_stop(struct slog *l);
 /* Frees everything. STOPPED, or the port is gone for good. */
 void slog_close(struct slog *l);
+
+/* --- for persist/compact ------------------------------------------------------------------ */
+
+/* As store_append, for records of the log itself. */
+NODISCARD enum err slog_append_own(struct slog *l, const struct record *r, struct store_stub *out);
+/* A freed file may become the segment of this number. False: another is being made. */
+NODISCARD bool slog_begin_recycling(struct slog *l, uint32_t *number);
+/* It has, or could not (NULL). */
+void slog_end_recycling(struct slog *l, const struct slog_ready *ready);
 
 #endif

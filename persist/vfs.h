@@ -39,7 +39,7 @@ enum vfs_flags {
     VFS_CREATE = 1,    /* create if it is not there */
     VFS_EXCLUSIVE = 2, /* with VFS_CREATE: it must not be there */
     VFS_READ_ONLY = 4,
-    VFS_DIRECT = 8,    /* past the page cache: data, bytes and offset in multiples of 4096 */
+    VFS_DIRECT = 8, /* past the page cache: data, bytes and offset in multiples of 4096 */
 };
 
 enum { VFS_DIRECT_ALIGN = 4096, VFS_PORT_WORDS = 24 };
@@ -51,9 +51,9 @@ struct vfs_file {
 /* The caller keeps the operation, and what it points to, untouched until done is called. */
 struct vfs_op {
     enum vfs_kind kind;
-    uint32_t flags;      /* enum vfs_flags */
+    uint32_t flags; /* enum vfs_flags */
     struct vfs_file file;
-    bool is_durable;     /* VFS_WRITE: ends only once on stable storage */
+    bool is_durable; /* VFS_WRITE: ends only once on stable storage */
     const char *path;
     const char *path_to;
     void *data;
@@ -62,7 +62,7 @@ struct vfs_op {
     uint64_t size;
     /* Called once, never from inside submit; may submit again, this operation too. */
     void (*done)(struct vfs_op *op);
-    void *context;       /* of the caller */
+    void *context; /* of the caller */
     /* ERR_OK. ERR_UNKNOWN: no such file. ERR_EXISTS. ERR_NO_SPACE. ERR_FULL: no descriptor free.
      * ERR_DENIED, ERR_MEMORY, ERR_INVALID, ERR_IO: everything else, a short write included. */
     enum err result;

@@ -26,15 +26,40 @@ enum {
     LOGS = 2,
     PUMPS_MAX = 100000,
     NEVER = INT32_MAX,
+    STREAMS = 2,
+    STREAM_FIRST = 7,
 };
 
-enum op { OP_PUBLISH, OP_BIG, OP_ACK, OP_ERASE, OP_IDLE, OP_WAIT, OP_STOP, OP_COUNT };
+enum op {
+    OP_PUBLISH,
+    OP_BIG,
+    OP_ACK,
+    OP_ERASE, /* of the oldest message */
+    OP_IDLE,
+    OP_WAIT,
+    OP_SEAL,
+    OP_FREE, /* segments that are closed */
+    OP_STOP,
+    OP_COUNT
+};
 
+/* A record that was appended and not refused. A toy core stands on them: a stream is its live
+ * messages, and how many other records it had, with a hash of these. */
 struct entry {
     uint64_t id, ticket, place;
-    uint32_t bytes;
+    uint64_t target; /* ERASE: id of the message */
+    uint32_t stream, bytes;
     enum record_kind kind;
     bool is_acked;
+    bool is_dead;   /* message: an ERASE stands behind it */
+    bool is_placed; /* message: the replay said where it lies */
+};
+
+struct toy {
+    uint64_t last; /* id of the newest record in it */
+    uint64_t facts, hash;
+    uint64_t live[RECORDS_MAX];
+    uint32_t live_count;
 };
 
 struct world {
@@ -52,14 +77,18 @@ struct world {
     uint64_t ids;
     struct entry live[RECORDS_MAX]; /* appended and not refused, in order */
     uint32_t live_count;
+    uint32_t told_count; /* of them were told as stored: the toy core has applied them */
     uint32_t found;
+    bool was_checkpointed; /* the last replay gave a checkpoint */
     uint64_t damaged;
     bool may_fail; /* faults are planted: refusals are an answer */
     bool has_failed;
 };
 
 static struct world w;
-static uint64_t cases, recoveries, failures, cache_waits; /* the latter two: rare paths, taken */
+static uint64_t cases, recoveries;
+/* Rare paths, taken. */
+static uint64_t failures, cache_waits, asked, moves, checkpoints, freed, recycled;
 static const char *doing = "";
 
 static void wrong(const char *what)
@@ -89,27 +118,205 @@ static bool pump(void *context)
     return disk_step(&w.disk);
 }
 
+/* --- the toy core ------------------------------------------------------------------------- */
+
+static struct toy toys[STREAMS], model; /* as a replay made them */
+
+static struct entry *entry_of(uint64_t id)
+{
+    uint32_t low = 0, high = w.live_count;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (w.live[middle].id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < w.live_count && w.live[low].id == id ? &w.live[low] : NULL;
+}
+
+static bool toy_remove(struct toy *t, uint64_t id)
+{
+    for (uint32_t i = 0; i < t->live_count; i++)
+        if (t->live[i] == id) {
+            t->live_count--;
+            memmove(&t->live[i], &t->live[i + 1], (t->live_count - i) * sizeof *t->live);
+            return true;
+        }
+    return false;
+}
+
+static void toy_apply(struct toy *t, uint64_t id, enum record_kind kind, uint64_t target)
+{
+    t->last = id;
+    if (kind == RECORD_MESSAGE) {
+        t->live[t->live_count++] = id;
+        return;
+    }
+    if (kind == RECORD_ERASE) (void)toy_remove(t, target);
+    t->facts++;
+    t->hash = (t->hash ^ id) * 0x9E3779B97F4A7C15u;
+}
+
+/* The stream as its records up to an id make it. */
+static void toy_fold(struct toy *t, uint32_t stream, uint64_t last)
+{
+    memset(t, 0, sizeof *t);
+    for (uint32_t i = 0; i < w.live_count && w.live[i].id <= last; i++)
+        if (w.live[i].stream == stream)
+            toy_apply(t, w.live[i].id, w.live[i].kind, w.live[i].target);
+}
+
+static uint64_t told_last(void)
+{
+    return w.told_count == 0 ? 0 : w.live[w.told_count - 1].id;
+}
+
+static enum store_fate on_fate(void *context, uint64_t stream, uint64_t seq, uint64_t place)
+{
+    (void)context;
+    const struct entry *e = entry_of(seq);
+    asked++;
+    if (e == NULL) return STORE_DEAD; /* of a group that failed */
+    if (seq > told_last()) wrong("asked about what is not told");
+    if (e->stream != stream || e->place != place) return STORE_DEAD;
+    toy_fold(&model, (uint32_t)stream, told_last());
+    for (uint32_t i = 0; i < model.live_count; i++)
+        if (model.live[i] == seq) return STORE_LIVE;
+    return STORE_DEAD;
+}
+
+static enum err on_moved(void *context, uint64_t stream, uint64_t seq, uint64_t from, uint64_t to,
+                         uint32_t bytes)
+{
+    (void)context;
+    struct entry *e = entry_of(seq);
+    if (e == NULL || e->stream != stream || e->place != from) {
+        wrong("something else moved");
+        return ERR_OK;
+    }
+    if (moves++ % 7 == 3) return ERR_MEMORY;
+    e->place = to;
+    e->bytes = bytes;
+    return ERR_OK;
+}
+
+static enum err on_checkpoint(void *context, uint64_t stream, struct text *out)
+{
+    (void)context;
+    if (checkpoints++ % 5 == 2) return ERR_BUSY;
+    toy_fold(&model, (uint32_t)stream, told_last());
+    uint64_t head[4] = {model.last, model.facts, model.hash, model.live_count};
+    text_bytes(out, (struct bytes){(const char *)head, sizeof head});
+    text_bytes(out, (struct bytes){(const char *)model.live, model.live_count * sizeof(uint64_t)});
+    return ERR_OK;
+}
+
+static const struct store_hooks HOOKS = {
+    .fate = on_fate, .moved = on_moved, .checkpoint = on_checkpoint};
+
+static void replay_checkpoint(struct toy *t, const struct record *r)
+{
+    uint64_t head[4];
+    if (t->last != 0 || r->body.len < sizeof head) wrong("a checkpoint behind its records");
+    memcpy(head, r->body.data, sizeof head);
+    if (r->body.len != sizeof head + head[3] * sizeof(uint64_t)) {
+        wrong("a checkpoint of the wrong size");
+        return;
+    }
+    *t = (struct toy){
+        .last = head[0], .facts = head[1], .hash = head[2], .live_count = (uint32_t)head[3]};
+    memcpy(t->live, r->body.data + sizeof head, head[3] * sizeof(uint64_t));
+    w.was_checkpointed = true;
+}
+
+static void replay_place(struct toy *t, const struct record *r, const struct store_stub *stub)
+{
+    for (uint32_t i = 0; i < t->live_count; i++) {
+        struct entry *e = entry_of(r->seq);
+        if (t->live[i] != r->seq || e == NULL) continue;
+        e->place = stub->place;
+        e->bytes = stub->bytes;
+        e->is_placed = true;
+    }
+}
+
+static bool is_body_right(const struct record *r)
+{
+    for (size_t i = 0; r->body.data != NULL && i < r->body.len; i++)
+        if (r->body.data[i] != (char)(r->seq * 31 + i)) return false;
+    return true;
+}
+
 static enum err on_record(void *context, const struct record *r, const struct store_stub *stub)
 {
     (void)context;
-    bool is_right = w.found < w.live_count && w.live[w.found].id == r->seq && r->stream == 7;
-    for (size_t i = 0; i < r->body.len; i++)
-        is_right = is_right && r->body.data[i] == (char)(r->seq * 31 + i);
-    if (!is_right) {
-        wrong("a record that was not appended, or out of order");
-    } else {
-        w.live[w.found].place = stub->place;
-        w.live[w.found].bytes = stub->bytes;
-        w.live[w.found].ticket = 0;
+    uint64_t stream = r->stream - STREAM_FIRST;
+    if (stream >= STREAMS) {
+        wrong("a record of no stream");
+        return ERR_OK;
     }
-    w.found++;
+    struct toy *t = &toys[stream];
+    if (r->kind == RECORD_CHECKPOINT) {
+        replay_checkpoint(t, r);
+        return ERR_OK;
+    }
+    if (!is_body_right(r)) wrong("a record with other bytes");
+    if (r->kind == RECORD_MESSAGE && r->seq <= t->last) {
+        replay_place(t, r, stub);
+        return ERR_OK;
+    }
+    struct entry *e = NULL;
+    for (uint32_t i = 0; i < w.live_count && e == NULL; i++)
+        if (w.live[i].stream == r->stream && w.live[i].id > t->last) e = &w.live[i];
+    if (e == NULL || e->id != r->seq || e->kind != r->kind || e->target != r->prev_seq) {
+        wrong("a record that was not appended, or out of order");
+        return ERR_OK;
+    }
+    toy_apply(t, r->seq, r->kind, r->prev_seq);
+    e->is_placed = true;
+    e->place = stub->place;
+    e->bytes = stub->bytes;
     return ERR_OK;
+}
+
+/* What the replay made is what some prefix of the records makes, and that holds all that was
+ * acknowledged. */
+static void judge_replay(void)
+{
+    uint64_t last = 0;
+    for (uint32_t s = 0; s < STREAMS; s++)
+        if (toys[s].last > last) last = toys[s].last;
+    w.found = 0;
+    while (w.found < w.live_count && w.live[w.found].id <= last) w.found++;
+    for (uint32_t i = w.found; i < w.live_count; i++)
+        if (w.live[i].is_acked) wrong("an acknowledged record is gone");
+    for (uint32_t s = 0; s < STREAMS; s++) {
+        toy_fold(&model, STREAM_FIRST + s, last);
+        const struct toy *t = &toys[s];
+        if (t->last != model.last) wrong("a record in the middle is gone");
+        if (t->facts != model.facts || t->hash != model.hash) wrong("a fact is gone");
+        if (t->live_count != model.live_count ||
+            memcmp(t->live, model.live, model.live_count * sizeof *t->live) != 0)
+            wrong("other messages are live");
+        for (uint32_t i = 0; i < model.live_count; i++)
+            if (!entry_of(model.live[i])->is_placed) wrong("a live message has no place");
+    }
 }
 
 static void on_lost(void *context, const struct store_lost *lost)
 {
     (void)context;
     if (lost->kind == STORE_LOST_DAMAGED) w.damaged++;
+}
+
+static void mark_dead(void)
+{
+    for (uint32_t i = 0; i < w.live_count; i++) w.live[i].is_dead = false;
+    for (uint32_t i = 0; i < w.live_count; i++) {
+        struct entry *e = w.live[i].target == 0 ? NULL : entry_of(w.live[i].target);
+        if (e != NULL) e->is_dead = true;
+    }
 }
 
 /* False: the power went off. */
@@ -122,7 +329,8 @@ static bool start(void)
                                  .new_secret = 0x1234567812345678,
                                  .is_direct = true,
                                  .replay = {.record = on_record, .lost = on_lost}};
-    w.found = 0;
+    memset(toys, 0, sizeof toys);
+    for (uint32_t i = 0; i < w.live_count; i++) w.live[i].is_placed = false;
     w.damaged = 0;
     recoveries++;
     enum err e = recovery_open(&w.recovery, &o);
@@ -134,19 +342,26 @@ static bool start(void)
         if (!w.may_fail) wrong(err_text(e));
         return false;
     }
-    for (uint32_t i = w.found; i < w.live_count; i++)
-        if (w.live[i].is_acked) wrong("an acknowledged record is gone");
+    judge_replay();
     if (w.damaged > 0) wrong("damage after a mere power cut");
     /* What came back is as good as acknowledged: it must not go again. */
-    w.live_count = w.found;
-    for (uint32_t i = 0; i < w.live_count; i++) w.live[i].is_acked = true;
+    w.live_count = w.told_count = w.found;
+    for (uint32_t i = 0; i < w.live_count; i++) {
+        w.live[i].is_acked = true;
+        w.live[i].ticket = 0;
+    }
+    mark_dead();
     uint32_t number = w.starts++ % LOGS == 0 ? 1 : 0;
     struct slog_options s = {.vfs = &w.disk.vfs,
                              .mem = &w.heap.mem,
                              .segment_bytes = SEGMENT_BYTES,
                              .group_bytes = GROUP_BYTES,
                              .staging_bytes = STAGING_BYTES,
-                             .is_direct = true};
+                             .is_direct = true,
+                             .hooks = &HOOKS,
+                             .files = &w.blocking,
+                             .files_mem = &w.heap.mem,
+                             .sealed_wait = UINT32_MAX};
     e = slog_open(&w.log, &s, &w.recovery.logs[number], w.recovery.logs, w.recovery.log_count);
     recovery_close(&w.recovery);
     if (e != ERR_OK) {
@@ -165,6 +380,7 @@ static void take_failed(const struct store_event *e)
         if (w.live[i].ticket >= e->ticket && w.live[i].is_acked) wrong("stored, then failed");
     if (e->err == ERR_DENIED) return; /* read-only: each may be there after all */
     while (w.live_count > 0 && w.live[w.live_count - 1].ticket >= e->ticket) w.live_count--;
+    mark_dead();
 }
 
 static void take_events(void)
@@ -173,7 +389,10 @@ static void take_events(void)
     while (slog_next_event(&w.log, &e)) {
         if (e.kind == STORE_STORED)
             for (uint32_t i = w.live_count; i-- > 0 && w.live[i].ticket > 0;)
-                if (w.live[i].ticket <= e.ticket) w.live[i].is_acked = true;
+                if (w.live[i].ticket <= e.ticket) {
+                    w.live[i].is_acked = true;
+                    if (w.told_count <= i) w.told_count = i + 1;
+                }
         if (e.kind == STORE_FAILED) take_failed(&e);
         if (e.kind == STORE_READ) *(struct store_event *)e.read->context = e;
     }
@@ -193,10 +412,18 @@ static bool step(void)
     return true;
 }
 
+/* Until nothing more happens soon: what waits for a second, or for a retry, stays. */
 static void settle(void)
 {
     turn();
-    while (step()) turn();
+    for (int i = 0; i < PUMPS_MAX && !w.is_off; i++) {
+        uint64_t next = slog_deadline_ns(&w.log);
+        if (!step()) {
+            if (w.is_off || next > w.now_ns + 2 * COMPACT_BUSY_NS) return;
+            if (next > w.now_ns) w.now_ns = next;
+        }
+        turn();
+    }
 }
 
 static enum err append(bool is_big, enum record_kind kind)
@@ -204,10 +431,18 @@ static enum err append(bool is_big, enum record_kind kind)
     static char body[8000];
     uint64_t id = w.ids + 1;
     uint32_t bytes = size_of_id(id, is_big);
+    uint32_t stream = STREAM_FIRST + (kind == RECORD_MESSAGE ? is_big : id % STREAMS);
     for (uint32_t i = 0; i < bytes; i++) body[i] = (char)(id * 31 + i);
+    uint64_t target = 0;
+    for (uint32_t i = 0; kind == RECORD_ERASE && i < w.live_count && target == 0; i++)
+        if (w.live[i].kind == RECORD_MESSAGE && !w.live[i].is_dead) {
+            target = w.live[i].id;
+            stream = w.live[i].stream;
+        }
     struct record r = {.kind = kind,
-                       .stream = 7,
+                       .stream = stream,
                        .seq = id,
+                       .prev_seq = target,
                        .subject = BYTES_LITERAL("orders.eu"),
                        .body = {body, bytes}};
     struct store_stub stub;
@@ -221,18 +456,25 @@ static enum err append(bool is_big, enum record_kind kind)
     if (e != ERR_OK) return e;
     must(w.live_count < RECORDS_MAX);
     w.ids = id;
-    w.live[w.live_count++] = (struct entry){
-        .id = id, .ticket = stub.ticket, .place = stub.place, .bytes = stub.bytes, .kind = kind};
+    w.live[w.live_count++] = (struct entry){.id = id,
+                                            .ticket = stub.ticket,
+                                            .place = stub.place,
+                                            .target = target,
+                                            .stream = stream,
+                                            .bytes = stub.bytes,
+                                            .kind = kind};
+    mark_dead();
     return ERR_OK;
 }
 
-/* Every live record is read back by its place; a third of them without saying how long it is. */
+/* Every live message is read back by its place; a third of them without saying how long it is. */
 static void read_all(void)
 {
     for (uint32_t i = 0; i < w.live_count && !w.has_failed; i++) {
+        if (w.live[i].kind != RECORD_MESSAGE || w.live[i].is_dead) continue;
         struct store_event event = {.kind = STORE_STORED};
         struct store_read q = {.place = w.live[i].place,
-                               .stream = 7,
+                               .stream = w.live[i].stream,
                                .seq = w.live[i].id,
                                .bytes = i % 3 == 0 ? 0 : w.live[i].bytes,
                                .context = &event};
@@ -263,9 +505,14 @@ static void read_all(void)
 
 static void power_off(void)
 {
-    if (w.is_open) cache_waits += w.log.reader.counts.waits;
+    if (w.is_open) {
+        cache_waits += w.log.reader.counts.waits;
+        freed += w.log.compact.counts.segments;
+        recycled += w.log.compact.counts.recycled;
+    }
     if (w.is_open) slog_close(&w.log);
     w.is_open = false;
+    if (w.is_off) w.disk.op_count = 0; /* asked for in the turn in which the power went */
 }
 
 static void stop(void)
@@ -274,6 +521,13 @@ static void stop(void)
     settle();
     if (!w.is_off && w.log.state != SLOG_STOPPED && !w.may_fail) wrong("does not stop");
     power_off();
+}
+
+static void free_segments(void)
+{
+    w.log.options.sealed_wait = 0;
+    settle();
+    w.log.options.sealed_wait = UINT32_MAX;
 }
 
 static void run_op(enum op op)
@@ -288,6 +542,8 @@ static void run_op(enum op op)
     case OP_ERASE: e = append(false, RECORD_ERASE); break;
     case OP_IDLE: w.now_ns += 2 * SLOG_IDLE_NS; break;
     case OP_WAIT: settle(); return;
+    case OP_SEAL: (void)!slog_seal(&w.log); break;
+    case OP_FREE: free_segments(); return;
     default: stop(); return;
     }
     if (e != ERR_OK && !w.is_off && !w.may_fail) wrong("refused");
@@ -339,10 +595,42 @@ static void prove(void)
     if (!w.has_failed && start()) power_off();
 }
 
+/* What happened before a workload begins. */
+struct past {
+    const char *name;
+    const enum op *ops;
+    uint32_t count;
+};
+
+static const enum op DEAD_SEGMENTS[] = {OP_PUBLISH, OP_ACK,  OP_ERASE, OP_SEAL, OP_PUBLISH,
+                                        OP_ERASE,   OP_SEAL, OP_ACK,   OP_WAIT};
+static const enum op CHECKPOINTED[] = {OP_PUBLISH, OP_ERASE, OP_ACK, OP_SEAL, OP_WAIT,
+                                       OP_FREE,    OP_SEAL,  OP_ACK, OP_WAIT};
+#define OPS(a) a, sizeof a / sizeof *a
+static const struct past PASTS[] = {{"no past", NULL, 0},
+                                    {"dead segments", OPS(DEAD_SEGMENTS)},
+                                    {"a checkpoint", OPS(CHECKPOINTED)}};
+enum { PASTS_COUNT = sizeof PASTS / sizeof *PASTS };
+
+static const struct past *past = &PASTS[0];
+
+static bool live_through(void)
+{
+    if (past->count == 0) return start();
+    int64_t cut_at = w.cut_at;
+    w.cut_at = NEVER;
+    if (!start()) return false;
+    for (uint32_t i = 0; i < past->count; i++) run_op(past->ops[i]);
+    settle();
+    w.steps = 0;
+    w.cut_at = cut_at;
+    return true;
+}
+
 static void workload(const enum op *ops, uint32_t count, int64_t cut_at, struct disk_fate fate)
 {
     begin(cut_at, fate);
-    if (start())
+    if (live_through())
         for (uint32_t i = 0; i < count; i++) run_op(ops[i]);
     if (!w.is_off && w.is_open) settle();
 }
@@ -350,8 +638,9 @@ static void workload(const enum op *ops, uint32_t count, int64_t cut_at, struct 
 static bool run_case(const enum op *ops, uint32_t count, int64_t cut_at, struct disk_fate fate,
                      int64_t again_at, struct disk_fate again, uint32_t *volatiles, bool *was_cut)
 {
-    static char text[160];
-    snprintf(text, sizeof text, "ops %d %d %d of %u, cut %lld fate %d/%u, again %lld fate %d/%u",
+    static char text[200];
+    snprintf(text, sizeof text,
+             "after %s, ops %d %d %d of %u, cut %lld fate %d/%u, again %lld fate %d/%u", past->name,
              (int)ops[0], count > 1 ? (int)ops[1] : -1, count > 2 ? (int)ops[2] : -1, count,
              (long long)cut_at, fate.kind, fate.index, (long long)again_at, again.kind,
              again.index);
@@ -433,7 +722,10 @@ static void every_workload(uint32_t ops_max, uint32_t recovery_ops)
             enum op ops[8] = {0};
             for (uint32_t i = 0, rest = n; i < count; i++, rest /= OP_COUNT)
                 ops[i] = (enum op)(rest % OP_COUNT);
-            cut_everywhere(ops, count, recovery_ops);
+            for (uint32_t i = 0; i < PASTS_COUNT; i++) {
+                past = &PASTS[i];
+                cut_everywhere(ops, count, recovery_ops);
+            }
         }
         printf("up to %u operations: %llu cases, %llu recoveries\n", count,
                (unsigned long long)cases, (unsigned long long)recoveries);
@@ -580,8 +872,10 @@ enum fault { FAULT_WRITE, FAULT_FLUSH, FAULT_SPACE, FAULT_READ, FAULT_MEMORY, FA
 /* False: n is beyond the last call. */
 static bool fail_nth(enum fault fault, uint64_t n)
 {
-    static const enum op OPS[] = {OP_PUBLISH, OP_BIG,  OP_WAIT, OP_ACK,     OP_BIG, OP_ERASE,
-                                  OP_PUBLISH, OP_WAIT, OP_STOP, OP_PUBLISH, OP_BIG, OP_WAIT};
+    static const enum op OPS[] = {OP_PUBLISH, OP_BIG,  OP_WAIT,  OP_ACK,     OP_BIG,  OP_ERASE,
+                                  OP_PUBLISH, OP_WAIT, OP_STOP,  OP_PUBLISH, OP_BIG,  OP_WAIT,
+                                  OP_ERASE,   OP_SEAL, OP_ERASE, OP_ERASE,   OP_FREE, OP_WAIT,
+                                  OP_FREE,    OP_ACK,  OP_WAIT};
     static char text[64];
     snprintf(text, sizeof text, "call %llu of kind %d fails", (unsigned long long)n, (int)fault);
     doing = text;
@@ -637,9 +931,14 @@ int main(int argc, char **argv)
     for (unsigned long seed = first; seed <= last; seed++) random_run(seed);
     printf("%lu random runs\n", last - first + 1);
     every_workload(ops, recovery_ops);
-    if (failures == 0 || cache_waits == 0) {
-        printf("blind: %llu failed groups, %llu reads from disk\n", (unsigned long long)failures,
-               (unsigned long long)cache_waits);
+    printf("%llu failed groups, %llu reads from disk, %llu messages asked about, %llu moved, "
+           "%llu checkpoints, %llu segments freed, %llu of them recycled\n",
+           (unsigned long long)failures, (unsigned long long)cache_waits, (unsigned long long)asked,
+           (unsigned long long)moves, (unsigned long long)checkpoints, (unsigned long long)freed,
+           (unsigned long long)recycled);
+    if (failures == 0 || cache_waits == 0 || asked == 0 || checkpoints == 0 || freed == 0 ||
+        recycled == 0) {
+        printf("blind: some of these paths were never taken\n");
         return 1;
     }
     printf("%llu cases in %.1f s\n", (unsigned long long)cases,

@@ -1,0 +1,393 @@
+#include "persist/compact.h"
+#include "core/base/must.h"
+#include "persist/slog.h"
+
+static uint64_t hash_of(uint64_t stream)
+{
+    return hash_bytes(&stream, sizeof stream, 0);
+}
+
+/* --- checkpoints that were written -------------------------------------------------------- */
+
+static struct compact_done *find_done(const struct compact *c, uint64_t stream)
+{
+    uint64_t hash = hash_of(stream);
+    uint32_t at;
+    struct compact_done *d = table_first(&c->done, hash, &at);
+    while (d != NULL && d->stream != stream) d = table_next(&c->done, hash, &at);
+    return d;
+}
+
+static struct compact_done *make_done(struct slog *l, uint64_t stream)
+{
+    struct compact *c = &l->compact;
+    struct compact_done *d = find_done(c, stream);
+    if (d != NULL) return d;
+    d = mem_alloc_zero(l->options.mem, MEM_STORE, sizeof *d);
+    if (d == NULL) return NULL;
+    d->stream = stream;
+    if (table_insert(&c->done, hash_of(stream), d) == ERR_OK) return d;
+    mem_free(l->options.mem, MEM_STORE, d, sizeof *d);
+    return NULL;
+}
+
+static void forget_done(struct slog *l, uint64_t stream)
+{
+    struct compact_done *d = find_done(&l->compact, stream);
+    if (d == NULL) return;
+    must(table_remove(&l->compact.done, hash_of(stream), d) == ERR_OK);
+    mem_free(l->options.mem, MEM_STORE, d, sizeof *d);
+}
+
+/* Its newest checkpoint stands for all that the segment holds of it, and stays when that goes. */
+static bool is_covered(const struct compact *c, const struct compact_done *d)
+{
+    return d != NULL && d->ticket != 0 && d->segment > c->segment.number &&
+           d->group >= c->segment.last_group;
+}
+
+void compact_unstage(struct slog *l, uint64_t ticket)
+{
+    struct compact *c = &l->compact;
+    uint32_t at = 0;
+    struct compact_done *d;
+    while ((d = table_each(&c->done, &at)) != NULL)
+        if (d->ticket >= ticket) d->ticket = 0;
+    c->writing = NULL; /* parts of it may be among what was lost */
+    c->stream_at = 0;
+}
+
+/* --- steps -------------------------------------------------------------------------------- */
+
+static void pause(struct slog *l, uint64_t for_ns)
+{
+    struct compact *c = &l->compact;
+    must(!c->is_job_out);
+    packer_end(&c->packer);
+    c->writing = NULL;
+    c->resume_ns = l->now_ns + for_ns;
+    c->state = COMPACT_PAUSED;
+}
+
+static void fail(struct slog *l)
+{
+    l->compact.counts.errors++;
+    pause(l, COMPACT_RETRY_NS);
+}
+
+/* Closed segments at the front of the log. */
+static uint32_t sealed_count(const struct slog *l)
+{
+    uint32_t count = 0;
+    while (count < l->manifest.count && l->manifest.segments[count].is_closed) count++;
+    return count;
+}
+
+static bool is_due(const struct slog *l)
+{
+    if (l->options.hooks == NULL || l->options.files == NULL) return false;
+    if (l->manifest.count < 2 || sealed_count(l) <= l->options.sealed_wait) return false;
+    const struct manifest_segment *s = &l->manifest.segments[0];
+    for (uint32_t i = 0; i < l->old_count; i++)
+        if (l->old_segments[i] == s->number) return false;
+    return s->last_group <= l->told_group;
+}
+
+static void begin(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    c->segment = l->manifest.segments[0];
+    c->ask_at = c->stream_at = 0;
+    c->writing = NULL;
+    packer_begin(&c->packer, &l->manifest, &c->segment);
+    c->state = COMPACT_READING;
+}
+
+static void read_on(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    if (c->is_job_out) return;
+    if (!l->options.has_helper) (void)packer_step(&c->packer);
+    if (c->packer.state == PACKER_LISTED) c->state = COMPACT_ASKING;
+    if (c->packer.state == PACKER_FAILED) fail(l);
+}
+
+static void ask(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    struct packer *p = &c->packer;
+    const struct store_hooks *h = l->options.hooks;
+    for (uint32_t n = 0; n < COMPACT_ASK_SLICE && c->ask_at < p->message_count; n++) {
+        struct packer_message *m = &p->messages[c->ask_at++];
+        uint64_t place = place_of(p->log, p->segment.number, (uint64_t)m->at * PLACE_UNIT_BYTES);
+        enum store_fate fate = h->fate(h->context, p->streams[m->stream].id, m->seq, place);
+        m->is_live = fate == STORE_LIVE;
+        p->streams[m->stream].live_count += m->is_live;
+        c->counts.messages++;
+        c->counts.live += m->is_live;
+        if (fate != STORE_KEEP) continue;
+        packer_end(p);
+        c->state = COMPACT_PINNED;
+        return;
+    }
+    if (c->ask_at < p->message_count) return;
+    for (uint32_t i = 0; i < p->stream_count; i++)
+        if (p->streams[i].live_count > 0) {
+            pause(l, COMPACT_RETRY_NS);
+            return;
+        }
+    c->state = COMPACT_CHECKPOINTING;
+}
+
+/* --- checkpoints -------------------------------------------------------------------------- */
+
+/* False: not all of it fits in now. */
+static bool append_parts(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    size_t part_bytes = l->options.group_bytes / 2;
+    if (part_bytes > COMPACT_PART_BYTES) part_bytes = COMPACT_PART_BYTES;
+    while (c->writing != NULL) {
+        size_t left = c->body.len - c->body_at, bytes = left < part_bytes ? left : part_bytes;
+        if (commit_staged_percent(&l->commit) > COMPACT_STAGED_PERCENT) return false;
+        struct record r = {.kind = RECORD_CHECKPOINT,
+                           .flags = bytes == left ? RECORD_LAST : 0,
+                           .stream = c->writing->stream,
+                           .seq = c->part,
+                           .prev_seq = c->writing->group,
+                           .body = {c->body.data + c->body_at, bytes}};
+        struct store_stub stub;
+        if (slog_append_own(l, &r, &stub) != ERR_OK) return false;
+        if (c->part == 0) c->writing->segment = place_segment(stub.place);
+        c->part++;
+        c->body_at += bytes;
+        c->counts.checkpoint_bytes += bytes;
+        if ((r.flags & RECORD_LAST) == 0) continue;
+        c->counts.checkpoints++;
+        c->writing->ticket = stub.ticket;
+        c->writing = NULL;
+    }
+    return true;
+}
+
+/* False: not now. */
+static bool begin_checkpoint(struct slog *l, uint64_t stream)
+{
+    struct compact *c = &l->compact;
+    const struct store_hooks *h = l->options.hooks;
+    text_clear(&c->body);
+    enum err e = h->checkpoint(h->context, stream, &c->body);
+    if (e == ERR_UNKNOWN) {
+        forget_done(l, stream);
+        c->stream_at++;
+        return true;
+    }
+    struct compact_done *d = e == ERR_OK && !c->body.is_failed ? make_done(l, stream) : NULL;
+    if (e == ERR_DENIED) {
+        packer_end(&c->packer);
+        c->state = COMPACT_PINNED;
+        return false;
+    }
+    if (d == NULL) {
+        c->resume_ns = l->now_ns + COMPACT_BUSY_NS;
+        return false;
+    }
+    d->group = l->told_group;
+    d->ticket = 0;
+    c->writing = d;
+    c->body_at = 0;
+    c->part = 0;
+    return true;
+}
+
+static void name_without(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    must(l->manifest.segments[0].number == c->segment.number);
+    manifest_remove_first(&l->manifest);
+    c->wanted = ++l->manifest_wanted;
+    c->state = COMPACT_NAMING;
+}
+
+static void checkpoint_streams(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    const struct packer *p = &c->packer;
+    if (l->now_ns < c->resume_ns) return;
+    for (uint32_t n = 0; n < COMPACT_CHECKPOINT_SLICE; n++) {
+        if (c->writing != NULL && !append_parts(l)) return;
+        if (c->stream_at == p->stream_count) break;
+        uint64_t stream = p->streams[c->stream_at].id;
+        if (is_covered(c, find_done(c, stream)))
+            c->stream_at++;
+        else if (!begin_checkpoint(l, stream))
+            return;
+    }
+    if (c->stream_at < p->stream_count || c->writing != NULL) return;
+#ifndef MILLRACE_BREAK_CHECKPOINT_NOT_DURABLE
+    for (uint32_t i = 0; i < p->stream_count; i++) {
+        const struct compact_done *d = find_done(c, p->streams[i].id);
+        if (d != NULL && d->ticket > l->commit.durable_ticket) return;
+    }
+#endif
+    name_without(l);
+}
+
+/* --- the file ----------------------------------------------------------------------------- */
+
+static void on_file(struct vfs_op *op);
+
+static void file_step(struct slog *l, enum compact_state state)
+{
+    struct compact *c = &l->compact;
+    c->state = state;
+    c->op = (struct vfs_op){.done = on_file, .context = l, .path = c->from.text};
+    switch (state) {
+    case COMPACT_RENAMING:
+        c->op.kind = VFS_RENAME;
+        c->op.path_to = c->to.text;
+        break;
+    case COMPACT_OPENING:
+        c->op.kind = VFS_OPEN;
+        c->op.path = c->to.text;
+        c->op.flags = l->options.is_direct ? VFS_DIRECT : 0;
+        break;
+    case COMPACT_FLUSHING:
+        c->op.kind = VFS_FLUSH_DIR;
+        c->op.path = "";
+        break;
+    default: c->op.kind = VFS_UNLINK; break;
+    }
+    c->is_flying = vfs_submit(l->options.vfs, &c->op) == ERR_OK;
+    if (!c->is_flying) c->state = COMPACT_IDLE;
+}
+
+static void finish(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    c->counts.segments++;
+    c->state = COMPACT_IDLE;
+}
+
+static void on_file(struct vfs_op *op)
+{
+    struct slog *l = op->context;
+    struct compact *c = &l->compact;
+    c->is_flying = false;
+    if (op->result != ERR_OK) c->counts.errors++;
+    if (c->state == COMPACT_UNLINKING || c->is_damaged) {
+        finish(l);
+    } else if (op->result != ERR_OK) {
+        slog_end_recycling(l, NULL);
+        finish(l);
+    } else if (c->state == COMPACT_RENAMING) {
+        file_step(l, COMPACT_OPENING);
+    } else if (c->state == COMPACT_OPENING) {
+        c->file = op->file;
+        file_step(l, COMPACT_FLUSHING);
+    } else {
+        struct slog_ready ready = {
+            .number = c->number, .size = c->segment.size, .file = c->file, .is_open = true};
+        c->counts.recycled++;
+        slog_end_recycling(l, &ready);
+        finish(l);
+    }
+}
+
+static void drain(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    if (!reader_retire(&l->reader, l->manifest.log, c->segment.number)) return;
+    c->from = names_segment(l->manifest.log, c->segment.number);
+    if (c->is_damaged) { /* P6 */
+        c->to = names_damaged(&c->from);
+        file_step(l, COMPACT_RENAMING);
+        return;
+    }
+    if (l->ready_count >= SLOG_READY_MAX || c->segment.size != l->options.segment_bytes) {
+        file_step(l, COMPACT_UNLINKING);
+        return;
+    }
+    if (!slog_begin_recycling(l, &c->number)) return; /* one is being made: next turn */
+    c->to = names_segment(l->manifest.log, c->number);
+    file_step(l, COMPACT_RENAMING);
+    if (!c->is_flying) slog_end_recycling(l, NULL);
+}
+
+/* --- life --------------------------------------------------------------------------------- */
+
+void compact_init(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    *c = (struct compact){.state = COMPACT_IDLE};
+    packer_init(&c->packer, l->options.files, l->options.files_mem, l->options.is_direct);
+    table_init(&c->done, l->options.mem, MEM_STORE);
+    text_init(&c->body, l->options.mem, MEM_STORE, SIZE_MAX / 4);
+}
+
+void compact_deinit(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    uint32_t at = 0;
+    struct compact_done *d;
+    while ((d = table_each(&c->done, &at)) != NULL)
+        mem_free(l->options.mem, MEM_STORE, d, sizeof *d);
+    table_deinit(&c->done);
+    text_deinit(&c->body);
+    packer_end(&c->packer);
+}
+
+void compact_turn(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    must(l->state == SLOG_RUNNING);
+    switch (c->state) {
+    case COMPACT_PAUSED:
+        if (l->now_ns < c->resume_ns) return;
+        c->state = COMPACT_IDLE;
+        /* fall through */
+    case COMPACT_IDLE:
+        if (is_due(l)) begin(l);
+        return;
+    case COMPACT_READING: read_on(l); return;
+    case COMPACT_ASKING: ask(l); return;
+    case COMPACT_CHECKPOINTING: checkpoint_streams(l); return;
+    case COMPACT_NAMING:
+#ifndef MILLRACE_BREAK_FREED_BEFORE_THE_MANIFEST
+        if (l->manifest_written < c->wanted) return;
+#endif
+        c->is_damaged = c->packer.is_damaged;
+        packer_end(&c->packer);
+        c->state = COMPACT_DRAINING;
+        drain(l);
+        return;
+    case COMPACT_DRAINING: drain(l); return;
+    default: return; /* an operation will say */
+    }
+}
+
+uint64_t compact_deadline_ns(const struct slog *l)
+{
+    const struct compact *c = &l->compact;
+    switch (c->state) {
+    case COMPACT_PAUSED: return c->resume_ns;
+    case COMPACT_IDLE: return is_due(l) ? l->now_ns : UINT64_MAX;
+    case COMPACT_READING: return l->options.has_helper ? UINT64_MAX : l->now_ns;
+    case COMPACT_ASKING: return l->now_ns;
+    case COMPACT_CHECKPOINTING:
+        if (c->writing == NULL && c->stream_at == c->packer.stream_count) return UINT64_MAX;
+        return l->now_ns < c->resume_ns ? c->resume_ns : l->now_ns + COMPACT_BUSY_NS;
+    case COMPACT_DRAINING: return l->now_ns + COMPACT_BUSY_NS;
+    default: return UINT64_MAX;
+    }
+}
+
+bool compact_stop(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    if (c->is_job_out || c->is_flying) return false;
+    packer_end(&c->packer);
+    c->writing = NULL;
+    c->state = COMPACT_IDLE;
+    return true;
+}

@@ -1,0 +1,100 @@
+/* Frees the oldest segment of a log, again and again (P8): what of it is live goes elsewhere, what
+ * the streams became by its records goes into checkpoints at the log's end, one manifest write lets
+ * go of it, its file becomes a ready segment.
+ *
+ *   IDLE -- the oldest segment is closed, and too many are --> READING (persist/packer)
+ *     --> ASKING: which messages are live, a slice per turn. STORE_KEEP: PINNED until a restart
+ *     --> CHECKPOINTING: each stream with records in it has a durable checkpoint behind it
+ *     --> NAMING: the manifest without the segment, with the new start of a replay
+ *     --> DRAINING: no read is in the old file any more
+ *     --> RENAMING, OPENING, FLUSHING: the file has a new number --> the log names it as ready
+ *          \-- enough are ready: UNLINKING --> IDLE
+ *          \-- parts of it do not validate: RENAMING to *.damaged --> IDLE
+ *   an error before NAMING: PAUSED for a while --> IDLE: nothing happened
+ *   an error after it: the file is left to the next start, which removes it --> IDLE
+ *
+ * 1. Segments go in the order of the log, so no tombstone leaves before what it kills.
+ * 2. A segment is looked at only when everything in it was told as stored.
+ * 3. A checkpoint counts when its first part lies behind the segment, all of it is durable, and it
+ *    stands for every record in the segment.
+ * Part of slog, on its thread; only the packer may run elsewhere. */
+#ifndef PERSIST_COMPACT_H
+#define PERSIST_COMPACT_H
+#include "core/base/table.h"
+#include "core/base/text.h"
+#include "persist/names.h"
+#include "persist/packer.h"
+
+enum {
+    COMPACT_ASK_SLICE = 4096,      /* messages asked about in a turn */
+    COMPACT_CHECKPOINT_SLICE = 64, /* streams looked at in a turn */
+    COMPACT_STAGED_PERCENT = 50,   /* of the room for staged records: no checkpoint above */
+    COMPACT_PART_BYTES = 128 * 1024,
+};
+
+#define COMPACT_RETRY_NS 1000000000u /* after an error */
+#define COMPACT_BUSY_NS 1000000u     /* after core said ERR_BUSY */
+
+enum compact_state {
+    COMPACT_IDLE,
+    COMPACT_READING,
+    COMPACT_ASKING,
+    COMPACT_CHECKPOINTING,
+    COMPACT_NAMING,
+    COMPACT_DRAINING,
+    COMPACT_RENAMING,
+    COMPACT_OPENING,
+    COMPACT_FLUSHING,
+    COMPACT_UNLINKING,
+    COMPACT_PAUSED,
+    COMPACT_PINNED
+};
+
+/* The newest checkpoint of a stream that this log wrote. */
+struct compact_done {
+    uint64_t stream;
+    uint64_t group;   /* it stands for all records up to it */
+    uint64_t ticket;  /* of its last part; 0: not all parts are appended */
+    uint32_t segment; /* of its first part */
+};
+
+struct compact_counts {
+    uint64_t segments, recycled, messages, live, checkpoints, checkpoint_bytes, errors;
+};
+
+struct slog;
+
+struct compact {
+    enum compact_state state;
+    struct packer packer;
+    bool is_job_out; /* somebody else runs the packer */
+    uint64_t resume_ns;
+    uint32_t ask_at, stream_at;
+    struct table done; /* of struct compact_done, by stream */
+    struct text body;  /* of the checkpoint that is being appended */
+    size_t body_at;
+    struct compact_done *writing; /* whose it is; NULL none */
+    uint32_t part;
+    uint64_t wanted;                 /* manifest change that lets go of the segment */
+    struct manifest_segment segment; /* that is freed */
+    uint32_t number;                 /* that its file gets */
+    bool is_damaged;                 /* parts of it: the file is kept, under another name */
+    struct names_text from, to;
+    struct vfs_op op;
+    bool is_flying;
+    struct vfs_file file;
+    struct compact_counts counts;
+};
+
+void compact_init(struct slog *l);
+void compact_deinit(struct slog *l);
+/* Once a turn, while the log is RUNNING: goes on by a slice. */
+void compact_turn(struct slog *l);
+/* When compact_turn has something to do without any completion; UINT64_MAX: never. */
+uint64_t compact_deadline_ns(const struct slog *l);
+/* No record from this ticket on was stored. */
+void compact_unstage(struct slog *l, uint64_t ticket);
+/* True when the log may stop: nothing is in flight here, and nothing will be begun. */
+bool compact_stop(struct slog *l);
+
+#endif
