@@ -119,9 +119,10 @@ void *loop_run(void *server_shard)
     snprintf(name, sizeof name, "shard-%u", x->index);
     pthread_setname_np(pthread_self(), name);
     pin(x);
-    if (open_driver(x) != ERR_OK || open_shard(x) != ERR_OK) {
+    x->failure = open_driver(x);
+    if (x->failure == ERR_OK) x->failure = open_shard(x);
+    if (x->failure != ERR_OK) {
         log_fatal(s->log, "Shard %u cannot start", x->index);
-        atomic_store(&s->is_failed, true);
         atomic_store(&x->is_open, true);
         return NULL;
     }

@@ -333,6 +333,20 @@ enum err server_open_accounts(struct server *s, const struct options *o)
     return ERR_OK;
 }
 
+/* Says what to do about it where the limit is ours. */
+static enum err no_memory(struct server *s, char *reason, size_t reason_bytes)
+{
+    unsigned long long mib = s->budget.process_bytes_max >> 20;
+    if (atomic_load(&s->budget.refused) == 0)
+        snprintf(reason, reason_bytes, "out of memory");
+    else
+        snprintf(reason, reason_bytes,
+                 "out of memory: max_process_memory (%llu MiB) is too little for %u shards; "
+                 "raise it, or lower --shards",
+                 mib, s->shard_count);
+    return ERR_MEMORY;
+}
+
 enum err server_start(struct server *s, char *reason, size_t reason_bytes)
 {
     const struct options *o = atomic_load(&s->options);
@@ -356,14 +370,15 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
     uint64_t seed;
     crypto_random(&seed, sizeof seed);
     if (interest_open(&s->shared_mem.mem, s->shard_count, seed, &s->interest) != ERR_OK)
-        return ERR_MEMORY;
-    if (server_open_accounts(s, o) != ERR_OK) return ERR_MEMORY;
+        return no_memory(s, reason, reason_bytes);
+    if (server_open_accounts(s, o) != ERR_OK) return no_memory(s, reason, reason_bytes);
     if (mailbox_open(&s->shared_mem.mem, s->shard_count, s->shard_count + 3 + SERVER_HELPERS,
                      SERVER_RING_BYTES, wake, s, &s->mail) != ERR_OK)
-        return ERR_MEMORY;
-    if (helper_open(SERVER_HELPERS, HELPER_JOBS_MAX, &s->helpers) != ERR_OK) return ERR_MEMORY;
+        return no_memory(s, reason, reason_bytes);
+    if (helper_open(SERVER_HELPERS, HELPER_JOBS_MAX, &s->helpers) != ERR_OK)
+        return no_memory(s, reason, reason_bytes);
     s->shards = calloc(s->shard_count, sizeof *s->shards);
-    if (s->shards == NULL) return ERR_MEMORY;
+    if (s->shards == NULL) return no_memory(s, reason, reason_bytes);
     enum err e = listener_open(s, reason, reason_bytes);
     if (e != ERR_OK) return e;
     s->hooks = (struct turn_hooks){.now = server_now,
@@ -393,9 +408,10 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
         /* Shard 0 comes last: it accepts, and the others must be there. */
         struct timespec pause = {.tv_nsec = 100000};
         while (!atomic_load(&x->is_open)) nanosleep(&pause, NULL);
-        if (atomic_load(&s->is_failed)) {
+        if (x->failure == ERR_MEMORY) return no_memory(s, reason, reason_bytes);
+        if (x->failure != ERR_OK) {
             snprintf(reason, reason_bytes, "a shard could not start");
-            return ERR_IO;
+            return x->failure;
         }
     }
     return ERR_OK;

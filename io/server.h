@@ -40,7 +40,8 @@ struct server_shard {
     struct turn *turn;
     int cpu;                /* to pin to; -1 not */
     _Atomic uint32_t conns; /* for placement; written by its thread and by shard 0 */
-    _Atomic bool is_open;   /* 0 until the loop runs */
+    enum err failure;       /* why it could not start; read once is_open is set */
+    _Atomic bool is_open;   /* 0 until the loop runs, or cannot */
 };
 
 struct server_listener {
@@ -79,7 +80,6 @@ struct server {
     _Atomic bool is_deaf;      /* the client listeners accept no more */
     _Atomic bool is_stopping;  /* the loops end when their connections are gone */
     _Atomic bool is_lame_duck;
-    _Atomic bool is_failed; /* a shard could not start */
     pthread_mutex_t order_lock;
     struct order *abandoned; /* under order_lock; linked by next */
     pthread_cond_t order_done;

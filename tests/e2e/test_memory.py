@@ -1,5 +1,6 @@
 """max_process_memory: whatever clients do, the process does not grow past it, and it serves on."""
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -234,3 +235,11 @@ def test_requests_to_the_server_that_wait_are_bounded(start):
     for t in threads:
         t.join()
     assert status(server, "VmHWM") <= 72 << 20
+
+
+def test_a_limit_that_is_too_little_for_the_shards_is_named():
+    r = harness.run_binary("-a", "127.0.0.1", "-p", "-1", "--shards", "32",
+                           "--max_process_memory", "64MB")
+    assert r.returncode == 1
+    assert re.search(r"\[FTL\] out of memory: max_process_memory \(\d+ MiB\) is too little for "
+                     r"32 shards; raise it, or lower --shards", r.stderr), r.stderr
