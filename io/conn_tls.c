@@ -135,6 +135,16 @@ static bool may_begin(void *context)
     return is_allowed;
 }
 
+void conn_tls_tick(struct server *s)
+{
+    pthread_mutex_lock(&s->tls_lock);
+    uint64_t blocked = tls_rate_blocked(&s->tls_rate);
+    pthread_mutex_unlock(&s->tls_lock);
+    if (blocked > 0)
+        log_warn(s->log, "Rejected %llu connections due to TLS rate limiting",
+                 (unsigned long long)blocked);
+}
+
 static bool allows_plaintext(void *context)
 {
     return options_of(context)->allow_non_tls;

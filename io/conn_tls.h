@@ -13,6 +13,8 @@ const struct turn_tls_ops *conn_tls_ops(struct server *s);
 NODISCARD enum err conn_tls_load(struct server *s, const struct options *o, char *reason,
                                  size_t reason_bytes);
 void conn_tls_unload(struct server *s);
+/* Once a second: says how many handshakes connection_rate_limit kept out since the last time. */
+void conn_tls_tick(struct server *s);
 /* The current context with a reference for the caller; NULL: no TLS. */
 struct tls_context *conn_tls_context(struct server *s);
 

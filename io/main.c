@@ -516,6 +516,7 @@ static void each_second(struct program *p)
     pthread_mutex_unlock(&s->figures_lock);
     mem_jemalloc_budget_watch(&s->budget);
     monitor_tick(s);
+    conn_tls_tick(s);
     notify_watchdog(&p->notify);
 }
 

@@ -92,8 +92,7 @@ void mem_jemalloc_budget_init(struct mem_jemalloc_budget *b, uint64_t process_by
  * mend, such as memory of a library. */
 static uint32_t slices_for(const struct mem_jemalloc_budget *b, enum mem_class class)
 {
-    bool is_essential =
-        class != MEM_ROUTE && class != MEM_OUTPUT && class != MEM_INPUT && class != MEM_INTEREST;
+    bool is_essential = class != MEM_ROUTE && class != MEM_OUTPUT && class != MEM_INTEREST;
     if (is_essential) return b->slice_count;
     uint32_t part = class == MEM_ROUTE ? ROUTE_PART : RESERVE_PART;
     uint32_t kept = b->slice_count / part;

@@ -8,6 +8,7 @@
 #include "io/conn_tls.h"
 #include "io/pidfile.h"
 #include "io/sysinfo.h"
+#include "io/system_port.h"
 #include "io/tls.h"
 
 struct monitor {
@@ -47,6 +48,7 @@ void monitor_describe(struct server *s, const struct options *o, const struct pa
                                     .memory_limit_bytes = (int64_t)s->budget.process_bytes_max,
                                     .is_ready = atomic_load(&s->is_ready),
                                     .is_lame_duck = atomic_load(&s->is_lame_duck),
+                                    .system_dropped = system_port_dropped(s),
                                     .process = s->process};
     out->seq = ++s->event_seq;
     pthread_mutex_unlock(&s->figures_lock);

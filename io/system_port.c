@@ -29,6 +29,7 @@ struct system_port {
     uint32_t count;
     size_t bytes; /* of the waiting requests */
     _Atomic bool is_ending;
+    _Atomic uint64_t dropped;
     bool is_started;
     struct page_counts pages; /* a copy of the monitor's, for varz */
     struct mem_jemalloc mem;
@@ -52,6 +53,7 @@ void system_port_take(void *server, uint32_t shard, const struct system_request 
     struct system_job *job = malloc(sizeof *job);
     struct system_request *copy = malloc(r->bytes);
     if (job == NULL || copy == NULL || p->is_ending) {
+        if (!p->is_ending) atomic_fetch_add_explicit(&p->dropped, 1, memory_order_relaxed);
         free(job);
         free(copy);
         return;
@@ -67,6 +69,7 @@ void system_port_take(void *server, uint32_t shard, const struct system_request 
     if (p->count == SYSTEM_PORT_JOBS_MAX ||
         (p->count > 0 && p->bytes + r->bytes > SYSTEM_PORT_BYTES_MAX)) {
         pthread_mutex_unlock(&p->lock);
+        atomic_fetch_add_explicit(&p->dropped, 1, memory_order_relaxed);
         free(job);
         free(copy);
         return;
@@ -80,6 +83,12 @@ void system_port_take(void *server, uint32_t shard, const struct system_request 
     p->bytes += r->bytes;
     pthread_cond_signal(&p->more);
     pthread_mutex_unlock(&p->lock);
+}
+
+uint64_t system_port_dropped(const struct server *s)
+{
+    const struct system_port *p = s->system_port;
+    return p == NULL ? 0 : atomic_load_explicit(&p->dropped, memory_order_relaxed);
 }
 
 /* --- publishing ----------------------------------------------------------------------------------

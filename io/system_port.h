@@ -13,6 +13,8 @@ void system_port_free(struct server *s);
 /* Hook of the shards: copies r and returns at once. Over SYSTEM_PORT_JOBS_MAX, or over
  * SYSTEM_PORT_BYTES_MAX behind others, it is dropped. */
 void system_port_take(void *server, uint32_t shard, const struct system_request *r);
+/* How many of those found no room. */
+uint64_t system_port_dropped(const struct server *s);
 /* Lame duck and shutdown are told to the system account; waits until the shards have it. */
 void system_port_farewell(struct server *s, bool is_shutdown);
 

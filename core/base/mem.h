@@ -9,8 +9,7 @@
 
 enum mem_class {
     MEM_CONNECTION, /* client records, sid tables */
-    MEM_INPUT,      /* carry buffers of half-received messages */
-    MEM_OUTPUT,     /* output chunks and referenced payload blocks */
+    MEM_OUTPUT,     /* output chunks, half-received messages, referenced payload blocks */
     MEM_INTEREST,   /* subscriptions and the filter trie */
     MEM_ROUTE,      /* route cache */
     MEM_MAIL,       /* mail rings and spill lists */

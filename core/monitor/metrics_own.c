@@ -28,7 +28,10 @@ static const struct row rows[] = {
      offsetof(struct shard_counts, busy_ns), true},
     COUNTER("auth_failures_total", "Logins refused.", auth_failures),
     COUNTER("auth_timeouts_total", "Connections that did not log in in time.", auth_timeouts),
-    COUNTER("dropped_messages_total", "Messages dropped for one slow receiver.", dropped_msgs),
+    COUNTER("dropped_messages_total",
+            "Deliveries dropped: a congested receiver with no_fast_producer_stall, or no memory or "
+            "room on the way between shards.",
+            dropped_msgs),
     COUNTER("no_responders_total", "Requests answered with 503 for lack of a responder.",
             no_responders),
     COUNTER("queue_forwards_total", "Queue messages passed on to another shard.", queue_forwards),
@@ -71,10 +74,9 @@ static const char *const park_labels[PARK_REASON_COUNT] = {
 };
 
 static const char *const memory_labels[MEM_CLASS_COUNT] = {
-    [MEM_CONNECTION] = "connection", [MEM_INPUT] = "input", [MEM_OUTPUT] = "output",
-    [MEM_INTEREST] = "interest",     [MEM_ROUTE] = "route", [MEM_MAIL] = "mail",
-    [MEM_CONFIG] = "config",         [MEM_MONITOR] = "monitor",
-    [MEM_JETSTREAM] = "jetstream",
+    [MEM_CONNECTION] = "connection", [MEM_OUTPUT] = "output",       [MEM_INTEREST] = "interest",
+    [MEM_ROUTE] = "route",           [MEM_MAIL] = "mail",           [MEM_CONFIG] = "config",
+    [MEM_MONITOR] = "monitor",       [MEM_JETSTREAM] = "jetstream", [MEM_STORE] = "store",
 };
 
 static const struct {
@@ -151,6 +153,9 @@ static void write_server(const struct page_input *in, struct text *out)
         {"lame_duck", "gauge", "1 while the server is leaving.", s->is_lame_duck ? 1 : 0},
         {"memory_limit_bytes", "gauge", "Bound of the process memory, 0 for none.",
          (uint64_t)s->memory_limit_bytes},
+        {"system_requests_dropped_total", "counter",
+         "Requests to the server itself and changes of accounts dropped: too many waited.",
+         s->system_dropped},
         {"interest_subscriptions", "gauge", "Subscriptions in the interest index.",
          s->interest.subscriptions},
         {"interest_nodes", "gauge", "Nodes of the interest index.", s->interest.nodes},

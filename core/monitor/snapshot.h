@@ -270,6 +270,7 @@ struct server_snapshot {
     uint32_t shards;             /* shown as gomaxprocs */
     int64_t memory_limit_bytes;  /* 0 none; shown as gomemlimit */
     const struct page_counts *pages;
+    uint64_t system_dropped;     /* requests to the server itself that found no room */
     struct interest_counts interest;         /* the whole index */
     struct interest_counts interest_account; /* of query.account_number, when there is one */
     bool is_ready;               /* listeners are up; else healthz says 500 */

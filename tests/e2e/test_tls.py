@@ -388,6 +388,7 @@ def test_connection_rate_limit(start, certs):
         except (AssertionError, OSError, ssl.SSLError):
             errors += 1
     assert errors >= 4
+    s.wait_log(r"\[WRN\] Rejected \d+ connections due to TLS rate limiting")
     time.sleep(1.1)
     works(s.client(tls=certs.context()))
 

@@ -36,7 +36,7 @@ Test(mem_jemalloc, a_used_up_budget_gives_null_and_recovers)
     cr_assert_eq(b.refused, 1);
     cr_assert_eq(mem_jemalloc_budget_percent(&b), 100);
     cr_assert_eq(first.mem.used_bytes[MEM_OUTPUT], 12 * MIB);
-    void *small = mem_alloc(&second.mem, MEM_INPUT, 1000);
+    void *small = mem_alloc(&second.mem, MEM_OUTPUT, 1000);
     cr_assert_not_null(small, "a lease of one's own is not touched by others");
 
     while (count > 0) mem_free(&first.mem, MEM_OUTPUT, blocks[--count], MIB);
@@ -44,7 +44,7 @@ Test(mem_jemalloc, a_used_up_budget_gives_null_and_recovers)
     void *large = mem_alloc(&second.mem, MEM_MAIL, 7 * MIB);
     cr_assert_not_null(large);
     mem_free(&second.mem, MEM_MAIL, large, 7 * MIB);
-    mem_free(&second.mem, MEM_INPUT, small, 1000);
+    mem_free(&second.mem, MEM_OUTPUT, small, 1000);
     mem_free(&second.mem, MEM_OUTPUT, p, 100);
     mem_jemalloc_deinit(&first);
     mem_jemalloc_deinit(&second);

@@ -259,6 +259,7 @@ Test(metrics, own_figures_have_a_sample_per_shard)
     f.shards[1]->counts.busy_ns = 1500000000;
     f.shards[0]->counts.parks[PARK_INDEX] = 2;
     f.shards[0]->counts.memory_bytes[MEM_ROUTE] = 77;
+    f.server.system_dropped = 3;
     f.shards[0]->counts.driver.wakes = 5;
     const char *t = metrics("");
     expect_line(t, "millrace_shard_turns_total{shard=\"0\"} 0");
@@ -266,6 +267,8 @@ Test(metrics, own_figures_have_a_sample_per_shard)
     expect_line(t, "millrace_shard_busy_seconds_total{shard=\"1\"} 1.5");
     expect_line(t, "millrace_parks_total{shard=\"0\",reason=\"index\"} 2");
     expect_line(t, "millrace_memory_bytes{shard=\"0\",class=\"route\"} 77");
+    expect_line(t, "millrace_memory_bytes{shard=\"0\",class=\"store\"} 0");
+    expect_line(t, "millrace_system_requests_dropped_total 3");
     expect_line(t, "millrace_driver_wakes_total{shard=\"0\"} 5");
     expect_line(t, "millrace_shards 2");
 }
