@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include "core/base/must.h"
 #include "io/crypto.h"
 #include "io/server.h"
@@ -12,6 +13,8 @@
 #include "io/sysinfo.h"
 
 enum { QUIET_TURNS = 3, QUIET_NS = 5000000 };
+static const uint64_t STOP_NS = 10000000000u; /* for a log to write its end */
+static const uint64_t START_NS = 20000000000u; /* for its first segment */
 
 struct shard_time server_now(void *unused)
 {
@@ -51,6 +54,20 @@ static enum err open_driver(struct server_shard *x)
     return e;
 }
 
+/* Completions that are of no connection. */
+static void on_done(void *server_shard, struct turn *t, const struct done *d)
+{
+    struct server_shard *x = server_shard;
+    struct server *s = x->server;
+    if (d->kind == DONE_FILE) {
+        must(s->has_storage);
+        vfs_driver_done(&s->storage.shards[x->index].vfs, d);
+        t->file_count++;
+    } else if (x->index == 0) {
+        listener_on_done(s, t, d);
+    }
+}
+
 static enum err open_shard(struct server_shard *x)
 {
     struct server *s = x->server;
@@ -65,7 +82,14 @@ static enum err open_shard(struct server_shard *x)
                                   .seed = seed,
                                   .slots_max = s->slots_max,
                                   .now = server_now(NULL)};
-    enum err e = shard_open(&config, &x->shard);
+    enum err e;
+    if (s->has_storage) {
+        e = storage_open_log(&s->storage, x->index, x->driver);
+        if (e != ERR_OK) return e;
+        config.js = &s->storage.shards[x->index].js;
+        config.store = storage_port(&s->storage, x->index);
+    }
+    e = shard_open(&config, &x->shard);
     if (e != ERR_OK) return e;
     struct turn_config turn = {.shard = x->shard,
                                .driver = x->driver,
@@ -73,14 +97,51 @@ static enum err open_shard(struct server_shard *x)
                                .mem = &x->mem.mem,
                                .hooks = s->hooks,
                                .slots_max = s->slots_max,
-                               .on_done = x->index == 0 ? listener_on_done : NULL,
-                               .on_done_context = s};
-    return turn_open(&turn, &x->turn);
+                               .on_done = on_done,
+                               .on_done_context = x};
+    e = turn_open(&turn, &x->turn);
+    if (e == ERR_OK && s->has_storage) x->turn->log = &s->storage.shards[x->index].log;
+    return e;
+}
+
+/* Its streams' subjects are in the index before anybody can publish, and its first segment is made:
+ * until then every publish would be refused. */
+static void start_log(struct server_shard *x)
+{
+    struct server *s = x->server;
+    uint64_t now_ns = server_now(NULL).mono_ns, give_up_ns = now_ns + START_NS;
+    do {
+        (void)turn_run(x->turn, now_ns + QUIET_NS);
+        now_ns = server_now(NULL).mono_ns;
+    } while (!storage_is_ready(&s->storage, x->index) && now_ns < give_up_ns);
+    if (!storage_is_ready(&s->storage, x->index) || s->storage.shards[x->index].log.has_no_space)
+        log_warn(s->log, "JetStream: the store cannot take messages yet: the disk is %s",
+                 s->storage.shards[x->index].log.has_no_space ? "full" : "slow");
+}
+
+/* All that was appended is written, and the manifest says that this is the end. */
+static void stop_log(struct server_shard *x)
+{
+    struct server *s = x->server;
+    if (!s->has_storage) return;
+    uint64_t now_ns = server_now(NULL).mono_ns, give_up_ns = now_ns + STOP_NS;
+    storage_stop_log(&s->storage, x->index);
+    while (!storage_is_stopped(&s->storage, x->index) && now_ns < give_up_ns) {
+        (void)turn_run(x->turn, now_ns + QUIET_NS);
+        now_ns = server_now(NULL).mono_ns;
+    }
+    x->turn->log = NULL;
+    if (now_ns >= give_up_ns) {
+        /* The disk does not answer. The next start recovers, as after a crash. */
+        log_error(s->log, "Shard %u cannot end its log: the disk does not answer", x->index);
+        _exit(1);
+    }
 }
 
 /* On the thread that opened it: a ring has one owner. */
 static void close_all(struct server_shard *x)
 {
+    if (x->server->has_storage) storage_close_log(&x->server->storage, x->index);
     turn_close(x->turn);
     shard_close(x->shard);
     x->driver->ops->close(x->driver);
@@ -127,6 +188,7 @@ void *loop_run(void *server_shard)
         return NULL;
     }
     interest_online(s->interest, x->index);
+    if (s->has_storage) start_log(x);
     if (x->index == 0) listener_start(s, x->turn);
     atomic_store(&x->is_open, true);
     struct spin spin;
@@ -138,6 +200,7 @@ void *loop_run(void *server_shard)
     int quiet = 0;
     while (atomic_load(&s->conn_count) > 0 || quiet < QUIET_TURNS)
         quiet = turn_run(x->turn, server_now(NULL).mono_ns + QUIET_NS) ? 0 : quiet + 1;
+    stop_log(x);
     interest_offline(s->interest, x->index);
     close_all(x);
     return NULL;

@@ -132,14 +132,7 @@ static enum err load(struct program *p, struct options **out, struct options_rep
                                .numbers = p->numbers,
                                .seed = p->seed,
                                .sha256 = sha256};
-    enum err e = options_load(&p->mem.mem, &in, out, report);
-    /* The one place that keeps JetStream off until the shards can serve it. */
-    if (e != ERR_OK || !(*out)->jetstream.is_on) return e;
-    text_string(&report->errors, "\"jetstream\" (-js) is not supported yet\n");
-    report->error_count++;
-    options_free(*out);
-    *out = NULL;
-    return ERR_INVALID;
+    return options_load(&p->mem.mem, &in, out, report);
 }
 
 /* "<program>: <line>" for each line. */
@@ -562,6 +555,7 @@ static int serve(struct program *p, const struct options_report *report)
     }
     set_budget(p);
     atomic_store(&s->options, p->options);
+    s->numbers = p->numbers;
     s->config_load_ns = server_now(NULL).wall_ns;
     if (signals_open(&p->signal_fd) != ERR_OK) return fatal(p, "cannot handle signals");
     p->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);

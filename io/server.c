@@ -353,6 +353,11 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
     reason[0] = 0;
     s->shard_count = o->shards > 0 ? o->shards : server_default_shards();
     if (s->shard_count > INTEREST_SHARDS_MAX) s->shard_count = INTEREST_SHARDS_MAX;
+    if (o->jetstream.is_on && s->shard_count > 1) {
+        log_warn(s->log, "JetStream is served by one shard yet: --shards %u becomes 1",
+                 s->shard_count);
+        s->shard_count = 1;
+    }
     uint64_t files = sysinfo_raise_files();
     uint64_t slots = o->max_connections > 0 ? (uint64_t)o->max_connections + 64 : 1024;
     if (files > 2 * SERVER_FILES_RESERVED && slots > files - SERVER_FILES_RESERVED)
@@ -397,6 +402,22 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
         x->server = s;
         x->index = i;
         mem_jemalloc_init(&x->mem, &s->budget);
+    }
+    if (o->jetstream.is_on) {
+        struct mem *shard_mem[INTEREST_SHARDS_MAX];
+        for (uint32_t i = 0; i < s->shard_count; i++) shard_mem[i] = &s->shards[i].mem.mem;
+        struct storage_options storage = {.log = s->log,
+                                          .mem = &s->main_mem.mem,
+                                          .numbers = s->numbers,
+                                          .options = o,
+                                          .shard_count = s->shard_count,
+                                          .shard_mem = shard_mem,
+                                          .now = server_now(NULL)};
+        e = storage_open(&s->storage, &storage, reason, reason_bytes);
+        if (e != ERR_OK) return e;
+        for (uint32_t i = 0; i < s->shard_count; i++)
+            s->storage.shards[i].js.leader = s->facts.name;
+        s->has_storage = true;
     }
     for (uint32_t i = s->shard_count; i-- > 0;) {
         struct server_shard *x = &s->shards[i];
@@ -447,6 +468,7 @@ void server_stop(struct server *s)
 
 void server_free(struct server *s)
 {
+    if (s->has_storage) storage_close(&s->storage);
     for (uint32_t i = 0; i < s->shard_count; i++) {
         mem_jemalloc_deinit(&s->shards[i].mem);
     }

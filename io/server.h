@@ -14,6 +14,7 @@
 #include "io/helper.h"
 #include "io/log.h"
 #include "io/mem_jemalloc.h"
+#include "io/storage.h"
 #include "io/tls.h"
 #include "io/turn.h"
 
@@ -63,6 +64,9 @@ struct server {
     struct mem_jemalloc_budget budget;
     struct mem_jemalloc shared_mem; /* interest index, mailbox: locked by their users */
     struct mem_jemalloc main_mem;   /* options, accounts */
+    struct account_numbers *numbers; /* main's; set before server_start */
+    struct storage storage;
+    bool has_storage; /* JetStream is on */
     struct interest *interest;
     struct mailbox_net *mail;
     struct helper_pool *helpers;

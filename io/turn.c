@@ -809,6 +809,10 @@ static bool may_sleep(struct turn *t)
 static uint64_t earliest_deadline(const struct turn *t)
 {
     uint64_t first = shard_deadline_ns(t->shard);
+    if (t->log != NULL) {
+        uint64_t of_log = slog_deadline_ns(t->log);
+        if (of_log < first) first = of_log;
+    }
     for (const struct list *link = t->timed.next; link != &t->timed; link = link->next) {
         const struct turn_conn *c = LIST_OWNER(link, struct turn_conn, timed);
         if (c->deadline_ns < first) first = c->deadline_ns;
@@ -853,6 +857,7 @@ bool turn_run(struct turn *t, uint64_t wait_until_ns)
 {
     uint32_t n = wait_for_done(t, wait_until_ns);
     t->has_more = false;
+    t->file_count = 0;
     uint32_t count = 0;
     run_deadlines(t, &count);
     offer_again(t, &count);
@@ -871,6 +876,7 @@ bool turn_run(struct turn *t, uint64_t wait_until_ns)
         run_effects(t);
         at += used;
     } while (at < count);
+    if (t->log != NULL) slog_turn(t->log, t->now.mono_ns);
     flush_outputs(t);
     close_flushed(t);
     while (t->freed_count > 0) t->free_slots[t->free_count++] = t->freed[--t->freed_count];
@@ -882,6 +888,6 @@ bool turn_run(struct turn *t, uint64_t wait_until_ns)
         mailbox_consumed(t->mail, t->index, sender, read);
     }
     if (t->shard_count > 1) mailbox_publish_at(t->mail, t->index, t->now.mono_ns);
-    t->is_busy = count > 0;
-    return count > 0;
+    t->is_busy = count + t->file_count > 0;
+    return t->is_busy;
 }

@@ -14,6 +14,7 @@
 #include "core/shard/shard.h"
 #include "io/driver.h"
 #include "io/mailbox.h"
+#include "persist/slog.h"
 
 enum {
     TURN_DONE_MAX = 256,
@@ -166,6 +167,8 @@ struct turn {
     /* Completions that are not of connections: accepts, watches, wakes, files. */
     void (*on_done)(void *context, struct turn *t, const struct done *d);
     void *on_done_context;
+    struct slog *log; /* NULL: none, or not yet, or not any more */
+    uint32_t file_count; /* file operations that ended in this turn */
     struct shard_time now;
     uint32_t event_slots[TURN_EVENTS_MAX];
     struct event events[TURN_EVENTS_MAX];

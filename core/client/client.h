@@ -56,6 +56,7 @@ enum client_flag {
 enum {
     SUB_FLAG_DEAD = 1, /* nothing is delivered; leaves the index when the writer's lock is free */
     SUB_FLAG_FILTERED = 2, /* overlaps a denial: each delivery is checked */
+    SUB_FLAG_INTERNAL = 4, /* of the server itself (core/shard/jet), of no connection */
 };
 
 struct shard_account;

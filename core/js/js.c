@@ -22,12 +22,26 @@ void js_init(struct js *js, struct mem *mem, struct store *file, uint64_t seed,
                       .file = file,
                       .seed = seed,
                       .id_next = 1,
+                      .id_step = 1,
                       .consumers_default_max = JS_CONSUMERS_DEFAULT_MAX,
                       .silent = {drop_send, has_no_interest, drop_event}};
     rng_init(&js->rng, seed);
     memstore_init(&js->memory, mem, memory_bytes_max);
     table_init(&js->streams, mem, MEM_JETSTREAM);
     table_init(&js->ids, mem, MEM_JETSTREAM);
+}
+
+uint32_t js_place(struct bytes account_and_name, uint32_t shard_count)
+{
+    must(shard_count > 0);
+    return (uint32_t)(hash_bytes(account_and_name.data, account_and_name.len, 0) % shard_count);
+}
+
+/* No id at or below id is given again. */
+static void use_id(struct js *js, uint64_t id)
+{
+    if (id < js->id_next) return;
+    js->id_next += (id - js->id_next) / js->id_step * js->id_step + js->id_step;
 }
 
 static uint64_t key_of(const struct js *js, uint32_t account, struct bytes name)
@@ -175,7 +189,7 @@ enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
     must(e == ERR_OK);
     e = table_insert(&js->ids, id_key(id), s);
     must(e == ERR_OK);
-    if (id >= js->id_next) js->id_next = id + 1;
+    use_id(js, id);
     *out = s;
     return ERR_OK;
 deinit:
@@ -315,6 +329,27 @@ bool js_config_record(const struct stream_config *c, int64_t created_ns, struct 
     return !body->is_failed;
 }
 
+/* A stream in memory ended with its process; what has its name now is another one. */
+static bool twin_of(struct js *js, uint32_t account, struct bytes name)
+{
+    struct js_stream *twin = js_find(js, account, name, true);
+    if (twin == NULL) return false;
+    if (twin->stream.config.storage != STREAM_MEMORY) return true;
+    js_drop(js, twin);
+    return false;
+}
+
+void js_replay_end(struct js *js)
+{
+    uint32_t at = 0;
+    struct js_stream *s;
+    while ((s = js_each(js, &at)) != NULL) {
+        if (s->stream.config.storage != STREAM_MEMORY) continue;
+        js_drop(js, s);
+        at = 0;
+    }
+}
+
 static enum err replay_config(struct js *js, uint32_t account, const struct record *r)
 {
     struct arena arena;
@@ -332,7 +367,7 @@ static enum err replay_config(struct js *js, uint32_t account, const struct reco
         e = ERR_CORRUPT;
     } else if (e == ERR_OK && s != NULL) {
         e = js_update(s, c);
-    } else if (e == ERR_OK && js_find(js, account, c->name, true) != NULL) {
+    } else if (e == ERR_OK && twin_of(js, account, c->name)) {
         e = ERR_CORRUPT;
     } else if (e == ERR_OK) {
         e = js_add(js, account, bytes_of(r->subject.data, blank), c, r->stream, stored.created_ns,
@@ -432,7 +467,7 @@ static enum err replay_purge(struct js_stream *s, const struct record *r)
 
 enum err js_replay(struct js *js, uint32_t account, const struct record *r, uint64_t place)
 {
-    if (r->stream >= js->id_next) js->id_next = r->stream + 1;
+    use_id(js, r->stream);
     if (r->kind == RECORD_STREAM) return replay_config(js, account, r);
     struct js_stream *s = js_find_id(js, r->stream);
     if (s == NULL) return ERR_UNKNOWN;

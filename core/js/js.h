@@ -11,9 +11,9 @@
  * call it when that one is durable; if it is already, in the next turn.
  *
  * The caller keeps the request and its slices at their addresses until it ends. Stream and
- * configuration records go to the file store, those of memory streams too: a memory stream
- * comes back empty after a restart, as in nats-server. Consumers of memory streams, and those with
- * mem_storage on limits streams, leave no records at all. Owned by the shard; pure. */
+ * configuration records go to the file store, those of memory streams too, though these end with
+ * the process, as in nats-server. Consumers of memory streams, and those with mem_storage on limits
+ * streams, leave no records at all. Owned by the shard; pure. */
 #ifndef CORE_JS_JS_H
 #define CORE_JS_JS_H
 #include "core/base/store.h"
@@ -70,7 +70,7 @@ struct js {
     struct memstore memory;
     struct table streams; /* of struct js_stream, by account and name */
     struct table ids;     /* the same by id */
-    uint64_t id_next;
+    uint64_t id_next, id_step; /* ids of this shard are id_next modulo id_step */
     uint64_t seed;               /* of the store */
     struct bytes domain, leader; /* may be empty; the server's name */
     int64_t duplicate_window_max;
@@ -121,6 +121,7 @@ struct js_request {
     struct text *out;
     int64_t now_ns;   /* wall */
     uint64_t mono_ns; /* the same moment */
+    void *context;    /* becomes that of read */
     /* Of js. */
     struct arena arena;
     enum js_order order;
@@ -142,6 +143,8 @@ void js_init(struct js *js, struct mem *mem, struct store *file, uint64_t seed,
              uint64_t memory_bytes_max);
 void js_deinit(struct js *js);
 
+/* The shard that a stream lives on; account and name with a blank between, as in its record. */
+uint32_t js_place(struct bytes account_and_name, uint32_t shard_count);
 /* NULL: there is none (or its creation is not durable yet and hidden is false). */
 struct js_stream *js_find(struct js *js, uint32_t account, struct bytes name, bool hidden);
 /* Every stream, in no order: *at starts at 0. NULL at the end. */
@@ -188,6 +191,8 @@ void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c);
 /* This PROGRESS record of a consumer is durable: work queue and interest streams drop what it says
  * is settled and nobody else needs. */
 void js_progress_stored(struct js *js, struct js_stream *s, struct bytes body);
+/* The log is at its end: what lived in memory is gone. */
+void js_replay_end(struct js *js);
 /* By its id; NULL none. */
 struct js_stream *js_find_id(const struct js *js, uint64_t id);
 

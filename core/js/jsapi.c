@@ -449,7 +449,7 @@ static enum js_step message_get(struct jsapi_reply *p)
         return jsapi_reply_refuse(p, JSAPI_NO_MESSAGE_FOUND);
     p->r->no_headers = b.no_hdr;
     p->r->read = (struct store_read){.place = entry.place, .stream = m->id, .seq = seq};
-    p->r->read.context = p->r;
+    p->r->read.context = p->r->context;
     struct record record;
     switch (store_read(js_store_of(p->js, s), &p->r->read, &record)) {
     case ERR_OK: return message_found(p, &record);

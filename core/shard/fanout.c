@@ -117,7 +117,10 @@ enum delivery { TAKEN, UNABLE };
 static enum delivery deliver(struct shard *s, struct sub *sub, struct frame *f)
 {
     const struct message *m = f->m;
-    if (UNLIKELY(sub->flags & SUB_FLAG_DEAD)) return UNABLE;
+    if (UNLIKELY(sub->flags & (SUB_FLAG_DEAD | SUB_FLAG_INTERNAL))) {
+        bool is_live = (sub->flags & SUB_FLAG_DEAD) == 0;
+        return is_live && jet_take(s, sub, m) ? TAKEN : UNABLE;
+    }
     struct client *c = sub->owner;
     if (UNLIKELY(c->state == CLIENT_CLOSING)) return UNABLE;
     if (UNLIKELY(m->is_no_echo && c->id.bits == m->origin.bits && m->origin_shard == s->index))

@@ -60,6 +60,8 @@ void session_added_sub(struct shard *s, struct client *c);
 /* Dead at once; out of the index now, or soon when its writer is busy. */
 void session_drop_sub(struct shard *s, struct client *c, uint32_t index);
 void session_drop_all_subs(struct shard *s, struct client *c);
+/* A sub that no connection has: dead at once, out of the index now or soon. */
+void session_forget_sub(struct shard *s, uint32_t account, uint32_t index);
 void session_retry_doomed(struct shard *s);
 /* NULL: no memory, or the index is busy. */
 struct shard_account *session_account(struct shard *s, uint32_t number);
@@ -176,6 +178,20 @@ NODISCARD enum err collect_open(struct shard *s);
 void collect_close(struct shard *s);
 void collect_closed(struct shard *s, const struct client *c);
 void collect_snapshot(struct shard *s, const struct order *o);
+
+/* --- jet: JetStream; core/shard/jet.h shows its parts --- */
+/* Nothing without config->js. ERR_MEMORY: jet_close is next. */
+NODISCARD enum err jet_open(struct shard *s, const struct shard_config *config);
+void jet_close(struct shard *s);
+/* Accounts may have come. */
+void jet_use_options(struct shard *s);
+/* A message met a subscription of JetStream; inside a fan-out. False: it did not take it. */
+bool jet_take(struct shard *s, const struct sub *sub, const struct message *m);
+/* What became of records, at the start of a step; requests, deliveries, timers, at its end. Only
+ * with JetStream. */
+void jet_events(struct shard *s);
+void jet_step(struct shard *s);
+uint64_t jet_deadline_ns(const struct shard *s);
 
 /* --- orders --- */
 /* From now on these options. */

@@ -74,6 +74,7 @@ static void apply_options(struct shard *s, const struct order *order)
         else
             entry_recheck(s, c, old);
     }
+    jet_use_options(s);
     if (order->tells_info) tell_info(s);
 }
 

@@ -216,6 +216,14 @@ void session_drop_sub(struct shard *s, struct client *c, uint32_t index)
     if (s->is_fanning_out || !remove_from_index(s, account, index)) doom(s, account, index);
 }
 
+void session_forget_sub(struct shard *s, uint32_t account, uint32_t index)
+{
+    struct sub *sub = sub_at(s->subs, index);
+    must((sub->flags & SUB_FLAG_DEAD) == 0);
+    sub->flags |= SUB_FLAG_DEAD;
+    if (s->is_fanning_out || !remove_from_index(s, account, index)) doom(s, account, index);
+}
+
 void session_added_sub(struct shard *s, struct client *c)
 {
     count_sub(s, c, 1);

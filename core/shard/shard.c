@@ -71,6 +71,11 @@ enum err shard_open(const struct shard_config *config, struct shard **out)
         return ERR_MEMORY;
     }
     interest_attach(s->interest, s->index, s->subs);
+    if (jet_open(s, config) != ERR_OK) {
+        jet_close(s);
+        free_all(s);
+        return ERR_MEMORY;
+    }
     *out = s;
     return ERR_OK;
 }
@@ -79,6 +84,7 @@ void shard_close(struct shard *s)
 {
     must(list_is_empty(&s->all));
     while (!list_is_empty(&s->reaping)) session_reap(s);
+    jet_close(s);
     /* Other shards may still write in the index: what was put off has to leave it now. */
     while (s->doomed_count > 0) session_retry_doomed(s);
     free_all(s);
@@ -272,6 +278,10 @@ static void run_timers(struct shard *s)
 uint64_t shard_deadline_ns(const struct shard *s)
 {
     uint64_t next = wheel_next_ns(&s->wheel);
+    if (s->jet != NULL) {
+        uint64_t of_jet = jet_deadline_ns(s);
+        if (of_jet < next) next = of_jet;
+    }
     if (s->is_cut_short) return 0;
     if (!list_is_empty(&s->reaping) || s->doomed_count > 0) {
         for (const struct list *l = s->reaping.next; l != &s->reaping; l = l->next)
@@ -359,6 +369,7 @@ uint32_t shard_step(struct shard *s, struct event *events, uint32_t count, struc
     if (!list_is_empty(&s->parked[PARK_INDEX])) session_resume_all(s, PARK_INDEX);
     if (!list_is_empty(&s->parked[PARK_MEMORY])) session_resume_all(s, PARK_MEMORY);
 
+    if (s->jet != NULL) jet_events(s);
     uint32_t at = 0;
     while (at < count && session_has_room(s))
         if (!run_event(s, &events[at]))
@@ -366,6 +377,7 @@ uint32_t shard_step(struct shard *s, struct event *events, uint32_t count, struc
         else
             at++;
     run_timers(s);
+    if (s->jet != NULL) jet_step(s);
     system_step(s);
     fence_step(s);
     /* Behind the mail of this step, which freed tokens and spilled: nothing of it may sleep. */

@@ -84,6 +84,17 @@ struct system_request {
 
 struct relay;       /* core/shard/relay: spilled mail (M1), open requests (R9) */
 struct closed_ring; /* core/shard/collect: records of closed connections for /connz */
+struct jet;         /* core/shard/jet: JetStream's streams of this shard */
+struct js;          /* core/js/js */
+struct store;       /* core/base/store */
+struct store_event;
+
+/* The durable log of this shard and what became of its records. */
+struct shard_store {
+    struct store *store;
+    /* The next event, valid until the next call on the store. False: none now. */
+    bool (*next)(struct store *store, struct store_event *out);
+};
 
 struct shard;
 
@@ -102,6 +113,8 @@ struct shard_config {
     uint64_t seed;
     uint32_t slots_max; /* connections of this shard */
     struct shard_time now;
+    struct js *js; /* replayed; the caller's; NULL: no JetStream */
+    struct shard_store store;
 };
 
 enum { FANOUT_LINE_BYTES = 4096 + 64 }; /* "[reply ][header ]total\r\n" */
@@ -146,6 +159,7 @@ struct shard {
     uint64_t oldest_send_ns; /* began to wait: the oldest output sent in this turn; 0 none */
 
     struct relay *relay;
+    struct jet *jet; /* NULL: no JetStream */
     uint64_t last_ticket;
     struct closed_ring *closed;
     bool is_lame_duck, is_stopping;

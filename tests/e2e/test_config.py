@@ -378,7 +378,6 @@ def test_option_names(tmp_path, option):
 
 @pytest.mark.ours_only
 @pytest.mark.parametrize("option", [
-    "jetstream: true", "jetstream: enabled", "jetstream { store_dir: /tmp/x }",
     "cluster { port: 6222 }", "gateway { name: a, port: 7222 }", "leafnodes { port: 7422 }",
     "leaf { port: 7422 }", "websocket { port: 8080, no_tls: true }", "ws { port: 8080, no_tls: true }",
     "mqtt { port: 1883 }", "operator: /tmp/x.jwt", "resolver: MEMORY", "resolver_preload: {A: b}",

@@ -130,7 +130,6 @@ def test_tls_flags_without_certificates(start, args):
 
 @pytest.mark.ours_only
 @pytest.mark.parametrize("args,word", [
-    (["-js"], "-js"), (["--jetstream"], "jetstream"), (["-js", "-sd=/tmp/x"], "-js"),
     (["--cluster", "nats://127.0.0.1:-1"], "cluster"),
     (["--cluster_listen", "nats://127.0.0.1:-1"], "cluster"),
     (["--routes", "nats://127.0.0.1:1"], "routes"),

@@ -1,0 +1,680 @@
+#include "core/shard/jet.h"
+#include "core/base/must.h"
+#include "core/proto/nats_parse.h"
+
+enum {
+    QUEUE_FIRST = 16384,
+    QUEUE_KEPT = 1 << 20, /* an empty queue above this gives its memory back */
+    STEP_MESSAGES_MAX = 4096,
+};
+
+#define DIRECT_GET "$JS.API.DIRECT.GET."
+#define MSG_NEXT "$JS.API.CONSUMER.MSG.NEXT."
+
+/* --- queues --------------------------------------------------------------------------------- */
+
+static size_t rounded(size_t bytes)
+{
+    return (bytes + 7) & ~(size_t)7;
+}
+
+static bool make_room(struct shard *s, struct jet_queue *q, size_t bytes)
+{
+    if (q->capacity - q->len >= bytes) return true;
+    if (q->at > q->capacity / 2) {
+        memmove(q->data, q->data + q->at, q->len - q->at);
+        q->len -= q->at;
+        q->at = 0;
+        if (q->capacity - q->len >= bytes) return true;
+    }
+    size_t capacity = q->capacity < QUEUE_FIRST ? QUEUE_FIRST : q->capacity * 2;
+    while (capacity - q->len < bytes) capacity *= 2;
+    char *grown = mem_resize(s->mem, MEM_JETSTREAM, q->data, q->capacity, capacity);
+    if (grown == NULL) return false;
+    q->data = grown;
+    q->capacity = capacity;
+    return true;
+}
+
+void *jet_queue_room(struct shard *s, struct jet_queue *q, size_t bytes)
+{
+    bytes = rounded(bytes);
+    if (bytes > UINT32_MAX || !make_room(s, q, bytes)) return NULL;
+    void *entry = q->data + q->len;
+    uint32_t size = (uint32_t)bytes;
+    memcpy(entry, &size, sizeof size);
+    return entry;
+}
+
+static uint32_t size_of(const void *entry)
+{
+    uint32_t size;
+    memcpy(&size, entry, sizeof size);
+    return size;
+}
+
+void jet_queue_add(struct jet_queue *q)
+{
+    q->len += size_of(q->data + q->len);
+    must(q->len <= q->capacity);
+    q->count++;
+}
+
+void *jet_queue_first(const struct jet_queue *q)
+{
+    return q->count == 0 ? NULL : q->data + q->at;
+}
+
+void jet_queue_pop(struct jet_queue *q)
+{
+    must(q->count > 0);
+    q->at += size_of(q->data + q->at);
+    q->count--;
+    if (q->count == 0) q->at = q->len = 0;
+}
+
+void jet_queue_free(struct shard *s, struct jet_queue *q)
+{
+    mem_free(s->mem, MEM_JETSTREAM, q->data, q->capacity);
+    *q = (struct jet_queue){0};
+}
+
+struct jet_queue jet_queue_detach(struct jet_queue *q)
+{
+    struct jet_queue batch = *q;
+    *q = (struct jet_queue){0};
+    return batch;
+}
+
+void jet_queue_rejoin(struct shard *s, struct jet_queue *q, struct jet_queue *batch)
+{
+    size_t more = q->len - q->at;
+    if (batch->count == 0 && (q->count > 0 || batch->capacity > QUEUE_KEPT)) {
+        jet_queue_free(s, batch);
+        return;
+    }
+    if (more > 0 && !make_room(s, batch, more)) {
+        /* Without memory one of both is lost: what came last. */
+        s->counts.dropped_msgs += q->count;
+    } else if (more > 0) {
+        memcpy(batch->data + batch->len, q->data + q->at, more);
+        batch->len += more;
+        batch->count += q->count;
+    }
+    jet_queue_free(s, q);
+    *q = *batch;
+}
+
+static char *put(char *to, struct bytes b)
+{
+    if (b.len > 0) memcpy(to, b.data, b.len);
+    return to + b.len;
+}
+
+/* headers and body of a message that is in two pieces; else body is all of it. */
+static enum err queue_parts(struct shard *s, struct jet_queue *q, const struct jet_message *head,
+                            struct bytes subject, struct bytes reply, struct bytes headers,
+                            struct bytes body)
+{
+    size_t texts = subject.len + reply.len + headers.len + body.len + 2;
+    struct jet_message *e = jet_queue_room(s, q, sizeof *e + texts);
+    if (e == NULL) return ERR_MEMORY;
+    uint32_t bytes = e->bytes;
+    *e = *head;
+    e->bytes = bytes;
+    e->subject_len = (uint16_t)subject.len;
+    e->reply_len = (uint16_t)reply.len;
+    e->total_len = (uint32_t)(headers.len + body.len);
+    char *to = put(put(put(put((char *)(e + 1), subject), reply), headers), body);
+    memcpy(to, "\r\n", 2);
+    jet_queue_add(q);
+    return ERR_OK;
+}
+
+enum err jet_queue_message(struct shard *s, struct jet_queue *q, uint8_t kind,
+                           struct jet_stream *stream, const struct message *m)
+{
+    struct jet_message head = {.account = m->account->number,
+                               .stream = stream,
+                               .kind = kind,
+                               .is_no_echo = m->is_no_echo,
+                               .header_len = m->header_bytes};
+    return queue_parts(s, q, &head, m->subject, m->reply, bytes_of(NULL, 0),
+                       bytes_of(m->payload, m->total_bytes));
+}
+
+bool jet_queue_read(struct shard *s, const struct jet_message *e, struct message *m)
+{
+    const char *at = (const char *)(e + 1);
+    *m = (struct message){.account = session_account(s, e->account),
+                          .subject = bytes_of(at, e->subject_len),
+                          .header_bytes = e->header_len,
+                          .total_bytes = e->total_len,
+                          .is_no_echo = e->is_no_echo,
+                          .origin_shard = s->index};
+    at += e->subject_len;
+    m->reply = bytes_of(at, e->reply_len);
+    m->payload = at + e->reply_len;
+    return m->account != NULL;
+}
+
+/* --- sending -------------------------------------------------------------------------------- */
+
+/* False: it has to wait. */
+static bool publish(struct shard *s, struct message *m)
+{
+    enum park_reason reason;
+    if (fanout_publish(s, m, NULL, &reason) == FANOUT_PARK) return false;
+    s->stall_ns = 0; /* the server itself does not slow down for its receivers */
+    return true;
+}
+
+static void keep(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
+                 struct bytes headers, struct bytes body)
+{
+    struct jet_message head = {.account = account, .header_len = (uint32_t)headers.len};
+    if (queue_parts(s, &s->jet->out, &head, subject, reply, headers, body) != ERR_OK)
+        s->counts.dropped_msgs++;
+}
+
+/* The bytes of a message one behind the other with CRLF; NULL: no memory. */
+static const char *join(struct shard *s, struct bytes headers, struct bytes body)
+{
+    struct jet *j = s->jet;
+    size_t need = headers.len + body.len + 2;
+    if (j->scratch_bytes < need) {
+        size_t bytes = j->scratch_bytes < QUEUE_FIRST ? QUEUE_FIRST : j->scratch_bytes;
+        while (bytes < need) bytes *= 2;
+        char *fresh = mem_alloc(s->mem, MEM_JETSTREAM, bytes);
+        if (fresh == NULL) return NULL;
+        mem_free(s->mem, MEM_JETSTREAM, j->scratch, j->scratch_bytes);
+        j->scratch = fresh;
+        j->scratch_bytes = bytes;
+    }
+    memcpy(put(put(j->scratch, headers), body), "\r\n", 2);
+    return j->scratch;
+}
+
+static void send_message(struct shard *s, uint32_t account, struct bytes subject,
+                         struct bytes reply, struct bytes headers, struct bytes body,
+                         bool is_in_place)
+{
+    struct shard_account *a = session_account(s, account);
+    const char *payload = is_in_place ? headers.data : NULL;
+    if (is_in_place && headers.len == 0) payload = body.data;
+    bool waits = s->jet->out.count > 0 || s->is_fanning_out || a == NULL;
+    if (!waits && payload == NULL) payload = join(s, headers, body);
+    if (waits || payload == NULL) {
+        keep(s, account, subject, reply, headers, body);
+        return;
+    }
+    struct message m = {.account = a,
+                        .subject = subject,
+                        .reply = reply,
+                        .header_bytes = (uint32_t)headers.len,
+                        .total_bytes = (uint32_t)(headers.len + body.len),
+                        .payload = payload,
+                        .origin_shard = s->index};
+    if (!publish(s, &m)) keep(s, account, subject, reply, headers, body);
+}
+
+void jet_send(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
+              struct bytes headers, struct bytes body)
+{
+    send_message(s, account, subject, reply, headers, body, false);
+}
+
+void jet_send_stored(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
+                     struct bytes headers, struct bytes body)
+{
+    /* Mail copies two bytes behind the payload, which here are not CRLF. */
+    bool is_whole = headers.len == 0 || body.len == 0 || headers.data + headers.len == body.data;
+    bool is_in_place = is_whole && s->shard_count == 1 && headers.len + body.len > 0;
+    s->jet->is_from_store = is_in_place;
+    send_message(s, account, subject, reply, headers, body, is_in_place);
+    s->jet->is_from_store = false;
+}
+
+void jet_send_later(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
+                    struct bytes headers, struct bytes body)
+{
+    keep(s, account, subject, reply, headers, body);
+}
+
+void jet_drain(struct shard *s)
+{
+    struct jet *j = s->jet;
+    struct message m;
+    const struct jet_message *e;
+    if (j->out.count == 0) return;
+    struct jet_queue batch = jet_queue_detach(&j->out);
+    while ((e = jet_queue_first(&batch)) != NULL) {
+        if (jet_queue_read(s, e, &m) && !publish(s, &m)) break;
+        jet_queue_pop(&batch);
+    }
+    jet_queue_rejoin(s, &j->out, &batch);
+}
+
+/* --- subscriptions --------------------------------------------------------------------------- */
+
+enum err jet_subscribe(struct shard *s, uint32_t account, struct bytes filter,
+                       enum jet_sub_kind kind, struct jet_stream *stream, uint32_t *index)
+{
+    struct jet_sub what = {.kind = (uint8_t)kind, .stream = stream};
+    struct shard_account *a = session_account(s, account);
+    uint32_t fresh;
+    if (a == NULL) return ERR_MEMORY;
+    enum err e =
+        sub_acquire(s->subs, &s->jet->inside, bytes_of((const char *)&what, sizeof what), &fresh);
+    if (e != ERR_OK) return e;
+    sub_at(s->subs, fresh)->flags |= SUB_FLAG_INTERNAL;
+    e = interest_insert(s->interest, a->trie, s->index, filter, bytes_of(NULL, 0), fresh);
+    if (e != ERR_OK) {
+        sub_release(s->subs, fresh);
+        return e;
+    }
+    *index = fresh;
+    return ERR_OK;
+}
+
+static enum err add_sub(struct jet_stream *x, struct bytes filter, enum jet_sub_kind kind)
+{
+    struct shard *s = x->jet->shard;
+    if (x->sub_count == x->sub_room) {
+        uint32_t room = x->sub_room == 0 ? 8 : x->sub_room * 2;
+        uint32_t *subs = mem_resize(s->mem, MEM_JETSTREAM, x->subs, x->sub_room * sizeof *subs,
+                                    room * sizeof *subs);
+        if (subs == NULL) return ERR_MEMORY;
+        x->subs = subs;
+        x->sub_room = room;
+    }
+    enum err e = jet_subscribe(s, x->s->stream.account, filter, kind, x, &x->subs[x->sub_count]);
+    if (e == ERR_OK) x->sub_count++;
+    return e;
+}
+
+enum { FILTER_ROOM = 2 * INTEREST_FILTER_BYTES_MAX + 64 };
+
+static bool has_filter(struct jet_stream *x, struct bytes filter)
+{
+    char room[FILTER_ROOM];
+    struct shard *s = x->jet->shard;
+    struct bytes own, queue;
+    for (uint32_t i = 0; i < x->sub_count; i++)
+        if (interest_filter_of(s->interest, sub_at(s->subs, x->subs[i]), room, sizeof room, &own,
+                               &queue) == ERR_OK &&
+            bytes_equal(own, filter))
+            return true;
+    return false;
+}
+
+static const struct {
+    const char *before, *behind;
+    enum jet_sub_kind kind;
+} stream_subs[] = {
+    {DIRECT_GET, "", JET_SUB_DIRECT},    {DIRECT_GET, ".>", JET_SUB_DIRECT},
+    {MSG_NEXT, ".*", JET_SUB_NEXT},      {"$JS.ACK.", ".>", JET_SUB_ACK},
+    {"$JS.ACK.*.*.", ".>", JET_SUB_ACK}, {"$JS.FC.", ".>", JET_SUB_FLOW},
+    {"$JS.FC.*.*.", ".>", JET_SUB_FLOW},
+};
+
+/* New subscriptions come before old ones go, so that no publish of another shard falls between. */
+static enum err update_subs(struct jet_stream *x)
+{
+    const struct stream_config *c = &x->s->stream.config;
+    struct shard *s = x->jet->shard;
+    char room[FILTER_ROOM];
+    struct bytes filter, queue;
+    for (size_t i = 0; i < sizeof stream_subs / sizeof stream_subs[0]; i++) {
+        struct writer w;
+        writer_init(&w, room, sizeof room);
+        writer_text(&w, stream_subs[i].before);
+        writer_bytes(&w, c->name);
+        writer_text(&w, stream_subs[i].behind);
+        bool is_wanted = stream_subs[i].kind != JET_SUB_DIRECT || c->allow_direct;
+        if (!is_wanted || has_filter(x, writer_written(&w))) continue;
+        enum err e = add_sub(x, writer_written(&w), stream_subs[i].kind);
+        if (e != ERR_OK) return e;
+    }
+    for (uint32_t i = 0; i < c->subjects.count; i++) {
+        if (has_filter(x, c->subjects.items[i])) continue;
+        enum err e = add_sub(x, c->subjects.items[i], JET_SUB_PUBLISH);
+        if (e != ERR_OK) return e;
+    }
+    for (uint32_t i = 0; i < x->sub_count;) {
+        struct sub *sub = sub_at(s->subs, x->subs[i]);
+        struct jet_sub what;
+        memcpy(&what, sub_sid(sub).data, sizeof what);
+        bool is_wanted =
+            what.kind != JET_SUB_PUBLISH && (what.kind != JET_SUB_DIRECT || c->allow_direct);
+        if (what.kind == JET_SUB_PUBLISH &&
+            interest_filter_of(s->interest, sub, room, sizeof room, &filter, &queue) == ERR_OK)
+            for (uint32_t k = 0; k < c->subjects.count && !is_wanted; k++)
+                is_wanted = bytes_equal(filter, c->subjects.items[k]);
+        if (is_wanted) {
+            i++;
+            continue;
+        }
+        session_forget_sub(s, x->s->stream.account, x->subs[i]);
+        x->subs[i] = x->subs[--x->sub_count];
+    }
+    return ERR_OK;
+}
+
+static enum err subscribe_accounts(struct shard *s)
+{
+    struct jet *j = s->jet;
+    const struct account_set *set = s->options->accounts;
+    for (uint32_t i = 0; i < set->account_count; i++) {
+        uint32_t number = set->accounts[i]->number;
+        if (number >= j->api_count) {
+            uint32_t count = number + 8;
+            uint32_t *subs = mem_resize(s->mem, MEM_JETSTREAM, j->api_subs,
+                                        j->api_count * sizeof *subs, count * sizeof *subs);
+            if (subs == NULL) return ERR_MEMORY;
+            memset(subs + j->api_count, 0, (count - j->api_count) * sizeof *subs);
+            j->api_subs = subs;
+            j->api_count = count;
+        }
+        if (j->api_subs[number] != 0) continue;
+        enum err e = jet_subscribe(s, number, BYTES_LITERAL("$JS.API.>"), JET_SUB_API, NULL,
+                                   &j->api_subs[number]);
+        if (e != ERR_OK) return e;
+    }
+    return ERR_OK;
+}
+
+/* What could not enter the index, for a busy writer or for memory, is tried in each step. */
+static void subscribe_all(struct shard *s)
+{
+    struct jet *j = s->jet;
+    if (j->wants_accounts && subscribe_accounts(s) == ERR_OK) j->wants_accounts = false;
+    struct list *link = j->unsubscribed.next;
+    while (link != &j->unsubscribed) {
+        struct jet_stream *x = LIST_OWNER(link, struct jet_stream, unsubscribed);
+        link = link->next;
+        if (update_subs(x) != ERR_OK) return;
+        list_remove(&x->unsubscribed);
+    }
+}
+
+static bool is_subscribing(const struct jet *j)
+{
+    return j->wants_accounts || !list_is_empty(&j->unsubscribed);
+}
+
+/* --- streams --------------------------------------------------------------------------------- */
+
+/* All of a publish's answer but the number and the brace. */
+static bool make_ack_head(struct shard *s, struct jet_stream *x)
+{
+    struct text t;
+    struct stream_outcome *o = &s->jet->outcome;
+    o->verdict = STREAM_STORE;
+    o->seq = 0;
+    text_init(&t, s->mem, MEM_JETSTREAM, 4096);
+    publish_write_ack(&x->s->stream, o, s->jet->js->domain, &t);
+    bool is_good = !t.is_failed && t.len > 2;
+    if (is_good) {
+        x->ack_head_len = (uint32_t)t.len - 2;
+        x->ack_head = mem_alloc(s->mem, MEM_JETSTREAM, x->ack_head_len);
+        is_good = x->ack_head != NULL;
+        if (is_good) memcpy(x->ack_head, t.data, x->ack_head_len);
+    }
+    text_deinit(&t);
+    return is_good;
+}
+
+static void free_stream(struct shard *s, struct jet_stream *x)
+{
+    if (x->ack_head != NULL) mem_free(s->mem, MEM_JETSTREAM, x->ack_head, x->ack_head_len);
+    mem_free(s->mem, MEM_JETSTREAM, x->subs, x->sub_room * sizeof *x->subs);
+    jet_queue_free(s, &x->held);
+    mem_free(s->mem, MEM_JETSTREAM, x, sizeof *x);
+}
+
+static struct jet_stream *make_stream(struct shard *s, struct js_stream *stream)
+{
+    struct jet_stream *x = mem_alloc_zero(s->mem, MEM_JETSTREAM, sizeof *x);
+    if (x == NULL) return NULL;
+    x->s = stream;
+    x->jet = s->jet;
+    list_init(&x->all);
+    list_init(&x->staged);
+    list_init(&x->held_link);
+    list_init(&x->unsubscribed);
+    wheel_timer_init(&x->timer);
+    if (!make_ack_head(s, x)) {
+        free_stream(s, x);
+        return NULL;
+    }
+    stream->owner = x;
+    list_push(&s->jet->streams, &x->all);
+    list_push(&s->jet->unsubscribed, &x->unsubscribed);
+    jet_publish_arm(s, x);
+    return x;
+}
+
+static void on_opened(void *context, struct js_stream *stream)
+{
+    struct shard *s = context;
+    if (make_stream(s, stream) != NULL) {
+        subscribe_all(s);
+        return;
+    }
+    /* It is on disk and serves again after the next start. */
+    struct writer *w = session_log_open(s, NULL);
+    writer_text(w, "JetStream stream '");
+    writer_bytes(w, stream->account_name);
+    writer_text(w, " > ");
+    writer_bytes(w, stream->stream.config.name);
+    writer_text(w, "' cannot be served: out of memory");
+    session_log_close(s, LOG_LEVEL_ERR);
+}
+
+static void on_updated(void *context, struct js_stream *stream)
+{
+    struct shard *s = context;
+    struct jet_stream *x = stream->owner;
+    if (x == NULL) return;
+    list_remove(&x->unsubscribed);
+    list_push(&s->jet->unsubscribed, &x->unsubscribed);
+    subscribe_all(s);
+    jet_publish_arm(s, x);
+}
+
+/* Entries of a stream that goes: nobody looks at its memory any more. */
+static void forget_in_inbox(struct jet_queue *q, const struct jet_stream *x)
+{
+    size_t at = q->at;
+    for (uint64_t i = 0; i < q->count; i++) {
+        struct jet_message *e = (struct jet_message *)(void *)(q->data + at);
+        if (e->stream == x) e->stream = NULL;
+        at += e->bytes;
+    }
+}
+
+static void on_closing(void *context, struct js_stream *stream)
+{
+    struct shard *s = context;
+    struct jet_stream *x = stream->owner;
+    if (x == NULL) return;
+    stream->owner = NULL;
+    for (uint32_t i = 0; i < x->sub_count; i++)
+        session_forget_sub(s, stream->stream.account, x->subs[i]);
+    x->sub_count = 0;
+    forget_in_inbox(&s->jet->inbox, x);
+    forget_in_inbox(&s->jet->batch, x);
+    jet_publish_forget(s, x);
+    jet_api_forget(s, x);
+    list_remove(&x->all);
+    list_remove(&x->staged);
+    list_remove(&x->held_link);
+    list_remove(&x->unsubscribed);
+    wheel_cancel(&x->timer);
+    free_stream(s, x);
+}
+
+static const struct js_hooks hooks = {
+    .opened = on_opened, .updated = on_updated, .closing = on_closing};
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+enum err jet_open(struct shard *s, const struct shard_config *config)
+{
+    if (config->js == NULL) return ERR_OK;
+    struct jet *j = mem_alloc_zero(s->mem, MEM_JETSTREAM, sizeof *j);
+    if (j == NULL) return ERR_MEMORY;
+    s->jet = j;
+    j->shard = s;
+    j->js = config->js;
+    j->port = config->store;
+    j->inside.state = CLIENT_OPEN;
+    j->wants_accounts = true;
+    wheel_init(&j->wheel, config->now.mono_ns);
+    list_init(&j->streams);
+    list_init(&j->staged);
+    list_init(&j->held);
+    list_init(&j->unsubscribed);
+    list_init(&j->requests);
+    list_init(&j->reading);
+    list_init(&j->directs);
+    uint32_t at = 0;
+    struct js_stream *stream;
+    while ((stream = js_each(j->js, &at)) != NULL)
+        if (make_stream(s, stream) == NULL) return ERR_MEMORY; /* the caller calls jet_close */
+    j->js->hooks = &hooks;
+    j->js->hooks_context = s;
+    return ERR_OK;
+}
+
+void jet_close(struct shard *s)
+{
+    struct jet *j = s->jet;
+    if (j == NULL) return;
+    j->js->hooks = NULL;
+    while (!list_is_empty(&j->streams))
+        on_closing(s, LIST_OWNER(j->streams.next, struct jet_stream, all)->s);
+    for (uint32_t i = 0; i < j->api_count; i++)
+        if (j->api_subs[i] != 0) session_forget_sub(s, i, j->api_subs[i]);
+    mem_free(s->mem, MEM_JETSTREAM, j->api_subs, j->api_count * sizeof *j->api_subs);
+    jet_api_close(s);
+    jet_queue_free(s, &j->acks);
+    jet_queue_free(s, &j->ready);
+    jet_queue_free(s, &j->inbox);
+    jet_queue_free(s, &j->out);
+    mem_free(s->mem, MEM_JETSTREAM, j->scratch, j->scratch_bytes);
+    mem_free(s->mem, MEM_JETSTREAM, j->work.data, j->work.capacity);
+    mem_free(s->mem, MEM_JETSTREAM, j, sizeof *j);
+    s->jet = NULL;
+}
+
+void jet_use_options(struct shard *s)
+{
+    if (s->jet != NULL) s->jet->wants_accounts = true;
+}
+
+/* --- the step -------------------------------------------------------------------------------- */
+
+bool jet_take(struct shard *s, const struct sub *sub, const struct message *m)
+{
+    struct jet_sub what;
+    memcpy(&what, sub_sid(sub).data, sizeof what);
+    if (what.kind == JET_SUB_PUBLISH) {
+        jet_publish_take(s, what.stream, m);
+        return true;
+    }
+    /* What is sent to a stream has a subscription of its own; without that nobody answers. */
+    if (what.kind == JET_SUB_API && (bytes_starts_with(m->subject, BYTES_LITERAL(DIRECT_GET)) ||
+                                     bytes_starts_with(m->subject, BYTES_LITERAL(MSG_NEXT))))
+        return false;
+    if (jet_queue_message(s, &s->jet->inbox, what.kind, what.stream, m) != ERR_OK)
+        s->counts.dropped_msgs++;
+    return true;
+}
+
+static void read_only(struct shard *s, enum err e)
+{
+    struct jet *j = s->jet;
+    struct writer *w = session_log_open(s, NULL);
+    if (e == ERR_DENIED && !j->is_read_only) {
+        j->is_read_only = true;
+        writer_text(w, "JetStream: the store cannot be written any more; it serves reads only "
+                       "until a restart");
+    } else {
+        writer_text(w, "JetStream: a write to the store failed: ");
+        writer_text(w, err_text(e));
+    }
+    session_log_close(s, LOG_LEVEL_ERR);
+}
+
+void jet_events(struct shard *s)
+{
+    struct jet *j = s->jet;
+    struct store_event e;
+    if (UNLIKELY(is_subscribing(j))) subscribe_all(s);
+    jet_drain(s);
+    while (j->port.next(j->port.store, &e)) {
+        switch (e.kind) {
+        case STORE_STORED:
+            j->stored_ticket = e.ticket;
+            jet_publish_stored(s, e.ticket);
+            jet_api_stored(s, e.ticket);
+            jet_publish_settle(s, e.ticket);
+            break;
+        case STORE_FAILED:
+            read_only(s, e.err);
+            jet_publish_failed(s, e.ticket, e.err);
+            jet_api_failed(s, e.ticket, e.err);
+            break;
+        case STORE_READ: {
+            struct jet_reader *r = e.read->context;
+            r->done(s, r, e.err, &e.record);
+            break;
+        }
+        }
+    }
+}
+
+static void take_inbox(struct shard *s)
+{
+    struct jet *j = s->jet;
+    const struct jet_message *e;
+    struct message m;
+    uint32_t left = STEP_MESSAGES_MAX;
+    if (j->inbox.count == 0) return;
+    j->batch = jet_queue_detach(&j->inbox);
+    while (left-- > 0 && (e = jet_queue_first(&j->batch)) != NULL) {
+        bool is_of_stream = e->kind != JET_SUB_API;
+        if (jet_queue_read(s, e, &m) && (!is_of_stream || e->stream != NULL)) switch (e->kind) {
+            case JET_SUB_API: jet_api_request(s, &m); break;
+            case JET_SUB_DIRECT: jet_api_direct(s, e->stream, &m); break;
+            default: break;
+            }
+        jet_queue_pop(&j->batch);
+    }
+    jet_queue_rejoin(s, &j->inbox, &j->batch);
+    j->batch = (struct jet_queue){0};
+}
+
+void jet_step(struct shard *s)
+{
+    struct jet *j = s->jet;
+    struct wheel_timer *t;
+    take_inbox(s);
+    if (jet_api_is_due(j)) jet_api_stored(s, j->stored_ticket);
+    while ((t = wheel_pop(&j->wheel, s->now.mono_ns)) != NULL)
+        jet_publish_expire(s, LIST_OWNER(t, struct jet_stream, timer));
+    jet_publish_step(s);
+    jet_drain(s);
+}
+
+uint64_t jet_deadline_ns(const struct shard *s)
+{
+    const struct jet *j = s->jet;
+    uint64_t next = wheel_next_ns(&j->wheel);
+    if (j->inbox.count > 0 || j->has_more) return 0;
+    bool waits = is_subscribing(j) || j->out.count > 0 || jet_api_is_due(j);
+    if (waits && s->now.mono_ns + JET_RETRY_NS < next) next = s->now.mono_ns + JET_RETRY_NS;
+    return next;
+}

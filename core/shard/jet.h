@@ -1,0 +1,199 @@
+/* JetStream of one shard: how core/js meets clients, mail and the durable log. What the files
+ * core/shard/jet*.c tell each other; not for anybody else, but for pages that show streams.
+ *
+ * A stream's subjects, $JS.API.>, $JS.ACK.> and direct gets are subscriptions like any other, of an
+ * owner that is no connection: sub->owner is `inside` and SUB_FLAG_INTERNAL is set, the sid says
+ * what it is for (struct jet_sub). So a message reaches a stream by the ordinary route, from any
+ * shard, and costs nothing where no such subscription is.
+ *
+ *   jet_take, inside a fan-out: a publish is checked and appended there and then; everything else
+ *       is copied into `inbox` and looked at in jet_step, since its answer needs a fan-out.
+ *   jet_events, at the start of a step: what became durable is answered.
+ *   jet_step, at its end: requests, deliveries, timers.
+ *
+ * J1 An answer that says "stored" is made from STORED events only.
+ * J2 Answers leave in the order of tickets.
+ * J3 What finds no room on its way to a client waits in `out`, in order; while something waits
+ *    there no stream delivers. The server does not park. */
+#ifndef CORE_SHARD_JET_H
+#define CORE_SHARD_JET_H
+#include "core/base/store.h"
+#include "core/js/direct.h"
+#include "core/js/jsapi.h"
+#include "core/shard/internal.h"
+
+enum {
+    JET_RETRY_NS = 1000000,        /* a busy index, a full mail ring, no memory: look again */
+    JET_HELD_BYTES_MAX = 16 << 20, /* publishes of one stream that wait for an order of it */
+    JET_REQUESTS_MAX = 10000,      /* API requests that wait, as nats-server's queue limit */
+};
+
+enum jet_sub_kind {
+    JET_SUB_PUBLISH = 1, /* a subject of the stream */
+    JET_SUB_API,         /* $JS.API.>, no stream */
+    JET_SUB_DIRECT,      /* $JS.API.DIRECT.GET.<stream>[.>] */
+    JET_SUB_NEXT,        /* $JS.API.CONSUMER.MSG.NEXT.<stream>.* */
+    JET_SUB_ACK,         /* $JS.ACK.<stream>.> and its longer form */
+    JET_SUB_FLOW,        /* $JS.FC.<stream>.> */
+};
+
+/* The sid of an internal subscription. */
+struct jet_sub {
+    uint8_t kind;
+    struct jet_stream *stream; /* NULL: of no stream */
+} __attribute__((packed));
+
+/* Entries one behind the other, each a multiple of 8 bytes that starts with its size. */
+struct jet_queue {
+    char *data;
+    size_t at, len, capacity; /* entries lie in [at, len) */
+    uint64_t count;
+};
+
+/* A publish that was answered or will be. */
+struct jet_ack {
+    uint32_t bytes; /* of this entry; first */
+    uint32_t account;
+    uint64_t ticket;
+    uint64_t seq;
+    struct jet_stream *stream; /* NULL: it has gone */
+    uint16_t reply_len;
+    bool is_success; /* the body is the stream's head and seq; else body_len bytes of it follow */
+    uint32_t header_len, body_len;
+    /* reply, headers, body */
+};
+
+/* A message that waits: in the inbox, in a stream's held queue, or in out. */
+struct jet_message {
+    uint32_t bytes; /* first */
+    uint32_t account;
+    struct jet_stream *stream; /* NULL: none, or it has gone */
+    uint8_t kind;
+    bool is_no_echo;
+    uint16_t subject_len, reply_len;
+    uint32_t header_len, total_len;
+    /* subject, reply, headers and payload, CRLF */
+};
+
+struct jet_stream {
+    struct js_stream *s;
+    struct jet *jet;
+    struct list all;    /* of the jet */
+    struct list staged; /* in jet->staged while records of it are in flight */
+    struct list held_link;
+    struct list unsubscribed; /* some of its subscriptions are not in the index yet */
+    struct wheel_timer timer; /* expiry */
+    struct jet_queue held;    /* publishes that wait for an order */
+    uint32_t *subs;           /* [sub_count] */
+    uint32_t sub_count, sub_room;
+    char *ack_head; /* {"stream":"..","seq": */
+    uint32_t ack_head_len;
+};
+
+/* Who waits for a read of the store. */
+struct jet_reader {
+    void (*done)(struct shard *s, struct jet_reader *r, enum err e, const struct record *record);
+};
+
+struct jet {
+    struct shard *shard;
+    struct js *js;
+    struct shard_store port;
+    struct client inside; /* owner of the internal subscriptions */
+    struct wheel wheel;   /* of streams and consumers */
+    struct list streams, staged, held, unsubscribed;
+    struct jet_queue acks;  /* of publishes, in the order of tickets */
+    struct jet_queue ready; /* those that wait for nothing */
+    struct jet_queue inbox;
+    struct jet_queue batch; /* of it, being looked at */
+    struct jet_queue out;
+    struct list requests; /* wait for a ticket, in its order */
+    struct list reading;  /* wait for a read */
+    struct list directs;  /* direct gets that wait for a read */
+    uint32_t request_count;
+    uint64_t stored_ticket; /* everything up to it is durable */
+    uint32_t *api_subs;     /* [api_count] by account number; 0 none */
+    uint32_t api_count;
+    bool is_read_only;   /* said once in the log */
+    bool has_more;       /* something was left for the next step */
+    bool wants_accounts; /* an account may have no subscription of the API yet */
+    bool is_from_store;  /* a message that lies in the store's memory is being sent */
+    uint64_t full_logged_ns;
+    char *scratch; /* of one message that is put together */
+    size_t scratch_bytes;
+    struct writer work; /* of publish_check */
+    struct stream_outcome outcome;
+};
+
+/* --- queues --- */
+/* Room for an entry of so many bytes, which are set in it; NULL: no memory. Not counted before
+ * jet_queue_add. */
+void *jet_queue_room(struct shard *s, struct jet_queue *q, size_t bytes);
+void jet_queue_add(struct jet_queue *q);
+void *jet_queue_first(const struct jet_queue *q);
+void jet_queue_pop(struct jet_queue *q);
+void jet_queue_free(struct shard *s, struct jet_queue *q);
+/* What lies in q now, for somebody who goes through it while more may come; then what is left goes
+ * back before that. */
+struct jet_queue jet_queue_detach(struct jet_queue *q);
+void jet_queue_rejoin(struct shard *s, struct jet_queue *q, struct jet_queue *batch);
+/* Copies a message. ERR_MEMORY. */
+NODISCARD enum err jet_queue_message(struct shard *s, struct jet_queue *q, uint8_t kind,
+                                     struct jet_stream *stream, const struct message *m);
+/* It as a message of the fan-out. */
+bool jet_queue_read(struct shard *s, const struct jet_message *e, struct message *m);
+
+/* --- sending --- */
+/* Publishes a message of the server itself; parts are copied if they have to wait. headers is a
+ * whole block or empty. */
+void jet_send(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
+              struct bytes headers, struct bytes body);
+/* From inside a change of streams or consumers, which no message may meet half done: it leaves when
+ * `out` is drained next. */
+void jet_send_later(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
+                    struct bytes headers, struct bytes body);
+void jet_drain(struct shard *s);
+/* As jet_send, without copying where possible; headers and body may lie in the store's memory. */
+void jet_send_stored(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
+                     struct bytes headers, struct bytes body);
+/* Nothing waits on its way out. */
+static inline bool jet_may_deliver(const struct jet *j)
+{
+    return j->out.count == 0;
+}
+
+/* --- subscriptions --- */
+/* ERR_BUSY, ERR_MEMORY: nothing changed. */
+NODISCARD enum err jet_subscribe(struct shard *s, uint32_t account, struct bytes filter,
+                                 enum jet_sub_kind kind, struct jet_stream *stream,
+                                 uint32_t *index);
+
+/* --- publishes --- */
+/* A publish that reached the stream. */
+void jet_publish_take(struct shard *s, struct jet_stream *x, const struct message *m);
+void jet_publish_stored(struct shard *s, uint64_t ticket);
+/* Makes what is durable visible; behind the requests, which may need the state between. */
+void jet_publish_settle(struct shard *s, uint64_t ticket);
+void jet_publish_failed(struct shard *s, uint64_t ticket, enum err e);
+/* Publishes that waited for an order, delete markers that are due. */
+void jet_publish_step(struct shard *s);
+/* Records of it are in flight. */
+void jet_publish_staged(struct jet_stream *x);
+/* Its timer went off. */
+void jet_publish_expire(struct shard *s, struct jet_stream *x);
+void jet_publish_arm(struct shard *s, struct jet_stream *x);
+void jet_publish_forget(struct shard *s, struct jet_stream *x);
+
+/* --- requests --- */
+void jet_api_request(struct shard *s, const struct message *m);
+void jet_api_direct(struct shard *s, struct jet_stream *x, const struct message *m);
+/* STORED (ERR_OK) up to the ticket, or FAILED from it on. */
+void jet_api_stored(struct shard *s, uint64_t ticket);
+/* One found no memory, or waits for another that has ended: jet_api_stored again. */
+bool jet_api_is_due(const struct jet *j);
+void jet_api_failed(struct shard *s, uint64_t ticket, enum err e);
+/* The stream goes. */
+void jet_api_forget(struct shard *s, const struct jet_stream *x);
+void jet_api_close(struct shard *s);
+
+#endif

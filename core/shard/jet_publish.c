@@ -1,0 +1,387 @@
+/* Publishes into streams: checked and appended as they arrive, answered when they are durable. */
+#include "core/base/must.h"
+#include "core/shard/jet.h"
+
+enum {
+    WORK_FIRST = 16384,
+    ACK_BODY_MAX = 4096,    /* an error with its description, escaped */
+    CONGESTED_PERCENT = 75, /* of the room for staged records: publishers are slowed down (R5b) */
+    EXPIRE_ROUNDS = 4,      /* batches of one stream in a step */
+    MARKERS_MAX = 64,
+};
+static const uint64_t FULL_LOG_NS = 1000000000u;
+
+#define TOO_MANY "NATS/1.0 429 Too Many Requests\r\n\r\n"
+
+/* --- answers -------------------------------------------------------------------------------- */
+
+static void send_ack(struct shard *s, const struct jet_ack *a, struct bytes headers,
+                     struct bytes body)
+{
+    struct bytes reply = bytes_of((const char *)(a + 1), a->reply_len);
+    jet_send(s, a->account, reply, bytes_of(NULL, 0), headers, body);
+}
+
+static void answer(struct shard *s, const struct jet_ack *a)
+{
+    if (!a->is_success) {
+        const char *at = (const char *)(a + 1) + a->reply_len;
+        send_ack(s, a, bytes_of(at, a->header_len), bytes_of(at + a->header_len, a->body_len));
+        return;
+    }
+    if (a->stream == NULL) return;
+    char room[ACK_BODY_MAX];
+    struct writer w;
+    writer_init(&w, room, sizeof room);
+    writer_bytes(&w, bytes_of(a->stream->ack_head, a->stream->ack_head_len));
+    writer_u64(&w, a->seq);
+    writer_char(&w, '}');
+    must(!w.is_full);
+    send_ack(s, a, bytes_of(NULL, 0), writer_written(&w));
+}
+
+/* An answer that says what outcome says, for the stream's publisher. */
+static void write_error(struct shard *s, struct jet_stream *x, const struct stream_outcome *o,
+                        struct text *t)
+{
+    text_clear(t);
+    publish_write_ack(&x->s->stream, o, s->jet->js->domain, t);
+}
+
+/* Room for the answer comes before the record, so that what is stored is also answered. */
+static struct jet_ack *ack_room(struct shard *s, struct jet_queue *q, const struct message *m)
+{
+    struct jet_ack *a = jet_queue_room(s, q, sizeof *a + m->reply.len);
+    if (a == NULL) return NULL;
+    uint32_t bytes = a->bytes;
+    *a = (struct jet_ack){.bytes = bytes,
+                          .account = m->account->number,
+                          .reply_len = (uint16_t)m->reply.len,
+                          .is_success = true};
+    memcpy(a + 1, m->reply.data, m->reply.len);
+    return a;
+}
+
+/* Duplicates, refusals, and what the store did not take. */
+static void answer_outcome(struct shard *s, struct jet_stream *x, const struct message *m,
+                           const struct stream_outcome *o, struct bytes headers)
+{
+    struct text t;
+    struct jet *j = s->jet;
+    if (m->reply.len == 0 || x->s->stream.config.no_ack) return;
+    text_init(&t, s->mem, MEM_JETSTREAM, ACK_BODY_MAX);
+    write_error(s, x, o, &t);
+    bool waits = o->ticket > j->stored_ticket && x->s->stream.config.storage == STREAM_FILE;
+    struct jet_queue *q = waits ? &j->acks : &j->ready;
+    size_t texts = m->reply.len + headers.len + t.len;
+    struct jet_ack *a = t.is_failed ? NULL : jet_queue_room(s, q, sizeof *a + texts);
+    if (a != NULL) {
+        uint32_t bytes = a->bytes;
+        *a = (struct jet_ack){.bytes = bytes,
+                              .account = m->account->number,
+                              .ticket = o->ticket,
+                              .stream = x,
+                              .reply_len = (uint16_t)m->reply.len,
+                              .header_len = (uint32_t)headers.len,
+                              .body_len = (uint32_t)t.len};
+        char *at = (char *)(a + 1);
+        memcpy(at, m->reply.data, m->reply.len);
+        at += m->reply.len;
+        if (headers.len > 0) memcpy(at, headers.data, headers.len);
+        memcpy(at + headers.len, t.data, t.len);
+        jet_queue_add(q);
+    } else {
+        s->counts.dropped_msgs++;
+    }
+    text_deinit(&t);
+}
+
+/* --- a publish ------------------------------------------------------------------------------- */
+
+/* Room for publish_check to put things together. */
+static bool ensure_work(struct shard *s, size_t bytes)
+{
+    struct writer *w = &s->jet->work;
+    w->len = 0;
+    w->is_full = false;
+    if (w->capacity >= bytes) return true;
+    size_t capacity = w->capacity < WORK_FIRST ? WORK_FIRST : w->capacity;
+    while (capacity < bytes) capacity *= 2;
+    char *fresh = mem_alloc(s->mem, MEM_JETSTREAM, capacity);
+    if (fresh == NULL) return false;
+    mem_free(s->mem, MEM_JETSTREAM, w->data, w->capacity);
+    writer_init(w, fresh, capacity);
+    return true;
+}
+
+static void log_full(struct shard *s, const struct jet_stream *x, enum err e)
+{
+    struct jet *j = s->jet;
+    if (j->full_logged_ns != 0 && s->now.mono_ns - j->full_logged_ns < FULL_LOG_NS) return;
+    j->full_logged_ns = s->now.mono_ns;
+    struct writer *w = session_log_open(s, NULL);
+    writer_text(w, "JetStream stream '");
+    writer_bytes(w, x->s->account_name);
+    writer_text(w, " > ");
+    writer_bytes(w, x->s->stream.config.name);
+    writer_text(w, "' refuses publishes: ");
+    writer_text(w, err_text(e));
+    session_log_close(s, LOG_LEVEL_WRN);
+}
+
+static void refuse_store(struct shard *s, struct jet_stream *x, const struct message *m,
+                         struct stream_outcome *o, enum err e)
+{
+    o->verdict = STREAM_REFUSED;
+    o->ticket = 0;
+    struct bytes headers = bytes_of(NULL, 0);
+    log_full(s, x, e);
+    switch (e) {
+    case ERR_FULL:
+        jsapi_error_set(&o->error, JSAPI_STREAM_TOO_MANY_REQUESTS);
+        headers = BYTES_LITERAL(TOO_MANY);
+        break;
+    case ERR_NO_SPACE: jsapi_error_set(&o->error, JSAPI_STORAGE_RESOURCES_EXCEEDED); break;
+    case ERR_MEMORY: jsapi_error_set(&o->error, JSAPI_INSUFFICIENT_RESOURCES); break;
+    case ERR_TOO_LONG:
+        jsapi_error_set_text(&o->error, JSAPI_STREAM_STORE_FAILED,
+                             BYTES_LITERAL("message too large"));
+        break;
+    default:
+        jsapi_error_set_text(&o->error, JSAPI_STREAM_STORE_FAILED, bytes_from_text(err_text(e)));
+        break;
+    }
+    answer_outcome(s, x, m, o, headers);
+}
+
+static void slow_down(struct shard *s, const struct message *m)
+{
+    if (m->origin.bits == 0) return;
+    if (m->origin_shard == s->index)
+        s->stall_ns = STALL_NS;
+    else
+        relay_congested(s, m->origin_shard, m->origin, false);
+}
+
+void jet_publish_staged(struct jet_stream *x)
+{
+    if (list_is_empty(&x->staged)) list_push(&x->jet->staged, &x->staged);
+}
+
+/* Appends what publish_check decided to store. */
+static void append(struct shard *s, struct jet_stream *x, const struct message *m,
+                   struct stream_outcome *o)
+{
+    struct jet *j = s->jet;
+    struct stream *stream = &x->s->stream;
+    bool is_memory = stream->config.storage == STREAM_MEMORY;
+    bool is_answered = m->reply.len > 0 && !stream->config.no_ack;
+    struct jet_queue *q = is_memory ? &j->ready : &j->acks;
+    struct jet_ack *a = is_answered ? ack_room(s, q, m) : NULL;
+    struct store_stub stub;
+    enum err e = is_answered && a == NULL
+                     ? ERR_MEMORY
+                     : store_append(js_store_of(j->js, x->s), &o->record, &stub);
+    if (e != ERR_OK) {
+        stream_cancel(stream, o);
+        refuse_store(s, x, m, o, e);
+        return;
+    }
+    stream_stage(stream, o, stub.ticket, stub.place);
+    if (is_answered) {
+        a->ticket = stub.ticket;
+        a->seq = o->seq;
+        a->stream = x;
+        jet_queue_add(q);
+    }
+    if (!is_memory) {
+        jet_publish_staged(x);
+        if (UNLIKELY(store_staged_percent(j->port.store) >= CONGESTED_PERCENT)) slow_down(s, m);
+        return;
+    }
+    /* Without memory it stays in flight and is settled with the next one. */
+    if (stream_settle(stream, stub.ticket) != ERR_OK) jet_publish_staged(x);
+    jet_publish_arm(s, x);
+}
+
+/* False: it has to wait for an order. */
+static bool run(struct shard *s, struct jet_stream *x, const struct message *m)
+{
+    struct jet *j = s->jet;
+    struct stream_outcome *o = &j->outcome;
+    size_t room = m->subject.len + m->header_bytes + PUBLISH_SCRATCH_EXTRA;
+    struct bytes headers = bytes_of(m->payload, m->header_bytes);
+    struct bytes body = bytes_of(m->payload + m->header_bytes, m->total_bytes - m->header_bytes);
+    if (UNLIKELY(!ensure_work(s, room))) {
+        refuse_store(s, x, m, o, ERR_MEMORY);
+        return true;
+    }
+    publish_check(&x->s->stream, m->subject, headers, body, s->now.wall_ns, &j->work, o);
+    switch (o->verdict) {
+    case STREAM_STORE: append(s, x, m, o); return true;
+    case STREAM_WAIT: return false;
+    case STREAM_DUPLICATE:
+    case STREAM_REFUSED: answer_outcome(s, x, m, o, bytes_of(NULL, 0)); break;
+    }
+    return true;
+}
+
+void jet_publish_take(struct shard *s, struct jet_stream *x, const struct message *m)
+{
+    /* A message that lies in the store's memory must not be there when an append moves it on. */
+    if (LIKELY(x->held.count == 0 && !s->jet->is_from_store) && run(s, x, m)) return;
+    bool is_full = x->held.len - x->held.at > JET_HELD_BYTES_MAX;
+    if (is_full || jet_queue_message(s, &x->held, JET_SUB_PUBLISH, x, m) != ERR_OK) {
+        refuse_store(s, x, m, &s->jet->outcome, is_full ? ERR_FULL : ERR_MEMORY);
+        return;
+    }
+    if (list_is_empty(&x->held_link)) list_push(&s->jet->held, &x->held_link);
+}
+
+/* --- what became of them ---------------------------------------------------------------------- */
+
+static void settle_all(struct shard *s, uint64_t ticket)
+{
+    struct jet *j = s->jet;
+    struct list *link = j->staged.next;
+    while (link != &j->staged) {
+        struct jet_stream *x = LIST_OWNER(link, struct jet_stream, staged);
+        link = link->next;
+        struct stream *stream = &x->s->stream;
+        bool is_memory = stream->config.storage == STREAM_MEMORY;
+        enum err e = stream_settle(stream, is_memory ? UINT64_MAX : ticket);
+        if (e == ERR_OK && stream->staged.op_count == 0) list_remove(&x->staged);
+        jet_publish_arm(s, x);
+    }
+}
+
+void jet_publish_stored(struct shard *s, uint64_t ticket)
+{
+    struct jet *j = s->jet;
+    const struct jet_ack *a;
+    while ((a = jet_queue_first(&j->acks)) != NULL && a->ticket <= ticket) {
+        answer(s, a);
+        jet_queue_pop(&j->acks);
+    }
+}
+
+void jet_publish_settle(struct shard *s, uint64_t ticket)
+{
+    if (!list_is_empty(&s->jet->staged)) settle_all(s, ticket);
+}
+
+void jet_publish_failed(struct shard *s, uint64_t ticket, enum err e)
+{
+    struct jet *j = s->jet;
+    struct stream_outcome *o = &j->outcome;
+    struct text t;
+    text_init(&t, s->mem, MEM_JETSTREAM, ACK_BODY_MAX);
+    o->verdict = STREAM_REFUSED;
+    if (e == ERR_NO_SPACE)
+        jsapi_error_set(&o->error, JSAPI_STORAGE_RESOURCES_EXCEEDED);
+    else
+        jsapi_error_set_text(&o->error, JSAPI_STREAM_STORE_FAILED, bytes_from_text(err_text(e)));
+    jet_publish_stored(s, ticket - 1);
+    for (const struct jet_ack *a; (a = jet_queue_first(&j->acks)) != NULL;) {
+        if (a->stream != NULL) {
+            write_error(s, a->stream, o, &t);
+            if (!t.is_failed) send_ack(s, a, bytes_of(NULL, 0), text_written(&t));
+        }
+        jet_queue_pop(&j->acks);
+    }
+    text_deinit(&t);
+    struct list *link = j->staged.next;
+    while (link != &j->staged) {
+        struct jet_stream *x = LIST_OWNER(link, struct jet_stream, staged);
+        link = link->next;
+        if (x->s->stream.config.storage == STREAM_MEMORY) continue;
+        stream_unstage(&x->s->stream, ticket);
+        if (x->s->stream.staged.op_count == 0) list_remove(&x->staged);
+    }
+}
+
+/* --- time ------------------------------------------------------------------------------------- */
+
+void jet_publish_arm(struct shard *s, struct jet_stream *x)
+{
+    int64_t at = stream_expire_next_ns(&x->s->stream);
+    if (at == INT64_MAX) {
+        if (x->s->stream.due_count == 0) wheel_cancel(&x->timer);
+        return;
+    }
+    uint64_t wait = at > s->now.wall_ns ? (uint64_t)(at - s->now.wall_ns) : 0;
+    uint64_t deadline = s->now.mono_ns + wait;
+    if (wheel_is_armed(&x->timer) && x->timer.deadline_ns <= deadline) return;
+    wheel_arm(&s->jet->wheel, &x->timer, deadline);
+}
+
+static void write_markers(struct shard *s, struct jet_stream *x)
+{
+    struct jet *j = s->jet;
+    struct message m = {.account = session_account(s, x->s->stream.account)};
+    for (int i = 0; i < MARKERS_MAX && x->s->stream.due_count > 0; i++) {
+        if (m.account == NULL || !ensure_work(s, SUBJECT_INDEX_BYTES_MAX + PUBLISH_SCRATCH_EXTRA))
+            return;
+        publish_check_marker(&x->s->stream, s->now.wall_ns, &j->work, &j->outcome);
+        if (j->outcome.verdict == STREAM_WAIT || j->outcome.verdict == STREAM_DUPLICATE) return;
+        if (j->outcome.verdict == STREAM_STORE) append(s, x, &m, &j->outcome);
+    }
+}
+
+void jet_publish_expire(struct shard *s, struct jet_stream *x)
+{
+    bool has_more = true;
+    for (int i = 0; i < EXPIRE_ROUNDS && has_more; i++) {
+        has_more = stream_expire(&x->s->stream, s->now.wall_ns);
+        write_markers(s, x);
+    }
+    if (has_more || x->s->stream.due_count > 0)
+        wheel_arm(&s->jet->wheel, &x->timer, s->now.mono_ns + JET_RETRY_NS);
+    else
+        jet_publish_arm(s, x);
+}
+
+static void run_held(struct shard *s, struct jet_stream *x)
+{
+    const struct jet_message *e;
+    struct message m;
+    while (x->s->stream.order_ticket == 0 && (e = jet_queue_first(&x->held)) != NULL) {
+        if (jet_queue_read(s, e, &m) && !run(s, x, &m)) return;
+        jet_queue_pop(&x->held);
+    }
+    if (x->held.count > 0) return;
+    jet_queue_free(s, &x->held);
+    list_remove(&x->held_link);
+}
+
+void jet_publish_step(struct shard *s)
+{
+    struct jet *j = s->jet;
+    struct list *link = j->held.next;
+    while (link != &j->held) {
+        struct jet_stream *x = LIST_OWNER(link, struct jet_stream, held_link);
+        link = link->next;
+        run_held(s, x);
+    }
+    const struct jet_ack *a;
+    while ((a = jet_queue_first(&j->ready)) != NULL) {
+        answer(s, a);
+        jet_queue_pop(&j->ready);
+    }
+}
+
+static void forget(struct jet_queue *q, const struct jet_stream *x)
+{
+    size_t at = q->at;
+    for (uint64_t i = 0; i < q->count; i++) {
+        struct jet_ack *a = (struct jet_ack *)(void *)(q->data + at);
+        if (a->stream == x) a->stream = NULL;
+        at += a->bytes;
+    }
+}
+
+void jet_publish_forget(struct shard *s, struct jet_stream *x)
+{
+    forget(&s->jet->acks, x);
+    forget(&s->jet->ready, x);
+}

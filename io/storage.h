@@ -1,0 +1,71 @@
+/* The store of JetStream: its folder, its lock, what a start finds in it, and the log of each shard
+ * as the shard's thread drives it.
+ *
+ *   main:  storage_open: folder, lock, direct I/O or not, recovery into one struct js per shard
+ *   shard: storage_open_log -> turns (io/turn calls slog_turn) -> storage_stop_log ->
+ *          turns until storage_is_stopped -> storage_close_log
+ *   main:  storage_close */
+#ifndef IO_STORAGE_H
+#define IO_STORAGE_H
+#include <limits.h>
+#include "core/js/js.h"
+#include "core/shard/shard.h"
+#include "io/log.h"
+#include "io/vfs_driver.h"
+#include "persist/recovery.h"
+#include "persist/slog.h"
+
+struct account_numbers;
+
+/* One shard's part. */
+struct storage_shard {
+    struct js js;
+    struct slog log;
+    struct vfs_driver vfs;
+    bool has_js, has_log;
+};
+
+struct storage {
+    struct log *log; /* the server's, for people */
+    struct mem *mem;
+    struct account_numbers *numbers;
+    const struct options *options;
+    char folder[PATH_MAX];
+    char domain[256]; /* options go with a reload */
+    int lock_fd;
+    bool is_direct;
+    struct recovery recovery;
+    struct storage_shard *shards;
+    uint32_t shard_count;
+    uint64_t damaged_count, cut_count, skipped_count;
+    uint64_t told_ns; /* progress was logged last */
+    bool is_seeded;
+};
+
+struct storage_options {
+    struct log *log;
+    struct mem *mem; /* of the calling thread */
+    struct account_numbers *numbers;
+    const struct options *options;
+    uint32_t shard_count;
+    struct mem **shard_mem; /* [shard_count] */
+    struct shard_time now;
+};
+
+/* Takes the folder and replays what lies there. On an error reason says why, and nothing is held.
+ * ERR_DENIED: another server has it, or it cannot be used. Else as recovery_open. */
+NODISCARD enum err storage_open(struct storage *x, const struct storage_options *o, char *reason,
+                                size_t reason_bytes);
+/* Every log is closed. */
+void storage_close(struct storage *x);
+
+/* On the shard's thread. */
+NODISCARD enum err storage_open_log(struct storage *x, uint32_t shard, struct driver *d);
+/* It takes records, or will not do so soon. */
+bool storage_is_ready(const struct storage *x, uint32_t shard);
+struct shard_store storage_port(struct storage *x, uint32_t shard);
+void storage_stop_log(struct storage *x, uint32_t shard);
+bool storage_is_stopped(const struct storage *x, uint32_t shard);
+void storage_close_log(struct storage *x, uint32_t shard);
+
+#endif
