@@ -134,6 +134,26 @@ void session_trace(struct shard *s, const struct client *c, struct bytes line)
     session_log_close(s, LOG_LEVEL_TRC);
 }
 
+void session_trace_payload(struct shard *s, const struct client *c, struct bytes payload,
+                           uint32_t header_bytes)
+{
+    /* Headers are part of what is shown; with trace_headers all of it, without the empty line. */
+    uint32_t max = (uint32_t)s->options->max_traced_msg_len;
+    size_t len = payload.len;
+    if (s->options->trace_headers) len = header_bytes - (header_bytes >= 4 ? 4 : 0);
+    if (len == 0) return;
+    struct writer *w = session_log_open(s, c);
+    if (c == NULL) writer_text(w, "SYSTEM - ");
+    writer_text(w, "<<- MSG_PAYLOAD: [");
+    writer_quoted(w, bytes_of(payload.data, max > 0 && len > max ? max : len));
+    if (max > 0 && len > max) {
+        w->len--; /* the dots stand inside the quotes */
+        writer_text(w, "...\"");
+    }
+    writer_char(w, ']');
+    session_log_close(s, LOG_LEVEL_TRC);
+}
+
 void session_error(struct shard *s, struct client *c, struct bytes line)
 {
     session_trace(s, c, bytes_trim(line));

@@ -228,6 +228,23 @@ void system_auth_failed(struct shard *s, struct client *c, enum closed_reason re
     sysevents_write_disconnect(&e->body, &f.server, &f.head, &f.conn, closed_reason_text(reason));
 }
 
+/* For -VV, in the words of nats-server: an empty reply leaves its two spaces. */
+static void trace_own(struct shard *s, struct bytes subject, struct bytes reply,
+                      struct bytes payload)
+{
+    if (LIKELY(!s->options->trace || !s->options->trace_verbose)) return;
+    struct writer *w = session_log_open(s, NULL);
+    writer_text(w, "SYSTEM - <<- [PUB ");
+    writer_bytes(w, subject);
+    writer_char(w, ' ');
+    writer_bytes(w, reply);
+    writer_char(w, ' ');
+    writer_u64(w, payload.len);
+    writer_char(w, ']');
+    session_log_close(s, LOG_LEVEL_TRC);
+    session_trace_payload(s, NULL, payload, 0);
+}
+
 /* An internal message of the server in an account. */
 void system_publish(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
                     struct bytes payload)
@@ -240,6 +257,7 @@ void system_publish(struct shard *s, uint32_t account, struct bytes subject, str
     }
     if (payload.len > 0) memcpy(copy, payload.data, payload.len);
     memcpy(copy + payload.len, "\r\n", 2);
+    trace_own(s, subject, reply, payload);
     struct message m = {.account = a,
                         .subject = subject,
                         .reply = reply,

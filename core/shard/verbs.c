@@ -362,21 +362,7 @@ static void trace_publish(struct shard *s, struct client *c, const struct nats_o
     writer_u64(w, op->total_bytes);
     writer_char(w, ']');
     session_log_close(s, LOG_LEVEL_TRC);
-    /* Headers are part of what is shown; with trace_headers all of it, without the empty line. */
-    bool is_headers_only = s->options->trace_headers;
-    uint32_t len =
-        is_headers_only ? op->header_bytes - (op->header_bytes >= 4 ? 4 : 0) : op->total_bytes;
-    if (len == 0) return;
-    w = session_log_open(s, c);
-    uint32_t max = (uint32_t)s->options->max_traced_msg_len;
-    writer_text(w, "<<- MSG_PAYLOAD: [");
-    writer_quoted(w, bytes_of(op->payload, max > 0 && len > max ? max : len));
-    if (max > 0 && len > max) {
-        w->len--; /* the dots stand inside the quotes */
-        writer_text(w, "...\"");
-    }
-    writer_char(w, ']');
-    session_log_close(s, LOG_LEVEL_TRC);
+    session_trace_payload(s, c, bytes_of(op->payload, op->total_bytes), op->header_bytes);
 }
 
 /* op with the subject that the account's mappings left of it. */

@@ -326,6 +326,18 @@ def test_an_empty_payload_is_not_traced(start):
     assert "MSG_PAYLOAD" not in s.log()
 
 
+@pytest.mark.parametrize("flag", ["-V", "-VV"])
+def test_what_the_server_publishes_is_traced_by_vv_alone(start, flag):
+    s = start(flag)
+    c = s.connect()
+    c.sub("in").pub("$SYS.REQ.USER.INFO", "", reply="in").ping()
+    c.msg()
+    c.ping()
+    s.wait_log(r"<<- \[PING\]", count=2)
+    own = re.search(r"SYSTEM - <<- \[PUB \S+  \d+\]\n.*SYSTEM - <<- MSG_PAYLOAD: \[", s.log())
+    assert bool(own) == (flag == "-VV")
+
+
 def test_no_trace_by_default(start):
     s = start()
     s.connect().sub("a").pub("a", "hello").ping()
