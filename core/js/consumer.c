@@ -672,7 +672,7 @@ static void advance(struct consumer *c, const struct consumer_pick *pick)
 }
 
 bool consumer_deliver(struct consumer *c, struct shard_time now, const struct consumer_pick *pick,
-                      const struct consumer_message *m, struct rng *rng, struct outlet *o,
+                      const struct consumer_message *m, struct outlet *o,
                       struct consumer_delivery *d)
 {
     int64_t now_ns = (int64_t)now.mono_ns;
@@ -721,16 +721,19 @@ bool consumer_deliver(struct consumer *c, struct shard_time now, const struct co
         c->replay->mono_ns = now_ns;
     }
     c->is_changed = true;
-    if (c->push != NULL) {
-        struct push_names names = {c->feed->name, c->name, c->deliver_subject};
-        push_delivered(c->push, &names, bytes, now_ns, rng, o);
-    }
+    d->bytes = bytes;
     return true;
 }
 
-void consumer_delivered_done(const struct consumer_delivery *d, struct outlet *o)
+void consumer_delivered_done(struct consumer *c, struct shard_time now,
+                             const struct consumer_delivery *d, struct rng *rng, struct outlet *o)
 {
-    if (d->taker.reply_len > 0) pullq_finish(&d->taker, o);
+    if (c->push != NULL) {
+        struct push_names names = {c->feed->name, c->name, c->deliver_subject};
+        push_delivered(c->push, &names, d->bytes, (int64_t)now.mono_ns, rng, o);
+    } else {
+        pullq_finish(&d->taker, o);
+    }
 }
 
 void consumer_skip(struct consumer *c, const struct consumer_pick *pick, struct outlet *o)

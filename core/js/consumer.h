@@ -102,6 +102,7 @@ enum { CONSUMER_ACK_SUBJECT_BYTES_MAX = 8 + 2 * 256 + 5 * 21 };
 struct consumer_delivery {
     uint64_t seq, consumer_seq, deliveries;
     uint64_t left; /* after it */
+    uint64_t bytes;
     bool headers_only;
     char ack_subject[CONSUMER_ACK_SUBJECT_BYTES_MAX]; /* the reply of the message */
     uint32_t ack_subject_len;
@@ -138,9 +139,10 @@ NODISCARD enum consumer_verdict consumer_next(struct consumer *c, struct shard_t
  * more; ask consumer_next again. True: send it; then consumer_delivered_done. */
 NODISCARD bool consumer_deliver(struct consumer *c, struct shard_time now,
                                 const struct consumer_pick *pick, const struct consumer_message *m,
-                                struct rng *rng, struct outlet *o, struct consumer_delivery *d);
-/* What has to follow the message. */
-void consumer_delivered_done(const struct consumer_delivery *d, struct outlet *o);
+                                struct outlet *o, struct consumer_delivery *d);
+/* What has to follow the message: the end of a request, a flow control request. */
+void consumer_delivered_done(struct consumer *c, struct shard_time now,
+                             const struct consumer_delivery *d, struct rng *rng, struct outlet *o);
 /* The message of pick cannot be read: it counts as removed. */
 void consumer_skip(struct consumer *c, const struct consumer_pick *pick, struct outlet *o);
 

@@ -64,6 +64,7 @@ static void free_stream(struct js *js, struct js_stream *s)
 {
     mem_free(js->mem, MEM_JETSTREAM, (char *)s->account_name.data, s->account_name.len);
     consumer_set_deinit(&s->consumers);
+    wake_deinit(&s->wake);
     stream_deinit(&s->stream);
     mem_free(js->mem, MEM_JETSTREAM, s, sizeof *s);
 }
@@ -185,6 +186,7 @@ enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
                                      .last_seq = &s->stream.seq_last};
     follow_config(s);
     consumer_set_init(&s->consumers, js->mem, &s->feed);
+    wake_init(&s->wake, js->mem);
     e = table_insert(&js->streams, key_of(js, account, c->name), s);
     must(e == ERR_OK);
     e = table_insert(&js->ids, id_key(id), s);
@@ -243,6 +245,12 @@ void js_purge(struct js_stream *s, struct bytes filter, uint64_t seq, uint64_t k
     stream_purge(&s->stream, filter, seq, keep, count);
     s->is_purging = false;
     consumer_set_purged(&s->consumers, filter);
+    const struct js_hooks *hooks = s->js->hooks;
+    if (hooks == NULL || hooks->consumer_updated == NULL) return;
+    uint32_t at = 0;
+    struct consumer *c;
+    while ((c = consumer_set_each(&s->consumers, &at)) != NULL)
+        if (!c->is_hidden) hooks->consumer_updated(s->js->hooks_context, s, c);
 }
 
 /* --- consumers ------------------------------------------------------------------------------- */

@@ -21,6 +21,7 @@
 #include "core/js/consumer_set.h"
 #include "core/js/memstore.h"
 #include "core/js/publish.h"
+#include "core/js/wake.h"
 
 enum {
     JS_REPLY_BYTES_MAX = 64 * 1024 * 1024,
@@ -38,6 +39,7 @@ struct js_stream {
     uint64_t create_ticket;    /* of its record, while it is hidden */
     struct consumer_feed feed;
     struct consumer_set consumers;
+    struct wake wake;      /* of the consumers that wait for messages, see core/js/deliver */
     struct outlet *outlet; /* of the consumers; at first one that drops what it gets */
     uint64_t messages_lost;
     void *owner; /* of whoever set js->hooks */

@@ -160,8 +160,8 @@ static void deliver(struct model *m)
     must(pick.is_redelivery == (s->fate == PENDING));
     must(pick.is_redelivery || pick.seq == oracle_next(m));
     struct consumer_message message = {.subject = 3, .body = 7};
-    must(consumer_deliver(&m->consumer, m->now, &pick, &message, &m->rng, &m->outlet, &d));
-    consumer_delivered_done(&d, &m->outlet);
+    must(consumer_deliver(&m->consumer, m->now, &pick, &message, &m->outlet, &d));
+    consumer_delivered_done(&m->consumer, m->now, &d, &m->rng, &m->outlet);
     must(d.consumer_seq == ++m->cseq);
     if (pick.is_redelivery) {
         s->deliveries++;
@@ -295,8 +295,11 @@ static void play(uint64_t seed, uint64_t *deliveries, uint64_t *given_up, uint64
     arena_init(&m->arena, &m->heap.mem, MEM_JETSTREAM);
     m->now = (struct shard_time){.mono_ns = UINT64_C(1000000000),
                                  .wall_ns = INT64_C(1700000000000000000)};
-    m->feed = (struct consumer_feed){
-        .msgs = &m->msgs, .subjects = &m->subjects, .name = BYTES_LITERAL("S")};
+    m->feed = (struct consumer_feed){.msgs = &m->msgs,
+                                     .subjects = &m->subjects,
+                                     .first_seq = &m->first_seq,
+                                     .last_seq = &m->last_seq,
+                                     .name = BYTES_LITERAL("S")};
     configure(m);
     for (uint32_t i = below(m, 50); i > 0; i--) publish(m);
     must(consumer_open(&m->consumer, &m->heap.mem, &m->feed, 1, &m->config, 1, m->now) == ERR_OK);

@@ -100,7 +100,7 @@ static uint64_t deliver(struct consumer_delivery *d)
     struct consumer_pick pick;
     struct consumer_message m = {.subject = 3, .body = 5};
     if (consumer_next(&r.consumer, r.now, &r.outlet, &pick) != CONSUMER_DELIVER) return 0;
-    cr_assert(consumer_deliver(&r.consumer, r.now, &pick, &m, &r.rng, &r.outlet, d));
+    cr_assert(consumer_deliver(&r.consumer, r.now, &pick, &m, &r.outlet, d));
     return d->seq;
 }
 

@@ -1,0 +1,754 @@
+#include "core/js/deliver.h"
+#include "core/base/must.h"
+#include "core/js/ack.h"
+#include "core/route/subject.h"
+
+#define MS UINT64_C(1000000)
+#define RETRY_NS (10 * MS) /* memory or the store is short */
+#define EMPTY BYTES_LITERAL("")
+
+/* An ack that is answered once the record is durable. */
+struct deliver_reply {
+    struct deliver_reply *next;
+    uint32_t bytes;
+    char text[];
+};
+
+/* A record in flight. */
+struct deliver_flight {
+    struct list link;
+    uint64_t ticket, stream;
+    struct deliver_consumer *x; /* NULL: the consumer has gone */
+    struct deliver_reply *replies;
+    uint32_t bytes; /* of the body, kept where messages go by it */
+    char body[];
+};
+
+struct deliver_reading {
+    struct store_read read; /* first */
+    struct list link;
+    struct deliver_consumer *x; /* NULL: the consumer has gone, or was told otherwise */
+    struct consumer_pick pick;
+};
+
+struct deliver_consumer {
+    struct consumer *c;
+    struct js_stream *s;
+    struct list ready, unsaved;
+    struct wheel_timer timer;
+    uint64_t unsaved_ns; /* when it is to be saved */
+    uint64_t push_key;   /* in pushes; 0 none */
+    struct deliver_reply *replies;
+    struct deliver_flight *flight; /* the newest one of it */
+    struct deliver_reading *reading;
+    struct wake_entry *entries; /* one or &one */
+    uint32_t entry_count;
+    struct wake_entry one;
+};
+
+#define OWNER(link, member) LIST_OWNER(link, struct deliver_consumer, member)
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+void deliver_init(struct deliver *d, struct js *js, const struct deliver_port *port, void *context,
+                  struct shard_time now)
+{
+    *d = (struct deliver){.js = js, .port = port, .context = context};
+    wheel_init(&d->wheel, now.mono_ns);
+    list_init(&d->ready);
+    list_init(&d->unsaved);
+    list_init(&d->flights);
+    list_init(&d->readings);
+    table_init(&d->pushes, js->mem, MEM_JETSTREAM);
+    text_init(&d->body, js->mem, MEM_JETSTREAM, RECORD_DATA_BYTES_MAX);
+}
+
+static void *allocate(struct deliver *d, size_t bytes)
+{
+    return mem_alloc(d->js->mem, MEM_JETSTREAM, bytes);
+}
+
+static void give_back(struct deliver *d, void *memory, size_t bytes)
+{
+    mem_free(d->js->mem, MEM_JETSTREAM, memory, bytes);
+}
+
+static void free_replies(struct deliver *d, struct deliver_reply *r)
+{
+    while (r != NULL) {
+        struct deliver_reply *next = r->next;
+        give_back(d, r, sizeof *r + r->bytes);
+        r = next;
+    }
+}
+
+static void free_flight(struct deliver *d, struct deliver_flight *f)
+{
+    if (f->x != NULL && f->x->flight == f) f->x->flight = NULL;
+    list_remove(&f->link);
+    free_replies(d, f->replies);
+    give_back(d, f, sizeof *f + f->bytes);
+}
+
+/* One is kept, so that reads that do not wait allocate nothing. */
+static void free_reading(struct deliver *d, struct deliver_reading *r)
+{
+    list_remove(&r->link);
+    if (d->spare == NULL)
+        d->spare = r;
+    else
+        give_back(d, r, sizeof *r);
+}
+
+static struct deliver_reading *take_reading(struct deliver *d)
+{
+    struct deliver_reading *r = d->spare;
+    d->spare = NULL;
+    return r != NULL ? r : allocate(d, sizeof *r);
+}
+
+static void leave_all(struct deliver *d, struct deliver_consumer *x)
+{
+    for (uint32_t i = 0; i < x->entry_count; i++) wake_leave(&x->s->wake, &x->entries[i]);
+    if (x->entries != &x->one) give_back(d, x->entries, x->entry_count * sizeof *x->entries);
+    x->entries = NULL;
+    x->entry_count = 0;
+}
+
+static enum err join_all(struct deliver *d, struct deliver_consumer *x)
+{
+    const struct consumer *c = x->c;
+    uint32_t count = c->filter_count > 1 ? c->filter_count : 1;
+    must(x->entries == NULL);
+    x->entries = count == 1 ? &x->one : allocate(d, count * sizeof *x->entries);
+    if (x->entries == NULL) return ERR_MEMORY;
+    for (uint32_t i = 0; i < count; i++) {
+        struct bytes filter = c->filter_count == 0 ? EMPTY : c->filters[i];
+        enum err e = wake_join(&x->s->wake, filter, &x->entries[i], x);
+        if (e == ERR_OK) continue;
+        for (uint32_t j = 0; j < i; j++) wake_leave(&x->s->wake, &x->entries[j]);
+        if (x->entries != &x->one) give_back(d, x->entries, count * sizeof *x->entries);
+        x->entries = NULL;
+        return e;
+    }
+    x->entry_count = count;
+    return ERR_OK;
+}
+
+static void stop_waiting(struct deliver_consumer *x)
+{
+    for (uint32_t i = 0; i < x->entry_count; i++) wake_stop(&x->s->wake, &x->entries[i]);
+}
+
+static void make_ready(struct deliver *d, struct deliver_consumer *x)
+{
+    stop_waiting(x);
+    if (list_is_empty(&x->ready)) list_push(&d->ready, &x->ready);
+}
+
+static void arm(struct deliver *d, struct deliver_consumer *x, int64_t at_ns)
+{
+    if (at_ns == INT64_MAX) return;
+    uint64_t at = at_ns < 0 ? 0 : (uint64_t)at_ns;
+    if (wheel_is_armed(&x->timer) && x->timer.deadline_ns <= at) return;
+    wheel_arm(&d->wheel, &x->timer, at);
+}
+
+static void forget_push(struct deliver *d, struct deliver_consumer *x)
+{
+    if (x->push_key == 0) return;
+    must(table_remove(&d->pushes, x->push_key, x) == ERR_OK);
+    x->push_key = 0;
+}
+
+static void bind(struct deliver *d, struct deliver_consumer *x, struct shard_time now)
+{
+    struct consumer *c = x->c;
+    bool is_bound = x->s->outlet->has_interest(x->s->outlet, c->deliver_subject);
+    if (is_bound == c->is_bound) return;
+    consumer_set_bound(c, is_bound, now);
+    wheel_arm(&d->wheel, &x->timer, now.mono_ns);
+    make_ready(d, x);
+}
+
+/* Filters and deliver subject as they are now. */
+static enum err follow(struct deliver *d, struct deliver_consumer *x, struct shard_time now)
+{
+    if (x->entries != NULL) leave_all(d, x);
+    forget_push(d, x);
+    enum err e = join_all(d, x);
+    if (e != ERR_OK || !consumer_is_push(x->c)) return e;
+    uint64_t key = subject_hash(1, x->s->stream.account, x->c->deliver_subject) | 1;
+    e = table_insert(&d->pushes, key, x);
+    if (e != ERR_OK) return e;
+    x->push_key = key;
+    bind(d, x, now);
+    return ERR_OK;
+}
+
+static void close(struct deliver *d, struct deliver_consumer *x)
+{
+    struct list *link;
+    x->c->owner = NULL;
+    if (x->entries != NULL) leave_all(d, x);
+    forget_push(d, x);
+    list_remove(&x->ready);
+    list_remove(&x->unsaved);
+    wheel_cancel(&x->timer);
+    if (x->reading != NULL) x->reading->x = NULL;
+    for (link = d->flights.next; link != &d->flights; link = link->next) {
+        struct deliver_flight *f = LIST_OWNER(link, struct deliver_flight, link);
+        if (f->x == x) f->x = NULL;
+    }
+    free_replies(d, x->replies);
+    give_back(d, x, sizeof *x);
+}
+
+/* Nobody uses it, and nothing is to happen by itself. */
+static void close_unused(struct deliver *d, struct deliver_consumer *x)
+{
+    const struct consumer *c = x->c;
+    bool is_used = consumer_is_push(c) || c->inactive_ns > 0 || c->pause_until_ns > 0 ||
+                   c->pulls.count > 0 || c->window.pending_count > 0 || consumer_is_unsaved(c) ||
+                   x->flight != NULL || x->reading != NULL || x->replies != NULL ||
+                   !list_is_empty(&x->ready);
+    if (!is_used) close(d, x);
+}
+
+static enum err open(struct deliver *d, struct js_stream *s, struct consumer *c,
+                     struct shard_time now)
+{
+    struct deliver_consumer *x = allocate(d, sizeof *x);
+    if (x == NULL) return ERR_MEMORY;
+    *x = (struct deliver_consumer){.c = c, .s = s};
+    list_init(&x->ready);
+    list_init(&x->unsaved);
+    wheel_timer_init(&x->timer);
+    c->owner = x;
+    enum err e = follow(d, x, now);
+    if (e != ERR_OK) {
+        close(d, x);
+        return e;
+    }
+    wheel_arm(&d->wheel, &x->timer, now.mono_ns);
+    return ERR_OK;
+}
+
+void deliver_opened(struct deliver *d, struct js_stream *s, struct consumer *c,
+                    struct shard_time now)
+{
+    must(c->owner == NULL);
+    if (open(d, s, c, now) != ERR_OK) d->is_short = true;
+}
+
+void deliver_updated(struct deliver *d, struct js_stream *s, struct consumer *c,
+                     struct shard_time now)
+{
+    struct deliver_consumer *x = c->owner;
+    if (x == NULL) return;
+    must(x->s == s);
+    if (follow(d, x, now) != ERR_OK) {
+        close(d, x); /* opened again when there is memory */
+        d->is_short = true;
+        return;
+    }
+    wheel_arm(&d->wheel, &x->timer, now.mono_ns);
+    make_ready(d, x);
+}
+
+void deliver_closing(struct deliver *d, struct consumer *c)
+{
+    if (c->owner != NULL) close(d, c->owner);
+}
+
+/* Consumers that were opened when there was no memory. */
+static void open_missing(struct deliver *d, struct shard_time now)
+{
+    uint32_t at = 0;
+    struct js_stream *s;
+    d->is_short = false;
+    while ((s = js_each(d->js, &at)) != NULL) {
+        uint32_t at_consumer = 0;
+        struct consumer *c;
+        while ((c = consumer_set_each(&s->consumers, &at_consumer)) != NULL)
+            if (!c->is_hidden && c->owner == NULL && open(d, s, c, now) != ERR_OK)
+                d->is_short = true;
+    }
+}
+
+void deliver_deinit(struct deliver *d)
+{
+    uint32_t at = 0;
+    struct js_stream *s;
+    struct list *link;
+    while ((s = js_each(d->js, &at)) != NULL) {
+        uint32_t at_consumer = 0;
+        struct consumer *c;
+        while ((c = consumer_set_each(&s->consumers, &at_consumer)) != NULL)
+            if (c->owner != NULL) close(d, c->owner);
+    }
+    while ((link = d->flights.next) != &d->flights)
+        free_flight(d, LIST_OWNER(link, struct deliver_flight, link));
+    while ((link = d->readings.next) != &d->readings)
+        free_reading(d, LIST_OWNER(link, struct deliver_reading, link));
+    give_back(d, d->spare, sizeof *d->spare);
+    table_deinit(&d->pushes);
+    text_deinit(&d->body);
+}
+
+/* --- records --------------------------------------------------------------------------------- */
+
+static bool is_urgent(const struct deliver_consumer *x)
+{
+    return x->replies != NULL || x->s->stream.config.retention != STREAM_LIMITS;
+}
+
+static void note_change(struct deliver *d, struct deliver_consumer *x, struct shard_time now)
+{
+    if (!consumer_is_unsaved(x->c)) return;
+    if (list_is_empty(&x->unsaved)) {
+        x->unsaved_ns = now.mono_ns + DELIVER_SAVE_MS * MS;
+        list_push(&d->unsaved, &x->unsaved);
+    }
+    if (!is_urgent(x) || x->unsaved_ns == 0) return;
+    /* Those at the head are saved at the end of the turn. */
+    x->unsaved_ns = 0;
+    list_remove(&x->unsaved);
+    list_push(d->unsaved.next, &x->unsaved);
+}
+
+static void answer(struct deliver *d, struct js_stream *s, struct deliver_reply *replies)
+{
+    for (const struct deliver_reply *r = replies; r != NULL; r = r->next)
+        s->outlet->send(s->outlet, bytes_of(r->text, r->bytes), EMPTY, EMPTY);
+    free_replies(d, replies);
+}
+
+static void save_later(struct deliver *d, struct deliver_consumer *x, struct shard_time now)
+{
+    consumer_encode_lost(x->c);
+    list_remove(&x->unsaved);
+    x->unsaved_ns = now.mono_ns + DELIVER_SAVE_MS * MS;
+    list_push(&d->unsaved, &x->unsaved);
+}
+
+/* Its body is in d->body. */
+static enum err append(struct deliver *d, struct deliver_consumer *x, struct shard_time now)
+{
+    bool is_body_kept = x->s->stream.config.retention != STREAM_LIMITS;
+    uint32_t bytes = is_body_kept ? (uint32_t)d->body.len : 0;
+    struct deliver_flight *f = allocate(d, sizeof *f + bytes);
+    if (f == NULL) return ERR_MEMORY;
+    struct store_stub stub;
+    struct record record = {.kind = RECORD_PROGRESS, .stream = x->s->stream.id};
+    record.seq = x->c->number;
+    record.time_ns = now.wall_ns;
+    record.body = text_written(&d->body);
+    enum err e = store_append(d->js->file, &record, &stub);
+    if (e != ERR_OK) {
+        give_back(d, f, sizeof *f + bytes);
+        return e;
+    }
+    *f = (struct deliver_flight){.ticket = stub.ticket,
+                                 .stream = x->s->stream.id,
+                                 .x = x,
+                                 .replies = x->replies,
+                                 .bytes = bytes};
+    if (bytes > 0) memcpy(f->body, d->body.data, bytes);
+    x->replies = NULL;
+    x->flight = f;
+    list_push(&d->flights, &f->link);
+    return ERR_OK;
+}
+
+static void save(struct deliver *d, struct deliver_consumer *x, struct shard_time now)
+{
+    text_clear(&d->body);
+    consumer_encode(x->c, now, false, &d->body);
+    enum err e = d->body.is_failed ? ERR_MEMORY : ERR_OK;
+    if (e == ERR_OK && js_consumer_is_kept(x->s, x->c)) e = append(d, x, now);
+    if (e != ERR_OK) {
+        save_later(d, x, now);
+        return;
+    }
+    d->saved++;
+    list_remove(&x->unsaved);
+    if (js_consumer_is_kept(x->s, x->c)) return;
+    struct deliver_reply *replies = x->replies;
+    x->replies = NULL;
+    answer(d, x->s, replies);
+    js_progress_stored(d->js, x->s, text_written(&d->body));
+    close_unused(d, x);
+}
+
+static void save_due(struct deliver *d, struct shard_time now)
+{
+    struct list *link;
+    while ((link = d->unsaved.next) != &d->unsaved) {
+        struct deliver_consumer *x = OWNER(link, unsaved);
+        if (x->unsaved_ns > now.mono_ns) return;
+        save(d, x, now);
+    }
+}
+
+void deliver_store_stored(struct deliver *d, uint64_t ticket)
+{
+    struct list *link;
+    while ((link = d->flights.next) != &d->flights) {
+        struct deliver_flight *f = LIST_OWNER(link, struct deliver_flight, link);
+        if (f->ticket > ticket) return;
+        struct js_stream *s = js_find_id(d->js, f->stream);
+        if (s != NULL) {
+            answer(d, s, f->replies);
+            f->replies = NULL;
+            js_progress_stored(d->js, s, bytes_of(f->body, f->bytes));
+        }
+        struct deliver_consumer *x = f->x;
+        free_flight(d, f);
+        if (x != NULL) close_unused(d, x);
+    }
+}
+
+void deliver_store_failed(struct deliver *d, uint64_t ticket, struct shard_time now)
+{
+    struct list *link = d->flights.next;
+    while (link != &d->flights) {
+        struct deliver_flight *f = LIST_OWNER(link, struct deliver_flight, link);
+        link = link->next;
+        if (f->ticket < ticket) continue;
+        if (f->x != NULL) {
+            save_later(d, f->x, now);
+            /* Whoever waits for it waits for the next one. */
+            struct deliver_reply **last = &f->replies;
+            while (*last != NULL) last = &(*last)->next;
+            *last = f->x->replies;
+            f->x->replies = f->replies;
+            f->replies = NULL;
+        }
+        free_flight(d, f);
+    }
+}
+
+/* --- clients --------------------------------------------------------------------------------- */
+
+/* *is_there: it is, but memory is short if there is no result. */
+static struct deliver_consumer *find(struct deliver *d, struct js_stream *s, struct bytes name,
+                                     struct shard_time now, bool *is_there)
+{
+    struct consumer *c = consumer_set_find(&s->consumers, name);
+    *is_there = c != NULL && !c->is_hidden;
+    if (!*is_there) return NULL;
+    if (c->owner == NULL && open(d, s, c, now) != ERR_OK) return NULL;
+    return c->owner;
+}
+
+static void pull(struct deliver *d, struct deliver_consumer *x, struct bytes body,
+                 struct bytes reply, struct shard_time now)
+{
+    struct arena arena;
+    arena_init(&arena, d->js->mem, MEM_JETSTREAM);
+    consumer_pull(x->c, now, &arena, body, reply, x->s->outlet);
+    arena_deinit(&arena);
+    /* Its timer finds the earliest end of a request. */
+    wheel_arm(&d->wheel, &x->timer, now.mono_ns);
+    make_ready(d, x);
+}
+
+bool deliver_pull(struct deliver *d, struct js_stream *s, struct bytes name, struct bytes body,
+                  struct bytes reply, struct shard_time now)
+{
+    bool is_there;
+    struct deliver_consumer *x = find(d, s, name, now, &is_there);
+    if (x != NULL) pull(d, x, body, reply, now);
+    return is_there;
+}
+
+static void answer_ack(struct deliver *d, struct deliver_consumer *x, struct bytes reply)
+{
+    bool is_saved = !consumer_is_unsaved(x->c) && x->flight == NULL;
+    struct deliver_reply *r = is_saved ? NULL : allocate(d, sizeof *r + reply.len);
+    if (is_saved) {
+        x->s->outlet->send(x->s->outlet, reply, EMPTY, EMPTY);
+        return;
+    }
+    if (r == NULL) return; /* the client asks again */
+    *r = (struct deliver_reply){.bytes = (uint32_t)reply.len};
+    memcpy(r->text, reply.data, reply.len);
+    struct deliver_reply **last = consumer_is_unsaved(x->c) ? &x->replies : &x->flight->replies;
+    while (*last != NULL) last = &(*last)->next;
+    *last = r;
+}
+
+bool deliver_ack(struct deliver *d, struct js_stream *s, struct bytes subject, struct bytes payload,
+                 struct bytes reply, struct shard_time now)
+{
+    struct ack_subject a;
+    struct ack_payload p;
+    struct arena arena;
+    if (ack_parse_subject(subject, &a) != ERR_OK) return false;
+    bool is_there;
+    struct deliver_consumer *x = find(d, s, a.consumer, now, &is_there);
+    if (x == NULL) return is_there;
+    arena_init(&arena, d->js->mem, MEM_JETSTREAM);
+    ack_parse_payload(&arena, payload, &p);
+    bool is_answered = consumer_ack(x->c, now, &a, &p, &d->js->rng, s->outlet);
+    arena_deinit(&arena);
+    if (is_answered && reply.len > 0) answer_ack(d, x, reply);
+    if (p.kind == ACK_NEXT) pull(d, x, p.next, reply, now);
+    note_change(d, x, now);
+    arm(d, x, x->c->expire_ns);
+    make_ready(d, x);
+    return true;
+}
+
+void deliver_flow(struct deliver *d, struct js_stream *s, struct bytes subject)
+{
+    struct bytes stream, consumer;
+    if (ack_parse_flow(subject, &stream, &consumer) != ERR_OK) return;
+    const struct consumer *found = consumer_set_find(&s->consumers, consumer);
+    if (found == NULL || found->owner == NULL) return;
+    struct deliver_consumer *x = found->owner;
+    consumer_flow(x->c, subject);
+    make_ready(d, x);
+}
+
+void deliver_interest(struct deliver *d, uint32_t account, struct bytes filter,
+                      struct shard_time now)
+{
+    struct deliver_consumer *x;
+    uint32_t at = 0;
+    if (d->pushes.count == 0) return;
+    if (!subject_has_wildcard(filter)) {
+        uint64_t key = subject_hash(1, account, filter) | 1;
+        for (x = table_first(&d->pushes, key, &at); x != NULL; x = table_next(&d->pushes, key, &at))
+            bind(d, x, now);
+        return;
+    }
+    while ((x = table_each(&d->pushes, &at)) != NULL)
+        if (x->s->stream.account == account && subject_matches(x->c->deliver_subject, filter))
+            bind(d, x, now);
+}
+
+/* --- deliveries ------------------------------------------------------------------------------ */
+
+void deliver_stored(struct deliver *d, struct js_stream *s, uint32_t node)
+{
+    struct list woken;
+    struct list *link;
+    if (s->wake.waiting_count == 0) return;
+    list_init(&woken);
+    wake_stored(&s->wake, subject_index_subject(&s->stream.subjects, node), &woken);
+    while ((link = list_pop(&woken)) != NULL)
+        make_ready(d, LIST_OWNER(link, struct wake_entry, link)->owner);
+}
+
+/* The headers of a message that goes without its body. */
+static struct bytes size_headers(struct deliver *d, const struct record *r)
+{
+    struct text *t = &d->body;
+    text_clear(t);
+    if (r->headers.len > 2)
+        text_bytes(t, bytes_of(r->headers.data, r->headers.len - 2));
+    else
+        text_string(t, "NATS/1.0\r\n");
+    text_string(t, "Nats-Msg-Size: ");
+    text_u64(t, r->body.len);
+    text_string(t, "\r\n\r\n");
+    return text_written(t);
+}
+
+/* False: not delivered, ask the consumer again. */
+static bool send(struct deliver *d, struct deliver_consumer *x, const struct consumer_pick *pick,
+                 const struct record *r, struct shard_time now)
+{
+    struct consumer_delivery delivery;
+    struct consumer_message m = {
+        .subject = r->subject.len, .headers = r->headers.len, .body = r->body.len};
+    struct outlet *o = x->s->outlet;
+    if (!consumer_deliver(x->c, now, pick, &m, o, &delivery)) return false;
+    struct bytes headers = r->headers, body = r->body;
+    if (delivery.headers_only) {
+        headers = size_headers(d, r);
+        body = EMPTY;
+    }
+    d->port->message(d->context, x->s, delivery.target, r->subject,
+                     bytes_of(delivery.ack_subject, delivery.ack_subject_len), headers, body);
+    consumer_delivered_done(x->c, now, &delivery, &d->js->rng, o);
+    d->delivered++;
+    return true;
+}
+
+enum run {
+    RUN_ON,    /* the next message */
+    RUN_AGAIN, /* in another turn */
+    RUN_OVER,  /* something else has to happen first */
+};
+
+static enum run wait_for_read(struct deliver *d, struct deliver_consumer *x,
+                              struct deliver_reading *r)
+{
+    r->x = x;
+    x->reading = r;
+    list_push(&d->readings, &r->link);
+    return RUN_OVER;
+}
+
+/* False: try again later. */
+static bool failed(struct deliver *d, struct deliver_consumer *x, const struct consumer_pick *pick,
+                   enum err e, struct shard_time now)
+{
+    struct msgs_entry entry;
+    if (e == ERR_MEMORY || e == ERR_IO) {
+        arm(d, x, (int64_t)(now.mono_ns + RETRY_NS));
+        return false;
+    }
+    /* It may have gone, or moved, while the read was on its way. */
+    bool has_moved =
+        msgs_get(x->c->feed->msgs, pick->seq, &entry) != ERR_OK || entry.place != pick->entry.place;
+    if (!has_moved) consumer_skip(x->c, pick, x->s->outlet);
+    return true;
+}
+
+static enum run fetch(struct deliver *d, struct deliver_consumer *x,
+                      const struct consumer_pick *pick, struct shard_time now)
+{
+    struct js_stream *s = x->s;
+    struct record record;
+    struct deliver_reading *r = take_reading(d);
+    if (r == NULL) {
+        arm(d, x, (int64_t)(now.mono_ns + RETRY_NS));
+        return RUN_OVER;
+    }
+    *r = (struct deliver_reading){.pick = *pick};
+    list_init(&r->link);
+    r->read = (struct store_read){
+        .place = pick->entry.place, .stream = s->stream.id, .seq = pick->seq, .context = d};
+    enum err e = store_read(js_store_of(d->js, s), &r->read, &record);
+    if (e == ERR_BUSY) return wait_for_read(d, x, r);
+    free_reading(d, r);
+    if (e != ERR_OK) return failed(d, x, pick, e, now) ? RUN_ON : RUN_OVER;
+    (void)send(d, x, pick, &record, now);
+    return RUN_ON;
+}
+
+static enum run run_once(struct deliver *d, struct deliver_consumer *x, struct shard_time now)
+{
+    struct consumer_pick pick;
+    switch (consumer_next(x->c, now, x->s->outlet, &pick)) {
+    case CONSUMER_DELIVER: return fetch(d, x, &pick, now);
+    case CONSUMER_IDLE:
+        for (uint32_t i = 0; i < x->entry_count; i++) wake_wait(&x->s->wake, &x->entries[i]);
+        return RUN_OVER;
+    case CONSUMER_LATER: arm(d, x, pick.at_ns); return RUN_OVER;
+    case CONSUMER_AGAIN: return RUN_AGAIN;
+    default: return RUN_OVER; /* a pull, an ack, an answer or its timer wakes it */
+    }
+}
+
+static void run_one(struct deliver *d, struct deliver_consumer *x, struct shard_time now,
+                    uint32_t *left)
+{
+    enum run run = x->reading != NULL ? RUN_OVER : RUN_ON;
+    for (uint32_t i = 0; run == RUN_ON; i++) {
+        if (i == DELIVER_RUN_MAX || *left == 0 || !d->port->may_send(d->context)) {
+            run = RUN_AGAIN;
+            break;
+        }
+        (*left)--;
+        run = run_once(d, x, now);
+    }
+    if (run == RUN_AGAIN) make_ready(d, x);
+    note_change(d, x, now);
+    arm(d, x, x->c->expire_ns);
+    close_unused(d, x);
+}
+
+void deliver_read(struct deliver *d, struct store_read *read, enum err result,
+                  const struct record *record, struct shard_time now)
+{
+    must(deliver_is_read(d, read));
+    struct deliver_reading *r = (struct deliver_reading *)read;
+    struct deliver_consumer *x = r->x;
+    if (x != NULL) {
+        x->reading = NULL;
+        bool goes_on = result == ERR_OK || failed(d, x, &r->pick, result, now);
+        if (result == ERR_OK && d->port->may_send(d->context))
+            (void)send(d, x, &r->pick, record, now);
+        note_change(d, x, now);
+        arm(d, x, x->c->expire_ns);
+        if (goes_on) make_ready(d, x);
+    }
+    free_reading(d, r);
+}
+
+/* --- turns ----------------------------------------------------------------------------------- */
+
+static void end_inactive(struct deliver *d, struct deliver_consumer *x, struct shard_time now)
+{
+    uint64_t ticket;
+    struct js_stream *s = x->s;
+    struct consumer *c = x->c;
+    if (c->order_ticket != 0) { /* it is being changed, or deleted already */
+        wheel_arm(&d->wheel, &x->timer, now.mono_ns + DELIVER_SAVE_MS * MS);
+        return;
+    }
+    if (d->port->gone != NULL) d->port->gone(d->context, s, c);
+    if (js_consumer_delete(d->js, s, c, now.wall_ns, &ticket) == ERR_OK) return;
+    wheel_arm(&d->wheel, &x->timer, now.mono_ns + DELIVER_SAVE_MS * MS);
+}
+
+static void run_timers(struct deliver *d, struct shard_time now)
+{
+    struct wheel_timer *t;
+    while ((t = wheel_pop(&d->wheel, now.mono_ns)) != NULL) {
+        struct deliver_consumer *x = LIST_OWNER(t, struct deliver_consumer, timer);
+        bool is_gone;
+        int64_t next_ns = consumer_timer(x->c, now, x->s->outlet, &is_gone);
+        if (is_gone) {
+            end_inactive(d, x, now);
+            continue;
+        }
+        /* One that is due now again would never let the loop end. */
+        if (next_ns <= (int64_t)now.mono_ns) next_ns = (int64_t)(now.mono_ns + MS);
+        arm(d, x, next_ns);
+        note_change(d, x, now);
+        make_ready(d, x);
+    }
+}
+
+bool deliver_run(struct deliver *d, struct shard_time now, uint32_t messages_max)
+{
+    struct list turn;
+    struct list *link;
+    uint32_t left = messages_max;
+    if (d->is_short) open_missing(d, now);
+    run_timers(d, now);
+    /* Those that become ready again wait for the next turn. */
+    list_init(&turn);
+    if (!list_is_empty(&d->ready)) {
+        list_push(&d->ready, &turn);
+        list_remove(&d->ready);
+        list_init(&d->ready);
+    }
+    while (left > 0 && d->port->may_send(d->context) && (link = list_pop(&turn)) != NULL)
+        run_one(d, OWNER(link, ready), now, &left);
+    /* What is left comes first next time. */
+    while (!list_is_empty(&turn)) {
+        link = turn.prev;
+        list_remove(link);
+        list_push(d->ready.next, link);
+    }
+    save_due(d, now);
+    return !list_is_empty(&d->ready);
+}
+
+uint64_t deliver_next_ns(const struct deliver *d)
+{
+    uint64_t next = wheel_next_ns(&d->wheel);
+    if (d->is_short) return 0;
+    if (!list_is_empty(&d->unsaved)) {
+        uint64_t at = LIST_OWNER(d->unsaved.next, struct deliver_consumer, unsaved)->unsaved_ns;
+        if (at < next) next = at;
+    }
+    return next;
+}

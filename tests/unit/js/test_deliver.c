@@ -1,0 +1,530 @@
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include "core/js/deliver.h"
+#include "core/js/jsapi.h"
+#include "tests/support/mem_heap.h"
+
+/* A log in memory whose reads may have to wait or fail. */
+struct log {
+    struct store store;
+    struct memstore inner;
+    bool is_busy;
+    enum err fails; /* reads, or appends of PROGRESS */
+    struct store_read *waiting;
+    uint32_t progress_count, gone_count;
+    uint64_t ticket;
+};
+
+struct sent {
+    char target[64], subject[64], reply[128], headers[128], body[64];
+};
+
+static struct {
+    struct outlet outlet;
+    struct mem_heap heap;
+    struct log log;
+    struct js js;
+    struct deliver d;
+    struct text out;
+    struct shard_time now;
+    struct sent sent[256]; /* messages, and what the outlet sent (no body) */
+    uint32_t sent_count, gone_count;
+    bool is_full, listens;
+} r;
+
+static enum err log_append(struct store *s, const struct record *record, struct store_stub *out)
+{
+    if (record->kind == RECORD_PROGRESS && r.log.fails != ERR_OK) return r.log.fails;
+    r.log.progress_count += record->kind == RECORD_PROGRESS;
+    r.log.gone_count += record->kind == RECORD_CONSUMER_GONE;
+    enum err e = store_append(&r.log.inner.store, record, out);
+    r.log.ticket = out->ticket;
+    return e;
+}
+
+static enum err log_read(struct store *s, struct store_read *q, struct record *out)
+{
+    if (r.log.is_busy) {
+        r.log.waiting = q;
+        return ERR_BUSY;
+    }
+    if (r.log.fails != ERR_OK) return r.log.fails;
+    return store_read(&r.log.inner.store, q, out);
+}
+
+static void log_expect(struct store *s, uint64_t place, uint32_t bytes)
+{
+}
+
+static uint32_t log_percent(const struct store *s)
+{
+    return 0;
+}
+
+static const struct store_ops log_ops = {log_append, log_read, log_expect, log_percent};
+
+static void copy(char *to, size_t room, struct bytes from)
+{
+    snprintf(to, room, "%.*s", (int)from.len, from.data);
+}
+
+static struct sent *record_sent(struct bytes target, struct bytes reply, struct bytes headers)
+{
+    struct sent *m = &r.sent[r.sent_count++];
+    cr_assert_leq(r.sent_count, 256);
+    *m = (struct sent){.target = ""};
+    copy(m->target, sizeof m->target, target);
+    copy(m->reply, sizeof m->reply, reply);
+    copy(m->headers, sizeof m->headers, headers);
+    return m;
+}
+
+static void on_send(struct outlet *o, struct bytes subject, struct bytes reply,
+                    struct bytes headers)
+{
+    (void)record_sent(subject, reply, headers);
+}
+
+static bool has_interest(struct outlet *o, struct bytes subject)
+{
+    return r.listens;
+}
+
+static void on_event(struct outlet *o, const struct outlet_event *e)
+{
+}
+
+static bool may_send(void *context)
+{
+    return !r.is_full;
+}
+
+static void on_message(void *context, struct js_stream *s, struct bytes target,
+                       struct bytes subject, struct bytes reply, struct bytes headers,
+                       struct bytes body)
+{
+    struct sent *m = record_sent(target, reply, headers);
+    copy(m->subject, sizeof m->subject, subject);
+    copy(m->body, sizeof m->body, body);
+}
+
+static void on_gone(void *context, struct js_stream *s, struct consumer *c)
+{
+    r.gone_count++;
+}
+
+static const struct deliver_port port = {may_send, on_message, on_gone};
+
+static void stream_opened(void *context, struct js_stream *s)
+{
+    s->outlet = &r.outlet;
+}
+
+static void stored(void *context, struct js_stream *s, uint64_t seq, uint32_t node)
+{
+    deliver_stored(&r.d, s, node);
+}
+
+static void opened(void *context, struct js_stream *s, struct consumer *c)
+{
+    deliver_opened(&r.d, s, c, r.now);
+}
+
+static void updated(void *context, struct js_stream *s, struct consumer *c)
+{
+    deliver_updated(&r.d, s, c, r.now);
+}
+
+static void closing(void *context, struct js_stream *s, struct consumer *c)
+{
+    deliver_closing(&r.d, c);
+}
+
+static const struct js_hooks hooks = {.opened = stream_opened,
+                                      .stored = stored,
+                                      .consumer_opened = opened,
+                                      .consumer_updated = updated,
+                                      .consumer_closing = closing};
+
+static void setup(void)
+{
+    memset(&r, 0, sizeof r);
+    r.outlet = (struct outlet){on_send, has_interest, on_event};
+    r.listens = true;
+    r.now = (struct shard_time){.mono_ns = 1000000000, .wall_ns = INT64_C(1795263937500000000)};
+    mem_heap_init(&r.heap);
+    r.log.store.ops = &log_ops;
+    memstore_init(&r.log.inner, &r.heap.mem, 1 << 24);
+    js_init(&r.js, &r.heap.mem, &r.log.store, 5, 1 << 20);
+    r.js.hooks = &hooks;
+    deliver_init(&r.d, &r.js, &port, &r, r.now);
+    text_init(&r.out, &r.heap.mem, MEM_JETSTREAM, 1 << 20);
+}
+
+static void teardown(void)
+{
+    deliver_deinit(&r.d);
+    js_deinit(&r.js);
+    memstore_deinit(&r.log.inner);
+    text_deinit(&r.out);
+    cr_assert_eq(r.heap.live_count, 0);
+}
+
+TestSuite(deliver, .init = setup, .fini = teardown);
+
+static void call(const char *subject, const char *body)
+{
+    struct js_request q = {.account_name = BYTES_LITERAL("$G"),
+                           .subject = bytes_from_text(subject),
+                           .body = bytes_from_text(body),
+                           .out = &r.out,
+                           .mono_ns = r.now.mono_ns,
+                           .now_ns = r.now.wall_ns};
+    enum js_step step = jsapi_run(&r.js, &q);
+    if (step == JS_WAIT_STORED) step = jsapi_stored(&r.js, &q, ERR_OK);
+    cr_assert_eq(step, JS_REPLY);
+    cr_assert_not(q.is_error, "%.*s", (int)r.out.len, r.out.data);
+    jsapi_end(&q);
+}
+
+static struct js_stream *stream(void)
+{
+    return js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+}
+
+static struct consumer *named(const char *name)
+{
+    return consumer_set_find(&stream()->consumers, bytes_from_text(name));
+}
+
+static void publish(const char *subject, const char *body)
+{
+    char scratch[PUBLISH_SCRATCH_EXTRA + 256];
+    struct js_stream *s = stream();
+    struct stream_outcome o;
+    struct store_stub stub;
+    struct writer w;
+    writer_init(&w, scratch, sizeof scratch);
+    publish_check(&s->stream, bytes_from_text(subject), BYTES_LITERAL(""), bytes_from_text(body),
+                  r.now.wall_ns, &w, &o);
+    cr_assert_eq(o.verdict, STREAM_STORE);
+    cr_assert_eq(store_append(js_store_of(&r.js, s), &o.record, &stub), ERR_OK);
+    stream_stage(&s->stream, &o, stub.ticket, stub.place);
+    cr_assert_eq(stream_settle(&s->stream, stub.ticket), ERR_OK);
+}
+
+static void run(void)
+{
+    for (int i = 0; i < 100 && deliver_run(&r.d, r.now, 1000); i++) cr_assert_lt(i, 99);
+}
+
+static void pass(uint64_t ms)
+{
+    r.now.mono_ns += ms * 1000000;
+    r.now.wall_ns += (int64_t)ms * 1000000;
+    run();
+}
+
+static void pull(const char *name, const char *body)
+{
+    cr_assert(deliver_pull(&r.d, stream(), bytes_from_text(name), bytes_from_text(body),
+                           BYTES_LITERAL("in"), r.now));
+    run();
+}
+
+static bool ack(const char *subject, const char *payload, const char *reply)
+{
+    bool is_known = deliver_ack(&r.d, stream(), bytes_from_text(subject), bytes_from_text(payload),
+                                bytes_from_text(reply), r.now);
+    run();
+    return is_known;
+}
+
+static void open_limits(void)
+{
+    call("$JS.API.STREAM.CREATE.S", "{\"name\":\"S\",\"subjects\":[\"s.*\"]}");
+}
+
+static void open_consumer(const char *name, const char *more)
+{
+    char subject[100], body[400];
+    snprintf(subject, sizeof subject, "$JS.API.CONSUMER.CREATE.S.%s", name);
+    snprintf(body, sizeof body, "{\"stream_name\":\"S\",\"config\":{%s}}", more);
+    call(subject, body);
+}
+
+#define DURABLE "\"durable_name\":\"c\",\"ack_policy\":\"explicit\""
+
+Test(deliver, a_pull_gets_what_is_there_and_then_what_comes)
+{
+    open_limits();
+    publish("s.1", "a");
+    open_consumer("c", DURABLE);
+    run();
+    cr_assert_eq(r.sent_count, 0);
+    pull("c", "3");
+    cr_assert_eq(r.sent_count, 1);
+    cr_assert_str_eq(r.sent[0].target, "in");
+    cr_assert_str_eq(r.sent[0].subject, "s.1");
+    cr_assert_str_eq(r.sent[0].body, "a");
+    cr_assert_str_eq(r.sent[0].reply, "$JS.ACK.S.c.1.1.1.1795263937500000000.0");
+    publish("s.2", "b");
+    publish("s.3", "c");
+    run();
+    cr_assert_eq(r.sent_count, 3);
+    publish("s.4", "d");
+    run();
+    cr_assert_eq(r.sent_count, 3);
+    cr_assert_not(
+        deliver_pull(&r.d, stream(), BYTES_LITERAL("no"), bytes_of("", 0), bytes_of("", 0), r.now));
+}
+
+Test(deliver, an_ack_is_answered_when_it_is_durable)
+{
+    open_limits();
+    publish("s.1", "a");
+    open_consumer("c", DURABLE);
+    pull("c", "1");
+    uint32_t records = r.log.progress_count;
+    cr_assert(ack(r.sent[0].reply, "", ""));
+    cr_assert_eq(r.log.progress_count, records); /* nobody waits */
+    cr_assert(ack(r.sent[0].reply, "", "r"));
+    cr_assert_eq(r.log.progress_count, records + 1);
+    cr_assert_eq(r.sent_count, 1);
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_eq(r.sent_count, 2);
+    cr_assert_str_eq(r.sent[1].target, "r");
+    cr_assert(ack(r.sent[0].reply, "", "again")); /* nothing to be saved any more */
+    cr_assert_eq(r.sent_count, 3);
+    cr_assert_not(ack("$JS.ACK.S.other.1.1.1.1.0", "", "r"));
+    cr_assert_not(ack("$JS.ACK.S", "", "r"));
+}
+
+Test(deliver, a_failed_record_is_written_again_and_answered_then)
+{
+    open_limits();
+    publish("s.1", "a");
+    open_consumer("c", DURABLE);
+    pull("c", "1");
+    cr_assert(ack(r.sent[0].reply, "", "r"));
+    uint32_t records = r.log.progress_count;
+    deliver_store_failed(&r.d, r.log.ticket, r.now);
+    cr_assert_eq(r.sent_count, 1);
+    r.log.fails = ERR_FULL;
+    pass(300);
+    r.log.fails = ERR_OK;
+    cr_assert_eq(r.log.progress_count, records);
+    pass(300);
+    cr_assert_eq(r.log.progress_count, records + 1);
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_eq(r.sent_count, 2);
+}
+
+Test(deliver, a_work_queue_forgets_what_was_acked_durably)
+{
+    call("$JS.API.STREAM.CREATE.S",
+         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
+    open_consumer("c", DURABLE);
+    publish("s.1", "a");
+    publish("s.2", "b");
+    pull("c", "2");
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert(ack(r.sent[0].reply, "", ""));
+    cr_assert_eq(stream()->stream.msgs.live_count, 2);
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_eq(stream()->stream.msgs.live_count, 1);
+}
+
+Test(deliver, a_memory_stream_settles_at_once_and_writes_nothing)
+{
+    call("$JS.API.STREAM.CREATE.S", "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"storage\":\"memory\","
+                                    "\"retention\":\"workqueue\"}");
+    open_consumer("c", DURABLE);
+    publish("s.1", "a");
+    pull("c", "1");
+    cr_assert(ack(r.sent[0].reply, "", "r"));
+    cr_assert_eq(stream()->stream.msgs.live_count, 0);
+    cr_assert_eq(r.sent_count, 2);
+    cr_assert_eq(r.log.progress_count, 0);
+}
+
+Test(deliver, a_read_that_waits_goes_on_when_it_ends)
+{
+    struct record record;
+    open_limits();
+    publish("s.1", "a");
+    publish("s.2", "b");
+    open_consumer("c", DURABLE);
+    r.log.is_busy = true;
+    pull("c", "2");
+    cr_assert_eq(r.sent_count, 0);
+    cr_assert(deliver_is_read(&r.d, r.log.waiting));
+    r.log.is_busy = false;
+    run();
+    cr_assert_eq(r.sent_count, 0); /* one at a time, in order */
+    struct store_read *read = r.log.waiting;
+    cr_assert_eq(store_read(&r.log.inner.store, read, &record), ERR_OK);
+    deliver_read(&r.d, read, ERR_OK, &record, r.now);
+    run();
+    cr_assert_eq(r.sent_count, 2);
+    cr_assert_str_eq(r.sent[1].body, "b");
+}
+
+Test(deliver, a_consumer_may_go_while_its_read_waits)
+{
+    open_limits();
+    publish("s.1", "a");
+    open_consumer("c", DURABLE);
+    r.log.is_busy = true;
+    pull("c", "1");
+    call("$JS.API.CONSUMER.DELETE.S.c", "");
+    cr_assert_eq(r.sent_count, 1);
+    cr_assert_str_eq(r.sent[0].headers, "NATS/1.0 409 Consumer Deleted\r\n\r\n");
+    deliver_read(&r.d, r.log.waiting, ERR_IO, NULL, r.now);
+    run();
+    cr_assert_eq(r.sent_count, 1);
+}
+
+Test(deliver, what_is_damaged_is_passed_over_and_what_cannot_be_read_now_comes_later)
+{
+    open_limits();
+    publish("s.1", "a");
+    open_consumer("c", DURABLE);
+    r.log.fails = ERR_IO;
+    pull("c", "2");
+    cr_assert_eq(r.sent_count, 0);
+    r.log.fails = ERR_OK;
+    pass(20);
+    cr_assert_eq(r.sent_count, 1);
+    publish("s.2", "b");
+    r.log.fails = ERR_CORRUPT;
+    run();
+    r.log.fails = ERR_OK;
+    publish("s.3", "c");
+    run();
+    cr_assert_eq(r.sent_count, 2);
+    cr_assert_str_eq(r.sent[1].body, "c");
+}
+
+Test(deliver, nothing_is_delivered_without_room)
+{
+    open_limits();
+    publish("s.1", "a");
+    open_consumer("c", "\"ack_policy\":\"none\"");
+    r.is_full = true;
+    cr_assert(deliver_pull(&r.d, stream(), BYTES_LITERAL("c"), bytes_of("", 0), BYTES_LITERAL("in"),
+                           r.now));
+    cr_assert(deliver_run(&r.d, r.now, 10));
+    cr_assert_eq(r.sent_count, 0);
+    r.is_full = false;
+    cr_assert_not(deliver_run(&r.d, r.now, 10));
+    cr_assert_eq(r.sent_count, 1);
+}
+
+Test(deliver, a_push_consumer_delivers_while_somebody_listens)
+{
+    open_limits();
+    r.listens = false;
+    publish("s.1", "a");
+    open_consumer("c", "\"deliver_subject\":\"d.x\",\"durable_name\":\"c\",\"headers_only\":true");
+    run();
+    cr_assert_eq(r.sent_count, 0);
+    r.listens = true;
+    deliver_interest(&r.d, 0, BYTES_LITERAL("d.y"), r.now);
+    deliver_interest(&r.d, 1, BYTES_LITERAL("d.x"), r.now);
+    run();
+    cr_assert_eq(r.sent_count, 0);
+    deliver_interest(&r.d, 0, BYTES_LITERAL("d.*"), r.now);
+    run();
+    cr_assert_eq(r.sent_count, 1);
+    cr_assert_str_eq(r.sent[0].target, "d.x");
+    cr_assert_str_eq(r.sent[0].subject, "s.1");
+    cr_assert_str_eq(r.sent[0].headers, "NATS/1.0\r\nNats-Msg-Size: 1\r\n\r\n");
+    cr_assert_str_eq(r.sent[0].body, "");
+    r.listens = false;
+    deliver_interest(&r.d, 0, BYTES_LITERAL("d.x"), r.now);
+    publish("s.2", "b");
+    run();
+    cr_assert_eq(r.sent_count, 1);
+}
+
+Test(deliver, a_flow_control_request_follows_the_message)
+{
+    open_limits();
+    open_consumer("c", "\"deliver_subject\":\"d\",\"flow_control\":true,"
+                       "\"idle_heartbeat\":1000000000");
+    named("c")->push->window = 1;
+    publish("s.1", "a");
+    run();
+    cr_assert_eq(r.sent_count, 2);
+    cr_assert_str_eq(r.sent[0].subject, "s.1");
+    cr_assert_str_eq(r.sent[1].headers, "NATS/1.0 100 FlowControl Request\r\n\r\n");
+    publish("s.2", "b");
+    run();
+    cr_assert_eq(r.sent_count, 2);
+    deliver_flow(&r.d, stream(), bytes_from_text(r.sent[1].reply));
+    run();
+    cr_assert_geq(r.sent_count, 3);
+}
+
+Test(deliver, an_inactive_one_goes)
+{
+    open_limits();
+    open_consumer("e", "\"inactive_threshold\":1000000000");
+    pass(900);
+    cr_assert_not_null(named("e"));
+    pass(200);
+    cr_assert_null(named("e"));
+    cr_assert_eq(r.gone_count, 1);
+    cr_assert_eq(r.log.gone_count, 1);
+}
+
+Test(deliver, what_expires_comes_again_and_a_purge_ends_it)
+{
+    open_limits();
+    publish("s.1", "a");
+    open_consumer("c", DURABLE ",\"ack_wait\":1000000000,\"max_ack_pending\":1");
+    pull("c", "5");
+    cr_assert_eq(r.sent_count, 1);
+    pass(1100);
+    cr_assert_eq(r.sent_count, 2);
+    cr_assert_str_eq(r.sent[1].reply, "$JS.ACK.S.c.2.1.2.1795263937500000000.0");
+    publish("s.2", "b");
+    run();
+    cr_assert_eq(r.sent_count, 2); /* one may be pending */
+    call("$JS.API.STREAM.PURGE.S", "");
+    publish("s.3", "c");
+    run();
+    cr_assert_eq(r.sent_count, 3);
+}
+
+Test(deliver, idle_consumers_cost_nothing_when_a_message_comes)
+{
+    char name[20], config[100];
+    open_limits();
+    r.js.consumers_default_max = 0;
+    for (int i = 0; i < 2000; i++) {
+        snprintf(name, sizeof name, "c%d", i);
+        snprintf(config, sizeof config, "\"durable_name\":\"c%d\",\"filter_subject\":\"s.%d\"", i,
+                 i);
+        open_consumer(name, config);
+    }
+    pass(10);
+    pass(300);
+    deliver_store_stored(&r.d, r.log.ticket);
+    for (int i = 0; i < 2000; i++) {
+        snprintf(name, sizeof name, "c%d", i);
+        cr_assert_null(named(name)->owner); /* nor memory */
+    }
+    for (int i = 0; i < 2000; i++) {
+        snprintf(name, sizeof name, "c%d", i);
+        cr_assert(deliver_pull(&r.d, stream(), bytes_from_text(name), bytes_of("", 0),
+                               BYTES_LITERAL("in"), r.now));
+    }
+    pass(10);
+    cr_assert_eq(stream()->wake.waiting_count, 2000);
+    publish("s.77", "a");
+    cr_assert_eq(stream()->wake.waiting_count, 1999);
+    run();
+    cr_assert_eq(r.sent_count, 1);
+}
