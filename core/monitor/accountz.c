@@ -1,4 +1,5 @@
 #include "core/monitor/accountz.h"
+#include "core/monitor/js_snapshot.h"
 #include "core/monitor/subsz.h"
 #include "core/route/mapping.h"
 
@@ -51,7 +52,7 @@ void accountz_write_detail(const struct page_input *in, struct json_write *w, co
     json_write_bool_if(w, "is_system", a->is_system);
     json_write_bool(w, "expired", false);
     json_write_bool(w, "complete", true);
-    json_write_bool(w, "jetstream_enabled", false);
+    json_write_bool(w, "jetstream_enabled", js_snapshot_has_account(in->server, a));
     json_write_u64(w, "leafnode_connections", sums.leafs);
     json_write_u64(w, "client_connections", sums.connections);
     json_write_u64(w, "subscriptions", sums.subscriptions);

@@ -6,5 +6,7 @@
 
 /* One object; returns the HTTP status. with_code: with a status_code member ($SYS replies). */
 unsigned healthz_write(const struct page_input *in, struct json_write *w, bool with_code);
+/* Its "status" alone, for the parameters of these names. in may be of another page. */
+struct bytes healthz_status(const struct page_input *in, bool js_enabled_only, bool js_server_only);
 
 #endif

@@ -1,6 +1,8 @@
 #include "core/monitor/metrics.h"
 #include "core/base/json_write.h"
 #include "core/base/must.h"
+#include "core/monitor/healthz.h"
+#include "core/monitor/metrics_js.h"
 #include "core/monitor/metrics_own.h"
 #include "core/monitor/page.h"
 #include "core/monitor/prometheus.h"
@@ -198,40 +200,14 @@ static void write_small_pages(struct metrics *m)
         {"healthz_js_enabled_only_status", "healthz_js_enabled_only_status_value"},
         {"healthz_js_server_only_status", "healthz_js_server_only_status_value"},
     };
-    bool is_ok = m->in->server->is_ready;
-    struct label labels[] = {
-        label, {"value", is_ok ? BYTES_LITERAL("ok") : BYTES_LITERAL("error")}};
     for (size_t i = 0; i < sizeof health / sizeof health[0]; i++) {
+        struct bytes status = healthz_status(m->in, i == 1, i == 2);
+        bool is_ok = bytes_equal(status, BYTES_LITERAL("ok"));
+        struct label labels[] = {label, {"value", status}};
         prometheus_family(m->out, m->prefix, health[i][0], "gauge", "status");
         prometheus_u64(m->out, m->prefix, health[i][0], &label, 1, is_ok ? 0 : 1);
         prometheus_family(m->out, m->prefix, health[i][1], "gauge", "status");
         prometheus_u64(m->out, m->prefix, health[i][1], labels, 2, is_ok ? 1 : 0);
-    }
-}
-
-static void write_jetstream(struct metrics *m)
-{
-    static const struct {
-        const char *name, *help;
-    } rows[] = {
-        {"server_jetstream_disabled", "JetStream disabled or not"},
-        {"server_total_streams", "Total number of streams in JetStream"},
-        {"server_total_consumers", "Total number of consumers in JetStream"},
-        {"server_total_messages", "Total number of stored messages in JetStream"},
-        {"server_total_message_bytes", "Total number of bytes stored in JetStream"},
-        {"server_max_memory", "JetStream Max Memory"},
-        {"server_max_storage", "JetStream Max Storage"},
-    };
-    const struct server_snapshot *s = m->in->server;
-    struct label labels[] = {
-        {"cluster", s->cluster},         {"domain", s->domain},
-        {"is_meta_leader", BYTES_LITERAL("true")}, {"meta_leader", BYTES_LITERAL("")},
-        {"server_id", m->server_id},     {"server_name", s->name},
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        prometheus_family(m->out, m->js_prefix, rows[i].name, "gauge", rows[i].help);
-        prometheus_u64(m->out, m->js_prefix, rows[i].name, labels, sizeof labels / sizeof labels[0],
-                       i == 0 ? 1 : 0);
     }
 }
 
@@ -401,7 +377,7 @@ static const char *const account_value_names[ACCOUNT_VALUE_COUNT] = {
 };
 
 static int64_t account_value_of(enum account_value v, const struct account *a,
-                                const struct account_snapshot *s)
+                                const struct account_snapshot *s, bool is_on)
 {
     const int64_t values[ACCOUNT_VALUE_COUNT] = {
         [ACCSTATZ_CURRENT_CONNECTIONS] = s->connections,
@@ -419,7 +395,7 @@ static int64_t account_value_of(enum account_value v, const struct account *a,
         [ACCOUNTZ_IS_SYSTEM] = a->is_system,
         [ACCOUNTZ_EXPIRED] = 0,
         [ACCOUNTZ_COMPLETE] = 1,
-        [ACCOUNTZ_JETSTREAM_ENABLED] = 0,
+        [ACCOUNTZ_JETSTREAM_ENABLED] = is_on && a->jetstream.is_on,
         /* -1 is no limit; the exporter shows only limits of JWTs and 0 for others. */
         [ACCOUNTZ_LIMIT_SUBS] = a->limits.max_subscriptions,
         [ACCOUNTZ_LIMIT_DATA] = -1,
@@ -454,7 +430,8 @@ static enum err write_accounts(struct metrics *m)
             size_t skip = v >= ACCOUNTZ_FIRST ? 1 : 0; /* accountz has no label "account" */
             prometheus_sample(m->out, m->prefix, name, labels + skip, 4 - skip);
             text_i64(m->out,
-                     account_value_of((enum account_value)v, a, &totals.by_number[a->number]));
+                     account_value_of((enum account_value)v, a, &totals.by_number[a->number],
+                                      m->in->server->jetstream.is_on));
             text_char(m->out, '\n');
         }
     }
@@ -519,7 +496,7 @@ enum err metrics_write(const struct page_input *in, struct text *out)
     write_small_pages(&m);
     if (write_subsz(&m) != ERR_OK) return ERR_MEMORY;
     if (write_accounts(&m) != ERR_OK) return ERR_MEMORY;
-    write_jetstream(&m);
+    if (metrics_js_write(in, m.js_prefix, m.server_id, out) != ERR_OK) return ERR_MEMORY;
     write_process(&m);
     if (metrics_own_write(in, out) != ERR_OK) return ERR_MEMORY;
     return out->is_failed ? ERR_MEMORY : ERR_OK;

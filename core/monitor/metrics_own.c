@@ -1,4 +1,5 @@
 #include "core/monitor/metrics_own.h"
+#include "core/monitor/metrics_js.h"
 #include "core/monitor/prometheus.h"
 
 /* One count of struct shard_counts as a family with a sample per shard. */
@@ -202,5 +203,6 @@ enum err metrics_own_write(const struct page_input *in, struct text *out)
     write_rows(in, out);
     write_array(in, out, &parks, "reason", park_labels, PARK_REASON_COUNT);
     write_array(in, out, &memory, "class", memory_labels, MEM_CLASS_COUNT);
+    if (metrics_js_write_own(in, out) != ERR_OK) return ERR_MEMORY;
     return write_histograms(in, out);
 }

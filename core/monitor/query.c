@@ -251,7 +251,20 @@ static bool is_metric_prefix(struct bytes name)
     return true;
 }
 
-/* Ours alone: prefix of the names, and connections one by one (bounded by limit). */
+/* consumers = durable (the default), all or none. */
+static enum err decode_consumers(const struct params *p, struct page_query *q)
+{
+    struct bytes value = param_of(p, "consumers");
+    q->js_ephemeral = bytes_equal_nocase(value, BYTES_LITERAL("all"));
+    q->js_consumers = !bytes_equal_nocase(value, BYTES_LITERAL("none"));
+    if (value.len == 0 || q->js_ephemeral || !q->js_consumers ||
+        bytes_equal_nocase(value, BYTES_LITERAL("durable")))
+        return ERR_OK;
+    text_string(p->error, "invalid consumers: durable, all or none");
+    return ERR_INVALID;
+}
+
+/* Ours alone: prefix of the names, which streams and consumers, and connections one by one (bounded by limit). */
 static enum err parse_metrics(const struct params *p, struct page_query *q)
 {
     TRY(keep_param(p, q, "prefix", &q->prefix));
@@ -260,6 +273,9 @@ static enum err parse_metrics(const struct params *p, struct page_query *q)
         return ERR_INVALID;
     }
     TRY(decode_bool(p, "connz_detailed", &q->connz_detailed));
+    q->js_streams = true;
+    TRY(decode_bool(p, "streams", &q->js_streams));
+    TRY(decode_consumers(p, q));
     return decode_int(p, "limit", &q->limit);
 }
 
@@ -406,20 +422,35 @@ enum err query_finish(struct page_query *q, struct bytes sort, struct text *erro
         if (q->limit == 0) q->limit = QUERY_LIST_DEFAULT;
         if (q->js_consumers) q->js_streams = true;
         if (q->js_streams && q->account.len == 0) q->js_accounts = true;
+        q->collect |= COLLECT_JETSTREAM;
+        if (q->js_streams) q->collect |= COLLECT_JS_STREAMS;
+        if (q->js_consumers) q->collect |= COLLECT_JS_CONSUMERS;
+        q->js_ephemeral = true;
+        return ERR_OK;
+    case PAGE_VARZ:
+        q->collect |= COLLECT_JETSTREAM;
+        return ERR_OK;
+    case PAGE_HEALTHZ:
+        q->collect |= COLLECT_JETSTREAM;
+        if (q->stream.len != 0) q->collect |= COLLECT_JS_ASSET;
         return ERR_OK;
     case PAGE_METRICS:
         clamp_list(q);
-        q->collect |= COLLECT_ACCOUNTS | COLLECT_HISTOGRAMS;
+        q->collect |= COLLECT_ACCOUNTS | COLLECT_HISTOGRAMS | COLLECT_JETSTREAM;
+        if (q->js_streams) q->collect |= COLLECT_JS_STREAMS;
+        if (q->js_streams && q->js_consumers) q->collect |= COLLECT_JS_CONSUMERS;
         if (q->connz_detailed) q->collect |= COLLECT_CONNECTIONS;
         return ERR_OK;
     case PAGE_ACCOUNT_NSUBS: /* counts, lists nothing: limit stays 0 */
         q->collect |= COLLECT_SUBS | COLLECT_ACCOUNTS;
         return ERR_OK;
+    case PAGE_STATSZ: /* counts active accounts */
+        q->collect |= COLLECT_ACCOUNTS | COLLECT_JETSTREAM;
+        return ERR_OK;
     case PAGE_ACCSTATZ:
     case PAGE_ACCOUNTZ:
     case PAGE_ACCOUNT_INFO:
     case PAGE_ACCOUNT_CONNS:
-    case PAGE_STATSZ: /* counts active accounts */
         q->collect |= COLLECT_ACCOUNTS;
         return ERR_OK;
     default:

@@ -49,6 +49,10 @@ enum {
     COLLECT_CONNECTION_SUBS = 1 << 3, /* with each connection its subscriptions */
     COLLECT_SUBS = 1 << 4,            /* subscriptions of the shard that match */
     COLLECT_HISTOGRAMS = 1 << 5,
+    COLLECT_JETSTREAM = 1 << 6,   /* its counts; without it none of the next */
+    COLLECT_JS_STREAMS = 1 << 7,  /* streams one by one, of the query's account or of all */
+    COLLECT_JS_CONSUMERS = 1 << 8, /* with each stream its consumers */
+    COLLECT_JS_ASSET = 1 << 9,    /* whether the query's stream and consumer are there */
 };
 
 enum conn_sort {
@@ -128,6 +132,7 @@ struct page_query {
     bool js_leader_only, js_stream_leader_only;
     bool js_enabled, js_enabled_only, js_server_only, js_meta_only, details;
     struct bytes stream, consumer;
+    bool js_ephemeral; /* with COLLECT_JS_CONSUMERS: those that go when nobody uses them, too */
 
     bool all;                    /* ipqueuesz */
     struct bytes queues;

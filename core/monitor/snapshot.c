@@ -1,6 +1,7 @@
 #include "core/monitor/snapshot.h"
 #include "core/base/must.h"
 #include "core/base/sort.h"
+#include "core/monitor/js_snapshot.h"
 
 enum {
     /* A connection with its texts takes about 1 KiB, so a page of 1024 connections over a few
@@ -61,6 +62,7 @@ void snapshot_close(struct shard_snapshot *s)
 {
     if (s == NULL) return;
     struct mem *mem = s->mem;
+    if (s->js != NULL) js_snapshot_end(s->js);
     /* The snapshot itself lies in the oldest block, so nothing of it is read from here on. */
     struct snapshot_block *b = s->blocks;
     while (b != NULL) {

@@ -147,6 +147,7 @@ struct conn_snapshot {
 /* --- a shard's snapshot --------------------------------------------------------------------- */
 
 struct snapshot_block; /* memory of a snapshot */
+struct js_snapshot;
 
 struct shard_snapshot {
     uint32_t shard;
@@ -171,6 +172,8 @@ struct shard_snapshot {
 
     /* COLLECT_HISTOGRAMS; NULL: this shard does not keep it. */
     struct histogram *histograms[SHARD_HISTOGRAM_COUNT];
+
+    struct js_snapshot *js; /* COLLECT_JETSTREAM; NULL: there is no JetStream */
 
     bool is_short; /* memory ran out: lists may lack entries; pages answer 503 */
 
@@ -247,6 +250,13 @@ struct process_counts {
     int64_t start_ns;
 };
 
+struct server_jetstream {
+    bool is_on;             /* it is served */
+    struct bytes failure;   /* it is configured, but why it is not */
+    struct bytes store_dir; /* the folder in use */
+    int64_t memory_max, storage_max; /* bytes, as in force */
+};
+
 struct server_snapshot {
     struct bytes id, name, version;
     struct bytes go_version;     /* the "go" field; what the binary was built with */
@@ -276,6 +286,7 @@ struct server_snapshot {
     bool is_ready;               /* listeners are up; else healthz says 500 */
     struct bytes not_ready_reason;
     bool is_lame_duck;
+    struct server_jetstream jetstream;
     uint64_t seq;                /* of $SYS messages: the caller counts before each of them */
 };
 

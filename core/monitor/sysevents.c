@@ -3,7 +3,11 @@
 #include "core/base/time_text.h"
 #include "core/monitor/accstatz.h"
 #include "core/monitor/connz.h"
+#include "core/monitor/jsz.h"
 #include "core/monitor/varz.h"
+
+/* Bits of what a server is able to do; the others are of streams' snapshots and of clusters. */
+enum { SYSEVENTS_FLAG_JETSTREAM = 1 };
 
 void sysevents_subject(struct text *out, enum sysevent event, struct bytes name)
 {
@@ -41,8 +45,9 @@ void sysevents_write_server(struct json_write *w, const char *key,
     json_write_texts_if(w, "tags", o->server_tags.items, o->server_tags.count);
     varz_write_metadata(w, o);
     varz_write_features(w);
-    json_write_bool(w, "jetstream", false);
-    json_write_u64(w, "flags", 0);
+    bool is_on = server->jetstream.is_on;
+    json_write_bool(w, "jetstream", is_on);
+    json_write_u64(w, "flags", is_on ? SYSEVENTS_FLAG_JETSTREAM : 0);
     json_write_u64(w, "seq", server->seq);
     json_write_time(w, "time", server->now_ns);
     json_write_end(w);
@@ -150,6 +155,7 @@ static void write_stats(struct json_write *w, const struct page_input *in,
         varz_write_kinds(w, "stale_connection_stats", &c->stale_connections);
     json_write_u64_if(w, "stalled_clients", c->stalled_clients);
     json_write_u64(w, "active_servers", 1);
+    if (s->jetstream.is_on) jsz_write_server(in, w, false);
     json_write_i64_if(w, "gomemlimit", s->memory_limit_bytes);
     json_write_u64_if(w, "gomaxprocs", s->shards);
     json_write_end(w);

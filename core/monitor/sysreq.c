@@ -4,6 +4,7 @@
 #include "core/base/must.h"
 #include "core/monitor/accountz.h"
 #include "core/monitor/accstatz.h"
+#include "core/monitor/jsz.h"
 #include "core/monitor/page.h"
 #include "core/monitor/sysevents.h"
 #include "core/route/subject.h"
@@ -451,9 +452,9 @@ static enum err write_data(const struct page_input *in, const struct sysreq *r,
         if (accstatz_write(in, w, &shown) != ERR_OK) return ERR_MEMORY;
         return shown == 0 && !q->unused ? ERR_CLOSED : ERR_OK;
     case PAGE_JSZ:
-        if (!r->is_account) return q->js_leader_only ? ERR_CLOSED : page_write(in, w, error);
-        text_string(error, "jetstream not enabled");
-        return ERR_INVALID;
+        if (r->is_account) return jsz_write_account(in, w, error);
+        if (q->js_leader_only && !in->server->jetstream.is_on) return ERR_CLOSED;
+        return page_write(in, w, error);
     case PAGE_PROFILEZ:
         json_write_object(w, NULL);
         json_write_null(w, "profile");

@@ -1,4 +1,5 @@
 #include "core/monitor/varz.h"
+#include "core/monitor/jsz.h"
 
 static double seconds_of(int64_t ns)
 {
@@ -54,8 +55,9 @@ static void write_server(struct json_write *w, const struct server_snapshot *s)
     json_write_i64(w, "max_pending", o->max_pending);
 }
 
-static void write_blocks(struct json_write *w, const struct server_snapshot *s)
+static void write_blocks(const struct page_input *in, struct json_write *w)
 {
+    const struct server_snapshot *s = in->server;
     const struct options *o = s->options;
     json_write_object(w, "cluster");
     json_write_text_if(w, "name", s->cluster);
@@ -64,7 +66,7 @@ static void write_blocks(struct json_write *w, const struct server_snapshot *s)
     write_empty(w, "leaf");
     write_empty(w, "mqtt");
     write_empty(w, "websocket");
-    write_empty(w, "jetstream");
+    jsz_write_server(in, w, true);
     json_write_float(w, "tls_timeout",
                      o->tls.timeout_ns == 0 ? 2.0 : seconds_of(o->tls.timeout_ns));
     json_write_i64(w, "write_deadline", o->write_deadline_ns);
@@ -175,7 +177,7 @@ void varz_write(const struct page_input *in, struct json_write *w)
 
     json_write_object(w, NULL);
     write_server(w, s);
-    write_blocks(w, s);
+    write_blocks(in, w);
     write_process(w, s);
     write_counts(w, &counts);
     write_requests(w, s->pages);
