@@ -11,6 +11,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 #include "core/base/must.h"
+#include "io/mem_jemalloc.h"
 
 enum { FILE_THREADS_MAX = 8 };
 
@@ -144,6 +145,7 @@ int32_t file_threads_run(struct file_op *op)
 static void *worker_main(void *argument)
 {
     struct file_threads *f = argument;
+    mem_jemalloc_thread_begin();
     pthread_mutex_lock(&f->lock);
     for (;;) {
         struct file_op *op = op_queue_pop(&f->waiting);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "core/base/must.h"
+#include "io/mem_jemalloc.h"
 
 struct helper_thread {
     struct helper_pool *pool;
@@ -44,6 +45,7 @@ static void *thread_main(void *context)
     pthread_sigmask(SIG_BLOCK, &all, NULL);
     snprintf(name, sizeof name, "helper-%u", t->number);
     pthread_setname_np(pthread_self(), name);
+    mem_jemalloc_thread_begin();
 
     pthread_mutex_lock(&p->lock);
     for (;;) {

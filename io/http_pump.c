@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "core/base/must.h"
 #include "io/log.h"
+#include "io/mem_jemalloc.h"
 #include "io/tls.h"
 
 enum {
@@ -290,6 +291,7 @@ static void *pump_main(void *context)
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL);
     pthread_setname_np(pthread_self(), "https");
+    mem_jemalloc_thread_begin();
     while (!atomic_load(&p->is_closing)) {
         p->polls[0] = (struct pollfd){.fd = p->wake_fd, .events = POLLIN};
         nfds_t count = 1;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include "core/base/must.h"
 #include "io/log_sink.h"
+#include "io/mem_jemalloc.h"
 
 /* The ring has many producers and one consumer. A producer reserves space by moving tail, copies,
  * and publishes by storing the record's size; the writer stops at a record whose size is still 0.
@@ -324,6 +325,7 @@ static void *writer_main(void *context)
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL); /* a reader of stderr that left is no reason to die */
     pthread_setname_np(pthread_self(), "log");
+    mem_jemalloc_thread_begin();
     for (;;) {
         bool is_stopping = atomic_load(&l->is_stopping);
         if (l->out_at < l->out_bytes) {

@@ -245,6 +245,12 @@ void mem_jemalloc_deinit(struct mem_jemalloc *m)
     m->slices = 0;
 }
 
+void mem_jemalloc_thread_begin(void)
+{
+    void *p = allocate(1);
+    if (p != NULL) deallocate(p, 1);
+}
+
 /* --- figures --- */
 
 #ifndef MILLRACE_SANITIZED

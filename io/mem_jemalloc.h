@@ -49,6 +49,10 @@ void mem_jemalloc_init(struct mem_jemalloc *m, struct mem_jemalloc_budget *b);
 /* Everything must be freed. Gives the lease back. */
 void mem_jemalloc_deinit(struct mem_jemalloc *m);
 
+/* For a thread when it begins, while there is memory: what jemalloc needs for a thread it makes at
+ * the thread's first allocation, and where the kernel gives nothing then, it crashes. */
+void mem_jemalloc_thread_begin(void);
+
 struct mem_jemalloc_figures {
     uint64_t allocated_bytes, active_bytes, resident_bytes, mapped_bytes, retained_bytes;
 };

@@ -383,6 +383,7 @@ static void *run(void *server)
     struct server *s = server;
     struct system_port *p = s->system_port;
     pthread_setname_np(pthread_self(), "system");
+    mem_jemalloc_thread_begin();
     p->statsz_ns = server_now(NULL).mono_ns + (uint64_t)SYSEVENTS_STATSZ_FIRST_NS;
     p->statsz_interval_ns = 2 * (uint64_t)SYSEVENTS_STATSZ_FIRST_NS;
     p->heartbeat_ns = server_now(NULL).mono_ns + (uint64_t)SYSEVENTS_HEARTBEAT_NS;

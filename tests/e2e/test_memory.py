@@ -1,6 +1,9 @@
 """max_process_memory: whatever clients do, the process does not grow past it, and it serves on."""
 import contextlib
+import http.client
 import re
+import resource
+import signal
 import socket
 import threading
 import time
@@ -243,3 +246,39 @@ def test_a_limit_that_is_too_little_for_the_shards_is_named():
     assert r.returncode == 1
     assert re.search(r"\[FTL\] out of memory: max_process_memory \(\d+ MiB\) is too little for "
                      r"32 shards; raise it, or lower --shards", r.stderr), r.stderr
+
+
+@pytest.mark.skipif(SANITIZED, reason="sanitizers do without jemalloc, and need address space")
+@pytest.mark.parametrize("what", ["system", "helper", "http", "log", "subscriptions"])
+def test_the_kernel_gives_no_more_memory(start, what):
+    """As with `ulimit -v`, or where the kernel does not overcommit: each thread's first use comes
+    when nothing is left. What was asked for may fail, the server may not."""
+    bcrypt = "$2a$04$" + "abcdefghijklmnopqrstuu" + "x" * 31
+    server = start(monitor=True, config="""
+        accounts { $SYS { users: [ {user: s, password: s} ] },
+                   A { users: [ {user: a, password: "%s"} ] } }
+        """ % bcrypt)
+    honest = server.connect(user="s", **{"pass": "s"})
+    size = status(server, "VmSize")
+    before = resource.prlimit(server.pid, resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
+    # No answer within the time is one, too.
+    with contextlib.suppress(OSError, AssertionError, http.client.HTTPException):
+        if what == "system":
+            honest.request("$SYS.REQ.SERVER.PING", timeout=0.5)
+        elif what == "helper":
+            with server.client() as c:
+                c.send_connect(user="a", **{"pass": "b"}).rest(0.5)
+        elif what == "http":
+            server.http("/varz")
+        elif what == "log":
+            server.signal(signal.SIGUSR1)
+            server.wait_log("Trapped")
+        else:
+            for i in range(5000):
+                honest.sub("x.%d.y" % i, str(i))
+            honest.fill(0.5)
+    honest.close()
+    time.sleep(0.1)
+    assert server.process.poll() is None, server.log()
+    resource.prlimit(server.pid, resource.RLIMIT_AS, before)
+    server.connect(user="s", **{"pass": "s"}).close()
