@@ -48,8 +48,15 @@ void monitor_describe(struct server *s, const struct options *o, const struct pa
                                     .memory_limit_bytes = (int64_t)s->budget.process_bytes_max,
                                     .is_ready = atomic_load(&s->is_ready),
                                     .is_lame_duck = atomic_load(&s->is_lame_duck),
+                                    .domain = o->jetstream.domain,
                                     .system_dropped = system_port_dropped(s),
                                     .process = s->process};
+    if (s->has_storage)
+        out->jetstream = (struct server_jetstream){.is_on = true,
+                                                   .store_dir =
+                                                       bytes_from_text(s->storage.folder),
+                                                   .memory_max = s->storage.memory_max,
+                                                   .storage_max = s->storage.storage_max};
     out->seq = ++s->event_seq;
     pthread_mutex_unlock(&s->figures_lock);
     struct sysinfo_process p;

@@ -6,10 +6,12 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 #include "core/auth/account.h"
 #include "core/base/must.h"
+#include "core/monitor/js_snapshot.h"
 #include "core/route/interest.h"
 #include "io/crypto.h"
 #include "io/sysinfo.h"
@@ -258,6 +260,21 @@ static void tell_open(const struct storage *x, uint64_t began_ns)
                  (unsigned long long)x->skipped_count);
 }
 
+/* Three quarters of what is free, and of what streams hold already; 0 where nobody can tell. */
+static int64_t free_disk(const struct storage *x)
+{
+    struct statvfs disk;
+    uint64_t held = 0;
+    if (statvfs(x->folder, &disk) != 0) return 0;
+    for (uint32_t i = 0; i < x->shard_count; i++) {
+        uint32_t at = 0;
+        const struct js_stream *s;
+        while ((s = js_each(&x->shards[i].js, &at)) != NULL)
+            if (s->stream.config.storage != STREAM_MEMORY) held += s->stream.bytes;
+    }
+    return (int64_t)((uint64_t)disk.f_bavail * disk.f_frsize / 4 * 3 + held / 4 * 3);
+}
+
 static void free_shards(struct storage *x)
 {
     for (uint32_t i = 0; i < x->shard_count; i++)
@@ -285,8 +302,9 @@ enum err storage_open(struct storage *x, const struct storage_options *o, char *
         return ERR_MEMORY;
     }
     snprintf(x->domain, sizeof x->domain, "%.*s", (int)j->domain.len, j->domain.data);
-    uint64_t memory =
-        j->memory_bytes_max >= 0 ? (uint64_t)j->memory_bytes_max : sysinfo_memory_limit() / 4 * 3;
+    x->memory_max =
+        j->memory_bytes_max >= 0 ? j->memory_bytes_max : (int64_t)(sysinfo_memory_limit() / 4 * 3);
+    uint64_t memory = (uint64_t)x->memory_max;
     for (uint32_t i = 0; i < o->shard_count; i++) {
         struct js *js = &x->shards[i].js;
         js_init(js, o->shard_mem[i], NULL, 0, memory);
@@ -323,6 +341,11 @@ enum err storage_open(struct storage *x, const struct storage_options *o, char *
         return e;
     }
     for (uint32_t i = 0; i < x->shard_count; i++) js_replay_end(&x->shards[i].js);
+    x->storage_max = j->storage_bytes_max >= 0 ? j->storage_bytes_max : free_disk(x);
+    x->shards[0].recovery_ns = (int64_t)(now_ns() - began_ns);
+    x->shards[0].damaged_ranges = x->recovery.counts.damaged_ranges;
+    x->shards[0].damaged_bytes = x->recovery.counts.damaged_bytes;
+    log_info(x->log, "  Max Storage:     %lld MiB", (long long)(x->storage_max >> 20));
     tell_open(x, began_ns);
     log_info(x->log, "-------------------------------------------");
     return ERR_OK;
@@ -368,9 +391,29 @@ static bool next_event(struct store *store, struct store_event *out)
     return slog_next_event((struct slog *)(void *)store, out);
 }
 
+static void count(struct store *store, struct js_store_counts *out)
+{
+    const struct slog *l = (const struct slog *)(const void *)store;
+    const struct storage_shard *s =
+        (const void *)((const char *)l - offsetof(struct storage_shard, log));
+    *out = (struct js_store_counts){.state = l->state == SLOG_READ_ONLY ? JS_STORE_READ_ONLY
+                                             : l->has_no_space          ? JS_STORE_FULL
+                                                                        : JS_STORE_OK,
+                                    .records = l->counts.records,
+                                    .groups = l->counts.groups,
+                                    .published_bytes = l->counts.record_bytes,
+                                    .written_bytes = l->counts.group_bytes,
+                                    .failures = l->counts.failures,
+                                    .staged_percent = store_staged_percent(store),
+                                    .recovery_ns = s->recovery_ns,
+                                    .damaged_ranges = s->damaged_ranges,
+                                    .damaged_bytes = s->damaged_bytes};
+}
+
 struct shard_store storage_port(struct storage *x, uint32_t shard)
 {
-    return (struct shard_store){.store = &x->shards[shard].log.store, .next = next_event};
+    return (struct shard_store){
+        .store = &x->shards[shard].log.store, .next = next_event, .count = count};
 }
 
 void storage_stop_log(struct storage *x, uint32_t shard)

@@ -23,6 +23,9 @@ struct storage_shard {
     struct slog log;
     struct vfs_driver vfs;
     bool has_js, has_log;
+    /* Of the recovery, which is of the whole store: shard 0 tells it. */
+    int64_t recovery_ns;
+    uint64_t damaged_ranges, damaged_bytes;
 };
 
 struct storage {
@@ -37,6 +40,7 @@ struct storage {
     struct recovery recovery;
     struct storage_shard *shards;
     uint32_t shard_count;
+    int64_t memory_max, storage_max; /* bytes of streams */
     uint64_t damaged_count, cut_count, skipped_count;
     uint64_t told_ns; /* progress was logged last */
     bool is_seeded;

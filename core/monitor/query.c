@@ -264,7 +264,8 @@ static enum err decode_consumers(const struct params *p, struct page_query *q)
     return ERR_INVALID;
 }
 
-/* Ours alone: prefix of the names, which streams and consumers, and connections one by one (bounded by limit). */
+/* Ours alone: prefix of the names, which streams and consumers, and connections one by one (bounded
+ * by limit). */
 static enum err parse_metrics(const struct params *p, struct page_query *q)
 {
     TRY(keep_param(p, q, "prefix", &q->prefix));

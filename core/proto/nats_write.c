@@ -54,6 +54,7 @@ void nats_write_info(struct writer *w, const struct nats_info *i)
     optional_flag(w, ",\"tls_available\":true", i->tls_available);
     writer_text(w, ",\"max_payload\":");
     writer_i64(w, i->max_payload);
+    optional_flag(w, ",\"jetstream\":true", i->jetstream);
     if (i->client_id > 0) {
         writer_text(w, ",\"client_id\":");
         writer_u64(w, i->client_id);
@@ -61,6 +62,7 @@ void nats_write_info(struct writer *w, const struct nats_info *i)
     optional_text(w, ",\"client_ip\":", i->client_ip);
     optional_text(w, ",\"nonce\":", i->nonce);
     optional_text(w, ",\"cluster\":", i->cluster);
+    optional_text(w, ",\"domain\":", i->domain);
     optional_flag(w, ",\"ldm\":true", i->ldm);
     optional_flag(w, ",\"connect_info\":true", i->connect_info);
     optional_text(w, ",\"remote_account\":", i->remote_account);

@@ -13,6 +13,7 @@ struct nats_info {
     bool headers;                                                 /* always */
     bool auth_required, tls_required, tls_verify, tls_available;
     int32_t max_payload; /* always */
+    bool jetstream;
     uint64_t client_id;
     struct bytes client_ip, nonce, cluster;
     bool ldm;
@@ -20,6 +21,7 @@ struct nats_info {
     struct bytes remote_account;
     bool is_system_account;
     struct bytes xkey;
+    struct bytes domain; /* of JetStream */
 };
 
 enum {

@@ -2,7 +2,8 @@
  * that /connz shows (max_closed_clients over all shards, the latest). */
 #include "core/base/must.h"
 #include "core/route/subject.h"
-#include "core/shard/internal.h"
+#include "core/monitor/js_snapshot.h"
+#include "core/shard/jet.h"
 
 /* A closed connection: what a page may ask, texts in one block. */
 struct closed_conn {
@@ -326,6 +327,16 @@ static void collect_accounts(struct shard *s, struct shard_snapshot *out)
         if (s->accounts[i] != NULL) out->accounts[out->account_count++] = s->accounts[i]->counts;
 }
 
+static void collect_jetstream(struct shard *s, struct shard_snapshot *out,
+                              const struct page_query *q)
+{
+    struct js_store_counts counts = {.state = JS_STORE_OK};
+    if (s->jet == NULL) return;
+    const struct shard_store *port = &s->jet->port;
+    if (port->count != NULL) port->count(port->store, &counts);
+    js_snapshot_take(out, s->jet->js, q, &counts);
+}
+
 void collect_snapshot(struct shard *s, const struct order *o)
 {
     struct shard_snapshot *out;
@@ -339,6 +350,7 @@ void collect_snapshot(struct shard *s, const struct order *o)
     out->counts = s->counts;
     uint32_t what = o->query->collect;
     struct collecting x = {.out = out, .query = o->query};
+    if (what & COLLECT_JETSTREAM) collect_jetstream(s, out, o->query);
     if (what & COLLECT_ACCOUNTS) collect_accounts(s, out);
     if (what & COLLECT_CONNECTIONS) collect_open_conns(s, &x);
     if (what & COLLECT_CLOSED) collect_closed_conns(s, &x);

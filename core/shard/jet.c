@@ -608,6 +608,16 @@ static void read_only(struct shard *s, enum err e)
     session_log_close(s, LOG_LEVEL_ERR);
 }
 
+/* One record at a time is timed; others that are in flight beside it are not counted. */
+static void end_timing(struct shard *s, uint64_t ticket)
+{
+    struct jet *j = s->jet;
+    struct histogram *h = s->histograms[SHARD_HISTOGRAM_COMMIT];
+    if (j->timed_ticket == 0 || j->timed_ticket > ticket) return;
+    if (h != NULL) histogram_add(h, s->now.mono_ns - j->timed_ns);
+    j->timed_ticket = 0;
+}
+
 void jet_events(struct shard *s)
 {
     struct jet *j = s->jet;
@@ -618,11 +628,13 @@ void jet_events(struct shard *s)
         switch (e.kind) {
         case STORE_STORED:
             j->stored_ticket = e.ticket;
+            end_timing(s, e.ticket);
             jet_publish_stored(s, e.ticket);
             jet_api_stored(s, e.ticket);
             jet_publish_settle(s, e.ticket);
             break;
         case STORE_FAILED:
+            j->timed_ticket = 0;
             read_only(s, e.err);
             jet_publish_failed(s, e.ticket, e.err);
             jet_api_failed(s, e.ticket, e.err);

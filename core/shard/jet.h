@@ -112,6 +112,8 @@ struct jet {
     struct list directs;  /* direct gets that wait for a read */
     uint32_t request_count;
     uint64_t stored_ticket; /* everything up to it is durable */
+    uint64_t timed_ticket;  /* a record in flight whose way to the disk is timed; 0 none */
+    uint64_t timed_ns;      /* since when */
     uint32_t *api_subs;     /* [api_count] by account number; 0 none */
     uint32_t api_count;
     bool is_read_only;   /* said once in the log */

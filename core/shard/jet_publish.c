@@ -196,6 +196,10 @@ static void append(struct shard *s, struct jet_stream *x, const struct message *
     }
     if (!is_memory) {
         jet_publish_staged(x);
+        if (j->timed_ticket == 0) {
+            j->timed_ticket = stub.ticket;
+            j->timed_ns = s->now.mono_ns;
+        }
         if (UNLIKELY(store_staged_percent(j->port.store) >= CONGESTED_PERCENT)) slow_down(s, m);
         return;
     }

@@ -84,6 +84,7 @@ struct system_request {
 
 struct relay;       /* core/shard/relay: spilled mail (M1), open requests (R9) */
 struct closed_ring; /* core/shard/collect: records of closed connections for /connz */
+struct js_store_counts; /* core/monitor/js_snapshot */
 struct jet;         /* core/shard/jet: JetStream's streams of this shard */
 struct js;          /* core/js/js */
 struct store;       /* core/base/store */
@@ -94,6 +95,8 @@ struct shard_store {
     struct store *store;
     /* The next event, valid until the next call on the store. False: none now. */
     bool (*next)(struct store *store, struct store_event *out);
+    /* What the log says of itself, for the monitoring pages; NULL: nothing. */
+    void (*count)(struct store *store, struct js_store_counts *out);
 };
 
 struct shard;

@@ -44,12 +44,14 @@ void verbs_send_info(struct shard *s, struct client *c, bool is_connect_info)
                           .tls_available = has_tls && o->allow_non_tls,
                           .max_payload =
                               c->account == NULL ? o->max_payload : c->limits.payload_max,
+                          .jetstream = s->jet != NULL,
                           .client_id = c->cid,
                           .client_ip = bytes_of(c->ip, c->ip_len),
                           .nonce = bytes_of(c->nonce, strlen(c->nonce)),
                           .cluster = o->cluster_name,
                           .ldm = s->is_lame_duck,
                           .connect_info = is_connect_info,
+                          .domain = o->jetstream.domain,
                           .xkey = s->server->xkey};
     if (is_connect_info) {
         i.remote_account = c->account->conf == NULL ? bytes_of(NULL, 0) : c->account->conf->name;
@@ -57,7 +59,8 @@ void verbs_send_info(struct shard *s, struct client *c, bool is_connect_info)
     }
     /* The operator may choose names of any length. */
     char near[NATS_INFO_BYTES_MAX];
-    size_t names = i.server_name.len + i.host.len + i.cluster.len + i.remote_account.len;
+    size_t names =
+        i.server_name.len + i.host.len + i.cluster.len + i.remote_account.len + i.domain.len;
     size_t bytes = NATS_INFO_BYTES_MAX + names * NATS_INFO_BYTES_PER_CHAR;
     bool is_far = names > NATS_INFO_NAMES_NEAR;
     char *room = is_far ? mem_alloc(s->mem, MEM_CONNECTION, bytes) : near;
