@@ -30,6 +30,9 @@ enum log_label {
     LOG_LABEL_TRC,
 };
 
+/* How a line looks: as nats-server's, or for machines (io/log_format). */
+enum log_format { LOG_TEXT, LOG_JSON, LOG_LOGFMT };
+
 /* Where lines go: file, else remote_syslog, else syslog, else stderr_fd. Texts are copied. */
 struct log_options {
     const char *file;          /* NULL or "": none */
@@ -42,6 +45,7 @@ struct log_options {
     bool has_time;             /* logtime */
     bool is_utc;               /* logtime_utc */
     bool has_debug, has_trace;
+    enum log_format format;
 };
 
 struct log;

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "core/base/must.h"
+#include "io/log_format.h"
 #include "io/sysinfo.h"
 
 enum sink_kind { SINK_NONE, SINK_STDERR, SINK_FILE, SINK_SYSLOG };
@@ -31,6 +32,7 @@ struct log_sink {
     enum sink_kind kind;
     int fd; /* -1: none, or the connection is lost */
     bool has_time, is_utc, has_colours;
+    enum log_format format;
     int pid;
     /* broken-down time of the last line's second, since localtime_r is slow */
     time_t second;
@@ -329,6 +331,7 @@ enum err log_sink_open(const struct log_options *o, struct log_sink **out, char 
     if (s == NULL) return ERR_MEMORY;
     *s = (struct log_sink){
         .fd = -1, .has_time = o->has_time, .is_utc = o->is_utc, .pid = (int)getpid(), .second = -1};
+    s->format = o->format;
     enum err e = ERR_OK;
     if (o->file != NULL && o->file[0] != 0) {
         s->kind = SINK_FILE;
@@ -433,15 +436,33 @@ static size_t format_head(struct log_sink *s, enum log_label label, uint64_t tim
     return (size_t)n;
 }
 
+/* Behind the head of a syslog line, which says when and who, if there is one. */
+static size_t format_for_machines(struct log_sink *s, enum log_label label, uint64_t time_ns,
+                                  struct bytes text, char *out, size_t room)
+{
+    bool has_head = s->kind == SINK_SYSLOG;
+    while (text.len > 0 && text.data[text.len - 1] == '\n') text.len--;
+    struct log_format_line line = {.level = label_texts[label],
+                                   .pid = has_head ? 0 : s->pid,
+                                   .time_ns = has_head || !s->has_time ? 0 : time_ns,
+                                   .text = text};
+    return s->format == LOG_JSON ? log_format_json(&line, out, room)
+                                 : log_format_logfmt(&line, out, room);
+}
+
 size_t log_sink_format(struct log_sink *s, enum log_label label, uint64_t time_ns,
                        struct bytes text, char *out, size_t room)
 {
     must(room >= LOG_SINK_LINE_BYTES_MAX);
     /* Half of the spare room is for what stands before the text. */
     size_t head_room = (LOG_SINK_LINE_BYTES_MAX - LOG_LINE_BYTES_MAX) / 2;
-    size_t n = s->kind == SINK_SYSLOG
-                   ? format_syslog_head(s, label, (time_t)(time_ns / 1000000000u), out, head_room)
-                   : format_head(s, label, time_ns, out, head_room);
+    size_t n = 0;
+    if (s->kind == SINK_SYSLOG)
+        n = format_syslog_head(s, label, (time_t)(time_ns / 1000000000u), out, head_room);
+    if (s->format != LOG_TEXT)
+        return n + format_for_machines(s, label, time_ns, text, out + n,
+                                       LOG_SINK_LINE_BYTES_MAX - n);
+    if (s->kind != SINK_SYSLOG) n = format_head(s, label, time_ns, out, head_room);
     size_t text_bytes = text.len < LOG_LINE_BYTES_MAX ? text.len : LOG_LINE_BYTES_MAX;
     if (text_bytes > 0) memcpy(out + n, text.data, text_bytes);
     n += text_bytes;

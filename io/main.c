@@ -162,6 +162,9 @@ static void log_lines(struct log *log, enum log_label label, const struct text *
 
 static struct log_options log_options_of(const struct program *p, const struct options *o)
 {
+    static const enum log_format formats[] = {[OPTIONS_LOG_TEXT] = LOG_TEXT,
+                                              [OPTIONS_LOG_JSON] = LOG_JSON,
+                                              [OPTIONS_LOG_LOGFMT] = LOG_LOGFMT};
     return (struct log_options){.file = o->log_file.data,
                                 .file_bytes_max =
                                     o->log_size_limit > 0 ? (uint64_t)o->log_size_limit : 0,
@@ -173,7 +176,8 @@ static struct log_options log_options_of(const struct program *p, const struct o
                                 .has_time = o->logtime,
                                 .is_utc = o->logtime_utc,
                                 .has_debug = o->debug,
-                                .has_trace = o->trace};
+                                .has_trace = o->trace,
+                                .format = formats[o->log_format]};
 }
 
 /* --- actions that end at once

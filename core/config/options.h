@@ -25,6 +25,7 @@ enum {
 
 enum options_io { OPTIONS_IO_AUTO, OPTIONS_IO_RING, OPTIONS_IO_POLL };
 enum options_io_features { OPTIONS_IO_FEATURES_AUTO, OPTIONS_IO_FEATURES_NONE };
+enum options_log_format { OPTIONS_LOG_TEXT, OPTIONS_LOG_JSON, OPTIONS_LOG_LOGFMT };
 /* What happens to a client whose write deadline passed. */
 enum options_write_timeout {
     OPTIONS_WRITE_TIMEOUT_DEFAULT, /* for clients the same as close */
@@ -150,6 +151,7 @@ struct options {
 
     /* Log. */
     bool debug, trace, trace_verbose, trace_headers;
+    enum options_log_format log_format;
     bool logtime; /* true */
     bool logtime_utc;
     struct bytes log_file;  /* empty: stderr */

@@ -338,6 +338,23 @@ def test_what_the_server_publishes_is_traced_by_vv_alone(start, flag):
     assert bool(own) == (flag == "-VV")
 
 
+@pytest.mark.ours_only
+@pytest.mark.parametrize("name", ["json", "logfmt"])
+def test_log_format(start, name):
+    s = start("-DV", config="log_format: %s\n" % name)
+    s.connect(name='a "b"').pub("a", "x\ny").ping()
+    s.wait_log("PING")
+    for line in s.log().splitlines():
+        if name == "json":
+            parsed = json.loads(line)
+            assert list(parsed) == ["time", "level", "pid", "msg"] and parsed["pid"] == s.pid
+        else:
+            assert re.fullmatch(r"time=\S+Z level=[A-Z]{3} pid=%d msg=\"(?:[^\"\\]|\\.)*\"" % s.pid,
+                                line), line
+    s.reload("log_format: text\n")
+    s.wait_log(r"(?m)^\[\d+\] .*Reloaded")
+
+
 def test_no_trace_by_default(start):
     s = start()
     s.connect().sub("a").pub("a", "hello").ping()

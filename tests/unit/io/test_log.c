@@ -404,3 +404,25 @@ Test(log, a_very_long_line_is_cut)
     free(text);
     free(line);
 }
+
+Test(log, lines_for_machines_are_bounded_too)
+{
+    int pipes[2];
+    cr_assert_eq(pipe(pipes), 0);
+    struct log *l =
+        log_to(&(struct log_options){.stderr_fd = pipes[1], .has_time = true, .format = LOG_JSON});
+    cr_assert_eq(log_start(l), ERR_OK);
+    char text[8000];
+    memset(text, 1, sizeof text); /* six bytes each */
+    log_text(l, LOG_LABEL_INF, bytes_of(text, sizeof text));
+    log_error(l, "two\n");
+    log_close(l);
+    close(pipes[1]);
+    char *lines = read_all(pipes[0]), *second = strchr(lines, '\n') + 1;
+    cr_assert_gt(second - lines, LOG_LINE_BYTES_MAX / 2);
+    cr_assert_eq(memcmp(second - 6, "...\"}\n", 6), 0);
+    assert_matches(second, "^\\{\"time\":\"20[^\"]*Z\",\"level\":\"ERR\",\"pid\":[0-9]+,"
+                           "\"msg\":\"two\"\\}$");
+    cr_assert_eq(count_of(lines, "\n"), 2);
+    free(lines);
+}
