@@ -29,6 +29,8 @@ void js_init(struct js *js, struct mem *mem, struct store *file, uint64_t seed,
     memstore_init(&js->memory, mem, memory_bytes_max);
     table_init(&js->streams, mem, MEM_JETSTREAM);
     table_init(&js->ids, mem, MEM_JETSTREAM);
+    table_init(&js->quotas, mem, MEM_JETSTREAM);
+    js->total.memory.max = js->total.storage.max = -1;
 }
 
 uint32_t js_place(struct bytes account_and_name, uint32_t shard_count)
@@ -55,6 +57,93 @@ static uint64_t id_key(uint64_t id)
     return hash_bytes(&id, sizeof id, 0);
 }
 
+/* --- what is held and may be held ------------------------------------------------------------ */
+
+void js_limits_of(const struct js *js, uint32_t account, struct js_limits *limits)
+{
+    *limits = (struct js_limits){-1, -1, -1, -1, -1, -1, -1, false};
+    if (js->limits_of != NULL) js->limits_of(js->context, account, limits);
+}
+
+struct quota *js_quota_of(const struct js *js, uint32_t account)
+{
+    uint32_t at;
+    for (struct quota *q = table_first(&js->quotas, id_key(account), &at); q != NULL;
+         q = table_next(&js->quotas, id_key(account), &at))
+        if (q->account == account) return q;
+    return NULL;
+}
+
+static void set_limits(struct js *js, struct quota *q)
+{
+    struct js_limits limits;
+    js_limits_of(js, q->account, &limits);
+    q->memory.max = limits.max_memory;
+    q->storage.max = limits.max_storage;
+}
+
+struct quota *js_quota_make(struct js *js, uint32_t account)
+{
+    struct quota *q = js_quota_of(js, account);
+    if (q != NULL) return q;
+    q = mem_alloc_zero(js->mem, MEM_JETSTREAM, sizeof *q);
+    if (q == NULL) return NULL;
+    q->account = account;
+    if (table_insert(&js->quotas, id_key(account), q) != ERR_OK) {
+        mem_free(js->mem, MEM_JETSTREAM, q, sizeof *q);
+        return NULL;
+    }
+    set_limits(js, q);
+    return q;
+}
+
+void js_limits_changed(struct js *js)
+{
+    uint32_t at = 0;
+    struct quota *q;
+    while ((q = table_each(&js->quotas, &at)) != NULL) set_limits(js, q);
+}
+
+static struct quota_bytes *bytes_in(struct quota *q, const struct stream_config *c)
+{
+    return c->storage == STREAM_MEMORY ? &q->memory : &q->storage;
+}
+
+/* What max_bytes promises counts from when the stream is seen until it goes. */
+static void reserve(struct js *js, struct js_stream *s, bool is_back)
+{
+    const struct stream_config *c = &s->stream.config;
+    uint64_t bytes = c->max_bytes > 0 ? (uint64_t)c->max_bytes : 0;
+    if (is_back) bytes = 0 - bytes;
+    bytes_in(s->quota, c)->reserved += bytes;
+    bytes_in(&js->total, c)->reserved += bytes;
+}
+
+void js_show(struct js *js, struct js_stream *s)
+{
+    must(s->is_hidden);
+    s->is_hidden = false;
+    s->quota->streams++;
+    js->total.streams++;
+    reserve(js, s, false);
+}
+
+static void count_consumers(struct js_stream *s, int64_t change)
+{
+    s->stream.consumer_count += (uint32_t)change;
+    s->quota->consumers += (uint64_t)change;
+    s->js->total.consumers += (uint64_t)change;
+}
+
+void js_consumer_show(struct js_stream *s, struct consumer *c)
+{
+    if (c->is_hidden) s->consumers.hidden_count--;
+    c->is_hidden = false;
+    count_consumers(s, 1);
+}
+
+/* --- streams --------------------------------------------------------------------------------- */
+
 struct js_stream *js_each(const struct js *js, uint32_t *at)
 {
     return table_each(&js->streams, at);
@@ -74,6 +163,11 @@ void js_deinit(struct js *js)
     uint32_t at = 0;
     struct js_stream *s;
     while ((s = js_each(js, &at)) != NULL) free_stream(js, s);
+    struct quota *q;
+    at = 0;
+    while ((q = table_each(&js->quotas, &at)) != NULL)
+        mem_free(js->mem, MEM_JETSTREAM, q, sizeof *q);
+    table_deinit(&js->quotas);
     table_deinit(&js->ids);
     table_deinit(&js->streams);
     memstore_deinit(&js->memory);
@@ -122,6 +216,12 @@ void js_drop(struct js *js, struct js_stream *s)
         msgs_cursor_init(&c, &m->msgs, 0);
         while (msgs_cursor_next(&c, &entry) != 0) memstore_release(&js->memory, entry.place);
     }
+    if (!s->is_hidden) {
+        s->quota->streams--;
+        js->total.streams--;
+        reserve(js, s, true);
+        count_consumers(s, -(int64_t)m->consumer_count);
+    }
     must(table_remove(&js->ids, id_key(m->id), s) == ERR_OK);
     must(table_remove(&js->streams, key_of(js, m->account, m->config.name), s) == ERR_OK);
     free_stream(js, s);
@@ -166,6 +266,8 @@ enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
     must(js_find(js, account, c->name, true) == NULL);
     if (table_reserve(&js->streams, js->streams.count + 1) != ERR_OK) return ERR_MEMORY;
     if (table_reserve(&js->ids, js->ids.count + 1) != ERR_OK) return ERR_MEMORY;
+    struct quota *quota = js_quota_make(js, account);
+    if (quota == NULL) return ERR_MEMORY;
     struct js_stream *s = mem_alloc_zero(js->mem, MEM_JETSTREAM, sizeof *s);
     if (s == NULL) return ERR_MEMORY;
     enum err e = stream_init(&s->stream, js->mem, id, account, c, created_ns, js->seed);
@@ -177,6 +279,9 @@ enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
     s->account_name = bytes_of(name, account_name.len);
     s->js = js;
     s->is_hidden = true;
+    s->quota = quota;
+    s->stream.account_bytes = bytes_in(quota, c);
+    s->stream.server_bytes = bytes_in(&js->total, c);
     s->outlet = &js->silent;
     s->stream.watch = (struct stream_watch){
         .context = s, .stored = stored, .removed = removed, .has_interest = has_interest};
@@ -206,36 +311,30 @@ struct store *js_store_of(struct js *js, const struct js_stream *s)
     return s->stream.config.storage == STREAM_MEMORY ? &js->memory.store : js->file;
 }
 
-void js_usage_of(const struct js *js, uint32_t account, struct js_usage *u)
-{
-    uint32_t at = 0;
-    const struct js_stream *s;
-    *u = (struct js_usage){0};
-    while ((s = js_each(js, &at)) != NULL) {
-        const struct stream *m = &s->stream;
-        if (m->account != account || s->is_hidden) continue;
-        bool is_memory = m->config.storage == STREAM_MEMORY;
-        uint64_t reserved = m->config.max_bytes > 0 ? (uint64_t)m->config.max_bytes : 0;
-        *(is_memory ? &u->memory : &u->storage) += m->bytes;
-        *(is_memory ? &u->reserved_memory : &u->reserved_storage) += reserved;
-        u->streams++;
-        u->consumers += m->consumer_count;
-    }
-}
-
-void js_limits_of(const struct js *js, uint32_t account, struct js_limits *limits)
-{
-    *limits = (struct js_limits){-1, -1, -1, -1, -1, -1, -1, false};
-    if (js->limits_of != NULL) js->limits_of(js->context, account, limits);
-}
-
 /* --- changes --------------------------------------------------------------------------------- */
+
+/* Nobody needs it any more. */
+static void drop_unneeded(struct js_stream *s, uint64_t seq)
+{
+    struct msgs_entry entry;
+    if (msgs_get(&s->stream.msgs, seq, &entry) != ERR_OK) return;
+    struct bytes subject = subject_index_subject(&s->stream.subjects, entry.node);
+    if (!consumer_set_needs(&s->consumers, seq, subject)) (void)stream_remove(&s->stream, seq);
+}
 
 enum err js_update(struct js_stream *s, const struct stream_config *c)
 {
+    enum stream_retention before = s->stream.config.retention;
+    reserve(s->js, s, true);
     enum err e = stream_update(&s->stream, c);
-    if (e == ERR_OK) follow_config(s);
-    return e;
+    reserve(s->js, s, false);
+    if (e != ERR_OK) return e;
+    follow_config(s);
+    if (before != STREAM_INTEREST && c->retention == STREAM_INTEREST)
+        for (uint64_t seq = msgs_first(&s->stream.msgs); seq != 0;
+             seq = msgs_next(&s->stream.msgs, seq + 1))
+            drop_unneeded(s, seq);
+    return ERR_OK;
 }
 
 void js_purge(struct js_stream *s, struct bytes filter, uint64_t seq, uint64_t keep,
@@ -262,15 +361,6 @@ bool js_consumer_is_kept(const struct js_stream *s, const struct consumer *c)
     return !c->is_in_memory || s->stream.config.retention != STREAM_LIMITS;
 }
 
-/* Nobody needs it any more. */
-static void drop_unneeded(struct js_stream *s, uint64_t seq)
-{
-    struct msgs_entry entry;
-    if (msgs_get(&s->stream.msgs, seq, &entry) != ERR_OK) return;
-    struct bytes subject = subject_index_subject(&s->stream.subjects, entry.node);
-    if (!consumer_set_needs(&s->consumers, seq, subject)) (void)stream_remove(&s->stream, seq);
-}
-
 void js_progress_stored(struct js *js, struct js_stream *s, struct bytes body)
 {
     uint64_t at = 0, seq;
@@ -287,7 +377,7 @@ void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c)
     if (was_hidden)
         s->consumers.hidden_count--;
     else
-        s->stream.consumer_count--;
+        count_consumers(s, -1);
     consumer_set_drop(&s->consumers, c);
     if (s->stream.config.retention != STREAM_INTEREST) return;
     for (uint64_t seq = msgs_next(&s->stream.msgs, from); seq != 0;
@@ -380,7 +470,7 @@ static enum err replay_config(struct js *js, uint32_t account, const struct reco
     } else if (e == ERR_OK) {
         e = js_add(js, account, bytes_of(r->subject.data, blank), c, r->stream, stored.created_ns,
                    &s);
-        if (e == ERR_OK) s->is_hidden = false;
+        if (e == ERR_OK) js_show(js, s);
     }
     arena_deinit(&arena);
     return e;
@@ -442,7 +532,7 @@ static enum err replay_consumer(struct js *js, struct js_stream *s, const struct
     } else if (e == ERR_OK) {
         e = consumer_set_add(&s->consumers, &stored.config, r->seq, stored.created_ns, js->now, &c);
         if (e == ERR_EXISTS) e = ERR_CORRUPT;
-        if (e == ERR_OK) s->stream.consumer_count++;
+        if (e == ERR_OK) js_consumer_show(s, c);
     }
     arena_deinit(&arena);
     return e;

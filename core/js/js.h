@@ -34,6 +34,7 @@ struct js_stream {
     struct stream stream; /* first */
     struct js *js;
     struct bytes account_name; /* in the stream's own memory */
+    struct quota *quota;       /* of its account */
     bool is_hidden;            /* its record is not durable yet */
     bool is_purging;           /* consumers are told of it all at once */
     uint64_t create_ticket;    /* of its record, while it is hidden */
@@ -70,13 +71,15 @@ struct js {
     struct mem *mem;
     struct store *file;
     struct memstore memory;
-    struct table streams; /* of struct js_stream, by account and name */
-    struct table ids;     /* the same by id */
-    uint64_t id_next, id_step; /* ids of this shard are id_next modulo id_step */
+    struct table streams;        /* of struct js_stream, by account and name */
+    struct table ids;            /* the same by id */
+    uint64_t id_next, id_step;   /* ids of this shard are id_next modulo id_step */
     uint64_t seed;               /* of the store */
     struct bytes domain, leader; /* may be empty; the server's name */
     int64_t duplicate_window_max;
-    bool is_lenient; /* strict: false */
+    bool is_lenient;     /* strict: false */
+    struct table quotas; /* struct quota, by account */
+    struct quota total;  /* of the server; its limits are set by the owner */
     uint64_t api_total, api_errors;
     uint64_t message_bytes_max; /* max_payload; set before streams are added */
     struct rng rng;             /* names of consumers */
@@ -164,11 +167,14 @@ void js_purge(struct js_stream *s, struct bytes filter, uint64_t seq, uint64_t k
               uint64_t *count);
 /* The store of the stream's messages. */
 struct store *js_store_of(struct js *js, const struct js_stream *s);
-/* Bytes held and reserved by max_bytes, and counts, of an account. */
-struct js_usage {
-    uint64_t memory, storage, reserved_memory, reserved_storage, streams, consumers;
-};
-void js_usage_of(const struct js *js, uint32_t account, struct js_usage *usage);
+/* Of an account that JetStream was asked about before; NULL: none. */
+struct quota *js_quota_of(const struct js *js, uint32_t account);
+/* The same, made if there is none. NULL: out of memory. */
+struct quota *js_quota_make(struct js *js, uint32_t account);
+/* What limits_of says is another thing now. */
+void js_limits_changed(struct js *js);
+/* The stream that was hidden is there. */
+void js_show(struct js *js, struct js_stream *s);
 void js_limits_of(const struct js *js, uint32_t account, struct js_limits *limits);
 
 /* The record that makes or changes a stream; the text holds its body. False: out of memory. */
@@ -180,6 +186,8 @@ NODISCARD enum err js_replay(struct js *js, uint32_t account, const struct recor
                              uint64_t place);
 /* Its records are kept: it survives a restart. */
 bool js_consumer_is_kept(const struct js_stream *s, const struct consumer *c);
+/* The consumer, which may be hidden, is there. */
+void js_consumer_show(struct js_stream *s, struct consumer *c);
 /* The body of its record. False: out of memory. */
 NODISCARD bool js_consumer_record(const struct consumer_config *c, int64_t created_ns,
                                   struct text *body);

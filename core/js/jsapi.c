@@ -44,23 +44,57 @@ static void bounds_of(const struct jsapi_reply *p, const struct js_limits *l,
     };
 }
 
-/* Consumers and reserved bytes of the account; before: what this stream has reserved. */
+/* before: the configuration until now; NULL: a new stream. */
 static bool check_account(struct jsapi_reply *p, const struct js_limits *l,
-                          const struct stream_config *c, int64_t before)
+                          const struct stream_config *c, const struct stream_config *before)
 {
-    struct js_usage u;
-    js_usage_of(p->js, p->r->account, &u);
     if (c->max_consumers > 0 && l->max_consumers > 0 && c->max_consumers > l->max_consumers)
         return jsapi_error_refuse(&p->error, JSAPI_MAXIMUM_CONSUMERS_LIMIT);
-    int64_t more = (c->max_bytes > 0 ? c->max_bytes : 0) - (before > 0 ? before : 0);
-    if (more <= 0) return true;
+    /* A new stream without a limit of its own wants a byte at least. */
+    int64_t more = c->max_bytes > 0 ? c->max_bytes : 1;
+    if (before != NULL) {
+        more =
+            (c->max_bytes > 0 ? c->max_bytes : 0) - (before->max_bytes > 0 ? before->max_bytes : 0);
+        if (more < 0) more = 0;
+    }
+    struct quota none = {.memory.max = l->max_memory, .storage.max = l->max_storage};
+    const struct quota *of_account = js_quota_of(p->js, p->r->account);
+    if (of_account == NULL) of_account = &none;
     bool is_memory = c->storage == STREAM_MEMORY;
-    int64_t max = is_memory ? l->max_memory : l->max_storage;
-    uint64_t reserved = is_memory ? u.reserved_memory : u.reserved_storage;
-    if (max < 0 || (reserved <= (uint64_t)max && (uint64_t)more <= (uint64_t)max - reserved))
+    const struct quota_bytes *account = is_memory ? &of_account->memory : &of_account->storage;
+    const struct quota_bytes *server = is_memory ? &p->js->total.memory : &p->js->total.storage;
+    if (quota_bytes_may_reserve(account, (uint64_t)more) &&
+        quota_bytes_may_reserve(server, (uint64_t)more))
         return true;
     return jsapi_error_refuse(&p->error, is_memory ? JSAPI_MEMORY_RESOURCES_EXCEEDED
                                                    : JSAPI_STORAGE_RESOURCES_EXCEEDED);
+}
+
+/* Limits of the stream for its consumers may not fall below what some of them have. */
+static bool check_consumers(struct jsapi_reply *p, const struct js_stream *s,
+                            const struct stream_config *c)
+{
+    const struct stream_consumer_limits *old = &s->stream.config.consumer_limits;
+    const struct stream_consumer_limits *new = &c->consumer_limits;
+    if ((new->inactive_threshold <= 0 || new->inactive_threshold == old->inactive_threshold) &&
+        (new->max_ack_pending <= 0 || new->max_ack_pending == old->max_ack_pending))
+        return true;
+    char text[JSAPI_ERROR_TEXT_BYTES];
+    struct writer w;
+    uint32_t at = 0, count = 0;
+    const struct consumer *consumer;
+    writer_init(&w, text, sizeof text);
+    writer_text(&w, "change to limits violates consumers: ");
+    while ((consumer = consumer_set_each(&s->consumers, &at)) != NULL) {
+        bool is_fine =
+            (new->inactive_threshold <= 0 || consumer->inactive_ns <= new->inactive_threshold) &&
+            (new->max_ack_pending <= 0 || consumer->max_ack_pending <= new->max_ack_pending);
+        if (is_fine) continue;
+        if (count++ > 0) writer_text(&w, ", ");
+        writer_bytes(&w, consumer->name);
+    }
+    if (count == 0) return true;
+    return jsapi_error_refuse_text(&p->error, JSAPI_STREAM_UPDATE, writer_written(&w));
 }
 
 static bool overlaps(const struct jsapi_reply *p, const struct stream_config *c,
@@ -111,7 +145,6 @@ static enum js_step stream_create(struct jsapi_reply *p)
     struct stream_config *c = &p->r->config.config;
     struct js_limits limits;
     struct stream_config_bounds bounds;
-    struct js_usage usage;
     if (!jsapi_reply_read_body(p, &stream_config_request_type, &p->r->config))
         return jsapi_reply_fail(p);
     if (stream_config_set_level(&p->r->arena, c) != ERR_OK)
@@ -122,8 +155,9 @@ static enum js_step stream_create(struct jsapi_reply *p)
     if (!stream_config_check_create(&p->r->arena, c, p->r->stream_name, &bounds,
                                     p->r->config.pedantic, &p->error))
         return jsapi_reply_fail(p);
-    js_usage_of(p->js, p->r->account, &usage);
-    if (s == NULL && limits.max_streams > 0 && usage.streams >= (uint64_t)limits.max_streams)
+    const struct quota *quota = js_quota_of(p->js, p->r->account);
+    if (s == NULL && quota != NULL && limits.max_streams > 0 &&
+        quota->streams >= (uint64_t)limits.max_streams)
         return jsapi_reply_refuse(p, JSAPI_MAXIMUM_STREAMS_LIMIT);
     if (s != NULL) {
         if (s->is_hidden) return jsapi_reply_wait(p, s->create_ticket);
@@ -131,7 +165,7 @@ static enum js_step stream_create(struct jsapi_reply *p)
             return jsapi_reply_refuse(p, JSAPI_STREAM_NAME_EXIST);
         return created(p, s);
     }
-    if (!check_account(p, &limits, c, 0)) return jsapi_reply_fail(p);
+    if (!check_account(p, &limits, c, NULL)) return jsapi_reply_fail(p);
     if (overlaps(p, c, NULL)) return jsapi_reply_refuse(p, JSAPI_STREAM_SUBJECT_OVERLAP);
     uint64_t id = p->js->id_next;
     enum err e = js_add(p->js, p->r->account, p->r->account_name, c, id, p->r->now_ns, &s);
@@ -164,7 +198,8 @@ static enum js_step stream_update_request(struct jsapi_reply *p)
     if (stream_config_set_level(&p->r->arena, c) != ERR_OK)
         return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
     if (!stream_config_check_update(&s->stream.config, c, &p->error)) return jsapi_reply_fail(p);
-    if (!check_account(p, &limits, c, s->stream.config.max_bytes)) return jsapi_reply_fail(p);
+    if (!check_account(p, &limits, c, &s->stream.config)) return jsapi_reply_fail(p);
+    if (!check_consumers(p, s, c)) return jsapi_reply_fail(p);
     if (overlaps(p, c, s)) return jsapi_reply_refuse(p, JSAPI_STREAM_SUBJECT_OVERLAP);
     p->r->stream_id = s->stream.id;
     enum js_step step = append_config(p, s->stream.id, s->stream.created_ns, JS_ORDER_UPDATE);
@@ -463,16 +498,17 @@ static enum js_step message_get(struct jsapi_reply *p)
 static enum js_step account_info(struct jsapi_reply *p)
 {
     struct js_limits l;
-    struct js_usage u;
+    const struct quota nothing = {.account = 0};
+    const struct quota *q = js_quota_of(p->js, p->r->account);
+    if (q == NULL) q = &nothing;
     js_limits_of(p->js, p->r->account, &l);
-    js_usage_of(p->js, p->r->account, &u);
     jsapi_reply_begin(p);
-    json_write_u64(&p->w, "memory", u.memory);
-    json_write_u64(&p->w, "storage", u.storage);
-    json_write_u64(&p->w, "reserved_memory", u.reserved_memory);
-    json_write_u64(&p->w, "reserved_storage", u.reserved_storage);
-    json_write_u64(&p->w, "streams", u.streams);
-    json_write_u64(&p->w, "consumers", u.consumers);
+    json_write_u64(&p->w, "memory", q->memory.used);
+    json_write_u64(&p->w, "storage", q->storage.used);
+    json_write_u64(&p->w, "reserved_memory", q->memory.reserved);
+    json_write_u64(&p->w, "reserved_storage", q->storage.reserved);
+    json_write_u64(&p->w, "streams", q->streams);
+    json_write_u64(&p->w, "consumers", q->consumers);
     json_write_object(&p->w, "limits");
     json_write_i64(&p->w, "max_memory", l.max_memory);
     json_write_i64(&p->w, "max_storage", l.max_storage);
@@ -486,8 +522,8 @@ static enum js_step account_info(struct jsapi_reply *p)
     json_write_text_if(&p->w, "domain", p->js->domain);
     json_write_object(&p->w, "api");
     json_write_u64(&p->w, "level", JS_API_LEVEL);
-    json_write_u64(&p->w, "total", p->js->api_total);
-    json_write_u64(&p->w, "errors", p->js->api_errors);
+    json_write_u64(&p->w, "total", q->api_total);
+    json_write_u64(&p->w, "errors", q->api_errors);
     json_write_end(&p->w);
     return jsapi_reply_finish(p);
 }
@@ -611,7 +647,7 @@ enum js_step jsapi_stored(struct js *js, struct js_request *r, enum err result)
         return jsapi_reply_refuse_store(&p, result);
     }
     if (r->order == JS_ORDER_CREATE) {
-        s->is_hidden = false;
+        js_show(js, s);
         r->action = JS_ACTION_CREATED;
         if (js->hooks != NULL && js->hooks->opened != NULL) js->hooks->opened(js->hooks_context, s);
         return created(&p, s);

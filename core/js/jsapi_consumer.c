@@ -473,9 +473,7 @@ static enum js_step answer(struct jsapi_reply *p, struct js_stream *s, struct co
 {
     switch (p->r->order) {
     case JS_ORDER_CONSUMER_CREATE:
-        c->is_hidden = false;
-        s->consumers.hidden_count--;
-        s->stream.consumer_count++;
+        js_consumer_show(s, c);
         p->r->action = JS_ACTION_CONSUMER_CREATED;
         tell(p->js, s, c, true);
         return created(p, s, c);

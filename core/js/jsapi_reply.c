@@ -16,7 +16,13 @@ void jsapi_reply_begin(struct jsapi_reply *p)
 enum js_step jsapi_reply_finish(struct jsapi_reply *p)
 {
     json_write_end(&p->w);
+    struct quota *q = js_quota_make(p->js, p->r->account);
     p->js->api_total++;
+    p->js->api_errors += p->r->is_error;
+    if (q != NULL) {
+        q->api_total++;
+        q->api_errors += p->r->is_error;
+    }
     return JS_REPLY;
 }
 
@@ -50,7 +56,6 @@ enum js_step jsapi_reply_fail(struct jsapi_reply *p)
     jsapi_error_write(&p->error, &p->w);
     write_tail(p);
     p->r->is_error = true;
-    p->js->api_errors++;
     return jsapi_reply_finish(p);
 }
 

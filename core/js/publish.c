@@ -48,6 +48,14 @@ static uint64_t expected_seq(struct bytes value)
 
 /* --- in order -------------------------------------------------------------------------------- */
 
+/* With what is in flight, and so much more. */
+static bool may_use(const struct check *c, const struct quota_bytes *q, uint64_t more)
+{
+    const struct stream *s = c->s;
+    if (s->staged.bytes > s->bytes) more += s->staged.bytes - s->bytes;
+    return quota_bytes_may_use(q, more);
+}
+
 static bool check_size(struct check *c)
 {
     const struct stream_config *config = &c->s->config;
@@ -61,6 +69,7 @@ static bool check_size(struct check *c)
         return refuse(c, JSAPI_STREAM_MESSAGE_EXCEEDS_MAXIMUM);
     if (c->headers.len > STREAM_HEADERS_BYTES_MAX)
         return refuse(c, JSAPI_STREAM_HEADER_EXCEEDS_MAXIMUM);
+    if (!may_use(c, c->s->server_bytes, 0)) return refuse(c, JSAPI_INSUFFICIENT_RESOURCES);
     return true;
 }
 
@@ -266,6 +275,9 @@ static bool prepare(struct check *c, struct writer *scratch)
         (s->watch.has_interest != NULL && s->watch.has_interest(s->watch.context, c->subject));
     int64_t ttl = 0;
     if (is_kept) {
+        uint64_t more =
+            stream_message_bytes(s->config.storage, c->subject.len, c->headers.len, c->body.len);
+        if (!may_use(c, s->account_bytes, more)) return refuse(c, JSAPI_ACCOUNT_RESOURCES_EXCEEDED);
         if (!stream_parse_ttl(header(c, "Nats-TTL"), &ttl))
             return refuse(c, JSAPI_MESSAGE_TTL_INVALID);
         c->headers = raise_ttl(c, scratch, ttl);

@@ -102,6 +102,8 @@ enum err stream_init(struct stream *s, struct mem *mem, uint64_t id, uint32_t ac
 
 void stream_deinit(struct stream *s)
 {
+    quota_bytes_give_back(s->account_bytes, s->bytes);
+    quota_bytes_give_back(s->server_bytes, s->bytes);
     staged_deinit(&s->staged);
     msg_ttl_clear(&s->ttl);
     dedupe_clear(&s->dedupe);
@@ -132,6 +134,8 @@ bool stream_remove(struct stream *s, uint64_t seq)
     uint32_t bytes = entry.bytes & STAGED_BYTES_MASK;
     must(s->bytes >= bytes);
     s->bytes -= bytes;
+    quota_bytes_give_back(s->account_bytes, bytes);
+    quota_bytes_give_back(s->server_bytes, bytes);
     if (s->watch.removed != NULL) s->watch.removed(s->watch.context, seq, entry.node, entry.place);
     staged_removed(&s->staged, seq, entry.node, bytes);
     if (subject_index_node(&s->subjects, entry.node)->count == 1 &&
@@ -182,6 +186,8 @@ static enum err apply_message(struct stream *s, const struct staged_op *op)
     if (s->msgs.live_count == 1) s->seq_first = op->seq;
     subject_index_add(&s->subjects, op->node, op->seq);
     s->bytes += op->bytes & STAGED_BYTES_MASK;
+    quota_bytes_use(s->account_bytes, op->bytes & STAGED_BYTES_MASK);
+    quota_bytes_use(s->server_bytes, op->bytes & STAGED_BYTES_MASK);
     s->seq_last = op->seq;
     s->time_last_ns = op->time_ns;
     return ERR_OK;

@@ -24,6 +24,7 @@
 #include "core/base/rng.h"
 #include "core/js/dedupe.h"
 #include "core/js/msg_ttl.h"
+#include "core/js/quota.h"
 #include "core/js/staged.h"
 #include "core/js/stream_config.h"
 #include "core/js/subject_index_walk.h"
@@ -76,6 +77,7 @@ struct stream {
     struct transform *transform; /* of incoming subjects; NULL none */
     struct transform *republish;
     struct stream_watch watch;
+    struct quota_bytes *account_bytes, *server_bytes; /* its messages count there; may be NULL */
     struct rng rng; /* {{random()}} in transforms */
 
     uint64_t seq_first, seq_last;

@@ -234,3 +234,81 @@ Test(jsapi, a_stream_comes_back_from_its_records)
     text_deinit(&body);
     rig_deinit(&r);
 }
+
+static void limit_storage(void *context, uint32_t account, struct js_limits *limits)
+{
+    limits->max_storage = *(const int64_t *)context;
+}
+
+#define REFUSED(code, err_code, text)                                                              \
+    "{\"error\":{\"code\":" code ",\"err_code\":" err_code ",\"description\":\"" text              \
+    "\"},\"stream\":\"S\",\"seq\":0}"
+
+static void make_stream(struct rig *r, const char *config, bool is_fine)
+{
+    struct js_request q = request(r, "$JS.API.STREAM.CREATE.S", config);
+    enum js_step step = jsapi_run(&r->js, &q);
+    if (step == JS_WAIT_STORED) step = jsapi_stored(&r->js, &q, ERR_OK);
+    cr_assert_eq(step, JS_REPLY);
+    cr_assert_eq(q.is_error, !is_fine, "%.*s", (int)r->out.len, r->out.data);
+    jsapi_end(&q);
+}
+
+Test(jsapi, an_account_stores_as_much_as_it_may)
+{
+    struct rig r;
+    int64_t max = 70; /* 30 a message, its subject and its body */
+    rig_init(&r);
+    r.js.context = &max;
+    r.js.limits_of = limit_storage;
+    make_stream(&r, "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"max_msgs\":2}", true);
+    publish(&r, "s.0", "x0", "{\"stream\":\"S\",\"seq\":1}");
+    publish(&r, "s.0", "x1", "{\"stream\":\"S\",\"seq\":2}");
+    publish(&r, "s.0", "x2", REFUSED("400", "10002", "resource limits exceeded for account"));
+    max = 1000;
+    js_limits_changed(&r.js);
+    publish(&r, "s.0", "x2", "{\"stream\":\"S\",\"seq\":3}");
+    cr_assert_eq(js_quota_of(&r.js, 0)->storage.used, 70); /* what was evicted is given back */
+    cr_assert_eq(r.js.total.storage.used, 70);
+    r.js.total.storage.max = 69;
+    publish(&r, "s.0", "x2", REFUSED("503", "10023", "insufficient resources"));
+    call(&r, ERR_OK, "$JS.API.STREAM.DELETE.S", "",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_delete_response\",\"success\":true}");
+    cr_assert_eq(js_quota_of(&r.js, 0)->storage.used, 0);
+    cr_assert_eq(js_quota_of(&r.js, 0)->streams, 0);
+    rig_deinit(&r);
+}
+
+Test(jsapi, max_bytes_are_promised_within_the_limits)
+{
+    struct rig r;
+    int64_t max = 1000;
+    rig_init(&r);
+    r.js.context = &max;
+    r.js.limits_of = limit_storage;
+    make_stream(&r, "{\"name\":\"S\",\"max_bytes\":1001}", false);
+    make_stream(&r, "{\"name\":\"S\",\"max_bytes\":1000}", true);
+    cr_assert_eq(js_quota_of(&r.js, 0)->storage.reserved, 1000);
+    call(&r, ERR_OK, "$JS.API.STREAM.CREATE.T", "{\"name\":\"T\"}",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_create_response\",\"error\":{\"code\":500,"
+         "\"err_code\":10047,\"description\":\"insufficient storage resources available\"}}");
+    rig_deinit(&r);
+}
+
+Test(jsapi, limits_for_consumers_do_not_fall_below_theirs)
+{
+    struct rig r;
+    rig_init(&r);
+    make_stream(&r, "{\"name\":\"S\"}", true);
+    struct js_request q = request(&r, "$JS.API.CONSUMER.CREATE.S.c",
+                                  "{\"stream_name\":\"S\",\"config\":{\"durable_name\":\"c\","
+                                  "\"ack_policy\":\"explicit\",\"max_ack_pending\":100}}");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_REPLY);
+    jsapi_end(&q);
+    call(&r, ERR_OK, "$JS.API.STREAM.UPDATE.S",
+         "{\"name\":\"S\",\"consumer_limits\":{\"max_ack_pending\":99}}",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_update_response\",\"error\":{\"code\":500,"
+         "\"err_code\":10069,\"description\":\"change to limits violates consumers: c\"}}");
+    rig_deinit(&r);
+}
