@@ -78,7 +78,7 @@ struct route_group {
     const uint32_t *by_shard; /* member count per shard, [shard_count]; borrowed from the route */
 };
 
-/* Immutable once built, owned by the shard that built it. */
+/* Immutable once built but for users, owned by the shard that built it. */
 struct route {
     uint64_t generation;   /* of the bucket, sampled before the walk */
     uint64_t remote_plain; /* bit s: shard s (not this one) has plain subscriptions */
@@ -86,6 +86,7 @@ struct route {
     uint32_t group_count;
     uint32_t bytes;        /* of this allocation */
     uint32_t shard;        /* whose view */
+    uint32_t users;        /* of the route cache: how often it is held */
     struct sub *const *subs;
     const struct route_group *groups;
     /* arrays and queue names follow */

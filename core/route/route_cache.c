@@ -1,5 +1,6 @@
 #include "core/route/route_cache.h"
 #include "core/base/must.h"
+#include "core/base/table.h"
 #include "core/route/subject.h"
 
 enum {
@@ -8,6 +9,8 @@ enum {
     SUBJECT_NEAR = 32, /* longer subjects cost an allocation at entry, and a cache miss at a hit */
     RECENT = 32768,    /* misses remembered, a power of two */
     LARGE_SHARE = 4,   /* a route above bytes_max / LARGE_SHARE is not kept */
+    SHARED = 256,      /* routes at hand for subjects that resolve alike, a power of two */
+    SHARED_SUBS = 64,  /* a route of more is not shared */
 };
 
 /* One cache line, and all that a hit needs but the route itself. */
@@ -41,6 +44,9 @@ struct route_cache {
     uint32_t last; /* slot of the last look-up's home; below slot_count, which only grows */
     uint64_t bytes_max;
     struct route *scratch; /* resolved last without being kept, or NULL */
+    /* By what they resolve to. Subjects under one wildcard have the same route then: it stays in
+     * the processor's cache, where 50 k equal ones were a miss at each message. */
+    struct route *shared[SHARED];
     struct route_cache_counts counts;
     uint32_t recent[RECENT]; /* high halves of the hashes missed last, by the low half */
 };
@@ -88,20 +94,63 @@ static const char *entry_subject(const struct entry *e)
     return e->subject_bytes > SUBJECT_NEAR ? e->subject.far : e->subject.near;
 }
 
-static uint64_t entry_bytes(const struct entry *e)
+static void route_hold(struct route_cache *c, struct route *r)
 {
-    return e->route->bytes + (e->subject_bytes > SUBJECT_NEAR ? e->subject_bytes : 0u);
+    if (r->users++ == 0) c->counts.bytes += r->bytes;
+}
+
+static void route_drop(struct route_cache *c, struct route *r)
+{
+    if (r == NULL) return;
+    must(r->users > 0);
+    if (--r->users > 0) return;
+    must(c->counts.bytes >= r->bytes);
+    c->counts.bytes -= r->bytes;
+    route_free(c->mem, r);
+}
+
+static bool is_alike(const struct route *a, const struct route *b)
+{
+    return a->plain_count == b->plain_count && a->remote_plain == b->remote_plain &&
+           memcmp(a->subs, b->subs, a->plain_count * sizeof(struct sub *)) == 0;
+}
+
+/* r, or the route at hand that resolves alike: then r is gone. */
+static struct route *share(struct route_cache *c, struct route *r)
+{
+    if (r->group_count > 0 || r->plain_count > SHARED_SUBS) return r;
+    uint64_t hash =
+        hash_bytes(r->subs, r->plain_count * sizeof(struct sub *), c->seed ^ r->remote_plain);
+    struct route **cell = &c->shared[hash & (SHARED - 1)];
+    if (*cell != NULL && is_alike(*cell, r)) {
+        route_free(c->mem, r);
+        return *cell;
+    }
+    route_drop(c, *cell);
+    *cell = r;
+    route_hold(c, r);
+    return r;
+}
+
+static void share_nothing(struct route_cache *c)
+{
+    for (uint32_t i = 0; i < SHARED; i++) {
+        route_drop(c, c->shared[i]);
+        c->shared[i] = NULL;
+    }
 }
 
 static void entry_clear(struct route_cache *c, struct entry *e)
 {
     must(e->hash != 0);
-    must(c->counts.entries > 0 && c->counts.bytes >= entry_bytes(e));
+    must(c->counts.entries > 0);
     c->counts.entries--;
-    c->counts.bytes -= entry_bytes(e);
-    if (e->subject_bytes > SUBJECT_NEAR)
+    if (e->subject_bytes > SUBJECT_NEAR) {
+        must(c->counts.bytes >= e->subject_bytes);
+        c->counts.bytes -= e->subject_bytes;
         mem_free(c->mem, MEM_ROUTE, e->subject.far, e->subject_bytes);
-    route_free(c->mem, e->route);
+    }
+    route_drop(c, e->route);
     *e = (struct entry){0};
 }
 
@@ -109,7 +158,9 @@ void route_cache_close(struct route_cache *c)
 {
     for (uint32_t i = 0; i < c->slot_count; i++)
         if (c->slots[i].hash != 0) entry_clear(c, &c->slots[i]);
+    share_nothing(c);
     route_free(c->mem, c->scratch);
+    must(c->counts.bytes == 0);
     mem_free(c->mem, MEM_ROUTE, c->allocation, slots_bytes(c->slot_count));
     mem_free(c->mem, MEM_ROUTE, c, sizeof *c);
 }
@@ -180,8 +231,7 @@ static enum err grow(struct route_cache *c)
 /* A slot of the window of hash, emptied if need be: second chance within the window. */
 static struct entry *make_room(struct route_cache *c, uint64_t hash)
 {
-    if (c->counts.entries >= c->slot_count / 2 && c->slot_count < c->slots_max &&
-        grow(c) != ERR_OK)
+    if (c->counts.entries >= c->slot_count / 2 && c->slot_count < c->slots_max && grow(c) != ERR_OK)
         c->slots_max = c->slot_count; /* memory is short: stay as large as this */
     uint32_t mask = c->slot_count - 1;
     for (uint32_t i = 0; i < WINDOW; i++) {
@@ -239,9 +289,10 @@ static bool missed_before(struct route_cache *c, uint64_t hash)
     return false;
 }
 
-/* Keeps r, or hands it to the scratch slot where that does not work. */
-static void keep(struct route_cache *c, uint64_t hash, uint32_t account, struct bytes subject,
-                 struct route *r)
+/* Keeps r, or hands it to the scratch slot where that does not work. Returns it, or the route that
+ * is kept in its place. */
+static const struct route *keep(struct route_cache *c, uint64_t hash, uint32_t account,
+                                struct bytes subject, struct route *r)
 {
     char *far = NULL;
     if (r->bytes > c->bytes_max / LARGE_SHARE || subject.len > UINT16_MAX) goto scratch;
@@ -251,9 +302,12 @@ static void keep(struct route_cache *c, uint64_t hash, uint32_t account, struct 
         memcpy(far, subject.data, subject.len);
     }
     struct entry *e = make_room(c, hash);
+    uint64_t generation = r->generation;
+    r = share(c, r);
+    route_hold(c, r);
     *e = (struct entry){.hash = hash,
                         .route = r,
-                        .generation = r->generation,
+                        .generation = generation,
                         .account = account,
                         .subject_bytes = (uint16_t)subject.len,
                         .bucket = (uint8_t)interest_bucket(c->index, subject),
@@ -263,11 +317,12 @@ static void keep(struct route_cache *c, uint64_t hash, uint32_t account, struct 
     else if (subject.len > 0)
         memcpy(e->subject.near, subject.data, subject.len);
     c->counts.entries++;
-    c->counts.bytes += entry_bytes(e);
+    if (far != NULL) c->counts.bytes += subject.len;
     if (c->counts.bytes > c->bytes_max) sweep(c, c->counts.bytes - c->bytes_max, e);
-    return;
+    return r;
 scratch:
     set_scratch(c, r);
+    return r;
 }
 
 /* Resolves anew. stale: the entry whose generation has passed, or NULL. */
@@ -279,14 +334,14 @@ static enum err miss(struct route_cache *c, uint64_t hash, uint32_t account,
     enum err e = interest_resolve(c->index, a, c->shard, c->mem, subject, &r);
     if (e != ERR_OK) return e;
     c->counts.misses++;
-    *out = r;
     if (stale != NULL) {
         c->counts.stale++;
         entry_clear(c, stale);
-        keep(c, hash, account, subject, r);
+        *out = keep(c, hash, account, subject, r);
     } else if (missed_before(c, hash)) {
-        keep(c, hash, account, subject, r);
+        *out = keep(c, hash, account, subject, r);
     } else {
+        *out = r;
         set_scratch(c, r);
     }
     return ERR_OK;
@@ -345,7 +400,10 @@ void route_cache_prefetch(const struct route_cache *c, uint32_t account, struct 
 
 uint64_t route_cache_shrink(struct route_cache *c, uint64_t bytes)
 {
-    return sweep(c, bytes, NULL);
+    uint64_t before = c->counts.bytes;
+    share_nothing(c);
+    uint64_t freed = before - c->counts.bytes;
+    return freed < bytes ? freed + sweep(c, bytes - freed, NULL) : freed;
 }
 
 void route_cache_count(const struct route_cache *c, struct route_cache_counts *out)

@@ -210,3 +210,43 @@ Test(route_cache, memory_that_is_short_refuses_the_message_and_nothing_else)
     drop(&w, s);
     close_world(&w);
 }
+
+static const struct route *route_of(struct world *w, const char *subject)
+{
+    const struct route *r = NULL;
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(route_cache_find(w->cache, 0, w->a, bytes_from_text(subject), &r), ERR_OK);
+    return r;
+}
+
+Test(route_cache, subjects_that_resolve_alike_have_one_route)
+{
+    struct world w;
+    struct route_cache_counts one, many;
+    open_world(&w, 1024, 1 << 20);
+    uint32_t s = add(&w, "a.*"), t = add(&w, "b.*");
+    const struct route *a = route_of(&w, "a.0");
+    route_cache_count(w.cache, &one);
+    for (int i = 1; i < 100; i++) {
+        char subject[16];
+        snprintf(subject, sizeof subject, "a.%d", i);
+        cr_assert_eq(route_of(&w, subject), a);
+    }
+    route_cache_count(w.cache, &many);
+    cr_assert_eq(many.entries, 100);
+    cr_assert_eq(many.bytes, one.bytes);
+    cr_assert_neq(route_of(&w, "b.0"), a);
+
+    /* A subject of its own leaves the others theirs; so does the end of all memory. */
+    uint32_t u = add(&w, "a.7");
+    cr_assert_eq(find(&w, "a.7"), 2);
+    cr_assert_eq(find(&w, "a.8"), 1);
+    route_cache_shrink(w.cache, UINT64_MAX);
+    route_cache_count(w.cache, &many);
+    cr_assert_eq(many.bytes, 0);
+    cr_assert_eq(find(&w, "a.7"), 2);
+    drop(&w, s);
+    drop(&w, t);
+    drop(&w, u);
+    close_world(&w);
+}
