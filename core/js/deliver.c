@@ -38,6 +38,7 @@ struct deliver_consumer {
     struct wheel_timer timer;
     uint64_t unsaved_ns; /* when it is to be saved */
     uint64_t push_key;   /* in pushes; 0 none */
+    uint64_t rest_ns;    /* no deliveries before */
     struct deliver_reply *replies;
     struct deliver_flight *flight; /* the newest one of it */
     struct deliver_reading *reading;
@@ -542,6 +543,12 @@ void deliver_stored(struct deliver *d, struct js_stream *s, uint32_t node)
         make_ready(d, LIST_OWNER(link, struct wake_entry, link)->owner);
 }
 
+enum run {
+    RUN_ON,    /* the next message */
+    RUN_AGAIN, /* in another turn */
+    RUN_OVER,  /* something else has to happen first */
+};
+
 /* The headers of a message that goes without its body. */
 static struct bytes size_headers(struct deliver *d, const struct record *r)
 {
@@ -557,32 +564,31 @@ static struct bytes size_headers(struct deliver *d, const struct record *r)
     return text_written(t);
 }
 
-/* False: not delivered, ask the consumer again. */
-static bool send(struct deliver *d, struct deliver_consumer *x, const struct consumer_pick *pick,
-                 const struct record *r, struct shard_time now)
+/* Not delivered: ask the consumer again. */
+static enum run send(struct deliver *d, struct deliver_consumer *x,
+                     const struct consumer_pick *pick, const struct record *r,
+                     struct shard_time now)
 {
     struct consumer_delivery delivery;
     struct consumer_message m = {
         .subject = r->subject.len, .headers = r->headers.len, .body = r->body.len};
     struct outlet *o = x->s->outlet;
-    if (!consumer_deliver(x->c, now, pick, &m, o, &delivery)) return false;
+    if (!consumer_deliver(x->c, now, pick, &m, o, &delivery)) return RUN_ON;
     struct bytes headers = r->headers, body = r->body;
     if (delivery.headers_only) {
         headers = size_headers(d, r);
         body = EMPTY;
     }
-    d->port->message(d->context, x->s, delivery.target, r->subject,
-                     bytes_of(delivery.ack_subject, delivery.ack_subject_len), headers, body);
+    bool goes_on =
+        d->port->message(d->context, x->s, delivery.target, r->subject,
+                         bytes_of(delivery.ack_subject, delivery.ack_subject_len), headers, body);
     consumer_delivered_done(x->c, now, &delivery, &d->js->rng, o);
     d->delivered++;
-    return true;
+    if (goes_on) return RUN_ON;
+    x->rest_ns = now.mono_ns + DELIVER_CONGESTED_MS * MS;
+    arm(d, x, (int64_t)x->rest_ns);
+    return RUN_OVER;
 }
-
-enum run {
-    RUN_ON,    /* the next message */
-    RUN_AGAIN, /* in another turn */
-    RUN_OVER,  /* something else has to happen first */
-};
 
 static enum run wait_for_read(struct deliver *d, struct deliver_consumer *x,
                               struct deliver_reading *r)
@@ -627,8 +633,7 @@ static enum run fetch(struct deliver *d, struct deliver_consumer *x,
     if (e == ERR_BUSY) return wait_for_read(d, x, r);
     free_reading(d, r);
     if (e != ERR_OK) return failed(d, x, pick, e, now) ? RUN_ON : RUN_OVER;
-    (void)send(d, x, pick, &record, now);
-    return RUN_ON;
+    return send(d, x, pick, &record, now);
 }
 
 static enum run run_once(struct deliver *d, struct deliver_consumer *x, struct shard_time now)
@@ -648,7 +653,9 @@ static enum run run_once(struct deliver *d, struct deliver_consumer *x, struct s
 static void run_one(struct deliver *d, struct deliver_consumer *x, struct shard_time now,
                     uint32_t *left)
 {
-    enum run run = x->reading != NULL ? RUN_OVER : RUN_ON;
+    bool may_run = x->reading == NULL && x->rest_ns <= now.mono_ns;
+    enum run run = may_run ? RUN_ON : RUN_OVER;
+    if (x->rest_ns > now.mono_ns) arm(d, x, (int64_t)x->rest_ns);
     for (uint32_t i = 0; run == RUN_ON; i++) {
         if (i == DELIVER_RUN_MAX || *left == 0 || !d->port->may_send(d->context)) {
             run = RUN_AGAIN;
@@ -673,7 +680,7 @@ void deliver_read(struct deliver *d, struct store_read *read, enum err result,
         x->reading = NULL;
         bool goes_on = result == ERR_OK || failed(d, x, &r->pick, result, now);
         if (result == ERR_OK && d->port->may_send(d->context))
-            (void)send(d, x, &r->pick, record, now);
+            goes_on = send(d, x, &r->pick, record, now) == RUN_ON;
         note_change(d, x, now);
         arm(d, x, x->c->expire_ns);
         if (goes_on) make_ready(d, x);
@@ -713,6 +720,19 @@ static void run_timers(struct deliver *d, struct shard_time now)
         arm(d, x, next_ns);
         note_change(d, x, now);
         make_ready(d, x);
+    }
+}
+
+void deliver_flush(struct deliver *d, struct shard_time now)
+{
+    struct list later;
+    struct list *link;
+    list_init(&later);
+    /* What cannot be written now stays unsaved. */
+    while ((link = list_pop(&d->unsaved)) != NULL) list_push(&later, link);
+    while ((link = list_pop(&later)) != NULL) {
+        list_push(&d->unsaved, link);
+        save(d, OWNER(link, unsaved), now);
     }
 }
 

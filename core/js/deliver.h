@@ -26,14 +26,16 @@
 enum {
     DELIVER_RUN_MAX = 64, /* messages of one consumer before others get their turn */
     DELIVER_SAVE_MS = 250,
+    DELIVER_CONGESTED_MS = 2, /* how long a consumer whose receiver is slow is left alone */
 };
 
 struct deliver_port {
     /* There is room for one more message. False: deliver_run stops; call it again when there is. */
     bool (*may_send)(void *context);
     /* To the subscriptions of target, which see subject as its subject. headers is a whole block or
-     * empty. Slices may lie in the store's memory: copied before it is touched again. */
-    void (*message)(void *context, struct js_stream *s, struct bytes target, struct bytes subject,
+     * empty. Slices may lie in the store's memory: copied before it is touched again. False: it was
+     * taken, but a receiver is slow. */
+    bool (*message)(void *context, struct js_stream *s, struct bytes target, struct bytes subject,
                     struct bytes reply, struct bytes headers, struct bytes body);
     /* It was inactive for too long and is about to be deleted. May be NULL. */
     void (*gone)(void *context, struct js_stream *s, struct consumer *c);
@@ -98,6 +100,8 @@ void deliver_read(struct deliver *d, struct store_read *read, enum err result,
 /* --- turns --- */
 /* Timers, deliveries, records; at most so many messages. True: there is more to do now. */
 NODISCARD bool deliver_run(struct deliver *d, struct shard_time now, uint32_t messages_max);
+/* Writes the records of everything that is unsaved, at the end. */
+void deliver_flush(struct deliver *d, struct shard_time now);
 /* When to call it next (monotonic); UINT64_MAX: never, unless something happens. */
 uint64_t deliver_next_ns(const struct deliver *d);
 

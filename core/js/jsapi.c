@@ -624,6 +624,7 @@ static enum js_step run_again(struct js *js, struct js_request *r)
                                .headers = r->headers,
                                .body = r->body,
                                .out = r->out,
+                               .context = r->context,
                                .now_ns = r->now_ns,
                                .mono_ns = r->mono_ns};
     *r = again;

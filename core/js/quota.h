@@ -3,6 +3,7 @@
 #ifndef CORE_JS_QUOTA_H
 #define CORE_JS_QUOTA_H
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "core/base/must.h"
 

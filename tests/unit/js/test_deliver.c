@@ -29,7 +29,7 @@ static struct {
     struct shard_time now;
     struct sent sent[256]; /* messages, and what the outlet sent (no body) */
     uint32_t sent_count, gone_count;
-    bool is_full, listens;
+    bool is_full, is_slow, listens;
 } r;
 
 static enum err log_append(struct store *s, const struct record *record, struct store_stub *out)
@@ -99,13 +99,14 @@ static bool may_send(void *context)
     return !r.is_full;
 }
 
-static void on_message(void *context, struct js_stream *s, struct bytes target,
+static bool on_message(void *context, struct js_stream *s, struct bytes target,
                        struct bytes subject, struct bytes reply, struct bytes headers,
                        struct bytes body)
 {
     struct sent *m = record_sent(target, reply, headers);
     copy(m->subject, sizeof m->subject, subject);
     copy(m->body, sizeof m->body, body);
+    return !r.is_slow;
 }
 
 static void on_gone(void *context, struct js_stream *s, struct consumer *c)
@@ -527,4 +528,35 @@ Test(deliver, idle_consumers_cost_nothing_when_a_message_comes)
     cr_assert_eq(stream()->wake.waiting_count, 1999);
     run();
     cr_assert_eq(r.sent_count, 1);
+}
+
+Test(deliver, a_consumer_whose_receiver_is_slow_rests)
+{
+    open_limits();
+    publish("s.1", "a");
+    publish("s.2", "b");
+    open_consumer("c", DURABLE);
+    r.is_slow = true;
+    pull("c", "5");
+    cr_assert_eq(r.sent_count, 1);
+    run();
+    cr_assert_eq(r.sent_count, 1);
+    r.is_slow = false;
+    pass(4);
+    cr_assert_eq(r.sent_count, 2);
+}
+
+Test(deliver, a_flush_saves_everything)
+{
+    open_limits();
+    publish("s.1", "a");
+    open_consumer("c", DURABLE);
+    pull("c", "1");
+    r.log.fails = ERR_FULL;
+    deliver_flush(&r.d, r.now);
+    cr_assert_eq(r.log.progress_count, 0);
+    r.log.fails = ERR_OK;
+    deliver_flush(&r.d, r.now);
+    deliver_flush(&r.d, r.now);
+    cr_assert_eq(r.log.progress_count, 1);
 }
