@@ -20,17 +20,24 @@ static struct js_counts *counts_of(struct shard_snapshot *out, uint32_t account)
 
 static void count_stream(struct shard_snapshot *out, const struct js_stream *s)
 {
-    const struct stream *m = &s->stream;
-    struct js_counts *c = counts_of(out, m->account);
+    struct js_counts *c = counts_of(out, s->stream.account);
     if (c == NULL) return;
-    bool is_memory = m->config.storage == STREAM_MEMORY;
-    uint64_t reserved = m->config.max_bytes > 0 ? (uint64_t)m->config.max_bytes : 0;
-    *(is_memory ? &c->memory : &c->storage) += m->bytes;
-    *(is_memory ? &c->reserved_memory : &c->reserved_storage) += reserved;
-    c->streams++;
-    c->consumers += m->consumer_count;
-    c->messages += m->msgs.live_count;
+    c->messages += s->stream.msgs.live_count;
     c->messages_lost += s->messages_lost;
+}
+
+static void count_account(struct shard_snapshot *out, const struct quota *q)
+{
+    struct js_counts *c = counts_of(out, q->account);
+    if (c == NULL) return;
+    c->memory = q->memory.used;
+    c->storage = q->storage.used;
+    c->reserved_memory = q->memory.reserved;
+    c->reserved_storage = q->storage.reserved;
+    c->streams = q->streams;
+    c->consumers = q->consumers;
+    c->api_total = q->api_total;
+    c->api_errors = q->api_errors;
 }
 
 static int64_t time_of(const struct stream *m, uint64_t seq)
@@ -170,10 +177,12 @@ void js_snapshot_take(struct shard_snapshot *out, struct js *js, const struct pa
     if (x == NULL) return;
     arena_init(&x->arena, out->mem, MEM_MONITOR);
     out->js = x;
-    x->api_total = js->api_total;
-    x->api_errors = js->api_errors;
     if (store != NULL) x->store = *store;
-    while ((s = js_each(js, &at)) != NULL && !out->is_short) {
+    const struct quota *quota;
+    while ((quota = table_each(&js->quotas, &at)) != NULL) count_account(out, quota);
+    at = 0;
+    const uint32_t needs_streams = COLLECT_JS_MESSAGES | COLLECT_JS_STREAMS;
+    while ((q->collect & needs_streams) && (s = js_each(js, &at)) != NULL && !out->is_short) {
         if (s->is_hidden) continue;
         count_stream(out, s);
         bool is_of_account = q->account.len == 0 || q->account_number == QUERY_NO_ACCOUNT ||
@@ -212,6 +221,8 @@ static void add(struct js_counts *to, const struct js_counts *c)
     to->reserved_storage += c->reserved_storage;
     to->streams += c->streams;
     to->consumers += c->consumers;
+    to->api_total += c->api_total;
+    to->api_errors += c->api_errors;
     to->messages += c->messages;
     to->messages_lost += c->messages_lost;
 }
@@ -223,16 +234,6 @@ void js_snapshot_merge(const struct page_input *in, uint32_t account, struct js_
         const struct js_snapshot *s = in->shards[i]->js;
         for (uint32_t k = 0; s != NULL && k < s->account_count; k++)
             if (account == UINT32_MAX || account == k) add(out, &s->accounts[k]);
-    }
-}
-
-void js_snapshot_merge_api(const struct page_input *in, uint64_t *total, uint64_t *errors)
-{
-    *total = *errors = 0;
-    for (uint32_t i = 0; i < in->shard_count; i++) {
-        if (in->shards[i]->js == NULL) continue;
-        *total += in->shards[i]->js->api_total;
-        *errors += in->shards[i]->js->api_errors;
     }
 }
 

@@ -11,7 +11,10 @@
 struct js_counts {
     uint64_t memory, storage;                   /* bytes of messages */
     uint64_t reserved_memory, reserved_storage; /* sums of max_bytes */
-    uint64_t streams, consumers, messages;
+    uint64_t streams, consumers;
+    uint64_t api_total, api_errors;
+    /* COLLECT_JS_MESSAGES. */
+    uint64_t messages;
     uint64_t messages_lost; /* to damage, since the start */
 };
 
@@ -64,7 +67,6 @@ struct js_snapshot {
     struct arena arena;
     struct js_counts *accounts; /* by account number, [account_count] */
     uint32_t account_count;
-    uint64_t api_total, api_errors;
     struct js_stream_snapshot *streams; /* COLLECT_JS_STREAMS; in no order */
     struct js_store_counts store;
     /* COLLECT_JS_ASSET: what /healthz asks for. */
@@ -86,7 +88,6 @@ bool js_snapshot_has_account(const struct server_snapshot *server, const struct 
 uint32_t js_snapshot_account_count(const struct server_snapshot *server);
 /* Sums of one account, or of all (account UINT32_MAX). */
 void js_snapshot_merge(const struct page_input *in, uint32_t account, struct js_counts *out);
-void js_snapshot_merge_api(const struct page_input *in, uint64_t *total, uint64_t *errors);
 void js_snapshot_merge_store(const struct page_input *in, struct js_store_counts *out);
 
 /* All streams of the snapshots by account and name, in in->mem. ERR_MEMORY. */

@@ -42,7 +42,7 @@ static void write_limits(const struct server_snapshot *s, struct json_write *w)
 
 struct usage {
     struct js_counts counts;
-    uint64_t reserved_memory, reserved_storage, accounts, api_level, api_total, api_errors;
+    uint64_t reserved_memory, reserved_storage, accounts, api_level;
 };
 
 static void write_usage(struct json_write *w, const struct usage *u)
@@ -55,8 +55,8 @@ static void write_usage(struct json_write *w, const struct usage *u)
     json_write_u64(w, "ha_assets", 0);
     json_write_object(w, "api");
     json_write_u64(w, "level", u->api_level);
-    json_write_u64(w, "total", u->api_total);
-    json_write_u64(w, "errors", u->api_errors);
+    json_write_u64(w, "total", u->counts.api_total);
+    json_write_u64(w, "errors", u->counts.api_errors);
     json_write_end(w);
 }
 
@@ -67,7 +67,6 @@ static void usage_of_server(const struct page_input *in, struct usage *u)
     u->reserved_memory = u->counts.reserved_memory;
     u->reserved_storage = u->counts.reserved_storage;
     if (in->server->jetstream.is_on) u->api_level = JS_API_LEVEL;
-    js_snapshot_merge_api(in, &u->api_total, &u->api_errors);
 }
 
 void jsz_write_server(const struct page_input *in, struct json_write *w, bool with_store_dir)
@@ -187,9 +186,6 @@ static void write_account(const struct page_input *in, struct json_write *w,
     /* What the account may have; -1 for no limit reads as the largest number, as in nats-server. */
     u.reserved_memory = (uint64_t)a->jetstream.max_memory;
     u.reserved_storage = (uint64_t)a->jetstream.max_storage;
-    /* Requests are counted for the server as a whole. */
-    if (js_snapshot_account_count(in->server) == 1)
-        js_snapshot_merge_api(in, &u.api_total, &u.api_errors);
     json_write_object(w, NULL);
     json_write_text(w, "name", a->name);
     json_write_text(w, "id", a->name);

@@ -423,7 +423,7 @@ enum err query_finish(struct page_query *q, struct bytes sort, struct text *erro
         if (q->limit == 0) q->limit = QUERY_LIST_DEFAULT;
         if (q->js_consumers) q->js_streams = true;
         if (q->js_streams && q->account.len == 0) q->js_accounts = true;
-        q->collect |= COLLECT_JETSTREAM;
+        q->collect |= COLLECT_JETSTREAM | COLLECT_JS_MESSAGES;
         if (q->js_streams) q->collect |= COLLECT_JS_STREAMS;
         if (q->js_consumers) q->collect |= COLLECT_JS_CONSUMERS;
         q->js_ephemeral = true;
@@ -433,11 +433,12 @@ enum err query_finish(struct page_query *q, struct bytes sort, struct text *erro
         return ERR_OK;
     case PAGE_HEALTHZ:
         q->collect |= COLLECT_JETSTREAM;
+        if (q->details) q->collect |= COLLECT_JS_MESSAGES;
         if (q->stream.len != 0) q->collect |= COLLECT_JS_ASSET;
         return ERR_OK;
     case PAGE_METRICS:
         clamp_list(q);
-        q->collect |= COLLECT_ACCOUNTS | COLLECT_HISTOGRAMS | COLLECT_JETSTREAM;
+        q->collect |= COLLECT_ACCOUNTS | COLLECT_HISTOGRAMS | COLLECT_JETSTREAM | COLLECT_JS_MESSAGES;
         if (q->js_streams) q->collect |= COLLECT_JS_STREAMS;
         if (q->js_streams && q->js_consumers) q->collect |= COLLECT_JS_CONSUMERS;
         if (q->connz_detailed) q->collect |= COLLECT_CONNECTIONS;

@@ -53,6 +53,7 @@ enum {
     COLLECT_JS_STREAMS = 1 << 7,  /* streams one by one, of the query's account or of all */
     COLLECT_JS_CONSUMERS = 1 << 8, /* with each stream its consumers */
     COLLECT_JS_ASSET = 1 << 9,    /* whether the query's stream and consumer are there */
+    COLLECT_JS_MESSAGES = 1 << 10, /* counts of messages, which take a look at every stream */
 };
 
 enum conn_sort {

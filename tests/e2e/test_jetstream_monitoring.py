@@ -131,6 +131,7 @@ def test_jsz_accounts(filled):
         fields(x, "name id " + STATS)
     assert (a["memory"], a["storage"], a["reserved_memory"], a["reserved_storage"]) == (
         93, 432, NO_LIMIT, NO_LIMIT)
+    assert (a["api"]["total"] >= 5, b["api"]["total"]) == (True, 0)
     assert (b["reserved_memory"], b["reserved_storage"]) == (2 ** 20, 2 * 2 ** 20)
     for query, names in (("accounts=1&limit=1", ["A"]), ("accounts=1&offset=1", ["B"]),
                          ("acc=B", ["B"]), ("accounts=1&offset=5", [])):

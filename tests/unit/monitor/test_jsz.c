@@ -24,10 +24,10 @@
 #define NO_LIMIT "18446744073709551615"
 #define USAGE_A                                                                                    \
     "\"memory\":0,\"storage\":96,\"reserved_memory\":" NO_LIMIT ",\"reserved_storage\":1048576,"   \
-    "\"accounts\":0,\"ha_assets\":0,\"api\":{\"level\":0,\"total\":0,\"errors\":0}"
+    "\"accounts\":0,\"ha_assets\":0,\"api\":{\"level\":0,\"total\":4,\"errors\":0}"
 #define USAGE_G                                                                                    \
     "\"memory\":31,\"storage\":0,\"reserved_memory\":" NO_LIMIT ",\"reserved_storage\":" NO_LIMIT  \
-    ",\"accounts\":0,\"ha_assets\":0,\"api\":{\"level\":0,\"total\":0,\"errors\":0}"
+    ",\"accounts\":0,\"ha_assets\":0,\"api\":{\"level\":0,\"total\":1,\"errors\":0}"
 #define ORDERS "\"name\":\"ORDERS\",\"created\":" START ",\"cluster\":{\"leader\":\"one\"}"
 #define ORDERS_STATE                                                                               \
     "\"state\":{\"messages\":2,\"bytes\":96,\"first_seq\":1,\"first_ts\":" STORED                  \

@@ -126,9 +126,10 @@ Test(query, shards_collect_no_more_than_the_page_shows)
     cr_assert_eq(fixture_query(&f, PAGE_VARZ, ""), ERR_OK);
     cr_assert_eq(f.query.collect, COLLECT_JETSTREAM);
     cr_assert_eq(fixture_query(&f, PAGE_JSZ, "accounts=1"), ERR_OK);
-    cr_assert_eq(f.query.collect, COLLECT_JETSTREAM);
+    cr_assert_eq(f.query.collect, COLLECT_JETSTREAM | COLLECT_JS_MESSAGES);
     cr_assert_eq(fixture_query(&f, PAGE_JSZ, "consumers=1"), ERR_OK);
-    cr_assert_eq(f.query.collect, COLLECT_JETSTREAM | COLLECT_JS_STREAMS | COLLECT_JS_CONSUMERS);
+    cr_assert_eq(f.query.collect, COLLECT_JETSTREAM | COLLECT_JS_MESSAGES | COLLECT_JS_STREAMS |
+                                      COLLECT_JS_CONSUMERS);
     cr_assert_eq(fixture_query(&f, PAGE_HEALTHZ, "account=A&stream=S"), ERR_OK);
     cr_assert_eq(f.query.collect, COLLECT_JETSTREAM | COLLECT_JS_ASSET);
     cr_assert_eq(fixture_query(&f, PAGE_CONNZ, "state=closed"), ERR_OK);
