@@ -5,10 +5,13 @@
  *   while ((seq = direct_next(&d, &s, &entry)) != 0) read it, then direct_write(...) and send
  *   direct_write_end(&d, &s, out)           true: send it, too, without a body
  *
- * Requests for the last messages of many subjects (multi_last) are not served yet. */
+ * multi_last asks for the last message of each subject that one of its filters selects, as of a
+ * sequence or a time; they come in order of sequences, at most DIRECT_MULTI_MAX of them. */
 #ifndef CORE_JS_DIRECT_H
 #define CORE_JS_DIRECT_H
 #include "core/js/stream.h"
+
+enum { DIRECT_MULTI_MAX = 1024 };
 
 struct direct {
     uint64_t seq; /* where to look next; 0: the last one of the subject */
@@ -19,6 +22,9 @@ struct direct {
     uint64_t bytes_sent, bytes_max;
     uint32_t sent;
     bool is_batch, no_headers;
+    const uint64_t *multi; /* sequences, in the arena; NULL: no multi_last */
+    uint32_t multi_count, multi_at;
+    uint64_t up_to_seq;
 };
 
 /* key: of DIRECT.GET.<stream>.<key>, empty for the plain form. arena keeps what the request needs.

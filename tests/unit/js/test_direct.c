@@ -83,3 +83,40 @@ Test(direct, answers_as_nats_server_does)
     text_deinit(&r.out);
     cr_assert_eq(r.heap.live_count, 0);
 }
+
+#define EOB(pending, last, up_to)                                                                  \
+    "NATS/1.0 204 EOB\r\nNats-Num-Pending: " pending "\r\nNats-Last-Sequence: " last               \
+    "\r\nNats-UpTo-Sequence: " up_to "\r\n\r\n"
+#define PENDING(pending, last)                                                                     \
+    "Nats-Num-Pending: " pending "\r\nNats-Last-Sequence: " last "\r\n\r\n"
+
+Test(direct, the_last_messages_of_many_subjects_come_in_order)
+{
+    struct rig r;
+    rig_init(&r);
+    expect(&r, "", "{\"multi_last\":[\"s.*\",\"s.1\"]}",
+           "NATS/1.0\r\n" HEAD("3", "s.0") PENDING("1", "0") "NATS/1.0\r\nA: b\r\n" HEAD("4", "s.1")
+               PENDING("0", "3") EOB("0", "4", "4"));
+    expect(&r, "", "{\"multi_last\":[\">\"],\"up_to_seq\":3,\"batch\":1}",
+           "NATS/1.0\r\n" HEAD("2", "s.1") PENDING("1", "0") EOB("1", "2", "3"));
+    expect(&r, "", "{\"multi_last\":[\">\"],\"max_bytes\":1}",
+           "NATS/1.0\r\n" HEAD("3", "s.0") PENDING("1", "0") EOB("1", "3", "4"));
+    expect(&r, "", "{\"multi_last\":[\">\"],\"seq\":40}", EOB("0", "0", "4"));
+    expect(&r, "", "{\"multi_last\":[\"q\",\"a..b\"]}", "NATS/1.0 404 No Results\r\n\r\n");
+    expect(&r, "", "{\"multi_last\":[\"s.0\"],\"up_to_time\":\"2020-01-01T00:00:00Z\"}",
+           "NATS/1.0 404 No Results\r\n\r\n");
+    expect(&r, "", "{\"multi_last\":[\"s.0\"],\"last_by_subj\":\"s.0\"}",
+           "NATS/1.0 408 Bad Request\r\n\r\n");
+    for (uint64_t seq = 5; seq < 5 + DIRECT_MULTI_MAX; seq++) {
+        char subject[20];
+        size_t len = bytes_u64_text(subject, seq);
+        struct record record = {.kind = RECORD_MESSAGE, .seq = seq, .time_ns = now_ns};
+        record.subject = bytes_of(subject, len);
+        cr_assert_eq(stream_replay(&r.stream, &record, seq), ERR_OK);
+    }
+    expect(&r, "", "{\"multi_last\":[\">\",\"*\"]}", "NATS/1.0 413 Too Many Results\r\n\r\n");
+    stream_deinit(&r.stream);
+    arena_deinit(&r.arena);
+    text_deinit(&r.out);
+    cr_assert_eq(r.heap.live_count, 0);
+}
