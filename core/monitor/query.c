@@ -438,7 +438,8 @@ enum err query_finish(struct page_query *q, struct bytes sort, struct text *erro
         return ERR_OK;
     case PAGE_METRICS:
         clamp_list(q);
-        q->collect |= COLLECT_ACCOUNTS | COLLECT_HISTOGRAMS | COLLECT_JETSTREAM | COLLECT_JS_MESSAGES;
+        q->collect |= COLLECT_ACCOUNTS | COLLECT_HISTOGRAMS;
+        q->collect |= COLLECT_JETSTREAM | COLLECT_JS_MESSAGES;
         if (q->js_streams) q->collect |= COLLECT_JS_STREAMS;
         if (q->js_streams && q->js_consumers) q->collect |= COLLECT_JS_CONSUMERS;
         if (q->connz_detailed) q->collect |= COLLECT_CONNECTIONS;

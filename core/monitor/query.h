@@ -49,10 +49,10 @@ enum {
     COLLECT_CONNECTION_SUBS = 1 << 3, /* with each connection its subscriptions */
     COLLECT_SUBS = 1 << 4,            /* subscriptions of the shard that match */
     COLLECT_HISTOGRAMS = 1 << 5,
-    COLLECT_JETSTREAM = 1 << 6,   /* its counts; without it none of the next */
-    COLLECT_JS_STREAMS = 1 << 7,  /* streams one by one, of the query's account or of all */
+    COLLECT_JETSTREAM = 1 << 6,    /* its counts; without it none of the next */
+    COLLECT_JS_STREAMS = 1 << 7,   /* streams one by one, of the query's account or of all */
     COLLECT_JS_CONSUMERS = 1 << 8, /* with each stream its consumers */
-    COLLECT_JS_ASSET = 1 << 9,    /* whether the query's stream and consumer are there */
+    COLLECT_JS_ASSET = 1 << 9,     /* whether the query's stream and consumer are there */
     COLLECT_JS_MESSAGES = 1 << 10, /* counts of messages, which take a look at every stream */
 };
 
