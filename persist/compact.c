@@ -97,18 +97,20 @@ static void begin(struct slog *l)
 {
     struct compact *c = &l->compact;
     c->segment = l->manifest.segments[0];
-    c->ask_at = c->stream_at = 0;
+    c->ask_at = c->move_at = c->stream_at = 0;
+    c->has_pack = false;
     c->writing = NULL;
     packer_begin(&c->packer, &l->manifest, &c->segment);
     c->state = COMPACT_READING;
 }
 
-static void read_on(struct slog *l)
+static void work_on(struct slog *l)
 {
     struct compact *c = &l->compact;
     if (c->is_job_out) return;
     if (!l->options.has_helper) (void)packer_step(&c->packer);
     if (c->packer.state == PACKER_LISTED) c->state = COMPACT_ASKING;
+    if (c->packer.state == PACKER_PACKED) c->state = COMPACT_CHECKPOINTING;
     if (c->packer.state == PACKER_FAILED) fail(l);
 }
 
@@ -131,12 +133,10 @@ static void ask(struct slog *l)
         return;
     }
     if (c->ask_at < p->message_count) return;
-    for (uint32_t i = 0; i < p->stream_count; i++)
-        if (p->streams[i].live_count > 0) {
-            pause(l, COMPACT_RETRY_NS);
-            return;
-        }
-    c->state = COMPACT_CHECKPOINTING;
+    for (uint32_t i = 0; i < p->stream_count && !c->has_pack; i++)
+        c->has_pack = p->streams[i].live_count > 0;
+    if (c->has_pack) packer_pack(p);
+    c->state = c->has_pack ? COMPACT_WRITING : COMPACT_CHECKPOINTING;
 }
 
 /* --- checkpoints -------------------------------------------------------------------------- */
@@ -204,6 +204,16 @@ static void name_without(struct slog *l)
 {
     struct compact *c = &l->compact;
     must(l->manifest.segments[0].number == c->segment.number);
+    if (c->has_pack) {
+        struct manifest_pack pack = {.number = c->segment.number,
+                                     .incarnation = c->segment.incarnation,
+                                     .size = c->packer.file_at,
+                                     .message_count = c->packer.live_count,
+                                     .record_bytes = c->packer.record_bytes};
+        if (manifest_add_pack(&l->manifest, &pack) != ERR_OK) return; /* the next turn */
+        c->counts.packs++;
+        c->counts.pack_bytes += pack.size;
+    }
     manifest_remove_first(&l->manifest);
     c->wanted = ++l->manifest_wanted;
     c->state = COMPACT_NAMING;
@@ -231,6 +241,35 @@ static void checkpoint_streams(struct slog *l)
     }
 #endif
     name_without(l);
+}
+
+/* --- moving ------------------------------------------------------------------------------- */
+
+static bool know_pack(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    enum err e = reader_add_pack(&l->reader, l->manifest.log, c->segment.number,
+                                 c->segment.incarnation, c->packer.file_at);
+    return e == ERR_OK;
+}
+
+/* False: there is more. */
+static bool move(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    const struct packer *p = &c->packer;
+    const struct store_hooks *h = l->options.hooks;
+    for (uint32_t n = 0; n < COMPACT_ASK_SLICE && c->move_at < p->message_count; n++) {
+        const struct packer_message *m = &p->messages[c->move_at];
+        uint64_t from = place_of(p->log, c->segment.number, (uint64_t)m->at * PLACE_UNIT_BYTES);
+        if (m->is_live &&
+            h->moved(h->context, p->streams[m->stream].id, m->seq, from,
+                     place_packed(p->log, c->segment.number, (uint64_t)m->to * PLACE_UNIT_BYTES),
+                     m->bytes) != ERR_OK)
+            return false;
+        c->move_at++;
+    }
+    return c->move_at == p->message_count;
 }
 
 /* --- the file ----------------------------------------------------------------------------- */
@@ -297,7 +336,7 @@ static void on_file(struct vfs_op *op)
 static void drain(struct slog *l)
 {
     struct compact *c = &l->compact;
-    if (!reader_retire(&l->reader, l->manifest.log, c->segment.number)) return;
+    if (!reader_retire(&l->reader, false, l->manifest.log, c->segment.number)) return;
     c->from = names_segment(l->manifest.log, c->segment.number);
     if (c->is_damaged) { /* P6 */
         c->to = names_damaged(&c->from);
@@ -349,7 +388,8 @@ void compact_turn(struct slog *l)
     case COMPACT_IDLE:
         if (is_due(l)) begin(l);
         return;
-    case COMPACT_READING: read_on(l); return;
+    case COMPACT_READING:
+    case COMPACT_WRITING: work_on(l); return;
     case COMPACT_ASKING: ask(l); return;
     case COMPACT_CHECKPOINTING: checkpoint_streams(l); return;
     case COMPACT_NAMING:
@@ -357,6 +397,11 @@ void compact_turn(struct slog *l)
         if (l->manifest_written < c->wanted) return;
 #endif
         c->is_damaged = c->packer.is_damaged;
+        if (c->has_pack && !know_pack(l)) return;
+        c->state = COMPACT_MOVING;
+        /* fall through */
+    case COMPACT_MOVING:
+        if (c->has_pack && !move(l)) return;
         packer_end(&c->packer);
         c->state = COMPACT_DRAINING;
         drain(l);
@@ -372,11 +417,15 @@ uint64_t compact_deadline_ns(const struct slog *l)
     switch (c->state) {
     case COMPACT_PAUSED: return c->resume_ns;
     case COMPACT_IDLE: return is_due(l) ? l->now_ns : UINT64_MAX;
-    case COMPACT_READING: return l->options.has_helper ? UINT64_MAX : l->now_ns;
+    case COMPACT_READING:
+    case COMPACT_WRITING: return l->options.has_helper ? UINT64_MAX : l->now_ns;
     case COMPACT_ASKING: return l->now_ns;
     case COMPACT_CHECKPOINTING:
         if (c->writing == NULL && c->stream_at == c->packer.stream_count) return UINT64_MAX;
         return l->now_ns < c->resume_ns ? c->resume_ns : l->now_ns + COMPACT_BUSY_NS;
+    case COMPACT_NAMING:
+        return l->manifest_written < c->wanted ? UINT64_MAX : l->now_ns + COMPACT_BUSY_NS;
+    case COMPACT_MOVING:
     case COMPACT_DRAINING: return l->now_ns + COMPACT_BUSY_NS;
     default: return UINT64_MAX;
     }

@@ -4,8 +4,10 @@
  *
  *   IDLE -- the oldest segment is closed, and too many are --> READING (persist/packer)
  *     --> ASKING: which messages are live, a slice per turn. STORE_KEEP: PINNED until a restart
+ *     --> WRITING them into a pack, if there are any (persist/packer)
  *     --> CHECKPOINTING: each stream with records in it has a durable checkpoint behind it
- *     --> NAMING: the manifest without the segment, with the new start of a replay
+ *     --> NAMING: the manifest without the segment, with the pack, with the new start of a replay
+ *     --> MOVING: core is told the new places, a slice per turn
  *     --> DRAINING: no read is in the old file any more
  *     --> RENAMING, OPENING, FLUSHING: the file has a new number --> the log names it as ready
  *          \-- enough are ready: UNLINKING --> IDLE
@@ -39,8 +41,10 @@ enum compact_state {
     COMPACT_IDLE,
     COMPACT_READING,
     COMPACT_ASKING,
+    COMPACT_WRITING,
     COMPACT_CHECKPOINTING,
     COMPACT_NAMING,
+    COMPACT_MOVING,
     COMPACT_DRAINING,
     COMPACT_RENAMING,
     COMPACT_OPENING,
@@ -59,7 +63,8 @@ struct compact_done {
 };
 
 struct compact_counts {
-    uint64_t segments, recycled, messages, live, checkpoints, checkpoint_bytes, errors;
+    uint64_t segments, recycled, packs, pack_bytes, messages, live, checkpoints;
+    uint64_t checkpoint_bytes, errors;
 };
 
 struct slog;
@@ -69,7 +74,8 @@ struct compact {
     struct packer packer;
     bool is_job_out; /* somebody else runs the packer */
     uint64_t resume_ns;
-    uint32_t ask_at, stream_at;
+    uint32_t ask_at, move_at, stream_at;
+    bool has_pack;
     struct table done; /* of struct compact_done, by stream */
     struct text body;  /* of the checkpoint that is being appended */
     size_t body_at;

@@ -6,7 +6,7 @@
 
 #define MAGIC 0x314E414D4C4C494Du
 enum { SEED = 0x4D414E49, CHECKSUM_BYTES = 8, FIRST_CAPACITY = 16 };
-enum { KIND_SEGMENT = 1 };
+enum { KIND_SEGMENT = 1, KIND_PACK = 2 };
 enum { STATE_OPEN = 1, STATE_CLOSED = 2 };
 enum { FLAG_CLEAN = 1 };
 enum { SEGMENT_HAS_CHECKPOINTS = 1 };
@@ -25,23 +25,68 @@ void manifest_init(struct manifest *m, struct mem *mem, uint32_t log, uint64_t s
 void manifest_deinit(struct manifest *m)
 {
     mem_free(m->mem, MEM_STORE, m->segments, m->capacity * sizeof *m->segments);
+    mem_free(m->mem, MEM_STORE, m->packs, m->pack_capacity * sizeof *m->packs);
     m->segments = NULL;
-    m->count = m->capacity = 0;
+    m->packs = NULL;
+    m->count = m->capacity = m->pack_count = m->pack_capacity = 0;
+}
+
+static enum err reserve(struct mem *mem, void **array, uint32_t used, uint32_t *capacity,
+                        uint32_t count, size_t size)
+{
+    uint32_t wanted = *capacity == 0 ? FIRST_CAPACITY : *capacity;
+    if (count <= *capacity) return ERR_OK;
+    if (count > MANIFEST_SEGMENTS_MAX) return ERR_FULL;
+    while (wanted < count) wanted *= 2;
+    void *to = mem_alloc(mem, MEM_STORE, wanted * size);
+    if (to == NULL) return ERR_MEMORY;
+    if (used > 0) memcpy(to, *array, used * size);
+    mem_free(mem, MEM_STORE, *array, *capacity * size);
+    *array = to;
+    *capacity = wanted;
+    return ERR_OK;
 }
 
 enum err manifest_reserve(struct manifest *m, uint32_t count)
 {
-    uint32_t capacity = m->capacity == 0 ? FIRST_CAPACITY : m->capacity;
-    if (count <= m->capacity) return ERR_OK;
-    if (count > MANIFEST_SEGMENTS_MAX) return ERR_FULL;
-    while (capacity < count) capacity *= 2;
-    struct manifest_segment *to = mem_alloc(m->mem, MEM_STORE, capacity * sizeof *to);
-    if (to == NULL) return ERR_MEMORY;
-    if (m->count > 0) memcpy(to, m->segments, m->count * sizeof *to);
-    mem_free(m->mem, MEM_STORE, m->segments, m->capacity * sizeof *to);
-    m->segments = to;
-    m->capacity = capacity;
+    return reserve(m->mem, (void **)&m->segments, m->count, &m->capacity, count,
+                   sizeof *m->segments);
+}
+
+enum err manifest_reserve_packs(struct manifest *m, uint32_t count)
+{
+    return reserve(m->mem, (void **)&m->packs, m->pack_count, &m->pack_capacity, count,
+                   sizeof *m->packs);
+}
+
+enum err manifest_add_pack(struct manifest *m, const struct manifest_pack *p)
+{
+    must(m->pack_count == 0 || m->packs[m->pack_count - 1].number < p->number);
+    enum err e = manifest_reserve_packs(m, m->pack_count + 1);
+    if (e != ERR_OK) return e;
+    m->packs[m->pack_count++] = *p;
     return ERR_OK;
+}
+
+struct manifest_pack *manifest_find_pack(const struct manifest *m, uint32_t number)
+{
+    uint32_t low = 0, high = m->pack_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (m->packs[middle].number < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < m->pack_count && m->packs[low].number == number ? &m->packs[low] : NULL;
+}
+
+void manifest_remove_pack(struct manifest *m, uint32_t number)
+{
+    struct manifest_pack *p = manifest_find_pack(m, number);
+    must(p != NULL);
+    m->pack_count--;
+    memmove(p, p + 1, (size_t)(m->packs + m->pack_count - p) * sizeof *p);
 }
 
 enum err manifest_add(struct manifest *m, const struct manifest_segment *s)
@@ -95,18 +140,26 @@ enum err manifest_copy(struct manifest *to, const struct manifest *from, struct 
     *to = *from;
     to->mem = mem;
     to->segments = NULL;
-    to->count = to->capacity = 0;
+    to->packs = NULL;
+    to->count = to->capacity = to->pack_count = to->pack_capacity = 0;
     enum err e = manifest_reserve(to, from->count);
-    if (e != ERR_OK) return e;
+    if (e == ERR_OK) e = manifest_reserve_packs(to, from->pack_count);
+    if (e != ERR_OK) {
+        manifest_deinit(to);
+        return e;
+    }
     if (from->count > 0) memcpy(to->segments, from->segments, from->count * sizeof *to->segments);
+    if (from->pack_count > 0) memcpy(to->packs, from->packs, from->pack_count * sizeof *to->packs);
     to->count = from->count;
+    to->pack_count = from->pack_count;
     return ERR_OK;
 }
 
 uint32_t manifest_bytes(const struct manifest *m)
 {
     return (uint32_t)place_block_up(MANIFEST_HEAD_BYTES +
-                                    (uint64_t)m->count * MANIFEST_ENTRY_BYTES + CHECKSUM_BYTES);
+                                    ((uint64_t)m->count + m->pack_count) * MANIFEST_ENTRY_BYTES +
+                                    CHECKSUM_BYTES);
 }
 
 static void encode_segment(const struct manifest_segment *s, char *out)
@@ -120,6 +173,17 @@ static void encode_segment(const struct manifest_segment *s, char *out)
     wire_put_u64(out + 32, s->is_closed ? s->last_group : 0);
     wire_put_u64(out + 40, s->first_group);
     wire_put_u32(out + 48, s->has_checkpoints ? SEGMENT_HAS_CHECKPOINTS : 0);
+}
+
+static void encode_pack(const struct manifest_pack *p, char *out)
+{
+    wire_put_u32(out, KIND_PACK);
+    wire_put_u32(out + 4, p->number);
+    wire_put_u32(out + 8, p->incarnation);
+    wire_put_u32(out + 12, STATE_CLOSED);
+    wire_put_u64(out + 16, p->size);
+    wire_put_u64(out + 24, p->message_count);
+    wire_put_u64(out + 32, p->record_bytes);
 }
 
 void manifest_encode(const struct manifest *m, char *out)
@@ -136,13 +200,15 @@ void manifest_encode(const struct manifest *m, char *out)
     wire_put_u64(out + 48, m->next_group);
     wire_put_u32(out + 56, m->incarnation);
     wire_put_u32(out + 60, bytes);
-    wire_put_u32(out + 64, m->count);
+    wire_put_u32(out + 64, m->pack_count + m->count);
     wire_put_u32(out + 68, m->next_segment);
     wire_put_u32(out + 72, m->is_clean ? FLAG_CLEAN : 0);
     wire_put_u32(out + 76, m->replay_segment);
-    for (uint32_t i = 0; i < m->count; i++)
-        encode_segment(&m->segments[i],
-                       out + MANIFEST_HEAD_BYTES + (size_t)i * MANIFEST_ENTRY_BYTES);
+    char *entry = out + MANIFEST_HEAD_BYTES;
+    for (uint32_t i = 0; i < m->pack_count; i++, entry += MANIFEST_ENTRY_BYTES)
+        encode_pack(&m->packs[i], entry);
+    for (uint32_t i = 0; i < m->count; i++, entry += MANIFEST_ENTRY_BYTES)
+        encode_segment(&m->segments[i], entry);
     char *end = out + bytes - CHECKSUM_BYTES;
     wire_put_u64(end, XXH3_64bits_withSeed(out, bytes - CHECKSUM_BYTES, SEED ^ m->log));
 }
@@ -151,7 +217,6 @@ static enum err decode_segment(const char *data, const struct manifest *m,
                                struct manifest_segment *out)
 {
     uint32_t state = wire_u32(data + 12);
-    if (wire_u32(data) != KIND_SEGMENT) return ERR_UNSUPPORTED;
     if (state != STATE_OPEN && state != STATE_CLOSED) return ERR_UNSUPPORTED;
     *out = (struct manifest_segment){.number = wire_u32(data + 4),
                                      .incarnation = wire_u32(data + 8),
@@ -170,6 +235,32 @@ static enum err decode_segment(const char *data, const struct manifest *m,
     return ERR_OK;
 }
 
+static enum err decode_pack(const char *data, const struct manifest *m, struct manifest_pack *out)
+{
+    *out = (struct manifest_pack){.number = wire_u32(data + 4),
+                                  .incarnation = wire_u32(data + 8),
+                                  .size = wire_u64(data + 16),
+                                  .message_count = wire_u64(data + 24),
+                                  .record_bytes = wire_u64(data + 32)};
+    if (out->number == 0 || out->number >= m->next_segment || m->count > 0) return ERR_CORRUPT;
+    if (m->pack_count > 0 && out->number <= m->packs[m->pack_count - 1].number) return ERR_CORRUPT;
+    return out->size % PLACE_BLOCK_BYTES == 0 ? ERR_OK : ERR_CORRUPT;
+}
+
+static enum err decode_entry(const char *data, struct manifest *m)
+{
+    struct manifest_segment s;
+    struct manifest_pack p;
+    enum err e;
+    switch (wire_u32(data)) {
+    case KIND_SEGMENT:
+        e = decode_segment(data, m, &s);
+        return e == ERR_OK ? manifest_add(m, &s) : e;
+    case KIND_PACK: e = decode_pack(data, m, &p); return e == ERR_OK ? manifest_add_pack(m, &p) : e;
+    default: return ERR_UNSUPPORTED;
+    }
+}
+
 enum err manifest_decode(const char *data, size_t bytes, uint32_t log, struct mem *mem,
                          struct manifest *out)
 {
@@ -180,7 +271,7 @@ enum err manifest_decode(const char *data, size_t bytes, uint32_t log, struct me
         XXH3_64bits_withSeed(data, length - CHECKSUM_BYTES, SEED ^ log))
         return ERR_CORRUPT;
     if (wire_u32(data + 8) != MANIFEST_VERSION) return ERR_UNSUPPORTED;
-    if (wire_u32(data + 12) != log || count > MANIFEST_SEGMENTS_MAX) return ERR_CORRUPT;
+    if (wire_u32(data + 12) != log || count > 2 * MANIFEST_SEGMENTS_MAX) return ERR_CORRUPT;
     if (MANIFEST_HEAD_BYTES + (uint64_t)count * MANIFEST_ENTRY_BYTES + CHECKSUM_BYTES > length)
         return ERR_CORRUPT;
     struct manifest m;
@@ -193,10 +284,8 @@ enum err manifest_decode(const char *data, size_t bytes, uint32_t log, struct me
     m.is_clean = (wire_u32(data + 72) & FLAG_CLEAN) != 0;
     m.replay_segment = wire_u32(data + 76);
     for (uint32_t i = 0; i < count; i++) {
-        struct manifest_segment s;
         enum err e =
-            decode_segment(data + MANIFEST_HEAD_BYTES + (size_t)i * MANIFEST_ENTRY_BYTES, &m, &s);
-        if (e == ERR_OK) e = manifest_add(&m, &s);
+            decode_entry(data + MANIFEST_HEAD_BYTES + (size_t)i * MANIFEST_ENTRY_BYTES, &m);
         if (e != ERR_OK) {
             manifest_deinit(&m);
             return e;

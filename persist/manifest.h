@@ -11,7 +11,8 @@ enum {
     MANIFEST_HEAD_BYTES = 128,
     MANIFEST_ENTRY_BYTES = 64,
     MANIFEST_SEGMENTS_MAX = 65536, /* 4 TiB in one log */
-    MANIFEST_BYTES_MAX = MANIFEST_HEAD_BYTES + MANIFEST_SEGMENTS_MAX * MANIFEST_ENTRY_BYTES + 4096,
+    MANIFEST_BYTES_MAX =
+        MANIFEST_HEAD_BYTES + 2 * MANIFEST_SEGMENTS_MAX * MANIFEST_ENTRY_BYTES + 4096,
 };
 
 struct manifest_segment {
@@ -22,6 +23,14 @@ struct manifest_segment {
     uint64_t end;         /* of what counts */
     uint64_t last_group;  /* that counts; 0: none */
     uint64_t first_group; /* 0: not known (yet) */
+};
+
+/* Messages of the segment of this number, which is gone. */
+struct manifest_pack {
+    uint32_t number, incarnation;
+    uint64_t size;          /* of the file */
+    uint64_t message_count; /* when it was written */
+    uint64_t record_bytes;  /* unpacked */
 };
 
 struct manifest {
@@ -36,6 +45,8 @@ struct manifest {
     bool is_clean;
     struct manifest_segment *segments; /* in the order of the log */
     uint32_t count, capacity;
+    struct manifest_pack *packs; /* likewise */
+    uint32_t pack_count, pack_capacity;
 };
 
 /* An empty log. Allocates nothing yet. */
@@ -49,6 +60,12 @@ NODISCARD enum err manifest_add(struct manifest *m, const struct manifest_segmen
 void manifest_remove(struct manifest *m, uint32_t number);
 /* Takes the first segment out, which has a successor; a replay starts there from now on. */
 void manifest_remove_first(struct manifest *m);
+/* Room for so many packs. */
+NODISCARD enum err manifest_reserve_packs(struct manifest *m, uint32_t count);
+/* Its number is above those that are there. */
+NODISCARD enum err manifest_add_pack(struct manifest *m, const struct manifest_pack *p);
+void manifest_remove_pack(struct manifest *m, uint32_t number);
+struct manifest_pack *manifest_find_pack(const struct manifest *m, uint32_t number);
 /* NULL: no such segment. Valid until the next add or remove. */
 struct manifest_segment *manifest_find(const struct manifest *m, uint32_t number);
 /* *to is not initialised. ERR_MEMORY: it is not to be used. */

@@ -51,14 +51,24 @@ struct names_text names_manifest(uint32_t log, uint32_t copy)
     return n;
 }
 
-struct names_text names_segment(uint32_t log, uint32_t segment)
+static struct names_text numbered(uint32_t log, uint32_t number, const char *end)
 {
     struct names_text n = {.text = ""};
     put_hex(&n, log, LOG_DIGITS);
     put_text(&n, "-");
-    put_hex(&n, segment, SEGMENT_DIGITS);
-    put_text(&n, ".log");
+    put_hex(&n, number, SEGMENT_DIGITS);
+    put_text(&n, end);
     return n;
+}
+
+struct names_text names_segment(uint32_t log, uint32_t segment)
+{
+    return numbered(log, segment, ".log");
+}
+
+struct names_text names_pack(uint32_t log, uint32_t pack)
+{
+    return numbered(log, pack, ".pack");
 }
 
 struct names_text names_damaged(const struct names_text *name)
@@ -68,15 +78,25 @@ struct names_text names_damaged(const struct names_text *name)
     return n;
 }
 
-bool names_is_segment(const char *name, uint32_t *log, uint32_t *segment)
+static bool is_numbered(const char *name, const char *end, uint32_t *log, uint32_t *number)
 {
     if (!take_hex(&name, LOG_DIGITS, log) || *name++ != '-') return false;
-    return take_hex(&name, SEGMENT_DIGITS, segment) && strcmp(name, ".log") == 0;
+    return take_hex(&name, SEGMENT_DIGITS, number) && strcmp(name, end) == 0;
+}
+
+bool names_is_segment(const char *name, uint32_t *log, uint32_t *segment)
+{
+    return is_numbered(name, ".log", log, segment);
+}
+
+bool names_is_pack(const char *name, uint32_t *log, uint32_t *pack)
+{
+    return is_numbered(name, ".pack", log, pack);
 }
 
 bool names_is_of_store(const char *name)
 {
-    uint32_t log, segment;
-    if (names_is_segment(name, &log, &segment)) return true;
+    uint32_t log, number;
+    if (names_is_segment(name, &log, &number) || names_is_pack(name, &log, &number)) return true;
     return take_hex(&name, LOG_DIGITS, &log) && strncmp(name, "-manifest-", 10) == 0;
 }

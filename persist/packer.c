@@ -1,8 +1,9 @@
 #include "persist/packer.h"
 #include <string.h>
 #include "core/base/must.h"
-#include "persist/place.h"
+#include "persist/record.h"
 #include "persist/replay.h"
+#include "persist/wire.h"
 
 enum { FIRST_ROOM = 256 };
 
@@ -17,18 +18,42 @@ void packer_begin(struct packer *p, const struct manifest *m, const struct manif
     must(s->is_closed);
     packer_init(p, p->files, p->mem, p->is_direct);
     table_init(&p->stream_index, p->mem, MEM_STORE);
+    text_init(&p->table, p->mem, MEM_STORE, SIZE_MAX / 4);
+    text_init(&p->directory, p->mem, MEM_STORE, SIZE_MAX / 4);
+    text_init(&p->raw, p->mem, MEM_STORE, SIZE_MAX / 4);
+    p->zstd.mem = p->mem;
     p->secret = m->secret;
     p->log = m->log;
     p->segment = *s;
     p->state = PACKER_READING;
 }
 
+static void close_files(struct packer *p)
+{
+    if (p->is_loaded) scan_close(&p->scan);
+    p->is_loaded = false;
+    if (!p->is_open) return;
+    struct vfs_op op = {.kind = VFS_CLOSE, .file = p->file};
+    p->is_open = false;
+    /* Everything was flushed, or nothing of it counts. */
+    (void)!blocking_run(p->files, &op);
+}
+
 void packer_end(struct packer *p)
 {
     if (p->state == PACKER_IDLE) return;
+    close_files(p);
     mem_free(p->mem, MEM_STORE, p->messages, p->message_room * sizeof *p->messages);
     mem_free(p->mem, MEM_STORE, p->streams, p->stream_room * sizeof *p->streams);
+    mem_free(p->mem, MEM_STORE, p->order, p->live_count * sizeof *p->order);
+    mem_free(p->mem, MEM_STORE, p->piece, p->piece_room);
+    if (p->index != NULL) pack_index_deinit(p->index);
+    mem_free(p->mem, MEM_STORE, p->index, sizeof *p->index);
     table_deinit(&p->stream_index);
+    text_deinit(&p->table);
+    text_deinit(&p->directory);
+    text_deinit(&p->raw);
+    pack_zstd_deinit(&p->zstd);
     packer_init(p, p->files, p->mem, p->is_direct);
 }
 
@@ -114,10 +139,295 @@ static enum err read_segment(struct packer *p)
     return e;
 }
 
+/* --- the pack ----------------------------------------------------------------------------- */
+
+static struct place_key key_of(const struct packer *p)
+{
+    return (struct place_key){.secret = p->secret,
+                              .log = p->log,
+                              .segment = p->segment.number,
+                              .incarnation = p->segment.incarnation};
+}
+
+void packer_pack(struct packer *p)
+{
+    must(p->state == PACKER_LISTED);
+    p->live_count = 0;
+    for (uint32_t i = 0; i < p->message_count; i++) p->live_count += p->messages[i].is_live;
+    must(p->live_count > 0);
+    p->state = PACKER_LOADING;
+}
+
+/* By stream; in a stream the order of the log is that of its sequences. */
+static void sort_messages(struct packer *p)
+{
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < p->stream_count; i++) {
+        p->streams[i].order_at = sum;
+        sum += p->streams[i].live_count;
+    }
+    must(sum == p->live_count);
+    for (uint32_t i = 0; i < p->message_count; i++)
+        if (p->messages[i].is_live) p->order[p->streams[p->messages[i].stream].order_at++] = i;
+}
+
+static enum err open_file(struct packer *p)
+{
+    p->name = names_pack(p->log, p->segment.number);
+    struct vfs_op op = {.kind = VFS_OPEN, .path = p->name.text, .flags = VFS_CREATE};
+    enum err e = blocking_run(p->files, &op);
+    if (e != ERR_OK) return e;
+    p->file = op.file;
+    p->is_open = true;
+    /* Of an attempt that came to nothing. */
+    struct vfs_op truncate = {.kind = VFS_TRUNCATE, .file = p->file};
+    return blocking_run(p->files, &truncate);
+}
+
+static enum err load(struct packer *p)
+{
+    struct place_key key = key_of(p);
+    p->order = mem_alloc(p->mem, MEM_STORE, p->live_count * sizeof *p->order);
+    p->index = mem_alloc(p->mem, MEM_STORE, sizeof *p->index);
+    if (p->index != NULL) pack_index_init(p->index, p->mem);
+    if (p->order == NULL || p->index == NULL) return ERR_MEMORY;
+    enum err e = pack_zstd_init(&p->zstd, p->mem, true);
+    if (e != ERR_OK) return e;
+    sort_messages(p);
+    e = scan_open(&p->scan, p->files, p->mem, &key, p->segment.size, p->is_direct ? VFS_DIRECT : 0);
+    if (e != ERR_OK) return e;
+    p->is_loaded = true;
+    e = scan_at(&p->scan, 0, p->segment.end, &p->data);
+    return e == ERR_OK ? open_file(p) : e;
+}
+
+static enum err write_at(struct packer *p, uint64_t offset, const void *data, uint32_t bytes)
+{
+    struct vfs_op op = {.kind = VFS_WRITE,
+                        .file = p->file,
+                        .data = (void *)(uintptr_t)data,
+                        .bytes = bytes,
+                        .offset = offset};
+    return blocking_run(p->files, &op);
+}
+
+/* What raw holds becomes the next piece; *piece_bytes: of it in the file. */
+static enum err write_piece(struct packer *p, struct pack_piece *piece, bool is_compressed,
+                            uint32_t *piece_bytes)
+{
+    struct place_key key = key_of(p);
+    if (p->raw.is_failed) return ERR_MEMORY;
+    piece->raw_bytes = (uint32_t)p->raw.len;
+    size_t room = pack_piece_room(p->raw.len);
+    if (room > p->piece_room) {
+        mem_free(p->mem, MEM_STORE, p->piece, p->piece_room);
+        p->piece_room = 0;
+        p->piece = mem_alloc(p->mem, MEM_STORE, room);
+        if (p->piece == NULL) return ERR_MEMORY;
+        p->piece_room = room;
+    }
+    pack_encode_piece(piece, &key, p->file_at, p->raw.data, is_compressed ? &p->zstd : NULL,
+                      p->piece);
+    *piece_bytes = PACK_PIECE_BYTES + piece->held_bytes;
+    enum err e = write_at(p, p->file_at, p->piece, *piece_bytes);
+    uint64_t end = p->file_at + *piece_bytes;
+    if (e == ERR_OK)
+        p->file_at = (end + PLACE_UNIT_BYTES - 1) / PLACE_UNIT_BYTES * PLACE_UNIT_BYTES;
+    return e;
+}
+
+static enum err decode(const struct packer *p, const struct packer_message *m, struct record *r)
+{
+    struct place_key key = key_of(p);
+    uint64_t offset = (uint64_t)m->at * PLACE_UNIT_BYTES;
+    uint32_t bytes;
+    enum err e = record_decode(p->data + offset, p->segment.end - offset, &key, offset, r, &bytes);
+    /* It was whole when it was listed: the disk, or the memory, is at fault. */
+    return e == ERR_INCOMPLETE ? ERR_CORRUPT : e;
+}
+
+static enum err write_block(struct packer *p)
+{
+    struct pack_piece piece = {.kind = PACK_BLOCK,
+                               .at = (uint32_t)(p->record_bytes / PLACE_UNIT_BYTES)};
+    struct pack_table_entry entry = {.offset = p->file_at, .at = p->record_bytes};
+    text_clear(&p->raw);
+    while (p->order_at < p->live_count) {
+        struct packer_message *m = &p->messages[p->order[p->order_at]];
+        struct record r;
+        enum err e = decode(p, m, &r);
+        if (e != ERR_OK) return e;
+        uint32_t bytes = pack_record_bytes(&r);
+        if (p->raw.len > 0 && p->raw.len + bytes > PACK_BLOCK_BYTES) break;
+        text_fill(&p->raw, 0, bytes);
+        if (p->raw.is_failed) return ERR_MEMORY;
+        pack_encode_record(&r, p->raw.data + p->raw.len - bytes);
+        m->to = (uint32_t)(p->record_bytes / PLACE_UNIT_BYTES);
+        p->record_bytes += bytes;
+        piece.count++;
+        p->order_at++;
+    }
+    entry.raw_bytes = (uint32_t)p->raw.len;
+    enum err e = write_piece(p, &piece, true, &entry.piece_bytes);
+    if (e != ERR_OK) return e;
+    char encoded[PACK_TABLE_BYTES];
+    pack_encode_table_entry(&entry, encoded);
+    text_bytes(&p->table, (struct bytes){encoded, sizeof encoded});
+    p->block_count++;
+    return p->table.is_failed ? ERR_MEMORY : ERR_OK;
+}
+
+static enum err write_index(struct packer *p)
+{
+    struct pack_index *x = p->index;
+    const struct packer_message *first = &p->messages[p->order[p->order_at]];
+    pack_index_reset(x, p->streams[first->stream].id);
+    while (p->order_at < p->live_count) {
+        struct packer_message *m = &p->messages[p->order[p->order_at]];
+        struct record r;
+        if (m->stream != first->stream) break;
+        enum err e = decode(p, m, &r);
+        if (e != ERR_OK) return e;
+        struct pack_index_message im = {.stream = r.stream,
+                                        .seq = r.seq,
+                                        .time_ns = r.time_ns,
+                                        .at = (uint64_t)m->to * PLACE_UNIT_BYTES,
+                                        .headers_bytes = (uint32_t)r.headers.len,
+                                        .body_bytes = (uint32_t)r.body.len,
+                                        .subject = r.subject};
+        e = pack_index_add(x, &im);
+        if (e == ERR_FULL) break;
+        if (e != ERR_OK) return e;
+        m->bytes = pack_record_bytes(&r);
+        p->order_at++;
+    }
+    text_clear(&p->raw);
+    pack_index_encode(x, &p->raw);
+    struct pack_piece piece = {.kind = PACK_INDEX, .count = x->count};
+    struct pack_directory_entry entry = {.stream = x->stream,
+                                         .seq_first = x->seq_first,
+                                         .seq_last = x->seq_last,
+                                         .time_first = x->time_first,
+                                         .time_last = x->time_last,
+                                         .offset = p->file_at,
+                                         .raw_bytes = (uint32_t)p->raw.len,
+                                         .count = x->count,
+                                         .at = x->at_first};
+    enum err e = write_piece(p, &piece, true, &entry.piece_bytes);
+    if (e != ERR_OK) return e;
+    char encoded[PACK_DIRECTORY_BYTES];
+    pack_encode_directory_entry(&entry, encoded);
+    text_bytes(&p->directory, (struct bytes){encoded, sizeof encoded});
+    p->index_count++;
+    return p->directory.is_failed ? ERR_MEMORY : ERR_OK;
+}
+
+static enum err write_list(struct packer *p, enum pack_kind kind, const struct text *list,
+                           uint32_t count, uint64_t *offset)
+{
+    struct pack_piece piece = {.kind = kind, .count = count};
+    uint32_t unused;
+    text_clear(&p->raw);
+    text_bytes(&p->raw, text_written(list));
+    *offset = p->file_at;
+    return write_piece(p, &piece, false, &unused);
+}
+
+static enum err write_tables(struct packer *p)
+{
+    struct place_key key = key_of(p);
+    struct pack_foot feet[PACK_FEET];
+    for (uint32_t i = 0; i < PACK_FEET; i++) {
+        feet[i] = (struct pack_foot){.block_count = p->block_count,
+                                     .index_count = p->index_count,
+                                     .message_count = p->live_count,
+                                     .record_bytes = p->record_bytes};
+        enum err e = write_list(p, PACK_TABLE, &p->table, p->block_count, &feet[i].table_offset);
+        if (e != ERR_OK) return e;
+        e = write_list(p, PACK_DIRECTORY, &p->directory, p->index_count, &feet[i].directory_offset);
+        if (e != ERR_OK) return e;
+    }
+    p->file_at = place_block_up(p->file_at);
+    text_clear(&p->raw);
+    text_fill(&p->raw, 0, PACK_FOOT_BYTES);
+    if (p->raw.is_failed) return ERR_MEMORY;
+    for (uint32_t i = 0; i < PACK_FEET; i++) {
+        feet[i].file_bytes = p->file_at + (PACK_FEET - i) * (uint64_t)PACK_FOOT_BYTES;
+        pack_encode_foot(&feet[i], &key, p->file_at, p->raw.data);
+        enum err e = write_at(p, p->file_at, p->raw.data, PACK_FOOT_BYTES);
+        if (e != ERR_OK) return e;
+        p->file_at += PACK_FOOT_BYTES;
+    }
+    return ERR_OK;
+}
+
+/* Only now may anything depend on it (P7). */
+static enum err flush(const struct packer *p)
+{
+#ifndef MILLRACE_BREAK_PACK_FLUSH_SKIPPED
+    struct vfs_op flush = {.kind = VFS_FLUSH, .file = p->file};
+    enum err e = blocking_run(p->files, &flush);
+    if (e != ERR_OK) return e;
+#endif
+    struct vfs_op folder = {.kind = VFS_FLUSH_DIR, .path = ""};
+    return blocking_run(p->files, &folder);
+}
+
+/* --- steps -------------------------------------------------------------------------------- */
+
+static void go_to(struct packer *p, enum packer_state state)
+{
+    p->state = state;
+    p->order_at = 0;
+}
+
+static enum err run_step(struct packer *p)
+{
+    enum err e;
+    switch (p->state) {
+    case PACKER_READING:
+        e = read_segment(p);
+        if (e == ERR_OK) go_to(p, PACKER_LISTED);
+        return e;
+    case PACKER_LOADING:
+        e = load(p);
+        if (e == ERR_OK) go_to(p, PACKER_BLOCKS);
+        return e;
+    case PACKER_BLOCKS:
+        e = write_block(p);
+        if (e == ERR_OK && p->order_at == p->live_count) go_to(p, PACKER_INDEXES);
+        return e;
+    case PACKER_INDEXES:
+        e = write_index(p);
+        if (e == ERR_OK && p->order_at == p->live_count) go_to(p, PACKER_TABLES);
+        return e;
+    case PACKER_TABLES:
+        e = write_tables(p);
+        if (e == ERR_OK) go_to(p, PACKER_FLUSHING);
+        return e;
+    default:
+        must(p->state == PACKER_FLUSHING);
+        e = flush(p);
+        if (e != ERR_OK) return e;
+        close_files(p);
+        go_to(p, PACKER_PACKED);
+        return ERR_OK;
+    }
+}
+
+bool packer_is_running(const struct packer *p)
+{
+    return p->state == PACKER_READING ||
+           (p->state >= PACKER_LOADING && p->state <= PACKER_FLUSHING);
+}
+
 bool packer_step(struct packer *p)
 {
-    if (p->state != PACKER_READING) return false;
-    p->result = read_segment(p);
-    p->state = p->result == ERR_OK ? PACKER_LISTED : PACKER_FAILED;
-    return false;
+    if (!packer_is_running(p)) return false;
+    p->result = run_step(p);
+    if (p->result != ERR_OK) {
+        close_files(p);
+        p->state = PACKER_FAILED;
+    }
+    return packer_is_running(p);
 }

@@ -1,33 +1,51 @@
-/* The job behind freeing a segment: reads what it holds, later writes what of it is still needed
+/* The job behind freeing a segment: reads what it holds, then writes what of it is still needed
  * into a pack. Runs in steps of blocking calls, on the shard's thread in tests and on a helper
- * thread in the server; between the steps the shard may crash it.
+ * thread in the server; between any two the shard may be cut off.
  *
  *   IDLE -- packer_begin --> READING -- the whole segment was read --> LISTED
- *   LISTED -- the shard has marked what is live; packer_end --> IDLE
- *   any error --> FAILED -- packer_end --> IDLE
+ *   LISTED -- the shard has marked what is live; packer_pack --> LOADING (the segment's bytes)
+ *     --> BLOCKS, one a step --> INDEXES, one a step --> TABLES --> FLUSHING (file, folder)
+ *     --> PACKED: the messages know where they lie in the pack
+ *   any error --> FAILED;   packer_end --> IDLE
  *
- * While READING the job belongs to whoever runs packer_step; else to the shard. It touches nothing
- * of the shard but what stands here. */
+ * From READING and from LOADING on the job belongs to whoever runs packer_step, until that gives
+ * false; else to the shard. It touches nothing of the shard but what stands here. */
 #ifndef PERSIST_PACKER_H
 #define PERSIST_PACKER_H
 #include "core/base/mem.h"
 #include "core/base/table.h"
 #include "persist/blocking.h"
 #include "persist/manifest.h"
+#include "persist/names.h"
+#include "persist/pack_index.h"
+#include "persist/scan.h"
 
-enum packer_state { PACKER_IDLE, PACKER_READING, PACKER_LISTED, PACKER_FAILED };
+enum packer_state {
+    PACKER_IDLE,
+    PACKER_READING,
+    PACKER_LISTED,
+    PACKER_LOADING,
+    PACKER_BLOCKS,
+    PACKER_INDEXES,
+    PACKER_TABLES,
+    PACKER_FLUSHING,
+    PACKER_PACKED,
+    PACKER_FAILED
+};
 
 struct packer_message {
     uint64_t seq;
-    uint32_t stream; /* index in streams */
-    uint32_t at;     /* offset in the segment, in units of 8 */
-    uint32_t bytes;  /* in the segment */
-    bool is_live;    /* the shard's word */
+    uint32_t stream;      /* index in streams */
+    uint32_t at;          /* offset in the segment, in units of 8 */
+    uint32_t to;          /* PACKED: offset among all records of the pack, in units of 8 */
+    uint32_t bytes : 31;  /* of the record; PACKED: in the pack */
+    uint32_t is_live : 1; /* the shard's word */
 };
 
 struct packer_stream {
     uint64_t id;
     uint32_t live_count;
+    uint32_t order_at; /* behind its messages in the order of the pack */
 };
 
 struct packer {
@@ -46,13 +64,37 @@ struct packer {
     struct table stream_index; /* of streams, by id; the value is the index plus one */
     uint32_t stream_last;      /* of the newest record */
     bool is_damaged;           /* parts of the segment do not validate */
+
+    /* The pack. */
+    uint32_t live_count;
+    uint32_t *order; /* indexes of live messages, by stream, and in a stream by sequence */
+    uint32_t order_at;
+    struct scan scan; /* holds the whole segment */
+    bool is_loaded;
+    const char *data;
+    struct names_text name;
+    struct vfs_file file;
+    bool is_open;
+    uint64_t file_at;      /* where the next piece goes */
+    uint64_t record_bytes; /* of all records so far */
+    uint32_t block_count, index_count;
+    struct text table, directory;
+    struct text raw; /* of the piece that is made */
+    char *piece;     /* as it goes to the file */
+    size_t piece_room;
+    struct pack_index *index;
+    struct pack_zstd zstd;
 };
 
 void packer_init(struct packer *p, const struct blocking *files, struct mem *mem, bool is_direct);
 /* IDLE only; the segment is closed. */
 void packer_begin(struct packer *p, const struct manifest *m, const struct manifest_segment *s);
-/* Goes on. False: the job is not READING any more. */
+/* LISTED only, and some message is live. */
+void packer_pack(struct packer *p);
+/* Goes on by a step. False: it is the shard's turn: LISTED, PACKED or FAILED. */
 bool packer_step(struct packer *p);
+/* True while steps are to be run. */
+bool packer_is_running(const struct packer *p);
 /* Gives back what it holds; in any state, with nobody inside packer_step. */
 void packer_end(struct packer *p);
 

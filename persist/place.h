@@ -30,6 +30,12 @@ static inline uint64_t place_of(uint32_t log, uint32_t segment, uint64_t offset)
            (uint64_t)segment << PLACE_OFFSET_BITS | offset / PLACE_UNIT_BYTES;
 }
 
+/* Of a record in a pack: offset among all its records. */
+static inline uint64_t place_packed(uint32_t log, uint32_t pack, uint64_t offset)
+{
+    return UINT64_C(1) << 63 | place_of(log, pack, offset);
+}
+
 static inline uint32_t place_log(uint64_t place)
 {
     return (uint32_t)(place >> (PLACE_OFFSET_BITS + PLACE_SEGMENT_BITS)) & (PLACE_LOGS_MAX - 1);
@@ -52,6 +58,10 @@ static inline bool place_is_packed(uint64_t place)
 
 /* The checksum of bytes that lie at offset. */
 uint64_t place_checksum(const struct place_key *k, uint64_t offset, const void *data, size_t bytes);
+
+/* The same for bytes of a pack file; the key names the pack as its segment. */
+uint64_t place_checksum_packed(const struct place_key *k, uint64_t offset, const void *data,
+                               size_t bytes);
 
 static inline uint64_t place_block_up(uint64_t bytes)
 {

@@ -31,19 +31,25 @@ static struct store_read *list_take(struct reader_list *l)
     return q;
 }
 
-static uint64_t order_of(uint32_t log, uint32_t segment)
+/* What of a place names the file. */
+static uint64_t order_of(bool is_packed, uint32_t log, uint32_t segment)
 {
-    return (uint64_t)log << 32 | segment;
+    return (is_packed ? place_packed(log, segment, 0) : place_of(log, segment, 0)) >>
+           PLACE_OFFSET_BITS;
 }
 
-/* Index of the first segment at or behind (log, segment). */
-static uint32_t index_of(const struct reader *r, uint32_t log, uint32_t segment)
+static uint64_t order_of_segment(const struct reader_segment *s)
+{
+    return order_of(s->is_packed, s->key.log, s->key.segment);
+}
+
+/* Index of the first file at or behind this one. */
+static uint32_t index_of(const struct reader *r, uint64_t order)
 {
     uint32_t low = 0, high = r->segment_count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        const struct place_key *k = &r->segments[middle].key;
-        if (order_of(k->log, k->segment) < order_of(log, segment))
+        if (order_of_segment(&r->segments[middle]) < order)
             low = middle + 1;
         else
             high = middle;
@@ -51,17 +57,17 @@ static uint32_t index_of(const struct reader *r, uint32_t log, uint32_t segment)
     return low;
 }
 
-static struct reader_segment *find(const struct reader *r, uint32_t log, uint32_t segment)
+static struct reader_segment *find(const struct reader *r, uint64_t order)
 {
-    uint32_t i = index_of(r, log, segment);
+    uint32_t i = index_of(r, order);
     if (i == r->segment_count) return NULL;
     struct reader_segment *s = &r->segments[i];
-    return s->key.log == log && s->key.segment == segment ? s : NULL;
+    return order_of_segment(s) == order ? s : NULL;
 }
 
 static struct reader_segment *find_by_place(const struct reader *r, uint64_t place)
 {
-    return place_is_packed(place) ? NULL : find(r, place_log(place), place_segment(place));
+    return find(r, place >> PLACE_OFFSET_BITS);
 }
 
 enum err reader_init(struct reader *r, struct vfs *vfs, struct mem *mem, uint64_t secret,
@@ -78,6 +84,7 @@ enum err reader_init(struct reader *r, struct vfs *vfs, struct mem *mem, uint64_
 
 static void free_exact(struct reader *r, struct reader_exact *x)
 {
+    mem_free(r->mem, MEM_STORE, x->raw, x->packed.raw_bytes);
     mem_free(r->mem, MEM_STORE, x->memory, x->memory_bytes);
     *x = (struct reader_exact){0};
 }
@@ -85,6 +92,11 @@ static void free_exact(struct reader *r, struct reader_exact *x)
 void reader_deinit(struct reader *r)
 {
     for (int i = 0; i < READER_EXACT_MAX; i++) free_exact(r, &r->exact[i]);
+    for (int i = 0; i < READER_LOADS_MAX; i++)
+        mem_free(r->mem, MEM_STORE, r->loads[i].memory, r->loads[i].memory_bytes);
+    for (uint32_t i = 0; i < r->segment_count; i++) pack_table_free(&r->segments[i].table, r->mem);
+    mem_free(r->mem, MEM_STORE, r->tabling.memory, r->tabling.memory_bytes);
+    if (r->zstd.memory != NULL) pack_zstd_deinit(&r->zstd);
     mem_free(r->mem, MEM_STORE, r->segments, r->segment_room * sizeof *r->segments);
     mem_free(r->mem, MEM_STORE, r->scratch, READ_CACHE_BLOCK_BYTES);
     read_cache_deinit(&r->cache);
@@ -92,10 +104,10 @@ void reader_deinit(struct reader *r)
     r->segment_count = r->segment_room = 0;
 }
 
-enum err reader_add(struct reader *r, uint32_t log, uint32_t segment, uint32_t incarnation,
-                    uint64_t size, uint64_t written)
+static enum err add(struct reader *r, const struct reader_segment *new)
 {
-    must(find(r, log, segment) == NULL);
+    uint64_t order = order_of_segment(new);
+    must(find(r, order) == NULL);
     if (r->segment_count == r->segment_room) {
         uint32_t room = r->segment_room == 0 ? FIRST_ROOM : 2 * r->segment_room;
         struct reader_segment *to = mem_alloc(r->mem, MEM_STORE, room * sizeof *to);
@@ -105,19 +117,41 @@ enum err reader_add(struct reader *r, uint32_t log, uint32_t segment, uint32_t i
         r->segments = to;
         r->segment_room = room;
     }
-    uint32_t i = index_of(r, log, segment);
+    uint32_t i = index_of(r, order);
     memmove(&r->segments[i + 1], &r->segments[i], (r->segment_count - i) * sizeof *r->segments);
-    r->segments[i] = (struct reader_segment){
-        .key = {.secret = r->secret, .log = log, .segment = segment, .incarnation = incarnation},
-        .size = size,
-        .written = written};
+    r->segments[i] = *new;
     r->segment_count++;
     return ERR_OK;
 }
 
+enum err reader_add(struct reader *r, uint32_t log, uint32_t segment, uint32_t incarnation,
+                    uint64_t size, uint64_t written)
+{
+    struct reader_segment s = {
+        .key = {.secret = r->secret, .log = log, .segment = segment, .incarnation = incarnation},
+        .size = size,
+        .written = written};
+    return add(r, &s);
+}
+
+enum err reader_add_pack(struct reader *r, uint32_t log, uint32_t pack, uint32_t incarnation,
+                         uint64_t size)
+{
+    struct reader_segment s = {
+        .key = {.secret = r->secret, .log = log, .segment = pack, .incarnation = incarnation},
+        .is_packed = true,
+        .size = size,
+        .written = size};
+    if (r->zstd.memory == NULL) {
+        enum err e = pack_zstd_init(&r->zstd, r->mem, false);
+        if (e != ERR_OK) return e;
+    }
+    return add(r, &s);
+}
+
 void reader_set_written(struct reader *r, uint32_t log, uint32_t segment, uint64_t written)
 {
-    struct reader_segment *s = find(r, log, segment);
+    struct reader_segment *s = find(r, order_of(false, log, segment));
     must(s != NULL);
     must(written <= s->size);
     s->written = written;
@@ -137,7 +171,8 @@ static uint64_t block_start(uint64_t offset)
 
 static uint64_t block_key(const struct reader_segment *s, uint64_t start)
 {
-    return place_of(s->key.log, s->key.segment, start);
+    return s->is_packed ? place_packed(s->key.log, s->key.segment, start)
+                        : place_of(s->key.log, s->key.segment, start);
 }
 
 /* The block that holds the bytes up to end, if it is there and reaches that far. */
@@ -201,10 +236,34 @@ static enum err answer(struct reader *r, struct store_read *q, const struct read
     return ERR_BUSY;
 }
 
+/* data: a block of a pack, checked when it was unpacked. */
+static enum err answer_packed(const struct store_read *q, const struct pack_table_entry *b,
+                              const char *data, struct record *out)
+{
+    uint64_t skip = place_offset(q->place) - b->at;
+    uint32_t length;
+    enum err e = pack_decode_record(data + skip, b->raw_bytes - skip, out, &length);
+    return e == ERR_OK && is_asked_for(q, out) ? ERR_OK : ERR_UNKNOWN;
+}
+
+static enum err try_packed(struct reader *r, struct store_read *q, const struct reader_segment *s,
+                           struct record *out)
+{
+    if (s->table_state != READER_HAS_TABLE) return ERR_BUSY;
+    const struct pack_table_entry *t = pack_table_find(&s->table, place_offset(q->place));
+    if (t == NULL) return ERR_UNKNOWN;
+    if (t->raw_bytes > READ_CACHE_BLOCK_BYTES) q->state |= IS_EXACT;
+    if ((q->state & IS_EXACT) != 0) return ERR_BUSY;
+    const struct read_cache_block *b = read_cache_find(&r->cache, block_key(s, t->at));
+    if (b == NULL || b->state != READ_CACHE_VALID || b->has_failed) return ERR_BUSY;
+    return answer_packed(q, t, b->data, out);
+}
+
 static enum err try_blocks(struct reader *r, struct store_read *q, struct record *out)
 {
     const struct reader_segment *s = find_by_place(r, q->place);
     if (s == NULL) return ERR_UNKNOWN;
+    if (s->is_packed) return try_packed(r, q, s, out);
     uint64_t offset = place_offset(q->place);
     for (;;) {
         uint32_t need = need_of(q);
@@ -250,7 +309,7 @@ static void on_closed(struct vfs_op *op)
     struct reader_load *l = op->context;
     struct reader *r = l->reader;
     end_load(r, l);
-    struct reader_segment *s = find(r, l->log, l->segment);
+    struct reader_segment *s = find(r, l->order);
     must(s != NULL);
     s->state = READER_CLOSED;
     r->open_count--;
@@ -262,8 +321,7 @@ static void close_file(struct reader *r, struct reader_segment *s)
     struct reader_load *l = free_load(r);
     if (l == NULL) return;
     *l = (struct reader_load){.op = {.kind = VFS_CLOSE, .file = s->file, .done = on_closed},
-                              .log = s->key.log,
-                              .segment = s->key.segment};
+                              .order = order_of_segment(s)};
     if (submit_load(r, l)) s->state = READER_CLOSING;
 }
 
@@ -272,7 +330,7 @@ static void on_opened(struct vfs_op *op)
     struct reader_load *l = op->context;
     struct reader *r = l->reader;
     end_load(r, l);
-    struct reader_segment *s = find(r, l->log, l->segment);
+    struct reader_segment *s = find(r, l->order);
     must(s != NULL);
     s->open_result = op->result;
     s->state = op->result == ERR_OK ? READER_OPEN : READER_CLOSED;
@@ -299,11 +357,11 @@ static void open_file(struct reader *r, struct reader_segment *s)
         close_another(r);
         return;
     }
-    struct names_text name = names_segment(s->key.log, s->key.segment);
+    struct names_text name = s->is_packed ? names_pack(s->key.log, s->key.segment)
+                                          : names_segment(s->key.log, s->key.segment);
     *l = (struct reader_load){
         .op = {.kind = VFS_OPEN, .flags = VFS_READ_ONLY | r->flags, .done = on_opened},
-        .log = s->key.log,
-        .segment = s->key.segment};
+        .order = order_of_segment(s)};
     /* The path must stay until the open ended. */
     _Static_assert(sizeof name.text <= sizeof l->name, "room for the name");
     memcpy(l->name, name.text, sizeof name.text);
@@ -315,15 +373,47 @@ static void open_file(struct reader *r, struct reader_segment *s)
 
 /* --- loading ------------------------------------------------------------------------------ */
 
+/* The piece that was read becomes the block. */
+static bool unpack(struct reader *r, const struct reader_segment *s,
+                   const struct pack_table_entry *t, const char *piece, uint64_t len, char *raw)
+{
+    struct pack_piece p;
+    if (len < t->piece_bytes) return false;
+    enum err e = pack_decode_piece(piece, t->piece_bytes, &s->key, t->offset, PACK_BLOCK, &p);
+    if (e != ERR_OK || p.raw_bytes != t->raw_bytes) return false;
+    return pack_unpack(&p, piece, &r->zstd, raw) == ERR_OK;
+}
+
+static void take_packed(struct reader *r, struct reader_load *l, const struct reader_segment *s)
+{
+    uint64_t skip = l->packed.offset - l->op.offset;
+    const char *piece = (const char *)l->op.data + skip;
+    bool is_good = l->op.result == ERR_OK && l->op.bytes_done >= skip &&
+                   unpack(r, s, &l->packed, piece, l->op.bytes_done - skip, l->block->data);
+    if (l->op.result == ERR_OK)
+        r->counts.read_bytes += l->op.bytes_done;
+    else
+        r->counts.errors++;
+    l->block->valid_bytes = is_good ? l->packed.raw_bytes : 0;
+    l->block->has_failed = !is_good;
+    mem_free(r->mem, MEM_STORE, l->memory, l->memory_bytes);
+    l->memory = NULL;
+}
+
 static void on_loaded(struct vfs_op *op)
 {
     struct reader_load *l = op->context;
     struct reader *r = l->reader;
     end_load(r, l);
-    struct reader_segment *s = find(r, l->log, l->segment);
+    struct reader_segment *s = find(r, l->order);
     must(s != NULL && s->flying > 0);
     s->flying--;
     read_cache_loaded(l->block, 0);
+    if (s->is_packed) {
+        take_packed(r, l, s);
+        pump(r);
+        return;
+    }
     if (op->result == ERR_OK) {
         r->counts.read_bytes += op->bytes_done;
         l->block->valid_bytes = op->bytes_done < l->valid_bytes ? op->bytes_done : l->valid_bytes;
@@ -348,8 +438,7 @@ static bool load_block(struct reader *r, struct reader_segment *s, uint64_t star
                                      .offset = start,
                                      .flags = r->flags,
                                      .done = on_loaded},
-                              .log = s->key.log,
-                              .segment = s->key.segment,
+                              .order = order_of_segment(s),
                               .block = b};
     l->op.bytes = left < READ_CACHE_BLOCK_BYTES ? (uint32_t)left : READ_CACHE_BLOCK_BYTES;
     l->valid_bytes = valid < l->op.bytes ? (uint32_t)valid : l->op.bytes;
@@ -361,6 +450,138 @@ static bool load_block(struct reader *r, struct reader_segment *s, uint64_t star
     s->flying++;
     return true;
 }
+
+/* The bytes of the file around a piece, as direct reads want them. */
+static void around(const struct pack_table_entry *t, uint64_t *start, uint64_t *bytes)
+{
+    *start = place_block_down(t->offset);
+    *bytes = place_block_up(t->offset + t->piece_bytes) - *start;
+}
+
+static bool load_packed(struct reader *r, struct reader_segment *s,
+                        const struct pack_table_entry *t)
+{
+    struct reader_load *l = free_load(r);
+    uint64_t start, bytes;
+    around(t, &start, &bytes);
+    if (l == NULL) return false;
+    char *memory = mem_alloc(r->mem, MEM_STORE, bytes + PLACE_BLOCK_BYTES);
+    if (memory == NULL) return false;
+    struct read_cache_block *b = read_cache_take(&r->cache, block_key(s, t->at));
+    if (b == NULL) goto free_memory;
+    *l = (struct reader_load){.op = {.kind = VFS_READ,
+                                     .file = s->file,
+                                     .data = (char *)place_block_up((uint64_t)(uintptr_t)memory),
+                                     .bytes = (uint32_t)bytes,
+                                     .offset = start,
+                                     .flags = r->flags,
+                                     .done = on_loaded},
+                              .order = order_of_segment(s),
+                              .block = b,
+                              .packed = *t,
+                              .memory = memory,
+                              .memory_bytes = bytes + PLACE_BLOCK_BYTES};
+    if (submit_load(r, l)) {
+        s->flying++;
+        return true;
+    }
+    l->memory = NULL;
+    read_cache_loaded(b, 0);
+    read_cache_drop(b);
+free_memory:
+    mem_free(r->mem, MEM_STORE, memory, bytes + PLACE_BLOCK_BYTES);
+    return false;
+}
+
+/* --- tables of packs ---------------------------------------------------------------------- */
+
+static void read_table(struct reader *r, struct reader_segment *s);
+
+static void end_tabling(struct reader *r)
+{
+    mem_free(r->mem, MEM_STORE, r->tabling.memory, r->tabling.memory_bytes);
+    r->tabling.memory = NULL;
+    r->tabling.is_busy = false;
+}
+
+static void on_table(struct vfs_op *op)
+{
+    struct reader *r = op->context;
+    struct reader_tabling *t = &r->tabling;
+    struct reader_segment *s = find(r, t->order);
+    must(s != NULL && s->flying > 0);
+    s->flying--;
+    r->flying--;
+    enum err e = op->result;
+    if (e == ERR_OK && op->bytes_done < op->bytes) e = ERR_CORRUPT;
+    if (e == ERR_OK && s->table_state == READER_FEET)
+        e = pack_table_locate(t->data, &s->key, s->size, t->copy, &t->offset, &t->bytes);
+    else if (e == ERR_OK)
+        e = pack_table_take(&s->table, r->mem, t->data + (t->offset - op->offset), t->bytes,
+                            &s->key, t->offset);
+    enum reader_table_state stage = s->table_state;
+    end_tabling(r);
+    if (e == ERR_OK) {
+        s->table_state = stage == READER_FEET ? READER_TABLE : READER_HAS_TABLE;
+    } else if (e != ERR_MEMORY && t->copy > 0) {
+        t->copy--; /* the other one may be whole */
+        s->table_state = READER_FEET;
+    } else {
+        s->table_state = READER_NO_TABLE;
+        s->table_result = e;
+        r->counts.errors++;
+    }
+    if (s->table_state == READER_FEET || s->table_state == READER_TABLE) read_table(r, s);
+    pump(r);
+}
+
+/* The next stage of a pack's table; the state says which. */
+static void read_table(struct reader *r, struct reader_segment *s)
+{
+    struct reader_tabling *t = &r->tabling;
+    uint64_t start = s->size - 2 * (uint64_t)PACK_FOOT_BYTES, bytes = 2 * PACK_FOOT_BYTES;
+    must(!t->is_busy);
+    if (s->table_state == READER_TABLE) {
+        start = place_block_down(t->offset);
+        bytes = place_block_up(t->offset + t->bytes) - start;
+    }
+    t->order = order_of_segment(s);
+    t->memory_bytes = bytes + PLACE_BLOCK_BYTES;
+    t->memory = mem_alloc(r->mem, MEM_STORE, t->memory_bytes);
+    t->data = (char *)place_block_up((uint64_t)(uintptr_t)t->memory);
+    t->op = (struct vfs_op){.kind = VFS_READ,
+                            .file = s->file,
+                            .data = t->data,
+                            .bytes = (uint32_t)bytes,
+                            .offset = start,
+                            .flags = r->flags,
+                            .done = on_table,
+                            .context = r};
+    if (t->memory == NULL || vfs_submit(r->vfs, &t->op) != ERR_OK) {
+        end_tabling(r);
+        s->table_state = READER_NO_TABLE;
+        s->table_result = ERR_MEMORY;
+        return;
+    }
+    t->is_busy = true;
+    s->flying++;
+    r->flying++;
+}
+
+/* ERR_BUSY: it is on its way, or another is. */
+static enum err want_table(struct reader *r, struct reader_segment *s)
+{
+    if (s->table_state == READER_HAS_TABLE) return ERR_OK;
+    if (s->table_result != ERR_OK) return s->table_result;
+    if (r->tabling.is_busy || s->table_state != READER_NO_TABLE) return ERR_BUSY;
+    if (s->size < (uint64_t)PACK_FEET * PACK_FOOT_BYTES) return ERR_CORRUPT;
+    r->tabling.copy = PACK_FEET - 1;
+    s->table_state = READER_FEET;
+    read_table(r, s);
+    return s->table_result == ERR_OK ? ERR_BUSY : s->table_result;
+}
+
+/* --- asking ------------------------------------------------------------------------------- */
 
 /* Asks for a block unless it is there or on its way. True: it is there, far enough. */
 static bool want_block(struct reader *r, struct reader_segment *s, uint64_t start, uint64_t end,
@@ -394,6 +615,21 @@ static void read_ahead(struct reader *r, struct reader_segment *s, uint64_t star
     }
 }
 
+static void expect_packed(struct reader *r, struct reader_segment *s,
+                          const struct pack_table_entry *t)
+{
+    if (t == NULL || t->raw_bytes > READ_CACHE_BLOCK_BYTES) return;
+    if (read_cache_find(&r->cache, block_key(s, t->at)) == NULL) (void)load_packed(r, s, t);
+}
+
+static void read_ahead_packed(struct reader *r, struct reader_segment *s, uint64_t offset)
+{
+    const struct pack_table_entry *t = pack_table_find(&s->table, offset);
+    const struct pack_table_entry *end = s->table.entries + s->table.count;
+    if (t == s->table.entries || read_cache_find(&r->cache, block_key(s, t[-1].at)) == NULL) return;
+    for (int i = 1; i <= AHEAD_BLOCKS && t + i < end; i++) expect_packed(r, s, t + i);
+}
+
 /* --- exact ranges ------------------------------------------------------------------------- */
 
 static struct reader_exact *exact_of(struct reader *r, const struct store_read *q)
@@ -407,7 +643,7 @@ static void on_exact(struct vfs_op *op)
 {
     struct reader_exact *x = op->context;
     struct reader *r = x->reader;
-    struct reader_segment *s = find(r, x->log, x->segment);
+    struct reader_segment *s = find(r, x->order);
     must(s != NULL && s->flying > 0);
     s->flying--;
     r->flying--;
@@ -422,10 +658,11 @@ static enum err start_exact(struct reader *r, struct reader_segment *s, struct s
     if (x == NULL) return ERR_BUSY;
     uint64_t offset = place_offset(q->place), start = place_block_down(offset);
     uint64_t bytes = place_block_up(offset + need_of(q)) - start;
-    *x = (struct reader_exact){.reader = r,
-                               .log = s->key.log,
-                               .segment = s->key.segment,
-                               .memory_bytes = bytes + PLACE_BLOCK_BYTES};
+    const struct pack_table_entry *t = s->is_packed ? pack_table_find(&s->table, offset) : NULL;
+    if (s->is_packed && t == NULL) return ERR_UNKNOWN;
+    if (s->is_packed) around(t, &start, &bytes);
+    *x = (struct reader_exact){
+        .reader = r, .order = order_of_segment(s), .memory_bytes = bytes + PLACE_BLOCK_BYTES};
     x->memory = mem_alloc(r->mem, MEM_STORE, x->memory_bytes);
     if (x->memory == NULL) {
         *x = (struct reader_exact){0};
@@ -444,6 +681,7 @@ static enum err start_exact(struct reader *r, struct reader_segment *s, struct s
         free_exact(r, x);
         return ERR_MEMORY;
     }
+    if (t != NULL) x->packed = *t;
     x->request = q;
     s->flying++;
     r->flying++;
@@ -451,6 +689,19 @@ static enum err start_exact(struct reader *r, struct reader_segment *s, struct s
 }
 
 /* --- requests that wait ------------------------------------------------------------------- */
+
+static enum err serve_packed(struct reader *r, struct reader_segment *s, struct store_read *q)
+{
+    const struct pack_table_entry *t = pack_table_find(&s->table, place_offset(q->place));
+    if (t == NULL) return ERR_UNKNOWN;
+    const struct read_cache_block *b = read_cache_find(&r->cache, block_key(s, t->at));
+    if (t->raw_bytes > READ_CACHE_BLOCK_BYTES || (b != NULL && b->has_failed)) {
+        q->state |= IS_EXACT;
+        return start_exact(r, s, q);
+    }
+    if (b == NULL) (void)load_packed(r, s, t);
+    return b != NULL && b->state == READ_CACHE_VALID ? ERR_OK : ERR_BUSY;
+}
 
 /* What q needs is asked for. ERR_OK: all is there. ERR_BUSY: not yet. Others end the request. */
 static enum err serve(struct reader *r, struct store_read *q)
@@ -461,6 +712,9 @@ static enum err serve(struct reader *r, struct store_read *q)
     if (s->state == READER_CLOSED && s->open_result != ERR_OK) return s->open_result;
     if (s->state == READER_CLOSED) open_file(r, s);
     if (s->state != READER_OPEN) return ERR_BUSY;
+    enum err e = s->is_packed ? want_table(r, s) : ERR_OK;
+    if (e != ERR_OK) return e;
+    if (s->is_packed && (q->state & IS_EXACT) == 0) return serve_packed(r, s, q);
     if ((q->state & IS_EXACT) != 0) {
         struct reader_exact *x = exact_of(r, q);
         if (x == NULL) return start_exact(r, s, q);
@@ -483,6 +737,7 @@ static void pin(struct reader *r, const struct store_read *q, bool is_pinned)
     if ((q->state & IS_EXACT) != 0 || s == NULL) return;
     uint64_t offset = place_offset(q->place), end = offset + need_of(q);
     uint64_t first = block_start(offset), last = block_start(end - 1);
+    if (s->is_packed) first = last = pack_table_find(&s->table, offset)->at;
     for (uint64_t at = first; at <= last; at += READ_CACHE_BLOCK_BYTES) {
         struct read_cache_block *b = read_cache_find(&r->cache, block_key(s, at));
         must(b != NULL && b->state == READ_CACHE_VALID);
@@ -514,23 +769,28 @@ static void pump(struct reader *r)
 static bool is_wanted(const struct reader_list *l, const struct reader_segment *s)
 {
     for (const struct store_read *q = l->first; q != NULL; q = q->next)
-        if (!place_is_packed(q->place) && place_log(q->place) == s->key.log &&
-            place_segment(q->place) == s->key.segment)
-            return true;
+        if (q->place >> PLACE_OFFSET_BITS == order_of_segment(s)) return true;
     return false;
 }
 
-bool reader_retire(struct reader *r, uint32_t log, uint32_t segment)
+static void drop_block(struct reader *r, uint64_t key)
 {
-    struct reader_segment *s = find(r, log, segment);
+    struct read_cache_block *b = read_cache_find(&r->cache, key);
+    if (b != NULL) read_cache_drop(b);
+}
+
+bool reader_retire(struct reader *r, bool is_packed, uint32_t log, uint32_t segment)
+{
+    struct reader_segment *s = find(r, order_of(is_packed, log, segment));
     if (s == NULL) return true;
     if (s->flying > 0 || is_wanted(&r->waiting, s) || is_wanted(&r->ready, s)) return false;
     if (s->state == READER_OPEN) close_file(r, s);
     if (s->state != READER_CLOSED) return false;
-    for (uint64_t at = 0; at < s->size; at += READ_CACHE_BLOCK_BYTES) {
-        struct read_cache_block *b = read_cache_find(&r->cache, block_key(s, at));
-        if (b != NULL) read_cache_drop(b);
-    }
+    for (uint64_t at = 0; !is_packed && at < s->size; at += READ_CACHE_BLOCK_BYTES)
+        drop_block(r, block_key(s, at));
+    for (uint32_t i = 0; i < s->table.count; i++)
+        drop_block(r, block_key(s, s->table.entries[i].at));
+    pack_table_free(&s->table, r->mem);
     r->segment_count--;
     memmove(s, s + 1, (size_t)(r->segments + r->segment_count - s) * sizeof *s);
     return true;
@@ -550,12 +810,17 @@ enum err reader_read(struct reader *r, struct store_read *q, struct record *out)
     enum err e = try_blocks(r, q, out);
     struct reader_segment *s = find_by_place(r, q->place);
     if (e != ERR_BUSY) {
-        if (e == ERR_OK && s->state == READER_OPEN)
-            read_ahead(r, s, block_start(place_offset(q->place)));
+        if (e == ERR_OK && s->state == READER_OPEN) {
+            if (s->is_packed)
+                read_ahead_packed(r, s, place_offset(q->place));
+            else
+                read_ahead(r, s, block_start(place_offset(q->place)));
+        }
         return e;
     }
     r->counts.waits++;
     if (s->state == READER_CLOSED) s->open_result = ERR_OK; /* a new request, a new attempt */
+    s->table_result = ERR_OK;
     q->result = serve(r, q);
     if (q->result == ERR_BUSY) {
         list_add(&r->waiting, q);
@@ -574,8 +839,38 @@ void reader_expect(struct reader *r, uint64_t place, uint32_t bytes)
     if (s == NULL || r->is_stopping) return;
     if (s->state == READER_CLOSED) open_file(r, s);
     uint64_t start = block_start(place_offset(place));
+    if (s->is_packed) {
+        if (s->state == READER_OPEN && want_table(r, s) == ERR_OK)
+            expect_packed(r, s, pack_table_find(&s->table, place_offset(place)));
+        return;
+    }
     if (s->state != READER_OPEN || bytes > READ_CACHE_BLOCK_BYTES) return;
     if (read_cache_find(&r->cache, block_key(s, start)) == NULL) (void)load_block(r, s, start);
+}
+
+static enum err answer_exact_packed(struct reader *r, struct store_read *q, struct reader_exact *x,
+                                    const struct reader_segment *s, struct record *out)
+{
+    uint64_t skip = x->packed.offset - x->op.offset;
+    enum err e = x->op.result;
+    if (e == ERR_OK) {
+        x->raw = mem_alloc(r->mem, MEM_STORE, x->packed.raw_bytes);
+        if (x->raw == NULL) e = ERR_MEMORY;
+    }
+    bool is_good = e == ERR_OK && x->op.bytes_done >= skip &&
+                   unpack(r, s, &x->packed, x->data + skip, x->op.bytes_done - skip, x->raw);
+    if (e == ERR_OK) e = is_good ? answer_packed(q, &x->packed, x->raw, out) : ERR_CORRUPT;
+    if (e == ERR_CORRUPT && (q->state & TRIED_AGAIN) == 0) {
+        q->state |= TRIED_AGAIN;
+        e = ERR_BUSY;
+    }
+    r->counts.corrupt += e == ERR_CORRUPT;
+    x->request = NULL;
+    if (e == ERR_OK)
+        r->given = x;
+    else
+        free_exact(r, x);
+    return e;
 }
 
 static enum err answer_exact(struct reader *r, struct store_read *q, struct record *out)
@@ -583,6 +878,7 @@ static enum err answer_exact(struct reader *r, struct store_read *q, struct reco
     struct reader_exact *x = exact_of(r, q);
     struct reader_segment *s = find_by_place(r, q->place);
     must(x != NULL && x->is_done && s != NULL);
+    if (s->is_packed) return answer_exact_packed(r, q, x, s, out);
     uint64_t skip = place_offset(q->place) - x->op.offset;
     enum err e = x->op.result;
     if (e == ERR_OK && x->op.bytes_done < skip + need_of(q)) e = ERR_CORRUPT;

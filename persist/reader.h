@@ -1,4 +1,6 @@
-/* Reads records of any log of the store by place, through a bounded cache of blocks.
+/* Reads records of any log or pack of the store by place, through a bounded cache of blocks. A
+ * block of a segment is a stretch of the file; that of a pack is what the pack calls a block,
+ * unpacked.
  *
  * A request of store_read that cannot be answered at once waits here:
  *
@@ -11,7 +13,7 @@
 #ifndef PERSIST_READER_H
 #define PERSIST_READER_H
 #include "core/base/store.h"
-#include "persist/place.h"
+#include "persist/pack_table.h"
 #include "persist/read_cache.h"
 #include "persist/vfs.h"
 
@@ -23,10 +25,17 @@ enum {
 
 enum reader_file_state { READER_CLOSED, READER_OPENING, READER_OPEN, READER_CLOSING };
 
+/* Of a pack, once its file is open: where its blocks lie. The second copy first, then the other. */
+enum reader_table_state { READER_NO_TABLE, READER_FEET, READER_TABLE, READER_HAS_TABLE };
+
 struct reader_segment {
-    struct place_key key;
+    struct place_key key; /* segment: the number of the pack */
+    bool is_packed;
     uint64_t size;
     uint64_t written; /* bytes that can be read; grows while the segment is written to */
+    struct pack_table table;
+    enum reader_table_state table_state;
+    enum err table_result; /* why it could not be read */
     struct vfs_file file;
     enum reader_file_state state;
     enum err open_result; /* of the last open that failed */
@@ -36,9 +45,12 @@ struct reader_segment {
 struct reader_load {
     struct vfs_op op;
     struct reader *reader;
-    uint32_t log, segment;
+    uint64_t order;                 /* of the file */
     struct read_cache_block *block; /* NULL: free, or opens or closes a file */
     uint32_t valid_bytes;
+    struct pack_table_entry packed; /* of a pack: the block */
+    char *memory;                   /* of a pack: the piece as it lies in the file, and around it */
+    uint64_t memory_bytes;
     bool is_busy;
     char name[40]; /* of the file that is opened */
 };
@@ -47,10 +59,24 @@ struct reader_exact {
     struct vfs_op op;
     struct reader *reader;
     struct store_read *request; /* NULL: free */
-    uint32_t log, segment;
-    char *memory, *data; /* data: from the block of 4096 that holds the first byte */
+    uint64_t order;
+    struct pack_table_entry packed; /* of a pack: the block */
+    char *raw;                      /* of a pack: the block, unpacked; NULL before */
+    char *memory, *data;            /* data: from the block of 4096 that holds the first byte */
     uint64_t memory_bytes;
     bool is_done;
+};
+
+/* The table of a pack, on its way; one at a time. */
+struct reader_tabling {
+    struct vfs_op op;
+    uint64_t order;
+    uint32_t copy;
+    uint64_t offset;
+    uint32_t bytes;
+    char *memory, *data;
+    uint64_t memory_bytes;
+    bool is_busy;
 };
 
 struct reader_list {
@@ -72,6 +98,8 @@ struct reader {
     struct read_cache cache;
     struct reader_load loads[READER_LOADS_MAX];
     struct reader_exact exact[READER_EXACT_MAX];
+    struct reader_tabling tabling;
+    struct pack_zstd zstd;      /* made with the first pack */
     struct reader_exact *given; /* its record was told last; freed at the next call */
     struct reader_list waiting, ready;
     char *scratch; /* one block: a record that lies across two */
@@ -88,11 +116,14 @@ void reader_deinit(struct reader *r);
 /* Makes a segment known. ERR_MEMORY: nothing changed. */
 NODISCARD enum err reader_add(struct reader *r, uint32_t log, uint32_t segment,
                               uint32_t incarnation, uint64_t size, uint64_t written);
+/* The same for a pack. */
+NODISCARD enum err reader_add_pack(struct reader *r, uint32_t log, uint32_t pack,
+                                   uint32_t incarnation, uint64_t size);
 /* More of it can be read. */
 void reader_set_written(struct reader *r, uint32_t log, uint32_t segment, uint64_t written);
 /* Nothing is asked of the segment any more: its file is closed, then it is unknown. False: not yet,
  * a read is in it or waits for it; call again. True as well for one that is not known. */
-NODISCARD bool reader_retire(struct reader *r, uint32_t log, uint32_t segment);
+NODISCARD bool reader_retire(struct reader *r, bool is_packed, uint32_t log, uint32_t segment);
 /* As store_read, for records that are not in the tail. */
 NODISCARD enum err reader_read(struct reader *r, struct store_read *q, struct record *out);
 void reader_expect(struct reader *r, uint64_t place, uint32_t bytes);

@@ -20,10 +20,8 @@ static char *put(char *to, struct bytes b)
     return to + b.len;
 }
 
-void record_encode(const struct record *r, const struct place_key *k, uint64_t offset, char *out)
+static char *encode_parts(const struct record *r, uint32_t bytes, char *out)
 {
-    uint32_t bytes = record_bytes(r);
-    must(bytes > 0);
     must(r->kind > RECORD_NONE && r->kind < RECORD_KIND_COUNT);
     must(r->flags <= UINT8_MAX);
     wire_put_u32(out, bytes);
@@ -36,14 +34,26 @@ void record_encode(const struct record *r, const struct place_key *k, uint64_t o
     wire_put_u64(out + 32, (uint64_t)r->time_ns);
     wire_put_u32(out + 40, (uint32_t)r->headers.len);
     wire_put_u32(out + 44, (uint32_t)r->body.len);
-    char *end = put(put(put(out + RECORD_HEAD_BYTES, r->subject), r->headers), r->body);
+    return put(put(put(out + RECORD_HEAD_BYTES, r->subject), r->headers), r->body);
+}
+
+void record_encode_parts(const struct record *r, uint32_t bytes, char *out)
+{
+    must(encode_parts(r, bytes, out) <= out + bytes);
+}
+
+void record_encode(const struct record *r, const struct place_key *k, uint64_t offset, char *out)
+{
+    uint32_t bytes = record_bytes(r);
+    must(bytes > 0);
+    char *end = encode_parts(r, bytes, out);
     char *checksum = out + bytes - RECORD_CHECKSUM_BYTES;
     must(end <= checksum);
     memset(end, 0, (size_t)(checksum - end));
     wire_put_u64(checksum, place_checksum(k, offset, out, bytes - RECORD_CHECKSUM_BYTES));
 }
 
-static void take(const char *data, struct record *out)
+void record_decode_parts(const char *data, struct record *out)
 {
     struct bytes subject = {data + RECORD_HEAD_BYTES, wire_u16(data + 6)};
     struct bytes headers = {subject.data + subject.len, wire_u32(data + 40)};
@@ -83,14 +93,14 @@ enum err record_decode(const char *data, size_t len, const struct place_key *k, 
         place_checksum(k, offset, data, length - RECORD_CHECKSUM_BYTES))
         return ERR_CORRUPT;
 #endif
-    take(data, out);
+    record_decode_parts(data, out);
     *bytes = length;
     return ERR_OK;
 }
 
 void record_decode_checked(const char *data, struct record *out, uint32_t *bytes)
 {
-    take(data, out);
+    record_decode_parts(data, out);
     *bytes = wire_u32(data);
     must(*bytes >= RECORD_BYTES_MIN + out->subject.len + out->headers.len + out->body.len);
 }

@@ -20,6 +20,11 @@ void record_encode(const struct record *r, const struct place_key *k, uint64_t o
  * ERR_CORRUPT: it is none, *bytes is not written. Never reads beyond len. */
 NODISCARD enum err record_decode(const char *data, size_t len, const struct place_key *k,
                                  uint64_t offset, struct record *out, uint32_t *bytes);
+/* The head and the parts alone, as packs hold them too; bytes goes into the head. What lies behind
+ * the parts is not touched. */
+void record_encode_parts(const struct record *r, uint32_t bytes, char *out);
+/* The same back, for bytes that were checked. */
+void record_decode_parts(const char *data, struct record *out);
 /* As record_decode, for bytes whose checksum was looked at before; nothing but a must can fail. */
 void record_decode_checked(const char *data, struct record *out, uint32_t *bytes);
 

@@ -2,6 +2,7 @@
 #include <string.h>
 #include "core/base/must.h"
 #include "persist/names.h"
+#include "persist/pack_file.h"
 #include "persist/pair.h"
 #include "persist/replay.h"
 #include "persist/wire.h"
@@ -264,6 +265,11 @@ static uint32_t next_incarnation(const struct recovery *r, uint32_t after)
             uint32_t n = r->logs[log].segments[i].incarnation;
             if (n > after && (next == 0 || n < next)) next = n;
         }
+    for (uint32_t log = 0; log < r->log_count; log++)
+        for (uint32_t i = 0; i < r->logs[log].pack_count; i++) {
+            uint32_t n = r->logs[log].packs[i].incarnation;
+            if (n > after && (next == 0 || n < next)) next = n;
+        }
     return next;
 }
 
@@ -287,16 +293,32 @@ static uint64_t bytes_to_read(const struct recovery *r)
     return sum;
 }
 
-static enum err replay_pass(struct recovery *r, struct replay_log *logs)
+/* A pack stands where its segment stood: before the segments of its incarnation that are left. */
+static enum err replay_packs(struct recovery *r, uint32_t log, uint32_t incarnation)
+{
+    const struct manifest *m = &r->logs[log];
+    for (uint32_t i = 0; i < m->pack_count; i++) {
+        if (m->packs[i].incarnation != incarnation) continue;
+        enum err e =
+            pack_file_read(&r->options, m, &m->packs[i], r->options.is_thorough, &r->counts);
+        if (e != ERR_OK) return e;
+    }
+    return ERR_OK;
+}
+
+static enum err replay_pass(struct recovery *r, struct replay_log *logs, enum replay_pass pass)
 {
     for (uint32_t n = next_incarnation(r, 0); n != 0; n = next_incarnation(r, n))
-        for (uint32_t log = 0; log < r->log_count; log++)
+        for (uint32_t log = 0; log < r->log_count; log++) {
+            enum err e = pass == REPLAY_RECORDS ? replay_packs(r, log, n) : ERR_OK;
+            if (e != ERR_OK) return e;
             for (uint32_t i = 0; i < r->logs[log].count; i++) {
                 const struct manifest_segment *s = &r->logs[log].segments[i];
                 if (s->incarnation != n || !is_replayed(&r->logs[log], s)) continue;
-                enum err e = replay_segment(&logs[log], i);
+                e = replay_segment(&logs[log], i);
                 if (e != ERR_OK) return e;
             }
+        }
     return ERR_OK;
 }
 
@@ -324,12 +346,12 @@ static enum err replay_all(struct recovery *r, struct replay_log *logs, struct c
     r->counts.bytes_total = bytes_to_read(r);
     for (uint32_t log = 0; log < r->log_count; log++)
         replay_init(&logs[log], &r->options, &r->counts, &r->logs[log], all);
-    enum err e = replay_pass(r, logs);
+    enum err e = replay_pass(r, logs, REPLAY_CHECKPOINTS);
     if (e != ERR_OK) return e;
     e = give_checkpoints(r, all);
     if (e != ERR_OK) return e;
     for (uint32_t log = 0; log < r->log_count; log++) replay_again(&logs[log]);
-    return replay_pass(r, logs);
+    return replay_pass(r, logs, REPLAY_RECORDS);
 }
 
 /* --- the end ------------------------------------------------------------------------------ */
@@ -355,8 +377,11 @@ static enum err close_log(struct recovery *r, struct manifest *m, const struct r
 static bool is_orphan(const struct recovery *r, const char *name)
 {
     uint32_t log, number;
-    if (!names_is_segment(name, &log, &number) || log >= r->log_count) return false;
-    return manifest_find(&r->logs[log], number) == NULL;
+    if (names_is_segment(name, &log, &number) && log < r->log_count)
+        return manifest_find(&r->logs[log], number) == NULL;
+    if (names_is_pack(name, &log, &number) && log < r->log_count)
+        return manifest_find_pack(&r->logs[log], number) == NULL;
+    return false;
 }
 
 /* The first orphan; *name is empty: there is none. */

@@ -25,6 +25,7 @@ struct recovery_options {
     uint64_t new_secret;
     bool is_direct;             /* the file system can do direct I/O */
     bool is_read_only;          /* `check`: nothing is created, written or removed */
+    bool is_thorough;           /* `check`: every block of every pack is read too */
     struct store_replay replay; /* record may be NULL: nobody wants them */
 };
 
@@ -34,6 +35,7 @@ struct recovery_counts {
     uint64_t damaged_ranges, damaged_bytes;
     uint64_t cut_groups; /* valid ones that were cut */
     uint64_t read_errors;
+    uint64_t damaged_indexes; /* of packs; what they say was found elsewhere */
 };
 
 struct recovery {

@@ -462,7 +462,13 @@ static const struct store_ops SLOG_OPS = {.append = slog_append,
 
 static enum err know_segments(struct slog *l, const struct manifest *all, uint32_t count)
 {
-    for (uint32_t m = 0; m < count; m++)
+    for (uint32_t m = 0; m < count; m++) {
+        for (uint32_t i = 0; i < all[m].pack_count; i++) {
+            const struct manifest_pack *p = &all[m].packs[i];
+            enum err e =
+                reader_add_pack(&l->reader, all[m].log, p->number, p->incarnation, p->size);
+            if (e != ERR_OK) return e;
+        }
         for (uint32_t i = 0; i < all[m].count; i++) {
             const struct manifest_segment *s = &all[m].segments[i];
             if (!s->is_closed) continue;
@@ -470,6 +476,7 @@ static enum err know_segments(struct slog *l, const struct manifest *all, uint32
                 reader_add(&l->reader, all[m].log, s->number, s->incarnation, s->size, s->end);
             if (e != ERR_OK) return e;
         }
+    }
     return ERR_OK;
 }
 
@@ -596,7 +603,7 @@ enum err slog_seal(struct slog *l)
 struct packer *slog_job(struct slog *l)
 {
     struct compact *c = &l->compact;
-    if (c->is_job_out || c->state != COMPACT_READING) return NULL;
+    if (c->is_job_out || !packer_is_running(&c->packer)) return NULL;
     c->is_job_out = true;
     return &c->packer;
 }

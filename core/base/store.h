@@ -123,7 +123,8 @@ enum store_lost_kind {
 struct store_lost {
     enum store_lost_kind kind;
     uint32_t log, segment;
-    uint64_t offset, bytes; /* in the segment */
+    bool is_packed;         /* segment is the number of a pack */
+    uint64_t offset, bytes; /* in the file */
     uint64_t group;         /* number; 0: not known */
     uint32_t record_count;  /* how many records were in it, if has_count */
     bool has_count;

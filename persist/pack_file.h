@@ -1,0 +1,17 @@
+/* A whole pack file, read by blocking calls: its messages from the indexes at a start, every byte
+ * of it for a check of the store. What an index cannot say any more the blocks say themselves. */
+#ifndef PERSIST_PACK_FILE_H
+#define PERSIST_PACK_FILE_H
+#include "core/base/store.h"
+#include "persist/manifest.h"
+#include "persist/pack_index.h"
+#include "persist/recovery.h"
+
+/* Gives every message of the pack, head only, by stream and in a stream by sequence; what is
+ * damaged is told as lost, as far as it costs messages. check: blocks are read and verified too.
+ * ERR_MEMORY, ERR_CLOSED, ERR_FULL, ERR_DENIED, or what the callback returned. */
+NODISCARD enum err pack_file_read(const struct recovery_options *o, const struct manifest *m,
+                                  const struct manifest_pack *p, bool check,
+                                  struct recovery_counts *counts);
+
+#endif
