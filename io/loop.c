@@ -125,6 +125,7 @@ static void stop_log(struct server_shard *x)
     struct server *s = x->server;
     if (!s->has_storage) return;
     uint64_t now_ns = server_now(NULL).mono_ns, give_up_ns = now_ns + STOP_NS;
+    shard_flush(x->shard, server_now(NULL));
     storage_stop_log(&s->storage, x->index);
     while (!storage_is_stopped(&s->storage, x->index) && now_ns < give_up_ns) {
         (void)turn_run(x->turn, now_ns + QUIET_NS);

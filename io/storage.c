@@ -318,6 +318,8 @@ enum err storage_open(struct storage *x, const struct storage_options *o, char *
         js->consumers_default_max = j->default_max_consumers > 0 ? j->default_max_consumers : 0;
         js->message_bytes_max = (uint64_t)o->options->max_payload;
         js->now = o->now;
+        js->total.memory.max = j->memory_bytes_max;
+        js->total.storage.max = j->storage_bytes_max;
         x->shards[i].has_js = true;
     }
     x->is_direct = probe_direct(x);

@@ -89,6 +89,7 @@ struct js {
     struct outlet silent;
     /* Account limits; context is the caller's. NULL: no limits. */
     void (*limits_of)(void *context, uint32_t account, struct js_limits *limits);
+    bool (*is_on)(void *context, uint32_t account); /* NULL: in every account */
     void *context;
     const struct js_hooks *hooks; /* NULL: nobody listens */
     void *hooks_context;

@@ -192,12 +192,13 @@ static bool ensure_memory(struct shard *s, const struct route *r, const struct m
     return pressure_shed(s) && output_pool_ensure(&s->outputs, targets * bytes);
 }
 
-enum fanout_result fanout_publish(struct shard *s, const struct message *m,
-                                  struct client *token_for, enum park_reason *reason)
+static inline enum fanout_result publish_to(struct shard *s, const struct message *m,
+                                            struct bytes target, struct client *token_for,
+                                            enum park_reason *reason)
 {
     const struct route *r;
-    if (UNLIKELY(route_cache_find(s->routes, m->account->number, m->account->trie, m->subject,
-                                  &r) != ERR_OK)) {
+    if (UNLIKELY(route_cache_find(s->routes, m->account->number, m->account->trie, target, &r) !=
+                 ERR_OK)) {
         *reason = PARK_MEMORY;
         return FANOUT_PARK;
     }
@@ -227,6 +228,18 @@ enum fanout_result fanout_publish(struct shard *s, const struct message *m,
     if (UNLIKELY(s->doomed_count > 0)) session_retry_doomed(s);
     if (is_delivered) return FANOUT_DELIVERED;
     return plan.token != 0 || plan.is_sent ? FANOUT_PENDING : FANOUT_NOBODY;
+}
+
+enum fanout_result fanout_publish(struct shard *s, const struct message *m,
+                                  struct client *token_for, enum park_reason *reason)
+{
+    return publish_to(s, m, m->subject, token_for, reason);
+}
+
+NOINLINE enum fanout_result fanout_publish_to(struct shard *s, const struct message *m,
+                                              struct bytes target, enum park_reason *reason)
+{
+    return publish_to(s, m, target, NULL, reason);
 }
 
 bool fanout_mailed(struct shard *s, const struct message *m, struct relay_order *o)

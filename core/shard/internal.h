@@ -106,6 +106,9 @@ enum fanout_result {
 /* token_for: the publisher, when it wants to hear of undelivered requests; else NULL. */
 enum fanout_result fanout_publish(struct shard *s, const struct message *m,
                                   struct client *token_for, enum park_reason *reason);
+/* To the subscriptions of target, which see m->subject as its subject: a delivery of a stream. */
+enum fanout_result fanout_publish_to(struct shard *s, const struct message *m, struct bytes target,
+                                     enum park_reason *reason);
 struct relay_order;
 /* A message that came by mail. Returns whether somebody here took it. */
 bool fanout_mailed(struct shard *s, const struct message *m, struct relay_order *o);
@@ -195,6 +198,8 @@ bool jet_take(struct shard *s, const struct sub *sub, const struct message *m);
 void jet_events(struct shard *s);
 void jet_step(struct shard *s);
 uint64_t jet_deadline_ns(const struct shard *s);
+/* This subscription of a connection came, or is about to go. */
+void jet_consumer_interest(struct shard *s, uint32_t account, const struct sub *sub);
 
 /* --- orders --- */
 /* From now on these options. */

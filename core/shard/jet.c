@@ -113,19 +113,21 @@ static char *put(char *to, struct bytes b)
 
 /* headers and body of a message that is in two pieces; else body is all of it. */
 static enum err queue_parts(struct shard *s, struct jet_queue *q, const struct jet_message *head,
-                            struct bytes subject, struct bytes reply, struct bytes headers,
-                            struct bytes body)
+                            struct bytes target, struct bytes subject, struct bytes reply,
+                            struct bytes headers, struct bytes body)
 {
-    size_t texts = subject.len + reply.len + headers.len + body.len + 2;
+    size_t texts = target.len + subject.len + reply.len + headers.len + body.len + 2;
     struct jet_message *e = jet_queue_room(s, q, sizeof *e + texts);
     if (e == NULL) return ERR_MEMORY;
     uint32_t bytes = e->bytes;
     *e = *head;
     e->bytes = bytes;
+    e->target_len = (uint16_t)target.len;
     e->subject_len = (uint16_t)subject.len;
     e->reply_len = (uint16_t)reply.len;
     e->total_len = (uint32_t)(headers.len + body.len);
-    char *to = put(put(put(put((char *)(e + 1), subject), reply), headers), body);
+    char *to = put(put(put((char *)(e + 1), target), subject), reply);
+    to = put(put(to, headers), body);
     memcpy(to, "\r\n", 2);
     jet_queue_add(q);
     return ERR_OK;
@@ -139,13 +141,13 @@ enum err jet_queue_message(struct shard *s, struct jet_queue *q, uint8_t kind,
                                .kind = kind,
                                .is_no_echo = m->is_no_echo,
                                .header_len = m->header_bytes};
-    return queue_parts(s, q, &head, m->subject, m->reply, bytes_of(NULL, 0),
+    return queue_parts(s, q, &head, bytes_of(NULL, 0), m->subject, m->reply, bytes_of(NULL, 0),
                        bytes_of(m->payload, m->total_bytes));
 }
 
 bool jet_queue_read(struct shard *s, const struct jet_message *e, struct message *m)
 {
-    const char *at = (const char *)(e + 1);
+    const char *at = (const char *)(e + 1) + e->target_len;
     *m = (struct message){.account = session_account(s, e->account),
                           .subject = bytes_of(at, e->subject_len),
                           .header_bytes = e->header_len,
@@ -161,19 +163,31 @@ bool jet_queue_read(struct shard *s, const struct jet_message *e, struct message
 /* --- sending -------------------------------------------------------------------------------- */
 
 /* False: it has to wait. */
-static bool publish(struct shard *s, struct message *m)
+static bool publish(struct shard *s, struct message *m, struct bytes target)
 {
     enum park_reason reason;
-    if (fanout_publish(s, m, NULL, &reason) == FANOUT_PARK) return false;
-    s->stall_ns = 0; /* the server itself does not slow down for its receivers */
+    enum fanout_result result = target.len > 0 ? fanout_publish_to(s, m, target, &reason)
+                                               : fanout_publish(s, m, NULL, &reason);
+    if (result == FANOUT_PARK) return false;
+    if (UNLIKELY(s->stall_ns > 0)) {
+        s->jet->is_congested = true;
+        s->stall_ns = 0;
+    }
     return true;
 }
 
-static void keep(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
-                 struct bytes headers, struct bytes body)
+/* What is sent, in pieces. */
+struct parts {
+    uint32_t account;
+    struct bytes target; /* empty: the subject */
+    struct bytes subject, reply, headers, body;
+};
+
+static void keep(struct shard *s, const struct parts *p)
 {
-    struct jet_message head = {.account = account, .header_len = (uint32_t)headers.len};
-    if (queue_parts(s, &s->jet->out, &head, subject, reply, headers, body) != ERR_OK)
+    struct jet_message head = {.account = p->account, .header_len = (uint32_t)p->headers.len};
+    if (queue_parts(s, &s->jet->out, &head, p->target, p->subject, p->reply, p->headers, p->body) !=
+        ERR_OK)
         s->counts.dropped_msgs++;
 }
 
@@ -195,50 +209,73 @@ static const char *join(struct shard *s, struct bytes headers, struct bytes body
     return j->scratch;
 }
 
-static void send_message(struct shard *s, uint32_t account, struct bytes subject,
-                         struct bytes reply, struct bytes headers, struct bytes body,
-                         bool is_in_place)
+static void send_parts(struct shard *s, const struct parts *p, bool is_in_place)
 {
-    struct shard_account *a = session_account(s, account);
-    const char *payload = is_in_place ? headers.data : NULL;
-    if (is_in_place && headers.len == 0) payload = body.data;
+    struct shard_account *a = session_account(s, p->account);
+    const char *payload = NULL;
+    if (is_in_place) payload = p->headers.len > 0 ? p->headers.data : p->body.data;
     bool waits = s->jet->out.count > 0 || s->is_fanning_out || a == NULL;
-    if (!waits && payload == NULL) payload = join(s, headers, body);
+    if (!waits && payload == NULL) payload = join(s, p->headers, p->body);
     if (waits || payload == NULL) {
-        keep(s, account, subject, reply, headers, body);
+        keep(s, p);
         return;
     }
     struct message m = {.account = a,
-                        .subject = subject,
-                        .reply = reply,
-                        .header_bytes = (uint32_t)headers.len,
-                        .total_bytes = (uint32_t)(headers.len + body.len),
+                        .subject = p->subject,
+                        .reply = p->reply,
+                        .header_bytes = (uint32_t)p->headers.len,
+                        .total_bytes = (uint32_t)(p->headers.len + p->body.len),
                         .payload = payload,
                         .origin_shard = s->index};
-    if (!publish(s, &m)) keep(s, account, subject, reply, headers, body);
+    if (!publish(s, &m, p->target)) keep(s, p);
 }
 
 void jet_send(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
               struct bytes headers, struct bytes body)
 {
-    send_message(s, account, subject, reply, headers, body, false);
+    struct parts p = {
+        .account = account, .subject = subject, .reply = reply, .headers = headers, .body = body};
+    send_parts(s, &p, false);
+}
+
+/* Headers and body may lie in the store's memory. */
+static void send_stored(struct shard *s, const struct parts *p)
+{
+    /* Mail copies two bytes behind the payload, which here are not CRLF. */
+    bool is_whole =
+        p->headers.len == 0 || p->body.len == 0 || p->headers.data + p->headers.len == p->body.data;
+    bool is_in_place = is_whole && s->shard_count == 1 && p->headers.len + p->body.len > 0;
+    s->jet->is_from_store = true;
+    send_parts(s, p, is_in_place);
+    s->jet->is_from_store = false;
 }
 
 void jet_send_stored(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
                      struct bytes headers, struct bytes body)
 {
-    /* Mail copies two bytes behind the payload, which here are not CRLF. */
-    bool is_whole = headers.len == 0 || body.len == 0 || headers.data + headers.len == body.data;
-    bool is_in_place = is_whole && s->shard_count == 1 && headers.len + body.len > 0;
-    s->jet->is_from_store = is_in_place;
-    send_message(s, account, subject, reply, headers, body, is_in_place);
-    s->jet->is_from_store = false;
+    struct parts p = {
+        .account = account, .subject = subject, .reply = reply, .headers = headers, .body = body};
+    send_stored(s, &p);
+}
+
+void jet_send_delivery(struct shard *s, uint32_t account, struct bytes target, struct bytes subject,
+                       struct bytes reply, struct bytes headers, struct bytes body)
+{
+    struct parts p = {.account = account,
+                      .target = target,
+                      .subject = subject,
+                      .reply = reply,
+                      .headers = headers,
+                      .body = body};
+    send_stored(s, &p);
 }
 
 void jet_send_later(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
                     struct bytes headers, struct bytes body)
 {
-    keep(s, account, subject, reply, headers, body);
+    struct parts p = {
+        .account = account, .subject = subject, .reply = reply, .headers = headers, .body = body};
+    keep(s, &p);
 }
 
 void jet_drain(struct shard *s)
@@ -249,7 +286,8 @@ void jet_drain(struct shard *s)
     if (j->out.count == 0) return;
     struct jet_queue batch = jet_queue_detach(&j->out);
     while ((e = jet_queue_first(&batch)) != NULL) {
-        if (jet_queue_read(s, e, &m) && !publish(s, &m)) break;
+        struct bytes target = bytes_of((const char *)(e + 1), e->target_len);
+        if (jet_queue_read(s, e, &m) && !publish(s, &m, target)) break;
         jet_queue_pop(&batch);
     }
     jet_queue_rejoin(s, &j->out, &batch);
@@ -449,6 +487,8 @@ static struct jet_stream *make_stream(struct shard *s, struct js_stream *stream)
         return NULL;
     }
     stream->owner = x;
+    jet_consumer_init_outlet(x);
+    stream->outlet = &x->outlet;
     list_push(&s->jet->streams, &x->all);
     list_push(&s->jet->unsubscribed, &x->unsubscribed);
     jet_publish_arm(s, x);
@@ -500,6 +540,7 @@ static void on_closing(void *context, struct js_stream *stream)
     struct jet_stream *x = stream->owner;
     if (x == NULL) return;
     stream->owner = NULL;
+    stream->outlet = &s->jet->js->silent;
     for (uint32_t i = 0; i < x->sub_count; i++)
         session_forget_sub(s, stream->stream.account, x->subs[i]);
     x->sub_count = 0;
@@ -515,8 +556,62 @@ static void on_closing(void *context, struct js_stream *stream)
     free_stream(s, x);
 }
 
-static const struct js_hooks hooks = {
-    .opened = on_opened, .updated = on_updated, .closing = on_closing};
+static void on_stored(void *context, struct js_stream *stream, uint64_t seq, uint32_t node)
+{
+    struct shard *s = context;
+    (void)seq;
+    deliver_stored(&s->jet->deliver, stream, node);
+}
+
+static void on_consumer_opened(void *context, struct js_stream *stream, struct consumer *c)
+{
+    struct shard *s = context;
+    deliver_opened(&s->jet->deliver, stream, c, s->now);
+}
+
+static void on_consumer_updated(void *context, struct js_stream *stream, struct consumer *c)
+{
+    struct shard *s = context;
+    deliver_updated(&s->jet->deliver, stream, c, s->now);
+}
+
+static void on_consumer_closing(void *context, struct js_stream *stream, struct consumer *c)
+{
+    struct shard *s = context;
+    (void)stream;
+    deliver_closing(&s->jet->deliver, c);
+}
+
+static const struct js_hooks hooks = {.opened = on_opened,
+                                      .updated = on_updated,
+                                      .closing = on_closing,
+                                      .stored = on_stored,
+                                      .consumer_opened = on_consumer_opened,
+                                      .consumer_updated = on_consumer_updated,
+                                      .consumer_closing = on_consumer_closing};
+
+static void limits_of(void *context, uint32_t account, struct js_limits *limits)
+{
+    const struct shard *s = context;
+    const struct account *a = account_set_by_number(s->options->accounts, account);
+    if (a == NULL) return;
+    const struct account_jetstream *j = &a->jetstream;
+    *limits = (struct js_limits){.max_memory = j->max_memory,
+                                 .max_storage = j->max_storage,
+                                 .max_streams = j->max_streams,
+                                 .max_consumers = j->max_consumers,
+                                 .max_ack_pending = j->max_ack_pending,
+                                 .memory_max_stream_bytes = j->memory_max_stream_bytes,
+                                 .storage_max_stream_bytes = j->storage_max_stream_bytes,
+                                 .max_bytes_required = j->max_bytes_required};
+}
+
+static bool is_on(void *context, uint32_t account)
+{
+    const struct shard *s = context;
+    const struct account *a = account_set_by_number(s->options->accounts, account);
+    return a != NULL && a->jetstream.is_on;
+}
 
 /* --- life ------------------------------------------------------------------------------------ */
 
@@ -541,8 +636,17 @@ enum err jet_open(struct shard *s, const struct shard_config *config)
     list_init(&j->directs);
     uint32_t at = 0;
     struct js_stream *stream;
-    while ((stream = js_each(j->js, &at)) != NULL)
+    jet_consumer_open(s);
+    j->js->limits_of = limits_of;
+    j->js->is_on = is_on;
+    j->js->context = s;
+    while ((stream = js_each(j->js, &at)) != NULL) {
         if (make_stream(s, stream) == NULL) return ERR_MEMORY; /* the caller calls jet_close */
+        uint32_t place = 0;
+        struct consumer *c;
+        while ((c = consumer_set_each(&stream->consumers, &place)) != NULL)
+            deliver_opened(&j->deliver, stream, c, s->now);
+    }
     j->js->hooks = &hooks;
     j->js->hooks_context = s;
     return ERR_OK;
@@ -553,6 +657,9 @@ void jet_close(struct shard *s)
     struct jet *j = s->jet;
     if (j == NULL) return;
     j->js->hooks = NULL;
+    j->js->limits_of = NULL;
+    j->js->is_on = NULL;
+    deliver_deinit(&j->deliver);
     while (!list_is_empty(&j->streams))
         on_closing(s, LIST_OWNER(j->streams.next, struct jet_stream, all)->s);
     for (uint32_t i = 0; i < j->api_count; i++)
@@ -563,6 +670,7 @@ void jet_close(struct shard *s)
     jet_queue_free(s, &j->ready);
     jet_queue_free(s, &j->inbox);
     jet_queue_free(s, &j->out);
+    jet_queue_free(s, &j->interest);
     mem_free(s->mem, MEM_JETSTREAM, j->scratch, j->scratch_bytes);
     mem_free(s->mem, MEM_JETSTREAM, j->work.data, j->work.capacity);
     mem_free(s->mem, MEM_JETSTREAM, j, sizeof *j);
@@ -571,7 +679,14 @@ void jet_close(struct shard *s)
 
 void jet_use_options(struct shard *s)
 {
-    if (s->jet != NULL) s->jet->wants_accounts = true;
+    if (s->jet == NULL) return;
+    s->jet->wants_accounts = true;
+    js_limits_changed(s->jet->js);
+}
+
+void shard_flush(struct shard *s, struct shard_time now)
+{
+    if (s->jet != NULL) deliver_flush(&s->jet->deliver, now);
 }
 
 /* --- the step -------------------------------------------------------------------------------- */
@@ -588,6 +703,7 @@ bool jet_take(struct shard *s, const struct sub *sub, const struct message *m)
     if (what.kind == JET_SUB_API && (bytes_starts_with(m->subject, BYTES_LITERAL(DIRECT_GET)) ||
                                      bytes_starts_with(m->subject, BYTES_LITERAL(MSG_NEXT))))
         return false;
+    if (what.kind == JET_SUB_NEXT && !jet_consumer_exists(what.stream, m->subject)) return false;
     if (jet_queue_message(s, &s->jet->inbox, what.kind, what.stream, m) != ERR_OK)
         s->counts.dropped_msgs++;
     return true;
@@ -632,18 +748,23 @@ void jet_events(struct shard *s)
             jet_publish_stored(s, e.ticket);
             jet_api_stored(s, e.ticket);
             jet_publish_settle(s, e.ticket);
+            deliver_store_stored(&j->deliver, e.ticket);
             break;
         case STORE_FAILED:
             j->timed_ticket = 0;
             read_only(s, e.err);
             jet_publish_failed(s, e.ticket, e.err);
             jet_api_failed(s, e.ticket, e.err);
+            deliver_store_failed(&j->deliver, e.ticket, s->now);
             break;
-        case STORE_READ: {
-            struct jet_reader *r = e.read->context;
-            r->done(s, r, e.err, &e.record);
+        case STORE_READ:
+            if (deliver_is_read(&j->deliver, e.read)) {
+                deliver_read(&j->deliver, e.read, e.err, &e.record, s->now);
+            } else {
+                struct jet_reader *r = e.read->context;
+                r->done(s, r, e.err, &e.record);
+            }
             break;
-        }
         }
     }
 }
@@ -661,6 +782,9 @@ static void take_inbox(struct shard *s)
         if (jet_queue_read(s, e, &m) && (!is_of_stream || e->stream != NULL)) switch (e->kind) {
             case JET_SUB_API: jet_api_request(s, &m); break;
             case JET_SUB_DIRECT: jet_api_direct(s, e->stream, &m); break;
+            case JET_SUB_NEXT: jet_consumer_pull(s, e->stream, &m); break;
+            case JET_SUB_ACK: jet_consumer_ack(s, e->stream, &m); break;
+            case JET_SUB_FLOW: jet_consumer_flow(s, e->stream, &m); break;
             default: break;
             }
         jet_queue_pop(&j->batch);
@@ -679,14 +803,19 @@ void jet_step(struct shard *s)
         jet_publish_expire(s, LIST_OWNER(t, struct jet_stream, timer));
     jet_publish_step(s);
     jet_drain(s);
+    jet_consumer_step(s);
+    jet_drain(s);
 }
 
 uint64_t jet_deadline_ns(const struct shard *s)
 {
     const struct jet *j = s->jet;
-    uint64_t next = wheel_next_ns(&j->wheel);
-    if (j->inbox.count > 0 || j->has_more) return 0;
-    bool waits = is_subscribing(j) || j->out.count > 0 || jet_api_is_due(j);
+    uint64_t next = wheel_next_ns(&j->wheel), of_deliver = deliver_next_ns(&j->deliver);
+    if (j->inbox.count > 0) return 0;
+    if (of_deliver < next) next = of_deliver;
+    if (j->has_more && j->out.count == 0) return 0;
+    bool waits =
+        is_subscribing(j) || j->out.count > 0 || jet_api_is_due(j) || j->interest.count > 0;
     if (waits && s->now.mono_ns + JET_RETRY_NS < next) next = s->now.mono_ns + JET_RETRY_NS;
     return next;
 }

@@ -18,6 +18,7 @@
 #ifndef CORE_SHARD_JET_H
 #define CORE_SHARD_JET_H
 #include "core/base/store.h"
+#include "core/js/deliver.h"
 #include "core/js/direct.h"
 #include "core/js/jsapi.h"
 #include "core/shard/internal.h"
@@ -70,12 +71,13 @@ struct jet_message {
     struct jet_stream *stream; /* NULL: none, or it has gone */
     uint8_t kind;
     bool is_no_echo;
-    uint16_t subject_len, reply_len;
+    uint16_t subject_len, reply_len, target_len; /* target: of a delivery */
     uint32_t header_len, total_len;
-    /* subject, reply, headers and payload, CRLF */
+    /* target, subject, reply, headers and payload, CRLF */
 };
 
 struct jet_stream {
+    struct outlet outlet; /* of its consumers; first */
     struct js_stream *s;
     struct jet *jet;
     struct list all;    /* of the jet */
@@ -107,6 +109,8 @@ struct jet {
     struct jet_queue inbox;
     struct jet_queue batch; /* of it, being looked at */
     struct jet_queue out;
+    struct jet_queue interest; /* filters of subscriptions that came or went */
+    struct deliver deliver;
     struct list requests; /* wait for a ticket, in its order */
     struct list reading;  /* wait for a read */
     struct list directs;  /* direct gets that wait for a read */
@@ -121,7 +125,8 @@ struct jet {
     bool wants_accounts; /* an account may have no subscription of the API yet */
     bool is_from_store;  /* a message that lies in the store's memory is being sent */
     uint64_t full_logged_ns;
-    char *scratch; /* of one message that is put together */
+    bool is_congested; /* a receiver of the last message is (R5b) */
+    char *scratch;     /* of one message that is put together */
     size_t scratch_bytes;
     struct writer work; /* of publish_check */
     struct stream_outcome outcome;
@@ -158,11 +163,20 @@ void jet_drain(struct shard *s);
 /* As jet_send, without copying where possible; headers and body may lie in the store's memory. */
 void jet_send_stored(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
                      struct bytes headers, struct bytes body);
-/* Nothing waits on its way out. */
-static inline bool jet_may_deliver(const struct jet *j)
-{
-    return j->out.count == 0;
-}
+
+/* A delivery of a stream: to the subscriptions of target, which see subject. */
+void jet_send_delivery(struct shard *s, uint32_t account, struct bytes target, struct bytes subject,
+                       struct bytes reply, struct bytes headers, struct bytes body);
+
+/* --- consumers --- */
+void jet_consumer_open(struct shard *s);
+void jet_consumer_init_outlet(struct jet_stream *x);
+/* Is there a consumer of that name, at the end of subject? */
+bool jet_consumer_exists(const struct jet_stream *x, struct bytes subject);
+void jet_consumer_pull(struct shard *s, struct jet_stream *x, const struct message *m);
+void jet_consumer_ack(struct shard *s, struct jet_stream *x, const struct message *m);
+void jet_consumer_flow(struct shard *s, struct jet_stream *x, const struct message *m);
+void jet_consumer_step(struct shard *s);
 
 /* --- subscriptions --- */
 /* ERR_BUSY, ERR_MEMORY: nothing changed. */

@@ -233,6 +233,7 @@ void session_drop_sub(struct shard *s, struct client *c, uint32_t index)
     sub->flags |= SUB_FLAG_DEAD;
     count_sub(s, c, -1);
     uint32_t account = c->account->number;
+    if (UNLIKELY(s->jet != NULL)) jet_consumer_interest(s, account, sub);
     if (s->is_fanning_out || !remove_from_index(s, account, index)) doom(s, account, index);
 }
 
@@ -482,6 +483,8 @@ void session_reap(struct shard *s)
         while (budget > 0 && (index = client_any_sid(c, &bucket)) != 0) {
             client_remove_sid(c, s->subs, index);
             sub_at(s->subs, index)->flags |= SUB_FLAG_DEAD;
+            if (UNLIKELY(s->jet != NULL))
+                jet_consumer_interest(s, c->account->number, sub_at(s->subs, index));
             if (!remove_from_index(s, c->account->number, index))
                 doom(s, c->account->number, index);
             budget--;

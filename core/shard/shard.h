@@ -193,6 +193,9 @@ NODISCARD enum err shard_open(const struct shard_config *config, struct shard **
 /* Every connection is gone (EVENT_GONE). */
 void shard_close(struct shard *s);
 
+/* Between steps, before the log is stopped: records of what else would be lost are appended. */
+void shard_flush(struct shard *s, struct shard_time now);
+
 /* One step: consumes events in order (all of them; EVENT_BYTES may leave a rest, see effect.h),
  * runs timers, retries what waits. Returns the events consumed: fewer than count when the outbox
  * is nearly full; offer the others again. Goes through interest_quiesce at its end. */

@@ -1,0 +1,130 @@
+/* Consumers: what clients ask of them goes to core/js/deliver, what that delivers goes out. */
+#include "core/js/advisory.h"
+#include "core/shard/jet.h"
+
+enum { RUN_MESSAGES_MAX = 1024, FILTER_ROOM = 2 * INTEREST_FILTER_BYTES_MAX + 64 };
+
+/* --- the outlet of a stream's consumers ------------------------------------------------------- */
+
+static void outlet_send(struct outlet *o, struct bytes subject, struct bytes reply,
+                        struct bytes headers)
+{
+    const struct jet_stream *x = (const struct jet_stream *)(void *)o;
+    jet_send_later(x->jet->shard, x->s->stream.account, subject, reply, headers, bytes_of(NULL, 0));
+}
+
+static bool outlet_has_interest(struct outlet *o, struct bytes subject)
+{
+    const struct jet_stream *x = (const struct jet_stream *)(void *)o;
+    struct shard *s = x->jet->shard;
+    struct shard_account *a = session_account(s, x->s->stream.account);
+    return a != NULL && interest_exists(s->interest, a->trie, subject);
+}
+
+static void outlet_event(struct outlet *o, const struct outlet_event *e)
+{
+    (void)o;
+    (void)e;
+}
+
+void jet_consumer_init_outlet(struct jet_stream *x)
+{
+    x->outlet = (struct outlet){outlet_send, outlet_has_interest, outlet_event};
+}
+
+/* --- the port of deliver ---------------------------------------------------------------------- */
+
+static bool may_send(void *context)
+{
+    const struct shard *s = context;
+    return s->jet->out.count == 0;
+}
+
+static bool on_message(void *context, struct js_stream *stream, struct bytes target,
+                       struct bytes subject, struct bytes reply, struct bytes headers,
+                       struct bytes body)
+{
+    struct shard *s = context;
+    s->jet->is_congested = false;
+    jet_send_delivery(s, stream->stream.account, target, subject, reply, headers, body);
+    return !s->jet->is_congested;
+}
+
+static const struct deliver_port port = {.may_send = may_send, .message = on_message};
+
+void jet_consumer_open(struct shard *s)
+{
+    deliver_init(&s->jet->deliver, s->jet->js, &port, s, s->now);
+}
+
+/* --- clients ---------------------------------------------------------------------------------- */
+
+static struct bytes last_token(struct bytes subject)
+{
+    size_t at = subject.len;
+    while (at > 0 && subject.data[at - 1] != '.') at--;
+    return bytes_of(subject.data + at, subject.len - at);
+}
+
+static struct bytes body_of(const struct message *m)
+{
+    return bytes_of(m->payload + m->header_bytes, m->total_bytes - m->header_bytes);
+}
+
+bool jet_consumer_exists(const struct jet_stream *x, struct bytes subject)
+{
+    return consumer_set_find(&x->s->consumers, last_token(subject)) != NULL;
+}
+
+void jet_consumer_pull(struct shard *s, struct jet_stream *x, const struct message *m)
+{
+    if (m->reply.len == 0) return;
+    /* Deleted since it was asked for: the client times out, as with nats-server. */
+    (void)!deliver_pull(&s->jet->deliver, x->s, last_token(m->subject), body_of(m), m->reply,
+                        s->now);
+}
+
+void jet_consumer_ack(struct shard *s, struct jet_stream *x, const struct message *m)
+{
+    (void)!deliver_ack(&s->jet->deliver, x->s, m->subject, body_of(m), m->reply, s->now);
+}
+
+void jet_consumer_flow(struct shard *s, struct jet_stream *x, const struct message *m)
+{
+    deliver_flow(&s->jet->deliver, x->s, m->subject);
+}
+
+/* --- interest --------------------------------------------------------------------------------- */
+
+void jet_consumer_interest(struct shard *s, uint32_t account, const struct sub *sub)
+{
+    char room[FILTER_ROOM];
+    struct bytes filter, queue;
+    struct jet *j = s->jet;
+    if (j->deliver.pushes.count == 0) return;
+    if (interest_filter_of(s->interest, sub, room, sizeof room, &filter, &queue) != ERR_OK) return;
+    struct shard_account *a = session_account(s, account);
+    struct message m = {.account = a, .subject = filter, .payload = ""};
+    if (a == NULL || jet_queue_message(s, &j->interest, 0, NULL, &m) != ERR_OK)
+        s->counts.dropped_msgs++;
+}
+
+static void take_interest(struct shard *s)
+{
+    struct jet *j = s->jet;
+    const struct jet_message *e;
+    struct message m;
+    /* Subscriptions that still have to leave the index would be counted. */
+    if (j->interest.count == 0 || s->doomed_count > 0) return;
+    while ((e = jet_queue_first(&j->interest)) != NULL) {
+        if (jet_queue_read(s, e, &m)) deliver_interest(&j->deliver, e->account, m.subject, s->now);
+        jet_queue_pop(&j->interest);
+    }
+}
+
+void jet_consumer_step(struct shard *s)
+{
+    struct jet *j = s->jet;
+    take_interest(s);
+    j->has_more = deliver_run(&j->deliver, s->now, RUN_MESSAGES_MAX);
+}
