@@ -200,8 +200,10 @@ void *loop_run(void *server_shard)
     /* Lent payloads go home before anybody ends: until no shard has a connection and nothing comes.
      */
     int quiet = 0;
-    while (atomic_load(&s->conn_count) > 0 || quiet < QUIET_TURNS)
+    while (atomic_load(&s->conn_count) > 0 || quiet < QUIET_TURNS) {
+        turn_drop_strangers(x->turn);
         quiet = turn_run(x->turn, server_now(NULL).mono_ns + QUIET_NS) ? 0 : quiet + 1;
+    }
     stop_log(x);
     interest_offline(s->interest, x->index);
     close_all(x);

@@ -45,7 +45,7 @@ enum err turn_open(const struct turn_config *config, struct turn **out)
         mem_alloc_zero(t->mem, MEM_CONNECTION, t->shard_count * sizeof *t->outbox.lanes);
     char *text = mem_alloc(t->mem, MEM_CONNECTION, OUTBOX_TEXT_BYTES);
     writer_init(&t->outbox.text, text, OUTBOX_TEXT_BYTES);
-    list_init(&t->timed);
+    list_init(&t->flushed);
     if (t->conns == NULL || t->free_slots == NULL || t->resumes == NULL ||
         t->outbox.effects == NULL || t->outbox.lanes == NULL || text == NULL) {
         free_turn(t);
@@ -55,6 +55,7 @@ enum err turn_open(const struct turn_config *config, struct turn **out)
     for (uint32_t i = 0; i < t->shard_count; i++)
         if (i != t->index) t->outbox.lanes[i] = mailbox_lane(t->mail, t->index, i);
     t->now = t->hooks.now(t->hooks.context);
+    wheel_init(&t->wheel, t->now.mono_ns);
     t->shard->outbox = &t->outbox;
     *out = t;
     return ERR_OK;
@@ -130,18 +131,22 @@ static void suspend(struct turn *t, uint32_t slot)
 
 static void set_deadline(struct turn *t, struct turn_conn *c, uint64_t after_ns)
 {
-    list_remove(&c->timed);
-    c->deadline_ns = t->now.mono_ns + after_ns;
-    list_push(&t->timed, &c->timed);
+    wheel_arm(&t->wheel, &c->timer, t->now.mono_ns + after_ns);
+}
+
+static void look_when_sent(struct turn *t, struct turn_conn *c)
+{
+    if (c->state == TURN_FLUSHING && list_is_empty(&c->flushed))
+        list_push(&t->flushed, &c->flushed);
 }
 
 static void close_socket(struct turn *t, uint32_t slot)
 {
     struct turn_conn *c = &t->conns[slot];
     if (c->state == TURN_CLOSING) return;
-    if (c->state == TURN_FLUSHING) t->flushing_count--;
     c->state = TURN_CLOSING;
-    list_remove(&c->timed);
+    wheel_cancel(&c->timer);
+    list_remove(&c->flushed);
     while (c->held_first != NULL) drop_first_held(t, c);
     t->driver->ops->socket_close(t->driver, slot);
 }
@@ -191,11 +196,15 @@ enum err turn_take(struct turn *t, const struct turn_socket *s)
         t->free_count--;
     *c = (struct turn_conn){
         .generation = generation, .state = TURN_PEEK, .socket = copy, .is_unix = s->is_unix};
-    list_init(&c->timed);
+    list_init(&c->flushed);
+    wheel_timer_init(&c->timer);
     uint64_t wait_ns;
     c->peeks =
         t->hooks.tls != NULL && !s->is_unix && t->hooks.tls->wants_peek(t->hooks.context, &wait_ns);
-    set_deadline(t, c, c->peeks ? wait_ns : 0); /* 0: opened at the start of the next turn */
+    if (c->peeks)
+        set_deadline(t, c, wait_ns);
+    else
+        wheel_arm(&t->wheel, &c->timer, 0); /* opened at the start of the next turn */
     t->has_more = true;
     return ERR_OK;
 }
@@ -243,7 +252,7 @@ static void pump_tls(struct turn *t, uint32_t slot, uint32_t *count)
     const struct conn_tls *facts = ops->facts(c->tls);
     if (facts != NULL && c->in_handshake) {
         c->in_handshake = false;
-        list_remove(&c->timed);
+        wheel_cancel(&c->timer);
         if (c->state == TURN_PEEK) opened_event(t, count, slot, true);
         add_event(t, count, EVENT_TLS, slot)->tls = *facts;
     }
@@ -292,7 +301,7 @@ static void on_first_bytes(struct turn *t, uint32_t slot, uint32_t *count)
             return;
         }
         if (!is_tls) {
-            list_remove(&c->timed);
+            wheel_cancel(&c->timer);
             opened_event(t, count, slot, false);
             resume_later(t, slot);
             return;
@@ -305,7 +314,7 @@ static void on_first_bytes(struct turn *t, uint32_t slot, uint32_t *count)
     } else {
         if (!is_tls && t->hooks.tls->allows_plaintext(t->hooks.context)) {
             c->awaits_tls = false;
-            list_remove(&c->timed);
+            wheel_cancel(&c->timer);
             add_event(t, count, EVENT_TLS, slot);
             resume_later(t, slot);
             return;
@@ -376,6 +385,7 @@ static void on_sent(struct turn *t, const struct done *d, uint32_t *count)
 {
     struct turn_conn *c = &t->conns[d->slot];
     c->is_sending = false;
+    look_when_sent(t, c);
     uint64_t bytes = c->send_bytes;
     bool was_handshake = c->is_handshake_send;
     c->is_handshake_send = false;
@@ -531,7 +541,7 @@ static void on_close(struct turn *t, const struct effect *e)
         return;
     }
     c->state = TURN_FLUSHING;
-    t->flushing_count++;
+    look_when_sent(t, c);
     while (c->held_first != NULL) drop_first_held(t, c);
     set_deadline(t, c, TURN_FLUSH_NS);
 }
@@ -653,15 +663,16 @@ static void flush_outputs(struct turn *t)
 /* Connections whose last words are said. */
 static void close_flushed(struct turn *t)
 {
-    if (t->flushing_count == 0) return;
-    for (struct list *link = t->timed.next; link != &t->timed;) {
-        struct turn_conn *c = LIST_OWNER(link, struct turn_conn, timed);
+    for (struct list *link = t->flushed.next; link != &t->flushed;) {
+        struct turn_conn *c = LIST_OWNER(link, struct turn_conn, flushed);
         uint32_t slot = (uint32_t)(c - t->conns);
         link = link->next;
-        if (c->state != TURN_FLUSHING) continue;
+        if (c->is_sending) {
+            list_remove(&c->flushed); /* it comes again when that is sent */
+            continue;
+        }
         struct client *client = shard_client(t->shard, id_of(t, slot));
-        bool is_empty = client == NULL || client->output.pending_bytes == 0;
-        if (is_empty && !c->is_sending) close_socket(t, slot);
+        if (client == NULL || client->output.pending_bytes == 0) close_socket(t, slot);
     }
 }
 
@@ -669,16 +680,15 @@ static void close_flushed(struct turn *t)
  */
 static void run_deadlines(struct turn *t, uint32_t *count)
 {
-    for (struct list *link = t->timed.next; link != &t->timed;) {
-        struct turn_conn *c = LIST_OWNER(link, struct turn_conn, timed);
-        uint32_t slot = (uint32_t)(c - t->conns);
-        link = link->next;
-        if (c->deadline_ns > t->now.mono_ns) continue;
+    for (;;) {
         if (*count + TURN_DONE_MAX * TURN_EVENTS_PER_DONE + 256 > TURN_EVENTS_MAX) {
             t->has_more = true;
             return;
         }
-        list_remove(&c->timed);
+        struct wheel_timer *timer = wheel_pop(&t->wheel, t->now.mono_ns);
+        if (timer == NULL) return;
+        struct turn_conn *c = LIST_OWNER(timer, struct turn_conn, timer);
+        uint32_t slot = (uint32_t)(c - t->conns);
         bool is_late = c->peeks && t->hooks.tls->is_first_only(t->hooks.context);
         if (c->state == TURN_PEEK && c->tls == NULL && !is_late)
             opened_event(t, count, slot, false);
@@ -687,6 +697,12 @@ static void run_deadlines(struct turn *t, uint32_t *count)
         else if (c->state == TURN_OPEN && (c->awaits_tls || c->in_handshake))
             add_event(t, count, EVENT_ENDED, slot)->ended.reason = ENDED_TLS_TIMEOUT;
     }
+}
+
+void turn_drop_strangers(struct turn *t)
+{
+    for (uint32_t slot = 0; slot < t->slots_used; slot++)
+        if (t->conns[slot].state == TURN_PEEK) close_socket(t, slot);
 }
 
 /* --- the turn
@@ -813,11 +829,8 @@ static uint64_t earliest_deadline(const struct turn *t)
         uint64_t of_log = slog_deadline_ns(t->log);
         if (of_log < first) first = of_log;
     }
-    for (const struct list *link = t->timed.next; link != &t->timed; link = link->next) {
-        const struct turn_conn *c = LIST_OWNER(link, struct turn_conn, timed);
-        if (c->deadline_ns < first) first = c->deadline_ns;
-    }
-    return first;
+    uint64_t own = wheel_next_ns(&t->wheel);
+    return own < first ? own : first;
 }
 
 /* Behind a turn with work. The clock is read once more only before a sleep, which costs a

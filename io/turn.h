@@ -89,9 +89,9 @@ struct turn_conn {
     bool is_unix;
     struct turn_held *held_first, *held_last;
     struct turn_tls *tls;
-    uint64_t deadline_ns;       /* PEEK, handshake, FLUSHING */
+    struct wheel_timer timer;   /* PEEK, handshake, FLUSHING */
     uint64_t send_bytes;        /* plaintext bytes of the send in flight */
-    struct list timed;          /* those with a deadline */
+    struct list flushed;        /* FLUSHING: its last words may have left */
     struct turn_socket *socket; /* as it came; owned, until the socket is closed */
     bool is_logged_in;
     bool peeks; /* waits for TLS first */
@@ -157,12 +157,12 @@ struct turn {
     struct turn_held *held_free;
     uint32_t *resumes; /* slots to offer again, [slots_max] */
     uint32_t resume_count;
-    struct list timed;
+    struct wheel wheel;
+    struct list flushed; /* to be looked at when the turn has sent */
     struct order *orders_first, *orders_last; /* came by mail, run in the next steps; linked
                                                  through order.behind, so there is room for all */
     struct turn_crypto *cryptos; /* answers of helpers, [crypto_capacity] */
     uint32_t crypto_count, crypto_capacity;
-    uint32_t flushing_count;
     struct done done[TURN_DONE_MAX];
     /* Completions that are not of connections: accepts, watches, wakes, files. */
     void (*on_done)(void *context, struct turn *t, const struct done *d);
@@ -204,5 +204,8 @@ NODISCARD enum err turn_take(struct turn *t, const struct turn_socket *s);
 /* Something about this connection's TLS changed (its helper returned it). */
 void turn_tls_ready(struct turn *t, struct conn_id conn);
 uint32_t turn_conn_count(const struct turn *t);
+/* Closes the connections that the shard has not heard of: nobody else would end them before their
+ * time when the server stops. */
+void turn_drop_strangers(struct turn *t);
 
 #endif

@@ -372,6 +372,13 @@ def test_configuration_errors(start, certs, block):
     assert s.log().startswith("nats-server: ") or "[FTL]" in s.log()
 
 
+def test_a_stop_does_not_wait_for_who_has_not_said_hello(start, certs):
+    s = start(config=certs.block('handshake_first: "300s"'))
+    with socket.create_connection(("127.0.0.1", s.port)):
+        works(s.client(tls=(certs.context(), "first")))
+        assert s.stop() == 0
+
+
 # --- rate limit
 
 def test_connection_rate_limit(start, certs):
