@@ -61,6 +61,7 @@ void deliver_init(struct deliver *d, struct js *js, const struct deliver_port *p
     list_init(&d->flights);
     list_init(&d->readings);
     table_init(&d->pushes, js->mem, MEM_JETSTREAM);
+    republish_init(&d->republish, js, d);
     text_init(&d->body, js->mem, MEM_JETSTREAM, RECORD_DATA_BYTES_MAX);
 }
 
@@ -294,6 +295,7 @@ void deliver_deinit(struct deliver *d)
         free_reading(d, LIST_OWNER(link, struct deliver_reading, link));
     give_back(d, d->spare, sizeof *d->spare);
     table_deinit(&d->pushes);
+    republish_deinit(&d->republish);
     text_deinit(&d->body);
 }
 
@@ -532,10 +534,11 @@ void deliver_interest(struct deliver *d, uint32_t account, struct bytes filter,
 
 /* --- deliveries ------------------------------------------------------------------------------ */
 
-void deliver_stored(struct deliver *d, struct js_stream *s, uint32_t node)
+void deliver_stored(struct deliver *d, struct js_stream *s, uint64_t seq, uint32_t node)
 {
     struct list woken;
     struct list *link;
+    if (s->stream.republish != NULL) republish_add(&d->republish, s, seq, node);
     if (s->wake.waiting_count == 0) return;
     list_init(&woken);
     wake_stored(&s->wake, subject_index_subject(&s->stream.subjects, node), &woken);
@@ -670,10 +673,34 @@ static void run_one(struct deliver *d, struct deliver_consumer *x, struct shard_
     close_unused(d, x);
 }
 
+static void resend(struct deliver *d, const struct republish_message *m)
+{
+    (void)d->port->message(d->context, m->stream, m->subject, m->subject, EMPTY, m->headers,
+                           m->body);
+    republish_done(&d->republish);
+}
+
+/* False: not all of it. */
+static bool resend_all(struct deliver *d, uint32_t *left)
+{
+    struct republish_message m;
+    for (; d->republish.count > 0; (*left)--) {
+        if (*left == 0 || !d->port->may_send(d->context)) return false;
+        if (republish_next(&d->republish, &m) == REPUBLISH_NONE) break;
+        resend(d, &m);
+    }
+    return true;
+}
+
 void deliver_read(struct deliver *d, struct store_read *read, enum err result,
                   const struct record *record, struct shard_time now)
 {
     must(deliver_is_read(d, read));
+    if (read == &d->republish.read) {
+        struct republish_message m;
+        if (republish_read(&d->republish, result, record, &m) == REPUBLISH_SEND) resend(d, &m);
+        return;
+    }
     struct deliver_reading *r = (struct deliver_reading *)read;
     struct deliver_consumer *x = r->x;
     if (x != NULL) {
@@ -743,6 +770,7 @@ bool deliver_run(struct deliver *d, struct shard_time now, uint32_t messages_max
     uint32_t left = messages_max;
     if (d->is_short) open_missing(d, now);
     run_timers(d, now);
+    bool is_through = resend_all(d, &left);
     /* Those that become ready again wait for the next turn. */
     list_init(&turn);
     if (!list_is_empty(&d->ready)) {
@@ -759,7 +787,7 @@ bool deliver_run(struct deliver *d, struct shard_time now, uint32_t messages_max
         list_push(d->ready.next, link);
     }
     save_due(d, now);
-    return !list_is_empty(&d->ready);
+    return !is_through || !list_is_empty(&d->ready);
 }
 
 uint64_t deliver_next_ns(const struct deliver *d)

@@ -17,11 +17,13 @@
  * queue and interest streams, whose messages go only then. Consumers without records (see
  * js_consumer_is_kept) settle at that moment.
  *
+ * What streams republish leaves here too, before deliveries.
+ *
  * Owned by the shard; pure. consumer.owner is this module's. */
 #ifndef CORE_JS_DELIVER_H
 #define CORE_JS_DELIVER_H
 #include "core/base/wheel.h"
-#include "core/js/js.h"
+#include "core/js/republish.h"
 
 enum {
     DELIVER_RUN_MAX = 64, /* messages of one consumer before others get their turn */
@@ -50,7 +52,8 @@ struct deliver {
     struct list flights;        /* records that are not durable, by ticket */
     struct list readings;
     struct deliver_reading *spare;
-    struct table pushes;       /* struct deliver_consumer by account and deliver subject */
+    struct table pushes; /* struct deliver_consumer by account and deliver subject */
+    struct republish republish;
     struct text body;          /* of the record, or headers, being put together */
     bool is_short;             /* of memory: consumers without deliver_consumer may exist */
     uint64_t delivered, saved; /* messages, records; since the start */
@@ -69,7 +72,7 @@ void deliver_opened(struct deliver *d, struct js_stream *s, struct consumer *c,
 void deliver_updated(struct deliver *d, struct js_stream *s, struct consumer *c,
                      struct shard_time now);
 void deliver_closing(struct deliver *d, struct consumer *c);
-void deliver_stored(struct deliver *d, struct js_stream *s, uint32_t node);
+void deliver_stored(struct deliver *d, struct js_stream *s, uint64_t seq, uint32_t node);
 
 /* --- clients --- */
 /* A pull request. False: there is no such consumer. */

@@ -7,6 +7,7 @@ enum { RUN_SHIFT = 8, RUN_SLOTS = 1 << RUN_SHIFT, RUNS_MIN = 4 };
 struct memstore_block {
     struct record record; /* its slices point behind the block's head */
     size_t bytes;
+    uint32_t extra; /* releases that are wanted beyond the first */
     char data[];
 };
 
@@ -92,6 +93,7 @@ static enum err append(struct store *store, const struct record *r, struct store
     }
     b->record = *r;
     b->bytes = bytes;
+    b->extra = 0;
     char *at = copy(b->data, r->subject, &b->record.subject);
     at = copy(at, r->headers, &b->record.headers);
     copy(at, r->body, &b->record.body);
@@ -136,10 +138,21 @@ void memstore_init(struct memstore *s, struct mem *mem, uint64_t bytes_max)
                            .bytes_max = bytes_max};
 }
 
+void memstore_retain(struct memstore *s, uint64_t place)
+{
+    const struct memstore_slot *slot = slot_of(s, place);
+    must(slot != NULL);
+    slot->block->extra++;
+}
+
 void memstore_release(struct memstore *s, uint64_t place)
 {
     struct memstore_slot *slot = slot_of(s, place);
     if (slot == NULL) return;
+    if (slot->block->extra > 0) {
+        slot->block->extra--;
+        return;
+    }
     must(s->bytes_used >= slot->block->bytes);
     s->bytes_used -= slot->block->bytes;
     s->live_count--;

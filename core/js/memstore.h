@@ -38,6 +38,8 @@ struct memstore {
 void memstore_init(struct memstore *s, struct mem *mem, uint64_t bytes_max);
 /* Frees all, messages that were not released included. */
 void memstore_deinit(struct memstore *s);
+/* Somebody else needs the message at this place too: one more release is wanted. */
+void memstore_retain(struct memstore *s, uint64_t place);
 /* The message at this place is not needed any more. A place that has gone is ignored. */
 void memstore_release(struct memstore *s, uint64_t place);
 

@@ -16,7 +16,7 @@ struct log {
 };
 
 struct sent {
-    char target[64], subject[64], reply[128], headers[128], body[64];
+    char target[64], subject[64], reply[128], headers[256], body[64];
 };
 
 static struct {
@@ -123,7 +123,7 @@ static void stream_opened(void *context, struct js_stream *s)
 
 static void stored(void *context, struct js_stream *s, uint64_t seq, uint32_t node)
 {
-    deliver_stored(&r.d, s, node);
+    deliver_stored(&r.d, s, seq, node);
 }
 
 static void opened(void *context, struct js_stream *s, struct consumer *c)
@@ -559,4 +559,65 @@ Test(deliver, a_flush_saves_everything)
     deliver_flush(&r.d, r.now);
     deliver_flush(&r.d, r.now);
     cr_assert_eq(r.log.progress_count, 1);
+}
+
+#define STAMP "Nats-Time-Stamp: 2026-11-21T12:25:37.5Z\r\n"
+
+static void republish_of(const char *storage)
+{
+    char config[300];
+    snprintf(config, sizeof config,
+             "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"storage\":\"%s\",\"max_msgs_per_subject\":1,"
+             "\"republish\":{\"src\":\"s.*\",\"dest\":\"r.$1\"}}",
+             storage);
+    call("$JS.API.STREAM.CREATE.S", config);
+    publish("s.1", "a");
+    publish("s.1", "b"); /* evicts the first one, which is sent on all the same */
+    run();
+    cr_assert_eq(r.sent_count, 2);
+    cr_assert_str_eq(r.sent[0].target, "r.1");
+    cr_assert_str_eq(r.sent[0].subject, "r.1");
+    cr_assert_str_eq(r.sent[0].body, "a");
+    cr_assert_str_eq(r.sent[1].body, "b");
+    cr_assert_str_eq(r.sent[1].reply, "");
+}
+
+Test(deliver, a_file_stream_republishes_what_it_stored)
+{
+    republish_of("file");
+    cr_assert_str_eq(r.sent[1].headers,
+                     "NATS/1.0\r\nNats-Stream: S\r\nNats-Subject: s.1\r\nNats-Sequence: 2\r\n" STAMP
+                     "Nats-Last-Sequence: 1\r\n\r\n");
+}
+
+Test(deliver, a_memory_stream_republishes_what_it_stored)
+{
+    republish_of("memory");
+    cr_assert_eq(r.js.memory.live_count, 1);
+    publish("s.1", "c");
+    call("$JS.API.STREAM.DELETE.S", ""); /* with one that waits */
+    run();
+    cr_assert_eq(r.sent_count, 2);
+    cr_assert_eq(r.js.memory.live_count, 0);
+}
+
+Test(deliver, a_republished_message_may_have_to_be_read)
+{
+    struct record record;
+    call("$JS.API.STREAM.CREATE.S", "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"republish\":{"
+                                    "\"dest\":\"r.>\",\"headers_only\":true}}");
+    r.log.is_busy = true;
+    publish("s.1", "a");
+    publish("s.2", "b");
+    run();
+    cr_assert_eq(r.sent_count, 0);
+    cr_assert(deliver_is_read(&r.d, r.log.waiting));
+    r.log.is_busy = false;
+    cr_assert_eq(store_read(&r.log.inner.store, r.log.waiting, &record), ERR_OK);
+    deliver_read(&r.d, r.log.waiting, ERR_OK, &record, r.now);
+    run();
+    cr_assert_eq(r.sent_count, 2);
+    cr_assert_str_eq(r.sent[0].target, "r.s.1");
+    cr_assert_str_eq(r.sent[0].body, "");
+    cr_assert_not_null(strstr(r.sent[0].headers, "Nats-Msg-Size: 1\r\n"));
 }
