@@ -393,6 +393,11 @@ static bool failed(const struct turn_tls *x)
     return x->state == TLS_FAILED;
 }
 
+static bool is_busy(const struct turn_tls *x)
+{
+    return x->state == TLS_AT_HELPER;
+}
+
 static bool has_ended(const struct turn_tls *x)
 {
     return x->has_ended;
@@ -405,6 +410,7 @@ static const struct turn_tls_ops ops = {
     .feed = feed,
     .plain = plain,
     .plain_used = plain_used,
+    .is_busy = is_busy,
     .seal = seal,
     .handshake_out = handshake_out,
     .handshake_sent = handshake_sent,

@@ -224,6 +224,26 @@ static void send_handshake(struct turn *t, uint32_t slot)
     t->driver->ops->send(t->driver, slot, &iov, 1);
 }
 
+/* What the peer said before its end is not all with the shard yet. */
+static bool has_unread(const struct turn *t, const struct turn_conn *c)
+{
+    const struct turn_tls_ops *ops = t->hooks.tls;
+    return c->held_first != NULL ||
+           (c->tls != NULL && (ops->is_busy(c->tls) || ops->plain(c->tls).len > 0));
+}
+
+/* The peer ended and the shard has taken all that it said before. */
+static bool tell_end(struct turn *t, uint32_t slot, uint32_t *count)
+{
+    struct turn_conn *c = &t->conns[slot];
+    if (!c->is_ended || c->is_told || c->state != TURN_OPEN) return false;
+    if (!c->is_error && has_unread(t, c)) return false;
+    c->is_told = true;
+    add_event(t, count, EVENT_ENDED, slot)->ended.reason =
+        c->is_error ? ENDED_READ_ERROR : ENDED_EOF;
+    return true;
+}
+
 /* Feeds held ciphertext in, and tells the shard what came of it. */
 static void pump_tls(struct turn *t, uint32_t slot, uint32_t *count)
 {
@@ -262,6 +282,8 @@ static void pump_tls(struct turn *t, uint32_t slot, uint32_t *count)
         e->bytes.data = plain.data;
         e->bytes.len = plain.len;
         c->offered++;
+    } else if (c->offered == 0) {
+        tell_end(t, slot, count);
     }
 }
 
@@ -334,19 +356,6 @@ static void on_first_bytes(struct turn *t, uint32_t slot, uint32_t *count)
     pump_tls(t, slot, count);
 }
 
-/* The peer ended and the shard has taken all that it said before. */
-static bool tell_end(struct turn *t, uint32_t slot, uint32_t *count)
-{
-    struct turn_conn *c = &t->conns[slot];
-    if (!c->is_ended || c->is_told || c->state != TURN_OPEN) return false;
-    if (!c->is_error && c->held_first != NULL) return false;
-    if (!c->is_error && c->tls != NULL && t->hooks.tls->plain(c->tls).len > 0) return false;
-    c->is_told = true;
-    add_event(t, count, EVENT_ENDED, slot)->ended.reason =
-        c->is_error ? ENDED_READ_ERROR : ENDED_EOF;
-    return true;
-}
-
 static void on_recv(struct turn *t, const struct done *d, uint32_t *count)
 {
     struct turn_conn *c = &t->conns[d->slot];
@@ -411,11 +420,13 @@ static void on_end(struct turn *t, const struct done *d, uint32_t *count)
     struct turn_conn *c = &t->conns[d->slot];
     c->is_ended = true;
     c->is_error = d->kind == DONE_ERROR;
-    if (c->state == TURN_PEEK || c->state == TURN_FLUSHING) {
+    /* Last words still go out to a peer that only has no more to say; the deadline ends that. */
+    bool is_over = c->state == TURN_PEEK ? c->is_error || !has_unread(t, c)
+                                         : c->state == TURN_FLUSHING && c->is_error;
+    if (is_over)
         close_socket(t, d->slot);
-        return;
-    }
-    tell_end(t, d->slot, count);
+    else
+        tell_end(t, d->slot, count);
 }
 
 static void on_closed(struct turn *t, uint32_t slot, uint32_t *count)
@@ -729,8 +740,9 @@ static void offer_again(struct turn *t, uint32_t *count)
         }
         uint32_t before = *count;
         if (c->tls != NULL) pump_tls(t, slot, count);
-        if (*count > before || c->state != TURN_OPEN || c->awaits_tls || c->in_handshake) continue;
-        if (c->offered > 0 || tell_end(t, slot, count)) continue;
+        if (c->state == TURN_PEEK && c->is_ended && !has_unread(t, c)) close_socket(t, slot);
+        if (*count > before || c->state != TURN_OPEN || c->awaits_tls) continue;
+        if (c->offered > 0 || tell_end(t, slot, count) || c->in_handshake) continue;
         const struct turn_held *h = c->tls == NULL ? c->held_first : NULL;
         do {
             struct event *e = add_event(t, count, EVENT_BYTES, slot);

@@ -22,9 +22,9 @@ enum {
     TURN_OFFERS_MAX =
         8, /* stretches of received bytes of one connection in a turn: 256 KiB, so that
               many receivers get one larger send each and others still get their turn */
-    TURN_EVENTS_MAX = 2048, /* completions, then room for deadlines, offers, orders and mail */
-    TURN_ORDERS_MAX = 64, /* run in one turn; the others wait for the next */
-    TURN_FLUSH_NS = 100000000,     /* last words of a connection: as nats-server, 100 ms at most */
+    TURN_EVENTS_MAX = 2048,    /* completions, then room for deadlines, offers, orders and mail */
+    TURN_ORDERS_MAX = 64,      /* run in one turn; the others wait for the next */
+    TURN_FLUSH_NS = 100000000, /* last words of a connection: as nats-server, 100 ms at most */
     TURN_SEND_BYTES_MAX = 1 << 20, /* in one send */
 };
 
@@ -128,14 +128,15 @@ struct turn_tls_ops {
     /* Encrypts runs into memory of x until sent; returns plaintext bytes taken. */
     uint64_t (*seal)(struct turn_tls *x, const struct bytes *runs, uint32_t count,
                      struct bytes *cipher);
+    bool (*is_busy)(const struct turn_tls *x); /* a helper has what was fed */
     /* Bytes of the handshake to send, or an alert; len 0: none. */
     struct bytes (*handshake_out)(struct turn_tls *x);
     void (*handshake_sent)(struct turn_tls *x);
     const struct conn_tls *(*facts)(struct turn_tls *x); /* NULL until the handshake is done */
-    bool (*failed)(const struct turn_tls *x);    /* no more can be read */
+    bool (*failed)(const struct turn_tls *x);            /* no more can be read */
     bool (*has_ended)(const struct turn_tls *x); /* because the peer said that it has no more */
-    void (*close)(struct turn_tls *x);       /* frees it, now or when its helper returns it */
-    bool (*allows_plaintext)(void *context); /* allow_non_tls */
+    void (*close)(struct turn_tls *x);           /* frees it, now or when its helper returns it */
+    bool (*allows_plaintext)(void *context);     /* allow_non_tls */
     uint64_t (*handshake_ns)(void *context);
     bool (*may_begin)(void *context); /* connection_rate_limit */
 };
@@ -150,7 +151,7 @@ struct turn {
     struct turn_conn *conns; /* [slots_max] */
     uint32_t *free_slots;    /* stack of those below slots_used */
     uint32_t free_count, slots_max;
-    uint32_t slots_used; /* from here on never used: memory that nobody touched */
+    uint32_t slots_used;           /* from here on never used: memory that nobody touched */
     uint32_t freed[TURN_DONE_MAX]; /* closed in this turn; the shard hears of it in its step */
     uint32_t freed_count;
     struct outbox outbox;
@@ -161,20 +162,20 @@ struct turn {
     struct list flushed; /* to be looked at when the turn has sent */
     struct order *orders_first, *orders_last; /* came by mail, run in the next steps; linked
                                                  through order.behind, so there is room for all */
-    struct turn_crypto *cryptos; /* answers of helpers, [crypto_capacity] */
+    struct turn_crypto *cryptos;              /* answers of helpers, [crypto_capacity] */
     uint32_t crypto_count, crypto_capacity;
     struct done done[TURN_DONE_MAX];
     /* Completions that are not of connections: accepts, watches, wakes, files. */
     void (*on_done)(void *context, struct turn *t, const struct done *d);
     void *on_done_context;
-    struct slog *log; /* NULL: none, or not yet, or not any more */
+    struct slog *log;    /* NULL: none, or not yet, or not any more */
     uint32_t file_count; /* file operations that ended in this turn */
     struct shard_time now;
     uint32_t event_slots[TURN_EVENTS_MAX];
     struct event events[TURN_EVENTS_MAX];
     struct mailbox_batch batches[INTEREST_SHARDS_MAX + 32];
-    bool has_more; /* something was left for the next turn: do not sleep */
-    bool is_busy;  /* the last turn had work, and its end was not counted yet */
+    bool has_more;       /* something was left for the next turn: do not sleep */
+    bool is_busy;        /* the last turn had work, and its end was not counted yet */
     uint32_t done_count; /* completions of this turn */
     uint64_t slept_ns;   /* waited in this turn; 0: it did not sleep */
 };

@@ -44,13 +44,14 @@ enum client_flag {
     CLIENT_IS_TLS = 1 << 8,
     CLIENT_TLS_FIRST = 1 << 9,
     CLIENT_IS_UNIX = 1 << 10,
-    CLIENT_IO_GONE = 1 << 11,      /* EVENT_GONE came */
-    CLIENT_PUB_CHECKED = 1 << 12,  /* publish rights apply */
-    CLIENT_SUB_FILTERED = 1 << 13, /* a delivery must be checked against subscribe denials */
-    CLIENT_COUNTED = 1 << 14,      /* in the connection counts of its account */
-    CLIENT_TLS_PENDING = 1 << 16,  /* INFO asked for TLS; the handshake has not ended */
-    CLIENT_CLOSE_OWED = 1 << 17,   /* closed, but io has not been told: the outbox was full */
+    CLIENT_IO_GONE = 1 << 11,       /* EVENT_GONE came */
+    CLIENT_PUB_CHECKED = 1 << 12,   /* publish rights apply */
+    CLIENT_SUB_FILTERED = 1 << 13,  /* a delivery must be checked against subscribe denials */
+    CLIENT_COUNTED = 1 << 14,       /* in the connection counts of its account */
+    CLIENT_TLS_PENDING = 1 << 16,   /* INFO asked for TLS; the handshake has not ended */
+    CLIENT_CLOSE_OWED = 1 << 17,    /* closed, but io has not been told: the outbox was full */
     CLIENT_CLOSE_FLUSHES = 1 << 18, /* with CLOSE_OWED: what is queued is sent first */
+    CLIENT_SAID_ALL = 1 << 19, /* its stream has ended; it is closed when its PONGs have left */
 };
 
 enum {

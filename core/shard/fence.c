@@ -119,6 +119,8 @@ void fence_step(struct shard *s)
             if (c->state == CLIENT_CLOSING) break;
         }
         if (c->held_first == NULL) list_remove(&c->fenced);
+        if (c->held_first == NULL && client_has(c, CLIENT_SAID_ALL))
+            session_close(s, c, CLOSED_CLIENT, true);
         if (c->park == PARK_PINGS + 1 && !fence_is_full(c)) session_resume(s, c);
     }
 }

@@ -193,9 +193,14 @@ static void on_ended(struct shard *s, struct client *c, enum ended_reason reason
         session_close(s, c, CLOSED_TLS_HANDSHAKE, true);
         return;
     }
+    /* Who only has no more to say may still want to hear: its fence comes first (R2b). */
+    if (reason == ENDED_EOF && c->held_first != NULL) {
+        c->flags |= CLIENT_SAID_ALL;
+        return;
+    }
     if (reason == ENDED_TLS_TIMEOUT)
         session_error(s, c, NATS_ERR_LINE("Secure Connection - TLS Required"));
-    session_close(s, c, reasons[reason], reason == ENDED_TLS_TIMEOUT);
+    session_close(s, c, reasons[reason], reason == ENDED_TLS_TIMEOUT || reason == ENDED_EOF);
 }
 
 static bool run_event(struct shard *s, struct event *e)
@@ -290,8 +295,7 @@ uint64_t shard_deadline_ns(const struct shard *s)
     }
     if (!list_is_empty(&s->parked[PARK_INDEX]) || relay_is_due(s)) return 0;
     bool wants_memory = !list_is_empty(&s->parked[PARK_MEMORY]) || relay_wants_memory(s);
-    if (wants_memory && s->now.mono_ns + RETRY_NS < next)
-        next = s->now.mono_ns + RETRY_NS;
+    if (wants_memory && s->now.mono_ns + RETRY_NS < next) next = s->now.mono_ns + RETRY_NS;
     for (const struct list *l = s->parked[PARK_CONGESTED].next; l != &s->parked[PARK_CONGESTED];
          l = l->next) {
         const struct client *c = LIST_OWNER(l, struct client, parked);

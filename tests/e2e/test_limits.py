@@ -334,6 +334,22 @@ def test_half_closed_client_gets_its_messages(start):
     assert receiver.msg().data == b"last words"
 
 
+def test_half_closed_client_gets_its_answers(start):
+    """Also those that wait until the publish before the PING has arrived on other shards."""
+    s = start()
+    receivers = [s.connect().sub("a") for _ in range(4)]
+    for r in receivers:
+        r.ping()
+    for _ in range(20):
+        with s.client() as c:
+            c.send(b'CONNECT {"verbose":true}\r\nSUB a 1\r\nPUB a 4\r\nlast\r\nPING\r\n')
+            c.socket.shutdown(1)
+            data = c.rest()
+            assert data.count(b"+OK") == 3 and b"last" in data and b"PONG" in data, data
+        for r in receivers:
+            assert r.msg().data == b"last"
+
+
 @pytest.mark.parametrize("count", [200])
 def test_connections_come_and_go(start, count):
     s = start(monitor=True)

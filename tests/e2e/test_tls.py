@@ -503,6 +503,37 @@ def test_last_words_before_the_end(start, certs):
     assert s.page("/connz?state=closed")["connections"][0]["reason"] == "Client Closed"
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("first", ["", "handshake_first: auto"])
+def test_all_words_and_the_end_of_the_stream_with_the_last_of_the_handshake(start, certs, version,
+                                                                            first):
+    """The end is seen while a helper still has the handshake: what came with it counts."""
+    s = start(config=certs.block(first) + "allow_non_tls: true\n")
+    listener = s.connect().sub("x")
+    listener.ping()
+    for _ in range(10):
+        with s.client(read_info=not first) as c:
+            cipher_in, cipher_out = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = certs.context(least=version, most=version).wrap_bio(
+                cipher_in, cipher_out, server_hostname="localhost")
+            while True:
+                try:
+                    tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    c.send(cipher_out.read())
+                    cipher_in.write(c.socket.recv(65536))
+            tls.write(b'CONNECT {"verbose":true}\r\nPUB x 2\r\nhi\r\n')
+            c.send(cipher_out.read())
+            c.socket.shutdown(socket.SHUT_WR)
+            assert listener.msg().data == b"hi"
+            cipher_in.write(c.rest())
+            plain = b""
+            while cipher_in.pending:
+                plain += tls.read(65536)
+            assert plain.count(b"+OK") == 2, plain
+
+
 def test_help_tls():
     r = run_binary("--help_tls")
     assert r.returncode == 0
