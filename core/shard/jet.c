@@ -560,7 +560,7 @@ static void on_stored(void *context, struct js_stream *stream, uint64_t seq, uin
 {
     struct shard *s = context;
     (void)seq;
-    deliver_stored(&s->jet->deliver, stream, node);
+    deliver_stored(&s->jet->deliver, stream, seq, node);
 }
 
 static void on_consumer_opened(void *context, struct js_stream *stream, struct consumer *c)
