@@ -568,6 +568,57 @@ static enum err load_system(struct load *l)
     return e == ERR_OK ? account_set_no_auth_user(l->set, o->no_auth_user) : e;
 }
 
+static bool has_mapping(const struct mapping_set *set, struct bytes source)
+{
+    for (uint32_t i = 0; i < mapping_set_count(set); i++)
+        if (bytes_equal(mapping_set_source(set, i), source)) return true;
+    return false;
+}
+
+/* $JS.<domain>.API.X is $JS.API.X of the account; Key-Value and Object Store clients put the same
+ * prefix before their own subjects. A mapping of the file wins. */
+static enum err map_domain(struct load *l, struct account *a)
+{
+    static const struct {
+        const char *suffix, *to;
+    } rows[] = {
+        {"INFO", "$JS.API.INFO"},
+        {"STREAM.>", "$JS.API.STREAM.>"},
+        {"CONSUMER.>", "$JS.API.CONSUMER.>"},
+        {"DIRECT.>", "$JS.API.DIRECT.>"},
+        {"META.>", "$JS.API.META.>"},
+        {"SERVER.>", "$JS.API.SERVER.>"},
+        {"ACCOUNT.>", "$JS.API.ACCOUNT.>"},
+        {"$KV.>", "$KV.>"},
+        {"$OBJ.>", "$OBJ.>"},
+    };
+    const struct options_jetstream *j = &l->o->jetstream;
+    if (!j->is_on || j->domain.len == 0 || !a->jetstream.is_on) return ERR_OK;
+    size_t bytes = j->domain.len + sizeof "$JS..API.CONSUMER.>";
+    char *room = arena_alloc(l->scratch, bytes + TRANSFORM_WHY_BYTES_MAX);
+    if (room == NULL) return ERR_MEMORY;
+    if (a->mappings == NULL) {
+        enum err e = mapping_set_open(l->mem, l->o->cluster_name, &a->mappings);
+        if (e != ERR_OK) return e;
+    }
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct writer source, why;
+        writer_init(&source, room, bytes);
+        writer_init(&why, room + bytes, TRANSFORM_WHY_BYTES_MAX);
+        writer_text(&source, "$JS.");
+        writer_bytes(&source, j->domain);
+        writer_text(&source, ".API.");
+        writer_text(&source, rows[i].suffix);
+        must(!source.is_full);
+        struct mapping_destination d = {bytes_from_text(rows[i].to), 100, BYTES_LITERAL("")};
+        if (has_mapping(a->mappings, writer_written(&source))) continue;
+        enum err e = mapping_set_add(a->mappings, writer_written(&source), &d, 1, &why);
+        if (e == ERR_MEMORY) return e;
+        if (e != ERR_OK) return ERR_OK; /* a bad domain: check_jetstream says so */
+    }
+    return ERR_OK;
+}
+
 enum err load_auth(struct load *l, struct account_numbers *numbers, uint64_t seed)
 {
     struct account_fault fault;
@@ -583,6 +634,8 @@ enum err load_auth(struct load *l, struct account_numbers *numbers, uint64_t see
     if (e != ERR_OK || l->report->error_count > 0) return e;
 
     e = reported(l, NULL, account_set_seal(l->set, seed, &fault), &fault);
+    for (uint32_t i = 0; e == ERR_OK && i < l->set->account_count; i++)
+        e = map_domain(l, l->set->accounts[i]);
     if (e != ERR_OK || l->report->error_count > 0) return e;
     l->o->accounts = l->set;
     l->o->auth_required = l->set->auth_required;

@@ -581,6 +581,11 @@ enum js_step jsapi_run(struct js *js, struct js_request *r)
 {
     struct jsapi_reply p = {.js = js, .r = r, .type = "system"};
     arena_init(&r->arena, js->mem, MEM_JETSTREAM);
+    if (js->is_on != NULL && !js->is_on(js->context, r->account)) {
+        bool is_info = bytes_equal(r->subject, BYTES_LITERAL("$JS.API.INFO"));
+        if (is_info) p.type = endpoints[ENDPOINT_INFO].type;
+        return jsapi_reply_refuse(&p, JSAPI_NOT_ENABLED_FOR_ACCOUNT);
+    }
     if (jsapi_consumer_is_for(r->subject)) return jsapi_consumer_run(js, r);
     enum endpoint endpoint = endpoint_of(r->subject, &r->stream_name);
     if (endpoint == ENDPOINT_COUNT) return jsapi_reply_refuse(&p, JSAPI_BAD_REQUEST);

@@ -44,7 +44,7 @@ void verbs_send_info(struct shard *s, struct client *c, bool is_connect_info)
                           .tls_available = has_tls && o->allow_non_tls,
                           .max_payload =
                               c->account == NULL ? o->max_payload : c->limits.payload_max,
-                          .jetstream = s->jet != NULL,
+                          .jetstream = o->jetstream.is_on,
                           .client_id = c->cid,
                           .client_ip = bytes_of(c->ip, c->ip_len),
                           .nonce = bytes_of(c->nonce, strlen(c->nonce)),

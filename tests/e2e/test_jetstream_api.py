@@ -1,0 +1,450 @@
+"""Requests on $JS.API, publishes and direct gets: what is answered to good ones and to bad ones.
+Everything here passes on nats-server too."""
+import base64
+import json
+import time
+
+import pytest
+
+from harness import Server, wait_until
+from jetstream import Js
+from test_monitoring import fields
+
+CONFIG = """
+server_name: mill
+jetstream { store_dir: %s/store, max_mem: 1GB, max_file: 10GB, domain: hub }
+accounts {
+%s
+  SMALL { users [{user: small, password: small}]
+    jetstream { max_mem: 2000, max_file: 3000, max_streams: 2, max_consumers: 1, max_ack_pending: 10
+                disk_max_stream_bytes: 1500, max_bytes_required: true } }
+  NONE { users [{user: none, password: none}] }
+}
+"""
+# One account for each test: streams with the names of others then are other streams.
+ACCOUNTS = 120
+STREAM_CONFIG = """name description? subjects? retention max_consumers max_msgs max_bytes max_age
+max_msgs_per_subject max_msg_size? discard storage num_replicas no_ack? duplicate_window? placement?
+compression first_seq? subject_transform? republish? allow_direct mirror_direct
+discard_new_per_subject? sealed deny_delete deny_purge allow_rollup_hdrs consumer_limits
+allow_msg_ttl subject_delete_marker_ttl? metadata?"""
+STREAM_INFO = "type total? offset? limit? config created state domain? cluster? ts did_create?"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("api")
+    s = Server(folder, config=CONFIG % (folder, "\n".join(
+        "  A%d { jetstream: enabled, users [{user: a%d, password: a%d}] }" % (i, i, i)
+        for i in range(ACCOUNTS))))
+    s.accounts_used = 0
+    yield s
+    assert s.stop() == 0
+
+
+@pytest.fixture
+def js(server):
+    assert server.accounts_used < ACCOUNTS
+    with login(server, "a%d" % server.accounts_used) as j:
+        server.accounts_used += 1
+        yield j
+        for name in j.ok("STREAM.NAMES")["streams"] or []:
+            j.ok("STREAM.DELETE." + name)
+
+
+def login(server, who):
+    return Js(server, user=who, **{"pass": who})
+
+
+# --- who may ask, and how
+
+def test_nobody_answers_when_jetstream_is_off(start):
+    with Js(start()) as j:
+        assert j.status("$JS.API.INFO")[0] == "503"
+
+
+def test_an_account_without_jetstream_is_told_so(server):
+    with login(server, "none") as j:
+        assert j.refused("INFO") == (503, 10039, "JetStream not enabled for account")
+
+
+def test_bodies_where_they_belong(js):
+    js.stream("S", subjects=["s"])
+    assert js.refused("STREAM.CREATE.X")[:2] == (400, 10056)
+    assert js.refused("STREAM.DELETE.S", {"a": 1})[:2] == (400, 10038)
+    assert js.refused("STREAM.CREATE.X", "{")[1] == 10025
+    assert js.refused("STREAM.CREATE.X", {"name": "Y"})[:2] == (400, 10056)
+
+
+def test_unknown_fields_are_refused(js):
+    assert js.refused("STREAM.CREATE.X", {"name": "X", "nope": 1}) == (
+        400, 10025, 'invalid JSON: json: unknown field "nope"')
+    assert js.refused("STREAM.CREATE.X", {"name": "X", "max_msgs": "5"})[1] == 10025
+
+
+def test_unknown_fields_are_passed_over_without_strict(start, tmp_path):
+    s = start(config="jetstream { store_dir: %s, strict: false }" % tmp_path)
+    with Js(s) as j:
+        j.ok("STREAM.CREATE.X", {"name": "X", "nope": 1})
+
+
+def test_a_higher_api_level_is_refused(js):
+    js.stream("S", subjects=["s"], allow_direct=True)
+    level = {"Nats-Required-Api-Level": "6"}
+    assert js.refused("STREAM.INFO.S", None, level) == (
+        412, 10185, "JetStream minimum api level required")
+    assert js.ok("STREAM.INFO.S", None, {"Nats-Required-Api-Level": "5"})
+    assert js.status("$JS.API.DIRECT.GET.S", b'{"seq":1}', level)[0] == "412 Required Api Level"
+
+
+def test_the_domain_is_a_prefix_too(js):
+    js.stream("KV_B", subjects=["$KV.B.>"])
+    info = json.loads(js.request("$JS.hub.API.STREAM.INFO.KV_B").data)
+    assert (info["config"]["name"], info["domain"]) == ("KV_B", "hub")
+    assert js.publish("$JS.hub.API.$KV.B.key", b"v") == {
+        "stream": "KV_B", "domain": "hub", "seq": 1}
+    assert js.ok("INFO")["domain"] == "hub"
+
+
+def test_names(js):
+    for name in ("a.b", "a b", "a*", "a>", "x" * 256):
+        reply = js.api("STREAM.CREATE.x", {"name": name})
+        assert "error" in reply, name
+    js.stream("x" * 255, subjects=["long"])
+    assert js.refused_stream("D", description="d" * 4097)[1] == 10052
+    assert js.refused_stream("M", metadata={"k": "v" * 131072})[1] == 10052
+
+
+def test_account_info(server, js):
+    js.stream("S", subjects=["s"], max_bytes=1000, storage="memory")
+    js.publish("s", b"12345")
+    info = js.ok("INFO")
+    fields(info, """type memory storage reserved_memory reserved_storage streams consumers limits
+                    domain? api""")
+    assert (info["memory"] > 5, info["reserved_memory"], info["streams"]) == (True, 1000, 1)
+    assert set(info["limits"].values()) == {-1, False}
+    assert (info["api"]["level"], info["api"]["errors"] >= 0) == (5, True)
+    with login(server, "small") as j:
+        assert j.ok("INFO")["limits"] == {
+            "max_memory": 2000, "max_storage": 3000, "max_streams": 2, "max_consumers": 1,
+            "max_ack_pending": 10, "memory_max_stream_bytes": -1, "storage_max_stream_bytes": 1500,
+            "max_bytes_required": True}
+
+
+def test_account_limits(server):
+    with login(server, "small") as j:
+        assert j.refused_stream("S", subjects=["s"]) == (
+            400, 10113, "account requires a stream config to have max bytes set")
+        assert j.refused_stream("S", subjects=["s"], max_bytes=1501) == (
+            400, 10122, "stream max bytes exceeds account limit max stream bytes")
+        j.stream("S", subjects=["s"], max_bytes=1500)
+        j.stream("T", subjects=["t"], max_bytes=1500)
+        assert j.refused_stream("U", subjects=["u"], max_bytes=10)[:2] == (400, 10027)
+        j.consumer("S", "C", ack_policy="explicit", max_ack_pending=10)
+        assert j.refused("CONSUMER.CREATE.S.D", {"stream_name": "S", "config": {
+            "name": "D", "ack_policy": "explicit", "max_ack_pending": 10}})[:2] == (400, 10026)
+        for name in "ST":
+            j.ok("STREAM.DELETE." + name)
+
+
+# --- streams
+
+def test_a_stream_lives(js):
+    made = js.stream("S", subjects=["s.*"])
+    fields(made, STREAM_INFO)
+    fields(made["config"], STREAM_CONFIG)
+    assert made["type"] == "io.nats.jetstream.api.v1.stream_create_response"
+    assert made["did_create"] is True
+    assert made["config"]["metadata"].keys() == {"_nats.level", "_nats.req.level", "_nats.ver"}
+    again = js.stream("S", subjects=["s.*"])
+    assert again["created"] == made["created"]
+    assert js.refused_stream("S", subjects=["s.*"], max_msgs=5) == (
+        400, 10058, "stream name already in use with a different configuration")
+    assert js.refused_stream("T", subjects=["s.1"])[:2] == (400, 10065)
+    assert js.ok("STREAM.UPDATE.S", {"name": "S", "subjects": ["s.*"], "max_msgs": 5})[
+        "config"]["max_msgs"] == 5
+    assert js.refused("STREAM.UPDATE.T", {"name": "T"}) == (404, 10059, "stream not found")
+    info = js.ok("STREAM.INFO.S")
+    fields(info, STREAM_INFO)
+    assert info["cluster"] == {"leader": "mill"}
+    assert js.ok("STREAM.DELETE.S")["success"] is True
+    assert js.refused("STREAM.INFO.S") == (404, 10059, "stream not found")
+
+
+@pytest.mark.parametrize("config,code", [
+    ({"subjects": ["a", "a"]}, 10052),
+    ({"subjects": ["a.>", "a.b"]}, 10052),
+    ({"subjects": ["$JS.API.>"]}, 10052),
+    ({"subjects": [">"]}, 10052),
+    ({"max_age": 1000}, 10052),
+    ({"subjects": ["a"], "max_age": 10 ** 9, "duplicate_window": 2 * 10 ** 9}, 10052),
+    ({"subjects": ["a"], "duplicate_window": 1000}, 10052),
+    ({"subjects": ["a"], "discard_new_per_subject": True}, 10052),
+    ({"subjects": ["a"], "sealed": True}, 10052),
+    ({"subjects": ["a"], "allow_rollup_hdrs": True, "deny_purge": True}, 10052),
+    ({"subjects": ["a"], "num_replicas": 3}, 10074),
+    ({"subjects": ["a"], "republish": {"src": "a", "dest": "a"}}, 10052),
+    ({"subjects": ["a"], "subject_transform": {"src": "a", "dest": "b.$1"}}, 10156),
+    ({"subjects": ["a"], "retention": "sometimes"}, 10025),
+])
+def test_configurations_that_are_refused(js, config, code):
+    assert js.refused_stream("S", **config)[1] == code
+
+
+def test_defaults_and_what_follows_from_settings(js):
+    config = js.stream("S")["config"]
+    assert (config["subjects"], config["max_msgs"], config["max_age"], config["retention"],
+            config["duplicate_window"]) == (["S"], -1, 0, "limits", 120 * 10 ** 9)
+    config = js.stream("T", max_age=10 ** 9)["config"]
+    assert config["duplicate_window"] == 10 ** 9
+    config = js.stream("U", subject_delete_marker_ttl=10 ** 9, deny_purge=True)["config"]
+    assert (config["allow_msg_ttl"], config["allow_rollup_hdrs"], config["deny_purge"]) == (
+        True, True, False)
+    assert js.stream("V", first_seq=100)["state"]["first_seq"] == 100
+    assert js.publish("V")["seq"] == 100
+    assert js.stream("W", compression="s2")["config"]["compression"] == "s2"
+
+
+@pytest.mark.parametrize("change,code", [
+    ({"storage": "memory"}, 10052),
+    ({"retention": "workqueue"}, 10052),
+    ({"deny_delete": False}, 10052),
+])
+def test_updates_that_are_refused(js, change, code):
+    js.stream("S", deny_delete=True)
+    assert js.refused("STREAM.UPDATE.S", {"name": "S", "deny_delete": True, **change})[1] == code
+
+
+def test_a_smaller_limit_trims(js):
+    js.stream("S", subjects=["s.*"])
+    for i in range(10):
+        js.publish("s.%d" % (i % 2))
+    js.ok("STREAM.UPDATE.S", {"name": "S", "subjects": ["s.*"], "max_msgs": 4})
+    state = js.state("S")
+    assert (state["messages"], state["first_seq"], state["last_seq"]) == (4, 7, 10)
+
+
+def test_a_sealed_stream_stays_as_it_is(js):
+    js.stream("S")
+    js.publish("S", b"1")
+    js.ok("STREAM.UPDATE.S", {"name": "S", "sealed": True})
+    assert js.publish("S", b"2")["error"]["err_code"] == 10109
+    assert js.refused("STREAM.PURGE.S")[1] in (10109, 10110)
+    assert js.refused("STREAM.MSG.DELETE.S", {"seq": 1})[1] in (10109, 10057)
+    assert "error" in js.api("STREAM.UPDATE.S", {"name": "S", "sealed": False})
+    js.ok("STREAM.DELETE.S")
+
+
+def test_deny_delete_and_purge(js):
+    js.stream("S", deny_delete=True, deny_purge=True)
+    js.publish("S", b"1")
+    assert js.refused("STREAM.MSG.DELETE.S", {"seq": 1})[1] == 10057
+    assert js.refused("STREAM.PURGE.S")[1] == 10110
+
+
+def test_lists_in_pages(js):
+    for name in ("A", "B", "C"):
+        js.stream(name, subjects=[name.lower() + ".>"])
+    names = js.ok("STREAM.NAMES")
+    fields(names, "type total offset limit streams")
+    assert (names["total"], names["offset"], names["limit"], sorted(names["streams"])) == (
+        3, 0, 1024, ["A", "B", "C"])
+    assert len(js.ok("STREAM.NAMES", {"offset": 2})["streams"]) == 1
+    assert js.ok("STREAM.NAMES", {"subject": "b.c"})["streams"] == ["B"]
+    lists = js.ok("STREAM.LIST", {"offset": 1})
+    assert (lists["limit"], len(lists["streams"])) == (256, 2)
+
+
+def test_stream_info_with_details(js):
+    js.stream("S", subjects=["s.*"])
+    for i in range(6):
+        js.publish("s.%d" % (i % 3))
+    js.ok("STREAM.MSG.DELETE.S", {"seq": 2})
+    js.ok("STREAM.MSG.DELETE.S", {"seq": 4})
+    info = js.ok("STREAM.INFO.S", {"deleted_details": True, "subjects_filter": "s.>"})
+    state = info["state"]
+    assert (state["deleted"], state["num_deleted"], state["num_subjects"]) == ([2, 4], 2, 3)
+    assert state["subjects"] == {"s.0": 1, "s.1": 1, "s.2": 2}
+    assert (info["total"], info["offset"], info["limit"]) == (3, 0, 100000)
+    info = js.ok("STREAM.INFO.S", {"subjects_filter": "s.1"})
+    assert info["state"]["subjects"] == {"s.1": 1}
+
+
+def test_purges(js):
+    js.stream("S", subjects=["s.*"])
+    for i in range(12):
+        js.publish("s.%d" % (i % 3))
+    assert js.ok("STREAM.PURGE.S", {"filter": "s.1", "keep": 1})["purged"] == 3
+    assert js.ok("STREAM.PURGE.S", {"filter": "s.2", "seq": 7})["purged"] == 2
+    assert js.refused("STREAM.PURGE.S", {"seq": 3, "keep": 1})[1] == 10003
+    assert js.ok("STREAM.PURGE.S", {"keep": 2})["purged"] == 5
+    assert js.ok("STREAM.PURGE.S") == {
+        "type": "io.nats.jetstream.api.v1.stream_purge_response", "success": True, "purged": 2}
+    state = js.state("S")
+    assert (state["messages"], state["first_seq"], state["last_seq"]) == (0, 13, 12)
+
+
+def test_messages_by_request(js):
+    js.stream("S", subjects=["s.*"])
+    for i in range(4):
+        js.publish("s.%d" % (i % 2), b"m%d" % i, X_Y="z")
+    get = js.ok("STREAM.MSG.GET.S", {"seq": 2})["message"]
+    fields(get, "subject seq hdrs? data? time")
+    assert (get["subject"], get["seq"], get["data"]) == ("s.1", 2, "bTE=")
+    assert js.ok("STREAM.MSG.GET.S", {"last_by_subj": "s.0"})["message"]["seq"] == 3
+    assert js.ok("STREAM.MSG.GET.S", {"seq": 2, "next_by_subj": "s.0"})["message"]["seq"] == 3
+    assert "hdrs" not in js.ok("STREAM.MSG.GET.S", {"seq": 2, "no_hdr": True})["message"]
+    assert js.refused("STREAM.MSG.GET.S", {"seq": 99}) == (404, 10037, "no message found")
+    assert js.refused("STREAM.MSG.GET.S", {"seq": 1, "last_by_subj": "s.0"})[1] == 10003
+    assert js.refused("STREAM.MSG.GET.S", {"seq": 1, "batch": 5})[1] == 10003
+    assert js.ok("STREAM.MSG.DELETE.S", {"seq": 2, "no_erase": True})["success"] is True
+    assert js.refused("STREAM.MSG.DELETE.S", {"seq": 2})[1] in (10043, 10057)
+
+
+# --- publishes
+
+def test_what_a_publish_is_told(js):
+    js.stream("S", subjects=["s.*"], max_msg_size=100)
+    assert js.publish("s.1", b"x") == {"stream": "S", "domain": "hub", "seq": 1}
+    assert js.publish("s.1", b"x" * 101) == {
+        "error": {"code": 400, "err_code": 10054,
+                  "description": "message size exceeds maximum allowed"}, "stream": "S", "seq": 0}
+
+
+@pytest.mark.parametrize("headers,code,text", [
+    ({"Nats_Expected_Stream": "T"}, 10060, "expected stream does not match"),
+    ({"Nats_Expected_Last_Sequence": "7"}, 10071, "wrong last sequence: 2"),
+    ({"Nats_Expected_Last_Subject_Sequence": "7"}, 10071, "wrong last sequence: 1"),
+    ({"Nats_Expected_Last_Msg_Id": "q"}, 10070, "wrong last msg ID: id"),
+    ({"Nats_Rollup": "sub"}, 10111, "rollup not permitted"),
+    ({"Nats_TTL": "5s"}, 10166, "per-message TTL is disabled"),
+    ({"Nats_Expected_Last_Subject_Sequence_Subject": "s.2"}, 10193,
+     "missing sequence for expected last sequence per subject"),
+])
+def test_expectations_that_fail(js, headers, code, text):
+    js.stream("S", subjects=["s.*"])
+    js.publish("s.1")
+    js.publish("s.2", Nats_Msg_Id="id")
+    reply = js.publish("s.1", **headers)
+    assert (reply["error"]["err_code"], reply["error"]["description"]) == (code, text)
+    assert js.state("S")["last_seq"] == 2
+
+
+def test_expectations_that_hold(js):
+    js.stream("S", subjects=["s.*"])
+    js.publish("s.1", Nats_Msg_Id="id")
+    assert js.publish("s.2", Nats_Expected_Stream="S", Nats_Expected_Last_Sequence="1",
+                      Nats_Expected_Last_Subject_Sequence="0",
+                      Nats_Expected_Last_Msg_Id="id")["seq"] == 2
+    assert js.publish("s.3", Nats_Expected_Last_Subject_Sequence="2",
+                      Nats_Expected_Last_Subject_Sequence_Subject="s.2")["seq"] == 3
+
+
+@pytest.mark.parametrize("config,text", [
+    ({"max_msgs": 1}, "maximum messages exceeded"),
+    ({"max_bytes": 60}, "maximum bytes exceeded"),
+    ({"max_msgs_per_subject": 1, "discard_new_per_subject": True},
+     "maximum messages per subject exceeded"),
+])
+def test_a_full_stream_that_takes_nothing_new(js, config, text):
+    js.stream("S", subjects=["s"], discard="new", **config)
+    js.publish("s", b"1234567890")
+    reply = js.publish("s", b"1234567890")
+    assert (reply["error"]["code"], reply["error"]["err_code"],
+            reply["error"]["description"]) == (503, 10077, text)
+
+
+def test_rollups(js):
+    js.stream("S", subjects=["s.*"], allow_rollup_hdrs=True)
+    for i in range(6):
+        js.publish("s.%d" % (i % 2))
+    assert js.publish("s.1", b"all of it", Nats_Rollup="sub")["seq"] == 7
+    assert js.state("S")["messages"] == 4
+    assert js.publish("s.1", b"all of it", Nats_Rollup="all")["seq"] == 8
+    assert js.state("S")["messages"] == 1
+    assert js.publish("s.1", Nats_Rollup="some")["error"]["err_code"] == 10111
+
+
+def test_lifetimes_of_messages_and_markers(js):
+    js.stream("S", subjects=["s.*"], allow_msg_ttl=True, subject_delete_marker_ttl=10 ** 9)
+    js.publish("s.1", b"short", Nats_TTL="1s")
+    js.publish("s.2", b"for ever", Nats_TTL="never")
+    for bad in ("-1", "x", "500ms"):
+        assert js.publish("s.1", Nats_TTL=bad)["error"]["err_code"] == 10165, bad
+    began = time.monotonic()
+    wait_until(lambda: js.state("S")["last_seq"] == 3, what="the marker")
+    assert time.monotonic() - began > 0.5
+    marker = js.ok("STREAM.MSG.GET.S", {"last_by_subj": "s.1"})["message"]
+    assert "data" not in marker and marker["seq"] == 3
+    headers = base64.b64decode(marker["hdrs"]).decode()
+    assert "Nats-Marker-Reason: MaxAge" in headers and "Nats-TTL: 1s" in headers
+    assert js.ok("STREAM.MSG.GET.S", {"seq": 2})["message"]["data"]
+
+
+def test_no_ack(js):
+    js.stream("S", subjects=["s"], no_ack=True)
+    js.c.pub("s", b"1", reply="_INBOX.none")
+    wait_until(lambda: js.state("S")["messages"] == 1, what="the message")
+
+
+def test_an_interest_stream_without_consumers_keeps_nothing(js):
+    js.stream("S", subjects=["s"], retention="interest")
+    assert js.publish("s")["seq"] == 1
+    state = js.state("S")
+    assert (state["messages"], state["last_seq"]) == (0, 1)
+
+
+def test_transform_and_republish(js):
+    js.stream("S", subjects=["in.*"], subject_transform={"src": "in.*", "dest": "kept.{{wildcard(1)}}"},
+              republish={"src": "kept.*", "dest": "out.$1"})
+    js.c.sub("out.>", "9")
+    js.c.pub("in.a", b"1").pub("in.a", b"2")
+    got = [js.c.msg(), js.c.msg()]
+    assert [m.data for m in got] == [b"1", b"2"]
+    headers = got[1].headers.decode()
+    for line in ("Nats-Stream: S", "Nats-Subject: kept.a", "Nats-Sequence: 2",
+                 "Nats-Last-Sequence: 1", "Nats-Time-Stamp: "):
+        assert line in headers, headers
+    assert js.ok("STREAM.MSG.GET.S", {"seq": 1})["message"]["subject"] == "kept.a"
+
+
+# --- direct gets
+
+@pytest.mark.parametrize("body,status", [
+    (b"", "408 Empty Request"), (b"{", "408 Malformed Request"),
+    (b"{}", "408 Empty Request"),
+    (b'{"seq":99}', "404 Message Not Found"),
+    (b'{"last_by_subj":"no"}', "404 Message Not Found"),
+    (b'{"seq":1,"last_by_subj":"s.0"}', "408 Bad Request"),
+    (b'{"multi_last":["no"]}', "404 No Results"),
+])
+def test_direct_gets_that_find_nothing(js, body, status):
+    js.stream("S", subjects=["s.*"], allow_direct=True)
+    js.publish("s.0")
+    assert js.status("$JS.API.DIRECT.GET.S", body)[0] == status
+
+
+def test_direct_gets(js):
+    js.stream("S", subjects=["s.*"], allow_direct=True)
+    for i in range(6):
+        js.publish("s.%d" % (i % 2), b"m%d" % i)
+    m = js.request("$JS.API.DIRECT.GET.S", b'{"seq":3}')
+    lines = m.headers.decode().split("\r\n")
+    assert (lines[0], m.data) == ("NATS/1.0", b"m2")
+    assert [l.split(":")[0] for l in lines[1:5]] == [
+        "Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp"]
+    assert js.request("$JS.API.DIRECT.GET.S.s.1").data == b"m5"
+    js.c.sub("_B", "7").pub("$JS.API.DIRECT.GET.S", b'{"seq":1,"batch":2}', reply="_B")
+    got = [js.c.msg() for _ in range(3)]
+    assert [m.data for m in got[:2]] == [b"m0", b"m1"]
+    assert got[2].headers.startswith(b"NATS/1.0 204 EOB\r\n")
+    assert b"Nats-Num-Pending: 4" in got[2].headers
+    js.c.pub("$JS.API.DIRECT.GET.S", b'{"multi_last":["s.*"]}', reply="_B")
+    got = [js.c.msg() for _ in range(3)]
+    assert [m.data for m in got[:2]] == [b"m4", b"m5"]
+    assert b"204 EOB" in got[2].headers
+
+
+def test_no_direct_gets_unless_they_are_allowed(js):
+    js.stream("S", subjects=["s"])
+    assert js.status("$JS.API.DIRECT.GET.S", b'{"seq":1}')[0] == "503"
