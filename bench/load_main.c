@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 
 #include "bench/load_flow.h"
+#include "bench/load_jet.h"
 #include "bench/load_latency.h"
 #include "bench/load_opts.h"
 #include "bench/load_probe.h"
@@ -29,6 +30,7 @@ static void run(const struct load_opts *opts, struct load_report *report)
     case LOAD_WORKLOAD_IDLE: load_scale_run_idle(opts, report); break;
     case LOAD_WORKLOAD_STORM: load_storm_run(opts, report); break;
     case LOAD_WORKLOAD_REQREP: load_reqrep_run(opts, report); break;
+    case LOAD_WORKLOAD_JSPUB: load_jet_run(opts, report); break;
     case LOAD_WORKLOAD_LATENCY: load_latency_run(opts, report); break;
     default: load_flow_run(opts, report); break;
     }

@@ -36,6 +36,9 @@ enum {
     OPT_SPIN,
     OPT_SELFTEST,
     OPT_WORKLOAD,
+    OPT_STREAMS,
+    OPT_INFLIGHT,
+    OPT_IN_MEMORY,
 };
 
 static const char *const workload_names[LOAD_WORKLOAD_COUNT] = {
@@ -44,7 +47,8 @@ static const char *const workload_names[LOAD_WORKLOAD_COUNT] = {
     [LOAD_WORKLOAD_SUBJECTS] = "subjects", [LOAD_WORKLOAD_SUBS] = "subs",
     [LOAD_WORKLOAD_REQREP] = "reqrep",     [LOAD_WORKLOAD_LATENCY] = "latency",
     [LOAD_WORKLOAD_STORM] = "storm",       [LOAD_WORKLOAD_IDLE] = "idle",
-    [LOAD_WORKLOAD_CHURN] = "churn",       [LOAD_WORKLOAD_SELFTEST] = "selftest",
+    [LOAD_WORKLOAD_CHURN] = "churn",       [LOAD_WORKLOAD_JSPUB] = "jspub",
+    [LOAD_WORKLOAD_SELFTEST] = "selftest",
 };
 
 static const struct option long_options[] = {
@@ -81,6 +85,9 @@ static const struct option long_options[] = {
     {"verify", no_argument, NULL, OPT_VERIFY},
     {"spin", no_argument, NULL, OPT_SPIN},
     {"selftest", no_argument, NULL, OPT_SELFTEST},
+    {"streams", required_argument, NULL, OPT_STREAMS},
+    {"inflight", required_argument, NULL, OPT_INFLIGHT},
+    {"in-memory", no_argument, NULL, OPT_IN_MEMORY},
     {"workload", required_argument, NULL, OPT_WORKLOAD},
     {NULL, 0, NULL, 0},
 };
@@ -102,6 +109,9 @@ static const char usage_text[] =
     "  storm     connect, PING, PONG, close; --conns attempts in flight (64)\n"
     "  idle      --conns N connections (10000) that do nothing: memory of the server\n"
     "  churn     1:1 traffic beside SUB and UNSUB (--churn-rate, --churn-same)\n"
+    "  jspub     JetStream publishes with acknowledgements: --pubs N publishers on --streams S "
+    "(1)\n"
+    "            with --inflight K (500) each, 1: synchronous; --in-memory for memory streams\n"
     "  selftest  checks this tool against a small server of its own, honest and broken\n"
     "\n"
     "Server    --url nats://[user:pass@]host:port | --host H --port P  --user --pass --token\n"
@@ -235,6 +245,9 @@ static void take_option(struct load_opts *o, int option, const char *arg)
     case OPT_SEED: o->seed = number(arg, 0, UINT64_MAX); break;
     case OPT_VERIFY: o->verify = true; break;
     case OPT_SPIN: o->spin = true; break;
+    case OPT_STREAMS: o->streams = (uint32_t)number(arg, 1, LOAD_STREAMS_MAX); break;
+    case OPT_INFLIGHT: o->inflight = (uint32_t)number(arg, 1, LOAD_INFLIGHT_MAX); break;
+    case OPT_IN_MEMORY: o->in_memory = true; break;
     case OPT_SELFTEST: o->workload = LOAD_WORKLOAD_SELFTEST; break;
     case OPT_WORKLOAD: o->workload = workload_by_name(arg); break;
     default: take_server(o, option, arg); break;
@@ -281,6 +294,8 @@ void load_opts_parse(struct load_opts *opts, int argc, char **argv)
         .size = 128,
         .fanout = 1,
         .threads = 1,
+        .streams = 1,
+        .inflight = 500,
         .seed = 1,
     };
     int option;

@@ -12,6 +12,8 @@ enum {
     LOAD_THREADS_MAX = 64,       /* workers; each has its own epoll */
     LOAD_CONNS_MAX = 200000,     /* connections of one run, all roles together */
     LOAD_SUBJECTS_MAX = 8000000, /* distinct subjects, or subscriptions of workload subs */
+    LOAD_STREAMS_MAX = 100000,
+    LOAD_INFLIGHT_MAX = 1000000,
     LOAD_SIZE_MAX = 64 * 1024 * 1024,
     LOAD_SECONDS_MAX = 3600,
     LOAD_STAMP_BYTES = 16, /* publisher and sequence, or send time and sequence, in a payload */
@@ -29,6 +31,7 @@ enum load_workload {
     LOAD_WORKLOAD_STORM,
     LOAD_WORKLOAD_IDLE,
     LOAD_WORKLOAD_CHURN,
+    LOAD_WORKLOAD_JSPUB,
     LOAD_WORKLOAD_SELFTEST,
     LOAD_WORKLOAD_COUNT
 };
@@ -58,12 +61,15 @@ struct load_opts {
     uint32_t subjects;   /* distinct subjects; subscriptions of workload subs */
     uint32_t conns;      /* idle: connections; storm: attempts in flight */
     uint32_t threads;
+    uint32_t streams;  /* jspub */
+    uint32_t inflight; /* jspub: unacknowledged publishes of each publisher */
     enum load_stalled stalled; /* latency: where the reader that never reads sits */
     pid_t server_pid;          /* 0: the server's own figures are not taken */
     uint64_t seed;
     bool verify;     /* parse each message; check order, content, subject and sid */
     bool spin;       /* poll without sleeping: latency without the client's own wake-up */
     bool churn_same; /* churn below the first token of the traffic */
+    bool in_memory;  /* jspub: memory streams */
     bool quiet;      /* no line for people on stderr */
 };
 

@@ -1,0 +1,260 @@
+#include "bench/load_jet.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/load_conn.h"
+#include "bench/load_loop.h"
+#include "core/base/must.h"
+
+enum {
+    HEAD_MAX = 128,     /* "PUB subject inbox size\r\n" */
+    NUMBER_DIGITS = 10, /* of a reply subject, behind its inbox */
+    BURST_MAX = 64,     /* publishes between two looks at the socket */
+};
+
+struct jet;
+
+struct publisher {
+    struct load_conn conn;
+    struct jet *run;
+    struct load_worker *worker;
+    uint64_t *sent_ns; /* [inflight]; by number of the publish */
+    uint64_t sent;     /* in all phases */
+    uint64_t acked;    /* in all phases */
+    uint64_t phase_begin;
+    uint8_t *frame;
+    size_t frame_bytes, number_at;
+    char inbox[32];
+};
+
+struct jet {
+    const struct load_opts *opts;
+    struct load_report *report;
+    struct load_loop loop;
+    struct publisher *pubs;
+    struct load_hist *hists; /* one per worker */
+    uint64_t per_pub;        /* publishes of each in this phase; UINT64_MAX: by time */
+};
+
+/* --- streams -------------------------------------------------------------------------------- */
+
+static void take_answer(struct load_conn *conn, const struct load_message *m)
+{
+    const char *end = (const char *)m->payload + m->payload_bytes;
+    bool is_error = memmem(m->payload, m->payload_bytes, "\"error\"", 7) != NULL;
+    if (m->header_bytes > 0)
+        load_conn_fail(conn, "JetStream is not enabled");
+    else if (is_error)
+        load_conn_fail(conn, "no stream: %.*s", (int)(end - (const char *)m->payload), m->payload);
+    conn->messages++;
+}
+
+static bool request(struct jet *run, struct load_conn *conn, const char *subject, const char *body)
+{
+    const struct load_opts *o = run->opts;
+    uint64_t before = conn->messages;
+    load_conn_putf(conn, "PUB %s _INBOX.jet.api %zu\r\n%s\r\n", subject, strlen(body), body);
+    uint64_t deadline = load_probe_now_ns() + o->timeout_ns;
+    while (conn->messages == before && !conn->failed) {
+        if (load_probe_now_ns() > deadline) load_conn_fail(conn, "no answer to %s", subject);
+        if (load_conn_flush_wait(conn, o->timeout_ns) != ERR_OK) break;
+    }
+    if (conn->failed) load_report_fail(run->report, conn->error);
+    return !conn->failed;
+}
+
+/* The folder of a server under test is empty: the streams are new. */
+static bool make_streams(struct jet *run)
+{
+    const struct load_opts *o = run->opts;
+    struct load_conn conn;
+    bool ok = load_conn_open(&conn, o, NULL) == ERR_OK;
+    if (!ok) {
+        load_report_fail(run->report, conn.error);
+        return false;
+    }
+    conn.on_message = take_answer;
+    load_conn_putf(&conn, "SUB _INBOX.jet.api 1\r\n");
+    for (uint32_t i = 0; ok && i < o->streams; i++) {
+        char subject[64], body[256];
+        snprintf(subject, sizeof(subject), "$JS.API.STREAM.CREATE.LOAD%u", i);
+        snprintf(body, sizeof(body),
+                 "{\"name\":\"LOAD%u\",\"subjects\":[\"load.js.%u\"],\"storage\":\"%s\"}", i, i,
+                 o->in_memory ? "memory" : "file");
+        ok = request(run, &conn, subject, body);
+    }
+    load_conn_close(&conn);
+    return ok;
+}
+
+/* --- publishing ----------------------------------------------------------------------------- */
+
+static void build_frame(struct publisher *p, uint32_t index, const struct load_opts *o)
+{
+    char head[HEAD_MAX];
+    snprintf(p->inbox, sizeof(p->inbox), "_INBOX.jet%08u.", index);
+    int before = snprintf(head, sizeof(head), "PUB load.js.%u %s", index % o->streams, p->inbox);
+    int length = before + snprintf(head + before, sizeof(head) - (size_t)before, "%0*u %u\r\n",
+                                   NUMBER_DIGITS, 0u, o->size);
+    must((size_t)length < sizeof(head));
+    p->frame_bytes = (size_t)length + o->size + 2;
+    p->number_at = (size_t)before;
+    p->frame = malloc(p->frame_bytes);
+    p->sent_ns = calloc(o->inflight, sizeof(p->sent_ns[0]));
+    must(p->frame && p->sent_ns);
+    memcpy(p->frame, head, (size_t)length);
+    memset(p->frame + length, 'x', o->size);
+    memcpy(p->frame + p->frame_bytes - 2, "\r\n", 2);
+}
+
+static void put_number(uint8_t *at, uint64_t number)
+{
+    for (int i = NUMBER_DIGITS; i-- > 0; number /= 10) at[i] = (uint8_t)('0' + number % 10);
+}
+
+static bool may_send(const struct publisher *p, uint64_t now)
+{
+    return p->sent - p->phase_begin < p->run->per_pub && now < p->run->loop.phase.end_ns &&
+           p->sent - p->acked < p->run->opts->inflight;
+}
+
+/* Fills the window; what is put is written by the loop behind the messages of this read. */
+static void send_more(struct publisher *p, uint64_t now)
+{
+    for (int i = 0; i < BURST_MAX && may_send(p, now); i++) {
+        put_number(p->frame + p->number_at, p->sent);
+        load_conn_put(&p->conn, p->frame, p->frame_bytes);
+        p->sent_ns[p->sent % p->run->opts->inflight] = now;
+        p->sent++;
+    }
+}
+
+/* Acknowledgements of one publisher come in the order of its publishes. */
+static void take_ack(struct load_conn *conn, const struct load_message *m)
+{
+    struct publisher *p = conn->owner;
+    uint8_t wanted[NUMBER_DIGITS];
+    size_t inbox_bytes = strlen(p->inbox);
+    put_number(wanted, p->acked);
+    bool is_right = p->acked < p->sent && m->subject_bytes == inbox_bytes + NUMBER_DIGITS &&
+                    memcmp(m->subject + inbox_bytes, wanted, NUMBER_DIGITS) == 0;
+    bool is_stored = m->payload_bytes > 10 && memcmp(m->payload, "{\"stream\":", 10) == 0;
+    if (!is_right || !is_stored) {
+        conn->errors++;
+        load_conn_fail(conn, "%s: %.*s", is_right ? "not stored" : "an answer out of order",
+                       (int)m->payload_bytes, m->payload);
+        return;
+    }
+    uint64_t now = m->now_ns;
+    load_hist_record(&p->run->hists[p->worker->index],
+                     now - p->sent_ns[p->acked % p->run->opts->inflight]);
+    p->acked++;
+    send_more(p, now);
+}
+
+static uint64_t tick(struct load_worker *worker, uint64_t now)
+{
+    struct jet *run = worker->loop->owner;
+    uint64_t busy = 0;
+    for (uint32_t i = 0; i < run->opts->pubs; i++) {
+        struct publisher *p = &run->pubs[i];
+        if (p->worker != worker) continue;
+        uint64_t before = p->sent;
+        send_more(p, now);
+        if (p->sent != before) {
+            load_conn_write(&p->conn);
+            load_loop_arm(worker, &p->conn);
+        }
+        if (p->acked < p->sent || may_send(p, now)) busy++;
+    }
+    worker->busy_extra = busy;
+    return UINT64_MAX;
+}
+
+/* --- the run -------------------------------------------------------------------------------- */
+
+static bool open_all(struct jet *run)
+{
+    const struct load_opts *o = run->opts;
+    struct load_loop *loop = &run->loop;
+    for (uint32_t i = 0; i < o->pubs; i++) {
+        struct publisher *p = &run->pubs[i];
+        p->run = run;
+        p->worker = &loop->workers[i % loop->worker_count];
+        build_frame(p, i, o);
+        bool ok = load_conn_open(&p->conn, o, NULL) == ERR_OK;
+        p->conn.on_message = take_ack;
+        p->conn.owner = p;
+        if (ok) load_conn_putf(&p->conn, "SUB %s* 1\r\n", p->inbox);
+        if (!ok || load_conn_flush_wait(&p->conn, o->timeout_ns) != ERR_OK) {
+            load_report_fail(run->report, p->conn.error);
+            return false;
+        }
+        load_loop_add(loop, p->worker->index, &p->conn);
+    }
+    memcpy(run->report->server_version, run->pubs[0].conn.server_version,
+           sizeof(run->report->server_version));
+    memcpy(run->report->server_name, run->pubs[0].conn.server_name,
+           sizeof(run->report->server_name));
+    return true;
+}
+
+static bool run_phase(struct jet *run, uint64_t run_ns, uint64_t msgs)
+{
+    const struct load_opts *o = run->opts;
+    struct load_phase phase = {.run_ns = run_ns, .idle_ns = o->timeout_ns};
+    run->per_pub = UINT64_MAX;
+    if (msgs > 0) {
+        run->per_pub = msgs > o->pubs ? msgs / o->pubs : 1;
+        phase.msgs = run->per_pub; /* only says that no clock ends the phase */
+    }
+    for (uint32_t i = 0; i < o->pubs; i++) run->pubs[i].phase_begin = run->pubs[i].sent;
+    memset(run->hists, 0, sizeof(run->hists[0]) * o->threads);
+    return load_loop_run(&run->loop, &phase);
+}
+
+static void measure(struct jet *run)
+{
+    const struct load_opts *o = run->opts;
+    struct load_report *report = run->report;
+    bool ok = o->warmup_ns == 0 || run_phase(run, o->warmup_ns, 0);
+    if (ok && !load_probe_take(&report->before, o->server_pid, true)) {
+        load_report_fail(report, "no process with that --server-pid");
+        return;
+    }
+    ok = ok && run_phase(run, o->duration_ns, o->msgs);
+    (void)load_probe_take(&report->after, o->server_pid, false);
+    load_report_take_phase(report, &run->loop);
+    if (!ok) {
+        const char *error = load_loop_error(&run->loop);
+        load_report_fail(report, error ? error : "timed out");
+    }
+    for (uint32_t i = 0; i < o->threads; i++) load_hist_merge(report->latency, &run->hists[i]);
+    report->operations = report->latency->count;
+}
+
+void load_jet_run(const struct load_opts *o, struct load_report *report)
+{
+    struct jet run = {.opts = o, .report = report};
+    run.pubs = calloc(o->pubs, sizeof(run.pubs[0]));
+    run.hists = calloc(o->threads, sizeof(run.hists[0]));
+    report->latency = calloc(1, sizeof(*report->latency));
+    must(run.pubs && run.hists && report->latency);
+    for (uint32_t i = 0; i < o->pubs; i++) run.pubs[i].conn.fd = -1;
+    load_loop_init(&run.loop, o->threads);
+    run.loop.tick = tick;
+    run.loop.owner = &run;
+    run.loop.spin = o->spin;
+    report->unit = "acked publish";
+    if (make_streams(&run) && open_all(&run)) measure(&run);
+    for (uint32_t i = 0; i < o->pubs; i++) {
+        load_conn_close(&run.pubs[i].conn);
+        free(run.pubs[i].frame);
+        free(run.pubs[i].sent_ns);
+    }
+    load_loop_deinit(&run.loop);
+    free(run.pubs);
+    free(run.hists);
+}
