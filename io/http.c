@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 #include "core/base/must.h"
@@ -159,6 +160,25 @@ static void serve(struct http_server *s, struct MHD_Connection *c, const char *u
     set_served(s, conn, false);
 }
 
+static enum MHD_Result find_body(void *context, enum MHD_ValueKind kind, const char *name,
+                                 const char *value)
+{
+    bool *has_body = context;
+    bool is_length = strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0;
+    if (is_length ? value == NULL || strcmp(value, "0") != 0
+                  : strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0)
+        *has_body = true;
+    return MHD_YES;
+}
+
+/* Any header that speaks of one counts, since the library looks at one of several only. */
+static bool announces_body(struct MHD_Connection *c)
+{
+    bool has_body = false;
+    MHD_get_connection_values(c, MHD_HEADER_KIND, find_body, &has_body);
+    return has_body;
+}
+
 static enum MHD_Result answer(struct MHD_Connection *c, struct http_response *r)
 {
     struct MHD_Response *m = MHD_create_response_from_buffer(
@@ -177,6 +197,9 @@ static enum MHD_Result answer(struct MHD_Connection *c, struct http_response *r)
     for (uint32_t i = 0; i < r->extra_count; i++) {
         (void)MHD_add_response_header(m, r->extra[i].name, r->extra[i].value);
     }
+    /* A proxy may see the end of a body elsewhere: what comes behind it must be no request to us.
+     */
+    if (announces_body(c)) (void)MHD_add_response_header(m, MHD_HTTP_HEADER_CONNECTION, "close");
     enum MHD_Result result = MHD_queue_response(c, r->status, m);
     MHD_destroy_response(m);
     return result;

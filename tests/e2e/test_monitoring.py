@@ -144,6 +144,29 @@ def test_hostile_requests(server, data):
     assert server.http("/healthz")[0] == 200
 
 
+@pytest.mark.ours_only  # Go serves on, where it finds the lengths clear
+@pytest.mark.parametrize("headers", [
+    b"Content-Length: 0\r\nContent-Length: 3\r\n\r\nabc",
+    b"Content-Length: 3\r\nContent-Length: 0\r\n\r\nabc",
+    b"content-length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", b"Content-Length: 3\r\n\r\nabc"])
+def test_nothing_is_served_behind_a_body(server, headers):
+    """A proxy in front may find the body's end elsewhere: what follows could be a stranger's."""
+    with socket.create_connection(("127.0.0.1", server.http_port), 5) as c:
+        c.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + headers)
+        data = b""
+        while part := c.recv(65536):
+            data += part
+    assert data.count(b"HTTP/1.1 200 OK") == 1 and b"Connection: close" in data, data
+    with socket.create_connection(("127.0.0.1", server.http_port), 5) as c:
+        for _ in range(3):
+            c.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+            data = b""
+            while b"}" not in data:
+                data += c.recv(65536)
+            assert data.startswith(b"HTTP/1.1 200 OK"), data
+
+
 # --- varz
 
 def test_varz_fields(server):
