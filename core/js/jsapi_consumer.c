@@ -393,6 +393,11 @@ static enum js_step consumer_reset_request(struct jsapi_reply *p)
     /* The consumer itself listens to this subject, so nobody answers for one that is not there. */
     if (c == NULL) return JS_SILENT;
     if (jsapi_reply_needs_more(p)) return jsapi_reply_refuse(p, JSAPI_REQUIRED_API_LEVEL);
+    if (r->body.len > 0 && bytes_trim(r->body).len == 0) {
+        jsapi_error_set_text(&p->error, JSAPI_INVALID_JSON,
+                             BYTES_LITERAL("unexpected end of JSON input"));
+        return jsapi_reply_fail(p);
+    }
     if (!request_read(&r->arena, r->body, &reset_type, REQUEST_LENIENT, &body, &p->error))
         return jsapi_reply_fail(p);
     if (c->order_ticket != 0) return jsapi_reply_wait(p, c->order_ticket);

@@ -173,9 +173,10 @@ static struct msgs_slot *slot_at(const struct msgs *m, uint32_t i)
 /* The last slot whose base is <= seq; UINT32_MAX when seq lies before all. */
 static uint32_t slot_find(const struct msgs *m, uint64_t seq)
 {
-    const struct msgs_slot *slots = m->slots + m->slot_first;
     uint32_t count = m->slot_count;
-    if (count == 0 || seq < slots[0].base) return UINT32_MAX;
+    if (count == 0) return UINT32_MAX;
+    const struct msgs_slot *slots = m->slots + m->slot_first;
+    if (seq < slots[0].base) return UINT32_MAX;
     if (seq >= slots[count - 1].base) return count - 1;
     /* Where it lies in a stream without holes; the last slot is out already. */
     uint64_t guess = (seq - slots[0].base) / MSGS_BLOCK_MAX;

@@ -2,6 +2,7 @@
 
 bool headers_find(struct bytes block, struct bytes key, struct bytes *value)
 {
+    if (block.len == 0) return false; /* its data may be NULL */
     const char *at = block.data;
     const char *end = block.data + block.len;
     bool is_first = true;

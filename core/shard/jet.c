@@ -559,7 +559,6 @@ static void on_closing(void *context, struct js_stream *stream)
 static void on_stored(void *context, struct js_stream *stream, uint64_t seq, uint32_t node)
 {
     struct shard *s = context;
-    (void)seq;
     deliver_stored(&s->jet->deliver, stream, seq, node);
 }
 

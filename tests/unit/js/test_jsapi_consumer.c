@@ -173,9 +173,9 @@ Test(jsapi_consumer, an_ephemeral_one_gets_a_name_that_its_configuration_does_no
     struct bytes got = call(ERR_OK, "$JS.API.CONSUMER.CREATE.S",
                             "{\"stream_name\":\"S\",\"config\":{\"mem_storage\":true}}");
     char name[9] = {0};
-    cr_assert_eq(sscanf(got.data,
-                        TYPE("create") "\"stream_name\":\"S\",\"name\":\"%8[0-9A-Za-z]\"", name),
-                 1);
+    cr_assert_eq(
+        sscanf(got.data, TYPE("create") "\"stream_name\":\"S\",\"name\":\"%8[0-9A-Za-z]\"", name),
+        1);
     char reply[1000];
     snprintf(reply, sizeof reply,
              TYPE("create") "\"stream_name\":\"S\",\"name\":\"%s\",\"created\":" T
@@ -206,19 +206,23 @@ Test(jsapi_consumer, lists_come_in_order_of_names_and_in_pages)
                         "\"inactive_threshold\":5000000000,\"num_replicas\":0,\"metadata\":{"
                         "\"_nats.req.level\":\"0\"}}" STATE("0", "3") ",\"ts\":" T "}]}");
     expect("$JS.API.CONSUMER.NAMES.S", "{\"x\":1}",
-           TYPE("names") ERROR("400", "10025", "invalid JSON: json: unknown field \\\"x\\\"")
-           ",\"total\":0,\"offset\":0,\"limit\":0,\"consumers\":[]}");
+           TYPE("names") ERROR(
+               "400", "10025",
+               "invalid JSON: json: unknown field \\\"x\\\"") ",\"total\":0,\"offset\":0,\"limit\":"
+                                                              "0,\"consumers\":[]}");
 }
 
 Test(jsapi_consumer, refusals_are_those_of_nats_server)
 {
     open_three();
     expect("$JS.API.CONSUMER.LIST.X", "",
-           TYPE("list") ERROR("404", "10059", "stream not found")
-           ",\"total\":0,\"offset\":0,\"limit\":0,\"consumers\":[]}");
+           TYPE("list")
+               ERROR("404", "10059",
+                     "stream not found") ",\"total\":0,\"offset\":0,\"limit\":0,\"consumers\":[]}");
     expect("$JS.API.CONSUMER.PAUSE.S.y", "",
-           TYPE("pause") ERROR("404", "10014", "consumer not found")
-           ",\"paused\":false,\"pause_until\":\"0001-01-01T00:00:00Z\"}");
+           TYPE("pause") ERROR(
+               "404", "10014",
+               "consumer not found") ",\"paused\":false,\"pause_until\":\"0001-01-01T00:00:00Z\"}");
     expect("$JS.API.CONSUMER.CREATE.S", "",
            TYPE("create")
                ERROR("400", "10056", "stream name in subject does not match request") "}");
@@ -233,6 +237,9 @@ Test(jsapi_consumer, refusals_are_those_of_nats_server)
            TYPE("reset") ERROR("400", "10025",
                                "invalid JSON: invalid character 'x' looking for beginning of "
                                "value") ",\"reset_seq\":0}");
+    expect("$JS.API.CONSUMER.RESET.S.c1", " ",
+           TYPE("reset") ERROR("400", "10025",
+                               "invalid JSON: unexpected end of JSON input") ",\"reset_seq\":0}");
     (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c5",
                "{\"stream_name\":\"S\",\"config\":{\"deliver_policy\":\"last\"}}");
     expect("$JS.API.CONSUMER.RESET.S.c5", "{\"seq\":2}",
@@ -331,8 +338,8 @@ Test(jsapi_consumer, it_comes_back_from_its_records)
     const struct consumer *d = consumer_set_find(&t->consumers, BYTES_LITERAL("c1"));
     cr_assert_not_null(d);
     cr_assert_eq(t->stream.consumer_count, 1);
-    cr_assert(bytes_equal(bytes_of(c->packed, c->packed_bytes),
-                          bytes_of(d->packed, d->packed_bytes)));
+    cr_assert(
+        bytes_equal(bytes_of(c->packed, c->packed_bytes), bytes_of(d->packed, d->packed_bytes)));
     cr_assert_eq(d->created_ns, now_ns);
 
     record.kind = RECORD_PROGRESS;
