@@ -107,6 +107,15 @@ static bool hold(struct turn *t, struct turn_conn *c, const char *data, size_t l
         c->held_last->next = h;
     c->held_last = h;
     c->held_count++;
+    if (c->held_count <= TURN_HELD_MAX) return true;
+    /* A sender of more than a turn consumes would fill every buffer of the shard, and nobody else
+     * could be heard for as many turns as that takes. */
+    h->copy = mem_alloc(t->mem, MEM_OUTPUT, len);
+    if (h->copy == NULL) return true; /* then the buffer has to do */
+    memcpy(h->copy, data, len);
+    h->data = h->copy;
+    h->copy_bytes = len;
+    t->driver->ops->recv_release(t->driver, buffer);
     return true;
 }
 
@@ -116,7 +125,10 @@ static void drop_first_held(struct turn *t, struct turn_conn *c)
     c->held_first = h->next;
     if (h->next == NULL) c->held_last = NULL;
     c->held_count--;
-    t->driver->ops->recv_release(t->driver, h->buffer);
+    if (h->copy != NULL)
+        mem_free(t->mem, MEM_OUTPUT, h->copy, h->copy_bytes);
+    else
+        t->driver->ops->recv_release(t->driver, h->buffer);
     h->next = t->held_free;
     t->held_free = h;
 }
@@ -127,6 +139,13 @@ static void suspend(struct turn *t, uint32_t slot)
     if (c->is_suspended || c->is_ended) return;
     c->is_suspended = true;
     t->driver->ops->recv_suspend(t->driver, slot);
+}
+
+static void resume_receiving(struct turn *t, uint32_t slot)
+{
+    if (!t->conns[slot].is_suspended) return;
+    t->conns[slot].is_suspended = false;
+    t->driver->ops->recv_resume(t->driver, slot);
 }
 
 static void set_deadline(struct turn *t, struct turn_conn *c, uint64_t after_ns)
@@ -283,6 +302,8 @@ static void pump_tls(struct turn *t, uint32_t slot, uint32_t *count)
         e->bytes.len = plain.len;
         c->offered++;
     } else if (c->offered == 0) {
+        /* All that came is taken, and what is left is no whole record: nothing else resumes it. */
+        if (c->held_first == NULL && c->state == TURN_OPEN) resume_receiving(t, slot);
         tell_end(t, slot, count);
     }
 }
@@ -374,6 +395,7 @@ static void on_recv(struct turn *t, const struct done *d, uint32_t *count)
             tell_end(t, d->slot, count);
         return;
     }
+    if (c->held_count > TURN_HELD_MAX) suspend(t, d->slot);
     if (c->tls != NULL) {
         pump_tls(t, d->slot, count);
         return;
@@ -385,7 +407,7 @@ static void on_recv(struct turn *t, const struct done *d, uint32_t *count)
         return;
     }
     struct event *e = add_event(t, count, EVENT_BYTES, d->slot);
-    e->bytes.data = d->data;
+    e->bytes.data = c->held_last->data;
     e->bytes.len = d->len;
     c->offered++;
 }
@@ -779,9 +801,8 @@ static void settle(struct turn *t, uint32_t from, uint32_t to)
         }
         if (!is_taken) {
             suspend(t, slot);
-        } else if (c->held_first == NULL && c->is_suspended && c->state == TURN_OPEN) {
-            c->is_suspended = false;
-            t->driver->ops->recv_resume(t->driver, slot);
+        } else if (c->held_first == NULL && c->state == TURN_OPEN) {
+            resume_receiving(t, slot);
         }
     }
 }

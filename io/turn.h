@@ -22,6 +22,9 @@ enum {
     TURN_OFFERS_MAX =
         8, /* stretches of received bytes of one connection in a turn: 256 KiB, so that
               many receivers get one larger send each and others still get their turn */
+    TURN_HELD_MAX =
+        2 * TURN_OFFERS_MAX, /* receive buffers that one connection keeps from others; what comes
+                                beyond is copied, and its receiving is suspended */
     TURN_EVENTS_MAX = 2048,    /* completions, then room for deadlines, offers, orders and mail */
     TURN_ORDERS_MAX = 64,      /* run in one turn; the others wait for the next */
     TURN_FLUSH_NS = 100000000, /* last words of a connection: as nats-server, 100 ms at most */
@@ -64,6 +67,8 @@ struct turn_held {
     const char *data;
     size_t len;
     uint32_t buffer;
+    char *copy; /* owned; NULL: the bytes lie in the driver's buffer */
+    size_t copy_bytes;
 };
 
 enum turn_conn_state { TURN_FREE, TURN_PEEK, TURN_OPEN, TURN_FLUSHING, TURN_CLOSING };

@@ -7,7 +7,7 @@
 #include "tests/support/mem_heap.h"
 
 /* One shard with its turn, on a driver that does nothing but what the test says. */
-enum { SENDER_MAIN = 1, SENDERS = 2, SLOTS = 4, RING_BYTES = 1 << 16 };
+enum { SENDER_MAIN = 1, SENDERS = 2, SLOTS = 4, RING_BYTES = 1 << 16, FLOOD = 200 };
 
 struct rig {
     struct driver driver;
@@ -20,9 +20,9 @@ struct rig {
     struct shard *shard;
     struct turn *turn;
     struct shard_time now;
-    struct done next; /* the one completion of the next poll */
-    bool has_next;
-    uint32_t sends, sends_empty, closes, orders_done;
+    struct done next[FLOOD]; /* completions of the next poll */
+    uint32_t next_count;
+    uint32_t sends, sends_empty, closes, orders_done, released, suspends, resumes;
 };
 
 static struct rig *rig; /* for the calls that bring no context */
@@ -35,9 +35,22 @@ static enum err socket_add(struct driver *d, uint32_t slot, uint32_t tag, int fd
     return ERR_OK;
 }
 
-static void ignore_slot(struct driver *d, uint32_t slot)
+static void recv_suspend(struct driver *d, uint32_t slot)
 {
     (void)d, (void)slot;
+    rig->suspends++;
+}
+
+static void recv_resume(struct driver *d, uint32_t slot)
+{
+    (void)d, (void)slot;
+    rig->resumes++;
+}
+
+static void recv_release(struct driver *d, uint32_t buffer)
+{
+    (void)d, (void)buffer;
+    rig->released++;
 }
 
 static void send_runs(struct driver *d, uint32_t slot, const struct iovec *iov, uint32_t count)
@@ -53,17 +66,17 @@ static void socket_close(struct driver *d, uint32_t slot)
 {
     (void)d;
     rig->closes++;
-    rig->next = (struct done){.kind = DONE_CLOSED, .slot = slot, .tag = 1};
-    rig->has_next = true;
+    rig->next[rig->next_count++] = (struct done){.kind = DONE_CLOSED, .slot = slot, .tag = 1};
 }
 
 static uint32_t poll_once(struct driver *d, struct done *done, uint32_t max, uint64_t timeout_ns)
 {
-    (void)d, (void)max, (void)timeout_ns;
-    if (!rig->has_next) return 0;
-    *done = rig->next;
-    rig->has_next = false;
-    return 1;
+    uint32_t count = rig->next_count;
+    (void)d, (void)timeout_ns;
+    cr_assert_leq(count, max);
+    memcpy(done, rig->next, count * sizeof *done);
+    rig->next_count = 0;
+    return count;
 }
 
 static void ignore_wake(struct driver *d)
@@ -73,9 +86,9 @@ static void ignore_wake(struct driver *d)
 
 static const struct driver_ops driver_ops = {.name = "rig",
                                              .socket_add = socket_add,
-                                             .recv_suspend = ignore_slot,
-                                             .recv_resume = ignore_slot,
-                                             .recv_release = ignore_slot,
+                                             .recv_suspend = recv_suspend,
+                                             .recv_resume = recv_resume,
+                                             .recv_release = recv_release,
                                              .send = send_runs,
                                              .socket_close = socket_close,
                                              .poll = poll_once,
@@ -301,13 +314,39 @@ Test(turn, without_memory_to_seal_a_connection_is_lost_and_nothing_spins)
     struct turn_socket socket = {.fd = -1, .cid = 5};
     cr_assert_eq(turn_take(rig->turn, &socket), ERR_OK);
     turn_run(rig->turn, 0);
-    rig->next = (struct done){
-        .kind = DONE_RECV, .slot = 0, .tag = 1, .data = "\x16", .len = 1, .buffer = 0};
-    rig->has_next = true;
+    rig->next[rig->next_count++] =
+        (struct done){.kind = DONE_RECV, .slot = 0, .tag = 1, .data = "\x16", .len = 1};
     for (int i = 0; i < 10; i++) turn_run(rig->turn, 0);
     cr_assert_eq(rig->sends_empty, 0, "a send of no bytes completes at once, for ever");
     cr_assert_eq(rig->sends, 0);
     cr_assert_eq(rig->closes, 1);
+    cr_assert_eq(turn_conn_count(rig->turn), 0);
+    close_rig();
+}
+
+/* All buffers of the shard in the hands of one: it gives back what its next turns do not need. */
+Test(turn, a_flood_of_one_connection_leaves_buffers_for_others)
+{
+    static const char ping[] = "PING\r\n";
+    open_rig();
+    struct turn_socket socket = {.fd = -1, .cid = 5, .is_unix = true};
+    cr_assert_eq(turn_take(rig->turn, &socket), ERR_OK);
+    turn_run(rig->turn, 0);
+    uint32_t used = rig->released;
+    for (uint32_t i = 0; i < FLOOD; i++)
+        rig->next[rig->next_count++] = (struct done){
+            .kind = DONE_RECV, .slot = 0, .tag = 1, .data = ping, .len = sizeof ping - 1};
+    turn_run(rig->turn, 0);
+    cr_assert_geq(rig->released - used, FLOOD - TURN_HELD_MAX, "%u of %u buffers are back",
+                  rig->released - used, (unsigned)FLOOD);
+    cr_assert_eq(rig->suspends, 1);
+    for (int i = 0; i < FLOOD; i++) turn_run(rig->turn, 0);
+    cr_assert_eq(rig->released - used, FLOOD);
+    cr_assert_eq(rig->resumes, 1);
+    rig->next[rig->next_count++] = (struct done){.kind = DONE_EOF, .slot = 0, .tag = 1};
+    turn_run(rig->turn, 0);
+    rig->now.mono_ns += 2 * TURN_FLUSH_NS; /* the rig sends nothing */
+    for (int i = 0; i < 3; i++) turn_run(rig->turn, 0);
     cr_assert_eq(turn_conn_count(rig->turn), 0);
     close_rig();
 }
