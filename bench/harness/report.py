@@ -137,7 +137,7 @@ def row_lines(row, results, pairs_meant):
 def table(results, pairs_meant):
     lines = ["| workload | figure | nats-server | millrace | ratio [95 %] | target | met |",
              "|---|---|---|---|---|---|---|"]
-    for row in rows_module.ROWS:
+    for row in rows_module.ROWS + rows_module.JETSTREAM_ROWS:
         if row.name in results:
             lines.extend(row_lines(row, results, pairs_meant))
     return "\n".join(lines)

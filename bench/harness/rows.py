@@ -33,6 +33,8 @@ class Row:
     own: tuple = ()        # (label, row, path, target): our figure over ours of another row, at most
     count_syscalls: bool = False
     chart: bool = True     # shown in the chart
+    server: tuple = ()     # arguments of both servers; {folder}: the run's own
+    peer_config: str = ""  # configuration file of nats-server
 
 
 def cpu(target, label="server CPU", path=("server", "cpu_ns_per_op"), unit="ns/msg"):
@@ -119,15 +121,47 @@ ROWS = (
          quantile("p99", "p99"))),
 )
 
+# Both levels are named in each title: an acknowledgement of ours at `always` means "on disk", one
+# of nats-server at its default means "in the page cache".
+STORE = ("-js", "-sd", "{folder}/store")
+SYNC_ALWAYS = "jetstream { sync_interval: always }"
+
+
+def acked(name, title, arguments, cpu_target=None, rate_target=None, p50_target=None, **more):
+    figures = (cpu(cpu_target), rate(rate_target), machine(), quantile("p50", "p50", p50_target),
+               quantile("p99", "p99"))
+    return Row(name, title, tuple(("jspub " + arguments).split()), figures, server=STORE,
+               chart=False, **more)
+
+
+JETSTREAM_ROWS = (
+    acked("js500", "file stream, 500 in flight, 128 B: `always` against its default",
+          "--inflight 500", 5, 2),
+    acked("js5000", "file stream, 5000 in flight, 128 B: `always` against its default",
+          "--inflight 5000", 5, 2),
+    acked("js500_always", "file stream, 500 in flight, 128 B: both `always`", "--inflight 500",
+          None, 50, peer_config=SYNC_ALWAYS),
+    acked("js1_always", "one synchronous publisher, 128 B: both `always`", "--inflight 1",
+          None, None, 0.65, peer_config=SYNC_ALWAYS),
+    acked("js1", "one synchronous publisher, 128 B: `always` against its default",
+          "--inflight 1"),
+    acked("js64_always", "64 synchronous publishers on 64 streams, 128 B: both `always`",
+          "--inflight 1 --pubs 64 --streams 64", None, 10, peer_config=SYNC_ALWAYS),
+    acked("js500_mem", "memory stream, 500 in flight, 128 B", "--inflight 500 --in-memory"),
+)
+
 SYSCALLS_TARGET = 6.0  # per 1000 messages, row one128
 
 
 def by_names(names):
-    """The rows named in a comma-separated list, in table order; all for an empty one."""
+    """The rows named in a comma-separated list, in table order; all of core for an empty one."""
     wanted = [n for n in (names or "").split(",") if n]
-    known = {row.name for row in ROWS}
+    if not wanted:
+        return list(ROWS)
+    everything = ROWS + JETSTREAM_ROWS
+    known = {row.name for row in everything}
     unknown = [n for n in wanted if n not in known]
     if unknown:
         raise SystemExit("unknown rows: %s (known: %s)" % (", ".join(unknown),
-                                                           ", ".join(r.name for r in ROWS)))
-    return [row for row in ROWS if not wanted or row.name in wanted]
+                                                           ", ".join(r.name for r in everything)))
+    return [row for row in everything if row.name in wanted]

@@ -30,12 +30,13 @@ class Plan:
         self.pairs, self.seconds, self.warmup = pairs, seconds, warmup
         self.placement, self.gomaxprocs = placement, gomaxprocs
 
-    def server(self, side):
+    def server(self, side, row):
         environment = {}
         if side == "peer" and self.gomaxprocs != "default":
             environment["GOMAXPROCS"] = self.gomaxprocs
         cpus = 0 if self.placement == "pinned" else None
-        return servers.Server(self.commands[side], cpus, environment)
+        return servers.Server(self.commands[side], cpus, environment, row.server,
+                              row.peer_config if side == "peer" else "")
 
     def client(self, arguments):
         return (["taskset", "-c", "1"] if self.placement == "pinned" else []) + list(arguments)
@@ -60,7 +61,7 @@ def run_load(plan, server, row, extra=()):
 
 def run_side(plan, side, row):
     try:
-        with plan.server(side) as server:
+        with plan.server(side, row) as server:
             return run_load(plan, server, row)
     except (RuntimeError, subprocess.TimeoutExpired) as failure:
         raise Failed(str(failure)) from None
@@ -121,7 +122,7 @@ def parse_bench(text):
 
 def run_bench(plan, side, row):
     try:
-        with plan.server(side) as server:
+        with plan.server(side, row) as server:
             arguments = [plan.nats_bench, "-s", "nats://127.0.0.1:%d" % server.port, *row.bench,
                          "compare"]
             done = subprocess.run(plan.client(arguments), capture_output=True, text=True,
@@ -152,7 +153,7 @@ def count_syscalls(plan, side, row):
     strace = shutil.which("strace")
     if not strace:
         return None
-    with plan.server(side) as server, tempfile.TemporaryDirectory() as folder:
+    with plan.server(side, row) as server, tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "counts")
         tracer = subprocess.Popen([strace, "-c", "-f", "-q", "-p", str(server.pid), "-o", path],
                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -79,13 +79,19 @@ def free_port():
 class Server:
     """A fresh process in a folder of its own, for one run. Use it in a with statement."""
 
-    def __init__(self, command, cpus=None, environment=None):
+    def __init__(self, command, cpus=None, environment=None, more=(), config=""):
         self.port = free_port()
         self.folder = tempfile.mkdtemp(prefix="compare-")
         self.log_path = os.path.join(self.folder, "log")
         # The server runs in its own folder, so a relative path to it has to be resolved here.
         program = os.path.abspath(command[0]) if os.path.exists(command[0]) else command[0]
         arguments = [program, *command[1:]] + ["-a", "127.0.0.1", "-p", str(self.port)]
+        arguments += [word.format(folder=self.folder) for word in more]
+        if config:
+            path = os.path.join(self.folder, "server.conf")
+            with open(path, "w") as file:
+                file.write(config + "\n")
+            arguments += ["-c", path]
         if cpus is not None:
             arguments = ["taskset", "-c", str(cpus)] + arguments
         with open(self.log_path, "wb") as log:
