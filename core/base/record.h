@@ -18,8 +18,8 @@ enum record_kind {
     RECORD_ERASE = 3,   /* seq: removed by request; flag RECORD_SECURE */
     RECORD_PURGE = 4,   /* subject: filter or empty; seq: up to it, exclusive, 0 all; body: keep */
     RECORD_STREAM = 5,  /* created or updated. subject: "account name"; body: JSON */
-    RECORD_STREAM_GONE = 6,   /* the stream and all that belongs to it */
-    RECORD_CONSUMER = 7,      /* created or updated. seq: its number in the stream; body: JSON */
+    RECORD_STREAM_GONE = 6, /* the stream and all that belongs to it */
+    RECORD_CONSUMER = 7,    /* created or updated. seq: its number; subject: its name; body: JSON */
     RECORD_CONSUMER_GONE = 8, /* seq: its number */
     RECORD_PROGRESS = 9,      /* seq: number of the consumer; body: deliveries and acks */
     /* Written by persist. seq: part, from 0, flag RECORD_LAST on the last; prev_seq: the group up

@@ -206,6 +206,25 @@ static void close(struct deliver *d, struct deliver_consumer *x)
     give_back(d, x, sizeof *x);
 }
 
+static bool is_urgent(const struct deliver_consumer *x)
+{
+    return x->replies != NULL || x->s->stream.config.retention != STREAM_LIMITS;
+}
+
+static void note_change(struct deliver *d, struct deliver_consumer *x, struct shard_time now)
+{
+    if (!consumer_is_unsaved(x->c)) return;
+    if (list_is_empty(&x->unsaved)) {
+        x->unsaved_ns = now.mono_ns + DELIVER_SAVE_MS * MS;
+        list_push(&d->unsaved, &x->unsaved);
+    }
+    if (!is_urgent(x) || x->unsaved_ns == 0) return;
+    /* Those at the head are saved at the end of the turn. */
+    x->unsaved_ns = 0;
+    list_remove(&x->unsaved);
+    list_push(d->unsaved.next, &x->unsaved);
+}
+
 /* Nobody uses it, and nothing is to happen by itself. */
 static void close_unused(struct deliver *d, struct deliver_consumer *x)
 {
@@ -233,6 +252,7 @@ static enum err open(struct deliver *d, struct js_stream *s, struct consumer *c,
         return e;
     }
     wheel_arm(&d->wheel, &x->timer, now.mono_ns);
+    note_change(d, x, now);
     return ERR_OK;
 }
 
@@ -247,7 +267,11 @@ void deliver_updated(struct deliver *d, struct js_stream *s, struct consumer *c,
                      struct shard_time now)
 {
     struct deliver_consumer *x = c->owner;
-    if (x == NULL) return;
+    if (x == NULL) {
+        /* Nobody uses it: but it may have to be saved, or have a time to look after now. */
+        if (open(d, s, c, now) != ERR_OK) d->is_short = true;
+        return;
+    }
     must(x->s == s);
     if (follow(d, x, now) != ERR_OK) {
         close(d, x); /* opened again when there is memory */
@@ -255,6 +279,7 @@ void deliver_updated(struct deliver *d, struct js_stream *s, struct consumer *c,
         return;
     }
     wheel_arm(&d->wheel, &x->timer, now.mono_ns);
+    note_change(d, x, now);
     make_ready(d, x);
 }
 
@@ -300,25 +325,6 @@ void deliver_deinit(struct deliver *d)
 }
 
 /* --- records --------------------------------------------------------------------------------- */
-
-static bool is_urgent(const struct deliver_consumer *x)
-{
-    return x->replies != NULL || x->s->stream.config.retention != STREAM_LIMITS;
-}
-
-static void note_change(struct deliver *d, struct deliver_consumer *x, struct shard_time now)
-{
-    if (!consumer_is_unsaved(x->c)) return;
-    if (list_is_empty(&x->unsaved)) {
-        x->unsaved_ns = now.mono_ns + DELIVER_SAVE_MS * MS;
-        list_push(&d->unsaved, &x->unsaved);
-    }
-    if (!is_urgent(x) || x->unsaved_ns == 0) return;
-    /* Those at the head are saved at the end of the turn. */
-    x->unsaved_ns = 0;
-    list_remove(&x->unsaved);
-    list_push(d->unsaved.next, &x->unsaved);
-}
 
 static void answer(struct deliver *d, struct js_stream *s, struct deliver_reply *replies)
 {

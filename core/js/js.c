@@ -349,7 +349,7 @@ void js_purge(struct js_stream *s, struct bytes filter, uint64_t seq, uint64_t k
     uint32_t at = 0;
     struct consumer *c;
     while ((c = consumer_set_each(&s->consumers, &at)) != NULL)
-        if (!c->is_hidden) hooks->consumer_updated(s->js->hooks_context, s, c);
+        if (c->owner != NULL) hooks->consumer_updated(s->js->hooks_context, s, c);
 }
 
 /* --- consumers ------------------------------------------------------------------------------- */
@@ -477,18 +477,16 @@ static enum err replay_config(struct js *js, uint32_t account, const struct reco
 }
 
 struct stored_consumer {
-    struct bytes name; /* of nameless ones too */
     struct consumer_config config;
     int64_t created_ns;
 };
 
 static const struct request_field consumer_fields[] = {
-    REQUEST_FIELD(struct stored_consumer, name, "name", REQUEST_TEXT),
     REQUEST_FIELD(struct stored_consumer, config, "config", REQUEST_OBJECT,
                   .type = &consumer_config_type),
     REQUEST_FIELD(struct stored_consumer, created_ns, "created_ns", REQUEST_INT64),
 };
-static const struct request_type stored_consumer_type = {"StoredConsumer", consumer_fields, 3,
+static const struct request_type stored_consumer_type = {"StoredConsumer", consumer_fields, 2,
                                                          sizeof(struct stored_consumer)};
 
 bool js_consumer_record(const struct consumer_config *c, int64_t created_ns, struct text *body)
@@ -496,7 +494,6 @@ bool js_consumer_record(const struct consumer_config *c, int64_t created_ns, str
     struct json_write w;
     json_write_init(&w, body, 0);
     json_write_object(&w, NULL);
-    json_write_text(&w, "name", c->name);
     consumer_config_write(c, &w, "config", false);
     json_write_i64(&w, "created_ns", created_ns);
     json_write_end(&w);
@@ -521,14 +518,14 @@ static enum err replay_consumer(struct js *js, struct js_stream *s, const struct
     enum err e =
         request_decode(&arena, r->body, &stored_consumer_type, REQUEST_LENIENT, &stored, &why);
     stored.config.is_nameless = stored.config.name.len == 0;
-    stored.config.name = stored.name;
+    stored.config.name = r->subject;
     consumer_config_unwrap(&stored.config);
     struct consumer *c = consumer_set_find_number(&s->consumers, r->seq);
     if (e == ERR_SYNTAX || r->seq == 0 || (e == ERR_OK && !is_sound(&stored.config))) {
         e = ERR_CORRUPT;
     } else if (e == ERR_OK && c != NULL) {
-        e = bytes_equal(c->name, stored.name) ? consumer_update(c, &stored.config, js->now)
-                                              : ERR_CORRUPT;
+        e = bytes_equal(c->name, r->subject) ? consumer_update(c, &stored.config, js->now)
+                                             : ERR_CORRUPT;
     } else if (e == ERR_OK) {
         e = consumer_set_add(&s->consumers, &stored.config, r->seq, stored.created_ns, js->now, &c);
         if (e == ERR_EXISTS) e = ERR_CORRUPT;

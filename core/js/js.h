@@ -189,7 +189,8 @@ NODISCARD enum err js_replay(struct js *js, uint32_t account, const struct recor
 bool js_consumer_is_kept(const struct js_stream *s, const struct consumer *c);
 /* The consumer, which may be hidden, is there. */
 void js_consumer_show(struct js_stream *s, struct consumer *c);
-/* The body of its record. False: out of memory. */
+/* The body of its record, whose subject is the name (not in the body: it may be any bytes).
+ * False: out of memory. */
 NODISCARD bool js_consumer_record(const struct consumer_config *c, int64_t created_ns,
                                   struct text *body);
 /* The consumer ends at once, inactive for too long; ticket (may be 0) is that of the record which

@@ -162,6 +162,7 @@ static enum js_step append_config(struct jsapi_reply *p, const struct js_stream 
     struct record record = {.kind = RECORD_CONSUMER, .stream = s->stream.id, .seq = number};
     record.time_ns = p->r->now_ns;
     if (js_consumer_record(&p->r->consumer->config, created_ns, &body)) {
+        record.subject = p->r->consumer->config.name;
         record.body = text_written(&body);
         step = jsapi_reply_append(p, p->js->file, &record, order);
     } else {
@@ -457,7 +458,10 @@ static enum js_step failed(struct jsapi_reply *p, struct js_stream *s, struct co
 {
     c->order_ticket = 0;
     if (p->r->order == JS_ORDER_CONSUMER_CREATE) js_consumer_drop(p->js, s, c);
-    if (p->r->order == JS_ORDER_CONSUMER_RESET) consumer_encode_lost(c);
+    if (p->r->order == JS_ORDER_CONSUMER_RESET) {
+        consumer_encode_lost(c);
+        tell(p->js, s, c, false);
+    }
     return jsapi_reply_refuse_store(p, result);
 }
 

@@ -331,6 +331,7 @@ Test(jsapi_consumer, it_comes_back_from_its_records)
     cr_assert_eq(js_replay(&again, 0, &record, 1), ERR_OK);
     record = (struct record){.kind = RECORD_CONSUMER, .stream = s->stream.id, .seq = c->number};
     text_clear(&body);
+    record.subject = c->name;
     cr_assert(js_consumer_record(&config, c->created_ns, &body));
     record.body = text_written(&body);
     cr_assert_eq(js_replay(&again, 0, &record, 1), ERR_OK);
@@ -353,7 +354,8 @@ Test(jsapi_consumer, it_comes_back_from_its_records)
     record.body = BYTES_LITERAL("\x07");
     cr_assert_eq(js_replay(&again, 0, &record, 1), ERR_CORRUPT);
     record.kind = RECORD_CONSUMER;
-    record.body = BYTES_LITERAL("{\"name\":\"a.b\"}");
+    record.subject = BYTES_LITERAL("a.b");
+    record.body = BYTES_LITERAL("{}");
     record.seq = 77;
     cr_assert_eq(js_replay(&again, 0, &record, 1), ERR_CORRUPT);
     record.seq = c->number;
