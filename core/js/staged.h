@@ -12,9 +12,10 @@
 #include "core/js/subject_index.h"
 
 enum staged_flags {
-    STAGED_SKIP = 1,       /* only the sequence is consumed */
-    STAGED_ROLLUP = 2,     /* older messages of the subject go */
-    STAGED_ROLLUP_ALL = 4, /* all older messages go */
+    STAGED_SKIP = 1,            /* only the sequence is consumed */
+    STAGED_ROLLUP = 2,          /* older messages of the subject go */
+    STAGED_ROLLUP_ALL = 4,      /* all older messages go */
+    STAGED_ROLLUP_MATCHING = 8, /* older messages go whose subject this one's matches as a filter */
 };
 
 struct staged_op {

@@ -169,6 +169,17 @@ static void trim_subject(struct stream *s, uint32_t node, uint64_t count_max)
         (void)stream_remove(s, subject_index_first(&s->subjects, &s->msgs, node));
 }
 
+/* A rollup of a subject with wildcards is a purge by filter, which keeps the rollup: it is newest.
+ */
+static void trim_matching(struct stream *s, uint32_t node)
+{
+    char name[SUBJECT_INDEX_BYTES_MAX]; /* the index moves its keys when others leave it */
+    struct bytes subject = subject_index_subject(&s->subjects, node);
+    uint64_t count;
+    memcpy(name, subject.data, subject.len);
+    stream_purge(s, bytes_of(name, subject.len), 0, 1, &count);
+}
+
 /* A message of this subject becomes part of the stream; the subject has its number. */
 static enum err apply_message(struct stream *s, const struct staged_op *op)
 {
@@ -196,6 +207,7 @@ static enum err apply_message(struct stream *s, const struct staged_op *op)
 static void apply_evictions(struct stream *s, const struct staged_op *op)
 {
     if (s->watch.stored != NULL) s->watch.stored(s->watch.context, op->seq, op->node);
+    if ((op->flags & STAGED_ROLLUP_MATCHING) != 0) trim_matching(s, op->node);
     uint64_t per_subject = limit_of(s->config.max_msgs_per_subject);
     if ((op->flags & STAGED_ROLLUP) != 0) per_subject = 1;
     if (per_subject != 0) trim_subject(s, op->node, per_subject);
@@ -426,6 +438,8 @@ void stream_stage(struct stream *s, const struct stream_outcome *o, uint64_t tic
     op.place = place;
     s->clock_ns = op.time_ns;
     staged_push(&s->staged, &op, &s->subjects, &s->msgs, &l);
+    /* What it leaves is not worked out ahead: as with a purge, later publishes wait. */
+    if ((op.flags & STAGED_ROLLUP_MATCHING) != 0) stream_stage_order(s, ticket);
 
     struct bytes id = BYTES_LITERAL("");
     (void)headers_find(o->record.headers, BYTES_LITERAL(ID_HEADER), &id);
@@ -486,6 +500,8 @@ static void describe(const struct stream *s, const struct record *r, struct stag
         op->flags |= bytes_equal_nocase(value, BYTES_LITERAL("sub"))   ? STAGED_ROLLUP
                      : bytes_equal_nocase(value, BYTES_LITERAL("all")) ? STAGED_ROLLUP_ALL
                                                                        : 0;
+    if ((op->flags & STAGED_ROLLUP) != 0 && subject_has_wildcard(r->subject))
+        op->flags |= STAGED_ROLLUP_MATCHING;
 }
 
 void stream_describe(const struct stream *s, const struct record *r, struct staged_op *op)

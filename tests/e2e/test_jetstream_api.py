@@ -365,6 +365,19 @@ def test_rollups(js):
     assert js.publish("s.1", Nats_Rollup="some")["error"]["err_code"] == 10111
 
 
+@pytest.mark.parametrize("storage", ["file", "memory"])
+def test_a_rollup_of_a_subject_with_wildcards_is_a_purge(js, storage):
+    js.stream("S", subjects=["s.>"], allow_rollup_hdrs=True, storage=storage)
+    for subject in ("s.a", "s.b", "s.a.b", "s.c"):
+        js.publish(subject)
+    # What is published right behind it is decided on what it leaves.
+    js.c.hpub("s.*", {"Nats-Rollup": "sub"})
+    ack = js.publish("s.a", Nats_Expected_Last_Subject_Sequence="0")
+    assert ack["seq"] == 6
+    info = js.ok("STREAM.INFO.S", {"subjects_filter": ">"})
+    assert info["state"]["subjects"] == {"s.a": 1, "s.a.b": 1, "s.*": 1}
+
+
 def test_lifetimes_of_messages_and_markers(js):
     js.stream("S", subjects=["s.*"], allow_msg_ttl=True, subject_delete_marker_ttl=10 ** 9)
     js.publish("s.1", b"short", Nats_TTL="1s")
