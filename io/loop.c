@@ -54,13 +54,18 @@ static enum err open_driver(struct server_shard *x)
     return e;
 }
 
+static bool has_log(const struct server_shard *x)
+{
+    return x->server->has_storage && x->index < x->server->storage.shard_count;
+}
+
 /* Completions that are of no connection. */
 static void on_done(void *server_shard, struct turn *t, const struct done *d)
 {
     struct server_shard *x = server_shard;
     struct server *s = x->server;
     if (d->kind == DONE_FILE) {
-        must(s->has_storage);
+        must(has_log(x));
         vfs_driver_done(&s->storage.shards[x->index].vfs, d);
         t->file_count++;
     } else if (x->index == 0) {
@@ -83,7 +88,7 @@ static enum err open_shard(struct server_shard *x)
                                   .slots_max = s->slots_max,
                                   .now = server_now(NULL)};
     enum err e;
-    if (s->has_storage) {
+    if (has_log(x)) {
         e = storage_open_log(&s->storage, x->index, x->driver);
         if (e != ERR_OK) return e;
         config.js = &s->storage.shards[x->index].js;
@@ -100,7 +105,7 @@ static enum err open_shard(struct server_shard *x)
                                .on_done = on_done,
                                .on_done_context = x};
     e = turn_open(&turn, &x->turn);
-    if (e == ERR_OK && s->has_storage) x->turn->log = &s->storage.shards[x->index].log;
+    if (e == ERR_OK && has_log(x)) x->turn->log = &s->storage.shards[x->index].log;
     return e;
 }
 
@@ -123,7 +128,7 @@ static void start_log(struct server_shard *x)
 static void stop_log(struct server_shard *x)
 {
     struct server *s = x->server;
-    if (!s->has_storage) return;
+    if (!has_log(x)) return;
     uint64_t now_ns = server_now(NULL).mono_ns, give_up_ns = now_ns + STOP_NS;
     shard_flush(x->shard, server_now(NULL));
     storage_stop_log(&s->storage, x->index);
@@ -142,7 +147,7 @@ static void stop_log(struct server_shard *x)
 /* On the thread that opened it: a ring has one owner. */
 static void close_all(struct server_shard *x)
 {
-    if (x->server->has_storage) storage_close_log(&x->server->storage, x->index);
+    if (has_log(x)) storage_close_log(&x->server->storage, x->index);
     turn_close(x->turn);
     shard_close(x->shard);
     x->driver->ops->close(x->driver);
@@ -190,7 +195,7 @@ void *loop_run(void *server_shard)
         return NULL;
     }
     interest_online(s->interest, x->index);
-    if (s->has_storage) start_log(x);
+    if (has_log(x)) start_log(x);
     if (x->index == 0) listener_start(s, x->turn);
     atomic_store(&x->is_open, true);
     struct spin spin;

@@ -353,11 +353,6 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
     reason[0] = 0;
     s->shard_count = o->shards > 0 ? o->shards : server_default_shards();
     if (s->shard_count > INTEREST_SHARDS_MAX) s->shard_count = INTEREST_SHARDS_MAX;
-    if (o->jetstream.is_on && s->shard_count > 1) {
-        log_warn(s->log, "JetStream is served by one shard yet: --shards %u becomes 1",
-                 s->shard_count);
-        s->shard_count = 1;
-    }
     uint64_t files = sysinfo_raise_files();
     uint64_t slots = o->max_connections > 0 ? (uint64_t)o->max_connections + 64 : 1024;
     if (files > 2 * SERVER_FILES_RESERVED && slots > files - SERVER_FILES_RESERVED)
@@ -404,19 +399,18 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
         mem_jemalloc_init(&x->mem, &s->budget);
     }
     if (o->jetstream.is_on) {
-        struct mem *shard_mem[INTEREST_SHARDS_MAX];
-        for (uint32_t i = 0; i < s->shard_count; i++) shard_mem[i] = &s->shards[i].mem.mem;
+        /* All streams live on shard 0; clients of other shards reach them by mail. */
+        struct mem *shard_mem[] = {&s->shards[0].mem.mem};
         struct storage_options storage = {.log = s->log,
                                           .mem = &s->main_mem.mem,
                                           .numbers = s->numbers,
                                           .options = o,
-                                          .shard_count = s->shard_count,
+                                          .shard_count = 1,
                                           .shard_mem = shard_mem,
                                           .now = server_now(NULL)};
         e = storage_open(&s->storage, &storage, reason, reason_bytes);
         if (e != ERR_OK) return e;
-        for (uint32_t i = 0; i < s->shard_count; i++)
-            s->storage.shards[i].js.leader = s->facts.name;
+        s->storage.shards[0].js.leader = s->facts.name;
         s->has_storage = true;
     }
     for (uint32_t i = s->shard_count; i-- > 0;) {

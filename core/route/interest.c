@@ -157,6 +157,19 @@ static void bump(struct interest_account *a, enum interest_kind kind, struct byt
     atomic_store_explicit(cell, now + 1, memory_order_release);
 }
 
+void interest_watch(struct interest_account *a, int by)
+{
+    /* seq_cst, as the fence below: pairs with it (store, then load, on both sides). */
+    atomic_fetch_add(&a->watchers, (uint32_t)by);
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+bool interest_is_watched(const struct interest_account *a)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    return atomic_load_explicit(&a->watchers, memory_order_relaxed) > 0;
+}
+
 uint32_t interest_bucket(const struct interest *x, struct bytes subject)
 {
     struct bytes first = bytes_of(subject.data, bytes_find(subject, '.'));

@@ -103,6 +103,12 @@ void route_free(struct mem *mem, struct route *r);
 /* Does anything at all, in any shard, want this literal subject? The calling shard is online. */
 bool interest_exists(struct interest *x, struct interest_account *a, struct bytes subject);
 
+/* Somebody wants to hear when subscriptions of the account come and go: by is 1 or -1. Who inserts
+ * or removes asks interest_is_watched afterwards and tells; who watches looks at the index
+ * afterwards: one of both sees the other. */
+void interest_watch(struct interest_account *a, int by);
+bool interest_is_watched(const struct interest_account *a);
+
 /* For /subsz and metrics; approximate while writers run. */
 struct interest_counts {
     uint64_t subscriptions, inserts, removes, matches, nodes, bytes;

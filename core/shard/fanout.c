@@ -237,16 +237,16 @@ enum fanout_result fanout_publish(struct shard *s, const struct message *m,
 }
 
 NOINLINE enum fanout_result fanout_publish_to(struct shard *s, const struct message *m,
-                                              struct bytes target, enum park_reason *reason)
+                                              enum park_reason *reason)
 {
-    return publish_to(s, m, target, NULL, reason);
+    return publish_to(s, m, m->target, NULL, reason);
 }
 
 bool fanout_mailed(struct shard *s, const struct message *m, struct relay_order *o)
 {
     const struct route *r;
-    if (route_cache_find(s->routes, m->account->number, m->account->trie, m->subject, &r) !=
-        ERR_OK) {
+    struct bytes target = m->target.len > 0 ? m->target : m->subject;
+    if (route_cache_find(s->routes, m->account->number, m->account->trie, target, &r) != ERR_OK) {
         /* R5c: mail is never suspended; without memory for a route nobody can be served. */
         s->counts.dropped_msgs++;
         return false;

@@ -27,7 +27,11 @@ struct message {
     struct block *block;   /* payload lies in it; NULL: copy */
     struct conn_id origin; /* its publisher on origin_shard; bits 0: the server itself */
     uint32_t origin_shard;
+    struct bytes target; /* of a delivery of a stream: whose subscriptions get it; empty: subject */
 };
+
+/* The origin of deliveries of streams. */
+#define MESSAGE_OF_STREAM ((struct conn_id){UINT64_MAX})
 
 /* --- session: life and death of connections --- */
 struct client *session_open(struct shard *s, const struct event *e); /* NULL: no memory */
@@ -63,6 +67,8 @@ void session_added_sub(struct shard *s, struct client *c);
 /* Dead at once; out of the index now, or soon when its writer is busy. */
 void session_drop_sub(struct shard *s, struct client *c, uint32_t index);
 void session_drop_all_subs(struct shard *s, struct client *c);
+/* Tells whom it may concern that a subscription with this filter came or went. */
+void session_interest_changed(struct shard *s, uint32_t account, struct bytes filter);
 /* A sub that no connection has: dead at once, out of the index now or soon. */
 void session_forget_sub(struct shard *s, uint32_t account, uint32_t index);
 void session_retry_doomed(struct shard *s);
@@ -106,8 +112,8 @@ enum fanout_result {
 /* token_for: the publisher, when it wants to hear of undelivered requests; else NULL. */
 enum fanout_result fanout_publish(struct shard *s, const struct message *m,
                                   struct client *token_for, enum park_reason *reason);
-/* To the subscriptions of target, which see m->subject as its subject: a delivery of a stream. */
-enum fanout_result fanout_publish_to(struct shard *s, const struct message *m, struct bytes target,
+/* The same for a message with a target. */
+enum fanout_result fanout_publish_to(struct shard *s, const struct message *m,
                                      enum park_reason *reason);
 struct relay_order;
 /* A message that came by mail. Returns whether somebody here took it. */
@@ -159,6 +165,8 @@ void relay_step(struct shard *s);
 bool relay_is_due(const struct shard *s); /* somebody could go on at once */
 bool relay_wants_memory(const struct shard *s); /* to send what it owes: try again soon */
 uint64_t relay_awaits(const struct shard *s, uint32_t target); /* a position in its lane; 0 none */
+/* To the shard with the streams: a subscription with this filter came or went. */
+void relay_interest(struct shard *s, uint32_t account, struct bytes filter);
 void relay_drop_tokens(struct shard *s, struct client *c);
 /* Connections of an account are counted on shard 0. PERMIT_ASKED: entry_permit brings the answer.
  */
@@ -198,8 +206,10 @@ bool jet_take(struct shard *s, const struct sub *sub, const struct message *m);
 void jet_events(struct shard *s);
 void jet_step(struct shard *s);
 uint64_t jet_deadline_ns(const struct shard *s);
-/* This subscription of a connection came, or is about to go. */
-void jet_consumer_interest(struct shard *s, uint32_t account, const struct sub *sub);
+/* A subscription with this filter came or went, on any shard. */
+void jet_consumer_interest(struct shard *s, uint32_t account, struct bytes filter);
+/* A receiver of a stream's deliveries on another shard is congested. */
+void jet_congested(struct shard *s);
 
 /* --- orders --- */
 /* From now on these options. */

@@ -153,7 +153,9 @@ bool jet_queue_read(struct shard *s, const struct jet_message *e, struct message
                           .header_bytes = e->header_len,
                           .total_bytes = e->total_len,
                           .is_no_echo = e->is_no_echo,
-                          .origin_shard = s->index};
+                          .origin_shard = s->index,
+                          .target = bytes_of((const char *)(e + 1), e->target_len)};
+    if (e->target_len > 0) m->origin = MESSAGE_OF_STREAM;
     at += e->subject_len;
     m->reply = bytes_of(at, e->reply_len);
     m->payload = at + e->reply_len;
@@ -163,11 +165,11 @@ bool jet_queue_read(struct shard *s, const struct jet_message *e, struct message
 /* --- sending -------------------------------------------------------------------------------- */
 
 /* False: it has to wait. */
-static bool publish(struct shard *s, struct message *m, struct bytes target)
+static bool publish(struct shard *s, const struct message *m)
 {
     enum park_reason reason;
-    enum fanout_result result = target.len > 0 ? fanout_publish_to(s, m, target, &reason)
-                                               : fanout_publish(s, m, NULL, &reason);
+    enum fanout_result result =
+        m->target.len > 0 ? fanout_publish_to(s, m, &reason) : fanout_publish(s, m, NULL, &reason);
     if (result == FANOUT_PARK) return false;
     if (UNLIKELY(s->stall_ns > 0)) {
         s->jet->is_congested = true;
@@ -226,8 +228,10 @@ static void send_parts(struct shard *s, const struct parts *p, bool is_in_place)
                         .header_bytes = (uint32_t)p->headers.len,
                         .total_bytes = (uint32_t)(p->headers.len + p->body.len),
                         .payload = payload,
-                        .origin_shard = s->index};
-    if (!publish(s, &m, p->target)) keep(s, p);
+                        .origin = p->target.len > 0 ? MESSAGE_OF_STREAM : (struct conn_id){0},
+                        .origin_shard = s->index,
+                        .target = p->target};
+    if (!publish(s, &m)) keep(s, p);
 }
 
 void jet_send(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
@@ -286,8 +290,7 @@ void jet_drain(struct shard *s)
     if (j->out.count == 0) return;
     struct jet_queue batch = jet_queue_detach(&j->out);
     while ((e = jet_queue_first(&batch)) != NULL) {
-        struct bytes target = bytes_of((const char *)(e + 1), e->target_len);
-        if (jet_queue_read(s, e, &m) && !publish(s, &m, target)) break;
+        if (jet_queue_read(s, e, &m) && !publish(s, &m)) break;
         jet_queue_pop(&batch);
     }
     jet_queue_rejoin(s, &j->out, &batch);
@@ -562,9 +565,17 @@ static void on_stored(void *context, struct js_stream *stream, uint64_t seq, uin
     deliver_stored(&s->jet->deliver, stream, seq, node);
 }
 
+/* Push consumers want to know whether somebody listens. */
+static void watch(struct shard *s, const struct js_stream *stream, const struct consumer *c, int by)
+{
+    struct shard_account *a = session_account(s, stream->stream.account);
+    if (a != NULL && consumer_is_push(c)) interest_watch(a->trie, by);
+}
+
 static void on_consumer_opened(void *context, struct js_stream *stream, struct consumer *c)
 {
     struct shard *s = context;
+    watch(s, stream, c, 1);
     deliver_opened(&s->jet->deliver, stream, c, s->now);
 }
 
@@ -577,7 +588,7 @@ static void on_consumer_updated(void *context, struct js_stream *stream, struct 
 static void on_consumer_closing(void *context, struct js_stream *stream, struct consumer *c)
 {
     struct shard *s = context;
-    (void)stream;
+    watch(s, stream, c, -1);
     deliver_closing(&s->jet->deliver, c);
 }
 
@@ -644,7 +655,7 @@ enum err jet_open(struct shard *s, const struct shard_config *config)
         uint32_t place = 0;
         struct consumer *c;
         while ((c = consumer_set_each(&stream->consumers, &place)) != NULL)
-            deliver_opened(&j->deliver, stream, c, s->now);
+            on_consumer_opened(s, stream, c);
     }
     j->js->hooks = &hooks;
     j->js->hooks_context = s;
@@ -812,7 +823,9 @@ uint64_t jet_deadline_ns(const struct shard *s)
     uint64_t next = wheel_next_ns(&j->wheel), of_deliver = deliver_next_ns(&j->deliver);
     if (j->inbox.count > 0) return 0;
     if (of_deliver < next) next = of_deliver;
-    if (j->has_more && j->out.count == 0) return 0;
+    bool rests = j->rests_until_ns > s->now.mono_ns;
+    if (j->has_more && j->out.count == 0 && !rests) return 0;
+    if (j->has_more && rests && j->rests_until_ns < next) next = j->rests_until_ns;
     bool waits =
         is_subscribing(j) || j->out.count > 0 || jet_api_is_due(j) || j->interest.count > 0;
     if (waits && s->now.mono_ns + JET_RETRY_NS < next) next = s->now.mono_ns + JET_RETRY_NS;

@@ -125,8 +125,9 @@ struct jet {
     bool wants_accounts; /* an account may have no subscription of the API yet */
     bool is_from_store;  /* a message that lies in the store's memory is being sent */
     uint64_t full_logged_ns;
-    bool is_congested; /* a receiver of the last message is (R5b) */
-    char *scratch;     /* of one message that is put together */
+    uint64_t rests_until_ns; /* a receiver on another shard is congested: no deliveries before */
+    bool is_congested;       /* a receiver of the last message is (R5b) */
+    char *scratch;           /* of one message that is put together */
     size_t scratch_bytes;
     struct writer work; /* of publish_check */
     struct stream_outcome outcome;

@@ -2,7 +2,7 @@
 #include "core/js/advisory.h"
 #include "core/shard/jet.h"
 
-enum { RUN_MESSAGES_MAX = 1024, FILTER_ROOM = 2 * INTEREST_FILTER_BYTES_MAX + 64 };
+enum { RUN_MESSAGES_MAX = 1024 };
 
 /* --- the outlet of a stream's consumers ------------------------------------------------------- */
 
@@ -37,7 +37,12 @@ void jet_consumer_init_outlet(struct jet_stream *x)
 static bool may_send(void *context)
 {
     const struct shard *s = context;
-    return s->jet->out.count == 0;
+    return s->jet->out.count == 0 && s->jet->rests_until_ns <= s->now.mono_ns;
+}
+
+void jet_congested(struct shard *s)
+{
+    if (s->jet != NULL) s->jet->rests_until_ns = s->now.mono_ns + STALL_NS;
 }
 
 static bool on_message(void *context, struct js_stream *stream, struct bytes target,
@@ -96,15 +101,12 @@ void jet_consumer_flow(struct shard *s, struct jet_stream *x, const struct messa
 
 /* --- interest --------------------------------------------------------------------------------- */
 
-void jet_consumer_interest(struct shard *s, uint32_t account, const struct sub *sub)
+void jet_consumer_interest(struct shard *s, uint32_t account, struct bytes filter)
 {
-    char room[FILTER_ROOM];
-    struct bytes filter, queue;
     struct jet *j = s->jet;
-    if (j->deliver.pushes.count == 0) return;
-    if (interest_filter_of(s->interest, sub, room, sizeof room, &filter, &queue) != ERR_OK) return;
     struct shard_account *a = session_account(s, account);
-    struct message m = {.account = a, .subject = filter, .payload = ""};
+    struct message m = {.account = a, .subject = filter, .payload = "\r\n"};
+    if (j->deliver.pushes.count == 0) return;
     if (a == NULL || jet_queue_message(s, &j->interest, 0, NULL, &m) != ERR_OK)
         s->counts.dropped_msgs++;
 }
@@ -114,8 +116,6 @@ static void take_interest(struct shard *s)
     struct jet *j = s->jet;
     const struct jet_message *e;
     struct message m;
-    /* Subscriptions that still have to leave the index would be counted. */
-    if (j->interest.count == 0 || s->doomed_count > 0) return;
     while ((e = jet_queue_first(&j->interest)) != NULL) {
         if (jet_queue_read(s, e, &m)) deliver_interest(&j->deliver, e->account, m.subject, s->now);
         jet_queue_pop(&j->interest);

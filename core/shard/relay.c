@@ -20,6 +20,8 @@ enum {
     TOKENS_MAX = 1024,        /* open requests with no local responder, per shard */
     TOKEN_TEXT_MAX = 208,
     SPILL_FIRST = 16384,
+    INTEREST_SPILL_MAX = 65536, /* more changes than that are told as one */
+    STREAMS_SHARD = 0,
     SPILL_KEPT = 128,   /* what a spill has from the start, and never gives back */
     ANSWERS_BYTES = 64, /* kept free in each spill for what one mail's consumer owes: an answer and
                            a block, or a permit */
@@ -33,11 +35,19 @@ enum mail_kind {
     MAIL_PERMIT_ASK,
     MAIL_PERMIT,
     MAIL_PERMIT_FREE,
+    MAIL_INTEREST,
 };
 
-enum { MESSAGE_PLAIN = 1, MESSAGE_NO_ECHO = 2, MESSAGE_HEADERS = 4, MESSAGE_TAIL = 8 };
+enum {
+    MESSAGE_PLAIN = 1,
+    MESSAGE_NO_ECHO = 2,
+    MESSAGE_HEADERS = 4,
+    MESSAGE_TAIL = 8,
+    MESSAGE_TARGET = 16,
+};
 
-/* Body of MAIL_MESSAGE; then the group names (16-bit length, bytes), the subject, and
+/* Body of MAIL_MESSAGE; then the group names (16-bit length, bytes), with MESSAGE_TARGET the target
+ * in the same form, the subject, and
  *   with MESSAGE_TAIL: the tail (which begins with the reply);
  *   else: the reply, then headers, payload and CRLF unless block lends them. */
 struct mail_message {
@@ -82,6 +92,7 @@ struct relay {
     uint32_t account_capacity;
     struct block *homebound; /* proxies nobody refers to, whose blocks go home with the next mail */
     uint64_t permits_owed;   /* in all accounts */
+    uint32_t interest_owed;  /* accounts */
     uint64_t full; /* targets whose ring had no room for a publish, until half of it is free */
 };
 
@@ -289,6 +300,7 @@ static void answer(struct shard *s, uint32_t origin, uint32_t token, uint32_t we
 static uint32_t message_bytes(const struct message *m, uint32_t group_bytes, bool is_lent)
 {
     uint32_t bytes = (uint32_t)sizeof(struct mail_message) + group_bytes + (uint32_t)m->subject.len;
+    if (m->target.len > 0) bytes += (uint32_t)(sizeof(uint16_t) + m->target.len);
     if (is_lent) return bytes + (uint32_t)m->reply.len;
     if (m->tail.data != NULL) return bytes + (uint32_t)m->tail.len;
     return bytes + (uint32_t)m->reply.len + m->total_bytes + 2;
@@ -330,7 +342,8 @@ static char *put_head(struct shard *s, char *to, const struct message *m,
                              .lender = lender};
     h.flags =
         (uint8_t)((o->wants_plain ? MESSAGE_PLAIN : 0) | (m->is_no_echo ? MESSAGE_NO_ECHO : 0) |
-                  (m->has_headers ? MESSAGE_HEADERS : 0));
+                  (m->has_headers ? MESSAGE_HEADERS : 0) |
+                  (m->target.len > 0 ? MESSAGE_TARGET : 0));
 #ifdef MILLRACE_BREAK_ECHO_ACROSS
     h.flags &= (uint8_t)~MESSAGE_NO_ECHO;
 #endif
@@ -349,6 +362,7 @@ static char *put_head(struct shard *s, char *to, const struct message *m,
 
 static void put_rest(char *to, const struct message *m)
 {
+    if (m->target.len > 0) to = put_group(to, m->target);
     to = put(to, m->subject.data, m->subject.len);
     if (!is_lent(m) && m->tail.data != NULL) {
         put(to, m->tail.data, m->tail.len);
@@ -606,8 +620,16 @@ static void on_message(struct shard *s, const char *at, uint32_t bytes)
         groups[i] = bytes_of(text + sizeof len, len);
         text += sizeof len + len;
     }
+    struct bytes target = bytes_of(NULL, 0);
+    if ((h.flags & MESSAGE_TARGET) != 0) {
+        uint16_t len;
+        memcpy(&len, text, sizeof len);
+        target = bytes_of(text + sizeof len, len);
+        text += sizeof len + len;
+    }
     struct shard_account *account = session_account(s, h.account);
     struct message m = {.account = account,
+                        .target = target,
                         .subject = bytes_of(text, h.subject_len),
                         .total_bytes = h.total_bytes,
                         .header_bytes = h.header_bytes,
@@ -648,6 +670,10 @@ static void on_message(struct shard *s, const char *at, uint32_t bytes)
 static void on_congested(struct shard *s, const struct mail_permit *p)
 {
     s->rare.congested_mail++;
+    if (p->conn == MESSAGE_OF_STREAM.bits) {
+        jet_congested(s);
+        return;
+    }
     struct client *c = shard_client(s, (struct conn_id){p->conn});
     if (c == NULL || c->state == CLIENT_CLOSING) return;
     c->stall_asked_ns = p->is_granted ? STALL_FULL_NS : STALL_NS;
@@ -734,6 +760,58 @@ static void on_permit(struct shard *s, const struct mail_permit *p)
         relay_free_permit(s, p->account);
 }
 
+/* --- interest: what streams on another shard want to know ------------------------------------- */
+
+/* Many at once become one word that anything may have changed; so does what finds no memory. */
+static void owe_interest(struct shard *s, uint32_t account)
+{
+    struct shard_account *a = session_account(s, account);
+    if (a == NULL || a->owes_interest) return;
+    a->owes_interest = true;
+    s->relay->interest_owed++;
+}
+
+static bool post_interest(struct shard *s, uint32_t account, struct bytes filter)
+{
+    char body[sizeof account + INTEREST_FILTER_BYTES_MAX + 1];
+    must(filter.len <= INTEREST_FILTER_BYTES_MAX);
+    memcpy(body, &account, sizeof account);
+    memcpy(body + sizeof account, filter.data, filter.len);
+    body[sizeof account + filter.len] = 0;
+    return post(s, STREAMS_SHARD, MAIL_INTEREST, body,
+                (uint32_t)(sizeof account + filter.len + 1));
+}
+
+void relay_interest(struct shard *s, uint32_t account, struct bytes filter)
+{
+    const struct spill *p = &s->relay->spills[STREAMS_SHARD];
+    if (p->len - p->at > INTEREST_SPILL_MAX || !post_interest(s, account, filter))
+        owe_interest(s, account);
+}
+
+static void tell_owed_interest(struct shard *s)
+{
+    struct relay *x = s->relay;
+    if (!drain(s, STREAMS_SHARD)) return;
+    for (uint32_t i = 0; x->interest_owed > 0 && i < s->account_count; i++) {
+        struct shard_account *a = s->accounts[i];
+        if (a == NULL || !a->owes_interest) continue;
+        if (!post_interest(s, i, BYTES_LITERAL(">"))) return;
+        a->owes_interest = false;
+        x->interest_owed--;
+    }
+}
+
+static void on_interest(struct shard *s, const char *body, uint32_t bytes)
+{
+    uint32_t account;
+    memcpy(&account, body, sizeof account);
+    struct bytes filter = bytes_of(body + sizeof account, bytes - sizeof account);
+    /* A zero ends it, since records are rounded up. */
+    filter.len = bytes_find(filter, 0);
+    if (s->jet != NULL) jet_consumer_interest(s, account, filter);
+}
+
 /* --- the rest ------------------------------------------------------------------------------------
  */
 
@@ -767,6 +845,7 @@ static void on_record(struct shard *s, uint32_t sender, const struct lane_record
         memcpy(&permit, body, sizeof permit);
         on_permit(s, &permit);
         return;
+    case MAIL_INTEREST: on_interest(s, body, r->bytes - (uint32_t)sizeof *r); return;
     case MAIL_PERMIT_FREE:
         memcpy(&permit, body, sizeof permit);
         relay_free_permit(s, permit.account);
@@ -825,6 +904,7 @@ void relay_step(struct shard *s)
     struct relay *x = s->relay;
     if (UNLIKELY(x->homebound != NULL)) send_home(s);
     if (UNLIKELY(x->permits_owed > 0)) free_owed_permits(s);
+    if (UNLIKELY(x->interest_owed > 0)) tell_owed_interest(s);
     uint64_t full_before = x->full;
     for (uint32_t t = 0; t < s->shard_count; t++)
         if (t != s->index && drain(s, t) && (x->full >> t & 1) != 0 &&
@@ -843,7 +923,8 @@ bool relay_is_due(const struct shard *s)
 
 bool relay_wants_memory(const struct shard *s)
 {
-    return s->relay->homebound != NULL || s->relay->permits_owed > 0;
+    return s->relay->homebound != NULL || s->relay->permits_owed > 0 ||
+           s->relay->interest_owed > 0;
 }
 
 /* Spilled mail and parked publishers go on when half of the ring is free (M1, M4). */

@@ -198,13 +198,38 @@ void session_resume_all(struct shard *s, enum park_reason reason)
 
 /* --- subscriptions ------------------------------------------------------------------------ */
 
+void session_interest_changed(struct shard *s, uint32_t account, struct bytes filter)
+{
+    if (!interest_is_watched(s->accounts[account]->trie)) return;
+    if (s->jet != NULL)
+        jet_consumer_interest(s, account, filter);
+    else
+        relay_interest(s, account, filter);
+}
+
+/* With somebody who wants to hear of it: the filter is known only as long as it is in the index. */
+static NOINLINE bool remove_watched(struct shard *s, uint32_t account, uint32_t index)
+{
+    char room[2 * INTEREST_FILTER_BYTES_MAX + 64];
+    struct bytes filter, queue;
+    struct sub *sub = sub_at(s->subs, index);
+    if (interest_filter_of(s->interest, sub, room, sizeof room, &filter, &queue) != ERR_OK)
+        filter = BYTES_LITERAL(">");
+    if (interest_remove(s->interest, s->accounts[account]->trie, s->index, index) != ERR_OK)
+        return false;
+    session_interest_changed(s, account, filter);
+    return true;
+}
+
 /* Takes it out of the index, the sid table must not have it any more. False: the writer is busy. */
 static bool remove_from_index(struct shard *s, uint32_t account, uint32_t index)
 {
     struct interest_account *trie = s->accounts[account]->trie;
-    if (interest_remove(s->interest, trie, s->index, index) != ERR_OK) return false;
-    sub_release(s->subs, index);
-    return true;
+    bool is_removed = UNLIKELY(interest_is_watched(trie))
+                          ? remove_watched(s, account, index)
+                          : interest_remove(s->interest, trie, s->index, index) == ERR_OK;
+    if (is_removed) sub_release(s->subs, index);
+    return is_removed;
 }
 
 /* Without memory of its own: the sid chain and the maximum of a dead sub have no other use. */
@@ -233,7 +258,6 @@ void session_drop_sub(struct shard *s, struct client *c, uint32_t index)
     sub->flags |= SUB_FLAG_DEAD;
     count_sub(s, c, -1);
     uint32_t account = c->account->number;
-    if (UNLIKELY(s->jet != NULL)) jet_consumer_interest(s, account, sub);
     if (s->is_fanning_out || !remove_from_index(s, account, index)) doom(s, account, index);
 }
 
@@ -483,8 +507,6 @@ void session_reap(struct shard *s)
         while (budget > 0 && (index = client_any_sid(c, &bucket)) != 0) {
             client_remove_sid(c, s->subs, index);
             sub_at(s->subs, index)->flags |= SUB_FLAG_DEAD;
-            if (UNLIKELY(s->jet != NULL))
-                jet_consumer_interest(s, c->account->number, sub_at(s->subs, index));
             if (!remove_from_index(s, c->account->number, index))
                 doom(s, c->account->number, index);
             budget--;

@@ -68,6 +68,7 @@ struct shard_account {
     struct interest_account *trie;
     struct account_snapshot counts; /* live */
     uint64_t permits_owed; /* to shard 0, which has no room for the mail */
+    bool owes_interest;    /* the shard with the streams is to be told that anything changed */
 };
 
 /* A message to the server itself, on $SYS.REQ.> or because an account's connections changed.

@@ -245,8 +245,7 @@ static enum verb_outcome on_sub(struct shard *s, struct client *c, const struct 
         return e == ERR_BUSY ? park(s, c, PARK_INDEX) : sub_without_memory(s, c);
     }
     session_added_sub(s, c);
-    if (UNLIKELY(s->jet != NULL))
-        jet_consumer_interest(s, c->account->number, sub_at(s->subs, index));
+    session_interest_changed(s, c->account->number, op->subject);
     reply_ok(s, c);
     return VERB_DONE;
 }

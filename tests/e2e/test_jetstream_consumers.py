@@ -2,6 +2,7 @@
 Object Store, and what a restart keeps of them."""
 import asyncio
 import json
+import time
 
 import nats
 import pytest
@@ -315,3 +316,69 @@ def test_what_a_pull_request_is_told(js_server):
         await js.delete_stream("TOLD")
         await c.close()
     run(go())
+
+
+@pytest.mark.ours_only
+def test_clients_of_every_shard(start, tmp_path):
+    """Streams live on one shard, clients on all: publishes, acks, deliveries and interest go by mail."""
+    s = start("-js", "-sd", str(tmp_path / "store"), "--shards", "3")
+
+    async def go():
+        pairs = [await connect(s) for _ in range(6)]
+        await fill(pairs[0][1], "S", 50)
+        big = b"b" * 200000
+        for at, (c, js) in enumerate(pairs):
+            ack = await js.publish("S.big", big)
+            assert (await js.get_msg("S", ack.seq)).data == big
+            got = []
+
+            async def take(m, got=got):
+                got.append(m.data)
+                await m.ack()
+            sub = await js.subscribe("S.>", durable="p%d" % at, cb=take, stream="S", manual_ack=True)
+            await until(lambda: len(got) == 51 + at, "all messages on connection %d" % at)
+            assert got[:50] == [b"m%d" % i for i in range(50)] and got[50] == big
+            ps = await js.pull_subscribe("S.>", "q%d" % at, stream="S")
+            for m in await ps.fetch(51 + at, timeout=T):
+                await m.ack_sync(timeout=T)
+            # The subscription goes and comes back on another connection, perhaps of another shard.
+            await sub.unsubscribe()
+            await js.publish("S.more", b"more")
+            await js.delete_msg("S", (await js.stream_info("S")).state.last_seq)
+            _, other = pairs[at - 1]
+            again = await other.subscribe("S.>", durable="p%d" % at, cb=take, stream="S",
+                                          manual_ack=True)
+            await js.publish("S.last", b"last%d" % at)
+            await until(lambda: got[-1] == b"last%d" % at, "delivery on the other connection")
+            await again.unsubscribe()
+            await js.delete_msg("S", (await js.stream_info("S")).state.last_seq)
+        kv = await pairs[1][1].create_key_value(bucket="k")
+        watcher = await (await pairs[2][1].key_value("k")).watchall()
+        assert await watcher.updates(timeout=T) is None
+        await kv.put("x", b"y")
+        assert (await watcher.updates(timeout=T)).value == b"y"
+        for c, _ in pairs:
+            await c.close()
+    run(go())
+
+
+@pytest.mark.ours_only
+@pytest.mark.parametrize("shards", ["1", "2"])
+def test_a_slow_receiver_is_waited_for(start, tmp_path, shards):
+    """R5b: a push consumer without flow control does not run its receiver over."""
+    s = start("-js", "-sd", str(tmp_path / "store"), "--shards", shards)
+    c = s.connect()
+    other = s.connect()  # of another shard, where there are two
+    body = json.dumps({"name": "B", "subjects": ["b"], "storage": "memory"})
+    other.pub("$JS.API.STREAM.CREATE.B", body, reply="r").ping()
+    other.send((b"PUB b 10000\r\n" + b"x" * 10000 + b"\r\n") * 7000).ping()
+    c.send("SUB d 1\r\n").ping()
+    config = {"stream_name": "B", "config": {"durable_name": "d", "deliver_subject": "d",
+                                             "ack_policy": "none"}}
+    other.pub("$JS.API.CONSUMER.DURABLE.CREATE.B.d", json.dumps(config), reply="r").ping()
+    time.sleep(0.3)  # 70 MB come through a queue of 64 while nobody reads
+    left = 7000 * len(b"MSG b 1 $JS.ACK.B.d.1. 10000\r\n" + b"x" * 10000 + b"\r\n")
+    while left > 0:
+        left -= len(c.socket.recv(1 << 20))
+    other.close()
+    c.close()
