@@ -4,6 +4,7 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include "core/auth/account.h"
 #include "core/base/must.h"
 
 enum {
@@ -34,22 +35,10 @@ void crypto_random(void *out, size_t bytes)
     }
 }
 
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
-bool crypto_is_bcrypt(struct bytes text)
-{
-    if (text.len < 7 || text.data[0] != '$' || text.data[1] != '2') return false;
-    if (memchr("abxy", text.data[2], 4) == NULL || text.data[3] != '$') return false;
-    return is_digit(text.data[4]) && is_digit(text.data[5]) && text.data[6] == '$';
-}
-
 bool crypto_bcrypt_matches(struct bytes hash, struct bytes password)
 {
     char setting[BCRYPT_TEXT_BYTES + 1], secret[BCRYPT_PASSWORD_MAX + 1];
-    if (!crypto_is_bcrypt(hash) || hash.len != BCRYPT_TEXT_BYTES) return false;
+    if (!account_is_bcrypt(hash) || hash.len != BCRYPT_TEXT_BYTES) return false;
     if (password.len > 0 && memchr(password.data, 0, password.len) != NULL) return false;
 
     memcpy(setting, hash.data, hash.len);

@@ -22,8 +22,6 @@ NODISCARD enum err crypto_init(void);
  * process when the kernel has no random bytes, since nothing sensible could follow. */
 void crypto_random(void *out, size_t bytes);
 
-/* $2a$, $2b$, $2x$ or $2y$ with a two-digit cost: what nats-server takes for a bcrypt hash. */
-bool crypto_is_bcrypt(struct bytes text);
 /* Slow by design (about 50 ms at cost 10). false for a damaged hash and for a password with a
  * zero byte. All four prefixes mean the same algorithm, as in nats-server. */
 bool crypto_bcrypt_matches(struct bytes hash, struct bytes password);

@@ -56,19 +56,6 @@ struct tls_conn {
 
 /* --- names --- */
 
-bool tls_cipher_suite_known(struct bytes name, bool *is_insecure)
-{
-    const struct tls_names_suite *s = tls_names_suite(name);
-    if (s == NULL) return false;
-    *is_insecure = s->is_insecure;
-    return true;
-}
-
-bool tls_curve_known(struct bytes name)
-{
-    return tls_names_curve(name) != NULL;
-}
-
 /* --- why something failed --- */
 
 struct reason {
@@ -690,11 +677,6 @@ void tls_conn_shutdown(struct tls_conn *c, struct tls_io *io)
 const char *tls_conn_reason(const struct tls_conn *c)
 {
     return c->reason_text;
-}
-
-size_t tls_conn_pending(const struct tls_conn *c)
-{
-    return (size_t)SSL_pending(c->ssl);
 }
 
 const char *tls_conn_version(const struct tls_conn *c)

@@ -64,10 +64,6 @@ int64_t tls_context_not_after(const struct tls_context *t);
 /* false: pinned certificates are set and the peer shows none of them. */
 bool tls_context_allows_pin(const struct tls_context *t, const uint8_t spki_sha256[TLS_PIN_BYTES]);
 
-/* Whether a name of the cipher_suites option is known; is_insecure is set then. */
-bool tls_cipher_suite_known(struct bytes name, bool *is_insecure);
-bool tls_curve_known(struct bytes name);
-
 /* --- connection --- */
 
 /* The caller's memory for one call. in moves on past what was taken; out_bytes grows up to
@@ -105,8 +101,6 @@ NODISCARD enum err tls_conn_write(struct tls_conn *c, struct tls_io *io, struct 
 void tls_conn_shutdown(struct tls_conn *c, struct tls_io *io);
 /* Why the last call failed, in the words of Go where there are some. Lives as long as c. */
 const char *tls_conn_reason(const struct tls_conn *c);
-/* Plaintext that waits inside for a tls_conn_read with no more ciphertext. */
-size_t tls_conn_pending(const struct tls_conn *c);
 
 static inline size_t tls_ciphertext_max(size_t plain_bytes)
 {

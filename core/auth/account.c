@@ -184,11 +184,6 @@ enum err account_numbers_of(struct account_numbers *n, struct bytes name, uint32
     return ERR_OK;
 }
 
-uint32_t account_numbers_count(const struct account_numbers *n)
-{
-    return n->count;
-}
-
 struct bytes account_numbers_name(const struct account_numbers *n, uint32_t number)
 {
     must(number < n->count);

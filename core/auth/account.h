@@ -126,8 +126,7 @@ void account_numbers_close(struct account_numbers *n);
 /* The number of name, given now if it is new. ERR_MEMORY. */
 NODISCARD enum err account_numbers_of(struct account_numbers *n, struct bytes name,
                                       uint32_t *number);
-uint32_t account_numbers_count(const struct account_numbers *n);
-/* number < count. */
+/* number was given by account_numbers_of. */
 struct bytes account_numbers_name(const struct account_numbers *n, uint32_t number);
 
 /* --- building --- */

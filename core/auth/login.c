@@ -206,20 +206,6 @@ struct bytes login_options_label(const struct login_options *o, const struct use
     return o->has_token ? BYTES_LITERAL("[REDACTED]") : bytes_of("", 0);
 }
 
-const char *login_reason_text(enum login_reason reason)
-{
-    switch (reason) {
-    case LOGIN_REASON_NONE: return "accepted";
-    case LOGIN_REASON_CREDENTIALS: return "credentials do not match";
-    case LOGIN_REASON_CONNECTION_TYPE: return "user is not allowed on this kind of connection";
-    case LOGIN_REASON_SIGNATURE: return "signature missing or not valid";
-    case LOGIN_REASON_CERTIFICATE: return "no user for the client certificate";
-    case LOGIN_REASON_ACCOUNT: return "account named in CONNECT";
-    case LOGIN_REASON_PROXY: return "user requires a trusted proxy";
-    }
-    return "?";
-}
-
 /* --- verdicts --- */
 
 static void accept(struct login *l, const struct user *user)

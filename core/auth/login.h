@@ -75,8 +75,7 @@ struct login_facts {
 
 enum login_verdict { LOGIN_ACCEPTED, LOGIN_REFUSED, LOGIN_CRYPTO };
 
-/* Why, for the debug log and the closed record. To the client it is always
- * "Authorization Violation". */
+/* Why, for who debugs and for tests. To the client it is always "Authorization Violation". */
 enum login_reason {
     LOGIN_REASON_NONE,
     LOGIN_REASON_CREDENTIALS,     /* unknown user, wrong password or token, or none given */
@@ -86,7 +85,6 @@ enum login_reason {
     LOGIN_REASON_ACCOUNT,         /* account or new_account in CONNECT */
     LOGIN_REASON_PROXY,           /* the user must come through a trusted proxy */
 };
-const char *login_reason_text(enum login_reason reason);
 
 enum login_work { LOGIN_BCRYPT, LOGIN_ED25519 };
 

@@ -229,11 +229,6 @@ void json_write_i64_if(struct json_write *w, const char *key, int64_t value)
     if (value != 0) json_write_i64(w, key, value);
 }
 
-void json_write_float_if(struct json_write *w, const char *key, double value)
-{
-    if (value != 0.0) json_write_float(w, key, value);
-}
-
 void json_write_bool_if(struct json_write *w, const char *key, bool value)
 {
     if (value) json_write_bool(w, key, value);

@@ -43,7 +43,6 @@ void json_write_key(struct json_write *w, struct bytes key);
 void json_write_text_if(struct json_write *w, const char *key, struct bytes value);
 void json_write_u64_if(struct json_write *w, const char *key, uint64_t value);
 void json_write_i64_if(struct json_write *w, const char *key, int64_t value);
-void json_write_float_if(struct json_write *w, const char *key, double value);
 void json_write_bool_if(struct json_write *w, const char *key, bool value);
 void json_write_time_if(struct json_write *w, const char *key, int64_t wall_ns);
 /* An array of texts; nothing when there are none. */

@@ -69,16 +69,6 @@ Test(crypto, damaged_hashes_match_nothing)
         BYTES_LITERAL("\0")));
 }
 
-Test(crypto, what_a_bcrypt_hash_is)
-{
-    cr_assert(crypto_is_bcrypt(BYTES_LITERAL("$2a$11$")));
-    cr_assert(crypto_is_bcrypt(BYTES_LITERAL("$2y$04$abc")));
-    cr_assert_not(crypto_is_bcrypt(BYTES_LITERAL("$2c$11$")));
-    cr_assert_not(crypto_is_bcrypt(BYTES_LITERAL("$2a$1$")));
-    cr_assert_not(crypto_is_bcrypt(BYTES_LITERAL("2a$11$abc")));
-    cr_assert_not(crypto_is_bcrypt(BYTES_LITERAL("")));
-}
-
 /* RFC 8032, section 7.1, tests 1 and 2. */
 Test(crypto, ed25519_knows_the_published_vectors)
 {
