@@ -389,9 +389,11 @@ static enum js_step message_delete(struct jsapi_reply *p)
     if (m->config.deny_delete)
         return jsapi_reply_refuse_text(p, JSAPI_STREAM_MSG_DELETE_FAILED,
                                        "message delete not permitted");
-    if (body.seq > m->seq_last)
+    /* Only a file store tells why there is none. */
+    bool is_file = m->config.storage == STREAM_FILE;
+    if (is_file && body.seq > m->seq_last)
         return jsapi_reply_refuse_text(p, JSAPI_STREAM_MSG_DELETE_FAILED, "stream store EOF");
-    if (body.seq < m->seq_first)
+    if (is_file && body.seq < m->seq_first)
         return jsapi_reply_refuse_text(p, JSAPI_STREAM_MSG_DELETE_FAILED, "no message found");
     if (!msgs_has(&m->msgs, body.seq)) {
         jsapi_error_set_u64(&p->error, JSAPI_SEQUENCE_NOT_FOUND, body.seq);

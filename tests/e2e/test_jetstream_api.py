@@ -301,6 +301,14 @@ def test_messages_by_request(js):
     assert js.refused("STREAM.MSG.DELETE.S", {"seq": 2})[1] in (10043, 10057)
 
 
+@pytest.mark.parametrize("storage,refusal", [
+    ("file", (500, 10057, "stream store EOF")), ("memory", (400, 10043, "sequence 7 not found"))])
+def test_deleting_what_never_was(js, storage, refusal):
+    js.stream("S", storage=storage)
+    js.publish("S")
+    assert js.refused("STREAM.MSG.DELETE.S", {"seq": 7}) == refusal
+
+
 # --- publishes
 
 def test_what_a_publish_is_told(js):
