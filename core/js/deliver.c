@@ -44,6 +44,7 @@ struct deliver_consumer {
     struct deliver_reading *reading;
     struct wake_entry *entries; /* one or &one */
     uint32_t entry_count;
+    uint32_t rest_ms; /* the last rest; 0: the last message was no trouble */
     struct wake_entry one;
 };
 
@@ -593,8 +594,13 @@ static enum run send(struct deliver *d, struct deliver_consumer *x,
                          bytes_of(delivery.ack_subject, delivery.ack_subject_len), headers, body);
     consumer_delivered_done(x->c, now, &delivery, &d->js->rng, o);
     d->delivered++;
-    if (goes_on) return RUN_ON;
-    x->rest_ns = now.mono_ns + DELIVER_CONGESTED_MS * MS;
+    if (goes_on) {
+        x->rest_ms = 0;
+        return RUN_ON;
+    }
+    x->rest_ms = x->rest_ms == 0 ? DELIVER_CONGESTED_MS : x->rest_ms * 2;
+    if (x->rest_ms > DELIVER_CONGESTED_MS_MAX) x->rest_ms = DELIVER_CONGESTED_MS_MAX;
+    x->rest_ns = now.mono_ns + x->rest_ms * MS;
     arm(d, x, (int64_t)x->rest_ns);
     return RUN_OVER;
 }

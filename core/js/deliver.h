@@ -28,7 +28,10 @@
 enum {
     DELIVER_RUN_MAX = 64, /* messages of one consumer before others get their turn */
     DELIVER_SAVE_MS = 250,
-    DELIVER_CONGESTED_MS = 2, /* how long a consumer whose receiver is slow is left alone */
+    /* How long a consumer whose receiver is slow is left alone: twice as long each time in a row.
+     */
+    DELIVER_CONGESTED_MS = 2,
+    DELIVER_CONGESTED_MS_MAX = 64,
 };
 
 struct deliver_port {

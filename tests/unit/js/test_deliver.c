@@ -541,9 +541,14 @@ Test(deliver, a_consumer_whose_receiver_is_slow_rests)
     cr_assert_eq(r.sent_count, 1);
     run();
     cr_assert_eq(r.sent_count, 1);
-    r.is_slow = false;
+    publish("s.3", "c");
     pass(4);
     cr_assert_eq(r.sent_count, 2);
+    pass(3); /* twice as long now */
+    cr_assert_eq(r.sent_count, 2);
+    r.is_slow = false;
+    pass(3);
+    cr_assert_eq(r.sent_count, 3);
 }
 
 Test(deliver, a_flush_saves_everything)
