@@ -233,7 +233,7 @@ static bool is_covered(const struct consumer *c, struct bytes filter)
     return c->filter_count > 0;
 }
 
-void consumer_purged(struct consumer *c, struct bytes filter)
+void consumer_purged(struct consumer *c, struct bytes filter, uint64_t first)
 {
     struct msgs *msgs = c->feed->msgs;
     struct ackwin_entry *e;
@@ -248,11 +248,12 @@ void consumer_purged(struct consumer *c, struct bytes filter)
                 c->latest->seqs[i] |= CONSUMER_LATEST_GONE;
                 c->latest->live--;
             }
-    uint64_t first = *c->feed->first_seq;
-    if (is_covered(c, filter) && c->latest == NULL && c->next_seq < first) {
-        c->next_seq = first;
+    /* By what was delivered, not by the cursor, which a restart forgets. */
+    if (is_covered(c, filter) && c->latest == NULL && c->delivered_seq + 1 < first) {
+        if (c->next_seq < first) c->next_seq = first;
         c->delivered_seq = first - 1;
     }
+    first = *c->feed->first_seq;
     const struct ackwin_entry *low = ackwin_lowest(&c->window);
     if (low == NULL) {
         c->floor_cseq = c->delivered_cseq;

@@ -1,5 +1,6 @@
 #include "core/js/consumer_set.h"
 #include "core/base/must.h"
+#include "core/js/subject_index_walk.h"
 #include "core/route/subject.h"
 
 enum { NAME_BYTES = 8 };
@@ -223,6 +224,22 @@ void consumer_set_removed(struct consumer_set *s, uint64_t seq, struct bytes sub
     s->floor = floor;
 }
 
+static uint64_t first_left(const struct consumer_feed *f, struct bytes filter)
+{
+    uint64_t first = *f->last_seq + 1;
+    struct subject_index_walk w;
+    uint32_t node;
+    if (filter.len == 0) return *f->first_seq;
+    if (!subject_is_valid(filter)) return 0;
+    subject_index_walk_begin(&w, f->subjects, filter, bytes_of(NULL, 0));
+    while ((node = subject_index_walk_next(&w)) != MSGS_NODE_NONE) {
+        if (subject_index_node(f->subjects, node)->count == 0) continue;
+        uint64_t seq = subject_index_first(f->subjects, f->msgs, node);
+        if (seq < first) first = seq;
+    }
+    return first;
+}
+
 void consumer_set_moved_back(struct consumer_set *s)
 {
     s->floor = 0;
@@ -232,7 +249,10 @@ void consumer_set_purged(struct consumer_set *s, struct bytes filter)
 {
     uint32_t at = 0;
     struct consumer *c;
-    while ((c = table_each(&s->names, &at)) != NULL) consumer_purged(c, filter);
+    if (consumer_set_count(s) == 0) return;
+    if (bytes_equal(filter, BYTES_LITERAL(">"))) filter = bytes_of("", 0);
+    uint64_t first = first_left(s->feed, filter);
+    while ((c = table_each(&s->names, &at)) != NULL) consumer_purged(c, filter, first);
 }
 
 bool consumer_set_needs(const struct consumer_set *s, uint64_t seq, struct bytes subject)

@@ -121,7 +121,7 @@ static void purge(struct model *m)
     for (uint64_t seq = 1; seq <= m->last_seq; seq++)
         if (m->seqs[seq].is_there && (is_all || strcmp(m->seqs[seq].subject, "a.b") == 0))
             take_out(m, seq);
-    consumer_purged(&m->consumer, is_all ? bytes_of("", 0) : BYTES_LITERAL("a.b"));
+    consumer_purged(&m->consumer, is_all ? bytes_of("", 0) : BYTES_LITERAL("a.b"), m->last_seq + 1);
 }
 
 static uint64_t oracle_next(const struct model *m)

@@ -427,3 +427,15 @@ Test(jsapi_consumer, a_purge_moves_consumers_on)
     (void)call(ERR_OK, "$JS.API.STREAM.PURGE.S", "");
     expect("$JS.API.CONSUMER.INFO.S.c1", "", TYPE("info") C1 STATE("3", "0") ",\"ts\":" T "}");
 }
+
+Test(jsapi_consumer, a_purge_of_its_filter_moves_it_to_what_is_left)
+{
+    open_three();
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c1.s.1", C1_CREATE);
+    publish("s.1"); /* 4 */
+    publish("s.2");
+    (void)call(ERR_OK, "$JS.API.STREAM.PURGE.S", "{\"filter\":\"s.1\",\"keep\":1}");
+    expect("$JS.API.CONSUMER.INFO.S.c1", "", TYPE("info") C1 STATE("3", "1") ",\"ts\":" T "}");
+    (void)call(ERR_OK, "$JS.API.STREAM.PURGE.S", "{\"filter\":\"s.1\"}");
+    expect("$JS.API.CONSUMER.INFO.S.c1", "", TYPE("info") C1 STATE("5", "0") ",\"ts\":" T "}");
+}

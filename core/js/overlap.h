@@ -1,0 +1,39 @@
+/* Which streams of an account have subjects in common with a filter, without asking every stream.
+ *
+ * A claim (a subject of a stream) is found by its literal tokens before the first wildcard. A
+ * filter meets claims whose literal tokens begin its own, found token by token; and, when it ends
+ * in a wildcard, claims with longer ones: a count per run of tokens says whether there are any, and
+ * only then all claims are gone through.
+ *
+ * Owned by the shard; pure. */
+#ifndef CORE_JS_OVERLAP_H
+#define CORE_JS_OVERLAP_H
+#include "core/base/bytes.h"
+#include "core/base/table.h"
+
+struct overlap_claim {
+    uint32_t account;
+    uint32_t filter_bytes, prefix_bytes;
+    const void *owner;
+    char filter[];
+};
+
+struct overlap {
+    struct mem *mem;
+    struct table claims; /* by account and literal tokens */
+    struct table longer; /* counts of claims that go on behind these tokens */
+    uint64_t seed;
+};
+
+void overlap_init(struct overlap *o, struct mem *mem, uint64_t seed);
+/* No claim is left. */
+void overlap_deinit(struct overlap *o);
+/* filter is valid. ERR_MEMORY, ERR_FULL: nothing changed. */
+NODISCARD enum err overlap_claim(struct overlap *o, uint32_t account, struct bytes filter,
+                                 const void *owner, struct overlap_claim **claim);
+void overlap_release(struct overlap *o, struct overlap_claim *claim);
+/* Whether some owner but this one claims subjects that the filter matches. */
+bool overlap_meets(const struct overlap *o, uint32_t account, struct bytes filter,
+                   const void *owner);
+
+#endif

@@ -1,0 +1,85 @@
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include "core/base/rng.h"
+#include "core/js/overlap.h"
+#include "core/route/subject.h"
+#include "tests/support/mem_heap.h"
+
+static struct mem_heap heap;
+static struct overlap overlap;
+
+static void setup(void)
+{
+    mem_heap_init(&heap);
+    overlap_init(&overlap, &heap.mem, 3);
+}
+
+static void teardown(void)
+{
+    overlap_deinit(&overlap);
+    cr_assert_eq(heap.live_count, 0);
+}
+
+TestSuite(overlap, .init = setup, .fini = teardown);
+
+static const char *const filters[] = {"a",     "b",     "a.b",   "a.*",   "*.b",
+                                      "a.>",   "a.*.c", "*",     "*.*",   "a.b.c",
+                                      "a.b.>", ">",     "*.b.>", "b.a.>", "b.a"};
+enum { FILTERS = sizeof filters / sizeof filters[0] };
+
+Test(overlap, it_agrees_with_asking_one_by_one)
+{
+    struct overlap_claim *claims[2][FILTERS] = {{NULL}};
+    struct rng rng;
+    rng_init(&rng, 11);
+    for (int round = 0; round < 4000; round++) {
+        uint32_t account = rng_below(&rng, 2), i = rng_below(&rng, FILTERS);
+        struct overlap_claim **claim = &claims[account][i];
+        if (*claim == NULL)
+            cr_assert_eq(
+                overlap_claim(&overlap, account, bytes_from_text(filters[i]), &filters[i], claim),
+                ERR_OK);
+        else
+            overlap_release(&overlap, *claim), *claim = NULL;
+        uint32_t asked = rng_below(&rng, FILTERS), self = rng_below(&rng, FILTERS);
+        struct bytes filter = bytes_from_text(filters[asked]);
+        bool expected = false;
+        for (uint32_t j = 0; j < FILTERS; j++)
+            expected |= j != self && claims[account][j] != NULL &&
+                        subject_collides(bytes_from_text(filters[j]), filter);
+        cr_assert_eq(overlap_meets(&overlap, account, filter, &filters[self]), expected, "%s",
+                     filters[asked]);
+    }
+    for (uint32_t i = 0; i < 2 * FILTERS; i++)
+        if (claims[i / FILTERS][i % FILTERS] != NULL)
+            overlap_release(&overlap, claims[i / FILTERS][i % FILTERS]);
+}
+
+Test(overlap, without_memory_nothing_is_claimed)
+{
+    struct overlap_claim *claim;
+    for (uint64_t at = 1;; at++) {
+        heap.fail_at = heap.alloc_count + at;
+        enum err e = overlap_claim(&overlap, 0, BYTES_LITERAL("a.b.c.*"), &heap, &claim);
+        heap.fail_at = 0;
+        if (e == ERR_OK) break;
+        cr_assert_eq(e, ERR_MEMORY);
+        cr_assert_eq(overlap.claims.count, 0);
+        cr_assert_eq(overlap.longer.count, 0);
+    }
+    overlap_release(&overlap, claim);
+}
+
+Test(overlap, many_streams_are_not_gone_through)
+{
+    enum { STREAMS = 20000 };
+    static struct overlap_claim *claims[STREAMS];
+    char text[30];
+    for (int i = 0; i < STREAMS; i++) {
+        struct bytes filter = bytes_of(text, (size_t)snprintf(text, sizeof text, "orders.%d.>", i));
+        cr_assert_not(overlap_meets(&overlap, 0, filter, NULL));
+        cr_assert_eq(overlap_claim(&overlap, 0, filter, &claims[i], &claims[i]), ERR_OK);
+    }
+    cr_assert(overlap_meets(&overlap, 0, BYTES_LITERAL("orders.77.x"), NULL));
+    for (int i = 0; i < STREAMS; i++) overlap_release(&overlap, claims[i]);
+}
