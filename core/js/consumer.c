@@ -580,7 +580,10 @@ enum consumer_verdict consumer_next(struct consumer *c, struct shard_time now, s
 {
     int64_t now_ns = (int64_t)now.mono_ns;
     bool is_more = false;
-    if (is_paused(c, now)) return CONSUMER_PAUSED;
+    if (is_paused(c, now)) {
+        (void)idle(c, now, o, true); /* a request that does not wait is answered */
+        return CONSUMER_PAUSED;
+    }
     if (c->push == NULL ? c->pulls.count == 0 : !c->is_bound) return CONSUMER_ALONE;
     if (c->push != NULL && push_is_stalled(c->push)) return CONSUMER_STALLED;
     *pick = (struct consumer_pick){.at_ns = now_ns};
