@@ -140,7 +140,9 @@ enum err jet_queue_message(struct shard *s, struct jet_queue *q, uint8_t kind,
                                .stream = stream,
                                .kind = kind,
                                .is_no_echo = m->is_no_echo,
-                               .header_len = m->header_bytes};
+                               .header_len = m->header_bytes,
+                               .origin_shard = m->origin_shard,
+                               .origin = m->origin};
     return queue_parts(s, q, &head, bytes_of(NULL, 0), m->subject, m->reply, bytes_of(NULL, 0),
                        bytes_of(m->payload, m->total_bytes));
 }
@@ -156,6 +158,10 @@ bool jet_queue_read(struct shard *s, const struct jet_message *e, struct message
                           .origin_shard = s->index,
                           .target = bytes_of((const char *)(e + 1), e->target_len)};
     if (e->target_len > 0) m->origin = MESSAGE_OF_STREAM;
+    if (e->kind == JET_SUB_API) {
+        m->origin = e->origin;
+        m->origin_shard = e->origin_shard;
+    }
     at += e->subject_len;
     m->reply = bytes_of(at, e->reply_len);
     m->payload = at + e->reply_len;
@@ -589,6 +595,7 @@ static void on_consumer_closing(void *context, struct js_stream *stream, struct 
 {
     struct shard *s = context;
     watch(s, stream, c, -1);
+    jet_advisory_consumer_gone(s, stream, c);
     deliver_closing(&s->jet->deliver, c);
 }
 

@@ -73,6 +73,8 @@ struct jet_message {
     bool is_no_echo;
     uint16_t subject_len, reply_len, target_len; /* target: of a delivery */
     uint32_t header_len, total_len;
+    uint32_t origin_shard; /* of a request on the API: who asked */
+    struct conn_id origin;
     /* target, subject, reply, headers and payload, CRLF */
 };
 
@@ -178,6 +180,15 @@ void jet_consumer_pull(struct shard *s, struct jet_stream *x, const struct messa
 void jet_consumer_ack(struct shard *s, struct jet_stream *x, const struct message *m);
 void jet_consumer_flow(struct shard *s, struct jet_stream *x, const struct message *m);
 void jet_consumer_step(struct shard *s);
+
+/* --- advisories --- */
+void jet_advisory_event(struct jet_stream *x, const struct outlet_event *e);
+/* About to be freed. */
+void jet_advisory_consumer_gone(struct shard *s, const struct js_stream *stream,
+                                const struct consumer *c);
+/* The request was answered; origin: as of its message. */
+void jet_advisory_request(struct shard *s, const struct js_request *r, struct conn_id origin,
+                          uint32_t origin_shard);
 
 /* --- subscriptions --- */
 /* ERR_BUSY, ERR_MEMORY: nothing changed. */

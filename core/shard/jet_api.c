@@ -10,6 +10,8 @@ struct jet_request {
     struct js_request r;
     struct text out;
     struct bytes reply;
+    struct conn_id origin;
+    uint32_t origin_shard;
     size_t bytes; /* of this block, texts included */
 };
 
@@ -43,6 +45,8 @@ static struct jet_request *make_request(struct shard *s, const struct message *m
     to = put(to, &q->r.body,
              bytes_of(m->payload + m->header_bytes, m->total_bytes - m->header_bytes));
     put(to, &q->r.account_name, name);
+    q->origin = m->origin;
+    q->origin_shard = m->origin_shard;
     q->r.account = m->account->number;
     q->r.out = &q->out;
     q->r.now_ns = s->now.wall_ns;
@@ -83,6 +87,7 @@ static void go_on(struct shard *s, struct jet_request *q, enum js_step step)
         if (q->reply.len > 0 && !q->out.is_failed)
             jet_send(s, q->r.account, q->reply, bytes_of(NULL, 0), bytes_of(NULL, 0),
                      text_written(&q->out));
+        if (!q->out.is_failed) jet_advisory_request(s, &q->r, q->origin, q->origin_shard);
         break;
     }
     end_request(s, q);

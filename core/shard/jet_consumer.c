@@ -1,5 +1,4 @@
 /* Consumers: what clients ask of them goes to core/js/deliver, what that delivers goes out. */
-#include "core/js/advisory.h"
 #include "core/shard/jet.h"
 
 enum { RUN_MESSAGES_MAX = 1024 };
@@ -23,8 +22,7 @@ static bool outlet_has_interest(struct outlet *o, struct bytes subject)
 
 static void outlet_event(struct outlet *o, const struct outlet_event *e)
 {
-    (void)o;
-    (void)e;
+    jet_advisory_event((struct jet_stream *)(void *)o, e);
 }
 
 void jet_consumer_init_outlet(struct jet_stream *x)

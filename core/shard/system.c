@@ -150,6 +150,8 @@ static void describe_event(struct shard *s, const struct client *c, struct event
                                          .host = s->server->host,
                                          .cluster = s->options->cluster_name,
                                          .options = s->options,
+                                         .domain = s->options->jetstream.domain,
+                                         .jetstream = {.is_on = s->options->jetstream.is_on},
                                          .now_ns = s->now.wall_ns,
                                          .seq = ++s->event_seq}};
     for (size_t i = 0; i < sizeof f->id; i++) f->id[i] = digits[rng_below(&s->rng, 62)];

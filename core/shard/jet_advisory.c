@@ -1,0 +1,98 @@
+/* Advisories of JetStream: made only where somebody listens, in the account they are about. They
+ * leave when `out` is drained next, so they may come up in the middle of anything. */
+#include "core/js/advisory.h"
+#include "core/shard/jet.h"
+
+enum { ADVISORY_BYTES_MAX = 2 * JS_REPLY_BYTES_MAX, ADVISORY_ID_BYTES = 22 };
+
+static void send(struct shard *s, uint32_t account, struct advisory *a)
+{
+    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    char room[ADVISORY_SUBJECT_BYTES_MAX], id[ADVISORY_ID_BYTES];
+    struct writer subject;
+    struct text body;
+    struct shard_account *of = session_account(s, account);
+    writer_init(&subject, room, sizeof room);
+    advisory_subject(a, &subject);
+    if (of == NULL || !interest_exists(s->interest, of->trie, writer_written(&subject))) return;
+    for (size_t i = 0; i < sizeof id; i++) id[i] = digits[rng_below(&s->rng, 62)];
+    a->id = bytes_of(id, sizeof id);
+    a->time_ns = s->now.wall_ns;
+    a->domain = s->jet->js->domain;
+    text_init(&body, s->mem, MEM_JETSTREAM, ADVISORY_BYTES_MAX);
+    advisory_write(a, &body);
+    if (!body.is_failed)
+        jet_send_later(s, account, writer_written(&subject), bytes_of(NULL, 0), bytes_of(NULL, 0),
+                       text_written(&body));
+    text_deinit(&body);
+}
+
+void jet_advisory_event(struct jet_stream *x, const struct outlet_event *e)
+{
+    struct advisory a = advisory_of_event(e, e->stream, e->consumer);
+    send(x->jet->shard, x->s->stream.account, &a);
+}
+
+void jet_advisory_consumer_gone(struct shard *s, const struct js_stream *stream,
+                                const struct consumer *c)
+{
+    struct advisory a = {.kind = ADVISORY_CONSUMER_DELETED,
+                         .stream = stream->stream.config.name,
+                         .consumer = c->name};
+    if (!c->is_hidden) send(s, stream->stream.account, &a);
+}
+
+static void send_action(struct shard *s, const struct js_request *r)
+{
+    static const enum advisory_kind kinds[] = {
+        [JS_ACTION_CREATED] = ADVISORY_STREAM_CREATED,
+        [JS_ACTION_UPDATED] = ADVISORY_STREAM_UPDATED,
+        [JS_ACTION_DELETED] = ADVISORY_STREAM_DELETED,
+        [JS_ACTION_CONSUMER_CREATED] = ADVISORY_CONSUMER_CREATED,
+        [JS_ACTION_CONSUMER_PAUSED] = ADVISORY_CONSUMER_PAUSE,
+    };
+    /* Consumers go without a request too: jet_advisory_consumer_gone tells of all. */
+    if (r->action == JS_ACTION_NONE || r->action == JS_ACTION_CONSUMER_DELETED) return;
+    struct advisory a = {
+        .kind = kinds[r->action],
+        .stream = r->stream_name,
+        .consumer = r->consumer_name,
+        .is_paused = r->pause_until_ns > r->now_ns,
+        .pause_until = {.wall_ns = r->pause_until_ns, .is_set = r->pause_until_ns != 0}};
+    send(s, r->account, &a);
+}
+
+/* Who asked, as far as this shard knows: a client of another one is told by its account alone. */
+static void describe(const struct shard *s, struct conn_id origin, uint32_t origin_shard,
+                     struct advisory_client *out)
+{
+    struct conn_snapshot d = {0};
+    const struct client *c = NULL;
+    if (origin_shard == s->index && origin.bits != 0) c = shard_client(s, origin);
+    if (c == NULL) return;
+    collect_describe(s, c, &d);
+    out->start_ns = d.start_ns;
+    out->host = d.ip;
+    out->id = d.cid;
+    out->user = d.user;
+    out->name = d.name;
+    out->lang = d.lang;
+    out->version = d.version;
+    out->rtt_ns = d.rtt_ns;
+    out->kind = BYTES_LITERAL("Client");
+    out->type = BYTES_LITERAL("nats");
+}
+
+void jet_advisory_request(struct shard *s, const struct js_request *r, struct conn_id origin,
+                          uint32_t origin_shard)
+{
+    struct advisory a = {.kind = ADVISORY_API,
+                         .server = s->server->name,
+                         .client = {.account = r->account_name},
+                         .subject = r->subject,
+                         .request = r->body,
+                         .response = text_written(r->out)};
+    if (!r->is_error) send_action(s, r);
+    describe(s, origin, origin_shard, &a.client);
+    send(s, r->account, &a);
+}
