@@ -30,6 +30,7 @@ void js_init(struct js *js, struct mem *mem, struct store *file, uint64_t seed,
     table_init(&js->streams, mem, MEM_JETSTREAM);
     table_init(&js->ids, mem, MEM_JETSTREAM);
     table_init(&js->quotas, mem, MEM_JETSTREAM);
+    overlap_init(&js->overlap, mem, seed);
     js->total.memory.max = js->total.storage.max = -1;
 }
 
@@ -149,9 +150,36 @@ struct js_stream *js_each(const struct js *js, uint32_t *at)
     return table_each(&js->streams, at);
 }
 
+static void free_claims(struct js *js, struct overlap_claim **claims, uint32_t count,
+                        uint32_t taken)
+{
+    for (uint32_t i = 0; i < taken; i++) overlap_release(&js->overlap, claims[i]);
+    mem_free(js->mem, MEM_JETSTREAM, claims, count * sizeof(struct overlap_claim *));
+}
+
+static enum err claim_all(struct js *js, struct js_stream *s, const struct request_texts *subjects,
+                          struct overlap_claim ***out)
+{
+    *out = NULL;
+    if (subjects->count == 0) return ERR_OK;
+    struct overlap_claim **claims =
+        mem_alloc(js->mem, MEM_JETSTREAM, subjects->count * sizeof(struct overlap_claim *));
+    if (claims == NULL) return ERR_MEMORY;
+    for (uint32_t i = 0; i < subjects->count; i++) {
+        enum err e =
+            overlap_claim(&js->overlap, s->stream.account, subjects->items[i], s, &claims[i]);
+        if (e == ERR_OK) continue;
+        free_claims(js, claims, subjects->count, i);
+        return e;
+    }
+    *out = claims;
+    return ERR_OK;
+}
+
 static void free_stream(struct js *js, struct js_stream *s)
 {
     mem_free(js->mem, MEM_JETSTREAM, (char *)s->account_name.data, s->account_name.len);
+    free_claims(js, s->claims, s->claim_count, s->claim_count);
     consumer_set_deinit(&s->consumers);
     wake_deinit(&s->wake);
     stream_deinit(&s->stream);
@@ -168,6 +196,7 @@ void js_deinit(struct js *js)
     while ((q = table_each(&js->quotas, &at)) != NULL)
         mem_free(js->mem, MEM_JETSTREAM, q, sizeof *q);
     table_deinit(&js->quotas);
+    overlap_deinit(&js->overlap);
     table_deinit(&js->ids);
     table_deinit(&js->streams);
     memstore_deinit(&js->memory);
@@ -272,9 +301,12 @@ enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
     if (s == NULL) return ERR_MEMORY;
     enum err e = stream_init(&s->stream, js->mem, id, account, c, created_ns, js->seed);
     if (e != ERR_OK) goto free;
+    e = claim_all(js, s, &c->subjects, &s->claims);
+    if (e != ERR_OK) goto deinit;
+    s->claim_count = c->subjects.count;
     char *name = account_name.len == 0 ? NULL : mem_alloc(js->mem, MEM_JETSTREAM, account_name.len);
     e = ERR_MEMORY;
-    if (name == NULL && account_name.len > 0) goto deinit;
+    if (name == NULL && account_name.len > 0) goto release;
     if (name != NULL) memcpy(name, account_name.data, account_name.len);
     s->account_name = bytes_of(name, account_name.len);
     s->js = js;
@@ -299,6 +331,8 @@ enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
     use_id(js, id);
     *out = s;
     return ERR_OK;
+release:
+    free_claims(js, s->claims, s->claim_count, s->claim_count);
 deinit:
     stream_deinit(&s->stream);
 free:
@@ -325,10 +359,20 @@ static void drop_unneeded(struct js_stream *s, uint64_t seq)
 enum err js_update(struct js_stream *s, const struct stream_config *c)
 {
     enum stream_retention before = s->stream.config.retention;
-    reserve(s->js, s, true);
-    enum err e = stream_update(&s->stream, c);
-    reserve(s->js, s, false);
+    struct js *js = s->js;
+    struct overlap_claim **claims;
+    enum err e = claim_all(js, s, &c->subjects, &claims);
     if (e != ERR_OK) return e;
+    reserve(js, s, true);
+    e = stream_update(&s->stream, c);
+    reserve(js, s, false);
+    if (e != ERR_OK) {
+        free_claims(js, claims, c->subjects.count, c->subjects.count);
+        return e;
+    }
+    free_claims(js, s->claims, s->claim_count, s->claim_count);
+    s->claims = claims;
+    s->claim_count = c->subjects.count;
     follow_config(s);
     if (before != STREAM_INTEREST && c->retention == STREAM_INTEREST)
         for (uint64_t seq = msgs_first(&s->stream.msgs); seq != 0;

@@ -20,6 +20,7 @@
 #include "core/base/table.h"
 #include "core/js/consumer_set.h"
 #include "core/js/memstore.h"
+#include "core/js/overlap.h"
 #include "core/js/publish.h"
 #include "core/js/wake.h"
 
@@ -33,11 +34,13 @@ enum {
 struct js_stream {
     struct stream stream; /* first */
     struct js *js;
-    struct bytes account_name; /* in the stream's own memory */
-    struct quota *quota;       /* of its account */
-    bool is_hidden;            /* its record is not durable yet */
-    bool is_purging;           /* consumers are told of it all at once */
-    uint64_t create_ticket;    /* of its record, while it is hidden */
+    struct bytes account_name;     /* in the stream's own memory */
+    struct quota *quota;           /* of its account */
+    struct overlap_claim **claims; /* of its subjects, [claim_count] */
+    uint32_t claim_count;
+    bool is_hidden;         /* its record is not durable yet */
+    bool is_purging;        /* consumers are told of it all at once */
+    uint64_t create_ticket; /* of its record, while it is hidden */
     struct consumer_feed feed;
     struct consumer_set consumers;
     struct wake wake;      /* of the consumers that wait for messages, see core/js/deliver */
@@ -77,9 +80,10 @@ struct js {
     uint64_t seed;               /* of the store */
     struct bytes domain, leader; /* may be empty; the server's name */
     int64_t duplicate_window_max;
-    bool is_lenient;     /* strict: false */
-    struct table quotas; /* struct quota, by account */
-    struct quota total;  /* of the server; its limits are set by the owner */
+    bool is_lenient;        /* strict: false */
+    struct overlap overlap; /* the subjects of all streams */
+    struct table quotas;    /* struct quota, by account */
+    struct quota total;     /* of the server; its limits are set by the owner */
     uint64_t api_total, api_errors;
     uint64_t message_bytes_max; /* max_payload; set before streams are added */
     struct rng rng;             /* names of consumers */

@@ -100,12 +100,8 @@ static bool check_consumers(struct jsapi_reply *p, const struct js_stream *s,
 static bool overlaps(const struct jsapi_reply *p, const struct stream_config *c,
                      const struct js_stream *self)
 {
-    uint32_t at = 0;
-    const struct js_stream *s;
-    while ((s = js_each(p->js, &at)) != NULL)
-        if (s != self && s->stream.account == p->r->account &&
-            stream_config_overlaps(&s->stream.config.subjects, &c->subjects))
-            return true;
+    for (uint32_t i = 0; i < c->subjects.count; i++)
+        if (overlap_meets(&p->js->overlap, p->r->account, c->subjects.items[i], self)) return true;
     return false;
 }
 

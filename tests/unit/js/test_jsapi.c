@@ -133,8 +133,11 @@ static void life_of_a_stream(const char *storage)
          "{\"type\":\"io.nats.jetstream.api.v1.stream_msg_delete_response\",\"error\":{\"code\":"
          "400,\"err_code\":10043,\"description\":\"sequence 2 not found\"}}");
     call(&r, ERR_OK, "$JS.API.STREAM.MSG.DELETE.S", "{\"seq\":99}",
-         "{\"type\":\"io.nats.jetstream.api.v1.stream_msg_delete_response\",\"error\":{\"code\":"
-         "500,\"err_code\":10057,\"description\":\"stream store EOF\"}}");
+         strcmp(storage, "file") == 0
+             ? "{\"type\":\"io.nats.jetstream.api.v1.stream_msg_delete_response\",\"error\":{"
+               "\"code\":500,\"err_code\":10057,\"description\":\"stream store EOF\"}}"
+             : "{\"type\":\"io.nats.jetstream.api.v1.stream_msg_delete_response\",\"error\":{"
+               "\"code\":400,\"err_code\":10043,\"description\":\"sequence 99 not found\"}}");
     call(&r, ERR_OK, "$JS.API.STREAM.MSG.GET.S", "{\"seq\":2}",
          "{\"type\":\"io.nats.jetstream.api.v1.stream_msg_get_response\",\"error\":{\"code\":404,"
          "\"err_code\":10037,\"description\":\"no message found\"}}");
