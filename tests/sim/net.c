@@ -376,7 +376,14 @@ static bool report(struct net_driver *d, struct net_link *l, struct done *out)
 
 bool net_driver_is_ready(const struct net_driver *d)
 {
-    return d->is_woken || !list_is_empty(&d->ready) || d->accept_first < d->accept_end;
+    return d->is_woken || d->file_count > 0 || !list_is_empty(&d->ready) ||
+           d->accept_first < d->accept_end;
+}
+
+void net_driver_file_done(struct net_driver *d, void *user)
+{
+    must(d->file_count < NET_FILES_MAX);
+    d->files[d->file_count++] = user;
 }
 
 static uint32_t driver_poll(struct driver *driver, struct done *done, uint32_t max,
@@ -388,6 +395,11 @@ static uint32_t driver_poll(struct driver *driver, struct done *done, uint32_t m
     if (max > 64) max = 64;
     if (d->is_woken) done[count++] = (struct done){.kind = DONE_WAKE};
     d->is_woken = false;
+    uint32_t files = d->file_count < max - count ? d->file_count : max - count;
+    for (uint32_t i = 0; i < files; i++)
+        done[count++] = (struct done){.kind = DONE_FILE, .slot = UINT32_MAX, .user = d->files[i]};
+    d->file_count -= files;
+    memmove(d->files, d->files + files, d->file_count * sizeof *d->files);
     while (d->accept_first < d->accept_end && count < max) {
         struct done *out = &done[count++];
         *out = (struct done){.kind = DONE_ACCEPT, .slot = UINT32_MAX};
@@ -445,6 +457,7 @@ void net_driver_init(struct net_driver *d, struct net *n)
 
 void net_driver_deinit(struct net_driver *d)
 {
+    for (uint32_t i = 0; i < d->buffer_capacity; i++) free(d->buffers[i]);
     free(d->buffers);
     free(d->buffer_free);
 }

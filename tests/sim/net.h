@@ -17,7 +17,7 @@
 #include "io/driver.h"
 #include "tests/sim/clock.h"
 
-enum { NET_LINKS_MAX = 4096, NET_SLOTS_MAX = 256, NET_SHARDS_MAX = 8 };
+enum { NET_LINKS_MAX = 4096, NET_SLOTS_MAX = 256, NET_SHARDS_MAX = 8, NET_FILES_MAX = 256 };
 
 /* Bytes in order: those before visible may be read. */
 struct net_queue {
@@ -89,6 +89,8 @@ struct net_driver {
     uint32_t buffer_capacity;
     uint32_t *buffer_free;
     uint32_t buffer_free_count;
+    void *files[NET_FILES_MAX]; /* operations that ended, for DONE_FILE */
+    uint32_t file_count;
     /* Lets others run until something is ready or the time has come. */
     void (*sleep)(void *context, uint64_t timeout_ns);
     void *context;
@@ -99,6 +101,8 @@ void net_deinit(struct net *n);
 void net_driver_init(struct net_driver *d, struct net *n);
 void net_driver_deinit(struct net_driver *d);
 bool net_driver_is_ready(const struct net_driver *d);
+/* A file operation ended: the next poll says so. */
+void net_driver_file_done(struct net_driver *d, void *user);
 
 /* The client's side. NULL: refused. The listener is accept_by's driver. */
 struct net_link *net_connect(struct net *n, struct net_driver *accept_by, uint64_t latency_ns,

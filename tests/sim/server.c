@@ -1,4 +1,5 @@
 #include "tests/sim/server.h"
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,8 +99,12 @@ static void *mem_take(struct mem *m, enum mem_class class, size_t bytes)
         s->failed_allocs++;
         return NULL;
     }
-    void *p = malloc(bytes);
-    must(p != NULL);
+    struct server_block *b = malloc(sizeof *b + bytes);
+    must(b != NULL);
+    *b = (struct server_block){.next = s->blocks, .place = &s->blocks};
+    if (b->next != NULL) b->next->place = &b->next;
+    s->blocks = b;
+    void *p = b->data;
     memset(p, 0xa5, bytes < 256 ? bytes : 256);
     s->live_blocks++;
     /* Not while JSON is read: its parser has state of the thread, and here is only one. */
@@ -112,8 +117,11 @@ static void mem_release(struct mem *m, enum mem_class class, void *p, size_t byt
 {
     struct server_mem *x = m->context;
     (void)class;
+    struct server_block *b = (void *)((char *)p - offsetof(struct server_block, data));
     memset(p, 0x5a, bytes < 256 ? bytes : 256);
-    free(p);
+    *b->place = b->next;
+    if (b->next != NULL) b->next->place = b->place;
+    free(b);
     x->server->live_blocks--;
 }
 
@@ -228,9 +236,14 @@ static void hook_wake(void *context, uint32_t who)
 }
 
 /* As io/listener: from shard 0 to the target, by its own lane. */
-static void on_accept(void *context, struct turn *t, const struct done *d)
+static void on_done(void *context, struct turn *t, const struct done *d)
 {
     struct server *s = context;
+    if (d->kind == DONE_FILE) {
+        simstore_done(s->config.store, d->user);
+        t->file_count++;
+        return;
+    }
     if (d->kind != DONE_ACCEPT || d->result < 0) return;
     struct turn_socket socket = {
         .fd = d->fd, .port = (uint16_t)(20000 + d->fd), .cid = s->next_cid++};
@@ -298,6 +311,13 @@ static bool open_shard(struct server *s, uint32_t index)
                                   .seed = rng_next(&s->rng),
                                   .slots_max = NET_SLOTS_MAX - TURN_SLOTS_EXTRA,
                                   .now = time_now(s)};
+    struct simstore *store = s->config.store;
+    bool has_log = store != NULL && index < simstore_log_count(store);
+    if (has_log) {
+        if (simstore_open_log(store, index, &x->driver) != ERR_OK) return false;
+        config.js = simstore_js(store, index);
+        config.store = simstore_port(store, index);
+    }
     if (shard_open(&config, &x->shard) != ERR_OK) return false;
     struct turn_config turn = {.shard = x->shard,
                                .driver = &x->driver.driver,
@@ -312,9 +332,11 @@ static bool open_shard(struct server *s, uint32_t index)
                                          .logged_in = hook_logged_in,
                                          .context = s},
                                .slots_max = config.slots_max,
-                               .on_done = index == 0 ? on_accept : NULL,
+                               .on_done = on_done,
                                .on_done_context = s};
-    return turn_open(&turn, &x->turn) == ERR_OK;
+    if (turn_open(&turn, &x->turn) != ERR_OK) return false;
+    if (has_log) x->turn->log = simstore_log(store, index);
+    return true;
 }
 
 static void start_shard(struct server *s, uint32_t index)
@@ -358,6 +380,7 @@ static void free_all(struct server *s)
 {
     for (uint32_t i = 0; i < s->shard_count; i++) {
         struct server_shard *x = &s->shards[i];
+        if (s->config.store != NULL) simstore_close_log(s->config.store, i);
         if (x->turn != NULL) turn_close(x->turn);
         if (x->shard != NULL) shard_close(x->shard);
         net_driver_deinit(&x->driver);
@@ -366,6 +389,7 @@ static void free_all(struct server *s)
         x->shard = NULL;
         x->stack = NULL;
     }
+    if (s->config.store != NULL) simstore_close(s->config.store);
     if (s->mail != NULL) mailbox_close(s->mail);
     if (s->interest != NULL) interest_close(s->interest);
     options_free(s->options);
@@ -373,6 +397,19 @@ static void free_all(struct server *s)
     if (s->numbers != NULL) account_numbers_close(s->numbers);
     net_deinit(&s->net);
     clock_deinit(&s->clock);
+}
+
+static bool recover(struct server *s)
+{
+    struct simstore_life life = {.clock = &s->clock,
+                                 .mem = &s->main_mem.mem,
+                                 .numbers = s->numbers,
+                                 .shard_count = s->shard_count,
+                                 .message_bytes_max = (uint64_t)s->options->max_payload,
+                                 .now = time_now(s),
+                                 .steps = s->config.recovery_steps};
+    for (uint32_t i = 0; i < s->shard_count; i++) life.shard_mem[i] = &s->shards[i].mem.mem;
+    return simstore_open(s->config.store, &life) == ERR_OK;
 }
 
 bool server_open(struct server *s, const struct server_config *config)
@@ -383,6 +420,7 @@ bool server_open(struct server *s, const struct server_config *config)
     s->hash = 14695981039346656037u;
     s->next_cid = 5;
     clock_init(&s->clock);
+    if (config->start_ns > 0) s->clock.now_ns = config->start_ns;
     net_init(&s->net, &s->clock, config->net_seed);
     rng_init(&s->rng, config->seed ^ UINT64_C(0x5e7e7));
     mem_init(&s->shared_mem, s, SERVER_SHARDS_MAX);
@@ -409,6 +447,7 @@ bool server_open(struct server *s, const struct server_config *config)
         interest_open(&s->shared_mem.mem, s->shard_count, config->seed, &s->interest) == ERR_OK &&
         mailbox_open(&s->shared_mem.mem, s->shard_count, s->shard_count + SENDERS_EXTRA,
                      config->ring_bytes, hook_wake, s, &s->mail) == ERR_OK;
+    if (is_good && config->store != NULL) is_good = recover(s);
     for (uint32_t i = 0; is_good && i < s->shard_count; i++) is_good = open_shard(s, i);
     if (!is_good) {
         s->has_failed_open = true;
@@ -553,6 +592,44 @@ static uint32_t conn_count(const struct server *s)
     return count;
 }
 
+/* As io/loop. */
+static bool stop_logs(struct server *s)
+{
+    struct simstore *store = s->config.store;
+    uint32_t count = store == NULL ? 0 : simstore_log_count(store);
+    uint64_t limit = s->clock.now_ns + REST_NS_MAX;
+    for (uint32_t i = 0; i < count; i++) {
+        shard_flush(s->shards[i].shard, time_now(s));
+        simstore_stop_log(store, i);
+        hook_wake(s, i);
+    }
+    for (uint32_t i = 0; i < count;) {
+        if (simstore_is_stopped(store, i)) {
+            s->shards[i++].turn->log = NULL;
+        } else if (!server_step(s) || s->clock.now_ns >= limit) {
+            fprintf(stderr, "log %u does not end\n", i);
+            return false;
+        }
+    }
+    return true;
+}
+
+void server_crash(struct server *s)
+{
+    if (s->config.store != NULL) simstore_crash(s->config.store);
+    while (s->blocks != NULL) {
+        struct server_block *b = s->blocks;
+        s->blocks = b->next;
+        free(b);
+    }
+    for (uint32_t i = 0; i < s->shard_count; i++) {
+        net_driver_deinit(&s->shards[i].driver);
+        free(s->shards[i].stack);
+    }
+    net_deinit(&s->net);
+    clock_deinit(&s->clock);
+}
+
 bool server_close(struct server *s)
 {
     s->is_deaf = true;
@@ -571,6 +648,7 @@ bool server_close(struct server *s)
         return false;
     }
     server_run_for(s, QUIET_NS_MAX); /* loans go home */
+    if (!stop_logs(s)) return false;
     s->is_stopping = true;
     for (uint32_t i = 0; i < s->shard_count; i++) hook_wake(s, i);
     for (uint32_t i = 0; i < s->shard_count; i++)

@@ -4,7 +4,10 @@
  *
  * The scheduler decides who runs next, and when time passes; a shard also gives way inside a turn
  * (at allocations and clock reads of its own), where a thread could be preempted. The index's
- * writer lock is sometimes held for a while, as by a shard that is writing. */
+ * writer lock is sometimes held for a while, as by a shard that is writing.
+ *
+ * With a store the shards have JetStream. Then a struct server is one life of the machine:
+ * server_crash ends it where it stands, and the next one opens what the disk holds. */
 #ifndef TESTS_SIM_SERVER_H
 #define TESTS_SIM_SERVER_H
 #include <ucontext.h>
@@ -14,8 +17,14 @@
 #include "io/turn.h"
 #include "tests/sim/clock.h"
 #include "tests/sim/net.h"
+#include "tests/sim/simstore.h"
 
 enum { SERVER_SHARDS_MAX = 5, SERVER_STACK_BYTES = 1 << 20, SERVER_ORDERS_MAX = 64 };
+
+struct server_block { /* before each block of memory */
+    struct server_block *next, **place;
+    _Alignas(16) char data[];
+};
 
 struct server_mem { /* the memory port; counts and fails over all of the world's */
     struct mem mem;
@@ -55,6 +64,9 @@ struct server_config {
     const char *conf;
     bool is_hostile; /* preemption, stalls, a busy index */
     uint64_t fail_alloc_at;
+    struct simstore *store; /* NULL: no JetStream */
+    uint64_t start_ns;      /* of the clock; 0: its usual start */
+    uint64_t recovery_steps; /* the power fails in the middle of the recovery; 0: it does not */
 };
 
 struct server {
@@ -88,6 +100,7 @@ struct server {
     bool was_squeezed;
 
     uint64_t allocs, failed_allocs, live_blocks;
+    struct server_block *blocks; /* all of them, for a crash */
     uint64_t hash; /* of everything that happened */
     uint64_t steps, preemptions;
     bool has_failed_open;
@@ -97,11 +110,13 @@ struct server {
     } log;
 };
 
-/* False: out of (injected) memory; everything is freed. */
+/* False: out of (injected) memory, or recovery_steps; everything is freed. */
 bool server_open(struct server *s, const struct server_config *config);
 /* All connections are gone or are closed now; runs until all is quiet, then frees everything.
  * False: it did not come to rest. Checks that no block is left. */
 bool server_close(struct server *s);
+/* The power fails: the threads end where they stand, and what they had goes. */
+void server_crash(struct server *s);
 /* One step: something runs, or time passes. False: nothing will ever happen again. */
 bool server_step(struct server *s);
 /* Runs until now + ns. */

@@ -1,0 +1,791 @@
+#include "tests/sim/jswork.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "core/base/must.h"
+#include "core/shard/jet.h"
+#include "tests/sim/jsclient.h"
+#include "tests/sim/jsledger.h"
+
+enum {
+    CLIENTS_MAX = 6,
+    AUDITOR = CLIENTS_MAX, /* reads streams at rest */
+    REQUESTS_MAX = 1 << 17,
+    PENDING_MAX = 64, /* publishes of a stream without an answer */
+    TICK_NS = 400000,
+    DISK_FULL_NS = 200000000,
+    CONSUMERS_MAX = 2,
+};
+static const uint64_t WAIT_NS = 20000000000u; /* for an answer, or for a start */
+static const uint64_t DRAIN_NS = 60000000000u;
+
+enum asked {
+    REQUEST_PUBLISH,
+    REQUEST_CREATE,
+    REQUEST_CONSUMER,
+    REQUEST_DELETE,
+    REQUEST_UPDATE,
+    REQUEST_PURGE,
+    REQUEST_ERASE,
+    REQUEST_ACK,
+    REQUEST_PULL,
+    REQUEST_INFO, /* of an audit, as the next two */
+    REQUEST_CONSUMER_INFO,
+    REQUEST_GET,
+    REQUEST_LOOK, /* how many messages are left */
+};
+
+struct request {
+    uint8_t kind, slot, consumer;
+    bool is_open;
+    uint32_t entry;
+    uint64_t seq;
+};
+
+/* A stream's life as its clients know it. */
+enum stream_state { STREAM_NONE, STREAM_BUSY, STREAM_CONSUMERS, STREAM_READY };
+
+struct stream_of_work {
+    enum stream_state state;
+    bool is_confirmed;   /* its creation */
+    bool was_deleted;    /* its deletion was asked for */
+    bool has_consumer[CONSUMERS_MAX];
+    uint32_t pending;
+    uint64_t last, messages; /* of the audit, or of a look */
+    bool was_seen;
+};
+
+struct work {
+    const struct jswork_config *config;
+    struct jswork_counts *counts;
+    struct rng rng;
+    struct simstore store;
+    struct server server;
+    struct jsledger ledger;
+    struct jsclient clients[CLIENTS_MAX + 1];
+    uint32_t client_count;
+    uint64_t connections;
+    struct request requests[REQUESTS_MAX];
+    uint32_t request_count, audit_open;
+    struct stream_of_work streams[JSLEDGER_SLOTS];
+    uint64_t full_until_ns, next_op_ns;
+    uint32_t ops;
+    bool is_draining, is_up;
+    uint64_t hash;
+};
+
+/* Consumers: 0 is pulled from, 1 is pushed. */
+static const uint8_t consumers_of[JSLEDGER_SLOTS] = {2, 1, 2, 0};
+static const char *const consumer_names[CONSUMERS_MAX] = {"PULL", "PUSH"};
+
+static uint32_t below(struct work *w, uint32_t bound)
+{
+    return rng_below(&w->rng, bound);
+}
+
+static struct jsledger_slot *slot_of(struct work *w, uint32_t slot)
+{
+    return &w->ledger.slots[slot];
+}
+
+/* --- requests ------------------------------------------------------------------------------- */
+
+static uint32_t open_request(struct work *w, enum asked kind, uint32_t slot)
+{
+    must(w->request_count < REQUESTS_MAX);
+    w->requests[w->request_count] =
+        (struct request){.kind = (uint8_t)kind, .slot = (uint8_t)slot, .is_open = true};
+    return w->request_count++;
+}
+
+static void api(struct jsclient *c, const char *verb, uint32_t slot, const char *behind,
+                uint32_t inbox, const char *body)
+{
+    char subject[96];
+    snprintf(subject, sizeof subject, "$JS.API.%s.S%u%s", verb, slot, behind);
+    jsclient_publish(c, subject, inbox, "", body, strlen(body));
+}
+
+static const char *config_of(struct work *w, uint32_t slot, char *out, size_t bytes)
+{
+    static const char *const retentions[] = {"limits", "workqueue", "interest", "limits"};
+    const struct jsledger_slot *s = slot_of(w, slot);
+    long long max = s->max_msgs == UINT64_MAX ? -1 : (long long)s->max_msgs;
+    snprintf(out, bytes,
+             "{\"name\":\"S%u\",\"description\":\"inc %u.\",\"subjects\":[\"s%u.>\"],"
+             "\"retention\":\"%s\",\"storage\":\"file\",\"num_replicas\":1,\"max_msgs\":%lld,"
+             "\"max_msgs_per_subject\":%d,\"allow_direct\":true,"
+             "\"duplicate_window\":120000000000}",
+             slot, s->incarnation, slot, retentions[s->retention], max,
+             s->retention == JSL_KEYS ? 1 : -1);
+    return out;
+}
+
+static void create(struct work *w, struct jsclient *c, uint32_t slot)
+{
+    char body[512];
+    struct stream_of_work *x = &w->streams[slot];
+    *x = (struct stream_of_work){.state = STREAM_BUSY};
+    jsledger_renew(&w->ledger, slot);
+    uint32_t inbox = open_request(w, REQUEST_CREATE, slot);
+    api(c, "STREAM.CREATE", slot, "", inbox, config_of(w, slot, body, sizeof body));
+}
+
+static void create_consumer(struct work *w, struct jsclient *c, uint32_t slot)
+{
+    char body[512], behind[16], deliver[64] = "";
+    struct stream_of_work *x = &w->streams[slot];
+    uint32_t n = 0;
+    while (n < consumers_of[slot] && x->has_consumer[n]) n++;
+    if (n == consumers_of[slot]) {
+        x->state = STREAM_READY;
+        return;
+    }
+    x->state = STREAM_BUSY;
+    if (n == 1) snprintf(deliver, sizeof deliver, "\"deliver_subject\":\"D.%u\",", slot);
+    snprintf(body, sizeof body,
+             "{\"stream_name\":\"S%u\",\"config\":{\"durable_name\":\"%s\",%s"
+             "\"ack_policy\":\"%s\",\"ack_wait\":300000000,\"max_ack_pending\":100,"
+             "\"deliver_policy\":\"all\",\"replay_policy\":\"instant\"}}",
+             slot, consumer_names[n], deliver, slot == 0 && n == 1 ? "all" : "explicit");
+    snprintf(behind, sizeof behind, ".%s", consumer_names[n]);
+    uint32_t inbox = open_request(w, REQUEST_CONSUMER, slot);
+    w->requests[inbox].consumer = (uint8_t)n;
+    api(c, "CONSUMER.DURABLE.CREATE", slot, behind, inbox, body);
+}
+
+static void delete_stream(struct work *w, struct jsclient *c, uint32_t slot)
+{
+    struct stream_of_work *x = &w->streams[slot];
+    if (x->pending > 0) return;
+    x->state = STREAM_BUSY;
+    x->was_deleted = true;
+    api(c, "STREAM.DELETE", slot, "", open_request(w, REQUEST_DELETE, slot), "");
+}
+
+static void update(struct work *w, struct jsclient *c, uint32_t slot)
+{
+    char body[512];
+    struct jsledger_slot *s = slot_of(w, slot);
+    uint64_t max = 60 + below(w, 200);
+    if (s->retention != JSL_LIMITS) return;
+    if (max < s->max_msgs) s->max_msgs = max;
+    uint32_t inbox = open_request(w, REQUEST_UPDATE, slot);
+    api(c, "STREAM.UPDATE", slot, "", inbox, config_of(w, slot, body, sizeof body));
+}
+
+static void purge(struct work *w, struct jsclient *c, uint32_t slot)
+{
+    struct jsledger_slot *s = slot_of(w, slot);
+    if (s->retention == JSL_KEYS || s->is_purging) return;
+    jsledger_purge_sent(&w->ledger, slot);
+    api(c, "STREAM.PURGE", slot, "", open_request(w, REQUEST_PURGE, slot), "");
+}
+
+static void erase(struct work *w, struct jsclient *c, uint32_t slot)
+{
+    char body[64];
+    struct jsledger_slot *s = slot_of(w, slot);
+    if (s->retention == JSL_KEYS || s->seen_last == 0) return;
+    uint64_t seq = s->seen_last - below(w, s->seen_last < 40 ? (uint32_t)s->seen_last : 40);
+    uint32_t entry = s->owner[seq];
+    if (entry == JSLEDGER_NONE) return;
+    jsledger_erase_sent(&w->ledger, entry);
+    uint32_t inbox = open_request(w, REQUEST_ERASE, slot);
+    w->requests[inbox].entry = entry;
+    snprintf(body, sizeof body, "{\"seq\":%llu%s}", (unsigned long long)seq,
+             below(w, 3) == 0 ? "" : ",\"no_erase\":true");
+    api(c, "STREAM.MSG.DELETE", slot, "", inbox, body);
+}
+
+static void pull(struct work *w, struct jsclient *c, uint32_t slot)
+{
+    char body[64];
+    if (consumers_of[slot] == 0) return;
+    snprintf(body, sizeof body, "{\"batch\":%u,\"expires\":%u}", 1 + below(w, 20),
+             1000000000 + below(w, 1000000000));
+    uint32_t inbox = open_request(w, REQUEST_PULL, slot);
+    api(c, "CONSUMER.MSG.NEXT", slot, ".PULL", inbox, body);
+}
+
+/* --- publishes ------------------------------------------------------------------------------ */
+
+static uint64_t last_of_subject(const struct work *w, uint32_t slot, uint32_t subject)
+{
+    const struct jsledger_slot *s = &w->ledger.slots[slot];
+    for (uint64_t seq = s->seen_last; seq > 0; seq--)
+        if (s->owner[seq] != JSLEDGER_NONE &&
+            w->ledger.entries[s->owner[seq]].subject == subject)
+            return seq;
+    return 0;
+}
+
+/* A message id that was used lately, to be found a duplicate; else a new one. */
+static uint32_t choose_msg_id(struct work *w, uint32_t slot, uint32_t *subject)
+{
+    struct jsledger *l = &w->ledger;
+    if (below(w, 3) != 0) return l->next_msg_id++;
+    for (int i = 0; i < 20 && l->entry_count > 0; i++) {
+        uint32_t back = 1 + below(w, l->entry_count < 300 ? l->entry_count : 300);
+        const struct jsledger_entry *e = &l->entries[l->entry_count - back];
+        if (e->slot != slot || e->msg_id == 0 || e->incarnation != l->slots[slot].incarnation)
+            continue;
+        *subject = e->subject;
+        return e->msg_id;
+    }
+    return l->next_msg_id++;
+}
+
+static void publish(struct work *w, struct jsclient *c, uint32_t slot)
+{
+    char body[JSLEDGER_BODY_MAX], headers[160] = "", subject[32];
+    size_t at = 0;
+    struct jsledger_publish p = {.slot = slot,
+                                 .subject = below(w, JSLEDGER_SUBJECTS),
+                                 .client = c->index,
+                                 .bytes = 10 + below(w, below(w, 8) == 0 ? 4000 : 150),
+                                 .expected = UINT64_MAX,
+                                 .connection = c->connection};
+    if (slot_of(w, slot)->retention == JSL_KEYS) {
+        p.expected = last_of_subject(w, slot, p.subject);
+        at += (size_t)snprintf(headers, sizeof headers,
+                               "Nats-Expected-Last-Subject-Sequence: %llu\r\n",
+                               (unsigned long long)p.expected);
+    } else if (below(w, 5) < 2) {
+        p.msg_id = choose_msg_id(w, slot, &p.subject);
+        snprintf(headers + at, sizeof headers - at, "Nats-Msg-Id: id-%u\r\n", p.msg_id);
+    }
+    uint32_t inbox = open_request(w, REQUEST_PUBLISH, slot);
+    uint32_t id = jsledger_publish(&w->ledger, &p);
+    w->requests[inbox].entry = id;
+    w->streams[slot].pending++;
+    jsledger_body(&w->ledger, id, body);
+    snprintf(subject, sizeof subject, "s%u.%u", slot, p.subject);
+    jsclient_publish(c, subject, inbox, headers, body, p.bytes);
+}
+
+static void answer_publish(struct work *w, struct request *r, const struct jsmessage *m)
+{
+    struct jsledger *l = &w->ledger;
+    w->streams[r->slot].pending--;
+    uint64_t seq = jsclient_number(m->body, "\"seq\":");
+    if (m->status != 0 || jsclient_has(m->body, "\"error\"")) {
+        uint64_t code = jsclient_number(m->body, "\"err_code\":");
+        w->counts->sets_refused += code == 10071 || code == 10164;
+        w->counts->disk_full += code == 10047;
+        /* A log that is read-only from now on does not say which of its last writes landed. */
+        if (simstore_is_read_only(&w->store))
+            jsledger_lost(l, r->entry);
+        else
+            jsledger_refused(l, r->entry);
+        return;
+    }
+    if (seq == 0 || seq == UINT64_MAX || !jsclient_has(m->body, "\"stream\":\"S")) {
+        jsledger_wrong(l, "a strange answer: %.*s", (int)m->body.len, m->body.data);
+        return;
+    }
+    bool is_duplicate = jsclient_has(m->body, "\"duplicate\"");
+    jsledger_stored(l, r->entry, seq, is_duplicate);
+    w->counts->duplicates += is_duplicate;
+    w->counts->stored += !is_duplicate;
+}
+
+/* --- deliveries ----------------------------------------------------------------------------- */
+
+static void say_ack(struct work *w, struct jsclient *c, const struct jsmessage *m, uint32_t id,
+                    uint32_t slot, uint32_t consumer)
+{
+    char subject[256];
+    if (m->reply.len >= sizeof subject) return;
+    memcpy(subject, m->reply.data, m->reply.len);
+    subject[m->reply.len] = 0;
+    uint32_t how = w->is_draining ? 9 : below(w, 12);
+    uint32_t inbox = UINT32_MAX;
+    if (how == 0) return;
+    if (how == 1) {
+        jsclient_publish(c, subject, UINT32_MAX, "", "-NAK", 4);
+        return;
+    }
+    jsledger_ack_sent(&w->ledger, id, consumer);
+    bool is_all = slot == 0 && consumer == 1;
+    if (how >= 6 && !is_all) {
+        inbox = open_request(w, REQUEST_ACK, slot);
+        w->requests[inbox].entry = id;
+        w->requests[inbox].consumer = (uint8_t)consumer;
+    }
+    const char *what = how == 2 ? "+TERM" : how == 3 ? "" : "+ACK";
+    jsclient_publish(c, subject, inbox, "", what, strlen(what));
+}
+
+static void on_delivery(struct work *w, struct jsclient *c, const struct jsmessage *m)
+{
+    char text[256], name[16];
+    unsigned slot;
+    unsigned long long deliveries, seq;
+    size_t n = m->reply.len < sizeof text - 1 ? m->reply.len : sizeof text - 1;
+    memcpy(text, m->reply.data, n);
+    text[n] = 0;
+    if (sscanf(text, "$JS.ACK.S%u.%15[A-Z].%llu.%llu.", &slot, name, &deliveries, &seq) != 4 ||
+        slot >= JSLEDGER_SLOTS) {
+        jsledger_wrong(&w->ledger, "a strange ack subject: %s", text);
+        return;
+    }
+    w->counts->deliveries++;
+    uint32_t consumer = strcmp(name, "PUSH") == 0;
+    uint32_t id = jsledger_seen(&w->ledger, slot, seq, m->subject, m->body);
+    if (id == JSLEDGER_NONE) return;
+    jsledger_delivered(&w->ledger, slot, consumer, id, deliveries);
+    say_ack(w, c, m, id, slot, consumer);
+}
+
+/* --- answers -------------------------------------------------------------------------------- */
+
+static void answer_create(struct work *w, struct request *r, const struct jsmessage *m)
+{
+    struct stream_of_work *x = &w->streams[r->slot];
+    x->is_confirmed = m->status == 0 && !jsclient_has(m->body, "\"error\"");
+    x->state = x->is_confirmed ? STREAM_CONSUMERS : STREAM_NONE;
+}
+
+static void answer_delete(struct work *w, struct request *r, const struct jsmessage *m)
+{
+    struct stream_of_work *x = &w->streams[r->slot];
+    bool is_done = jsclient_has(m->body, "\"success\":true");
+    w->counts->deleted += is_done;
+    x->state = is_done ? STREAM_NONE : STREAM_READY;
+    if (is_done) x->is_confirmed = false;
+}
+
+/* What a stream says of itself in an audit, and then all its messages. */
+static void answer_info(struct work *w, struct jsclient *c, struct request *r,
+                        const struct jsmessage *m)
+{
+    struct stream_of_work *x = &w->streams[r->slot];
+    char body[64];
+    if (jsclient_has(m->body, "\"err_code\":10059")) {
+        if (x->is_confirmed && !x->was_deleted)
+            jsledger_wrong(&w->ledger, "stream S%u is gone", r->slot);
+        x->state = STREAM_NONE;
+        return;
+    }
+    uint64_t first = jsclient_number(m->body, "\"first_seq\":");
+    x->last = jsclient_number(m->body, "\"last_seq\":");
+    x->messages = jsclient_number(m->body, "\"messages\":");
+    x->was_seen = true;
+    if (x->last == UINT64_MAX || first == UINT64_MAX) {
+        jsledger_wrong(&w->ledger, "S%u: a strange answer: %.*s", r->slot, (int)m->body.len,
+                       m->body.data);
+        return;
+    }
+    if (jsclient_number(m->body, "\"inc ") != slot_of(w, r->slot)->incarnation)
+        jsledger_wrong(&w->ledger, "stream S%u came back from the dead", r->slot);
+    for (uint64_t seq = first; seq <= x->last && x->messages > 0; seq++) {
+        snprintf(body, sizeof body, "{\"seq\":%llu}", (unsigned long long)seq);
+        uint32_t inbox = open_request(w, REQUEST_GET, r->slot);
+        w->requests[inbox].seq = seq;
+        w->audit_open++;
+        api(c, "DIRECT.GET", r->slot, "", inbox, body);
+    }
+}
+
+static void answer_consumer_info(struct work *w, struct request *r, const struct jsmessage *m)
+{
+    struct stream_of_work *x = &w->streams[r->slot];
+    bool is_there = !jsclient_has(m->body, "\"error\"");
+    if (!is_there && x->has_consumer[r->consumer] && x->was_seen)
+        jsledger_wrong(&w->ledger, "consumer %s of S%u is gone", consumer_names[r->consumer],
+                       r->slot);
+    x->has_consumer[r->consumer] = is_there;
+    if (!is_there) return;
+    /* {"delivered":{"consumer_seq":..,"stream_seq":..},"ack_floor":{...}} */
+    const char *floor = memmem(m->body.data, m->body.len, "\"ack_floor\"", 11);
+    if (floor == NULL) {
+        jsledger_wrong(&w->ledger, "no ack floor: %.*s", (int)m->body.len, m->body.data);
+        return;
+    }
+    struct bytes behind = bytes_of(floor, (size_t)(m->body.data + m->body.len - floor));
+    uint64_t delivered = jsclient_number(m->body, "\"stream_seq\":");
+    uint64_t acked = jsclient_number(behind, "\"stream_seq\":");
+    if (delivered > x->last || acked > delivered)
+        jsledger_wrong(&w->ledger, "S%u ends at %llu; %s delivered %llu, ack floor %llu", r->slot,
+                       (unsigned long long)x->last, consumer_names[r->consumer],
+                       (unsigned long long)delivered, (unsigned long long)acked);
+}
+
+static struct bytes header_of(struct bytes headers, const char *name)
+{
+    const char *at = memmem(headers.data, headers.len, name, strlen(name));
+    if (at == NULL) return bytes_of(NULL, 0);
+    at += strlen(name);
+    const char *end = memchr(at, '\r', (size_t)(headers.data + headers.len - at));
+    return end == NULL ? bytes_of(NULL, 0) : bytes_of(at, (size_t)(end - at));
+}
+
+static void answer_get(struct work *w, const struct request *r, const struct jsmessage *m)
+{
+    if (m->status == 404) return;
+    struct bytes subject = header_of(m->headers, "Nats-Subject: ");
+    if (m->status != 0 || jsclient_number(m->headers, "Nats-Sequence: ") != r->seq) {
+        jsledger_wrong(&w->ledger, "S%u, sequence %llu cannot be read: %.*s", r->slot,
+                       (unsigned long long)r->seq, (int)m->headers.len, m->headers.data);
+        return;
+    }
+    uint32_t id = jsledger_seen(&w->ledger, r->slot, r->seq, subject, m->body);
+    if (id != JSLEDGER_NONE) w->ledger.entries[id].is_present = true;
+}
+
+static void on_answer(struct work *w, struct jsclient *c, const struct jsmessage *m)
+{
+    const char *dot = memrchr(m->subject.data, '.', m->subject.len);
+    must(dot != NULL);
+    uint64_t n = jsclient_number(
+        bytes_of(dot, (size_t)(m->subject.data + m->subject.len - dot)), ".");
+    must(n < w->request_count);
+    struct request *r = &w->requests[n];
+    bool is_good = m->status == 0 && !jsclient_has(m->body, "\"error\"");
+    if (w->config->is_verbose)
+        fprintf(stderr, "%12.6f request %llu kind %u S%u: %d %.*s\n",
+                (double)w->server.clock.now_ns / 1e9, (unsigned long long)n, r->kind, r->slot,
+                m->status, (int)m->body.len, m->body.data);
+    if (!r->is_open && r->kind != REQUEST_PULL)
+        jsledger_wrong(&w->ledger, "two answers to request %llu of kind %u",
+                       (unsigned long long)n, r->kind);
+    r->is_open = false;
+    switch (r->kind) {
+    case REQUEST_PUBLISH: answer_publish(w, r, m); break;
+    case REQUEST_CREATE: answer_create(w, r, m); break;
+    case REQUEST_CONSUMER:
+        if (is_good) w->streams[r->slot].has_consumer[r->consumer] = true;
+        w->streams[r->slot].state = STREAM_CONSUMERS;
+        break;
+    case REQUEST_DELETE: answer_delete(w, r, m); break;
+    case REQUEST_UPDATE: w->counts->updated += is_good; break;
+    case REQUEST_PURGE:
+        w->counts->purged += is_good;
+        jsledger_purged(&w->ledger, r->slot, is_good);
+        break;
+    case REQUEST_ERASE:
+        w->counts->erased += is_good;
+        if (is_good) jsledger_erased(&w->ledger, r->entry);
+        break;
+    case REQUEST_ACK:
+        if (m->status != 0) break;
+        w->counts->acks_confirmed++;
+        jsledger_ack_confirmed(&w->ledger, r->entry, r->consumer);
+        break;
+    case REQUEST_LOOK:
+        w->streams[r->slot].messages = jsclient_number(m->body, "\"messages\":");
+        break;
+    case REQUEST_INFO: answer_info(w, c, r, m); break;
+    case REQUEST_CONSUMER_INFO: answer_consumer_info(w, r, m); break;
+    case REQUEST_GET: answer_get(w, r, m); break;
+    default: break;
+    }
+    if (r->kind == REQUEST_INFO || r->kind == REQUEST_CONSUMER_INFO || r->kind == REQUEST_GET)
+        w->audit_open--;
+}
+
+static void on_message(void *context, struct jsclient *c, const struct jsmessage *m)
+{
+    struct work *w = context;
+    if (m->sid >= JSCLIENT_PUSH_SID || bytes_starts_with(m->reply, BYTES_LITERAL("$JS.ACK.")))
+        on_delivery(w, c, m);
+    else
+        on_answer(w, c, m);
+}
+
+/* --- steps ---------------------------------------------------------------------------------- */
+
+static void step(struct work *w)
+{
+    struct server *s = &w->server;
+    (void)server_step(s);
+    w->ledger.now_ns = s->clock.now_ns;
+    if (w->full_until_ns != 0 && s->clock.now_ns >= w->full_until_ns) {
+        w->store.disk.capacity_bytes = 0;
+        w->full_until_ns = 0;
+    }
+    const struct jet *j = s->shards[0].shard->jet;
+    w->counts->held += j != NULL && !list_is_empty(&j->held);
+    for (uint32_t i = 0; i <= CLIENTS_MAX; i++) {
+        jsclient_read(&w->clients[i]);
+        jsclient_flush(&w->clients[i]);
+        if (!w->clients[i].is_over) continue;
+        jsledger_wrong(&w->ledger, "client %u was closed", i);
+        w->clients[i].is_over = false;
+    }
+}
+
+static bool link_up(struct work *w, uint32_t index)
+{
+    struct jsclient *c = &w->clients[index];
+    if (!jsclient_connect(c, &w->server, ++w->connections)) return false;
+    for (uint32_t slot = 0; slot < JSLEDGER_SLOTS; slot++)
+        if (index < w->client_count && slot % w->client_count == index && consumers_of[slot] > 1) {
+            char subject[16];
+            snprintf(subject, sizeof subject, "D.%u", slot);
+            jsclient_subscribe(c, subject, JSCLIENT_PUSH_SID + slot);
+        }
+    uint64_t limit = w->server.clock.now_ns + WAIT_NS;
+    while (!c->is_ready && w->server.clock.now_ns < limit) step(w);
+    if (!c->is_ready) jsledger_wrong(&w->ledger, "client %u cannot connect", index);
+    return c->is_ready;
+}
+
+/* Everything that every stream shows is read and judged. */
+static void audit(struct work *w)
+{
+    struct jsclient *c = &w->clients[AUDITOR];
+    for (uint32_t slot = 0; slot < JSLEDGER_SLOTS; slot++) {
+        jsledger_audit_begin(&w->ledger, slot);
+        w->streams[slot].was_seen = false;
+        w->audit_open++;
+        api(c, "STREAM.INFO", slot, "", open_request(w, REQUEST_INFO, slot), "");
+        for (uint32_t n = 0; n < consumers_of[slot]; n++) {
+            char behind[16];
+            uint32_t inbox = open_request(w, REQUEST_CONSUMER_INFO, slot);
+            snprintf(behind, sizeof behind, ".%s", consumer_names[n]);
+            w->requests[inbox].consumer = (uint8_t)n;
+            w->audit_open++;
+            api(c, "CONSUMER.INFO", slot, behind, inbox, "");
+        }
+    }
+    uint64_t limit = w->server.clock.now_ns + WAIT_NS;
+    while (w->audit_open > 0 && w->server.clock.now_ns < limit) step(w);
+    if (w->audit_open > 0)
+        jsledger_wrong(&w->ledger, "%u questions of an audit stay without answer", w->audit_open);
+    for (uint32_t slot = 0; slot < JSLEDGER_SLOTS; slot++) {
+        const struct stream_of_work *x = &w->streams[slot];
+        if (x->was_seen) jsledger_audit_end(&w->ledger, slot, x->last, x->messages);
+    }
+}
+
+/* --- lives ---------------------------------------------------------------------------------- */
+
+static const char *const conf = "jetstream: enabled\nwrite_deadline: \"10s\"\n";
+
+static bool start(struct work *w, bool is_hostile)
+{
+    struct server_config config = {.seed = rng_next(&w->rng),
+                                   .net_seed = rng_next(&w->rng),
+                                   .ring_bytes = 65536,
+                                   .conf = conf,
+                                   .is_hostile = is_hostile,
+                                   .store = &w->store,
+                                   .start_ns = w->ledger.now_ns};
+    config.shard_count = getenv("S1") ? 1 : 2 + below(w, 2);
+    while (below(w, 4) == 0) {
+        struct server_config cut = config;
+        cut.recovery_steps = 1 + below(w, 40);
+        w->store.disk.fate = (struct disk_fate){.kind = DISK_FATE_RANDOM};
+        if (server_open(&w->server, &cut)) goto opened;
+        w->counts->cuts_in_recovery++;
+    }
+    if (!server_open(&w->server, &config)) {
+        jsledger_wrong(&w->ledger, "the store does not open");
+        return false;
+    }
+opened:
+    w->is_up = true;
+    w->server.is_verbose = w->config->is_verbose;
+    w->ledger.life++;
+    w->counts->starts++;
+    w->audit_open = 0;
+    uint64_t limit = w->server.clock.now_ns + WAIT_NS;
+    while (!simstore_is_ready(&w->store) && w->server.clock.now_ns < limit) step(w);
+    if (!simstore_is_ready(&w->store)) jsledger_wrong(&w->ledger, "the log does not open");
+    if (!link_up(w, AUDITOR)) return false;
+    audit(w);
+    for (uint32_t slot = 0; slot < JSLEDGER_SLOTS; slot++) {
+        struct stream_of_work *x = &w->streams[slot];
+        x->pending = 0;
+        x->was_deleted = false;
+        x->is_confirmed = x->was_seen;
+        x->state = x->was_seen ? STREAM_CONSUMERS : STREAM_NONE;
+        slot_of(w, slot)->is_purging = false;
+    }
+    for (uint32_t i = 0; i < w->client_count; i++)
+        if (!link_up(w, i)) return false;
+    return true;
+}
+
+static void forget_all(struct work *w)
+{
+    w->hash = (w->hash ^ w->server.hash) * 1099511628211u;
+    w->counts->simulated_ns += w->server.clock.now_ns;
+    for (uint32_t i = 0; i <= CLIENTS_MAX; i++) jsclient_forget(&w->clients[i]);
+    for (uint32_t i = 0; i < w->request_count; i++) {
+        struct request *r = &w->requests[i];
+        if (r->is_open && r->kind == REQUEST_PUBLISH) jsledger_lost(&w->ledger, r->entry);
+        if (r->is_open && r->kind == REQUEST_PURGE) jsledger_purged(&w->ledger, r->slot, false);
+        r->is_open = false;
+    }
+    w->request_count = 0;
+    w->is_up = false;
+}
+
+static void cut_power(struct work *w)
+{
+    struct disk *d = &w->store.disk;
+    uint32_t count = disk_volatile_count(d);
+    d->fate.kind = (enum disk_fate_kind)below(w, DISK_FATE_TORN + 1);
+    d->fate.index = count == 0 ? 0 : below(w, count);
+    uint64_t *counts[] = {&w->counts->cuts_random, &w->counts->cuts_none,    &w->counts->cuts_all,
+                          &w->counts->cuts_prefix, &w->counts->cuts_missing, &w->counts->cuts_torn};
+    (*counts[d->fate.kind])++;
+    w->counts->read_only += simstore_is_read_only(&w->store);
+    server_crash(&w->server);
+    d->capacity_bytes = 0;
+    w->full_until_ns = 0;
+    uint64_t seen = d->faults.writes, flushes = d->faults.flushes;
+    d->faults = (struct disk_faults){.writes = seen, .flushes = flushes};
+    forget_all(w);
+}
+
+static void plan_fault(struct work *w)
+{
+    struct disk *d = &w->store.disk;
+    switch (below(w, 3)) {
+    case 0: d->faults.write_error_at = d->faults.writes + 1 + below(w, 6); break;
+    case 1: d->faults.flush_error_at = d->faults.flushes + 1 + below(w, 3); break;
+    default:
+        d->capacity_bytes = 1; /* nothing grows any more */
+        w->full_until_ns = w->server.clock.now_ns + below(w, DISK_FULL_NS);
+        break;
+    }
+}
+
+static void operate(struct work *w, struct jsclient *c)
+{
+    uint32_t slot = below(w, JSLEDGER_SLOTS), what = below(w, 100);
+    struct stream_of_work *x = &w->streams[slot];
+    w->ops++;
+    w->counts->ops++;
+    if (x->state == STREAM_NONE) create(w, c, slot);
+    if (x->state == STREAM_CONSUMERS) create_consumer(w, c, slot);
+    if (x->state != STREAM_READY) return;
+    if (what < 60) {
+        for (uint32_t n = 1 + below(w, 4); n > 0 && x->pending < PENDING_MAX; n--)
+            publish(w, c, slot);
+    } else if (what < 85) {
+        pull(w, c, slot);
+    } else if (what < 92) {
+        erase(w, c, slot);
+    } else if (what < 94) {
+        purge(w, c, slot);
+    } else if (what < 97) {
+        update(w, c, slot);
+    } else if (what < 98) {
+        delete_stream(w, c, slot);
+    } else if (below(w, 20) == 0) {
+        plan_fault(w);
+    }
+}
+
+/* Until the power fails, or everything is done. */
+static void live(struct work *w, uint32_t ops)
+{
+    uint32_t until = w->ops + ops;
+    w->next_op_ns = w->server.clock.now_ns;
+    while (w->ops < until && w->ledger.errors == 0) {
+        step(w);
+        if (w->server.clock.now_ns < w->next_op_ns) continue;
+        w->next_op_ns = w->server.clock.now_ns + below(w, 2 * TICK_NS);
+        operate(w, &w->clients[below(w, w->client_count)]);
+        if (simstore_is_read_only(&w->store) && until > w->ops + 30) until = w->ops + 30;
+    }
+    /* Not only between two operations. */
+    for (uint32_t n = below(w, 40); n > 0; n--) step(w);
+}
+
+/* Faults are over: everything must be answered, and what is to be consumed is. */
+static void drain(struct work *w)
+{
+    uint64_t limit = w->server.clock.now_ns + DRAIN_NS;
+    bool is_done = false;
+    w->is_draining = true;
+    while (!is_done && w->server.clock.now_ns < limit) {
+        uint64_t until = w->server.clock.now_ns + 400000000;
+        for (uint32_t slot = 0; slot < JSLEDGER_SLOTS; slot++) {
+            struct jsclient *c = &w->clients[0];
+            struct stream_of_work *x = &w->streams[slot];
+            x->messages = UINT64_MAX;
+            if (x->state == STREAM_NONE) create(w, c, slot);
+            if (x->state == STREAM_CONSUMERS) create_consumer(w, c, slot);
+            if (x->state != STREAM_READY) continue;
+            for (int i = 0; i < 6; i++) pull(w, c, slot);
+            api(c, "STREAM.INFO", slot, "", open_request(w, REQUEST_LOOK, slot), "");
+        }
+        while (w->server.clock.now_ns < until) step(w);
+        is_done = w->streams[1].messages == 0 && w->streams[2].messages == 0;
+        for (uint32_t slot = 0; slot < JSLEDGER_SLOTS; slot++)
+            is_done = is_done && w->streams[slot].state == STREAM_READY;
+    }
+    if (!is_done)
+        jsledger_wrong(&w->ledger, "messages stay: %llu in S1, %llu in S2",
+                       (unsigned long long)w->streams[1].messages,
+                       (unsigned long long)w->streams[2].messages);
+    for (uint32_t i = 0; i < w->request_count; i++) {
+        const struct request *r = &w->requests[i];
+        if (r->is_open && r->kind != REQUEST_PULL)
+            jsledger_wrong(&w->ledger, "request %u of kind %u to S%u has no answer", i, r->kind,
+                           r->slot);
+    }
+    w->is_draining = false;
+}
+
+static void run_lives(struct work *w)
+{
+    bool is_hostile = below(w, 2) == 0;
+    if (!start(w, is_hostile)) return;
+    while (w->ops < w->config->ops && w->ledger.errors == 0) {
+        live(w, 20 + below(w, below(w, 2) == 0 ? 60 : 800));
+        cut_power(w);
+        if (!start(w, is_hostile)) return;
+    }
+    if (w->ledger.errors > 0) return;
+    drain(w);
+    audit(w);
+    w->counts->across_shards += w->server.shard_count > 1;
+    if (!server_close(&w->server)) {
+        jsledger_wrong(&w->ledger, "it does not end");
+        return;
+    }
+    forget_all(w);
+    if (start(w, false)) audit(w);
+}
+
+void jswork_run(const struct jswork_config *config, struct jswork_counts *counts,
+                struct jswork_result *result)
+{
+    struct work *w = calloc(1, sizeof *w);
+    must(w != NULL);
+    w->config = config;
+    w->counts = counts;
+    rng_init(&w->rng, config->seed);
+    jsledger_init(&w->ledger, config->seed);
+    simstore_init(&w->store, rng_next(&w->rng));
+    w->client_count = 2 + below(w, CLIENTS_MAX - 1);
+    for (uint32_t i = 0; i < JSLEDGER_SLOTS; i++) {
+        w->ledger.slots[i].retention = (enum jsledger_retention)i;
+        w->ledger.slots[i].consumers = consumers_of[i];
+    }
+    for (uint32_t i = 0; i <= CLIENTS_MAX; i++) jsclient_init(&w->clients[i], i, on_message, w);
+    run_lives(w);
+    if (w->is_up) {
+        server_crash(&w->server);
+        forget_all(w);
+    }
+    if (w->store.damaged > 0) jsledger_wrong(&w->ledger, "damage after a mere power cut");
+    if (w->store.skipped > 0) jsledger_wrong(&w->ledger, "records that make no sense");
+    counts->cut_groups += w->store.cut_groups;
+    counts->writes_failed += w->store.failures;
+    counts->segments += w->store.segments;
+    counts->lost_found += w->ledger.found_again;
+    counts->lost_gone += w->ledger.never_found;
+    counts->redeliveries += w->ledger.redeliveries;
+    *result = (struct jswork_result){.hash = w->hash, .errors = w->ledger.errors};
+    for (uint32_t i = 0; i <= CLIENTS_MAX; i++) jsclient_deinit(&w->clients[i]);
+    simstore_deinit(&w->store);
+    free(w);
+}

@@ -1,0 +1,36 @@
+/* A run of JetStream in the simulator: clients against a server whose power fails now and then,
+ * made from one seed. */
+#ifndef TESTS_SIM_JSWORK_H
+#define TESTS_SIM_JSWORK_H
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Seldom taken, or the point of it all: a run of many seeds must take each. */
+#define JSWORK_PATHS(X)                                                                            \
+    X(cuts_random)                                                                                 \
+    X(cuts_none) X(cuts_all) X(cuts_prefix) X(cuts_missing) X(cuts_torn) X(cuts_in_recovery)       \
+        X(cut_groups) X(writes_failed) X(disk_full) X(read_only) X(segments) X(lost_found)         \
+            X(lost_gone) X(duplicates) X(sets_refused) X(redeliveries) X(acks_confirmed) X(erased) \
+                X(purged) X(updated) X(deleted) X(held) X(across_shards)
+
+struct jswork_counts {
+#define X(name) uint64_t name;
+    JSWORK_PATHS(X)
+#undef X
+    uint64_t ops, stored, deliveries, starts, simulated_ns;
+};
+
+struct jswork_config {
+    uint64_t seed;
+    uint32_t ops;
+    bool is_verbose;
+};
+
+struct jswork_result {
+    uint64_t hash, errors;
+};
+
+void jswork_run(const struct jswork_config *config, struct jswork_counts *counts,
+                struct jswork_result *result);
+
+#endif

@@ -1,0 +1,288 @@
+#include "tests/sim/simstore.h"
+#include <stdlib.h>
+#include <string.h>
+#include "core/auth/account.h"
+#include "core/base/must.h"
+
+enum {
+    STAGING_BYTES = 512 * 1024,
+    MEMORY_BYTES_MAX = 16 << 20,
+    QUICK_NS = 20000,    /* an operation takes so long at least */
+    USUAL_NS = 400000,   /* and up to so much more */
+    SLOW_NS = 30000000,  /* or that */
+    STREAM_IDS_STEP = 8, /* as io/storage: ids of two shards never meet */
+};
+
+void simstore_init(struct simstore *x, uint64_t seed)
+{
+    memset(x, 0, sizeof *x);
+    disk_init(&x->disk, seed ^ UINT64_C(0xd15c));
+    rng_init(&x->rng, seed ^ UINT64_C(0x5708e));
+    x->segment_bytes = 64 * 1024u << rng_below(&x->rng, 3);
+    x->group_bytes = 16 * 1024u << rng_below(&x->rng, 2);
+    x->slow = 20 + rng_below(&x->rng, 200);
+}
+
+void simstore_deinit(struct simstore *x)
+{
+    disk_deinit(&x->disk);
+}
+
+/* --- the disk as a shard sees it ---------------------------------------------------------- */
+
+static void on_op_done(struct vfs_op *op)
+{
+    struct simstore_op *o = op->context;
+    net_driver_file_done(o->shard->driver, o);
+}
+
+static void on_time(void *disk, uint64_t unused)
+{
+    (void)unused;
+    (void)disk_step(disk);
+}
+
+static uint64_t latency(struct simstore *x)
+{
+    if (rng_below(&x->rng, x->slow) == 0) return SLOW_NS;
+    return QUICK_NS + rng_below(&x->rng, USUAL_NS);
+}
+
+static enum err on_submit(struct vfs *v, struct vfs_op *op)
+{
+    struct simstore_shard *s = (struct simstore_shard *)v;
+    struct simstore *x = s->store;
+    struct simstore_op *o = malloc(sizeof *o);
+    must(o != NULL);
+    *o = (struct simstore_op){
+        .op = *op, .of = op, .shard = s, .next = s->ops, .place = &s->ops};
+    o->op.done = on_op_done;
+    o->op.context = o;
+    enum err e = x->disk.vfs.ops->submit(&x->disk.vfs, &o->op);
+    if (e != ERR_OK) {
+        free(o);
+        return e;
+    }
+    if (o->next != NULL) o->next->place = &o->next;
+    s->ops = o;
+    clock_set(x->life.clock, latency(x), on_time, &x->disk, 0);
+    return ERR_OK;
+}
+
+static const struct vfs_ops OPS = {.submit = on_submit};
+
+static void forget(struct simstore_op *o)
+{
+    *o->place = o->next;
+    if (o->next != NULL) o->next->place = o->place;
+    free(o);
+}
+
+void simstore_done(struct simstore *x, void *user)
+{
+    struct simstore_op *o = user;
+    struct vfs_op *of = o->of;
+    must(o->shard->store == x);
+    of->result = o->op.result;
+    of->bytes_done = o->op.bytes_done;
+    of->size = o->op.size;
+    of->file = o->op.file;
+    forget(o);
+    of->done(of);
+}
+
+/* --- recovery ----------------------------------------------------------------------------- */
+
+static bool pump(void *context)
+{
+    struct simstore *x = context;
+    if (x->steps_left > 0 && --x->steps_left == 0) {
+        x->is_off = true;
+        disk_crash(&x->disk);
+    }
+    return !x->is_off && disk_step(&x->disk);
+}
+
+/* As io/storage: streams lie where the hash of their name says. */
+static enum err on_record(void *context, const struct record *r, const struct store_stub *stub)
+{
+    struct simstore *x = context;
+    uint32_t account = 0, shard = 0, count = simstore_log_count(x);
+    if (r->kind == RECORD_STREAM) {
+        struct bytes name = bytes_of(r->subject.data, bytes_find(r->subject, ' '));
+        enum err e = account_numbers_of(x->life.numbers, name, &account);
+        if (e != ERR_OK) return e;
+        shard = js_place(r->subject, count);
+    } else {
+        while (shard < count && js_find_id(&x->shards[shard].js, r->stream) == NULL) shard++;
+        if (shard == count) return ERR_OK;
+    }
+    enum err e = js_replay(&x->shards[shard].js, account, r, stub->place);
+    if (e == ERR_OK || e == ERR_MEMORY) return e;
+    x->skipped++;
+    return ERR_OK;
+}
+
+static void on_lost(void *context, const struct store_lost *lost)
+{
+    struct simstore *x = context;
+    if (lost->kind == STORE_LOST_DAMAGED)
+        x->damaged++;
+    else
+        x->cuts++;
+}
+
+static void open_js(struct simstore *x, uint32_t i)
+{
+    struct js *js = &x->shards[i].js;
+    js_init(js, x->life.shard_mem[i], NULL, x->disk.crashes + 1, MEMORY_BYTES_MAX);
+    js->id_next = i + 1;
+    js->id_step = STREAM_IDS_STEP;
+    js->message_bytes_max = x->life.message_bytes_max;
+    js->now = x->life.now;
+    js->total.memory.max = -1;
+    js->total.storage.max = -1;
+    rng_init(&js->rng, rng_next(&x->rng));
+    x->shards[i].has_js = true;
+}
+
+uint32_t simstore_log_count(const struct simstore *x)
+{
+    (void)x;
+    return 1; /* every stream lives on shard 0 */
+}
+
+enum err simstore_open(struct simstore *x, const struct simstore_life *life)
+{
+    x->life = *life;
+    x->steps_left = life->steps;
+    x->is_off = false;
+    memset(x->disk.handles, 0, sizeof x->disk.handles); /* a new process */
+    x->blocking = (struct blocking){.vfs = &x->disk.vfs, .pump = pump, .context = x};
+    for (uint32_t i = 0; i < simstore_log_count(x); i++) open_js(x, i);
+    struct recovery_options o = {
+        .blocking = &x->blocking,
+        .mem = life->mem,
+        .log_count = simstore_log_count(x),
+        .new_store = 7,
+        .new_secret = UINT64_C(0x7777777712345678),
+        .is_direct = true,
+        .replay = {.context = x, .record = on_record, .lost = on_lost}};
+    enum err e = recovery_open(&x->recovery, &o);
+    if (e == ERR_OK && x->is_off) {
+        recovery_close(&x->recovery);
+        e = ERR_CLOSED;
+    }
+    if (x->is_off) x->disk.op_count = 0; /* asked of a machine without power */
+    if (e != ERR_OK) return e;
+    x->is_recovered = true;
+    x->cut_groups += x->recovery.counts.cut_groups;
+    for (uint32_t i = 0; i < simstore_log_count(x); i++) js_replay_end(&x->shards[i].js);
+    return ERR_OK;
+}
+
+/* --- the logs ----------------------------------------------------------------------------- */
+
+enum err simstore_open_log(struct simstore *x, uint32_t shard, struct net_driver *d)
+{
+    struct simstore_shard *s = &x->shards[shard];
+    s->vfs.ops = &OPS;
+    s->store = x;
+    s->driver = d;
+    struct slog_options o = {.vfs = &s->vfs,
+                             .mem = s->js.mem,
+                             .segment_bytes = x->segment_bytes,
+                             .group_bytes = x->group_bytes,
+                             .staging_bytes = STAGING_BYTES,
+                             .cache_bytes = STAGING_BYTES,
+                             .is_direct = true};
+    enum err e =
+        slog_open(&s->log, &o, &x->recovery.logs[shard], x->recovery.logs, x->recovery.log_count);
+    if (e != ERR_OK) return e;
+    s->js.file = &s->log.store;
+    s->has_log = true;
+    return ERR_OK;
+}
+
+struct js *simstore_js(struct simstore *x, uint32_t shard)
+{
+    return &x->shards[shard].js;
+}
+
+struct slog *simstore_log(struct simstore *x, uint32_t shard)
+{
+    return &x->shards[shard].log;
+}
+
+static bool next_event(struct store *store, struct store_event *out)
+{
+    return slog_next_event((struct slog *)(void *)store, out);
+}
+
+struct shard_store simstore_port(struct simstore *x, uint32_t shard)
+{
+    return (struct shard_store){.store = &x->shards[shard].log.store, .next = next_event};
+}
+
+bool simstore_is_ready(const struct simstore *x)
+{
+    for (uint32_t i = 0; i < simstore_log_count(x); i++)
+        if (x->shards[i].log.state == SLOG_OPENING && !x->shards[i].log.has_no_space) return false;
+    return true;
+}
+
+bool simstore_is_read_only(const struct simstore *x)
+{
+    for (uint32_t i = 0; i < simstore_log_count(x); i++)
+        if (x->shards[i].has_log && x->shards[i].log.state == SLOG_READ_ONLY) return true;
+    return false;
+}
+
+void simstore_stop_log(struct simstore *x, uint32_t shard)
+{
+    slog_stop(&x->shards[shard].log);
+}
+
+bool simstore_is_stopped(const struct simstore *x, uint32_t shard)
+{
+    const struct simstore_shard *s = &x->shards[shard];
+    return s->log.state == SLOG_STOPPED || (s->log.state == SLOG_READ_ONLY && s->ops == NULL);
+}
+
+static void count(struct simstore *x, const struct slog *l)
+{
+    x->records += l->counts.records;
+    x->failures += l->counts.failures;
+    x->segments += l->counts.segments;
+}
+
+void simstore_close_log(struct simstore *x, uint32_t shard)
+{
+    struct simstore_shard *s = &x->shards[shard];
+    if (!s->has_log) return;
+    count(x, &s->log);
+    slog_close(&s->log);
+    s->has_log = false;
+}
+
+void simstore_close(struct simstore *x)
+{
+    if (x->is_recovered) recovery_close(&x->recovery);
+    x->is_recovered = false;
+    for (uint32_t i = 0; i < SIMSTORE_LOGS_MAX; i++) {
+        if (x->shards[i].has_js) js_deinit(&x->shards[i].js);
+        x->shards[i].has_js = false;
+    }
+}
+
+void simstore_crash(struct simstore *x)
+{
+    disk_crash(&x->disk);
+    for (uint32_t i = 0; i < SIMSTORE_LOGS_MAX; i++) {
+        struct simstore_shard *s = &x->shards[i];
+        if (s->has_log) count(x, &s->log);
+        while (s->ops != NULL) forget(s->ops);
+        s->has_log = s->has_js = false;
+    }
+    x->is_recovered = false;
+}
