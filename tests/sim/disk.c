@@ -175,6 +175,10 @@ static enum err run_write(struct disk *d, struct vfs_op *op)
     if (is_nth(n, d->faults.space_error_at) || !has_space(d, f, op->offset + op->bytes))
         return ERR_NO_SPACE;
     if (is_nth(n, d->faults.write_error_at)) {
+        if (d->faults.write_errors > 1) {
+            d->faults.write_errors--;
+            d->faults.write_error_at++;
+        }
         /* Nobody knows how much of it is there. */
         uint32_t some = rng_below(&d->rng, op->bytes + 1);
         put(d, f, op->offset, op->data, some);

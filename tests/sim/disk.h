@@ -26,6 +26,7 @@ enum {
 
 struct disk_faults { /* the n-th from 1; 0 never */
     uint64_t write_error_at, flush_error_at, read_error_at, space_error_at;
+    uint64_t write_errors; /* so many in a row fail; 0: one */
     uint64_t write_lost_at, write_misdirected_at, write_torn_at, read_stale_at, read_flip_at;
     uint64_t writes, flushes, reads, allocations; /* so far */
 };

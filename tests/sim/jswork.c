@@ -573,7 +573,7 @@ static bool start(struct work *w, bool is_hostile)
                                    .is_hostile = is_hostile,
                                    .store = &w->store,
                                    .start_ns = w->ledger.now_ns};
-    config.shard_count = getenv("S1") ? 1 : 2 + below(w, 2);
+    config.shard_count = 2 + below(w, 2);
     while (below(w, 4) == 0) {
         struct server_config cut = config;
         cut.recovery_steps = 1 + below(w, 40);
@@ -646,7 +646,10 @@ static void plan_fault(struct work *w)
 {
     struct disk *d = &w->store.disk;
     switch (below(w, 3)) {
-    case 0: d->faults.write_error_at = d->faults.writes + 1 + below(w, 6); break;
+    case 0:
+        d->faults.write_error_at = d->faults.writes + 1 + below(w, 6);
+        d->faults.write_errors = 1 + below(w, 4);
+        break;
     case 1: d->faults.flush_error_at = d->faults.flushes + 1 + below(w, 3); break;
     default:
         d->capacity_bytes = 1; /* nothing grows any more */
@@ -746,7 +749,6 @@ static void run_lives(struct work *w)
     if (w->ledger.errors > 0) return;
     drain(w);
     audit(w);
-    w->counts->across_shards += w->server.shard_count > 1;
     if (!server_close(&w->server)) {
         jsledger_wrong(&w->ledger, "it does not end");
         return;
