@@ -52,11 +52,13 @@ void monitor_describe(struct server *s, const struct options *o, const struct pa
                                     .system_dropped = system_port_dropped(s),
                                     .process = s->process};
     if (s->has_storage)
-        out->jetstream = (struct server_jetstream){.is_on = true,
-                                                   .store_dir =
-                                                       bytes_from_text(s->storage.folder),
-                                                   .memory_max = s->storage.memory_max,
-                                                   .storage_max = s->storage.storage_max};
+        out->jetstream = (struct server_jetstream){
+            .is_on = true,
+            .store_dir = bytes_from_text(s->storage.folder),
+            .memory_max = o->jetstream.memory_bytes_max >= 0 ? o->jetstream.memory_bytes_max
+                                                             : s->storage.memory_max,
+            .storage_max = o->jetstream.storage_bytes_max >= 0 ? o->jetstream.storage_bytes_max
+                                                               : s->storage.storage_max};
     out->seq = ++s->event_seq;
     pthread_mutex_unlock(&s->figures_lock);
     struct sysinfo_process p;

@@ -697,8 +697,16 @@ void jet_close(struct shard *s)
 void jet_use_options(struct shard *s)
 {
     if (s->jet == NULL) return;
+    const struct options_jetstream *o = &s->options->jetstream;
+    struct js *js = s->jet->js;
+    js->duplicate_window_max = o->duplicate_window_ns;
+    js->max_ack_pending = o->max_ack_pending;
+    js->max_batch = o->max_request_batch;
+    js->consumers_default_max = o->default_max_consumers > 0 ? o->default_max_consumers : 0;
+    js->total.memory.max = o->memory_bytes_max;
+    js->total.storage.max = o->storage_bytes_max;
     s->jet->wants_accounts = true;
-    js_limits_changed(s->jet->js);
+    js_limits_changed(js);
 }
 
 void shard_flush(struct shard *s, struct shard_time now)

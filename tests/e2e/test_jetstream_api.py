@@ -147,6 +147,23 @@ def test_account_limits(server):
             j.ok("STREAM.DELETE." + name)
 
 
+def test_limits_by_reload(start, tmp_path):
+    config = """jetstream { store_dir: %s, max_mem: 1KB, max_file: 1KB, limits { max_ack_pending: %d } }
+    accounts { A { users [{user: a, password: a}], jetstream { max_streams: %d } } }"""
+    s = start(config=config % (tmp_path, 5, 1))
+    with login(s, "a") as j:
+        j.stream("S", subjects=["s"])
+        consumer = {"stream_name": "S", "config": {"name": "C", "ack_policy": "explicit",
+                                                   "max_ack_pending": 10}}
+        assert j.refused("CONSUMER.CREATE.S.C", consumer)[1] == 10121
+        assert j.refused_stream("T", subjects=["t"])[1] == 10027
+        s.reload((config % (tmp_path, 20, 2)).replace("1KB", "2MB"))
+        wait_until(lambda: j.ok("INFO")["limits"]["max_streams"] == 2, what="the new limits")
+        j.ok("CONSUMER.CREATE.S.C", consumer)
+        j.stream("T", subjects=["t"], max_bytes=1000000)
+        s.reload((config % (tmp_path, 20, 2)).replace("1KB", "1MB"), expect="decreasing jetstream")
+
+
 # --- streams
 
 def test_a_stream_lives(js):
