@@ -407,6 +407,7 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
                                           .options = o,
                                           .shard_count = 1,
                                           .shard_mem = shard_mem,
+                                          .budget = &s->budget,
                                           .now = server_now(NULL)};
         e = storage_open(&s->storage, &storage, reason, reason_bytes);
         if (e != ERR_OK) return e;

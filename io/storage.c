@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "core/auth/account.h"
 #include "core/base/must.h"
+#include "core/js/checkpoint.h"
 #include "core/monitor/js_snapshot.h"
 #include "core/route/interest.h"
 #include "io/crypto.h"
@@ -21,6 +22,7 @@
 enum {
     STAGING_BYTES = 16 << 20, /* groups on their way, and the tail that stays readable */
     CACHE_BYTES = 16 << 20,
+    SEALED_WAIT = 2, /* full segments that are left as they are: much in them may go by itself */
     FOLDER_MODE = 0750,
     FILE_MODE = 0640,
 };
@@ -138,16 +140,22 @@ static enum err on_record(void *context, const struct record *r, const struct st
     struct storage *x = context;
     uint32_t account = 0, shard = 0;
     seed(x);
-    if (r->kind == RECORD_STREAM) {
-        struct bytes name = bytes_of(r->subject.data, bytes_find(r->subject, ' '));
-        enum err e = account_numbers_of(x->numbers, name, &account);
+    if (r->kind == RECORD_STREAM || r->kind == RECORD_CHECKPOINT) {
+        struct bytes of = r->subject;
+        if (r->kind == RECORD_CHECKPOINT && checkpoint_name(r->body, &of) != ERR_OK) {
+            x->skipped_count++;
+            return ERR_OK;
+        }
+        enum err e =
+            account_numbers_of(x->numbers, bytes_of(of.data, bytes_find(of, ' ')), &account);
         if (e != ERR_OK) return e;
-        shard = shard_of(x, r->subject);
+        shard = shard_of(x, of);
     } else {
         while (shard < x->shard_count && js_find_id(&x->shards[shard].js, r->stream) == NULL)
             shard++;
         if (shard == x->shard_count) return ERR_OK; /* of a stream that is gone */
     }
+    if (stub->place != 0 && place_log(stub->place) != shard) x->is_mixed = true;
     enum err e = js_replay(&x->shards[shard].js, account, r, stub->place);
     if (e == ERR_OK || e == ERR_MEMORY) return e;
     x->skipped_count++;
@@ -162,9 +170,10 @@ static void on_lost(void *context, const struct store_lost *lost)
         return;
     }
     x->damaged_count++;
-    log_error(x->log, "JetStream: damaged in the store: log %u, segment %u, %llu bytes at %llu%s",
-              lost->log, lost->segment, (unsigned long long)lost->bytes,
-              (unsigned long long)lost->offset, lost->has_count ? "" : " (records not counted)");
+    log_error(x->log, "JetStream: damaged in the store: log %u, %s %u, %llu bytes at %llu%s",
+              lost->log, lost->is_packed ? "pack" : "segment", lost->segment,
+              (unsigned long long)lost->bytes, (unsigned long long)lost->offset,
+              lost->has_count ? "" : " (records not counted)");
 }
 
 static uint64_t now_ns(void)
@@ -293,6 +302,7 @@ enum err storage_open(struct storage *x, const struct storage_options *o, char *
                           .numbers = o->numbers,
                           .options = o->options,
                           .lock_fd = -1,
+                          .budget = o->budget,
                           .shard_count = o->shard_count};
     enum err e = take_folder(x, reason, reason_bytes);
     if (e != ERR_OK) return e;
@@ -321,6 +331,7 @@ enum err storage_open(struct storage *x, const struct storage_options *o, char *
         js->total.memory.max = j->memory_bytes_max;
         js->total.storage.max = j->storage_bytes_max;
         x->shards[i].has_js = true;
+        x->shards[i].storage = x;
     }
     x->is_direct = probe_direct(x);
     log_info(x->log, "Starting JetStream");
@@ -342,7 +353,16 @@ enum err storage_open(struct storage *x, const struct storage_options *o, char *
         close(x->lock_fd);
         return e;
     }
-    for (uint32_t i = 0; i < x->shard_count; i++) js_replay_end(&x->shards[i].js);
+    for (uint32_t i = 0; i < x->shard_count; i++) {
+        js_replay_end(&x->shards[i].js);
+        js_reserve_ids(&x->shards[i].js, x->recovery.stream_max);
+    }
+    if (x->is_mixed)
+        log_warn(x->log, "JetStream: the number of shards is another than before: space of "
+                         "messages that go is not freed");
+    else if (helper_open(1, x->shard_count, &x->packers) != ERR_OK)
+        log_warn(x->log, "JetStream: no thread for packing: space of messages that go is not "
+                         "freed");
     x->storage_max = j->storage_bytes_max >= 0 ? j->storage_bytes_max : free_disk(x);
     x->shards[0].recovery_ns = (int64_t)(now_ns() - began_ns);
     x->shards[0].damaged_ranges = x->recovery.counts.damaged_ranges;
@@ -355,25 +375,112 @@ enum err storage_open(struct storage *x, const struct storage_options *o, char *
 
 void storage_close(struct storage *x)
 {
+    helper_close(x->packers);
     recovery_close(&x->recovery);
     free_shards(x);
     close(x->lock_fd);
 }
+
+/* --- packing --------------------------------------------------------------------------------- */
+
+static void run_job(struct helper_job *job, uint32_t helper)
+{
+    struct storage_packing *p = (void *)((char *)job - offsetof(struct storage_packing, job));
+    while (packer_step(p->packer)) continue;
+}
+
+static void job_done(struct helper_job *job, uint32_t helper, bool is_cancelled)
+{
+    struct storage_packing *p = (void *)((char *)job - offsetof(struct storage_packing, job));
+    /* The shard looks every few milliseconds. Nothing may follow: the log may end now. */
+    atomic_store_explicit(&p->is_done, true, memory_order_release);
+}
+
+static bool start_job(void *context, struct packer *packer)
+{
+    struct storage_shard *s = context;
+    s->packing.packer = packer;
+    s->packing.job = (struct helper_job){.run = run_job, .done = job_done};
+    atomic_store_explicit(&s->packing.is_done, false, memory_order_relaxed);
+    return helper_submit(s->storage->packers, &s->packing.job) == ERR_OK;
+}
+
+static bool job_is_done(void *context)
+{
+    struct storage_shard *s = context;
+    return atomic_load_explicit(&s->packing.is_done, memory_order_acquire);
+}
+
+static enum store_fate fate(void *context, uint64_t stream, uint64_t seq, uint64_t place)
+{
+    const struct storage_shard *s = context;
+    return checkpoint_fate(&s->js, s->storage->damaged_count > 0, stream, seq, place);
+}
+
+static enum err moved(void *context, uint64_t stream, uint64_t seq, uint64_t from, uint64_t to,
+                      uint32_t bytes)
+{
+    struct storage_shard *s = context;
+    return checkpoint_moved(&s->js, stream, seq, from, to);
+}
+
+static enum err checkpoint(void *context, uint64_t stream, struct text *out)
+{
+    struct storage_shard *s = context;
+    struct timespec wall;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    s->js.clock = (struct shard_time){.mono_ns = s->log.now_ns,
+                                      .wall_ns = (int64_t)wall.tv_sec * 1000000000 + wall.tv_nsec};
+    s->js.told_ticket = s->log.told_ticket;
+    return checkpoint_write(&s->js, stream, out);
+}
+
+/* Without it the log works as well, and only grows. */
+static void open_packing(struct storage *x, struct storage_shard *s)
+{
+    struct storage_packing *p = &s->packing;
+    if (x->packers == NULL || vfs_blocking_open(&p->vfs, x->folder) != ERR_OK) return;
+    p->files = (struct blocking){.vfs = &p->vfs.vfs, .pump = pump, .context = &p->vfs};
+    p->hooks =
+        (struct store_hooks){.context = s, .fate = fate, .moved = moved, .checkpoint = checkpoint};
+    p->helper = (struct slog_helper){.context = s, .start = start_job, .is_done = job_is_done};
+    mem_jemalloc_init(&p->mem, x->budget);
+    s->has_packing = true;
+}
+
+static void close_packing(struct storage_shard *s)
+{
+    if (!s->has_packing) return;
+    vfs_blocking_close(&s->packing.vfs);
+    mem_jemalloc_deinit(&s->packing.mem);
+    s->has_packing = false;
+}
+
+/* --- the log of a shard ---------------------------------------------------------------------- */
 
 enum err storage_open_log(struct storage *x, uint32_t shard, struct driver *d)
 {
     struct storage_shard *s = &x->shards[shard];
     enum err e = vfs_driver_open(&s->vfs, d, x->folder);
     if (e != ERR_OK) return e;
+    open_packing(x, s);
     struct slog_options o = {.vfs = &s->vfs.vfs,
                              .mem = s->js.mem,
                              .segment_bytes = PLACE_SEGMENT_BYTES_MAX,
                              .group_bytes = COMMIT_GROUP_BYTES,
                              .staging_bytes = STAGING_BYTES,
                              .cache_bytes = CACHE_BYTES,
-                             .is_direct = x->is_direct};
+                             .is_direct = x->is_direct,
+                             .sealed_wait = SEALED_WAIT};
+    if (s->has_packing) {
+        o.hooks = &s->packing.hooks;
+        o.files = &s->packing.files;
+        o.files_mem = &s->packing.mem.mem;
+        o.helper = &s->packing.helper;
+    }
     e = slog_open(&s->log, &o, &x->recovery.logs[shard], x->recovery.logs, x->recovery.log_count);
     if (e != ERR_OK) {
+        close_packing(s);
         vfs_driver_close(&s->vfs);
         return e;
     }
@@ -398,18 +505,20 @@ static void count(struct store *store, struct js_store_counts *out)
     const struct slog *l = (const struct slog *)(const void *)store;
     const struct storage_shard *s =
         (const void *)((const char *)l - offsetof(struct storage_shard, log));
-    *out = (struct js_store_counts){.state = l->state == SLOG_READ_ONLY ? JS_STORE_READ_ONLY
-                                             : l->has_no_space          ? JS_STORE_FULL
-                                                                        : JS_STORE_OK,
-                                    .records = l->counts.records,
-                                    .groups = l->counts.groups,
-                                    .published_bytes = l->counts.record_bytes,
-                                    .written_bytes = l->counts.group_bytes,
-                                    .failures = l->counts.failures,
-                                    .staged_percent = store_staged_percent(store),
-                                    .recovery_ns = s->recovery_ns,
-                                    .damaged_ranges = s->damaged_ranges,
-                                    .damaged_bytes = s->damaged_bytes};
+    *out =
+        (struct js_store_counts){.state = l->state == SLOG_READ_ONLY ? JS_STORE_READ_ONLY
+                                          : l->has_no_space          ? JS_STORE_FULL
+                                                                     : JS_STORE_OK,
+                                 .records = l->counts.records,
+                                 .groups = l->counts.groups,
+                                 .published_bytes = l->counts.record_bytes,
+                                 .written_bytes = l->counts.group_bytes + l->maker.written_bytes +
+                                                  l->compact.counts.pack_bytes,
+                                 .failures = l->counts.failures,
+                                 .staged_percent = store_staged_percent(store),
+                                 .recovery_ns = s->recovery_ns,
+                                 .damaged_ranges = s->damaged_ranges,
+                                 .damaged_bytes = s->damaged_bytes};
 }
 
 struct shard_store storage_port(struct storage *x, uint32_t shard)
@@ -426,6 +535,7 @@ void storage_stop_log(struct storage *x, uint32_t shard)
 bool storage_is_stopped(const struct storage *x, uint32_t shard)
 {
     const struct storage_shard *s = &x->shards[shard];
+    if (slog_is_helped(&s->log)) return false;
     /* One that cannot write any more has nothing to say at its end; only its operations end. */
     return s->log.state == SLOG_STOPPED ||
            (s->log.state == SLOG_READ_ONLY && s->vfs.flying_count == 0);
@@ -435,6 +545,7 @@ void storage_close_log(struct storage *x, uint32_t shard)
 {
     struct storage_shard *s = &x->shards[shard];
     slog_close(&s->log);
+    close_packing(s);
     vfs_driver_close(&s->vfs);
     s->has_log = false;
 }

@@ -8,21 +8,41 @@
 #ifndef IO_STORAGE_H
 #define IO_STORAGE_H
 #include <limits.h>
+#include <stdatomic.h>
 #include "core/js/js.h"
 #include "core/shard/shard.h"
+#include "io/helper.h"
 #include "io/log.h"
+#include "io/mem_jemalloc.h"
+#include "io/vfs_blocking.h"
 #include "io/vfs_driver.h"
 #include "persist/recovery.h"
 #include "persist/slog.h"
 
 struct account_numbers;
 
+struct storage;
+
+/* Segments that are full are packed by a thread of its own, for all shards one after the other. */
+struct storage_packing {
+    struct helper_job job;
+    struct packer *packer;
+    struct vfs_blocking vfs;
+    struct blocking files;
+    struct mem_jemalloc mem;
+    struct store_hooks hooks;
+    struct slog_helper helper;
+    _Atomic bool is_done;
+};
+
 /* One shard's part. */
 struct storage_shard {
     struct js js;
     struct slog log;
     struct vfs_driver vfs;
-    bool has_js, has_log;
+    struct storage_packing packing;
+    struct storage *storage;
+    bool has_js, has_log, has_packing;
     /* Of the recovery, which is of the whole store: shard 0 tells it. */
     int64_t recovery_ns;
     uint64_t damaged_ranges, damaged_bytes;
@@ -44,6 +64,9 @@ struct storage {
     uint64_t damaged_count, cut_count, skipped_count;
     uint64_t told_ns; /* progress was logged last */
     bool is_seeded;
+    bool is_mixed; /* streams have records in logs of other shards: nothing is freed */
+    struct helper_pool *packers;
+    struct mem_jemalloc_budget *budget;
 };
 
 struct storage_options {
@@ -53,6 +76,7 @@ struct storage_options {
     const struct options *options;
     uint32_t shard_count;
     struct mem **shard_mem; /* [shard_count] */
+    struct mem_jemalloc_budget *budget;
     struct shard_time now;
 };
 

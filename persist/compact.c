@@ -108,7 +108,13 @@ static void work_on(struct slog *l)
 {
     struct compact *c = &l->compact;
     if (c->is_job_out) return;
-    if (!l->options.has_helper) (void)packer_step(&c->packer);
+    if (packer_is_running(&c->packer)) {
+        const struct slog_helper *h = l->options.helper;
+        if (h == NULL)
+            (void)packer_step(&c->packer);
+        else
+            c->is_job_out = h->start(h->context, &c->packer);
+    }
     if (c->packer.state == PACKER_LISTED) c->state = COMPACT_ASKING;
     if (c->packer.state == PACKER_PACKED) c->state = COMPACT_CHECKPOINTING;
     if (c->packer.state == PACKER_FAILED) fail(l);
@@ -379,7 +385,8 @@ void compact_deinit(struct slog *l)
 void compact_turn(struct slog *l)
 {
     struct compact *c = &l->compact;
-    must(l->state == SLOG_RUNNING);
+    if (c->is_job_out) c->is_job_out = !l->options.helper->is_done(l->options.helper->context);
+    if (l->state != SLOG_RUNNING) return;
     switch (c->state) {
     case COMPACT_PAUSED:
         if (l->now_ns < c->resume_ns) return;
@@ -418,7 +425,7 @@ uint64_t compact_deadline_ns(const struct slog *l)
     case COMPACT_PAUSED: return c->resume_ns;
     case COMPACT_IDLE: return is_due(l) ? l->now_ns : UINT64_MAX;
     case COMPACT_READING:
-    case COMPACT_WRITING: return l->options.has_helper ? UINT64_MAX : l->now_ns;
+    case COMPACT_WRITING: return c->is_job_out ? l->now_ns + COMPACT_POLL_NS : l->now_ns;
     case COMPACT_ASKING: return l->now_ns;
     case COMPACT_CHECKPOINTING:
         if (c->writing == NULL && c->stream_at == c->packer.stream_count) return UINT64_MAX;

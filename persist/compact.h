@@ -36,6 +36,7 @@ enum {
 
 #define COMPACT_RETRY_NS 1000000000u /* after an error */
 #define COMPACT_BUSY_NS 1000000u     /* after core said ERR_BUSY */
+#define COMPACT_POLL_NS 2000000u     /* whether the job that runs elsewhere is done */
 
 enum compact_state {
     COMPACT_IDLE,
@@ -94,7 +95,7 @@ struct compact {
 
 void compact_init(struct slog *l);
 void compact_deinit(struct slog *l);
-/* Once a turn, while the log is RUNNING: goes on by a slice. */
+/* Once a turn: goes on by a slice while the log is RUNNING. */
 void compact_turn(struct slog *l);
 /* When compact_turn has something to do without any completion; UINT64_MAX: never. */
 uint64_t compact_deadline_ns(const struct slog *l);

@@ -204,6 +204,7 @@ void manifest_encode(const struct manifest *m, char *out)
     wire_put_u32(out + 68, m->next_segment);
     wire_put_u32(out + 72, m->is_clean ? FLAG_CLEAN : 0);
     wire_put_u32(out + 76, m->replay_segment);
+    wire_put_u64(out + 80, m->stream_max);
     char *entry = out + MANIFEST_HEAD_BYTES;
     for (uint32_t i = 0; i < m->pack_count; i++, entry += MANIFEST_ENTRY_BYTES)
         encode_pack(&m->packs[i], entry);
@@ -283,6 +284,7 @@ enum err manifest_decode(const char *data, size_t bytes, uint32_t log, struct me
     m.next_segment = wire_u32(data + 68);
     m.is_clean = (wire_u32(data + 72) & FLAG_CLEAN) != 0;
     m.replay_segment = wire_u32(data + 76);
+    m.stream_max = wire_u64(data + 80);
     for (uint32_t i = 0; i < count; i++) {
         enum err e =
             decode_entry(data + MANIFEST_HEAD_BYTES + (size_t)i * MANIFEST_ENTRY_BYTES, &m);

@@ -42,6 +42,7 @@ struct manifest {
     uint64_t next_group;
     uint32_t incarnation, next_segment;
     uint32_t replay_segment; /* a replay starts with it; 0: with the first */
+    uint64_t stream_max;     /* the highest stream id of any record so far: none is given again */
     bool is_clean;
     struct manifest_segment *segments; /* in the order of the log */
     uint32_t count, capacity;

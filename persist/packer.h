@@ -9,7 +9,8 @@
  *   any error --> FAILED;   packer_end --> IDLE
  *
  * From READING and from LOADING on the job belongs to whoever runs packer_step, until that gives
- * false; else to the shard. It touches nothing of the shard but what stands here. */
+ * false; else to the shard, who may also end it then. It touches nothing of the shard but what
+ * stands here. */
 #ifndef PERSIST_PACKER_H
 #define PERSIST_PACKER_H
 #include "core/base/mem.h"

@@ -435,6 +435,8 @@ static enum err run(struct recovery *r, struct copies *root_copies, struct copie
     checkpoints_init(&all, r->options.mem);
     e = replay_all(r, logs, &all);
     checkpoints_deinit(&all);
+    for (uint32_t log = 0; log < r->log_count; log++)
+        if (r->logs[log].stream_max > r->stream_max) r->stream_max = r->logs[log].stream_max;
     for (uint32_t log = 0; e == ERR_OK && !r->options.is_read_only && log < r->log_count; log++)
         e = close_log(r, &r->logs[log], &logs[log], &copies[log]);
     if (e == ERR_OK && !r->options.is_read_only) e = remove_orphans(r);

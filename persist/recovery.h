@@ -44,7 +44,8 @@ struct recovery {
     struct manifest *logs; /* [log_count]: as they are on disk when ERR_OK was given */
     uint32_t log_count;
     uint32_t log_room;
-    bool is_new; /* there was no store */
+    bool is_new;         /* there was no store */
+    uint64_t stream_max; /* no new stream may have this id or a lower one */
     struct recovery_counts counts;
 };
 

@@ -81,6 +81,8 @@ static bool is_contained(const struct walk *w, const struct record *r)
 static enum err emit(struct walk *w, const struct record *r, uint64_t offset, uint32_t bytes)
 {
     const struct store_replay *replay = &w->log->options->replay;
+    struct manifest *m = w->log->manifest;
+    if (r->stream > m->stream_max) m->stream_max = r->stream;
     if (w->log->pass == REPLAY_CHECKPOINTS) return emit_checkpoint(w, r);
     if (is_contained(w, r)) return ERR_OK;
     struct store_stub stub = {.place = place_of(w->scan.key.log, w->scan.key.segment, offset),

@@ -33,7 +33,10 @@ bool slog_next_event(struct slog *l, struct store_event *out)
 {
     if (l->event_count > 0) {
         *out = l->events[0];
-        if (out->kind == STORE_STORED) l->told_group = l->event_groups[0];
+        if (out->kind == STORE_STORED) {
+            l->told_group = l->event_groups[0];
+            l->told_ticket = out->ticket;
+        }
         l->event_count--;
         memmove(l->events, l->events + 1, l->event_count * sizeof *l->events);
         memmove(l->event_groups, l->event_groups + 1, l->event_count * sizeof *l->event_groups);
@@ -411,6 +414,7 @@ enum err slog_append_own(struct slog *l, const struct record *r, struct store_st
     uint32_t bytes = record_bytes(r);
     if (bytes == 0 || GROUP_HEAD_BYTES + (uint64_t)bytes > l->options.segment_bytes)
         return ERR_TOO_LONG;
+    if (r->stream > l->manifest.stream_max) l->manifest.stream_max = r->stream;
     if (l->current == 0 || !commit_has_room(&l->commit, bytes)) {
         enum err e = record_is_publish(r->kind) ? may_publish_on(l) : ERR_OK;
         if (e == ERR_OK) e = move_on(l);
@@ -589,7 +593,7 @@ void slog_turn(struct slog *l, uint64_t now_ns)
     if (wants_empty_group(l) && now_ns >= l->last_append_ns + SLOG_IDLE_NS &&
         l->commit.offset + PLACE_BLOCK_BYTES <= l->commit.segment_bytes)
         (void)!commit_add_empty(&l->commit); /* no room: later */
-    if (l->state == SLOG_RUNNING) compact_turn(l);
+    compact_turn(l);
     go_on(l);
 }
 
@@ -600,18 +604,9 @@ enum err slog_seal(struct slog *l)
     return move_on(l);
 }
 
-struct packer *slog_job(struct slog *l)
+bool slog_is_helped(const struct slog *l)
 {
-    struct compact *c = &l->compact;
-    if (c->is_job_out || !packer_is_running(&c->packer)) return NULL;
-    c->is_job_out = true;
-    return &c->packer;
-}
-
-void slog_job_done(struct slog *l)
-{
-    must(l->compact.is_job_out);
-    l->compact.is_job_out = false;
+    return l->compact.is_job_out;
 }
 
 static uint64_t own_deadline_ns(const struct slog *l)

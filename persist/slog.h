@@ -28,7 +28,7 @@ enum {
     SLOG_FLYING_MAX = 4,  /* groups */
     SLOG_OLD_MAX = 8,     /* earlier segments whose groups still fly; no move beyond half of it */
     SLOG_READY_MADE = 2,  /* segments made ahead: the next one and the reserve */
-    SLOG_READY_MAX = 4,   /* with those that come back from freed segments */
+    SLOG_READY_MAX = 3,   /* with those that come back from freed segments */
     SLOG_SEALED_MAX = 16, /* that wait to be freed; beyond, publishers wait */
     SLOG_EVENTS_MAX = 4,  /* STORED and FAILED not taken yet; STORED ones merge */
     SLOG_WRITE_BYTES_MAX = 1024 * 1024, /* of one write; a larger group takes several */
@@ -46,6 +46,15 @@ enum slog_state {
     SLOG_STOPPED
 };
 
+/* Where jobs run that would take a shard's thread too long. Both are called from slog_turn. */
+struct slog_helper {
+    void *context;
+    /* Calls packer_step on another thread until it gives false. False: not now. */
+    bool (*start)(void *context, struct packer *p);
+    /* It has: nobody touches the packer any more. */
+    bool (*is_done)(void *context);
+};
+
 struct slog_options {
     struct vfs *vfs;
     struct mem *mem;
@@ -56,10 +65,10 @@ struct slog_options {
     bool is_direct;         /* the file system can do direct I/O */
     /* Freeing segments; without hooks or files nothing is freed. */
     const struct store_hooks *hooks;
-    const struct blocking *files; /* for the job: of the thread that runs it */
-    struct mem *files_mem;        /* likewise */
-    bool has_helper;              /* the job is run by who calls slog_job; else by slog_turn */
-    uint32_t sealed_wait;         /* closed segments that are left as they are */
+    const struct blocking *files;     /* for the job: of the thread that runs it */
+    struct mem *files_mem;            /* likewise */
+    const struct slog_helper *helper; /* runs the job elsewhere; NULL: slog_turn does, in steps */
+    uint32_t sealed_wait;             /* closed segments that are left as they are */
 };
 
 struct slog_ready {
@@ -113,7 +122,7 @@ struct slog {
     uint64_t announced;   /* durable group that the newest sent header names */
     uint64_t last_group_with_records;
     uint64_t now_ns, last_append_ns;
-    uint64_t told_group; /* every group up to it was told as stored */
+    uint64_t told_group, told_ticket; /* everything up to them was told as stored */
     struct compact compact;
     struct store_event events[SLOG_EVENTS_MAX];
     uint64_t event_groups[SLOG_EVENTS_MAX]; /* of STORED */
@@ -136,10 +145,8 @@ bool slog_next_event(struct slog *l, struct store_event *out);
 /* Goes on in the next segment, so that this one can be freed. ERR_FULL: none is ready, or the open
  * one is empty. */
 NODISCARD enum err slog_seal(struct slog *l);
-/* has_helper: a job to be run elsewhere by packer_step until that gives false, then to be given
- * back on this thread. NULL: none. */
-struct packer *slog_job(struct slog *l);
-void slog_job_done(struct slog *l);
+/* Somebody else runs the job still: files_mem, files and the log must stay. */
+bool slog_is_helped(const struct slog *l);
 /* Begins a clean stop; go on with turns until the state is STOPPED. */
 void slog_stop(struct slog *l);
 /* Frees everything. STOPPED, or the port is gone for good. */

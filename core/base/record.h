@@ -21,7 +21,9 @@ enum record_kind {
     RECORD_STREAM_GONE = 6, /* the stream and all that belongs to it */
     RECORD_CONSUMER = 7,    /* created or updated. seq: its number; subject: its name; body: JSON */
     RECORD_CONSUMER_GONE = 8, /* seq: its number */
-    RECORD_PROGRESS = 9,      /* seq: number of the consumer; body: deliveries and acks */
+    /* seq: number of the consumer; prev_seq: number of the record, counted per consumer, 0 none;
+     * body: deliveries and acks */
+    RECORD_PROGRESS = 9,
     /* Written by persist. seq: part, from 0, flag RECORD_LAST on the last; prev_seq: the group up
      * to which it stands for the records of its stream; body: a part of what core gave. */
     RECORD_CHECKPOINT = 10,

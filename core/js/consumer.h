@@ -62,6 +62,7 @@ struct consumer {
     bool headers_only : 1, is_bound : 1, is_changed : 1, is_all_unsaved : 1;
     bool is_in_memory : 1; /* mem_storage */
     bool is_hidden : 1;    /* its first record is not durable yet: only publishes see it */
+    uint32_t progress;     /* number of the newest PROGRESS record (its prev_seq), from 1; wraps */
     uint64_t delivered_cseq, delivered_seq, floor_cseq, floor_seq, next_seq;
     uint64_t saved_seq; /* delivered_seq of the last record */
     uint64_t left, counted_to;
@@ -191,8 +192,10 @@ static inline bool consumer_is_unsaved(const struct consumer *c)
     return c->is_changed;
 }
 /* Appends the body of a PROGRESS record to out and takes everything as saved. is_whole: the whole
- * state, for checkpoints. */
+ * state. */
 void consumer_encode(struct consumer *c, struct shard_time now, bool is_whole, struct text *out);
+/* The same of the whole state, for checkpoints: nothing counts as saved by it. */
+void consumer_encode_copy(const struct consumer *c, struct shard_time now, struct text *out);
 /* The record failed: the next one tells everything. */
 void consumer_encode_lost(struct consumer *c);
 /* Replay. time_ns is of the record. ERR_CORRUPT: no body of ours; ERR_MEMORY. */

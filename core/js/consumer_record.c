@@ -10,44 +10,10 @@
  *
  * Settled are the entries that say so and all in (from, delivered] that are not listed. */
 #include "core/base/must.h"
+#include "core/base/varint.h"
 #include "core/js/consumer_state.h"
 
 enum { RECORD_VERSION = 1, FLAG_WHOLE = 1, NS_PER_MS = 1000000 };
-
-static void put_number(struct text *out, uint64_t value)
-{
-    for (; value >= 0x80; value >>= 7) text_char(out, (char)(value | 0x80));
-    text_char(out, (char)value);
-}
-
-static void put_signed(struct text *out, int64_t value)
-{
-    put_number(out, (uint64_t)value << 1 ^ (uint64_t)(value >> 63));
-}
-
-static bool get_number(struct bytes *rest, uint64_t *value)
-{
-    uint64_t sum = 0;
-    for (unsigned shift = 0; shift < 64; shift += 7) {
-        if (rest->len == 0) return false;
-        uint8_t byte = (uint8_t)rest->data[0];
-        rest->data++;
-        rest->len--;
-        sum |= (uint64_t)(byte & 0x7f) << shift;
-        if (byte >= 0x80) continue;
-        *value = sum;
-        return true;
-    }
-    return false;
-}
-
-static bool get_signed(struct bytes *rest, int64_t *value)
-{
-    uint64_t folded;
-    if (!get_number(rest, &folded)) return false;
-    *value = (int64_t)(folded >> 1 ^ (0 - (folded & 1)));
-    return true;
-}
 
 /* --- writing --------------------------------------------------------------------------------- */
 
@@ -60,30 +26,41 @@ static struct ackwin_entry *next_entry(const struct consumer *c, uint64_t seq, b
     return dirty->seq < live->seq ? dirty : live;
 }
 
-void consumer_encode(struct consumer *c, struct shard_time now, bool is_whole, struct text *out)
+static void write_record(const struct consumer *c, struct shard_time now, bool is_whole,
+                         struct text *out)
 {
-    is_whole |= c->is_all_unsaved;
-    put_number(out, RECORD_VERSION);
-    put_number(out, is_whole ? FLAG_WHOLE : 0);
-    put_number(out, c->saved_seq < c->delivered_seq ? c->saved_seq : c->delivered_seq);
-    put_number(out, c->delivered_cseq);
-    put_number(out, c->delivered_seq);
-    put_number(out, c->floor_cseq);
-    put_number(out, c->floor_seq);
-    put_number(out, c->latest == NULL ? 0 : c->latest->resume);
+    varint_put(out, RECORD_VERSION);
+    varint_put(out, is_whole ? FLAG_WHOLE : 0);
+    varint_put(out, c->saved_seq < c->delivered_seq ? c->saved_seq : c->delivered_seq);
+    varint_put(out, c->delivered_cseq);
+    varint_put(out, c->delivered_seq);
+    varint_put(out, c->floor_cseq);
+    varint_put(out, c->floor_seq);
+    varint_put(out, c->latest == NULL ? 0 : c->latest->resume);
     uint64_t count = 0, seq = 0, cseq = 0;
     const struct ackwin_entry *e;
     for (uint64_t at = 0; (e = next_entry(c, at, is_whole)) != NULL; at = e->seq + 1) count++;
-    put_number(out, count);
+    varint_put(out, count);
     for (uint64_t at = 0; (e = next_entry(c, at, is_whole)) != NULL; at = e->seq + 1) {
-        put_number(out, e->seq - seq);
-        put_number(out, (uint64_t)e->deliveries << 2 | e->state);
+        varint_put(out, e->seq - seq);
+        varint_put(out, (uint64_t)e->deliveries << 2 | e->state);
         seq = e->seq;
         if (e->state == ACKWIN_HOLE) continue;
-        put_signed(out, (int64_t)(e->cseq - cseq));
-        put_signed(out, ((int64_t)now.mono_ns - e->since_ns) / NS_PER_MS);
+        varint_put_signed(out, (int64_t)(e->cseq - cseq));
+        varint_put_signed(out, ((int64_t)now.mono_ns - e->since_ns) / NS_PER_MS);
         cseq = e->cseq;
     }
+}
+
+void consumer_encode_copy(const struct consumer *c, struct shard_time now, struct text *out)
+{
+    write_record(c, now, true, out);
+}
+
+void consumer_encode(struct consumer *c, struct shard_time now, bool is_whole, struct text *out)
+{
+    is_whole |= c->is_all_unsaved;
+    write_record(c, now, is_whole, out);
     ackwin_set_saved(&c->window);
     if (is_whole) {
         struct ackwin_entry *live;
@@ -110,11 +87,11 @@ struct head {
 static bool get_head(struct bytes *rest, struct head *h)
 {
     uint64_t version;
-    return get_number(rest, &version) && version == RECORD_VERSION && get_number(rest, &h->flags) &&
-           get_number(rest, &h->from) && get_number(rest, &h->delivered_cseq) &&
-           get_number(rest, &h->delivered_seq) && get_number(rest, &h->floor_cseq) &&
-           get_number(rest, &h->floor_seq) && get_number(rest, &h->resume) &&
-           get_number(rest, &h->count) && h->floor_seq <= h->delivered_seq &&
+    return varint_get(rest, &version) && version == RECORD_VERSION && varint_get(rest, &h->flags) &&
+           varint_get(rest, &h->from) && varint_get(rest, &h->delivered_cseq) &&
+           varint_get(rest, &h->delivered_seq) && varint_get(rest, &h->floor_cseq) &&
+           varint_get(rest, &h->floor_seq) && varint_get(rest, &h->resume) &&
+           varint_get(rest, &h->count) && h->floor_seq <= h->delivered_seq &&
            h->from <= h->delivered_seq;
 }
 
@@ -123,13 +100,13 @@ static bool get_entry(struct bytes *rest, struct ackwin_entry *entry, int64_t *a
 {
     uint64_t step, word;
     int64_t cseq_step;
-    if (!get_number(rest, &step) || step == 0 || !get_number(rest, &word)) return false;
+    if (!varint_get(rest, &step) || step == 0 || !varint_get(rest, &word)) return false;
     if (__builtin_add_overflow(entry->seq, step, &entry->seq)) return false;
     if (word >> 2 > ACKWIN_DELIVERIES_MAX || (word & 3) > ACKWIN_GIVEN_UP) return false;
     entry->deliveries = (uint32_t)(word >> 2) & ACKWIN_DELIVERIES_MAX;
     entry->state = (uint32_t)word & 3;
     if (entry->state == ACKWIN_HOLE) return true;
-    if (!get_signed(rest, &cseq_step) || !get_signed(rest, age_ms)) return false;
+    if (!varint_get_signed(rest, &cseq_step) || !varint_get_signed(rest, age_ms)) return false;
     entry->cseq += (uint64_t)cseq_step;
     return entry->deliveries > 0;
 }
@@ -155,12 +132,26 @@ static enum err apply_entries(struct consumer *c, struct bytes rest, const struc
     return rest.len == 0 ? ERR_OK : ERR_CORRUPT;
 }
 
+/* A checkpoint may know deliveries that the records behind it do not tell of: they were settled
+ * before the next record was made. */
+static void settle_unlisted(struct consumer *c, uint64_t from, uint64_t delivered_seq)
+{
+    struct ackwin_entry *e;
+    while ((e = ackwin_next(&c->window, from + 1)) != NULL && e->seq <= delivered_seq) {
+        e->is_saved = 0;
+        ackwin_settle(&c->window, e);
+    }
+}
+
 enum err consumer_apply(struct consumer *c, struct bytes body, int64_t time_ns,
                         struct shard_time now)
 {
     struct head h;
     if (!get_head(&body, &h)) return ERR_CORRUPT;
-    if ((h.flags & FLAG_WHOLE) != 0) ackwin_clear(&c->window);
+    if ((h.flags & FLAG_WHOLE) != 0)
+        ackwin_clear(&c->window);
+    else
+        settle_unlisted(c, h.from, h.delivered_seq);
     enum err e = apply_entries(c, body, &h, time_ns, now);
     if (e != ERR_OK) return e;
     consumer_state_close_latest(c);

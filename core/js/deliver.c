@@ -352,6 +352,7 @@ static enum err append(struct deliver *d, struct deliver_consumer *x, struct sha
     struct store_stub stub;
     struct record record = {.kind = RECORD_PROGRESS, .stream = x->s->stream.id};
     record.seq = x->c->number;
+    record.prev_seq = x->c->progress + 1u;
     record.time_ns = now.wall_ns;
     record.body = text_written(&d->body);
     enum err e = store_append(d->js->file, &record, &stub);
@@ -359,6 +360,7 @@ static enum err append(struct deliver *d, struct deliver_consumer *x, struct sha
         give_back(d, f, sizeof *f + bytes);
         return e;
     }
+    x->c->progress++;
     *f = (struct deliver_flight){.ticket = stub.ticket,
                                  .stream = x->s->stream.id,
                                  .x = x,

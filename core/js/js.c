@@ -1,5 +1,6 @@
 #include "core/js/js.h"
 #include "core/base/must.h"
+#include "core/js/checkpoint.h"
 
 static void drop_send(struct outlet *o, struct bytes subject, struct bytes reply,
                       struct bytes headers)
@@ -45,6 +46,11 @@ static void use_id(struct js *js, uint64_t id)
 {
     if (id < js->id_next) return;
     js->id_next += (id - js->id_next) / js->id_step * js->id_step + js->id_step;
+}
+
+void js_reserve_ids(struct js *js, uint64_t id)
+{
+    use_id(js, id);
 }
 
 static uint64_t key_of(const struct js *js, uint32_t account, struct bytes name)
@@ -180,6 +186,7 @@ static void free_stream(struct js *js, struct js_stream *s)
 {
     mem_free(js->mem, MEM_JETSTREAM, (char *)s->account_name.data, s->account_name.len);
     free_claims(js, s->claims, s->claim_count, s->claim_count);
+    checkpoint_drop(s);
     consumer_set_deinit(&s->consumers);
     wake_deinit(&s->wake);
     stream_deinit(&s->stream);
@@ -486,6 +493,8 @@ void js_replay_end(struct js *js)
     uint32_t at = 0;
     struct js_stream *s;
     while ((s = js_each(js, &at)) != NULL) {
+        /* What of its consumers made no sense, or found no memory, begins anew. */
+        (void)!checkpoint_end(s);
         if (s->stream.config.storage != STREAM_MEMORY) continue;
         js_drop(js, s);
         at = 0;
@@ -588,8 +597,12 @@ static enum err replay_of_consumer(struct js *js, struct js_stream *s, const str
         js_consumer_drop(js, s, c);
         return ERR_OK;
     }
-    enum err e = consumer_apply(c, r->body, r->time_ns, js->now);
+    /* A checkpoint may be ahead of the records behind it. */
+    uint32_t number = (uint32_t)r->prev_seq;
+    bool is_known = number != 0 && c->progress != 0 && (int32_t)(number - c->progress) <= 0;
+    enum err e = is_known ? ERR_OK : consumer_apply(c, r->body, r->time_ns, js->now);
     if (e != ERR_OK) return e;
+    if (number != 0 && !is_known) c->progress = number;
     consumer_set_moved_back(&s->consumers);
     js_progress_stored(js, s, r->body);
     return ERR_OK;
@@ -607,9 +620,17 @@ static enum err replay_purge(struct js_stream *s, const struct record *r)
 enum err js_replay(struct js *js, uint32_t account, const struct record *r, uint64_t place)
 {
     use_id(js, r->stream);
-    if (r->kind == RECORD_STREAM) return replay_config(js, account, r);
     struct js_stream *s = js_find_id(js, r->stream);
+    if (r->kind == RECORD_CHECKPOINT) return checkpoint_load(js, account, r);
+    if (s != NULL && s->restore != NULL) {
+        if (checkpoint_knows(s, r)) return checkpoint_place(s, r, place);
+        enum err e = checkpoint_end(s);
+        if (e != ERR_OK) return e;
+    }
+    if (r->kind == RECORD_STREAM) return replay_config(js, account, r);
     if (s == NULL) return ERR_UNKNOWN;
+    /* Of a pack: nothing but a checkpoint can place it. */
+    if (r->kind == RECORD_MESSAGE && r->body.data == NULL && r->body.len > 0) return ERR_CORRUPT;
     if (r->kind == RECORD_STREAM_GONE) {
         js_drop(js, s);
         return ERR_OK;

@@ -31,6 +31,8 @@ enum {
     JS_CONSUMERS_DEFAULT_MAX = 1000, /* of a stream, where nothing else is said */
 };
 
+struct checkpoint_restore;
+
 struct js_stream {
     struct stream stream; /* first */
     struct js *js;
@@ -46,7 +48,8 @@ struct js_stream {
     struct wake wake;      /* of the consumers that wait for messages, see core/js/deliver */
     struct outlet *outlet; /* of the consumers; at first one that drops what it gets */
     uint64_t messages_lost;
-    void *owner; /* of whoever set js->hooks */
+    struct checkpoint_restore *restore; /* while a checkpoint is loaded; NULL: none */
+    void *owner;                        /* of whoever set js->hooks */
 };
 
 /* What the owner of js wants to hear, each NULL or called when it happens. */
@@ -88,6 +91,8 @@ struct js {
     uint64_t message_bytes_max; /* max_payload; set before streams are added */
     struct rng rng;             /* names of consumers */
     struct shard_time now;      /* of the start: what was replayed waits from here on */
+    struct shard_time clock;    /* now, as the owner sets it before the store asks */
+    uint64_t told_ticket;       /* everything up to it was told as stored; of the owner */
     /* Of the server, for consumers; 0: none. */
     int64_t max_ack_pending, max_batch, consumers_default_max;
     struct outlet silent;
@@ -207,6 +212,8 @@ void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c);
 /* This PROGRESS record of a consumer is durable: work queue and interest streams drop what it says
  * is settled and nobody else needs. */
 void js_progress_stored(struct js *js, struct js_stream *s, struct bytes body);
+/* No stream gets this id or a lower one. */
+void js_reserve_ids(struct js *js, uint64_t id);
 /* The log is at its end: what lived in memory is gone. */
 void js_replay_end(struct js *js);
 /* By its id; NULL none. */

@@ -568,6 +568,52 @@ enum err stream_replay(struct stream *s, const struct record *r, uint64_t place)
     }
 }
 
+/* --- checkpoints ----------------------------------------------------------------------------- */
+
+void stream_restore_begin(struct stream *s, uint64_t seq_first, uint64_t seq_last,
+                          int64_t time_last_ns, int64_t clock_ns, struct bytes last_id)
+{
+    must(s->msgs.live_count == 0 && s->staged.op_count == 0);
+    must(last_id.len <= STREAM_LAST_ID_BYTES);
+    s->seq_first = seq_first;
+    s->seq_last = seq_last;
+    s->time_last_ns = time_last_ns;
+    s->clock_ns = clock_ns;
+    s->last_id_len = (uint32_t)last_id.len;
+    if (last_id.len > 0) memcpy(s->last_id, last_id.data, last_id.len);
+}
+
+enum err stream_restore_message(struct stream *s, const struct record *r, uint64_t place,
+                                uint32_t flags)
+{
+    struct msgs_entry entry = {.place = place, .time_ns = r->time_ns};
+    uint32_t bytes =
+        stream_message_bytes(s->config.storage, r->subject.len, r->headers.len, r->body.len);
+    bool is_new;
+    entry.bytes = bytes | flags;
+    enum err e = subject_index_intern(&s->subjects, r->subject, &entry.node, &is_new);
+    if (e != ERR_OK) return e;
+    e = msgs_append(&s->msgs, r->seq, &entry);
+    if (e != ERR_OK) {
+        subject_index_drop(&s->subjects, entry.node);
+        return e;
+    }
+    subject_index_add(&s->subjects, entry.node, r->seq);
+    s->bytes += bytes;
+    quota_bytes_use(s->account_bytes, bytes);
+    quota_bytes_use(s->server_bytes, bytes);
+    return ERR_OK;
+}
+
+void stream_restore_end(struct stream *s)
+{
+    if (s->msgs.live_count > 0)
+        s->seq_first = msgs_first(&s->msgs);
+    else if (s->seq_first <= s->seq_last)
+        s->seq_first = s->seq_last + 1; /* all that was live is lost */
+    rest(s);
+}
+
 /* --- reading --------------------------------------------------------------------------------- */
 
 uint64_t stream_last_by_filter(struct stream *s, struct bytes filter)

@@ -78,7 +78,7 @@ struct stream {
     struct transform *republish;
     struct stream_watch watch;
     struct quota_bytes *account_bytes, *server_bytes; /* its messages count there; may be NULL */
-    struct rng rng; /* {{random()}} in transforms */
+    struct rng rng;                                   /* {{random()}} in transforms */
 
     uint64_t seq_first, seq_last;
     int64_t time_last_ns; /* of the last message */
@@ -130,6 +130,14 @@ void stream_unstage(struct stream *s, uint64_t ticket);
 /* A record of the log at start, in order; place and counted bytes follow from it. Records of
  * consumers and of the stream's creation are not for this. ERR_MEMORY. */
 NODISCARD enum err stream_replay(struct stream *s, const struct record *r, uint64_t place);
+
+/* The state of a checkpoint: sequences and times first, then each message that was live, ascending,
+ * with its flags; of headers and body only the lengths count. Then the end. ERR_MEMORY. */
+void stream_restore_begin(struct stream *s, uint64_t seq_first, uint64_t seq_last,
+                          int64_t time_last_ns, int64_t clock_ns, struct bytes last_id);
+NODISCARD enum err stream_restore_message(struct stream *s, const struct record *r, uint64_t place,
+                                          uint32_t flags);
+void stream_restore_end(struct stream *s);
 
 /* Removes what is too old at now. True: there is more; call again. */
 bool stream_expire(struct stream *s, int64_t now_ns);

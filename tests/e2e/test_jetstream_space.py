@@ -1,0 +1,57 @@
+"""Space on disk: what a stream's limits removed comes back, what is left is packed, and all of it
+survives SIGKILL."""
+import base64
+import os
+import signal
+import time
+
+import pytest
+from harness import SLOW
+from jetstream import Js
+
+pytestmark = pytest.mark.ours_only
+
+SEGMENT = 64 << 20
+BODY = 1 << 19
+
+
+def store_files(store):
+    names = os.listdir(os.path.join(store, "jetstream"))
+    return ([n for n in names if n.endswith(".log")], [n for n in names if n.endswith(".pack")])
+
+
+def body_of(i):
+    return (b"%07d." % i) * (BODY // 8)
+
+
+def wait_for(what, seconds=10):
+    deadline = time.time() + seconds * SLOW
+    while not what():
+        assert time.time() < deadline, "does not happen"
+        time.sleep(0.05)
+
+
+def test_full_segments_are_packed_and_recycled(start, tmp_path):
+    store = str(tmp_path / "store")
+    s = start("-js", "-sd", store)
+    last = {}
+    with Js(s) as js:
+        js.stream("LAST", subjects=["last.*"], max_msgs_per_subject=1)
+        js.consumer("LAST", "c", ack_policy="explicit", durable_name="c")
+        for i in range(6 * SEGMENT // BODY):
+            subject = "last.%d" % (i % 3 if i > 5 else i)
+            seq = js.publish(subject, body_of(i))["seq"]
+            last[subject] = (seq, i)
+        wait_for(lambda: len(store_files(store)[0]) <= 6 and store_files(store)[1])
+    os.kill(s.pid, signal.SIGKILL)
+    s.process.wait()
+    again = start("-js", "-sd", store)
+    with Js(again) as js:
+        state = js.state("LAST")
+        assert (state["messages"], state["num_subjects"]) == (6, 6)
+        assert state["last_seq"] == 6 * SEGMENT // BODY
+        for subject, (seq, i) in last.items():
+            got = js.ok("STREAM.MSG.GET.LAST", {"last_by_subj": subject})["message"]
+            assert got["seq"] == seq, subject
+            assert base64.b64decode(got["data"]) == body_of(i)
+        assert js.ok("CONSUMER.INFO.LAST.c")["num_pending"] == 6
