@@ -420,9 +420,10 @@ int64_t stream_expire_next_ns(const struct stream *s)
     if (s->config.max_age > 0) {
         struct msgs_entry entry;
         uint64_t seq = msgs_next(&s->msgs, s->age_floor);
+        int64_t end_ns;
         if (seq != 0 && msgs_get(&s->msgs, seq, &entry) == ERR_OK &&
-            entry.time_ns + s->config.max_age < next)
-            next = entry.time_ns + s->config.max_age;
+            !__builtin_add_overflow(entry.time_ns, s->config.max_age, &end_ns) && end_ns < next)
+            next = end_ns;
     }
     return next;
 }

@@ -836,7 +836,7 @@ uint64_t jet_deadline_ns(const struct shard *s)
 {
     const struct jet *j = s->jet;
     uint64_t next = wheel_next_ns(&j->wheel), of_deliver = deliver_next_ns(&j->deliver);
-    if (j->inbox.count > 0) return 0;
+    if (j->inbox.count > 0 || jet_publish_is_due(j)) return 0;
     if (of_deliver < next) next = of_deliver;
     bool rests = j->rests_until_ns > s->now.mono_ns;
     if (j->has_more && j->out.count == 0 && !rests) return 0;

@@ -205,6 +205,8 @@ void jet_publish_settle(struct shard *s, uint64_t ticket);
 void jet_publish_failed(struct shard *s, uint64_t ticket, enum err e);
 /* Publishes that waited for an order, delete markers that are due. */
 void jet_publish_step(struct shard *s);
+/* Some could go on: jet_publish_step again. */
+bool jet_publish_is_due(const struct jet *j);
 /* Records of it are in flight. */
 void jet_publish_staged(struct jet_stream *x);
 /* Its timer went off. */

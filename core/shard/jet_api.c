@@ -110,15 +110,29 @@ void jet_api_request(struct shard *s, const struct message *m)
     go_on(s, q, jsapi_run(s->jet->js, &q->r));
 }
 
-void jet_api_stored(struct shard *s, uint64_t ticket)
+/* Goes on with those that wait for tickets in [from, to]. One that has to wait again, or whose new
+ * record got a ticket of this range, is not met again. */
+static void end_wait(struct shard *s, uint64_t from, uint64_t to, enum err e)
 {
-    struct list *requests = &s->jet->requests;
-    for (struct list *link = requests->next; link != requests;) {
+    struct list due, *requests = &s->jet->requests, *link = requests->next;
+    list_init(&due);
+    while (link != requests) {
         struct jet_request *q = LIST_OWNER(link, struct jet_request, link);
         link = link->next;
-        if (q->r.ticket > ticket) return;
-        go_on(s, q, jsapi_stored(s->jet->js, &q->r, ERR_OK));
+        if (q->r.ticket > to) break;
+        if (q->r.ticket < from) continue;
+        list_remove(&q->link);
+        list_push(&due, &q->link);
     }
+    while ((link = list_pop(&due)) != NULL) {
+        struct jet_request *q = LIST_OWNER(link, struct jet_request, link);
+        go_on(s, q, jsapi_stored(s->jet->js, &q->r, e));
+    }
+}
+
+void jet_api_stored(struct shard *s, uint64_t ticket)
+{
+    end_wait(s, 0, ticket, ERR_OK);
 }
 
 bool jet_api_is_due(const struct jet *j)
@@ -129,12 +143,7 @@ bool jet_api_is_due(const struct jet *j)
 
 void jet_api_failed(struct shard *s, uint64_t ticket, enum err e)
 {
-    struct list *requests = &s->jet->requests;
-    for (struct list *link = requests->next; link != requests;) {
-        struct jet_request *q = LIST_OWNER(link, struct jet_request, link);
-        link = link->next;
-        if (q->r.ticket >= ticket) go_on(s, q, jsapi_stored(s->jet->js, &q->r, e));
-    }
+    end_wait(s, ticket, UINT64_MAX, e);
 }
 
 /* --- direct gets ------------------------------------------------------------------------------ */

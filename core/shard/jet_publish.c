@@ -277,23 +277,9 @@ void jet_publish_settle(struct shard *s, uint64_t ticket)
 void jet_publish_failed(struct shard *s, uint64_t ticket, enum err e)
 {
     struct jet *j = s->jet;
-    struct stream_outcome *o = &j->outcome;
+    struct stream_outcome o = {.verdict = STREAM_REFUSED}; /* j->outcome serves those answers */
     struct text t;
-    text_init(&t, s->mem, MEM_JETSTREAM, ACK_BODY_MAX);
-    o->verdict = STREAM_REFUSED;
-    if (e == ERR_NO_SPACE)
-        jsapi_error_set(&o->error, JSAPI_STORAGE_RESOURCES_EXCEEDED);
-    else
-        jsapi_error_set_text(&o->error, JSAPI_STREAM_STORE_FAILED, bytes_from_text(err_text(e)));
-    jet_publish_stored(s, ticket - 1);
-    for (const struct jet_ack *a; (a = jet_queue_first(&j->acks)) != NULL;) {
-        if (a->stream != NULL) {
-            write_error(s, a->stream, o, &t);
-            if (!t.is_failed) send_ack(s, a, bytes_of(NULL, 0), text_written(&t));
-        }
-        jet_queue_pop(&j->acks);
-    }
-    text_deinit(&t);
+    /* Before any answer: what those lead into a stream is appended behind the failure. */
     struct list *link = j->staged.next;
     while (link != &j->staged) {
         struct jet_stream *x = LIST_OWNER(link, struct jet_stream, staged);
@@ -302,6 +288,20 @@ void jet_publish_failed(struct shard *s, uint64_t ticket, enum err e)
         stream_unstage(&x->s->stream, ticket);
         if (x->s->stream.staged.op_count == 0) list_remove(&x->staged);
     }
+    text_init(&t, s->mem, MEM_JETSTREAM, ACK_BODY_MAX);
+    if (e == ERR_NO_SPACE)
+        jsapi_error_set(&o.error, JSAPI_STORAGE_RESOURCES_EXCEEDED);
+    else
+        jsapi_error_set_text(&o.error, JSAPI_STREAM_STORE_FAILED, bytes_from_text(err_text(e)));
+    jet_publish_stored(s, ticket - 1);
+    for (const struct jet_ack *a; (a = jet_queue_first(&j->acks)) != NULL;) {
+        if (a->stream != NULL) {
+            write_error(s, a->stream, &o, &t);
+            if (!t.is_failed) send_ack(s, a, bytes_of(NULL, 0), text_written(&t));
+        }
+        jet_queue_pop(&j->acks);
+    }
+    text_deinit(&t);
 }
 
 /* --- time ------------------------------------------------------------------------------------- */
@@ -313,7 +313,8 @@ void jet_publish_arm(struct shard *s, struct jet_stream *x)
         if (x->s->stream.due_count == 0) wheel_cancel(&x->timer);
         return;
     }
-    uint64_t wait = at > s->now.wall_ns ? (uint64_t)(at - s->now.wall_ns) : 0;
+    /* What is due and stays (its marker is in flight) is looked at again, but not in this turn. */
+    uint64_t wait = at > s->now.wall_ns ? (uint64_t)(at - s->now.wall_ns) : JET_RETRY_NS;
     uint64_t deadline = s->now.mono_ns + wait;
     if (wheel_is_armed(&x->timer) && x->timer.deadline_ns <= deadline) return;
     wheel_arm(&s->jet->wheel, &x->timer, deadline);
@@ -372,6 +373,15 @@ void jet_publish_step(struct shard *s)
         answer(s, a);
         jet_queue_pop(&j->ready);
     }
+}
+
+/* What a delivery led into a stream waits here, since that came behind jet_publish_step. */
+bool jet_publish_is_due(const struct jet *j)
+{
+    for (struct list *link = j->held.next; link != &j->held; link = link->next)
+        if (LIST_OWNER(link, struct jet_stream, held_link)->s->stream.order_ticket == 0)
+            return true;
+    return j->ready.count > 0;
 }
 
 static void forget(struct jet_queue *q, const struct jet_stream *x)
