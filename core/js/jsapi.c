@@ -336,7 +336,8 @@ static enum js_step stream_purge_request(struct jsapi_reply *p)
     struct purge_body body = {0};
     if (request_is_container(p->r->body) && !jsapi_reply_read_body(p, &purge_type, &body))
         return jsapi_reply_fail(p);
-    if (body.seq > 0 && body.keep > 0) return jsapi_reply_refuse(p, JSAPI_BAD_REQUEST);
+    if ((body.seq > 0 && body.keep > 0) || body.seq > STREAM_SEQ_MAX)
+        return jsapi_reply_refuse(p, JSAPI_BAD_REQUEST);
     struct js_stream *s = target(p);
     if (s == NULL) return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
     if (s->stream.config.sealed) return jsapi_reply_refuse(p, JSAPI_STREAM_SEALED);

@@ -230,6 +230,7 @@ static bool check_limits(struct stream_config *c, bool is_pedantic, struct jsapi
     if (!complete_limit(&c->max_consumers, "max_consumers must be set to -1", is_pedantic, e))
         return false;
     c->max_msg_size = (int32_t)msg_size;
+    if (c->first_seq > STREAM_SEQ_MAX) return invalid(e, "first sequence is too large");
     if (c->max_age < 0) return invalid(e, "max age can not be negative");
     if (c->max_age != 0 && c->max_age < 100 * NS_PER_MS)
         return invalid(e, "max age needs to be >= 100ms");

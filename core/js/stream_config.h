@@ -19,6 +19,8 @@ enum {
 
 #define JS_VERSION "2.15.2" /* that metadata and pages report */
 #define JS_SECOND INT64_C(1000000000)
+/* No stream is told to begin above this: no count of messages gets from there to the end. */
+#define STREAM_SEQ_MAX (UINT64_C(1) << 62)
 
 enum stream_retention { STREAM_LIMITS, STREAM_INTEREST, STREAM_WORK_QUEUE };
 enum stream_discard { STREAM_DISCARD_OLD, STREAM_DISCARD_NEW };

@@ -273,3 +273,20 @@ def test_one_server_at_a_time_has_the_store(start, tmp_path):
     second = start("-js", "-sd", store, wait=False)
     assert second.process.wait(10 * SLOW) == 1
     assert "another server uses the storage directory" in second.log()
+
+
+@ours_only  # nats-server counts on from there, past the end
+def test_no_sequence_comes_near_the_end_of_numbers(js_server):
+    async def go():
+        c, js = await connect(js_server)
+        end = 2**64 - 1
+        r = await api(c, "STREAM.CREATE.FAR", {"name": "FAR", "first_seq": end})
+        assert r["error"]["err_code"] == 10052
+        await js.add_stream(StreamConfig(name="FAR"))
+        await js.publish("FAR", b"1")
+        assert (await api(c, "STREAM.PURGE.FAR", {"seq": end}))["error"]["err_code"] == 10003
+        assert (await api(c, "STREAM.PURGE.FAR", {"seq": 2**62}))["purged"] == 1
+        for i in range(2):
+            assert (await js.publish("FAR", b"x")).seq == 2**62 + i
+        await c.close()
+    run(go())
