@@ -165,24 +165,6 @@ void route_cache_close(struct route_cache *c)
     mem_free(c->mem, MEM_ROUTE, c, sizeof *c);
 }
 
-static uint64_t word_at(const char *p)
-{
-    uint64_t word;
-    memcpy(&word, p, sizeof word);
-    return word;
-}
-
-/* 8 to 32 bytes, as most subjects have, by words that may overlap: a call of memcmp costs as much
- * as all the rest of a hit. */
-static inline bool same_words(const char *a, const char *b, size_t len)
-{
-    uint64_t differ = (word_at(a) ^ word_at(b)) | (word_at(a + len - 8) ^ word_at(b + len - 8));
-    if (len > 16)
-        differ |=
-            (word_at(a + 8) ^ word_at(b + 8)) | (word_at(a + len - 16) ^ word_at(b + len - 16));
-    return differ == 0;
-}
-
 static bool is_of(const struct entry *e, uint64_t hash, uint32_t account, struct bytes subject)
 {
     return e->hash == hash && e->account == account && e->subject_bytes == subject.len &&
@@ -372,7 +354,7 @@ enum err route_cache_find(struct route_cache *c, uint32_t account, struct intere
     struct entry *e = &c->slots[c->last];
     if (LIKELY(e->account == account && e->subject_bytes == subject.len && e->hash != 0 &&
                subject.len - 8 <= SUBJECT_NEAR - 8 &&
-               same_words(e->subject.near, subject.data, subject.len) &&
+               bytes_same_words(e->subject.near, subject.data, subject.len) &&
                e->generation == interest_generation_at(a, e->bucket))) {
         c->counts.hits++;
         e->is_used = 1;
@@ -384,7 +366,7 @@ enum err route_cache_find(struct route_cache *c, uint32_t account, struct intere
     e = &c->slots[c->last];
     if (UNLIKELY(e->hash != hash || e->account != account || e->subject_bytes != subject.len ||
                  subject.len - 8 > SUBJECT_NEAR - 8 ||
-                 !same_words(e->subject.near, subject.data, subject.len) ||
+                 !bytes_same_words(e->subject.near, subject.data, subject.len) ||
                  e->generation != interest_generation_at(a, e->bucket)))
         return find_slow(c, account, a, subject, out);
     c->counts.hits++;

@@ -579,7 +579,8 @@ static size_t run_all(struct shard *s, struct client *c, const char *data, size_
         }
         size_t next = at + p->used;
         bool is_pub = p->op.verb == NATS_PUB;
-        is_ahead = is_pub && next < len && subject.len > 0 && !bytes_equal(subject, p->op.subject);
+        is_ahead =
+            is_pub && next < len && subject.len > 0 && !bytes_equal_short(subject, p->op.subject);
         subject = is_pub ? p->op.subject : bytes_of(NULL, 0);
         if (is_ahead) {
             turn ^= 1;

@@ -40,3 +40,21 @@ Test(bytes, quoting_is_that_of_go)
     writer_quoted(&w, BYTES_LITERAL("a\"b\\\n\x01z"));
     cr_assert(bytes_equal(writer_written(&w), BYTES_LITERAL("\"a\\\"b\\\\\\n\\x01z\"")));
 }
+
+Test(bytes, short_texts_are_compared_to_their_last_byte)
+{
+    char a[48], b[48];
+    for (size_t len = 0; len <= 40; len++) {
+        for (size_t i = 0; i < sizeof a; i++) a[i] = b[i] = (char)('a' + i % 26);
+        b[len] = '-'; /* behind the end */
+        cr_assert(bytes_equal_short(bytes_of(a, len), bytes_of(b, len)), "length %zu", len);
+        cr_assert_not(bytes_equal_short(bytes_of(a, len), bytes_of(b, len + 1)));
+        for (size_t at = 0; at < len; at++) {
+            char was = b[at];
+            b[at] = '*';
+            cr_assert_not(bytes_equal_short(bytes_of(a, len), bytes_of(b, len)),
+                          "length %zu, byte %zu", len, at);
+            b[at] = was;
+        }
+    }
+}
