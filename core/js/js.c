@@ -417,7 +417,15 @@ void js_progress_stored(struct js *js, struct js_stream *s, struct bytes body)
     uint64_t at = 0, seq;
     must(s->js == js);
     if (s->stream.config.retention == STREAM_LIMITS) return;
-    while ((seq = consumer_released(body, &at)) != 0) drop_unneeded(s, seq);
+    while ((seq = consumer_released(body, &at)) != 0) {
+        /* A purge can leave any number of sequences without a message. */
+        uint64_t live = msgs_next(&s->stream.msgs, seq);
+        if (live == 0) return;
+        if (live == seq)
+            drop_unneeded(s, seq);
+        else
+            at = live - 1;
+    }
 }
 
 void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c)

@@ -20,12 +20,18 @@ void push_set_rate(struct push *p, const struct push_setup *setup, int64_t now_n
     p->filled_ns = now_ns;
 }
 
+static int64_t beat_behind(const struct push *p, int64_t now_ns)
+{
+    int64_t next_ns;
+    return __builtin_add_overflow(now_ns, p->heartbeat_ns, &next_ns) ? INT64_MAX : next_ns;
+}
+
 void push_init(struct push *p, const struct push_setup *setup, int64_t now_ns)
 {
     *p = (struct push){.heartbeat_ns = setup->heartbeat_ns,
-                       .next_heartbeat_ns = now_ns + setup->heartbeat_ns,
                        .has_flow = setup->has_flow,
                        .window = PUSH_WINDOW_BYTES_MIN};
+    p->next_heartbeat_ns = beat_behind(p, now_ns);
     push_set_rate(p, setup, now_ns);
 }
 
@@ -99,7 +105,7 @@ void push_delivered(struct push *p, const struct push_names *names, uint64_t byt
                     struct rng *rng, struct outlet *o)
 {
     take_from_bucket(p, bytes, now_ns);
-    p->next_heartbeat_ns = now_ns + p->heartbeat_ns;
+    p->next_heartbeat_ns = beat_behind(p, now_ns);
     if (!p->has_flow) return;
     uint32_t size = bytes > PUSH_WINDOW_BYTES_MAX ? PUSH_WINDOW_BYTES_MAX : (uint32_t)bytes;
     p->out_bytes += size; /* bounded: a full window stalls */
@@ -129,7 +135,7 @@ int64_t push_beat(struct push *p, const struct push_names *names, uint64_t consu
     struct writer w;
     if (p->heartbeat_ns == 0) return INT64_MAX;
     if (now_ns < p->next_heartbeat_ns) return p->next_heartbeat_ns;
-    p->next_heartbeat_ns = now_ns + p->heartbeat_ns;
+    p->next_heartbeat_ns = beat_behind(p, now_ns);
     if (!is_bound) return p->next_heartbeat_ns;
     writer_init(&w, text, sizeof text);
     writer_text(&w, "NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: ");
