@@ -1,5 +1,6 @@
 #include "core/js/consumer_config.h"
 #include "core/base/must.h"
+#include "core/js/overlap.h"
 #include "core/route/subject.h"
 
 #define HEARTBEAT_MIN_NS INT64_C(100000000)
@@ -362,7 +363,21 @@ static bool check_limits(const struct consumer_config *c, const struct consumer_
     return false;
 }
 
-static bool check_filters(const struct consumer_config *c, struct jsapi_error *error)
+/* One may have subjects in common with another, but not all of them. */
+static bool check_filter(const struct request_texts *f, const struct overlap_list *list,
+                         uint32_t at, struct jsapi_error *error)
+{
+    struct bytes filter = f->items[at];
+    if (!subject_is_valid(filter)) return refuse_config(error, "invalid subject");
+    if (!overlap_list_meets(list, filter, &f->items[at])) return true;
+    for (uint32_t k = 0; k < f->count; k++)
+        if (k != at && subject_is_valid(f->items[k]) && subject_is_subset(filter, f->items[k]))
+            return jsapi_error_refuse(error, JSAPI_CONSUMER_OVERLAPPING_SUBJECT_FILTERS);
+    return true;
+}
+
+static bool check_filters(struct mem *mem, const struct consumer_config *c,
+                          struct jsapi_error *error)
 {
     const struct request_texts *f = &c->filter_subjects;
     if (c->filter_subject.len > 0 && f->count > 0)
@@ -371,14 +386,14 @@ static bool check_filters(const struct consumer_config *c, struct jsapi_error *e
         return refuse_config(error, "invalid subject");
     for (uint32_t i = 0; i < f->count; i++)
         if (f->items[i].len == 0) return jsapi_error_refuse(error, JSAPI_CONSUMER_EMPTY_FILTER);
-    for (uint32_t i = 0; i < f->count; i++) {
-        if (!subject_is_valid(f->items[i])) return refuse_config(error, "invalid subject");
-        for (uint32_t j = 0; j < f->count; j++)
-            if (i != j && subject_is_valid(f->items[j]) &&
-                subject_is_subset(f->items[i], f->items[j]))
-                return jsapi_error_refuse(error, JSAPI_CONSUMER_OVERLAPPING_SUBJECT_FILTERS);
-    }
-    return true;
+    if (f->count > JS_SUBJECTS_MAX) return refuse_config(error, "too many filter subjects");
+    struct overlap_list list;
+    if (overlap_list_open(&list, mem, f->items, f->count) != ERR_OK)
+        return jsapi_error_refuse(error, JSAPI_INSUFFICIENT_RESOURCES);
+    bool is_fine = true;
+    for (uint32_t i = 0; is_fine && i < f->count; i++) is_fine = check_filter(f, &list, i, error);
+    overlap_list_close(&list);
+    return is_fine;
 }
 
 static bool refuse_start(struct jsapi_error *error, const char *policy, const char *set,
@@ -485,8 +500,8 @@ static bool check_priority(const struct consumer_config *c, struct jsapi_error *
     return refuse_config(error, "priority_policy is not supported yet");
 }
 
-bool consumer_config_check(const struct consumer_config *c, const struct consumer_rules *rules,
-                           struct jsapi_error *error)
+bool consumer_config_check(struct mem *mem, const struct consumer_config *c,
+                           const struct consumer_rules *rules, struct jsapi_error *error)
 {
     bool is_push = consumer_config_is_push(c);
     if (!check_names(c, error) || !check_replicas(c, rules, error) || !check_waits(c, error) ||
@@ -502,7 +517,8 @@ bool consumer_config_check(const struct consumer_config *c, const struct consume
         return jsapi_error_refuse(error, JSAPI_CONSUMER_DIRECT_REQUIRES_PUSH);
     if (c->direct && consumer_config_is_durable(c))
         return jsapi_error_refuse(error, JSAPI_CONSUMER_DIRECT_REQUIRES_EPHEMERAL);
-    if (!check_filters(c, error) || !check_start(c, error) || !check_sample(c, error)) return false;
+    if (!check_filters(mem, c, error) || !check_start(c, error) || !check_sample(c, error))
+        return false;
     if (c->flow_control && c->heartbeat_ns == 0)
         return jsapi_error_refuse(error, JSAPI_CONSUMER_WITH_FLOW_CONTROL_NEEDS_HEARTBEATS);
     if (c->durable_name.len > 0 && c->name.len > 0 && !bytes_equal(c->durable_name, c->name))

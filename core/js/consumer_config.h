@@ -89,9 +89,9 @@ uint32_t consumer_config_sample_percent(const struct consumer_config *c);
 /* Fills in what is not set. False: pedantic, and a value would have to be changed. */
 bool consumer_config_set_defaults(struct consumer_config *c, const struct consumer_rules *rules,
                                   bool is_pedantic, struct jsapi_error *error);
-/* False: refused. c has its defaults. */
-bool consumer_config_check(const struct consumer_config *c, const struct consumer_rules *rules,
-                           struct jsapi_error *error);
+/* False: refused. c has its defaults. mem: for the moment only. */
+bool consumer_config_check(struct mem *mem, const struct consumer_config *c,
+                           const struct consumer_rules *rules, struct jsapi_error *error);
 /* Whether old may become c. is_bound: somebody subscribes to the old deliver subject. */
 bool consumer_config_check_update(const struct consumer_config *old,
                                   const struct consumer_config *c, bool is_bound,

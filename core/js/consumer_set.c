@@ -1,5 +1,6 @@
 #include "core/js/consumer_set.h"
 #include "core/base/must.h"
+#include "core/js/overlap.h"
 #include "core/js/subject_index_walk.h"
 #include "core/route/subject.h"
 
@@ -64,20 +65,25 @@ struct consumer *consumer_set_each(const struct consumer_set *s, uint32_t *at)
 
 /* --- what may be created --------------------------------------------------------------------- */
 
-/* No other consumer may get a message that this one gets. */
+/* No other consumer may get a message that this one gets; without memory nothing is promised. */
 static bool is_partition(const struct consumer_set *s, const struct consumer_config *c)
 {
     uint32_t at = 0;
     const struct consumer *other;
     uint32_t count = consumer_config_filter_count(c);
-    while ((other = table_each(&s->names, &at)) != NULL) {
+    const struct bytes *filters =
+        c->filter_subject.len > 0 ? &c->filter_subject : c->filter_subjects.items;
+    struct overlap_list list;
+    if (overlap_list_open(&list, s->mem, filters, count) != ERR_OK) return false;
+    bool is_one = true;
+    while (is_one && (other = table_each(&s->names, &at)) != NULL) {
         if (bytes_equal(other->name, c->name)) continue;
-        if (other->filter_count == 0 && count > 0) return false;
-        for (uint32_t i = 0; i < count; i++)
-            for (uint32_t j = 0; j < other->filter_count; j++)
-                if (subject_collides(consumer_config_filter(c, i), other->filters[j])) return false;
+        is_one = other->filter_count > 0 || count == 0;
+        for (uint32_t i = 0; is_one && i < other->filter_count; i++)
+            is_one = !overlap_list_meets(&list, other->filters[i], NULL);
     }
-    return true;
+    overlap_list_close(&list);
+    return is_one;
 }
 
 static bool check_update(struct consumer_set *s, struct arena *arena,
@@ -151,7 +157,7 @@ bool consumer_set_check(struct consumer_set *s, struct arena *arena,
         c->pause_until = config.pause_until;
     }
     if (!consumer_config_set_defaults(c, &bounds->rules, r->pedantic, error)) return false;
-    if (!consumer_config_check(c, &bounds->rules, error)) return false;
+    if (!consumer_config_check(s->mem, c, &bounds->rules, error)) return false;
     if (old != NULL) {
         if (!check_update(s, arena, bounds, r, old, error)) return false;
         consumer_config_settle(c);

@@ -116,7 +116,7 @@ static struct quota_bytes *bytes_in(struct quota *q, const struct stream_config 
     return c->storage == STREAM_MEMORY ? &q->memory : &q->storage;
 }
 
-/* What max_bytes promises counts from when the stream is seen until it goes. */
+/* What max_bytes promises counts from when the stream is made, though hidden, until it goes. */
 static void reserve(struct js *js, struct js_stream *s, bool is_back)
 {
     const struct stream_config *c = &s->stream.config;
@@ -129,10 +129,8 @@ static void reserve(struct js *js, struct js_stream *s, bool is_back)
 void js_show(struct js *js, struct js_stream *s)
 {
     must(s->is_hidden);
+    must(s->js == js);
     s->is_hidden = false;
-    s->quota->streams++;
-    js->total.streams++;
-    reserve(js, s, false);
 }
 
 static void count_consumers(struct js_stream *s, int64_t change)
@@ -252,12 +250,10 @@ void js_drop(struct js *js, struct js_stream *s)
         msgs_cursor_init(&c, &m->msgs, 0);
         while (msgs_cursor_next(&c, &entry) != 0) memstore_release(&js->memory, entry.place);
     }
-    if (!s->is_hidden) {
-        s->quota->streams--;
-        js->total.streams--;
-        reserve(js, s, true);
-        count_consumers(s, -(int64_t)m->consumer_count);
-    }
+    s->quota->streams--;
+    js->total.streams--;
+    reserve(js, s, true);
+    count_consumers(s, -(int64_t)m->consumer_count);
     must(table_remove(&js->ids, id_key(m->id), s) == ERR_OK);
     must(table_remove(&js->streams, key_of(js, m->account, m->config.name), s) == ERR_OK);
     free_stream(js, s);
@@ -336,6 +332,10 @@ enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
     e = table_insert(&js->ids, id_key(id), s);
     must(e == ERR_OK);
     use_id(js, id);
+    /* From now on, so that requests in flight together stay within the limits together. */
+    quota->streams++;
+    js->total.streams++;
+    reserve(js, s, false);
     *out = s;
     return ERR_OK;
 release:

@@ -90,15 +90,16 @@ static void count_down(struct overlap *o, uint64_t hash)
     mem_free(o->mem, MEM_JETSTREAM, n, sizeof *n);
 }
 
-/* Takes back the counts of all runs shorter than bytes. */
-static void uncount(struct overlap *o, uint32_t account, struct bytes filter, size_t bytes)
+/* Takes back the counts of so many runs, the shortest ones. (Empty tokens make some equally long.)
+ */
+static void uncount(struct overlap *o, uint32_t account, struct bytes filter, uint32_t runs)
 {
     struct runs r;
     runs_init(&r, filter);
-    do {
-        if (r.bytes >= bytes) return;
+    for (; runs > 0; runs--) {
         count_down(o, hash_of(o, account, bytes_of(filter.data, r.bytes)));
-    } while (runs_next(&r));
+        (void)runs_next(&r);
+    }
 }
 
 enum err overlap_claim(struct overlap *o, uint32_t account, struct bytes filter, const void *owner,
@@ -113,18 +114,19 @@ enum err overlap_claim(struct overlap *o, uint32_t account, struct bytes filter,
     enum err e = ERR_OK;
     size_t before = 0;
     runs_init(&r, filter);
-    while (e == ERR_OK && (before = r.bytes, runs_next(&r)))
+    while (before = r.bytes, runs_next(&r)) {
         e = count_up(o, hash_of(o, account, bytes_of(filter.data, before)));
-    if (e != ERR_OK) goto uncount;
+        if (e != ERR_OK) goto uncount;
+        c->runs++;
+    }
     c->prefix_bytes = (uint32_t)r.bytes;
     e = table_insert(&o->claims, hash_of(o, account, bytes_of(filter.data, r.bytes)), c);
-    before = r.bytes;
     if (e != ERR_OK) goto uncount;
     *claim = c;
     return ERR_OK;
 
 uncount:
-    uncount(o, account, filter, before);
+    uncount(o, account, filter, c->runs);
     mem_free(o->mem, MEM_JETSTREAM, c, sizeof *c + filter.len);
     return e;
 }
@@ -133,7 +135,7 @@ void overlap_release(struct overlap *o, struct overlap_claim *c)
 {
     struct bytes prefix = bytes_of(c->filter, c->prefix_bytes);
     must(table_remove(&o->claims, hash_of(o, c->account, prefix), c) == ERR_OK);
-    uncount(o, c->account, filter_of(c), c->prefix_bytes);
+    uncount(o, c->account, filter_of(c), c->runs);
     mem_free(o->mem, MEM_JETSTREAM, c, sizeof *c + c->filter_bytes);
 }
 
@@ -162,4 +164,32 @@ bool overlap_meets(const struct overlap *o, uint32_t account, struct bytes filte
     while ((c = table_each(&o->claims, &at)) != NULL)
         if (is_hit(c, account, filter, owner)) return true;
     return false;
+}
+
+/* --- a list ---------------------------------------------------------------------------------- */
+
+enum err overlap_list_open(struct overlap_list *l, struct mem *mem, const struct bytes *items,
+                           uint32_t count)
+{
+    *l = (struct overlap_list){.room = count};
+    overlap_init(&l->overlap, mem, 0);
+    if (count == 0) return ERR_OK;
+    l->claims = mem_alloc(mem, MEM_JETSTREAM, count * sizeof(struct overlap_claim *));
+    if (l->claims == NULL) return ERR_MEMORY;
+    for (uint32_t i = 0; i < count; i++) {
+        enum err e = overlap_claim(&l->overlap, 0, items[i], &items[i], &l->claims[l->count]);
+        if (e != ERR_OK) {
+            overlap_list_close(l);
+            return e;
+        }
+        l->count++;
+    }
+    return ERR_OK;
+}
+
+void overlap_list_close(struct overlap_list *l)
+{
+    for (uint32_t i = 0; i < l->count; i++) overlap_release(&l->overlap, l->claims[i]);
+    mem_free(l->overlap.mem, MEM_JETSTREAM, l->claims, l->room * sizeof(struct overlap_claim *));
+    overlap_deinit(&l->overlap);
 }

@@ -14,6 +14,7 @@
 struct overlap_claim {
     uint32_t account;
     uint32_t filter_bytes, prefix_bytes;
+    uint32_t runs; /* of literal tokens that are counted */
     const void *owner;
     char filter[];
 };
@@ -28,12 +29,30 @@ struct overlap {
 void overlap_init(struct overlap *o, struct mem *mem, uint64_t seed);
 /* No claim is left. */
 void overlap_deinit(struct overlap *o);
-/* filter is valid. ERR_MEMORY, ERR_FULL: nothing changed. */
+/* ERR_MEMORY, ERR_FULL: nothing changed. */
 NODISCARD enum err overlap_claim(struct overlap *o, uint32_t account, struct bytes filter,
                                  const void *owner, struct overlap_claim **claim);
 void overlap_release(struct overlap *o, struct overlap_claim *claim);
 /* Whether some owner but this one claims subjects that the filter matches. */
 bool overlap_meets(const struct overlap *o, uint32_t account, struct bytes filter,
                    const void *owner);
+
+/* A list of filters (valid or not) that are asked about each other: each is a claim of its item. */
+struct overlap_list {
+    struct overlap overlap;
+    struct overlap_claim **claims;
+    uint32_t count, room;
+};
+
+/* The items stay where they are until the list is closed. ERR_MEMORY: nothing is held. */
+NODISCARD enum err overlap_list_open(struct overlap_list *l, struct mem *mem,
+                                     const struct bytes *items, uint32_t count);
+void overlap_list_close(struct overlap_list *l);
+/* self: an item that does not count, or NULL. */
+static inline bool overlap_list_meets(const struct overlap_list *l, struct bytes filter,
+                                      const struct bytes *self)
+{
+    return overlap_meets(&l->overlap, 0, filter, self);
+}
 
 #endif

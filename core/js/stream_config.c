@@ -1,4 +1,5 @@
 #include "core/js/stream_config.h"
+#include "core/js/overlap.h"
 #include "core/base/must.h"
 #include "core/base/time_text.h"
 #include "core/route/subject.h"
@@ -351,6 +352,22 @@ static bool refuse_overlap(struct bytes a, struct bytes b, struct jsapi_error *e
     return jsapi_error_refuse_text(e, JSAPI_STREAM_INVALID_CONFIG, writer_written(&w));
 }
 
+static bool check_subject(const struct stream_config *c, const struct overlap_list *list,
+                          uint32_t at, struct jsapi_error *e)
+{
+    struct bytes subject = c->subjects.items[at];
+    if (!subject_is_valid(subject)) return invalid(e, "invalid subject");
+    if (!check_reserved(c, subject, e)) return false;
+    if (!overlap_list_meets(list, subject, &c->subjects.items[at])) return true;
+    for (uint32_t k = 0; k < at; k++)
+        if (bytes_equal(c->subjects.items[k], subject))
+            return invalid(e, "duplicate subjects detected");
+    for (uint32_t k = at + 1; k < c->subjects.count; k++)
+        if (subject_collides(c->subjects.items[k], subject))
+            return refuse_overlap(subject, c->subjects.items[k], e);
+    return true;
+}
+
 static bool check_subjects(struct arena *scratch, struct stream_config *c, struct jsapi_error *e)
 {
     if (c->subjects.count == 0) {
@@ -360,19 +377,15 @@ static bool check_subjects(struct arena *scratch, struct stream_config *c, struc
         c->subjects = (struct request_texts){subject, 1};
         return true;
     }
-    for (uint32_t i = 0; i < c->subjects.count; i++) {
-        struct bytes subject = c->subjects.items[i];
-        if (!subject_is_valid(subject)) return invalid(e, "invalid subject");
-        for (uint32_t k = 0; k < i; k++)
-            if (bytes_equal(c->subjects.items[k], subject))
-                return invalid(e, "duplicate subjects detected");
-        if (!check_reserved(c, subject, e)) return false;
-        for (uint32_t k = i + 1; k < c->subjects.count; k++) {
-            struct bytes other = c->subjects.items[k];
-            if (subject_collides(other, subject)) return refuse_overlap(subject, other, e);
-        }
-    }
-    return true;
+    if (c->subjects.count > JS_SUBJECTS_MAX) return invalid(e, "too many subjects");
+    struct overlap_list list;
+    if (overlap_list_open(&list, scratch->mem, c->subjects.items, c->subjects.count) != ERR_OK)
+        return no_memory(e);
+    bool is_fine = true;
+    for (uint32_t i = 0; is_fine && i < c->subjects.count; i++)
+        is_fine = check_subject(c, &list, i, e);
+    overlap_list_close(&list);
+    return is_fine;
 }
 
 static bool check_bytes(const struct stream_config *c, const struct stream_config_bounds *bounds,

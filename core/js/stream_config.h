@@ -12,6 +12,9 @@
 enum {
     JS_NAME_BYTES_MAX = 255, /* of a stream or consumer */
     JS_DESCRIPTION_BYTES_MAX = 4096,
+    /* Subjects of a stream, filters of a consumer: each is compared with all that are like it, so
+     * a request of a million bytes could hold the shard for minutes. */
+    JS_SUBJECTS_MAX = 4096,
     JS_METADATA_BYTES_MAX = 128 * 1024,
     JS_API_LEVEL = 5,
     STREAM_REPLICAS_MAX = 5,

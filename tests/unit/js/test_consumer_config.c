@@ -49,7 +49,7 @@ static void create(const char *json, bool is_pedantic, struct consumer_config *c
                                 REQUEST_STRICT, c, &error);
     c->name = BYTES_LITERAL("c");
     is_fine = is_fine && consumer_config_set_defaults(c, &rules, is_pedantic, &error) &&
-              consumer_config_check(c, &rules, &error);
+              consumer_config_check(&heap.mem, c, &rules, &error);
     if (!is_fine) {
         cr_assert_neq(error.id, JSAPI_NONE);
         snprintf(out, room, "%u %.*s", jsapi_error_err_code(error.id), (int)error.text_len,

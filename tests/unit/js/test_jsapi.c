@@ -315,3 +315,49 @@ Test(jsapi, limits_for_consumers_do_not_fall_below_theirs)
          "\"err_code\":10069,\"description\":\"change to limits violates consumers: c\"}}");
     rig_deinit(&r);
 }
+
+Test(jsapi, limits_hold_for_requests_in_flight_together)
+{
+    struct rig r;
+    int64_t max = 1000;
+    rig_init(&r);
+    r.js.context = &max;
+    r.js.limits_of = limit_storage;
+    struct js_request q =
+        request(&r, "$JS.API.STREAM.CREATE.S", "{\"name\":\"S\",\"max_bytes\":600}");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    call(&r, ERR_OK, "$JS.API.STREAM.CREATE.T", "{\"name\":\"T\",\"max_bytes\":600}",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_create_response\",\"error\":{\"code\":500,"
+         "\"err_code\":10047,\"description\":\"insufficient storage resources available\"}}");
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_IO), JS_REPLY);
+    cr_assert_eq(js_quota_of(&r.js, 0)->storage.reserved, 0);
+    cr_assert_eq(js_quota_of(&r.js, 0)->streams, 0);
+    jsapi_end(&q);
+    rig_deinit(&r);
+}
+
+Test(jsapi, many_subjects_are_checked_in_a_moment_and_too_many_refused)
+{
+    struct rig r;
+    struct text body;
+    rig_init(&r);
+    text_init(&body, &r.heap.mem, MEM_JETSTREAM, 1 << 20);
+    for (int extra = 0; extra < 2; extra++) {
+        text_clear(&body);
+        text_string(&body, "{\"name\":\"S\",\"subjects\":[\"s.0\"");
+        for (uint64_t i = 1; i < JS_SUBJECTS_MAX + (uint64_t)extra; i++) {
+            text_string(&body, ",\"s.");
+            text_u64(&body, i);
+            text_string(&body, "\"");
+        }
+        text_string(&body, "]}");
+        struct js_request q = request(&r, "$JS.API.STREAM.CREATE.S", "");
+        q.body = text_written(&body);
+        enum js_step step = jsapi_run(&r.js, &q);
+        cr_assert_eq(step, extra == 0 ? JS_WAIT_STORED : JS_REPLY);
+        if (step == JS_WAIT_STORED) cr_assert_eq(jsapi_stored(&r.js, &q, ERR_IO), JS_REPLY);
+        jsapi_end(&q);
+    }
+    text_deinit(&body);
+    rig_deinit(&r);
+}

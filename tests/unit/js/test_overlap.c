@@ -22,9 +22,9 @@ static void teardown(void)
 
 TestSuite(overlap, .init = setup, .fini = teardown);
 
-static const char *const filters[] = {"a",     "b",     "a.b",   "a.*",   "*.b",
-                                      "a.>",   "a.*.c", "*",     "*.*",   "a.b.c",
-                                      "a.b.>", ">",     "*.b.>", "b.a.>", "b.a"};
+static const char *const filters[] = {"a",     "b",     "a.b", "a.*",   "*.b",   "a.>",
+                                      "a.*.c", "*",     "*.*", "a.b.c", "a.b.>", ">",
+                                      "*.b.>", "b.a.>", "b.a", "a..b",  ".a",    "a."};
 enum { FILTERS = sizeof filters / sizeof filters[0] };
 
 Test(overlap, it_agrees_with_asking_one_by_one)
