@@ -285,6 +285,7 @@ static bool has_interest(void *context, struct bytes subject)
 static void removed(void *context, uint64_t seq, uint32_t node, uint64_t place)
 {
     struct js_stream *s = context;
+    s->feed.name = s->stream.config.name; /* an update removes before follow_config */
     if (!s->is_purging && consumer_set_count(&s->consumers) > 0)
         consumer_set_removed(&s->consumers, seq, subject_index_subject(&s->stream.subjects, node),
                              s->outlet);
