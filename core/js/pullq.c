@@ -105,6 +105,15 @@ void pullq_close(struct pullq *q, struct outlet *o, const char *status)
     }
 }
 
+void pullq_shutdown(struct pullq *q, struct outlet *o)
+{
+    while (!list_is_empty(&q->requests)) {
+        struct pullq_request *r = request_of(q->requests.next);
+        send_left(o, reply_of(r), "409 Server Shutdown", r->batch, r->bytes);
+        drop(q, r);
+    }
+}
+
 /* --- requests arrive ------------------------------------------------------------------------- */
 
 static bool refuse(struct outlet *o, struct bytes reply, const char *status)

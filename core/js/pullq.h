@@ -51,6 +51,9 @@ void pullq_clear(struct pullq *q);
 /* The same with a status for each puller: "409 Consumer Deleted" and the like. */
 void pullq_close(struct pullq *q, struct outlet *o, const char *status);
 
+/* Every puller learns that the server stops, and what it still had to get. */
+void pullq_shutdown(struct pullq *q, struct outlet *o);
+
 /* A request arrives, and waits or is answered at once. The arena is for its text. Returns whether
  * it waits. */
 bool pullq_add(struct pullq *q, const struct pullq_limits *limits, const struct pullq_facts *facts,

@@ -199,6 +199,8 @@ NODISCARD enum err jet_open(struct shard *s, const struct shard_config *config);
 void jet_close(struct shard *s);
 /* Accounts may have come. */
 void jet_use_options(struct shard *s);
+/* The server stops: whoever waits for messages asks again elsewhere, or later. */
+void jet_tell_pullers(struct shard *s);
 /* A message met a subscription of JetStream; inside a fan-out. False: it did not take it. */
 bool jet_take(struct shard *s, const struct sub *sub, const struct message *m);
 /* What became of records, at the start of a step; requests, deliveries, timers, at its end. Only

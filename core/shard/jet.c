@@ -709,6 +709,18 @@ void jet_use_options(struct shard *s)
     js_limits_changed(js);
 }
 
+void jet_tell_pullers(struct shard *s)
+{
+    struct list *all = &s->jet->streams;
+    for (struct list *link = all->next; link != all; link = link->next) {
+        struct js_stream *x = LIST_OWNER(link, struct jet_stream, all)->s;
+        struct consumer *c;
+        uint32_t at = 0;
+        while ((c = consumer_set_each(&x->consumers, &at)) != NULL)
+            pullq_shutdown(&c->pulls, x->outlet);
+    }
+}
+
 void shard_flush(struct shard *s, struct shard_time now)
 {
     if (s->jet != NULL) deliver_flush(&s->jet->deliver, now);

@@ -116,6 +116,9 @@ void orders_run(struct shard *s, struct order *o)
                    o->reason == CLOSED_NONE ? CLOSED_SHUTDOWN : o->reason);
         o->left[s->index] = s->open_count;
         break;
+    case ORDER_STOPPING:
+        if (s->jet != NULL) jet_tell_pullers(s);
+        break;
     case ORDER_SHUTDOWN:
         s->is_stopping = true;
         close_some(s, CLOSE_BATCH_MAX, CLOSED_SHUTDOWN);

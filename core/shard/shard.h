@@ -33,6 +33,7 @@ enum order_kind {
     ORDER_OPTIONS,    /* from now on these options */
     ORDER_LAME_DUCK,  /* tell every client; no more are accepted */
     ORDER_CLOSE_SOME, /* lame duck: close up to count clients */
+    ORDER_STOPPING,   /* the shutdown comes: pull requests that wait are told */
     ORDER_SHUTDOWN,   /* close everything */
     ORDER_SNAPSHOT,   /* fill snapshot[shard] as query asks */
     ORDER_SNAPSHOT_FREE,

@@ -2,6 +2,7 @@
 Object Store, and what a restart keeps of them."""
 import asyncio
 import json
+import signal
 import time
 
 import nats
@@ -315,6 +316,26 @@ def test_what_a_pull_request_is_told(js_server):
         assert (end.headers["Status"], end.headers["Description"]) == ("409", "Consumer Deleted")
         await js.delete_stream("TOLD")
         await c.close()
+    run(go())
+
+
+def test_who_waits_is_told_of_the_shutdown(start, tmp_path):
+    s = start("-js", "-sd", str(tmp_path / "store"))
+
+    async def go():
+        c = await nats.connect(s.url, allow_reconnect=False)
+        js = c.jetstream(timeout=T)
+        await fill(js, "S", 1)
+        await js.add_consumer("S", ConsumerConfig(durable_name="d"))
+        inbox = c.new_inbox()
+        sub = await c.subscribe(inbox)
+        await c.publish("$JS.API.CONSUMER.MSG.NEXT.S.d", b'{"batch": 3, "expires": 30000000000}',
+                        reply=inbox)
+        assert (await sub.next_msg(timeout=T)).data == b"m0"
+        s.signal(signal.SIGTERM)
+        end = await sub.next_msg(timeout=T)
+        assert (end.headers["Status"], end.headers["Description"]) == ("409", "Server Shutdown")
+        assert end.headers["Nats-Pending-Messages"] == "2"
     run(go())
 
 
