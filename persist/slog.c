@@ -27,12 +27,16 @@ static void tell_failed(struct slog *l, uint64_t ticket, enum err e)
     must(l->event_count < SLOG_EVENTS_MAX);
     l->events[l->event_count++] =
         (struct store_event){.kind = STORE_FAILED, .ticket = ticket, .err = e};
+    l->untold_count++;
 }
 
 bool slog_next_event(struct slog *l, struct store_event *out)
 {
+    if (l->is_telling) l->untold_count--; /* who heard of it last has drawn its conclusions */
+    l->is_telling = false;
     if (l->event_count > 0) {
         *out = l->events[0];
+        l->is_telling = out->kind == STORE_FAILED;
         if (out->kind == STORE_STORED) {
             l->told_group = l->event_groups[0];
             l->told_ticket = out->ticket;
@@ -410,7 +414,8 @@ enum err slog_append_own(struct slog *l, const struct record *r, struct store_st
 {
     if (l->state == SLOG_READ_ONLY || l->state == SLOG_STOPPING || l->state == SLOG_STOPPED)
         return ERR_DENIED;
-    if (l->state != SLOG_RUNNING) return ERR_FULL;
+    /* What is appended before a failure is known would be taken for a part of it. */
+    if (l->state != SLOG_RUNNING || l->untold_count > 0) return ERR_FULL;
     uint32_t bytes = record_bytes(r);
     if (bytes == 0 || GROUP_HEAD_BYTES + (uint64_t)bytes > l->options.segment_bytes)
         return ERR_TOO_LONG;

@@ -126,6 +126,8 @@ struct slog {
     struct compact compact;
     struct store_event events[SLOG_EVENTS_MAX];
     uint64_t event_groups[SLOG_EVENTS_MAX]; /* of STORED */
+    uint32_t untold_count; /* failures whose event was not followed by another call for events */
+    bool is_telling;       /* the last event handed out was one */
     uint32_t event_count;
     struct slog_counts counts;
 };

@@ -4,8 +4,9 @@
 
 enum {
     QUEUE_FIRST = 16384,
-    QUEUE_KEPT = 1 << 20, /* an empty queue above this gives its memory back */
-    STEP_MESSAGES_MAX = 4096,
+    QUEUE_KEPT = 1 << 20,     /* an empty queue above this gives its memory back */
+    STEP_MESSAGES_MAX = 4096, /* acks and pull requests */
+    REQUEST_COST = 64,        /* of them a request of the API may take the time of */
 };
 
 #define DIRECT_GET "$JS.API.DIRECT.GET."
@@ -342,16 +343,51 @@ static enum err add_sub(struct jet_stream *x, struct bytes filter, enum jet_sub_
 
 enum { FILTER_ROOM = 2 * INTEREST_FILTER_BYTES_MAX + 64 };
 
-static bool has_filter(struct jet_stream *x, struct bytes filter)
+static struct jet_sub what_of(const struct sub *sub)
+{
+    struct jet_sub what;
+    memcpy(&what, sub_sid(sub).data, sizeof what);
+    return what;
+}
+
+static uint64_t key_of(struct bytes filter, uint8_t kind)
+{
+    return hash_bytes(filter.data, filter.len, kind);
+}
+
+/* Its subscriptions by kind and filter: a stream may have thousands of subjects. */
+static enum err index_subs(struct jet_stream *x, struct table *subs)
+{
+    char room[FILTER_ROOM];
+    struct shard *s = x->jet->shard;
+    struct bytes filter, queue;
+    table_init(subs, s->mem, MEM_JETSTREAM);
+    enum err e = table_reserve(subs, x->sub_count + 1);
+    for (uint32_t i = 0; e == ERR_OK && i < x->sub_count; i++) {
+        struct sub *sub = sub_at(s->subs, x->subs[i]);
+        e = interest_filter_of(s->interest, sub, room, sizeof room, &filter, &queue);
+        if (e == ERR_OK) e = table_insert(subs, key_of(filter, what_of(sub).kind), sub);
+    }
+    return e;
+}
+
+/* Takes it out: what is left at the end is wanted no more. */
+static bool take_filter(struct jet_stream *x, struct table *subs, struct bytes filter, uint8_t kind)
 {
     char room[FILTER_ROOM];
     struct shard *s = x->jet->shard;
     struct bytes own, queue;
-    for (uint32_t i = 0; i < x->sub_count; i++)
-        if (interest_filter_of(s->interest, sub_at(s->subs, x->subs[i]), room, sizeof room, &own,
-                               &queue) == ERR_OK &&
-            bytes_equal(own, filter))
-            return true;
+    uint32_t at;
+    uint64_t hash = key_of(filter, kind);
+    for (struct sub *sub = table_first(subs, hash, &at); sub != NULL;
+         sub = table_next(subs, hash, &at)) {
+        if (what_of(sub).kind != kind ||
+            interest_filter_of(s->interest, sub, room, sizeof room, &own, &queue) != ERR_OK ||
+            !bytes_equal(own, filter))
+            continue;
+        must(table_remove(subs, hash, sub) == ERR_OK);
+        return true;
+    }
     return false;
 }
 
@@ -365,47 +401,52 @@ static const struct {
     {"$JS.FC.*.*.", ".>", JET_SUB_FLOW},
 };
 
-/* New subscriptions come before old ones go, so that no publish of another shard falls between. */
-static enum err update_subs(struct jet_stream *x)
+/* The subscriptions that it should have; old is left with those that it has beside them. */
+static enum err add_missing(struct jet_stream *x, struct table *old)
 {
     const struct stream_config *c = &x->s->stream.config;
-    struct shard *s = x->jet->shard;
     char room[FILTER_ROOM];
-    struct bytes filter, queue;
-    for (size_t i = 0; i < sizeof stream_subs / sizeof stream_subs[0]; i++) {
+    enum err e = ERR_OK;
+    for (size_t i = 0; e == ERR_OK && i < sizeof stream_subs / sizeof stream_subs[0]; i++) {
         struct writer w;
         writer_init(&w, room, sizeof room);
         writer_text(&w, stream_subs[i].before);
         writer_bytes(&w, c->name);
         writer_text(&w, stream_subs[i].behind);
-        bool is_wanted = stream_subs[i].kind != JET_SUB_DIRECT || c->allow_direct;
-        if (!is_wanted || has_filter(x, writer_written(&w))) continue;
-        enum err e = add_sub(x, writer_written(&w), stream_subs[i].kind);
-        if (e != ERR_OK) return e;
+        if (stream_subs[i].kind == JET_SUB_DIRECT && !c->allow_direct) continue;
+        if (!take_filter(x, old, writer_written(&w), (uint8_t)stream_subs[i].kind))
+            e = add_sub(x, writer_written(&w), stream_subs[i].kind);
     }
-    for (uint32_t i = 0; i < c->subjects.count; i++) {
-        if (has_filter(x, c->subjects.items[i])) continue;
-        enum err e = add_sub(x, c->subjects.items[i], JET_SUB_PUBLISH);
-        if (e != ERR_OK) return e;
-    }
-    for (uint32_t i = 0; i < x->sub_count;) {
-        struct sub *sub = sub_at(s->subs, x->subs[i]);
-        struct jet_sub what;
-        memcpy(&what, sub_sid(sub).data, sizeof what);
-        bool is_wanted =
-            what.kind != JET_SUB_PUBLISH && (what.kind != JET_SUB_DIRECT || c->allow_direct);
-        if (what.kind == JET_SUB_PUBLISH &&
-            interest_filter_of(s->interest, sub, room, sizeof room, &filter, &queue) == ERR_OK)
-            for (uint32_t k = 0; k < c->subjects.count && !is_wanted; k++)
-                is_wanted = bytes_equal(filter, c->subjects.items[k]);
-        if (is_wanted) {
-            i++;
-            continue;
-        }
-        session_forget_sub(s, x->s->stream.account, x->subs[i]);
-        x->subs[i] = x->subs[--x->sub_count];
-    }
-    return ERR_OK;
+    for (uint32_t i = 0; e == ERR_OK && i < c->subjects.count; i++)
+        if (!take_filter(x, old, c->subjects.items[i], JET_SUB_PUBLISH))
+            e = add_sub(x, c->subjects.items[i], JET_SUB_PUBLISH);
+    return e;
+}
+
+/* Those in old go; their maximum, which has no other use, marks them. */
+static void drop_subs(struct jet_stream *x, const struct table *old)
+{
+    struct shard *s = x->jet->shard;
+    uint32_t at = 0, kept = 0;
+    struct sub *sub;
+    while ((sub = table_each(old, &at)) != NULL) sub->max = 1;
+    for (uint32_t i = 0; i < x->sub_count; i++)
+        if (sub_at(s->subs, x->subs[i])->max == 0)
+            x->subs[kept++] = x->subs[i];
+        else
+            session_forget_sub(s, x->s->stream.account, x->subs[i]);
+    x->sub_count = kept;
+}
+
+/* New subscriptions come before old ones go, so that no publish of another shard falls between. */
+static enum err update_subs(struct jet_stream *x)
+{
+    struct table old;
+    enum err e = index_subs(x, &old);
+    if (e == ERR_OK) e = add_missing(x, &old);
+    if (e == ERR_OK) drop_subs(x, &old);
+    table_deinit(&old);
+    return e;
 }
 
 static enum err subscribe_accounts(struct shard *s)
@@ -743,6 +784,8 @@ bool jet_take(struct shard *s, const struct sub *sub, const struct message *m)
     if (what.kind == JET_SUB_NEXT && !jet_consumer_exists(what.stream, m->subject)) return false;
     if (jet_queue_message(s, &s->jet->inbox, what.kind, what.stream, m) != ERR_OK)
         s->counts.dropped_msgs++;
+    /* More than a step takes: who sends it waits a little (R5b). */
+    if (UNLIKELY(s->jet->inbox.count > STEP_MESSAGES_MAX)) jet_publish_slow_down(s, m);
     return true;
 }
 
@@ -811,10 +854,11 @@ static void take_inbox(struct shard *s)
     struct jet *j = s->jet;
     const struct jet_message *e;
     struct message m;
-    uint32_t left = STEP_MESSAGES_MAX;
+    uint32_t spent = 0;
     if (j->inbox.count == 0) return;
     j->batch = jet_queue_detach(&j->inbox);
-    while (left-- > 0 && (e = jet_queue_first(&j->batch)) != NULL) {
+    while (spent < STEP_MESSAGES_MAX && (e = jet_queue_first(&j->batch)) != NULL) {
+        spent += e->kind == JET_SUB_API || e->kind == JET_SUB_DIRECT ? REQUEST_COST : 1;
         bool is_of_stream = e->kind != JET_SUB_API;
         if (jet_queue_read(s, e, &m) && (!is_of_stream || e->stream != NULL)) switch (e->kind) {
             case JET_SUB_API: jet_api_request(s, &m); break;

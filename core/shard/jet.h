@@ -203,6 +203,8 @@ void jet_publish_stored(struct shard *s, uint64_t ticket);
 /* Makes what is durable visible; behind the requests, which may need the state between. */
 void jet_publish_settle(struct shard *s, uint64_t ticket);
 void jet_publish_failed(struct shard *s, uint64_t ticket, enum err e);
+/* Its publisher waits a little before it sends more (R5b). */
+void jet_publish_slow_down(struct shard *s, const struct message *m);
 /* Publishes that waited for an order, delete markers that are due. */
 void jet_publish_step(struct shard *s);
 /* Some could go on: jet_publish_step again. */

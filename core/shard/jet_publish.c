@@ -154,7 +154,7 @@ static void refuse_store(struct shard *s, struct jet_stream *x, const struct mes
     answer_outcome(s, x, m, o, headers);
 }
 
-static void slow_down(struct shard *s, const struct message *m)
+void jet_publish_slow_down(struct shard *s, const struct message *m)
 {
     if (m->origin.bits == 0) return;
     if (m->origin_shard == s->index)
@@ -200,7 +200,8 @@ static void append(struct shard *s, struct jet_stream *x, const struct message *
             j->timed_ticket = stub.ticket;
             j->timed_ns = s->now.mono_ns;
         }
-        if (UNLIKELY(store_staged_percent(j->port.store) >= CONGESTED_PERCENT)) slow_down(s, m);
+        if (UNLIKELY(store_staged_percent(j->port.store) >= CONGESTED_PERCENT))
+            jet_publish_slow_down(s, m);
         return;
     }
     /* Without memory it stays in flight and is settled with the next one. */
