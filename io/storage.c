@@ -170,6 +170,7 @@ static void on_lost(void *context, const struct store_lost *lost)
         return;
     }
     x->damaged_count++;
+    for (uint32_t i = 0; i < x->shard_count; i++) x->shards[i].js.is_damaged = true;
     log_error(x->log, "JetStream: damaged in the store: log %u, %s %u, %llu bytes at %llu%s",
               lost->log, lost->is_packed ? "pack" : "segment", lost->segment,
               (unsigned long long)lost->bytes, (unsigned long long)lost->offset,
@@ -417,6 +418,12 @@ static enum store_fate fate(void *context, uint64_t stream, uint64_t seq, uint64
     return checkpoint_fate(&s->js, s->storage->damaged_count > 0, stream, seq, place);
 }
 
+static bool needs(void *context, uint64_t stream, uint64_t seq_first, uint64_t seq_last)
+{
+    const struct storage_shard *s = context;
+    return checkpoint_needs(&s->js, s->storage->damaged_count > 0, stream, seq_first, seq_last);
+}
+
 static enum err moved(void *context, uint64_t stream, uint64_t seq, uint64_t from, uint64_t to,
                       uint32_t bytes)
 {
@@ -441,8 +448,8 @@ static void open_packing(struct storage *x, struct storage_shard *s)
     struct storage_packing *p = &s->packing;
     if (x->packers == NULL || vfs_blocking_open(&p->vfs, x->folder) != ERR_OK) return;
     p->files = (struct blocking){.vfs = &p->vfs.vfs, .pump = pump, .context = &p->vfs};
-    p->hooks =
-        (struct store_hooks){.context = s, .fate = fate, .moved = moved, .checkpoint = checkpoint};
+    p->hooks = (struct store_hooks){
+        .context = s, .fate = fate, .moved = moved, .checkpoint = checkpoint, .needs = needs};
     p->helper = (struct slog_helper){.context = s, .start = start_job, .is_done = job_is_done};
     mem_jemalloc_init(&p->mem, x->budget);
     s->has_packing = true;

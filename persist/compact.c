@@ -104,6 +104,8 @@ static void begin(struct slog *l)
     c->state = COMPACT_READING;
 }
 
+static void judge(struct slog *l);
+
 static void work_on(struct slog *l)
 {
     struct compact *c = &l->compact;
@@ -115,9 +117,19 @@ static void work_on(struct slog *l)
         else
             c->is_job_out = h->start(h->context, &c->packer);
     }
+    if (c->packer.state == PACKER_LISTED && c->state == COMPACT_LOOKING) {
+        judge(l);
+        return;
+    }
     if (c->packer.state == PACKER_LISTED) c->state = COMPACT_ASKING;
     if (c->packer.state == PACKER_PACKED) c->state = COMPACT_CHECKPOINTING;
-    if (c->packer.state == PACKER_FAILED) fail(l);
+    if (c->packer.state == PACKER_FAILED && c->state == COMPACT_LOOKING) {
+        packer_end(&c->packer); /* it stays as it is */
+        c->counts.errors++;
+        c->state = COMPACT_IDLE;
+    } else if (c->packer.state == PACKER_FAILED) {
+        fail(l);
+    }
 }
 
 static void ask(struct slog *l)
@@ -311,6 +323,7 @@ static void finish(struct slog *l)
 {
     struct compact *c = &l->compact;
     c->counts.segments++;
+    c->look_ns = l->now_ns; /* as fast as packs are made they are looked at */
     c->state = COMPACT_IDLE;
 }
 
@@ -359,6 +372,73 @@ static void drain(struct slog *l)
     if (!c->is_flying) slog_end_recycling(l, NULL);
 }
 
+/* --- packs that nobody needs -------------------------------------------------------------- */
+
+/* In turns the oldest one, since limits remove the oldest messages, and each of the others. */
+static const struct manifest_pack *pack_to_look_at(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    const struct manifest *m = &l->manifest;
+    c->looks_at_oldest = !c->looks_at_oldest;
+    if (c->looks_at_oldest) return &m->packs[0];
+    for (uint32_t i = 0; i < m->pack_count; i++)
+        if (m->packs[i].number > c->look_after) {
+            c->look_after = m->packs[i].number;
+            return &m->packs[i];
+        }
+    c->look_after = 0;
+    return &m->packs[0];
+}
+
+static bool may_look(const struct slog *l)
+{
+    return l->options.hooks != NULL && l->options.files != NULL &&
+           l->options.hooks->needs != NULL && l->manifest.pack_count > 0;
+}
+
+static void look(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    c->pack = *pack_to_look_at(l);
+    c->look_ns = l->now_ns + COMPACT_LOOK_NS;
+    packer_look(&c->packer, &l->manifest, &c->pack);
+    c->state = COMPACT_LOOKING;
+}
+
+static bool is_needed(const struct slog *l)
+{
+    const struct compact *c = &l->compact;
+    const struct store_hooks *h = l->options.hooks;
+    for (size_t at = 0; at < c->packer.directory.len; at += PACK_DIRECTORY_BYTES) {
+        struct pack_directory_entry d;
+        pack_decode_directory_entry(c->packer.directory.data + at, &d);
+        if (h->needs(h->context, d.stream, d.seq_first, d.seq_last)) return true;
+    }
+    return false;
+}
+
+static void judge(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    bool is_dead = !is_needed(l);
+    packer_end(&c->packer);
+    c->state = COMPACT_IDLE;
+    if (!is_dead) return;
+    manifest_remove_pack(&l->manifest, c->pack.number);
+    c->wanted = ++l->manifest_wanted;
+    c->look_ns = l->now_ns; /* the next one may be dead too */
+    c->state = COMPACT_DROPPING;
+}
+
+static void shed(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    if (!reader_retire(&l->reader, true, l->manifest.log, c->pack.number)) return;
+    c->from = names_pack(l->manifest.log, c->pack.number);
+    c->counts.dropped++;
+    file_step(l, COMPACT_UNLINKING);
+}
+
 /* --- life --------------------------------------------------------------------------------- */
 
 void compact_init(struct slog *l)
@@ -393,8 +473,12 @@ void compact_turn(struct slog *l)
         c->state = COMPACT_IDLE;
         /* fall through */
     case COMPACT_IDLE:
-        if (is_due(l)) begin(l);
+        if (may_look(l) && l->now_ns >= c->look_ns)
+            look(l);
+        else if (is_due(l))
+            begin(l);
         return;
+    case COMPACT_LOOKING:
     case COMPACT_READING:
     case COMPACT_WRITING: work_on(l); return;
     case COMPACT_ASKING: ask(l); return;
@@ -414,6 +498,12 @@ void compact_turn(struct slog *l)
         drain(l);
         return;
     case COMPACT_DRAINING: drain(l); return;
+    case COMPACT_DROPPING:
+        if (l->manifest_written < c->wanted) return;
+        c->state = COMPACT_SHEDDING;
+        shed(l);
+        return;
+    case COMPACT_SHEDDING: shed(l); return;
     default: return; /* an operation will say */
     }
 }
@@ -423,13 +513,18 @@ uint64_t compact_deadline_ns(const struct slog *l)
     const struct compact *c = &l->compact;
     switch (c->state) {
     case COMPACT_PAUSED: return c->resume_ns;
-    case COMPACT_IDLE: return is_due(l) ? l->now_ns : UINT64_MAX;
+    case COMPACT_IDLE:
+        if (is_due(l)) return l->now_ns;
+        return may_look(l) ? c->look_ns : UINT64_MAX;
+    case COMPACT_LOOKING:
     case COMPACT_READING:
     case COMPACT_WRITING: return c->is_job_out ? l->now_ns + COMPACT_POLL_NS : l->now_ns;
     case COMPACT_ASKING: return l->now_ns;
     case COMPACT_CHECKPOINTING:
         if (c->writing == NULL && c->stream_at == c->packer.stream_count) return UINT64_MAX;
         return l->now_ns < c->resume_ns ? c->resume_ns : l->now_ns + COMPACT_BUSY_NS;
+    case COMPACT_SHEDDING: return l->now_ns + COMPACT_BUSY_NS;
+    case COMPACT_DROPPING:
     case COMPACT_NAMING:
         return l->manifest_written < c->wanted ? UINT64_MAX : l->now_ns + COMPACT_BUSY_NS;
     case COMPACT_MOVING:

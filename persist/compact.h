@@ -15,6 +15,13 @@
  *   an error before NAMING: PAUSED for a while --> IDLE: nothing happened
  *   an error after it: the file is left to the next start, which removes it --> IDLE
  *
+ * Between two segments, and once a second, one pack is looked at:
+ *
+ *   IDLE --> LOOKING: its directory is read (persist/packer); core is asked whether any message of
+ *        each range is needed --> IDLE
+ *        \-- none is --> DROPPING: the manifest without it --> SHEDDING: no read is in it any more
+ *            --> UNLINKING --> IDLE
+ *
  * 1. Segments go in the order of the log, so no tombstone leaves before what it kills.
  * 2. A segment is looked at only when everything in it was told as stored.
  * 3. A checkpoint counts when its first part lies behind the segment, all of it is durable, and it
@@ -36,6 +43,7 @@ enum {
 
 #define COMPACT_RETRY_NS 1000000000u /* after an error */
 #define COMPACT_BUSY_NS 1000000u     /* after core said ERR_BUSY */
+#define COMPACT_LOOK_NS 1000000000u  /* from one look at a pack to the next */
 #define COMPACT_POLL_NS 2000000u     /* whether the job that runs elsewhere is done */
 
 enum compact_state {
@@ -51,6 +59,9 @@ enum compact_state {
     COMPACT_OPENING,
     COMPACT_FLUSHING,
     COMPACT_UNLINKING,
+    COMPACT_LOOKING,
+    COMPACT_DROPPING,
+    COMPACT_SHEDDING,
     COMPACT_PAUSED,
     COMPACT_PINNED
 };
@@ -64,7 +75,7 @@ struct compact_done {
 };
 
 struct compact_counts {
-    uint64_t segments, recycled, packs, pack_bytes, messages, live, checkpoints;
+    uint64_t segments, recycled, packs, dropped, pack_bytes, messages, live, checkpoints;
     uint64_t checkpoint_bytes, errors;
 };
 
@@ -77,8 +88,12 @@ struct compact {
     uint64_t resume_ns;
     uint32_t ask_at, move_at, stream_at;
     bool has_pack;
-    struct table done; /* of struct compact_done, by stream */
-    struct text body;  /* of the checkpoint that is being appended */
+    struct manifest_pack pack; /* that is looked at */
+    uint64_t look_ns;          /* the next look */
+    bool looks_at_oldest;      /* in turns with the one behind look_after */
+    uint32_t look_after;       /* number of the pack */
+    struct table done;         /* of struct compact_done, by stream */
+    struct text body;          /* of the checkpoint that is being appended */
     size_t body_at;
     struct compact_done *writing; /* whose it is; NULL none */
     uint32_t part;

@@ -311,31 +311,64 @@ static void free_all(struct pack_file *f)
     pack_zstd_deinit(&f->zstd);
 }
 
+static struct pack_file file_of(const struct recovery_options *o, const struct manifest *m,
+                                const struct manifest_pack *p, struct recovery_counts *counts)
+{
+    return (struct pack_file){.options = o,
+                              .counts = counts,
+                              .mem = o->mem,
+                              .pack = p,
+                              .zstd.mem = o->mem,
+                              .key = {.secret = m->secret,
+                                      .log = m->log,
+                                      .segment = p->number,
+                                      .incarnation = p->incarnation}};
+}
+
+static enum err open_file(struct pack_file *f)
+{
+    struct names_text name = names_pack(f->key.log, f->key.segment);
+    struct vfs_op op = {.kind = VFS_OPEN, .path = name.text, .flags = VFS_READ_ONLY};
+    enum err e = blocking_run(f->options->blocking, &op);
+    f->file = op.file;
+    return e;
+}
+
+static enum err close_file(struct pack_file *f, enum err e)
+{
+    free_all(f);
+    struct vfs_op close = {.kind = VFS_CLOSE, .file = f->file};
+    enum err closed = blocking_run(f->options->blocking, &close);
+    return closed == ERR_CLOSED ? closed : e;
+}
+
+enum err pack_file_directory(const struct recovery_options *o, const struct manifest *m,
+                             const struct manifest_pack *p, struct text *out)
+{
+    struct recovery_counts counts = {0};
+    struct pack_file f = file_of(o, m, p, &counts);
+    enum err e = open_file(&f);
+    if (e != ERR_OK) return e;
+    e = open_foot(&f, 1);
+    if (e == ERR_CORRUPT) e = open_foot(&f, 0);
+    if (e == ERR_OK)
+        text_bytes(out,
+                   (struct bytes){f.directory.data, (size_t)f.index_count * PACK_DIRECTORY_BYTES});
+    if (e == ERR_OK && out->is_failed) e = ERR_MEMORY;
+    return close_file(&f, e);
+}
+
 enum err pack_file_read(const struct recovery_options *o, const struct manifest *m,
                         const struct manifest_pack *p, bool check, struct recovery_counts *counts)
 {
-    struct pack_file f = {.options = o,
-                          .counts = counts,
-                          .mem = o->mem,
-                          .pack = p,
-                          .zstd.mem = o->mem,
-                          .key = {.secret = m->secret,
-                                  .log = m->log,
-                                  .segment = p->number,
-                                  .incarnation = p->incarnation}};
-    struct names_text name = names_pack(m->log, p->number);
-    struct vfs_op op = {.kind = VFS_OPEN, .path = name.text, .flags = VFS_READ_ONLY};
-    enum err e = blocking_run(o->blocking, &op);
+    struct pack_file f = file_of(o, m, p, counts);
+    enum err e = open_file(&f);
     if (e == ERR_UNKNOWN) {
         tell_lost(&f, 0, p->size, (uint32_t)p->message_count, true);
         return ERR_OK;
     }
     if (e != ERR_OK) return e;
-    f.file = op.file;
     e = read_all(&f, check);
     if (f.stopped != ERR_OK) e = f.stopped;
-    free_all(&f);
-    struct vfs_op close = {.kind = VFS_CLOSE, .file = f.file};
-    enum err closed = blocking_run(o->blocking, &close);
-    return closed == ERR_CLOSED ? closed : e;
+    return close_file(&f, e);
 }

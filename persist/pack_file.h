@@ -14,4 +14,9 @@ NODISCARD enum err pack_file_read(const struct recovery_options *o, const struct
                                   const struct manifest_pack *p, bool check,
                                   struct recovery_counts *counts);
 
+/* The directory of the pack behind what out holds, entry by entry, as it is encoded.
+ * ERR_CORRUPT: neither copy is whole. ERR_UNKNOWN: no such file. Else as above. */
+NODISCARD enum err pack_file_directory(const struct recovery_options *o, const struct manifest *m,
+                                       const struct manifest_pack *p, struct text *out);
+
 #endif

@@ -1,6 +1,7 @@
 #include "persist/packer.h"
 #include <string.h>
 #include "core/base/must.h"
+#include "persist/pack_file.h"
 #include "persist/record.h"
 #include "persist/replay.h"
 #include "persist/wire.h"
@@ -26,6 +27,14 @@ void packer_begin(struct packer *p, const struct manifest *m, const struct manif
     p->log = m->log;
     p->segment = *s;
     p->state = PACKER_READING;
+}
+
+void packer_look(struct packer *p, const struct manifest *m, const struct manifest_pack *pack)
+{
+    struct manifest_segment s = {.is_closed = true, .number = pack->number};
+    packer_begin(p, m, &s);
+    p->pack = *pack;
+    p->state = PACKER_LOOKING;
 }
 
 static void close_files(struct packer *p)
@@ -373,6 +382,13 @@ static enum err flush(const struct packer *p)
     return blocking_run(p->files, &folder);
 }
 
+static enum err look(struct packer *p)
+{
+    struct recovery_options o = {.blocking = p->files, .mem = p->mem};
+    struct manifest m = {.log = p->log, .secret = p->secret};
+    return pack_file_directory(&o, &m, &p->pack, &p->directory);
+}
+
 /* --- steps -------------------------------------------------------------------------------- */
 
 static void go_to(struct packer *p, enum packer_state state)
@@ -387,6 +403,10 @@ static enum err run_step(struct packer *p)
     switch (p->state) {
     case PACKER_READING:
         e = read_segment(p);
+        if (e == ERR_OK) go_to(p, PACKER_LISTED);
+        return e;
+    case PACKER_LOOKING:
+        e = look(p);
         if (e == ERR_OK) go_to(p, PACKER_LISTED);
         return e;
     case PACKER_LOADING:
@@ -417,7 +437,7 @@ static enum err run_step(struct packer *p)
 
 bool packer_is_running(const struct packer *p)
 {
-    return p->state == PACKER_READING ||
+    return p->state == PACKER_READING || p->state == PACKER_LOOKING ||
            (p->state >= PACKER_LOADING && p->state <= PACKER_FLUSHING);
 }
 

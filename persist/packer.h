@@ -6,6 +6,7 @@
  *   LISTED -- the shard has marked what is live; packer_pack --> LOADING (the segment's bytes)
  *     --> BLOCKS, one a step --> INDEXES, one a step --> TABLES --> FLUSHING (file, folder)
  *     --> PACKED: the messages know where they lie in the pack
+ *   IDLE -- packer_look --> LOOKING -- the directory of a pack was read --> LISTED
  *   any error --> FAILED;   packer_end --> IDLE
  *
  * From READING and from LOADING on the job belongs to whoever runs packer_step, until that gives
@@ -24,6 +25,7 @@
 enum packer_state {
     PACKER_IDLE,
     PACKER_READING,
+    PACKER_LOOKING, /* at a pack */
     PACKER_LISTED,
     PACKER_LOADING,
     PACKER_BLOCKS,
@@ -58,6 +60,7 @@ struct packer {
     uint64_t secret;
     uint32_t log;
     struct manifest_segment segment;
+    struct manifest_pack pack;       /* LOOKING: at this one */
     struct packer_message *messages; /* in the order of the log */
     uint32_t message_count, message_room;
     struct packer_stream *streams; /* every stream with any record in the segment */
@@ -92,6 +95,8 @@ void packer_init(struct packer *p, const struct blocking *files, struct mem *mem
 void packer_begin(struct packer *p, const struct manifest *m, const struct manifest_segment *s);
 /* LISTED only, and some message is live. */
 void packer_pack(struct packer *p);
+/* IDLE only: directory becomes that of a pack. */
+void packer_look(struct packer *p, const struct manifest *m, const struct manifest_pack *pack);
 /* Goes on by a step. False: it is the shard's turn: LISTED, PACKED or FAILED. */
 bool packer_step(struct packer *p);
 /* True while steps are to be run. */

@@ -173,6 +173,9 @@ struct store_hooks {
      * dedup, which sequences are live, time. ERR_UNKNOWN: there is no such stream any more.
      * ERR_BUSY, ERR_MEMORY: asked again later. ERR_DENIED: as STORE_KEEP. */
     enum err (*checkpoint)(void *context, uint64_t stream, struct text *out);
+    /* Is any message of the stream from seq_first to seq_last still needed, wherever it lies? A
+     * pack of which nothing is goes. NULL: packs stay. */
+    bool (*needs)(void *context, uint64_t stream, uint64_t seq_first, uint64_t seq_last);
 };
 
 #endif

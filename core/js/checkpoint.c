@@ -354,7 +354,8 @@ enum err checkpoint_end(struct js_stream *s)
     s->restore = NULL; /* what follows are records like others */
     uint64_t found = s->stream.msgs.live_count;
     stream_restore_end(&s->stream);
-    if (found < x->live_count) s->messages_lost += x->live_count - found;
+    /* What went since by a limit may have no place any more: its pack went with it. */
+    if (s->js->is_damaged && found < x->live_count) s->messages_lost += x->live_count - found;
     enum err e = load_tail(s, x);
     s->restore = x;
     checkpoint_drop(s);
@@ -380,6 +381,15 @@ enum store_fate checkpoint_fate(const struct js *js, bool keeps_unknown, uint64_
     if (s == NULL) return keeps_unknown ? STORE_KEEP : STORE_DEAD;
     if (msgs_get(&s->stream.msgs, seq, &entry) != ERR_OK) return STORE_DEAD;
     return entry.place == place ? STORE_LIVE : STORE_DEAD;
+}
+
+bool checkpoint_needs(const struct js *js, bool keeps_unknown, uint64_t stream, uint64_t seq_first,
+                      uint64_t seq_last)
+{
+    const struct js_stream *s = js_find_id(js, stream);
+    if (s == NULL) return keeps_unknown;
+    uint64_t next = msgs_next(&s->stream.msgs, seq_first);
+    return next != 0 && next <= seq_last;
 }
 
 enum err checkpoint_moved(struct js *js, uint64_t stream, uint64_t seq, uint64_t from, uint64_t to)

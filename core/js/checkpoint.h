@@ -16,7 +16,8 @@
  *     CONSUMER record, body of a whole PROGRESS record)
  *
  * Loading goes on while messages come that the stream knew: each finds its place. It ends with the
- * first record that is news, or with the log; what has no place by then is lost.
+ * first record that is news, or with the log. What has no place by then is lost, or is removed by
+ * the records that follow: a pack goes when nothing in it is live.
  * Of memory streams nothing is written: they end with the process. */
 #ifndef CORE_JS_CHECKPOINT_H
 #define CORE_JS_CHECKPOINT_H
@@ -42,6 +43,8 @@ void checkpoint_drop(struct js_stream *s);
  * somebody's. */
 enum store_fate checkpoint_fate(const struct js *js, bool keeps_unknown, uint64_t stream,
                                 uint64_t seq, uint64_t place);
+bool checkpoint_needs(const struct js *js, bool keeps_unknown, uint64_t stream, uint64_t seq_first,
+                      uint64_t seq_last);
 enum err checkpoint_moved(struct js *js, uint64_t stream, uint64_t seq, uint64_t from, uint64_t to);
 
 #endif

@@ -93,6 +93,7 @@ struct js {
     struct shard_time now;      /* of the start: what was replayed waits from here on */
     struct shard_time clock;    /* now, as the owner sets it before the store asks */
     uint64_t told_ticket;       /* everything up to it was told as stored; of the owner */
+    bool is_damaged;            /* the replay passed over something; of the owner */
     /* Of the server, for consumers; 0: none. */
     int64_t max_ack_pending, max_batch, consumers_default_max;
     struct outlet silent;

@@ -88,7 +88,7 @@ struct world {
 static struct world w;
 static uint64_t cases, recoveries;
 /* Rare paths, taken. */
-static uint64_t failures, cache_waits, asked, moves, checkpoints, freed, recycled;
+static uint64_t failures, cache_waits, asked, moves, checkpoints, freed, recycled, dropped;
 static const char *doing = "";
 
 static void wrong(const char *what)
@@ -212,8 +212,17 @@ static enum err on_checkpoint(void *context, uint64_t stream, struct text *out)
     return ERR_OK;
 }
 
+static bool on_needs(void *context, uint64_t stream, uint64_t seq_first, uint64_t seq_last)
+{
+    (void)context;
+    toy_fold(&model, (uint32_t)stream, told_last());
+    for (uint32_t i = 0; i < model.live_count; i++)
+        if (model.live[i] >= seq_first && model.live[i] <= seq_last) return true;
+    return false;
+}
+
 static const struct store_hooks HOOKS = {
-    .fate = on_fate, .moved = on_moved, .checkpoint = on_checkpoint};
+    .fate = on_fate, .moved = on_moved, .checkpoint = on_checkpoint, .needs = on_needs};
 
 static void replay_checkpoint(struct toy *t, const struct record *r)
 {
@@ -509,6 +518,7 @@ static void power_off(void)
         cache_waits += w.log.reader.counts.waits;
         freed += w.log.compact.counts.segments;
         recycled += w.log.compact.counts.recycled;
+        dropped += w.log.compact.counts.dropped;
     }
     if (w.is_open) slog_close(&w.log);
     w.is_open = false;
@@ -536,6 +546,7 @@ static void stop(void)
 static void free_segments(void)
 {
     w.log.options.sealed_wait = 0;
+    w.now_ns += COMPACT_LOOK_NS; /* a pack may be looked at */
     settle();
     w.log.options.sealed_wait = UINT32_MAX;
 }
@@ -616,6 +627,7 @@ static const enum op CHECKPOINTED[] = {OP_PUBLISH, OP_ERASE, OP_ACK, OP_SEAL, OP
                                        OP_FREE,    OP_SEAL,  OP_ACK, OP_WAIT};
 static const enum op LIVE_SEGMENTS[] = {OP_PUBLISH, OP_BIG,  OP_PUBLISH, OP_SEAL,
                                         OP_ERASE,   OP_SEAL, OP_ACK,     OP_WAIT};
+static const enum op DEAD_PACK[] = {OP_PUBLISH, OP_SEAL, OP_WAIT, OP_FREE, OP_ERASE, OP_WAIT};
 static const enum op PACKED[] = {OP_PUBLISH, OP_BIG,  OP_PUBLISH, OP_SEAL, OP_WAIT,
                                  OP_FREE,    OP_SEAL, OP_ERASE,   OP_WAIT};
 #define OPS(a) a, sizeof a / sizeof *a
@@ -623,6 +635,7 @@ static const struct past PASTS[] = {{"no past", NULL, 0},
                                     {"dead segments", OPS(DEAD_SEGMENTS)},
                                     {"a checkpoint", OPS(CHECKPOINTED)},
                                     {"live segments", OPS(LIVE_SEGMENTS)},
+                                    {"a dead pack", OPS(DEAD_PACK)},
                                     {"a pack", OPS(PACKED)}};
 enum { PASTS_COUNT = sizeof PASTS / sizeof *PASTS };
 
@@ -993,12 +1006,12 @@ int main(int argc, char **argv)
     printf("%lu random runs\n", last - first + 1);
     every_workload(ops, recovery_ops);
     printf("%llu failed groups, %llu reads from disk, %llu messages asked about, %llu moved, "
-           "%llu checkpoints, %llu segments freed, %llu of them recycled\n",
+           "%llu checkpoints, %llu segments freed, %llu of them recycled, %llu packs dropped\n",
            (unsigned long long)failures, (unsigned long long)cache_waits, (unsigned long long)asked,
            (unsigned long long)moves, (unsigned long long)checkpoints, (unsigned long long)freed,
-           (unsigned long long)recycled);
+           (unsigned long long)recycled, (unsigned long long)dropped);
     if (failures == 0 || cache_waits == 0 || asked == 0 || checkpoints == 0 || freed == 0 ||
-        recycled == 0) {
+        recycled == 0 || dropped == 0) {
         printf("blind: some of these paths were never taken\n");
         return 1;
     }
