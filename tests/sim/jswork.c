@@ -14,6 +14,7 @@ enum {
     PENDING_MAX = 64, /* publishes of a stream without an answer */
     TICK_NS = 400000,
     DISK_FULL_NS = 200000000,
+    LOOK_NS = 400000000,
     CONSUMERS_MAX = 2,
 };
 static const uint64_t WAIT_NS = 20000000000u; /* for an answer, or for a start */
@@ -685,6 +686,19 @@ static void operate(struct work *w, struct jsclient *c)
     }
 }
 
+static void on_time(void *work, uint64_t unused)
+{
+    (void)work;
+    (void)unused;
+}
+
+/* An alarm of its own: else time would pass over it where the server has nothing to do. */
+static void wait_for(struct work *w, uint64_t ns)
+{
+    w->next_op_ns = w->server.clock.now_ns + ns;
+    clock_set(&w->server.clock, ns, on_time, w, 0);
+}
+
 /* Until the power fails, or everything is done. */
 static void live(struct work *w, uint32_t ops)
 {
@@ -693,7 +707,7 @@ static void live(struct work *w, uint32_t ops)
     while (w->ops < until && w->ledger.errors == 0) {
         step(w);
         if (w->server.clock.now_ns < w->next_op_ns) continue;
-        w->next_op_ns = w->server.clock.now_ns + below(w, 2 * TICK_NS);
+        wait_for(w, below(w, 2 * TICK_NS));
         operate(w, &w->clients[below(w, w->client_count)]);
         if (simstore_is_read_only(&w->store) && until > w->ops + 30) until = w->ops + 30;
     }
@@ -708,7 +722,7 @@ static void drain(struct work *w)
     bool is_done = false;
     w->is_draining = true;
     while (!is_done && w->server.clock.now_ns < limit) {
-        uint64_t until = w->server.clock.now_ns + 400000000;
+        wait_for(w, LOOK_NS);
         for (uint32_t slot = 0; slot < JSLEDGER_SLOTS; slot++) {
             struct jsclient *c = &w->clients[0];
             struct stream_of_work *x = &w->streams[slot];
@@ -719,7 +733,7 @@ static void drain(struct work *w)
             for (int i = 0; i < 6; i++) pull(w, c, slot);
             api(c, "STREAM.INFO", slot, "", open_request(w, REQUEST_LOOK, slot), "");
         }
-        while (w->server.clock.now_ns < until) step(w);
+        while (w->server.clock.now_ns < w->next_op_ns) step(w);
         is_done = w->streams[1].messages == 0 && w->streams[2].messages == 0;
         for (uint32_t slot = 0; slot < JSLEDGER_SLOTS; slot++)
             is_done = is_done && w->streams[slot].state == STREAM_READY;
