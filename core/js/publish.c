@@ -97,6 +97,9 @@ static uint64_t last_of_filter(struct check *c, struct bytes filter)
     struct stream *s = c->s;
     if (!subject_has_wildcard(filter)) {
         uint32_t node = subject_index_find(&s->subjects, filter);
+#ifdef MILLRACE_BREAK_STAGED_IGNORED
+        return node == MSGS_NODE_NONE ? 0 : subject_index_node(&s->subjects, node)->last;
+#endif
         return node == MSGS_NODE_NONE ? 0 : staged_last(&s->staged, &s->subjects, &s->msgs, node);
     }
     /* The newest that matches is in flight, or among the subjects that are stored. */
