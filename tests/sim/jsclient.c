@@ -47,8 +47,9 @@ bool jsclient_connect(struct jsclient *c, struct server *s, uint64_t connection)
     c->is_ready = c->is_over = false;
     c->rx_len = c->tx_len = 0;
     if (c->link == NULL) return false;
-    say(c, "CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\n"
-           "SUB _I%u.> %u\r\n",
+    say(c,
+        "CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\n"
+        "SUB _I%u.> %u\r\n",
         c->index, JSCLIENT_INBOX_SID);
     return true;
 }

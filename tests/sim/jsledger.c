@@ -40,6 +40,8 @@ void jsledger_renew(struct jsledger *l, uint32_t slot)
 {
     struct jsledger_slot *s = &l->slots[slot];
     s->incarnation++;
+    s->renewed_life = l->life;
+    s->renewed_ns = l->now_ns;
     s->seen_last = 0;
     s->is_purging = false;
     s->max_msgs = UINT64_MAX;
@@ -181,6 +183,10 @@ uint32_t jsledger_seen(struct jsledger *l, uint32_t slot, uint64_t seq, struct b
     snprintf(want, sizeof want, "s%u.%u", e->slot, e->subject);
     if (e->slot != slot || !bytes_equal(subject, bytes_from_text(want)))
         wrong_entry(l, e, "under another subject");
+    const struct jsledger_slot *s = &l->slots[e->slot];
+    if (e->incarnation + 1 == s->incarnation && s->renewed_life == l->life &&
+        l->now_ns < s->renewed_ns + ON_ITS_WAY_NS)
+        return JSLEDGER_NONE;
     if (e->outcome == JSL_LOST) l->found_again++;
     mark_stored(l, id, seq);
     if (e->is_gone && (e->gone_life < l->life || e->gone_ns + ON_ITS_WAY_NS < l->now_ns))

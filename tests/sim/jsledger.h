@@ -31,19 +31,21 @@ struct jsledger_entry {
     uint64_t expected; /* last sequence of the subject; UINT64_MAX: not said */
     uint64_t seq;
     uint64_t connection;
-    bool maybe_gone;            /* somebody asked for its removal */
-    bool is_gone;               /* its removal was confirmed, or an audit missed it */
-    bool is_present;            /* of the audit */
-    bool is_doomed;             /* was stored when the purge was asked for */
-    uint8_t ack_sent;           /* by consumer */
-    uint8_t ack_confirmed;      /* likewise */
-    uint32_t gone_life;         /* when the newest of both was confirmed */
+    bool maybe_gone;       /* somebody asked for its removal */
+    bool is_gone;          /* its removal was confirmed, or an audit missed it */
+    bool is_present;       /* of the audit */
+    bool is_doomed;        /* was stored when the purge was asked for */
+    uint8_t ack_sent;      /* by consumer */
+    uint8_t ack_confirmed; /* likewise */
+    uint32_t gone_life;    /* when the newest of both was confirmed */
     uint64_t gone_ns;
 };
 
 struct jsledger_slot { /* a stream's name and what lives under it */
     enum jsledger_retention retention;
-    uint32_t incarnation; /* the newest that was asked for */
+    uint32_t incarnation;  /* the newest that was asked for */
+    uint32_t renewed_life; /* when */
+    uint64_t renewed_ns;
     uint32_t consumers;
     uint64_t max_msgs; /* the lowest limit that was asked for; UINT64_MAX none */
     uint64_t seen_last;
@@ -65,8 +67,8 @@ struct jsledger {
 };
 
 void jsledger_init(struct jsledger *l, uint64_t seed);
-void __attribute__((format(printf, 2, 3))) jsledger_wrong(struct jsledger *l, const char *what,
-                                                          ...);
+void __attribute__((format(printf, 2, 3)))
+jsledger_wrong(struct jsledger *l, const char *what, ...);
 /* Another stream under this name. */
 void jsledger_renew(struct jsledger *l, uint32_t slot);
 struct jsledger_publish {
@@ -79,7 +81,8 @@ void jsledger_body(const struct jsledger *l, uint32_t id, char *out);
 void jsledger_stored(struct jsledger *l, uint32_t id, uint64_t seq, bool is_duplicate);
 void jsledger_refused(struct jsledger *l, uint32_t id);
 void jsledger_lost(struct jsledger *l, uint32_t id);
-/* A stream showed a message; the entry, or NONE: it was never published. */
+/* A stream showed a message; the entry, or NONE: it was never published, or is the last of a
+ * stream that was deleted, on its way since. */
 uint32_t jsledger_seen(struct jsledger *l, uint32_t slot, uint64_t seq, struct bytes subject,
                        struct bytes body);
 void jsledger_delivered(struct jsledger *l, uint32_t slot, uint32_t consumer, uint32_t id,

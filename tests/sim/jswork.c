@@ -48,8 +48,8 @@ enum stream_state { STREAM_NONE, STREAM_BUSY, STREAM_CONSUMERS, STREAM_READY };
 
 struct stream_of_work {
     enum stream_state state;
-    bool is_confirmed;   /* its creation */
-    bool was_deleted;    /* its deletion was asked for */
+    bool is_confirmed; /* its creation */
+    bool was_deleted;  /* its deletion was asked for */
     bool has_consumer[CONSUMERS_MAX];
     uint32_t pending;
     uint64_t last, messages; /* of the audit, or of a look */
@@ -215,8 +215,7 @@ static uint64_t last_of_subject(const struct work *w, uint32_t slot, uint32_t su
 {
     const struct jsledger_slot *s = &w->ledger.slots[slot];
     for (uint64_t seq = s->seen_last; seq > 0; seq--)
-        if (s->owner[seq] != JSLEDGER_NONE &&
-            w->ledger.entries[s->owner[seq]].subject == subject)
+        if (s->owner[seq] != JSLEDGER_NONE && w->ledger.entries[s->owner[seq]].subject == subject)
             return seq;
     return 0;
 }
@@ -439,8 +438,8 @@ static void on_answer(struct work *w, struct jsclient *c, const struct jsmessage
 {
     const char *dot = memrchr(m->subject.data, '.', m->subject.len);
     must(dot != NULL);
-    uint64_t n = jsclient_number(
-        bytes_of(dot, (size_t)(m->subject.data + m->subject.len - dot)), ".");
+    uint64_t n =
+        jsclient_number(bytes_of(dot, (size_t)(m->subject.data + m->subject.len - dot)), ".");
     must(n < w->request_count);
     struct request *r = &w->requests[n];
     bool is_good = m->status == 0 && !jsclient_has(m->body, "\"error\"");
@@ -449,8 +448,8 @@ static void on_answer(struct work *w, struct jsclient *c, const struct jsmessage
                 (double)w->server.clock.now_ns / 1e9, (unsigned long long)n, r->kind, r->slot,
                 m->status, (int)m->body.len, m->body.data);
     if (!r->is_open && r->kind != REQUEST_PULL)
-        jsledger_wrong(&w->ledger, "two answers to request %llu of kind %u",
-                       (unsigned long long)n, r->kind);
+        jsledger_wrong(&w->ledger, "two answers to request %llu of kind %u", (unsigned long long)n,
+                       r->kind);
     r->is_open = false;
     switch (r->kind) {
     case REQUEST_PUBLISH: answer_publish(w, r, m); break;

@@ -8,10 +8,11 @@
 /* Seldom taken, or the point of it all: a run of many seeds must take each. */
 #define JSWORK_PATHS(X)                                                                            \
     X(cuts_random)                                                                                 \
-    X(cuts_none) X(cuts_all) X(cuts_prefix) X(cuts_missing) X(cuts_torn) X(cuts_in_recovery)       \
-        X(cut_groups) X(writes_failed) X(disk_full) X(read_only) X(segments) X(lost_found)         \
-            X(lost_gone) X(duplicates) X(sets_refused) X(redeliveries) X(acks_confirmed) X(erased) \
-                X(purged) X(updated) X(deleted) X(held)
+    X(cuts_none)                                                                                   \
+    X(cuts_all) X(cuts_prefix) X(cuts_missing) X(cuts_torn) X(cuts_in_recovery) X(cut_groups)      \
+        X(writes_failed) X(disk_full) X(read_only) X(segments) X(lost_found) X(lost_gone)          \
+            X(duplicates) X(sets_refused) X(redeliveries) X(acks_confirmed) X(erased) X(purged)    \
+                X(updated) X(deleted) X(held)
 
 struct jswork_counts {
 #define X(name) uint64_t name;

@@ -54,8 +54,7 @@ static enum err on_submit(struct vfs *v, struct vfs_op *op)
     struct simstore *x = s->store;
     struct simstore_op *o = malloc(sizeof *o);
     must(o != NULL);
-    *o = (struct simstore_op){
-        .op = *op, .of = op, .shard = s, .next = s->ops, .place = &s->ops};
+    *o = (struct simstore_op){.op = *op, .of = op, .shard = s, .next = s->ops, .place = &s->ops};
     o->op.done = on_op_done;
     o->op.context = o;
     enum err e = x->disk.vfs.ops->submit(&x->disk.vfs, &o->op);
@@ -160,14 +159,13 @@ enum err simstore_open(struct simstore *x, const struct simstore_life *life)
     memset(x->disk.handles, 0, sizeof x->disk.handles); /* a new process */
     x->blocking = (struct blocking){.vfs = &x->disk.vfs, .pump = pump, .context = x};
     for (uint32_t i = 0; i < simstore_log_count(x); i++) open_js(x, i);
-    struct recovery_options o = {
-        .blocking = &x->blocking,
-        .mem = life->mem,
-        .log_count = simstore_log_count(x),
-        .new_store = 7,
-        .new_secret = UINT64_C(0x7777777712345678),
-        .is_direct = true,
-        .replay = {.context = x, .record = on_record, .lost = on_lost}};
+    struct recovery_options o = {.blocking = &x->blocking,
+                                 .mem = life->mem,
+                                 .log_count = simstore_log_count(x),
+                                 .new_store = 7,
+                                 .new_secret = UINT64_C(0x7777777712345678),
+                                 .is_direct = true,
+                                 .replay = {.context = x, .record = on_record, .lost = on_lost}};
     enum err e = recovery_open(&x->recovery, &o);
     if (e == ERR_OK && x->is_off) {
         recovery_close(&x->recovery);
