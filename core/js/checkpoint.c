@@ -11,10 +11,13 @@ static bool is_behind(const struct js *js, struct js_stream *s)
     const struct staged *staged = &s->stream.staged;
     uint32_t at = 0;
     const struct consumer *c;
-    if (s->is_hidden || s->restore != NULL || s->stream.order_ticket != 0) return true;
-    if (staged->op_count > 0 && staged->ops[staged->op_head].ticket <= js->told_ticket) return true;
+    uint64_t told = js->told_ticket;
+    if (s->is_hidden || s->restore != NULL) return true;
+    /* Orders that are not told of yet come behind the checkpoint. */
+    if (s->stream.order_ticket != 0 && s->stream.order_ticket <= told) return true;
+    if (staged->op_count > 0 && staged->ops[staged->op_head].ticket <= told) return true;
     while ((c = consumer_set_each(&s->consumers, &at)) != NULL)
-        if (!c->is_hidden && c->order_ticket != 0) return true;
+        if (!c->is_hidden && c->order_ticket != 0 && c->order_ticket <= told) return true;
     return false;
 }
 
@@ -355,7 +358,7 @@ enum err checkpoint_end(struct js_stream *s)
     uint64_t found = s->stream.msgs.live_count;
     stream_restore_end(&s->stream);
     /* What went since by a limit may have no place any more: its pack went with it. */
-    if (s->js->is_damaged && found < x->live_count) s->messages_lost += x->live_count - found;
+    if (found < x->live_count) s->messages_missing = x->live_count - found;
     enum err e = load_tail(s, x);
     s->restore = x;
     checkpoint_drop(s);
@@ -379,7 +382,11 @@ enum store_fate checkpoint_fate(const struct js *js, bool keeps_unknown, uint64_
     const struct js_stream *s = js_find_id(js, stream);
     struct msgs_entry entry;
     if (s == NULL) return keeps_unknown ? STORE_KEEP : STORE_DEAD;
-    if (msgs_get(&s->stream.msgs, seq, &entry) != ERR_OK) return STORE_DEAD;
+    if (msgs_get(&s->stream.msgs, seq, &entry) != ERR_OK) {
+        /* Told as stored, but there was no memory yet to make it visible. */
+        const struct staged_op *op = staged_find(&s->stream.staged, seq);
+        return op != NULL && op->place == place ? STORE_LIVE : STORE_DEAD;
+    }
     return entry.place == place ? STORE_LIVE : STORE_DEAD;
 }
 
@@ -396,7 +403,11 @@ enum err checkpoint_moved(struct js *js, uint64_t stream, uint64_t seq, uint64_t
 {
     struct js_stream *s = js_find_id(js, stream);
     struct msgs_entry entry;
-    if (s == NULL || msgs_get(&s->stream.msgs, seq, &entry) != ERR_OK || entry.place != from)
+    if (s == NULL) return ERR_OK;
+    if (msgs_get(&s->stream.msgs, seq, &entry) != ERR_OK) {
+        staged_move(&s->stream.staged, seq, from, to);
         return ERR_OK;
+    }
+    if (entry.place != from) return ERR_OK;
     return msgs_set_place(&s->stream.msgs, seq, to);
 }

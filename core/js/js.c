@@ -504,6 +504,9 @@ void js_replay_end(struct js *js)
     while ((s = js_each(js, &at)) != NULL) {
         /* What of its consumers made no sense, or found no memory, begins anew. */
         (void)!checkpoint_end(s);
+        /* In a store without damage a message that has no place died after the checkpoint. */
+        if (js->is_damaged) s->messages_lost += s->messages_missing;
+        s->messages_missing = 0;
         if (s->stream.config.storage != STREAM_MEMORY) continue;
         js_drop(js, s);
         at = 0;
@@ -523,7 +526,7 @@ static enum err replay_config(struct js *js, uint32_t account, const struct reco
     struct js_stream *s = js_find_id(js, r->stream);
     size_t blank = bytes_find(r->subject, ' ');
     if (e == ERR_SYNTAX || (e == ERR_OK && !stream_config_is_name(c->name)) ||
-        blank == r->subject.len) {
+        blank == r->subject.len || c->first_seq > STREAM_SEQ_MAX) {
         e = ERR_CORRUPT;
     } else if (e == ERR_OK && s != NULL) {
         e = js_update(s, c);
@@ -626,20 +629,16 @@ static enum err replay_purge(struct js_stream *s, const struct record *r)
     return e;
 }
 
-enum err js_replay(struct js *js, uint32_t account, const struct record *r, uint64_t place)
+/* The record itself, whatever a restore before it left out. */
+static enum err replay_record(struct js *js, uint32_t account, struct js_stream *s,
+                              const struct record *r, uint64_t place)
 {
-    use_id(js, r->stream);
-    struct js_stream *s = js_find_id(js, r->stream);
-    if (r->kind == RECORD_CHECKPOINT) return checkpoint_load(js, account, r);
-    if (s != NULL && s->restore != NULL) {
-        if (checkpoint_knows(s, r)) return checkpoint_place(s, r, place);
-        enum err e = checkpoint_end(s);
-        if (e != ERR_OK) return e;
-    }
     if (r->kind == RECORD_STREAM) return replay_config(js, account, r);
     if (s == NULL) return ERR_UNKNOWN;
     /* Of a pack: nothing but a checkpoint can place it. */
-    if (r->kind == RECORD_MESSAGE && r->body.data == NULL && r->body.len > 0) return ERR_CORRUPT;
+    if (r->kind == RECORD_MESSAGE && ((r->body.data == NULL && r->body.len > 0) ||
+                                      (r->headers.data == NULL && r->headers.len > 0)))
+        return ERR_CORRUPT;
     if (r->kind == RECORD_STREAM_GONE) {
         js_drop(js, s);
         return ERR_OK;
@@ -648,4 +647,20 @@ enum err js_replay(struct js *js, uint32_t account, const struct record *r, uint
         return replay_of_consumer(js, s, r);
     if (r->kind == RECORD_PURGE) return replay_purge(s, r);
     return stream_replay(&s->stream, r, place);
+}
+
+enum err js_replay(struct js *js, uint32_t account, const struct record *r, uint64_t place)
+{
+    use_id(js, r->stream);
+    struct js_stream *s = js_find_id(js, r->stream);
+    if (r->kind == RECORD_CHECKPOINT) return checkpoint_load(js, account, r);
+    enum err before = ERR_OK;
+    if (s != NULL && s->restore != NULL) {
+        if (checkpoint_knows(s, r)) return checkpoint_place(s, r, place);
+        before = checkpoint_end(s);
+        if (before != ERR_OK && before != ERR_CORRUPT) return before;
+    }
+    /* A checkpoint whose tail makes no sense does not take the record with it that ended it. */
+    enum err e = replay_record(js, account, s, r, place);
+    return e == ERR_OK ? before : e;
 }

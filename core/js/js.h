@@ -45,8 +45,9 @@ struct js_stream {
     uint64_t create_ticket; /* of its record, while it is hidden */
     struct consumer_feed feed;
     struct consumer_set consumers;
-    struct wake wake;      /* of the consumers that wait for messages, see core/js/deliver */
-    struct outlet *outlet; /* of the consumers; at first one that drops what it gets */
+    struct wake wake;          /* of the consumers that wait for messages, see core/js/deliver */
+    struct outlet *outlet;     /* of the consumers; at first one that drops what it gets */
+    uint64_t messages_missing; /* during a replay: live in the checkpoint, and not found */
     uint64_t messages_lost;
     struct checkpoint_restore *restore; /* while a checkpoint is loaded; NULL: none */
     void *owner;                        /* of whoever set js->hooks */
@@ -92,8 +93,8 @@ struct js {
     struct rng rng;             /* names of consumers */
     struct shard_time now;      /* of the start: what was replayed waits from here on */
     struct shard_time clock;    /* now, as the owner sets it before the store asks */
+    bool is_damaged;            /* the replay passed over something; set by the owner */
     uint64_t told_ticket;       /* everything up to it was told as stored; of the owner */
-    bool is_damaged;            /* the replay passed over something; of the owner */
     /* Of the server, for consumers; 0: none. */
     int64_t max_ack_pending, max_batch, consumers_default_max;
     struct outlet silent;

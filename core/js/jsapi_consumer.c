@@ -193,7 +193,10 @@ static enum js_step add(struct jsapi_reply *p, struct js_stream *s)
     c->is_hidden = true;
     s->consumers.hidden_count++;
     enum js_step step = change(p, s, c, JS_ORDER_CONSUMER_CREATE);
-    if (c->is_hidden && step != JS_WAIT_STORED) js_consumer_drop(p->js, s, c);
+    if (!c->is_hidden || (step == JS_WAIT_STORED && r->ticket != 0)) return step;
+    js_consumer_drop(p->js, s, c);
+    /* Without a record there is nothing to wait for: memory was short. */
+    if (step == JS_WAIT_STORED) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
     return step;
 }
 

@@ -120,6 +120,15 @@ const struct staged_op *staged_find(const struct staged *s, uint64_t seq)
     return low < s->op_count && op_at(s, low)->seq == seq ? op_at(s, low) : NULL;
 }
 
+void staged_move(struct staged *s, uint64_t seq, uint64_t from, uint64_t to)
+{
+    for (uint32_t i = 0; i < s->op_count; i++) {
+        struct staged_op *op = &s->ops[(s->op_head + i) & (s->op_room - 1)];
+        if (op->seq > seq) return;
+        if (op->seq == seq && op->place == from) op->place = to;
+    }
+}
+
 /* The first message in flight at or above seq; 0 none. */
 static uint64_t op_from(const struct staged *s, uint64_t seq)
 {

@@ -77,6 +77,8 @@ void staged_unstage(struct staged *s, uint64_t ticket, struct subject_index *x,
 /* The newest message in flight with this or a smaller ticket bound; NULL when none. */
 const struct staged_op *staged_newest(const struct staged *s);
 const struct staged_op *staged_find(const struct staged *s, uint64_t seq);
+/* If it is in flight and lies at from, it lies elsewhere now. */
+void staged_move(struct staged *s, uint64_t seq, uint64_t from, uint64_t to);
 /* Of a subject, everything in flight counted: how many, first and last sequence (0 none). */
 uint64_t staged_count(const struct staged *s, const struct subject_index *x, uint32_t node);
 uint64_t staged_first(const struct staged *s, struct subject_index *x, const struct msgs *m,

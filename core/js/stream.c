@@ -556,7 +556,7 @@ enum err stream_replay(struct stream *s, const struct record *r, uint64_t place)
     switch (r->kind) {
     case RECORD_MESSAGE:
     case RECORD_SKIP:
-        if (r->seq <= s->seq_last) return ERR_CORRUPT;
+        if (r->seq <= s->seq_last || r->seq > STREAM_SEQ_MAX) return ERR_CORRUPT;
         return replay_message(s, r, place);
     case RECORD_ERASE:
         (void)stream_expire(s, r->time_ns);
@@ -564,6 +564,7 @@ enum err stream_replay(struct stream *s, const struct record *r, uint64_t place)
         return ERR_OK;
     case RECORD_PURGE:
         (void)stream_expire(s, r->time_ns);
+        if (r->seq > STREAM_SEQ_MAX) return ERR_CORRUPT;
         if (r->body.len > 0 && bytes_to_u64(r->body, BYTES_U64_TEXT_MAX, &keep) != ERR_OK)
             return ERR_CORRUPT;
         stream_purge(s, r->subject, r->seq, keep, &count);

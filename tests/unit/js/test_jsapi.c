@@ -361,3 +361,31 @@ Test(jsapi, many_subjects_are_checked_in_a_moment_and_too_many_refused)
     text_deinit(&body);
     rig_deinit(&r);
 }
+
+Test(jsapi, records_that_no_server_wrote_are_refused_at_a_start)
+{
+    struct rig r;
+    rig_init(&r);
+    make_stream(&r, "{\"name\":\"S\",\"subjects\":[\"s.*\"]}", true);
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    struct record record = {.kind = RECORD_MESSAGE, .stream = s->stream.id, .seq = UINT64_MAX};
+    record.subject = BYTES_LITERAL("s.1");
+    cr_assert_eq(js_replay(&r.js, 0, &record, 1), ERR_CORRUPT);
+    record.kind = RECORD_SKIP;
+    cr_assert_eq(js_replay(&r.js, 0, &record, 1), ERR_CORRUPT);
+    record.kind = RECORD_PURGE;
+    record.subject = BYTES_LITERAL("");
+    cr_assert_eq(js_replay(&r.js, 0, &record, 1), ERR_CORRUPT);
+    /* A message of a pack that no checkpoint knows. */
+    record = (struct record){.kind = RECORD_MESSAGE, .stream = s->stream.id, .seq = 1};
+    record.subject = BYTES_LITERAL("s.1");
+    record.headers = bytes_of(NULL, 20);
+    cr_assert_eq(js_replay(&r.js, 0, &record, 1), ERR_CORRUPT);
+    record.stream = 77;
+    record.kind = RECORD_STREAM;
+    record.subject = BYTES_LITERAL("$G T");
+    record.headers = BYTES_LITERAL("");
+    record.body = BYTES_LITERAL("{\"config\":{\"name\":\"T\",\"first_seq\":18446744073709551615}}");
+    cr_assert_eq(js_replay(&r.js, 0, &record, 1), ERR_CORRUPT);
+    rig_deinit(&r);
+}
