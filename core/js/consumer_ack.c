@@ -167,6 +167,8 @@ int64_t consumer_timer(struct consumer *c, struct shard_time now, struct outlet 
     } else if (c->pulls.count > 0) {
         struct pullq_facts facts = {
             .now_ns = now_ns, .stream_seq = c->next_seq - 1, .consumer_seq = c->delivered_cseq};
+        facts.is_stalled = c->ack_policy != CONSUMER_ACK_NONE && c->max_ack_pending > 0 &&
+                           c->window.pending_count >= c->max_ack_pending;
         next_ns = sooner(next_ns, pullq_sweep(&c->pulls, &facts, false, o, NULL));
     }
     int64_t end_ns = inactive_ns(c);

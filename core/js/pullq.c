@@ -303,7 +303,8 @@ int64_t pullq_sweep(struct pullq *q, const struct pullq_facts *facts, bool is_en
             continue;
         }
         /* One that waits for its first message only while there is none goes on waiting. */
-        if (is_end && r->no_wait && (r->expires_ns == 0 || r->delivered > 0)) {
+        bool is_stuck = facts->is_stalled && r->heartbeat_ns > 0 && now >= r->next_heartbeat_ns;
+        if ((is_end || is_stuck) && r->no_wait && (r->expires_ns == 0 || r->delivered > 0)) {
             send_status(o, reply_of(r), BYTES_LITERAL("404 No Messages"));
             if (now > q->last_active_ns) q->last_active_ns = now;
             drop(q, r);

@@ -33,6 +33,7 @@ struct pullq_facts {
     int64_t now_ns;
     uint64_t pending;                  /* messages it could deliver now, redeliveries included */
     uint64_t stream_seq, consumer_seq; /* of the last delivery */
+    bool is_stalled; /* too much waits for acks: what does not wait ends at its next heartbeat */
 };
 
 /* What a message was taken for. */

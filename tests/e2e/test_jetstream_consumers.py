@@ -314,6 +314,13 @@ def test_what_a_pull_request_is_told(js_server):
         await js.delete_consumer("TOLD", "d")
         end = await sub.next_msg(timeout=T)
         assert (end.headers["Status"], end.headers["Description"]) == ("409", "Consumer Deleted")
+        await js.add_consumer("TOLD", ConsumerConfig(durable_name="e", max_ack_pending=1))
+        await c.publish("$JS.API.CONSUMER.MSG.NEXT.TOLD.e", json.dumps({
+            "batch": 5, "no_wait": True, "expires": 60 * 10**9, "idle_heartbeat": 10**8}).encode(),
+                        reply=inbox)
+        assert (await sub.next_msg(timeout=T)).data == b"m0"
+        end = await sub.next_msg(timeout=T)  # stands still at max_ack_pending
+        assert end.headers["Status"] == "404"
         await js.delete_stream("TOLD")
         await c.close()
     run(go())
