@@ -18,7 +18,7 @@
  * Durable: deltas in PROGRESS records (consumer_encode, consumer_apply), up to 250 ms behind; what
  * a crash loses is delivered again. A record tells the state, never the way to it, so applying is
  * idempotent in what it sets. Which messages an interest or work queue stream may drop follows from
- * the records alone: consumer_released.
+ * the records alone: struct consumer_releases.
  *
  * Owned by the stream's shard. */
 #ifndef CORE_JS_CONSUMER_H
@@ -201,7 +201,16 @@ void consumer_encode_lost(struct consumer *c);
 /* Replay. time_ns is of the record. ERR_CORRUPT: no body of ours; ERR_MEMORY. */
 NODISCARD enum err consumer_apply(struct consumer *c, struct bytes body, int64_t time_ns,
                                   struct shard_time now);
-/* Sequences that the record settled, ascending, from *at (starts at 0) on; 0 at the end. */
-uint64_t consumer_released(struct bytes body, uint64_t *at);
+/* Sequences that the record settled, ascending. */
+struct consumer_releases {
+    struct bytes rest;
+    uint64_t from, delivered, left;
+    struct ackwin_entry entry; /* the first that is listed and not behind us */
+    bool has_entry;
+};
+/* The body stays where it is. */
+void consumer_releases_begin(struct consumer_releases *r, struct bytes body);
+/* The first one at or above seq, which never goes back; 0: none. */
+uint64_t consumer_releases_next(struct consumer_releases *r, uint64_t seq);
 
 #endif

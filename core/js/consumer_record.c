@@ -170,20 +170,34 @@ enum err consumer_apply(struct consumer *c, struct bytes body, int64_t time_ns,
     return ERR_OK;
 }
 
-uint64_t consumer_released(struct bytes body, uint64_t *at)
+static void advance_entry(struct consumer_releases *r)
+{
+    int64_t age_ms;
+    r->has_entry = r->left > 0 && get_entry(&r->rest, &r->entry, &age_ms);
+    if (r->has_entry) r->left--;
+}
+
+void consumer_releases_begin(struct consumer_releases *r, struct bytes body)
 {
     struct head h;
-    struct ackwin_entry entry = {.seq = 0};
-    int64_t age_ms;
-    if (!get_head(&body, &h)) return 0;
-    uint64_t next = *at < h.from ? h.from + 1 : *at + 1; /* in (from, delivered] */
-    for (uint64_t i = 0; i < h.count && get_entry(&body, &entry, &age_ms); i++) {
-        if (entry.seq <= *at) continue;
-        if (entry.seq > next && next <= h.delivered_seq) break;
-        if (entry.state == ACKWIN_HOLE) return *at = entry.seq;
-        if (entry.seq == next) next++;
+    *r = (struct consumer_releases){.rest = body};
+    if (!get_head(&r->rest, &h)) return;
+    r->from = h.from;
+    r->delivered = h.delivered_seq;
+    r->left = h.count;
+    advance_entry(r);
+}
+
+uint64_t consumer_releases_next(struct consumer_releases *r, uint64_t seq)
+{
+    for (;; advance_entry(r)) {
+        uint64_t gap = seq > r->from ? seq : r->from + 1; /* not listed, in (from, delivered] */
+        if (!r->has_entry) return gap <= r->delivered ? gap : 0;
+        if (r->entry.seq < seq) continue;
+        if (gap < r->entry.seq && gap <= r->delivered) return gap;
+        if (r->entry.state == ACKWIN_HOLE) return r->entry.seq;
+        seq = r->entry.seq + 1;
     }
-    return next <= h.delivered_seq ? (*at = next) : 0;
 }
 
 /* --- ConsumerInfo ---------------------------------------------------------------------------- */

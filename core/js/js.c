@@ -415,17 +415,19 @@ bool js_consumer_is_kept(const struct js_stream *s, const struct consumer *c)
 
 void js_progress_stored(struct js *js, struct js_stream *s, struct bytes body)
 {
-    uint64_t at = 0, seq;
+    struct consumer_releases r;
+    uint64_t seq = 0;
     must(s->js == js);
     if (s->stream.config.retention == STREAM_LIMITS) return;
-    while ((seq = consumer_released(body, &at)) != 0) {
+    consumer_releases_begin(&r, body);
+    while ((seq = consumer_releases_next(&r, seq)) != 0) {
         /* A purge can leave any number of sequences without a message. */
         uint64_t live = msgs_next(&s->stream.msgs, seq);
         if (live == 0) return;
         if (live == seq)
-            drop_unneeded(s, seq);
+            drop_unneeded(s, seq++);
         else
-            at = live - 1;
+            seq = live;
     }
 }
 

@@ -206,8 +206,10 @@ static void save(struct model *m, bool is_twin)
     consumer_encode(&m->consumer, m->now, is_twin, &body);
     must(!body.is_failed);
     must(!consumer_is_unsaved(&m->consumer));
+    struct consumer_releases releases;
     uint64_t at = 0, before = 0;
-    while (consumer_released(text_written(&body), &at) != 0) {
+    consumer_releases_begin(&releases, text_written(&body));
+    while ((at = consumer_releases_next(&releases, before + 1)) != 0) {
         must(at > before);
         before = at;
         must(at <= m->last_seq);
