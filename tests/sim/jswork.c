@@ -793,6 +793,8 @@ void jswork_run(const struct jswork_config *config, struct jswork_counts *counts
     }
     if (w->store.damaged > 0) jsledger_wrong(&w->ledger, "damage after a mere power cut");
     if (w->store.skipped > 0) jsledger_wrong(&w->ledger, "records that make no sense");
+    counts->checkpoints += w->store.checkpoints;
+    counts->moves += w->store.moves;
     counts->cut_groups += w->store.cut_groups;
     counts->writes_failed += w->store.failures;
     counts->segments += w->store.segments;

@@ -3,6 +3,7 @@
 #include <string.h>
 #include "core/auth/account.h"
 #include "core/base/must.h"
+#include "core/js/checkpoint.h"
 
 enum {
     STAGING_BYTES = 512 * 1024,
@@ -12,6 +13,9 @@ enum {
     SLOW_NS = 30000000,  /* or that */
     STREAM_IDS_STEP = 8, /* as io/storage: ids of two shards never meet */
 };
+
+/* Of the store; checkpoints hold hashes of message ids that depend on it. */
+static const uint64_t SECRET = 0x7777777712345678;
 
 void simstore_init(struct simstore *x, uint64_t seed)
 {
@@ -107,11 +111,16 @@ static enum err on_record(void *context, const struct record *r, const struct st
 {
     struct simstore *x = context;
     uint32_t account = 0, shard = 0, count = simstore_log_count(x);
-    if (r->kind == RECORD_STREAM) {
-        struct bytes name = bytes_of(r->subject.data, bytes_find(r->subject, ' '));
+    if (r->kind == RECORD_STREAM || r->kind == RECORD_CHECKPOINT) {
+        struct bytes of = r->subject;
+        if (r->kind == RECORD_CHECKPOINT && checkpoint_name(r->body, &of) != ERR_OK) {
+            x->skipped++;
+            return ERR_OK;
+        }
+        struct bytes name = bytes_of(of.data, bytes_find(of, ' '));
         enum err e = account_numbers_of(x->life.numbers, name, &account);
         if (e != ERR_OK) return e;
-        shard = js_place(r->subject, count);
+        shard = js_place(of, count);
     } else {
         while (shard < count && js_find_id(&x->shards[shard].js, r->stream) == NULL) shard++;
         if (shard == count) return ERR_OK;
@@ -134,7 +143,7 @@ static void on_lost(void *context, const struct store_lost *lost)
 static void open_js(struct simstore *x, uint32_t i)
 {
     struct js *js = &x->shards[i].js;
-    js_init(js, x->life.shard_mem[i], NULL, x->disk.crashes + 1, MEMORY_BYTES_MAX);
+    js_init(js, x->life.shard_mem[i], NULL, SECRET, MEMORY_BYTES_MAX);
     js->id_next = i + 1;
     js->id_step = STREAM_IDS_STEP;
     js->message_bytes_max = x->life.message_bytes_max;
@@ -163,7 +172,7 @@ enum err simstore_open(struct simstore *x, const struct simstore_life *life)
                                  .mem = life->mem,
                                  .log_count = simstore_log_count(x),
                                  .new_store = 7,
-                                 .new_secret = UINT64_C(0x7777777712345678),
+                                 .new_secret = SECRET,
                                  .is_direct = true,
                                  .replay = {.context = x, .record = on_record, .lost = on_lost}};
     enum err e = recovery_open(&x->recovery, &o);
@@ -181,19 +190,65 @@ enum err simstore_open(struct simstore *x, const struct simstore_life *life)
 
 /* --- the logs ----------------------------------------------------------------------------- */
 
+static enum store_fate fate(void *context, uint64_t stream, uint64_t seq, uint64_t place)
+{
+    const struct simstore_shard *s = context;
+    return checkpoint_fate(&s->js, false, stream, seq, place);
+}
+
+static bool needs(void *context, uint64_t stream, uint64_t seq_first, uint64_t seq_last)
+{
+    const struct simstore_shard *s = context;
+    return checkpoint_needs(&s->js, false, stream, seq_first, seq_last);
+}
+
+static enum err moved(void *context, uint64_t stream, uint64_t seq, uint64_t from, uint64_t to,
+                      uint32_t bytes)
+{
+    struct simstore_shard *s = context;
+    s->store->moves++;
+    return checkpoint_moved(&s->js, stream, seq, from, to);
+}
+
+static enum err checkpoint(void *context, uint64_t stream, struct text *out)
+{
+    struct simstore_shard *s = context;
+    uint64_t now_ns = s->store->life.clock->now_ns;
+    s->store->checkpoints++;
+    s->js.clock = (struct shard_time){.mono_ns = now_ns,
+                                      .wall_ns = CLOCK_WALL_START_S * INT64_C(1000000000) +
+                                                 (int64_t)now_ns};
+    s->js.told_ticket = s->log.told_ticket;
+    return checkpoint_write(&s->js, stream, out);
+}
+
+/* The job of packing waits for the disk where it stands; others' operations may end meanwhile. */
+static bool pump_files(void *disk)
+{
+    return disk_step(disk);
+}
+
 enum err simstore_open_log(struct simstore *x, uint32_t shard, struct net_driver *d)
 {
     struct simstore_shard *s = &x->shards[shard];
     s->vfs.ops = &OPS;
     s->store = x;
     s->driver = d;
+    s->hooks = (struct store_hooks){
+        .context = s, .fate = fate, .moved = moved, .checkpoint = checkpoint, .needs = needs};
+    x->files =
+        (struct blocking){.vfs = &x->disk.vfs, .pump = pump_files, .context = &x->disk};
     struct slog_options o = {.vfs = &s->vfs,
                              .mem = s->js.mem,
                              .segment_bytes = x->segment_bytes,
                              .group_bytes = x->group_bytes,
                              .staging_bytes = STAGING_BYTES,
                              .cache_bytes = STAGING_BYTES,
-                             .is_direct = true};
+                             .is_direct = true,
+                             .hooks = &s->hooks,
+                             .files = &x->files,
+                             .files_mem = s->js.mem,
+                             .sealed_wait = 2};
     enum err e =
         slog_open(&s->log, &o, &x->recovery.logs[shard], x->recovery.logs, x->recovery.log_count);
     if (e != ERR_OK) return e;

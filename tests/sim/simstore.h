@@ -30,6 +30,7 @@ struct simstore_shard {
     struct js js;
     struct slog log;
     struct simstore_op *ops;
+    struct store_hooks hooks;
     bool has_js, has_log;
 };
 
@@ -52,10 +53,11 @@ struct simstore {
     struct simstore_life life;
     struct simstore_shard shards[SIMSTORE_LOGS_MAX];
     struct recovery recovery;
-    struct blocking blocking;
+    struct blocking blocking, files; /* of recovery; of packing */
     bool is_recovered, is_off;
     uint64_t steps_left;
     uint64_t damaged, skipped, cuts; /* seen by recoveries */
+    uint64_t checkpoints, moves;     /* what freeing segments asked for */
     uint64_t cut_groups, records, reads, failures, segments;
 };
 
