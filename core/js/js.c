@@ -490,11 +490,12 @@ bool js_config_record(const struct stream_config *c, int64_t created_ns, struct 
 }
 
 /* A stream in memory ended with its process; what has its name now is another one. */
-static bool twin_of(struct js *js, uint32_t account, struct bytes name)
+static bool twin_of(struct js *js, uint32_t account, struct bytes name, uint64_t id)
 {
     struct js_stream *twin = js_find(js, account, name, true);
     if (twin == NULL) return false;
-    if (twin->stream.config.storage != STREAM_MEMORY) return true;
+    /* Checkpoints come before the record that says that the older one is gone. */
+    if (twin->stream.config.storage != STREAM_MEMORY && twin->stream.id > id) return true;
     js_drop(js, twin);
     return false;
 }
@@ -532,8 +533,8 @@ static enum err replay_config(struct js *js, uint32_t account, const struct reco
         e = ERR_CORRUPT;
     } else if (e == ERR_OK && s != NULL) {
         e = js_update(s, c);
-    } else if (e == ERR_OK && twin_of(js, account, c->name)) {
-        e = ERR_CORRUPT;
+    } else if (e == ERR_OK && twin_of(js, account, c->name, r->stream)) {
+        e = ERR_UNKNOWN;
     } else if (e == ERR_OK) {
         e = js_add(js, account, bytes_of(r->subject.data, blank), c, r->stream, stored.created_ns,
                    &s);

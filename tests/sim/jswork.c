@@ -780,6 +780,7 @@ void jswork_run(const struct jswork_config *config, struct jswork_counts *counts
     rng_init(&w->rng, config->seed);
     jsledger_init(&w->ledger, config->seed);
     simstore_init(&w->store, rng_next(&w->rng));
+    w->store.frees = config->frees;
     w->client_count = 2 + below(w, CLIENTS_MAX - 1);
     for (uint32_t i = 0; i < JSLEDGER_SLOTS; i++) {
         w->ledger.slots[i].retention = (enum jsledger_retention)i;

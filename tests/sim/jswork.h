@@ -12,19 +12,20 @@
     X(cuts_all) X(cuts_prefix) X(cuts_missing) X(cuts_torn) X(cuts_in_recovery) X(cut_groups)      \
         X(writes_failed) X(disk_full) X(read_only) X(segments) X(lost_found) X(lost_gone)          \
             X(duplicates) X(sets_refused) X(redeliveries) X(acks_confirmed) X(erased) X(purged)    \
-                X(updated) X(deleted) X(held) X(checkpoints) X(moves)
+                X(updated) X(deleted) X(held)
 
 struct jswork_counts {
 #define X(name) uint64_t name;
     JSWORK_PATHS(X)
 #undef X
-    uint64_t ops, stored, deliveries, starts, simulated_ns;
+    uint64_t ops, stored, deliveries, starts, simulated_ns, checkpoints, moves;
 };
 
 struct jswork_config {
     uint64_t seed;
     uint32_t ops;
     bool is_verbose;
+    bool frees; /* segments of the log */
 };
 
 struct jswork_result {

@@ -1,6 +1,7 @@
 /* The simulator of JetStream: seeds in, broken rules and counts of rare paths out.
  *
- *   simjs [--seed N | --seeds A-B] [--ops N] [--verbose] [--replay EVERY] [--stop] */
+ *   simjs [--seed N | --seeds A-B] [--ops N] [--verbose] [--replay EVERY] [--stop]
+ *   --free: segments of the log are freed, by checkpoints and packs */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,14 +14,15 @@ enum { OPS_DEFAULT = 2500, SEEDS_FOR_RARE = 40, REPLAY_EVERY = 20 };
 
 struct run {
     uint32_t ops;
-    bool is_verbose, stops;
+    bool is_verbose, stops, frees;
     uint64_t seeds, failed, replay_every;
     struct jswork_counts counts;
 };
 
 static void run_seed(struct run *r, uint64_t seed)
 {
-    struct jswork_config config = {.seed = seed, .ops = r->ops, .is_verbose = r->is_verbose};
+    struct jswork_config config = {
+        .seed = seed, .ops = r->ops, .is_verbose = r->is_verbose, .frees = r->frees};
     struct jswork_result result = {0}, again = {0};
     jswork_run(&config, &r->counts, &result);
     if (r->replay_every > 0 && r->seeds % r->replay_every == 0) {
@@ -63,6 +65,10 @@ int main(int argc, char **argv)
             r.is_verbose = true;
             continue;
         }
+        if (strcmp(argv[i], "--free") == 0) {
+            r.frees = true;
+            continue;
+        }
         if (strcmp(argv[i], "--stop") == 0) {
             r.stops = true;
             continue;
@@ -88,10 +94,11 @@ int main(int argc, char **argv)
     double seconds = (double)(clock() - began) / CLOCKS_PER_SEC;
     const struct jswork_counts *c = &r.counts;
     printf("%llu seeds, %llu failed; %llu operations, %llu stored, %llu deliveries, %llu starts, "
-           "%.1f s\n",
+           "%llu checkpoints, %llu moves, %.1f s\n",
            (unsigned long long)r.seeds, (unsigned long long)r.failed, (unsigned long long)c->ops,
            (unsigned long long)c->stored, (unsigned long long)c->deliveries,
-           (unsigned long long)c->starts, seconds);
+           (unsigned long long)c->starts, (unsigned long long)c->checkpoints,
+           (unsigned long long)c->moves, seconds);
     uint64_t never = print_counts(c);
     if (r.seeds >= SEEDS_FOR_RARE && never > 0) {
         printf("%llu rare paths were never taken\n", (unsigned long long)never);

@@ -126,6 +126,7 @@ static enum err on_record(void *context, const struct record *r, const struct st
         if (shard == count) return ERR_OK;
     }
     enum err e = js_replay(&x->shards[shard].js, account, r, stub->place);
+    if (e == ERR_UNKNOWN) return ERR_OK; /* of something that is gone */
     if (e == ERR_OK || e == ERR_MEMORY) return e;
     x->skipped++;
     return ERR_OK;
@@ -215,9 +216,8 @@ static enum err checkpoint(void *context, uint64_t stream, struct text *out)
     struct simstore_shard *s = context;
     uint64_t now_ns = s->store->life.clock->now_ns;
     s->store->checkpoints++;
-    s->js.clock = (struct shard_time){.mono_ns = now_ns,
-                                      .wall_ns = CLOCK_WALL_START_S * INT64_C(1000000000) +
-                                                 (int64_t)now_ns};
+    s->js.clock = (struct shard_time){
+        .mono_ns = now_ns, .wall_ns = CLOCK_WALL_START_S * INT64_C(1000000000) + (int64_t)now_ns};
     s->js.told_ticket = s->log.told_ticket;
     return checkpoint_write(&s->js, stream, out);
 }
@@ -236,8 +236,7 @@ enum err simstore_open_log(struct simstore *x, uint32_t shard, struct net_driver
     s->driver = d;
     s->hooks = (struct store_hooks){
         .context = s, .fate = fate, .moved = moved, .checkpoint = checkpoint, .needs = needs};
-    x->files =
-        (struct blocking){.vfs = &x->disk.vfs, .pump = pump_files, .context = &x->disk};
+    x->files = (struct blocking){.vfs = &x->disk.vfs, .pump = pump_files, .context = &x->disk};
     struct slog_options o = {.vfs = &s->vfs,
                              .mem = s->js.mem,
                              .segment_bytes = x->segment_bytes,
@@ -245,7 +244,7 @@ enum err simstore_open_log(struct simstore *x, uint32_t shard, struct net_driver
                              .staging_bytes = STAGING_BYTES,
                              .cache_bytes = STAGING_BYTES,
                              .is_direct = true,
-                             .hooks = &s->hooks,
+                             .hooks = x->frees ? &s->hooks : NULL,
                              .files = &x->files,
                              .files_mem = s->js.mem,
                              .sealed_wait = 2};

@@ -49,6 +49,7 @@ struct simstore {
     struct disk disk;
     struct rng rng;
     uint32_t segment_bytes, group_bytes;
+    bool frees;    /* segments: checkpoints and packs */
     uint32_t slow; /* one operation in so many takes long */
     struct simstore_life life;
     struct simstore_shard shards[SIMSTORE_LOGS_MAX];
