@@ -143,6 +143,7 @@ static enum err on_record(void *context, const struct record *r, const struct st
     if (r->kind == RECORD_STREAM || r->kind == RECORD_CHECKPOINT) {
         struct bytes of = r->subject;
         if (r->kind == RECORD_CHECKPOINT && checkpoint_name(r->body, &of) != ERR_OK) {
+            x->has_refused = true;
             x->skipped_count++;
             return ERR_OK;
         }
@@ -159,6 +160,7 @@ static enum err on_record(void *context, const struct record *r, const struct st
     enum err e = js_replay(&x->shards[shard].js, account, r, stub->place);
     if (e == ERR_UNKNOWN) return ERR_OK; /* of something that is gone */
     if (e == ERR_OK || e == ERR_MEMORY) return e;
+    if (r->kind == RECORD_STREAM || r->kind == RECORD_CHECKPOINT) x->has_refused = true;
     x->skipped_count++;
     return ERR_OK;
 }
@@ -362,6 +364,11 @@ enum err storage_open(struct storage *x, const struct storage_options *o, char *
     if (x->is_mixed)
         log_warn(x->log, "JetStream: the number of shards is another than before: space of "
                          "messages that go is not freed");
+    else if (x->damaged_count > 0 || x->recovery.counts.read_errors > 0 || x->has_refused)
+        /* A stream may be missing here whose messages are whole, or messages that can be read
+         * tomorrow: nothing that was not understood is let go of (P6). */
+        log_warn(x->log, "JetStream: parts of the store could not be read: until a start finds it "
+                         "whole, space of messages that go is not freed");
     else if (helper_open(1, x->shard_count, &x->packers) != ERR_OK)
         log_warn(x->log, "JetStream: no thread for packing: space of messages that go is not "
                          "freed");

@@ -64,7 +64,8 @@ struct storage {
     uint64_t damaged_count, cut_count, skipped_count;
     uint64_t told_ns; /* progress was logged last */
     bool is_seeded;
-    bool is_mixed; /* streams have records in logs of other shards: nothing is freed */
+    bool has_refused; /* a stream's own record made no sense: it may be there all the same */
+    bool is_mixed;    /* streams have records in logs of other shards: nothing is freed */
     struct helper_pool *packers;
     struct mem_jemalloc_budget *budget;
 };

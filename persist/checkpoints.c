@@ -65,6 +65,7 @@ enum err checkpoints_take(struct checkpoints *c, const struct record *r, uint32_
     struct checkpoints_entry *e = find(c, r->stream);
     if (e == NULL) e = add(c, r->stream);
     if (e == NULL) return ERR_MEMORY;
+    if (e->is_gone) return ERR_OK;
     if (r->seq == 0) {
         text_clear(&e->parts);
         e->is_collecting = true;
@@ -80,6 +81,24 @@ enum err checkpoints_take(struct checkpoints *c, const struct record *r, uint32_
     e->part_next++;
     if ((r->flags & RECORD_LAST) != 0) take_whole(e, incarnation, log);
     return ERR_OK;
+}
+
+enum err checkpoints_end(struct checkpoints *c, uint64_t stream)
+{
+    struct checkpoints_entry *e = find(c, stream);
+    if (e == NULL) e = add(c, stream);
+    if (e == NULL) return ERR_MEMORY;
+    text_deinit(&e->body);
+    text_deinit(&e->parts);
+    e->is_whole = e->is_collecting = false;
+    e->is_gone = true;
+    return ERR_OK;
+}
+
+bool checkpoints_is_gone(const struct checkpoints *c, uint64_t stream)
+{
+    const struct checkpoints_entry *e = find(c, stream);
+    return e != NULL && e->is_gone;
 }
 
 bool checkpoints_contain(const struct checkpoints *c, uint64_t stream, uint32_t incarnation,

@@ -13,6 +13,7 @@
 
 struct checkpoints_entry {
     uint64_t stream;
+    bool is_gone; /* its end was seen: nothing of it counts */
     bool is_whole;
     uint32_t incarnation, log; /* of the whole one */
     uint64_t group;            /* it stands for every record up to this group of that log */
@@ -32,6 +33,9 @@ void checkpoints_deinit(struct checkpoints *c);
 /* r: a CHECKPOINT record of this log and incarnation. ERR_MEMORY. */
 NODISCARD enum err checkpoints_take(struct checkpoints *c, const struct record *r,
                                     uint32_t incarnation, uint32_t log);
+/* The stream's end was seen, behind all of its records. ERR_MEMORY. */
+NODISCARD enum err checkpoints_end(struct checkpoints *c, uint64_t stream);
+bool checkpoints_is_gone(const struct checkpoints *c, uint64_t stream);
 /* True if a checkpoint stands for the stream's records in this group. */
 bool checkpoints_contain(const struct checkpoints *c, uint64_t stream, uint32_t incarnation,
                          uint32_t log, uint64_t group);

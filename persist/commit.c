@@ -189,7 +189,8 @@ enum err commit_append(struct commit *c, const struct record *r, uint32_t bytes,
     record_encode(r, &g->key, g->offset + at, g->data + at);
     g->record_bytes += bytes;
     g->record_count++;
-    g->has_checkpoints = g->has_checkpoints || r->kind == RECORD_CHECKPOINT;
+    g->has_checkpoints =
+        g->has_checkpoints || r->kind == RECORD_CHECKPOINT || r->kind == RECORD_STREAM_GONE;
     c->staged_bytes += bytes;
     g->ticket_last = ++c->ticket;
     *out = (struct store_stub){.ticket = c->ticket,

@@ -36,7 +36,7 @@ struct commit_group {
     uint32_t bytes; /* from CLOSED on: header and padding included */
     enum commit_state state;
     bool is_big;          /* memory of its own: one record larger than a group */
-    bool has_checkpoints; /* some of its records are CHECKPOINT */
+    bool has_checkpoints; /* some of its records are CHECKPOINT or STREAM_GONE */
 };
 
 struct commit {

@@ -121,6 +121,13 @@ static void work_on(struct slog *l)
         judge(l);
         return;
     }
+    if (c->packer.state == PACKER_LISTED && c->packer.is_damaged) {
+        /* P6: what is in the damaged parts nobody knows, so nothing of it is let go of. */
+        c->counts.errors++;
+        packer_end(&c->packer);
+        c->state = COMPACT_PINNED;
+        return;
+    }
     if (c->packer.state == PACKER_LISTED) c->state = COMPACT_ASKING;
     if (c->packer.state == PACKER_PACKED) c->state = COMPACT_CHECKPOINTING;
     if (c->packer.state == PACKER_FAILED && c->state == COMPACT_LOOKING) {
@@ -293,6 +300,17 @@ static bool move(struct slog *l)
 /* --- the file ----------------------------------------------------------------------------- */
 
 static void on_file(struct vfs_op *op);
+static void finish(struct slog *l);
+
+/* The file is left to the next start, which removes it; a handle, if it is open, to the process. */
+static void give_up_file(struct slog *l, enum compact_state at)
+{
+    struct compact *c = &l->compact;
+    c->counts.errors++;
+    finish(l);
+    if (at == COMPACT_RENAMING || at == COMPACT_OPENING || at == COMPACT_FLUSHING)
+        slog_end_recycling(l, NULL);
+}
 
 static void file_step(struct slog *l, enum compact_state state)
 {
@@ -316,7 +334,7 @@ static void file_step(struct slog *l, enum compact_state state)
     default: c->op.kind = VFS_UNLINK; break;
     }
     c->is_flying = vfs_submit(l->options.vfs, &c->op) == ERR_OK;
-    if (!c->is_flying) c->state = COMPACT_IDLE;
+    if (!c->is_flying) give_up_file(l, state);
 }
 
 static void finish(struct slog *l)
@@ -332,11 +350,9 @@ static void on_file(struct vfs_op *op)
     struct slog *l = op->context;
     struct compact *c = &l->compact;
     c->is_flying = false;
-    if (op->result != ERR_OK) c->counts.errors++;
-    if (c->state == COMPACT_UNLINKING || c->is_damaged) {
-        finish(l);
-    } else if (op->result != ERR_OK) {
-        slog_end_recycling(l, NULL);
+    if (op->result != ERR_OK) {
+        give_up_file(l, c->state);
+    } else if (c->state == COMPACT_UNLINKING) {
         finish(l);
     } else if (c->state == COMPACT_RENAMING) {
         file_step(l, COMPACT_OPENING);
@@ -357,11 +373,6 @@ static void drain(struct slog *l)
     struct compact *c = &l->compact;
     if (!reader_retire(&l->reader, false, l->manifest.log, c->segment.number)) return;
     c->from = names_segment(l->manifest.log, c->segment.number);
-    if (c->is_damaged) { /* P6 */
-        c->to = names_damaged(&c->from);
-        file_step(l, COMPACT_RENAMING);
-        return;
-    }
     if (l->ready_count >= SLOG_READY_MAX || c->segment.size != l->options.segment_bytes) {
         file_step(l, COMPACT_UNLINKING);
         return;
@@ -369,7 +380,6 @@ static void drain(struct slog *l)
     if (!slog_begin_recycling(l, &c->number)) return; /* one is being made: next turn */
     c->to = names_segment(l->manifest.log, c->number);
     file_step(l, COMPACT_RENAMING);
-    if (!c->is_flying) slog_end_recycling(l, NULL);
 }
 
 /* --- packs that nobody needs -------------------------------------------------------------- */
@@ -487,7 +497,7 @@ void compact_turn(struct slog *l)
 #ifndef MILLRACE_BREAK_FREED_BEFORE_THE_MANIFEST
         if (l->manifest_written < c->wanted) return;
 #endif
-        c->is_damaged = c->packer.is_damaged;
+        must(!c->packer.is_damaged);
         if (c->has_pack && !know_pack(l)) return;
         c->state = COMPACT_MOVING;
         /* fall through */

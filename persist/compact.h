@@ -3,7 +3,8 @@
  * go of it, its file becomes a ready segment.
  *
  *   IDLE -- the oldest segment is closed, and too many are --> READING (persist/packer)
- *     --> ASKING: which messages are live, a slice per turn. STORE_KEEP: PINNED until a restart
+ *     --> ASKING: which messages are live, a slice per turn. STORE_KEEP: PINNED until a restart,
+ *         as when parts of it do not validate
  *     --> WRITING them into a pack, if there are any (persist/packer)
  *     --> CHECKPOINTING: each stream with records in it has a durable checkpoint behind it
  *     --> NAMING: the manifest without the segment, with the pack, with the new start of a replay
@@ -11,7 +12,6 @@
  *     --> DRAINING: no read is in the old file any more
  *     --> RENAMING, OPENING, FLUSHING: the file has a new number --> the log names it as ready
  *          \-- enough are ready: UNLINKING --> IDLE
- *          \-- parts of it do not validate: RENAMING to *.damaged --> IDLE
  *   an error before NAMING: PAUSED for a while --> IDLE: nothing happened
  *   an error after it: the file is left to the next start, which removes it --> IDLE
  *
@@ -100,7 +100,6 @@ struct compact {
     uint64_t wanted;                 /* manifest change that lets go of the segment */
     struct manifest_segment segment; /* that is freed */
     uint32_t number;                 /* that its file gets */
-    bool is_damaged;                 /* parts of it: the file is kept, under another name */
     struct names_text from, to;
     struct vfs_op op;
     bool is_flying;

@@ -18,7 +18,7 @@ enum {
 struct manifest_segment {
     uint32_t number, incarnation;
     bool is_closed;       /* nothing is written to it any more; end and last_group count */
-    bool has_checkpoints; /* closed: some of its records are CHECKPOINT */
+    bool has_checkpoints; /* closed: some of its records are CHECKPOINT or STREAM_GONE */
     uint64_t size;        /* of the file */
     uint64_t end;         /* of what counts */
     uint64_t last_group;  /* that counts; 0: none */

@@ -71,13 +71,6 @@ struct names_text names_pack(uint32_t log, uint32_t pack)
     return numbered(log, pack, ".pack");
 }
 
-struct names_text names_damaged(const struct names_text *name)
-{
-    struct names_text n = *name;
-    put_text(&n, ".damaged");
-    return n;
-}
-
 static bool is_numbered(const char *name, const char *end, uint32_t *log, uint32_t *number)
 {
     if (!take_hex(&name, LOG_DIGITS, log) || *name++ != '-') return false;

@@ -14,8 +14,6 @@ struct names_text names_root(uint32_t copy);
 struct names_text names_manifest(uint32_t log, uint32_t copy);
 struct names_text names_segment(uint32_t log, uint32_t segment);
 struct names_text names_pack(uint32_t log, uint32_t pack);
-/* What a file is called once a part of it could not be read (P6). */
-struct names_text names_damaged(const struct names_text *name);
 /* True if name is that of a segment. */
 bool names_is_segment(const char *name, uint32_t *log, uint32_t *segment);
 bool names_is_pack(const char *name, uint32_t *log, uint32_t *pack);

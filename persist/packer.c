@@ -145,6 +145,8 @@ static enum err read_segment(struct packer *p)
     e = replay_segment(&log, 0);
     p->is_damaged = log.has_damage;
     manifest_deinit(&one);
+    /* What cannot be read today is not to be taken for what is not there. */
+    if (e == ERR_OK && counts.read_errors > 0) e = ERR_IO;
     return e;
 }
 

@@ -690,6 +690,14 @@ static enum err start_exact(struct reader *r, struct reader_segment *s, struct s
 
 /* --- requests that wait ------------------------------------------------------------------- */
 
+/* What core may take for lost is lost: no descriptor, no right and the like pass. */
+static enum err as_told(enum err e)
+{
+    bool is_told =
+        e == ERR_BUSY || e == ERR_UNKNOWN || e == ERR_CORRUPT || e == ERR_MEMORY || e == ERR_CLOSED;
+    return is_told ? e : ERR_IO;
+}
+
 static enum err serve_packed(struct reader *r, struct reader_segment *s, struct store_read *q)
 {
     const struct pack_table_entry *t = pack_table_find(&s->table, place_offset(q->place));
@@ -709,11 +717,11 @@ static enum err serve(struct reader *r, struct store_read *q)
     struct reader_segment *s = find_by_place(r, q->place);
     if (r->is_stopping) return ERR_CLOSED;
     if (s == NULL) return ERR_UNKNOWN;
-    if (s->state == READER_CLOSED && s->open_result != ERR_OK) return s->open_result;
+    if (s->state == READER_CLOSED && s->open_result != ERR_OK) return as_told(s->open_result);
     if (s->state == READER_CLOSED) open_file(r, s);
     if (s->state != READER_OPEN) return ERR_BUSY;
     enum err e = s->is_packed ? want_table(r, s) : ERR_OK;
-    if (e != ERR_OK) return e;
+    if (e != ERR_OK) return as_told(e);
     if (s->is_packed && (q->state & IS_EXACT) == 0) return serve_packed(r, s, q);
     if ((q->state & IS_EXACT) != 0) {
         struct reader_exact *x = exact_of(r, q);

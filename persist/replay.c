@@ -62,8 +62,10 @@ static void progress(const struct replay_log *l)
 static enum err emit_checkpoint(struct walk *w, const struct record *r)
 {
     struct replay_log *l = w->log;
-    if (r->kind != RECORD_CHECKPOINT || l->checkpoints == NULL) return ERR_OK;
+    if (l->checkpoints == NULL) return ERR_OK;
+    if (r->kind != RECORD_CHECKPOINT && r->kind != RECORD_STREAM_GONE) return ERR_OK;
     w->segment->has_checkpoints = true;
+    if (r->kind == RECORD_STREAM_GONE) return checkpoints_end(l->checkpoints, r->stream);
     return checkpoints_take(l->checkpoints, r, w->segment->incarnation, l->manifest->log);
 }
 
@@ -73,6 +75,8 @@ static bool is_contained(const struct walk *w, const struct record *r)
     const struct replay_log *l = w->log;
     if (l->checkpoints == NULL) return false;
     if (r->kind == RECORD_CHECKPOINT) return true;
+    /* Its name may belong to another one by now, whose checkpoint was given before. */
+    if (checkpoints_is_gone(l->checkpoints, r->stream)) return true;
     return r->kind != RECORD_MESSAGE &&
            checkpoints_contain(l->checkpoints, r->stream, w->segment->incarnation, l->manifest->log,
                                w->group);
@@ -92,12 +96,10 @@ static enum err emit(struct walk *w, const struct record *r, uint64_t offset, ui
     return replay->record == NULL ? ERR_OK : replay->record(replay->context, r, &stub);
 }
 
-static void tell_lost(struct walk *w, struct store_lost *lost)
+static void tell_now(struct walk *w, struct store_lost *lost)
 {
     const struct store_replay *replay = &w->log->options->replay;
     struct recovery_counts *c = w->log->counts;
-    enum replay_pass told_in = lost->kind == STORE_LOST_CUT ? REPLAY_CHECKPOINTS : REPLAY_RECORDS;
-    if (w->log->pass != told_in) return;
     lost->log = w->scan.key.log;
     lost->segment = w->scan.key.segment;
     if (lost->kind == STORE_LOST_DAMAGED) {
@@ -106,6 +108,12 @@ static void tell_lost(struct walk *w, struct store_lost *lost)
         c->damaged_bytes += lost->bytes;
     }
     if (replay->lost != NULL) replay->lost(replay->context, lost);
+}
+
+static void tell_lost(struct walk *w, struct store_lost *lost)
+{
+    enum replay_pass told_in = lost->kind == STORE_LOST_CUT ? REPLAY_CHECKPOINTS : REPLAY_RECORDS;
+    if (w->log->pass == told_in) tell_now(w, lost);
 }
 
 /* --- damaged ranges ----------------------------------------------------------------------- */
@@ -399,6 +407,17 @@ static bool is_passed_over(const struct replay_log *l, const struct manifest_seg
     return s->is_closed ? !s->has_checkpoints : l->is_cut;
 }
 
+/* A segment that may hold groups has its file, in full length, before the manifest names it (P7).
+ */
+static void tell_missing(struct walk *w)
+{
+    uint64_t have = w->scan.is_missing ? 0 : w->scan.file_bytes;
+    if (have >= w->segment->size) return;
+    struct store_lost lost = {
+        .kind = STORE_LOST_DAMAGED, .offset = have, .bytes = w->segment->size - have};
+    tell_now(w, &lost);
+}
+
 enum err replay_segment(struct replay_log *l, uint32_t index)
 {
     struct walk w = {.log = l, .segment = &l->manifest->segments[index], .index = index};
@@ -413,6 +432,7 @@ enum err replay_segment(struct replay_log *l, uint32_t index)
     enum err e = open_segment(l, s, &w.scan);
     if (e != ERR_OK) return e;
     w.limit = s->is_closed ? s->end : s->size;
+    if (!s->is_closed) tell_missing(&w);
     e = walk(&w);
     l->counts->read_errors += w.scan.error_count;
     l->counts->bytes_read += w.scan.read_bytes;

@@ -67,6 +67,9 @@ static enum err read_some(struct scan *s, uint64_t offset, uint64_t bytes)
                         .flags = VFS_DIRECT};
     enum err e = blocking_run(s->blocking, &op);
     if (e == ERR_OK) s->read_bytes += op.bytes_done;
+    /* Short of what the file has: the disk could not read the rest. */
+    if (e == ERR_OK && op.bytes_done < bytes && offset + op.bytes_done < s->file_bytes)
+        return ERR_IO;
     if (e == ERR_OK && op.bytes_done < bytes)
         memset((char *)op.data + op.bytes_done, 0, bytes - op.bytes_done);
     return e;

@@ -599,6 +599,8 @@ void slog_turn(struct slog *l, uint64_t now_ns)
         l->commit.offset + PLACE_BLOCK_BYTES <= l->commit.segment_bytes)
         (void)!commit_add_empty(&l->commit); /* no room: later */
     compact_turn(l);
+    /* Its checkpoints go out now: nobody may come for another turn. */
+    if (l->state == SLOG_RUNNING) close_open(l);
     go_on(l);
 }
 

@@ -940,6 +940,47 @@ static void rot_in_pack(void)
     end();
 }
 
+/* A segment of which a part does not validate, or cannot be read now, is not freed: what lay there
+ * nobody knows (P6). */
+static void rot_is_not_freed(bool is_read_error)
+{
+    doing = is_read_error ? "freeing what cannot be read" : "freeing what has rotted";
+    begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
+    must(start());
+    run_op(OP_PUBLISH);
+    run_op(OP_PUBLISH);
+    run_op(OP_WAIT);
+    run_op(OP_SEAL);
+    run_op(OP_PUBLISH);
+    run_op(OP_WAIT);
+    struct disk_file *file = file_at("0001-00000001.log");
+    if (is_read_error)
+        w.disk.faults.read_error_at = w.disk.faults.reads + 1;
+    else
+        file->now[150] ^= 1;
+    /* Block by block one of them still cannot be read. */
+    w.disk.is_bad_sector = is_read_error;
+    run_op(OP_FREE);
+    w.disk.is_bad_sector = false;
+    w.disk.faults.read_error_at = 0;
+    if (w.log.manifest.segments[0].number != 1 || w.log.compact.counts.segments != 0)
+        wrong("it was freed");
+    if (w.log.compact.state != (is_read_error ? COMPACT_PAUSED : COMPACT_PINNED))
+        wrong("it is neither left alone nor tried again");
+    if (is_read_error) {
+        w.now_ns += 2 * COMPACT_RETRY_NS;
+        run_op(OP_FREE);
+        if (w.log.compact.counts.segments != 1) wrong("it is not freed later");
+        stop();
+        prove();
+    } else {
+        file->now[150] ^= 1;
+        stop();
+    }
+    if (w.has_failed) exit(1);
+    end();
+}
+
 /* --- the n-th call fails ------------------------------------------------------------------- */
 
 enum fault { FAULT_WRITE, FAULT_FLUSH, FAULT_SPACE, FAULT_READ, FAULT_MEMORY, FAULT_COUNT };
@@ -1002,6 +1043,8 @@ int main(int argc, char **argv)
     rot(true);
     rot(false);
     rot_in_pack();
+    rot_is_not_freed(false);
+    rot_is_not_freed(true);
     for (unsigned long seed = first; seed <= last; seed++) random_run(seed);
     printf("%lu random runs\n", last - first + 1);
     every_workload(ops, recovery_ops);

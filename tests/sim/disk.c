@@ -207,7 +207,7 @@ static enum err run_read(struct disk *d, struct vfs_op *op)
     struct disk_file *f = file_of(d, op);
     uint64_t n = ++d->faults.reads;
     op->bytes_done = 0;
-    if (is_nth(n, d->faults.read_error_at)) return ERR_IO;
+    if (d->is_bad_sector || is_nth(n, d->faults.read_error_at)) return ERR_IO;
     if (op->offset >= f->now_bytes) return ERR_OK;
     uint64_t left = f->now_bytes - op->offset;
     op->bytes_done = left < op->bytes ? (uint32_t)left : op->bytes;

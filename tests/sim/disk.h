@@ -70,6 +70,7 @@ struct disk {
     struct vfs vfs; /* hand this out */
     struct disk_fate fate; /* of the next crash */
     bool is_in_order;      /* operations end in the order of their submission */
+    bool is_bad_sector;    /* every read fails */
     struct rng rng;
     struct disk_file files[DISK_FILES_MAX];
     uint32_t file_count;
