@@ -185,7 +185,10 @@ enum err simstore_open(struct simstore *x, const struct simstore_life *life)
     if (e != ERR_OK) return e;
     x->is_recovered = true;
     x->cut_groups += x->recovery.counts.cut_groups;
-    for (uint32_t i = 0; i < simstore_log_count(x); i++) js_replay_end(&x->shards[i].js);
+    for (uint32_t i = 0; i < simstore_log_count(x); i++) {
+        js_replay_end(&x->shards[i].js);
+        js_reserve_ids(&x->shards[i].js, x->recovery.stream_max);
+    }
     return ERR_OK;
 }
 
