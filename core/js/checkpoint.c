@@ -325,17 +325,27 @@ static enum err load_ids(struct stream *s, struct bytes *rest)
     return ERR_OK;
 }
 
+/* Nothing is released here: what is live the checkpoint says, and the other consumers that need it
+ * may not be there yet. */
 static enum err load_consumer(struct js_stream *s, uint32_t account, struct bytes *rest)
 {
     struct record r = {.kind = RECORD_CONSUMER, .stream = s->stream.id};
-    struct record progress = {.kind = RECORD_PROGRESS, .stream = s->stream.id};
-    if (!varint_get(rest, &r.seq) || !varint_get(rest, &progress.prev_seq) ||
-        !varint_get_signed(rest, &progress.time_ns) || !varint_get_bytes(rest, &r.subject) ||
-        !varint_get_bytes(rest, &r.body) || !varint_get_bytes(rest, &progress.body))
+    struct bytes progress;
+    uint64_t number;
+    int64_t time_ns;
+    if (!varint_get(rest, &r.seq) || !varint_get(rest, &number) ||
+        !varint_get_signed(rest, &time_ns) || !varint_get_bytes(rest, &r.subject) ||
+        !varint_get_bytes(rest, &r.body) || !varint_get_bytes(rest, &progress))
         return ERR_CORRUPT;
-    progress.seq = r.seq;
     enum err e = js_replay(s->js, account, &r, 0);
-    return e == ERR_OK ? js_replay(s->js, account, &progress, 0) : e;
+    if (e != ERR_OK) return e;
+    struct consumer *c = consumer_set_find_number(&s->consumers, r.seq);
+    must(c != NULL);
+    e = consumer_apply(c, progress, time_ns, s->js->now);
+    if (e != ERR_OK) return e;
+    c->progress = (uint32_t)number;
+    consumer_set_moved_back(&s->consumers);
+    return ERR_OK;
 }
 
 static enum err load_tail(struct js_stream *s, const struct checkpoint_restore *x)
