@@ -213,3 +213,15 @@ Test(stream_config, a_copy_is_equal_and_lives_alone)
     arena_deinit(&own);
     rig_deinit(&r);
 }
+
+/* nats-server takes it, and its next sequence is 0: here no sequence may follow the last one. */
+Test(stream_config, a_first_sequence_leaves_room_for_those_behind_it)
+{
+    struct rig r;
+    struct stream_config_request request;
+    const char *text = "{\"name\": \"S\", \"first_seq\": 4611686018427387905}";
+    rig_init(&r);
+    cr_assert_not(create(&r, text, &request));
+    expect_refusal(&r, text, 10052, "first sequence is too large");
+    rig_deinit(&r);
+}
