@@ -51,10 +51,24 @@ void compact_unstage(struct slog *l, uint64_t ticket)
     struct compact *c = &l->compact;
     uint32_t at = 0;
     struct compact_done *d;
-    while ((d = table_each(&c->done, &at)) != NULL)
+    while ((d = table_each(&c->done, &at)) != NULL) {
         if (d->ticket >= ticket) d->ticket = 0;
+        if (d->end_ticket >= ticket) d->end_ticket = 0;
+    }
     c->writing = NULL; /* parts of it may be among what was lost */
     c->stream_at = 0;
+}
+
+enum err compact_prepare_end(struct slog *l, uint64_t stream)
+{
+    return make_done(l, stream) == NULL ? ERR_MEMORY : ERR_OK;
+}
+
+void compact_end(struct slog *l, uint64_t stream, uint64_t ticket)
+{
+    struct compact_done *d = find_done(&l->compact, stream);
+    must(d != NULL);
+    d->end_ticket = ticket;
 }
 
 /* --- steps -------------------------------------------------------------------------------- */
@@ -200,6 +214,11 @@ static bool begin_checkpoint(struct slog *l, uint64_t stream)
 {
     struct compact *c = &l->compact;
     const struct store_hooks *h = l->options.hooks;
+    const struct compact_done *known = find_done(c, stream);
+    if (known != NULL && known->end_ticket > l->told_ticket) {
+        c->resume_ns = l->now_ns + COMPACT_BUSY_NS; /* core does not know of the end yet */
+        return false;
+    }
     text_clear(&c->body);
     enum err e = h->checkpoint(h->context, stream, &c->body);
     if (e == ERR_UNKNOWN) {

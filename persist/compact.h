@@ -69,9 +69,10 @@ enum compact_state {
 /* The newest checkpoint of a stream that this log wrote. */
 struct compact_done {
     uint64_t stream;
-    uint64_t group;   /* it stands for all records up to it */
-    uint64_t ticket;  /* of its last part; 0: not all parts are appended */
-    uint32_t segment; /* of its first part */
+    uint64_t group;      /* it stands for all records up to it */
+    uint64_t ticket;     /* of its last part; 0: not all parts are appended */
+    uint32_t segment;    /* of its first part */
+    uint64_t end_ticket; /* of the stream's STREAM_GONE, in flight or told; 0: it lives */
 };
 
 struct compact_counts {
@@ -113,6 +114,10 @@ void compact_deinit(struct slog *l);
 void compact_turn(struct slog *l);
 /* When compact_turn has something to do without any completion; UINT64_MAX: never. */
 uint64_t compact_deadline_ns(const struct slog *l);
+/* The end of a stream is appended next: no checkpoint of it may begin behind that, since it would
+ * outlive the record of the end. ERR_MEMORY. */
+NODISCARD enum err compact_prepare_end(struct slog *l, uint64_t stream);
+void compact_end(struct slog *l, uint64_t stream, uint64_t ticket);
 /* No record from this ticket on was stored. */
 void compact_unstage(struct slog *l, uint64_t ticket);
 /* True when the log may stop: nothing is in flight here, and nothing will be begun. */

@@ -425,8 +425,11 @@ enum err slog_append_own(struct slog *l, const struct record *r, struct store_st
         if (e == ERR_OK) e = move_on(l);
         if (e != ERR_OK) return e;
     }
-    enum err e = commit_append(&l->commit, r, bytes, out);
+    bool is_end = r->kind == RECORD_STREAM_GONE && l->options.hooks != NULL;
+    enum err e = is_end ? compact_prepare_end(l, r->stream) : ERR_OK;
+    if (e == ERR_OK) e = commit_append(&l->commit, r, bytes, out);
     if (e != ERR_OK) return e == ERR_MEMORY ? ERR_FULL : e;
+    if (is_end) compact_end(l, r->stream, out->ticket);
     l->counts.records++;
     l->counts.record_bytes += bytes;
     l->last_append_ns = l->now_ns;
