@@ -17,7 +17,9 @@ static bool is_behind(const struct js *js, struct js_stream *s)
     if (s->stream.order_ticket != 0 && s->stream.order_ticket <= told) return true;
     if (staged->op_count > 0 && staged->ops[staged->op_head].ticket <= told) return true;
     while ((c = consumer_set_each(&s->consumers, &at)) != NULL)
-        if (!c->is_hidden && c->order_ticket != 0 && c->order_ticket <= told) return true;
+        /* Hidden ones too: their record would be behind us, and they would not be in the
+         * checkpoint. */
+        if (c->order_ticket != 0 && c->order_ticket <= told) return true;
     return false;
 }
 
