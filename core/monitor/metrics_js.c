@@ -315,13 +315,12 @@ static void write_store(const struct page_input *in, struct text *out)
 {
     struct js_store_counts s;
     struct js_counts c;
-    int64_t sync_ns = in->server->options->jetstream.sync_interval_ns;
     js_snapshot_merge_store(in, &s);
     js_snapshot_merge(in, UINT32_MAX, &c);
     write_value(out, "sync_always", "gauge", "1: messages are acknowledged once they are on disk.",
-                sync_ns == 0);
+                1);
     write_value(out, "sync_interval_seconds", "gauge",
-                "Time between two flushes; 0 where each group is durable.", (double)sync_ns / 1e9);
+                "Time between two flushes; 0 where each group is durable.", 0);
     write_states(out, s.state);
     write_value(out, "records_total", "counter", "Records appended to the log.", (double)s.records);
     write_value(out, "groups_total", "counter", "Groups of records written to the log.",

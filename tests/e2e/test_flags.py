@@ -333,7 +333,7 @@ def test_what_the_server_publishes_is_traced_by_vv_alone(start, flag):
     c.sub("in").pub("$SYS.REQ.USER.INFO", "", reply="in").ping()
     c.msg()
     c.ping()
-    s.wait_log(r"<<- \[PING\]", count=2)
+    s.wait_log(r"<<- \[PING\]", count=3)  # that of connect is the first
     own = re.search(r"SYSTEM - <<- \[PUB \S+  \d+\]\n.*SYSTEM - <<- MSG_PAYLOAD: \[", s.log())
     assert bool(own) == (flag == "-VV")
 

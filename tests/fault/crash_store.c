@@ -551,16 +551,32 @@ static void free_segments(void)
     w.log.options.sealed_wait = UINT32_MAX;
 }
 
+static enum err append_of(enum op op)
+{
+    switch (op) {
+    case OP_BIG: return append(true, RECORD_MESSAGE);
+    case OP_ACK: return append(false, RECORD_PROGRESS);
+    case OP_ERASE: return append(false, RECORD_ERASE);
+    default: return append(false, RECORD_MESSAGE);
+    }
+}
+
 static void run_op(enum op op)
 {
     enum err e = ERR_OK;
     if (w.is_off) return;
     if (!w.is_open && !start()) return;
     switch (op) {
-    case OP_PUBLISH: e = append(false, RECORD_MESSAGE); break;
-    case OP_BIG: e = append(true, RECORD_MESSAGE); break;
-    case OP_ACK: e = append(false, RECORD_PROGRESS); break;
-    case OP_ERASE: e = append(false, RECORD_ERASE); break;
+    case OP_PUBLISH:
+    case OP_BIG:
+    case OP_ACK:
+    case OP_ERASE:
+        e = append_of(op);
+        if (e != ERR_FULL) break;
+        /* No segment is ready, or a failure is not told yet: full until the log has caught up. */
+        settle();
+        if (!w.is_off) e = append_of(op);
+        break;
     case OP_IDLE: w.now_ns += 2 * SLOG_IDLE_NS; break;
     case OP_WAIT: settle(); return;
     case OP_SEAL: (void)!slog_seal(&w.log); break;
