@@ -120,13 +120,9 @@ int32_t file_threads_run(struct file_op *op)
          * for data that the first one lost. Workers block all signals. */
         case FILE_FLUSH: result = fdatasync(op->fd); break;
         case FILE_FLUSH_DIR: result = run_flush_dir(op); break;
-        case FILE_OPEN:
-            result = openat(op->fd, op->path, op->open_flags | O_CLOEXEC, 0640);
-            break;
+        case FILE_OPEN: result = openat(op->fd, op->path, op->open_flags | O_CLOEXEC, 0640); break;
         case FILE_CLOSE: result = close(op->fd); break;
-        case FILE_ALLOCATE:
-            result = fallocate(op->fd, 0, offset, (off_t)op->bytes_total);
-            break;
+        case FILE_ALLOCATE: result = fallocate(op->fd, 0, offset, (off_t)op->bytes_total); break;
         case FILE_TRUNCATE: result = ftruncate(op->fd, offset); break;
         case FILE_SIZE: result = run_size(op); break;
         case FILE_RENAME: result = renameat(op->fd, op->path, op->fd, op->path_to); break;
@@ -145,7 +141,6 @@ int32_t file_threads_run(struct file_op *op)
 static void *worker_main(void *argument)
 {
     struct file_threads *f = argument;
-    mem_jemalloc_thread_begin();
     pthread_mutex_lock(&f->lock);
     for (;;) {
         struct file_op *op = op_queue_pop(&f->waiting);
@@ -173,9 +168,9 @@ static bool thread_start(struct file_threads *f)
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&f->threads[f->started_count], NULL, worker_main, f);
+    enum err e = mem_jemalloc_thread(&f->threads[f->started_count], worker_main, f);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (failed != 0) return false;
+    if (e != ERR_OK) return false;
     f->started_count++;
     return true;
 }

@@ -45,7 +45,6 @@ static void *thread_main(void *context)
     pthread_sigmask(SIG_BLOCK, &all, NULL);
     snprintf(name, sizeof name, "helper-%u", t->number);
     pthread_setname_np(pthread_self(), name);
-    mem_jemalloc_thread_begin();
 
     pthread_mutex_lock(&p->lock);
     for (;;) {
@@ -96,7 +95,7 @@ enum err helper_open(uint32_t thread_count, uint32_t jobs_max, struct helper_poo
         struct helper_thread *t = &p->threads[i];
         t->pool = p;
         t->number = i;
-        if (pthread_create(&t->thread, NULL, thread_main, t) != 0) {
+        if (mem_jemalloc_thread(&t->thread, thread_main, t) != ERR_OK) {
             join_all(p);
             pool_free(p);
             return ERR_MEMORY;

@@ -291,7 +291,6 @@ static void *pump_main(void *context)
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL);
     pthread_setname_np(pthread_self(), "https");
-    mem_jemalloc_thread_begin();
     while (!atomic_load(&p->is_closing)) {
         p->polls[0] = (struct pollfd){.fd = p->wake_fd, .events = POLLIN};
         nfds_t count = 1;
@@ -337,7 +336,7 @@ enum err http_pump_open(const struct http_pump_options *o, struct http_pump **ou
     p->running = calloc(p->room, sizeof p->running[0]);
     p->polls = calloc(1 + (size_t)p->room * POLLS_PER_CONN, sizeof p->polls[0]);
     if (p->wake_fd < 0 || p->arrived == NULL || p->running == NULL || p->polls == NULL ||
-        pthread_create(&p->thread, NULL, pump_main, p) != 0) {
+        mem_jemalloc_thread(&p->thread, pump_main, p) != ERR_OK) {
         pump_free(p);
         return ERR_MEMORY;
     }

@@ -325,7 +325,6 @@ static void *writer_main(void *context)
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL); /* a reader of stderr that left is no reason to die */
     pthread_setname_np(pthread_self(), "log");
-    mem_jemalloc_thread_begin();
     for (;;) {
         bool is_stopping = atomic_load(&l->is_stopping);
         if (l->out_at < l->out_bytes) {
@@ -379,7 +378,7 @@ free_log:
 enum err log_start(struct log *l)
 {
     must(!atomic_load(&l->is_running));
-    if (pthread_create(&l->thread, NULL, writer_main, l) != 0) return ERR_MEMORY;
+    if (mem_jemalloc_thread(&l->thread, writer_main, l) != ERR_OK) return ERR_MEMORY;
     atomic_store_explicit(&l->is_running, true, memory_order_release);
     return ERR_OK;
 }

@@ -185,7 +185,6 @@ void *loop_run(void *server_shard)
     char name[16];
     snprintf(name, sizeof name, "shard-%u", x->index);
     pthread_setname_np(pthread_self(), name);
-    mem_jemalloc_thread_begin();
     pin(x);
     x->failure = open_driver(x);
     if (x->failure == ERR_OK) x->failure = open_shard(x);

@@ -1,4 +1,5 @@
 #include "io/mem_jemalloc.h"
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include "core/base/must.h"
@@ -245,10 +246,31 @@ void mem_jemalloc_deinit(struct mem_jemalloc *m)
     m->slices = 0;
 }
 
-void mem_jemalloc_thread_begin(void)
+struct beginning {
+    void *(*run)(void *);
+    void *argument;
+    sem_t has_begun;
+};
+
+static void *begin(void *beginning)
 {
+    struct beginning *b = beginning;
+    void *(*run)(void *) = b->run, *argument = b->argument;
     void *p = allocate(1);
     if (p != NULL) deallocate(p, 1);
+    sem_post(&b->has_begun); /* b is gone from here on */
+    return run(argument);
+}
+
+enum err mem_jemalloc_thread(pthread_t *thread, void *(*run)(void *), void *argument)
+{
+    struct beginning b = {.run = run, .argument = argument};
+    sem_init(&b.has_begun, 0, 0);
+    enum err e = pthread_create(thread, NULL, begin, &b) == 0 ? ERR_OK : ERR_MEMORY;
+    while (e == ERR_OK && sem_wait(&b.has_begun) != 0) {
+    }
+    sem_destroy(&b.has_begun);
+    return e;
 }
 
 /* --- figures --- */

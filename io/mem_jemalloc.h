@@ -6,6 +6,7 @@
  * core refuses or parks. Under sanitizers the same runs on plain malloc. */
 #ifndef IO_MEM_JEMALLOC_H
 #define IO_MEM_JEMALLOC_H
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -49,9 +50,10 @@ void mem_jemalloc_init(struct mem_jemalloc *m, struct mem_jemalloc_budget *b);
 /* Everything must be freed. Gives the lease back. */
 void mem_jemalloc_deinit(struct mem_jemalloc *m);
 
-/* For a thread when it begins, while there is memory: what jemalloc needs for a thread it makes at
- * the thread's first allocation, and where the kernel gives nothing then, it crashes. */
-void mem_jemalloc_thread_begin(void);
+/* pthread_create, but back only when the new thread has allocated for the first time: what jemalloc
+ * needs for a thread it makes then, and where the kernel gives nothing any more, it crashes.
+ * ERR_MEMORY: there is no such thread. */
+NODISCARD enum err mem_jemalloc_thread(pthread_t *thread, void *(*run)(void *), void *argument);
 
 struct mem_jemalloc_figures {
     uint64_t allocated_bytes, active_bytes, resident_bytes, mapped_bytes, retained_bytes;

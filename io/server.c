@@ -416,8 +416,8 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
     }
     for (uint32_t i = s->shard_count; i-- > 0;) {
         struct server_shard *x = &s->shards[i];
-        if (pthread_create(&x->thread, NULL, loop_run, x) != 0) {
-            snprintf(reason, reason_bytes, "cannot start a thread: %s", strerror(errno));
+        if (mem_jemalloc_thread(&x->thread, loop_run, x) != ERR_OK) {
+            snprintf(reason, reason_bytes, "cannot start a thread");
             return ERR_IO;
         }
         x->is_started = true;

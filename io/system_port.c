@@ -383,7 +383,6 @@ static void *run(void *server)
     struct server *s = server;
     struct system_port *p = s->system_port;
     pthread_setname_np(pthread_self(), "system");
-    mem_jemalloc_thread_begin();
     p->statsz_ns = server_now(NULL).mono_ns + (uint64_t)SYSEVENTS_STATSZ_FIRST_NS;
     p->statsz_interval_ns = 2 * (uint64_t)SYSEVENTS_STATSZ_FIRST_NS;
     p->heartbeat_ns = server_now(NULL).mono_ns + (uint64_t)SYSEVENTS_HEARTBEAT_NS;
@@ -423,7 +422,7 @@ enum err system_port_open(struct server *s)
 enum err system_port_start(struct server *s)
 {
     struct system_port *p = s->system_port;
-    if (pthread_create(&p->thread, NULL, run, s) != 0) return ERR_MEMORY;
+    if (mem_jemalloc_thread(&p->thread, run, s) != ERR_OK) return ERR_MEMORY;
     p->is_started = true;
     return ERR_OK;
 }
