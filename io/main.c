@@ -229,6 +229,7 @@ static int test_config(struct program *p, const struct options_report *report)
 {
     print_lines(p, &report->warnings);
     if (report->warning_count > 0) return 1;
+    print_lines(p, &report->notices);
     fprintf(stderr, "%s: configuration file %s is valid (%s)\n", p->name,
             p->options->config_file.data, p->options->config_digest.data);
     return 0;
@@ -469,6 +470,7 @@ static void reload(struct program *p)
         goto end;
     }
     log_lines(s->log, LOG_LABEL_WRN, &report.warnings);
+    log_lines(s->log, LOG_LABEL_WRN, &report.notices);
     if (reload_compare(p->options, fresh, &changes) != ERR_OK) {
         first_line(&changes.refused, reason, sizeof reason);
         if (changes.refused_count > 1) log_lines(s->log, LOG_LABEL_ERR, &changes.refused);

@@ -349,8 +349,6 @@ enum err storage_open(struct storage *x, const struct storage_options *o, char *
     if (!x->is_direct)
         log_warn(x->log, "  The file system has no direct I/O: commits go through the page cache "
                          "and are flushed one by one, which is slower");
-    if (j->sync_interval_ns > 0)
-        log_warn(x->log, "  sync_interval is accepted, and every commit is durable all the same");
     e = recover(x, reason, reason_bytes);
     if (e != ERR_OK) {
         free_shards(x);

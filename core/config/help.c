@@ -179,6 +179,7 @@ void help_compatibility(struct text *out)
         const char *state = o->type == OPTION_REFUSED ? "refused: not built yet"
                             : o->type == OPTION_IGNORED || (o->traits & OPTION_IDLE)
                                 ? "accepted, no effect"
+                            : (o->traits & OPTION_HALF) ? "accepted, less effect"
                                 : "works";
         const char *cells[] = {o->path, o->aliases, o->flags};
         for (int c = 0; c < 3; c++) {

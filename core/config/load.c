@@ -3,6 +3,8 @@
 #include "core/base/must.h"
 #include "core/base/time_text.h"
 
+#define SYNC_ALWAYS "always"
+
 /* --- the report ----------------------------------------------------------------------------- */
 
 static struct text *line_begin(struct text *out, uint32_t *count, const struct conf_value *v)
@@ -89,6 +91,15 @@ void load_refused(struct load *l, const struct conf_value *v, struct bytes name)
     struct text *line = load_error(l, v);
     load_quoted(line, name);
     text_string(line, " is not supported yet");
+    load_end(line);
+}
+
+void load_idle(struct load *l, const struct conf_value *v, struct bytes name, const char *why)
+{
+    struct text *line = load_notice(l, v);
+    load_quoted(line, name);
+    text_string(line, " has no effect: ");
+    text_string(line, why);
     load_end(line);
 }
 
@@ -279,7 +290,7 @@ static bool load_size(struct load *l, const struct conf_value *v, struct bytes n
 
 static bool load_sync(struct load *l, const struct conf_value *v, struct bytes name, int64_t *ns)
 {
-    if (v->kind == CONF_TEXT && bytes_equal_nocase(v->text, BYTES_LITERAL("always"))) {
+    if (v->kind == CONF_TEXT && bytes_equal_nocase(v->text, BYTES_LITERAL(SYNC_ALWAYS))) {
         *ns = 0;
         return true;
     }
@@ -587,6 +598,7 @@ bool load_is_switch(const struct conf_value *v, bool *is_on)
 static enum err load_jetstream(struct load *l, const struct option *o, const struct conf_value *v)
 {
     struct options_jetstream *j = &l->o->jetstream;
+    l->has_jetstream = true;
     if (v->kind != CONF_MAP) {
         (void)load_switch(l, v, &j->is_on);
         return ERR_OK;
@@ -611,11 +623,23 @@ static enum err load_store_dir(struct load *l, const struct conf_value *v, struc
     return load_keep(l, text, &l->o->store_dir);
 }
 
-static void load_ignored(struct load *l, const struct option *o, const struct conf_value *v)
+/* What asks for nothing (0, no, an empty text, always) needs no answer. */
+static void load_remark(struct load *l, const struct option *o, const struct conf_value *v)
 {
+    bool is_nothing = (v->kind == CONF_BOOL && !v->boolean) ||
+                      (v->kind == CONF_INTEGER && v->integer == 0) ||
+                      (v->kind == CONF_TEXT && v->text.len == 0) ||
+                      (o->type == OPTION_SYNC && v->kind == CONF_TEXT &&
+                       bytes_equal_nocase(v->text, BYTES_LITERAL(SYNC_ALWAYS)));
+    bool is_idle = o->type == OPTION_IGNORED || (o->traits & OPTION_IDLE);
+    if (is_nothing || (!is_idle && !(o->traits & OPTION_HALF))) return;
+    if (is_idle) {
+        load_idle(l, v, bytes_from_text(o->path), o->help);
+        return;
+    }
     struct text *line = load_notice(l, v);
     load_quoted(line, bytes_from_text(o->path));
-    text_string(line, " has no effect: ");
+    text_string(line, " has less effect than on nats-server: ");
     text_string(line, o->help);
     load_end(line);
 }
@@ -640,6 +664,7 @@ static enum err load_entry(struct load *l, const struct option *o, const struct 
 {
     enum err e = ERR_OK;
     bool is_valid;
+    load_remark(l, o, v);
     switch (o->type) {
     case OPTION_BOOL: (void)load_bool(l, v, name, field_of(l, o)); break;
     case OPTION_INT32:
@@ -678,7 +703,7 @@ static enum err load_entry(struct load *l, const struct option *o, const struct 
     case OPTION_ACCOUNTS: l->accounts = v; break;
     case OPTION_MAPPINGS: l->mappings = v; break;
     case OPTION_TLS: e = load_tls_block(l, o, v, name); break;
-    case OPTION_IGNORED: load_ignored(l, o, v); break;
+    case OPTION_IGNORED: break; /* load_remark has said so */
     case OPTION_REFUSED: load_refused(l, v, bytes_from_text(o->path)); break;
     case OPTION_INSIDE:
     case OPTION_FLAG: must(false);

@@ -19,6 +19,7 @@ struct load {
     /* Blocks that are built once everything is known; NULL: not given. */
     const struct conf_value *authorization, *accounts, *mappings, *tls;
     const struct conf_value *store_dir; /* the one of its two spellings that counts */
+    bool has_jetstream; /* something said whether JetStream is on */
     bool has_auth_timeout;
     struct account_set *set; /* being built; the options' own once sealed */
 };
@@ -39,6 +40,8 @@ void load_wrong_type(struct load *l, const struct conf_value *v, struct bytes na
 void load_unknown(struct load *l, const struct conf_value *v, struct bytes name);
 /* "\"<name>\" is not supported yet", unless v asks for nothing: false, or an empty map or array. */
 void load_refused(struct load *l, const struct conf_value *v, struct bytes name);
+/* "\"<name>\" has no effect: <why>", for the log: nothing is ignored in silence. */
+void load_idle(struct load *l, const struct conf_value *v, struct bytes name, const char *why);
 
 /* Readers of one value; false: an error was reported. name is what the file calls it. */
 bool load_bool(struct load *l, const struct conf_value *v, struct bytes name, bool *out);

@@ -229,6 +229,7 @@ static void load_limits(struct load *l, const struct conf_value *v, struct accou
             (void)load_integer(l, e->value, e->key, &limits->max_payload);
         } else if (is_named(e->key, "max_leafnodes max_leafs")) {
             (void)load_integer(l, e->value, e->key, &limits->max_leafnodes);
+            load_idle(l, e->value, e->key, "there are no leaf nodes yet");
         } else if (!e->value->is_used) {
             struct text *line = load_error(l, e->value);
             text_string(line, "Unknown field ");
@@ -274,6 +275,7 @@ static void load_jetstream_field(struct load *l, const struct conf_entry *e,
         (void)load_bool(l, e->value, e->key, &j->max_bytes_required);
     } else if (is_named(e->key, "cluster_traffic")) {
         if (!load_text(l, e->value, e->key, &text)) return;
+        if (text.len > 0) load_idle(l, e->value, e->key, "there are no clusters yet");
         if (text.len == 0 || is_named(text, "system owner")) return;
         struct text *line = load_error(l, e->value);
         text_string(line, "Expected 'system' or 'owner' string value for ");

@@ -3,7 +3,13 @@
 #include "core/config/options.h"
 
 /* Short names for the columns of the table. */
-enum { RELOAD = OPTION_RELOAD, ZERO = OPTION_ZERO, MINUS = OPTION_MINUS, IDLE = OPTION_IDLE };
+enum {
+    RELOAD = OPTION_RELOAD,
+    ZERO = OPTION_ZERO,
+    MINUS = OPTION_MINUS,
+    IDLE = OPTION_IDLE,
+    HALF = OPTION_HALF,
+};
 
 static const struct option rows[] = {
 #define OPTION(path_, aliases_, type_, field, initial_, min_, max_, traits_, reference_, flags_,   \

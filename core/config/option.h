@@ -53,7 +53,8 @@ enum option_traits {
     OPTION_ZERO = 1 << 1,
     OPTION_MINUS = 1 << 2,
     OPTION_IDLE = 1 << 3,
-    OPTION_SECRET = 1 << 4,
+    OPTION_HALF = 1 << 4,
+    OPTION_SECRET = 1 << 5,
 };
 
 enum option_group {

@@ -547,6 +547,8 @@ static void check_jetstream(struct load *l)
     options_init(&plain);
     if (j->request_queue_max <= 0) j->request_queue_max = plain.jetstream.request_queue_max;
     if (j->info_queue_max <= 0) j->info_queue_max = j->request_queue_max;
+    if (!j->is_on && l->store_dir != NULL && !l->has_jetstream)
+        load_idle(l, l->store_dir, BYTES_LITERAL("store_dir"), "JetStream is off");
     bool is_name = true;
     for (size_t i = 0; i < j->domain.len; i++)
         is_name &= memchr(" \t\r\n\f.*>", j->domain.data[i], 8) == NULL;

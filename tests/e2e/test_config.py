@@ -397,6 +397,25 @@ def test_what_is_not_built_yet_is_refused_by_name(tmp_path, option):
     assert "unknown field" not in r.stderr or "not supported" in r.stderr, r.stderr
 
 
+@pytest.mark.ours_only
+def test_what_has_no_effect_is_said_at_start_and_at_reload(start, tmp_path):
+    said = r"\[WRN\] %s: \"%s\" has "
+    config = "prof_port: 7\nconnect_error_reports: 9\njetstream { enabled: false\n  unique_tag: az }\n"
+    s = start(config=config, monitor=True)
+    for times in (1, 2):
+        for place, name in (("1:1", "prof_port"), ("2:1", "connect_error_reports"),
+                            ("4:3", "jetstream.unique_tag")):
+            s.wait_log(said % (re.escape(s.config_path) + ":" + place, re.escape(name)))
+            assert len(re.findall(said % (".*", re.escape(name)), s.log())) == times, s.log()
+        s.reload(count=times)
+    r = run_binary("-t", "-c", s.config_path)
+    assert r.returncode == 0
+    assert '"prof_port" has no effect' in r.stderr
+    r = run_binary("--print-config", "-c", s.config_path)
+    assert r.stderr == ""
+    assert "has no effect" not in r.stdout
+
+
 # --- start
 
 def test_flags_override_the_file(start):

@@ -1,6 +1,8 @@
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include "core/auth/account.h"
 #include "core/config/flags.h"
+#include "core/config/option.h"
 #include "core/config/options.h"
 #include "core/route/mapping.h"
 #include "tests/support/conf_world.h"
@@ -154,6 +156,101 @@ Test(options, names_fold_case_and_have_aliases)
     EXPECT_TEXT(f.o->metrics_prefix, "nats");
     EXPECT_TEXT(f.o->cluster_name, "c");
     unload(&f);
+}
+
+/* a.b.c as "a { b { c: value } }" */
+static void write_nested(struct writer *w, const char *path, const char *value)
+{
+    int depth = 0;
+    for (const char *c = path; *c != 0; c++) {
+        if (*c != '.') {
+            writer_char(w, *c);
+            continue;
+        }
+        writer_text(w, " { ");
+        depth++;
+    }
+    writer_text(w, ": ");
+    writer_text(w, value);
+    while (depth-- > 0) writer_text(w, " }");
+    writer_char(w, 0);
+    cr_assert(!w->is_full);
+}
+
+static const char *some_value(enum option_type type)
+{
+    bool is_text = type == OPTION_TEXT || type == OPTION_NAME;
+    bool is_time = type == OPTION_SYNC || type == OPTION_DURATION_TEXT;
+    return type == OPTION_BOOL ? "true" : is_text ? "\"x\"" : is_time ? "\"5s\"" : "7";
+}
+
+Test(options, whatever_has_no_effect_is_said_with_its_name_and_place)
+{
+    size_t count, said = 0;
+    const struct option *rows = option_rows(&count);
+    for (size_t i = 0; i < count; i++) {
+        const struct option *o = &rows[i];
+        struct fixture f;
+        struct writer w;
+        char content[256], wanted[256];
+        if (o->type != OPTION_IGNORED && !(o->traits & (OPTION_IDLE | OPTION_HALF))) continue;
+        writer_init(&w, content, sizeof content);
+        write_nested(&w, o->path, some_value(o->type));
+        load(&f, content);
+        writer_init(&w, wanted, sizeof wanted);
+        writer_text(&w, ": \"");
+        writer_text(&w, o->path);
+        writer_text(&w, o->traits & OPTION_HALF ? "\" has less effect than on nats-server: "
+                                                : "\" has no effect: ");
+        writer_text(&w, o->help);
+        writer_text(&w, "\n");
+        writer_char(&w, 0);
+        cr_assert(!w.is_full);
+        const char *at = strstr(f.report.notices.data, wanted);
+        cr_expect_eq(f.report.notice_count, 1, "%s: %s", content, f.report.notices.data);
+        cr_expect(at != NULL && strncmp(f.report.notices.data, "f.conf:1:", 9) == 0, "%s: %s",
+                  content, f.report.notices.data);
+        cr_expect_eq(f.report.warning_count, 0, "-t goes on to say that the file is valid");
+        said++; /* tls.insecure alone is an error too, but the report is complete in any case */
+        unload(&f);
+    }
+    cr_expect(said > 20);
+}
+
+static void expect_notices(const char *content, const char *flags, const char *notices)
+{
+    struct fixture f;
+    char line[64];
+    snprintf(line, sizeof line, "%s", flags);
+    load_in(&f, (struct world){0}, content, line);
+    cr_assert_eq(f.result, ERR_OK, "%s", f.report.errors.data);
+    cr_expect_str_eq(f.report.notices.data, notices, "%s\n gives %s", content,
+                     f.report.notices.data);
+    unload(&f);
+}
+
+Test(options, what_asks_for_nothing_needs_no_answer)
+{
+    expect_notices("prof_port: 0\ntls {insecure: false, cert_file: a, key_file: b}\n"
+                   "jetstream {sync: Always, unique_tag: \"\", limits {max_ha_assets: 0}}",
+                   "", "");
+    expect_notices("store_dir: /x\njetstream: false", "", "");
+    expect_notices("store_dir: /x\njetstream {}", "", "");
+}
+
+Test(options, what_has_no_effect_is_said_of_flags_and_accounts_too)
+{
+    expect_notices("port: 1", "--profile 5",
+                   "flag -profile: \"prof_port\" has no effect: port of the Go profiler, which "
+                   "this server has "
+                   "not\n");
+    expect_notices("store_dir: /x", "",
+                   "f.conf:1:1: \"store_dir\" has no effect: JetStream is off\n");
+    expect_notices("store_dir: /x", "-js", "");
+    expect_notices(
+        "accounts {A {\n limits {max_leafnodes: 5}\n jetstream {cluster_traffic: owner}}}", "",
+        "f.conf:2:10: \"max_leafnodes\" has no effect: there are no leaf nodes yet\n"
+        "f.conf:3:13: \"cluster_traffic\" has no effect: there are no clusters yet\n");
 }
 
 Test(options, addresses_come_as_port_or_host_and_port)
