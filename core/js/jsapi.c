@@ -156,7 +156,6 @@ static enum js_step stream_create(struct jsapi_reply *p)
         quota->streams >= (uint64_t)limits.max_streams)
         return jsapi_reply_refuse(p, JSAPI_MAXIMUM_STREAMS_LIMIT);
     if (s != NULL) {
-        if (s->is_hidden) return jsapi_reply_wait(p, s->create_ticket);
         if (!stream_config_equal(c, &s->stream.config))
             return jsapi_reply_refuse(p, JSAPI_STREAM_NAME_EXIST);
         return created(p, s);
@@ -190,7 +189,6 @@ static enum js_step stream_update_request(struct jsapi_reply *p)
         return jsapi_reply_refuse(p, JSAPI_STREAM_MISMATCH);
     struct js_stream *s = target(p);
     if (s == NULL) return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
-    if (s->stream.order_ticket != 0) return jsapi_reply_wait(p, s->stream.order_ticket);
     if (stream_config_set_level(&p->r->arena, c) != ERR_OK)
         return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
     if (!stream_config_check_update(&s->stream.config, c, &p->error)) return jsapi_reply_fail(p);
@@ -208,7 +206,6 @@ static enum js_step stream_delete(struct jsapi_reply *p)
     if (!request_is_empty(p->r->body)) return jsapi_reply_refuse(p, JSAPI_NOT_EMPTY_REQUEST);
     struct js_stream *s = target(p);
     if (s == NULL) return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
-    if (s->stream.order_ticket != 0) return jsapi_reply_wait(p, s->stream.order_ticket);
     struct record record = {.kind = RECORD_STREAM_GONE, .stream = s->stream.id};
     record.time_ns = p->r->now_ns;
     p->r->stream_id = s->stream.id;
@@ -346,7 +343,6 @@ static enum js_step stream_purge_request(struct jsapi_reply *p)
                              BYTES_LITERAL("stream purge not permitted"));
         return jsapi_reply_fail(p);
     }
-    if (s->stream.order_ticket != 0) return jsapi_reply_wait(p, s->stream.order_ticket);
     char digits[BYTES_U64_TEXT_MAX];
     p->r->seq = body.seq;
     p->r->keep = body.keep;
@@ -396,7 +392,6 @@ static enum js_step message_delete(struct jsapi_reply *p)
         jsapi_error_set_u64(&p->error, JSAPI_SEQUENCE_NOT_FOUND, body.seq);
         return jsapi_reply_fail(p);
     }
-    if (m->order_ticket != 0) return jsapi_reply_wait(p, m->order_ticket);
     struct record record = {.kind = RECORD_ERASE, .stream = m->id, .seq = body.seq};
     record.flags = body.no_erase ? 0 : RECORD_SECURE;
     record.time_ns = m->clock_ns > p->r->now_ns ? m->clock_ns : p->r->now_ns;
@@ -543,22 +538,23 @@ enum endpoint {
     ENDPOINT_COUNT
 };
 
-/* has_name: a stream's name is the next and last token. */
+/* has_name: a stream's name is the next and last token. changes: the stream of that name. */
 static const struct {
     const char *prefix, *type;
-    bool has_name;
+    bool has_name, changes;
     enum jsapi_reply_tail tail;
 } endpoints[ENDPOINT_COUNT] = {
-    [ENDPOINT_INFO] = {"INFO", "account_info", false, JSAPI_REPLY_PLAIN},
-    [ENDPOINT_NAMES] = {"STREAM.NAMES", "stream_names", false, JSAPI_REPLY_NAMES},
-    [ENDPOINT_LIST] = {"STREAM.LIST", "stream_list", false, JSAPI_REPLY_STREAMS},
-    [ENDPOINT_CREATE] = {"STREAM.CREATE.", "stream_create", true, JSAPI_REPLY_PLAIN},
-    [ENDPOINT_UPDATE] = {"STREAM.UPDATE.", "stream_update", true, JSAPI_REPLY_PLAIN},
-    [ENDPOINT_STREAM_INFO] = {"STREAM.INFO.", "stream_info", true, JSAPI_REPLY_PAGED},
-    [ENDPOINT_DELETE] = {"STREAM.DELETE.", "stream_delete", true, JSAPI_REPLY_PLAIN},
-    [ENDPOINT_PURGE] = {"STREAM.PURGE.", "stream_purge", true, JSAPI_REPLY_PURGE},
-    [ENDPOINT_MSG_GET] = {"STREAM.MSG.GET.", "stream_msg_get", true, JSAPI_REPLY_PLAIN},
-    [ENDPOINT_MSG_DELETE] = {"STREAM.MSG.DELETE.", "stream_msg_delete", true, JSAPI_REPLY_PLAIN},
+    [ENDPOINT_INFO] = {"INFO", "account_info", false, false, JSAPI_REPLY_PLAIN},
+    [ENDPOINT_NAMES] = {"STREAM.NAMES", "stream_names", false, false, JSAPI_REPLY_NAMES},
+    [ENDPOINT_LIST] = {"STREAM.LIST", "stream_list", false, false, JSAPI_REPLY_STREAMS},
+    [ENDPOINT_CREATE] = {"STREAM.CREATE.", "stream_create", true, true, JSAPI_REPLY_PLAIN},
+    [ENDPOINT_UPDATE] = {"STREAM.UPDATE.", "stream_update", true, true, JSAPI_REPLY_PLAIN},
+    [ENDPOINT_STREAM_INFO] = {"STREAM.INFO.", "stream_info", true, false, JSAPI_REPLY_PAGED},
+    [ENDPOINT_DELETE] = {"STREAM.DELETE.", "stream_delete", true, true, JSAPI_REPLY_PLAIN},
+    [ENDPOINT_PURGE] = {"STREAM.PURGE.", "stream_purge", true, true, JSAPI_REPLY_PURGE},
+    [ENDPOINT_MSG_GET] = {"STREAM.MSG.GET.", "stream_msg_get", true, false, JSAPI_REPLY_PLAIN},
+    [ENDPOINT_MSG_DELETE] = {"STREAM.MSG.DELETE.", "stream_msg_delete", true, true,
+                             JSAPI_REPLY_PLAIN},
 };
 
 static enum endpoint endpoint_of(struct bytes subject, struct bytes *name)
@@ -591,6 +587,7 @@ enum js_step jsapi_run(struct js *js, struct js_request *r)
     p.type = endpoints[endpoint].type;
     p.tail = endpoints[endpoint].tail;
     if (jsapi_reply_needs_more(&p)) return jsapi_reply_refuse(&p, JSAPI_REQUIRED_API_LEVEL);
+    if (jsapi_reply_is_behind(&p, endpoints[endpoint].changes)) return JS_WAIT_STORED;
     switch (endpoint) {
     case ENDPOINT_INFO: return account_info(&p);
     case ENDPOINT_NAMES: return stream_list(&p, false);

@@ -430,6 +430,9 @@ enum js_step jsapi_consumer_run(struct js *js, struct js_request *r)
     if (endpoint == ENDPOINT_COUNT) return jsapi_reply_refuse(&p, JSAPI_BAD_REQUEST);
     p.type = endpoints[endpoint].type;
     p.tail = endpoints[endpoint].tail;
+    bool is_change =
+        endpoint != ENDPOINT_INFO && endpoint != ENDPOINT_NAMES && endpoint != ENDPOINT_LIST;
+    if (jsapi_reply_is_behind(&p, is_change)) return JS_WAIT_STORED;
     if (endpoint == ENDPOINT_RESET) return consumer_reset_request(&p);
     if (jsapi_reply_needs_more(&p)) return jsapi_reply_refuse(&p, JSAPI_REQUIRED_API_LEVEL);
     switch (endpoint) {

@@ -109,6 +109,16 @@ enum js_step jsapi_reply_wait(struct jsapi_reply *p, uint64_t ticket)
     return JS_WAIT_STORED;
 }
 
+bool jsapi_reply_is_behind(struct jsapi_reply *p, bool is_change)
+{
+    if (p->r->stream_name.len == 0) return false;
+    const struct js_stream *s = js_find(p->js, p->r->account, p->r->stream_name, true);
+    if (s == NULL) return false;
+    uint64_t ticket = s->is_hidden ? s->create_ticket : is_change ? s->stream.order_ticket : 0;
+    if (ticket == 0) return false;
+    return jsapi_reply_wait(p, ticket) == JS_WAIT_STORED;
+}
+
 bool jsapi_reply_needs_more(const struct jsapi_reply *p)
 {
     struct bytes value;

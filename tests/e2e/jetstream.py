@@ -34,6 +34,19 @@ class Js:
         data = body if isinstance(body, (bytes, str)) else b"" if body is None else json.dumps(body)
         return json.loads(self.request("$JS.API." + subject, data, headers).data)
 
+    def pipelined(self, *requests):
+        """The answers to (subject, body) that are sent at once."""
+        first = self.count + 1
+        for subject, body in requests:
+            self.count += 1
+            self.c.pub("$JS.API." + subject, json.dumps(body) if body is not None else b"",
+                       reply="_INBOX.%d" % self.count)
+        replies = {}
+        while len(replies) < len(requests):
+            m = self.c.msg()
+            replies[m.subject] = json.loads(m.data)
+        return [replies["_INBOX.%d" % (first + i)] for i in range(len(requests))]
+
     def ok(self, subject, body=None, headers=None):
         reply = self.api(subject, body, headers)
         assert "error" not in reply, (subject, reply["error"])

@@ -232,6 +232,25 @@ def test_updates_that_are_refused(js, change, code):
     assert js.refused("STREAM.UPDATE.S", {"name": "S", "deny_delete": True, **change})[1] == code
 
 
+def test_pipelined_requests_about_one_name_take_effect_in_their_order(js):
+    """A stream that is made anew with other subjects, without waiting for any answer."""
+    old = {"name": "ORDER", "subjects": ["order.old"]}
+    new = {"name": "ORDER", "subjects": ["order.new"]}
+    consumer = {"stream_name": "ORDER", "config": {"name": "c", "durable_name": "c"}}
+    replies = js.pipelined(
+        ("STREAM.CREATE.ORDER", old),
+        ("STREAM.UPDATE.ORDER", dict(old, max_msgs=7)),
+        ("CONSUMER.CREATE.ORDER.c", consumer),
+        ("STREAM.DELETE.ORDER", None),
+        ("STREAM.UPDATE.ORDER", dict(old, max_msgs=8)),
+        ("STREAM.CREATE.ORDER", new),
+        ("CONSUMER.DELETE.ORDER.c", None),
+        ("STREAM.CREATE.ORDER", old))
+    errors = [r.get("error", {}).get("err_code") for r in replies]
+    assert errors == [None, None, None, None, 10059, None, 10014, 10058], replies
+    assert js.ok("STREAM.INFO.ORDER")["config"]["subjects"] == ["order.new"]
+
+
 def test_a_smaller_limit_trims(js):
     js.stream("S", subjects=["s.*"])
     for i in range(10):

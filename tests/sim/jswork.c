@@ -155,10 +155,23 @@ static void create_consumer(struct work *w, struct jsclient *c, uint32_t slot)
     api(c, "CONSUMER.DURABLE.CREATE", slot, behind, inbox, body);
 }
 
+/* An order on its way on another connection may arrive behind the deletion, and behind the creation
+ * of the next stream of this name: it would be as good an order of that one. */
+static bool has_open_order(const struct work *w, uint32_t slot)
+{
+    for (uint32_t i = 0; i < w->request_count; i++) {
+        const struct request *r = &w->requests[i];
+        bool is_order =
+            r->kind == REQUEST_UPDATE || r->kind == REQUEST_PURGE || r->kind == REQUEST_ERASE;
+        if (r->is_open && r->slot == slot && is_order) return true;
+    }
+    return false;
+}
+
 static void delete_stream(struct work *w, struct jsclient *c, uint32_t slot)
 {
     struct stream_of_work *x = &w->streams[slot];
-    if (x->pending > 0) return;
+    if (x->pending > 0 || has_open_order(w, slot)) return;
     x->state = STREAM_BUSY;
     x->was_deleted = true;
     api(c, "STREAM.DELETE", slot, "", open_request(w, REQUEST_DELETE, slot), "");

@@ -336,6 +336,54 @@ Test(jsapi, limits_hold_for_requests_in_flight_together)
     rig_deinit(&r);
 }
 
+/* Each is sent without waiting for the answer to the one before: as if it had waited. */
+Test(jsapi, requests_about_one_name_take_effect_in_their_order)
+{
+    enum { COUNT = 9 };
+    static const char *const sent[COUNT][3] = {
+        {"STREAM.CREATE.S", "{\"name\":\"S\",\"max_msgs\":1}", "\"did_create\":true"},
+        {"STREAM.INFO.S", "", "\"max_msgs\":1,"},
+        {"STREAM.UPDATE.S", "{\"name\":\"S\",\"max_msgs\":2}", "\"max_msgs\":2,"},
+        {"CONSUMER.CREATE.S.c", "{\"stream_name\":\"S\",\"config\":{\"name\":\"c\"}}",
+         "\"num_pending\":0"},
+        {"STREAM.DELETE.S", "", "\"success\":true"},
+        {"STREAM.UPDATE.S", "{\"name\":\"S\",\"max_msgs\":3}", "\"err_code\":10059"},
+        {"STREAM.CREATE.S", "{\"name\":\"S\",\"max_msgs\":4}", "\"did_create\":true"},
+        {"CONSUMER.DELETE.S.c", "", "\"err_code\":10014"},
+        {"STREAM.CREATE.S", "{\"name\":\"S\",\"max_msgs\":5}", "\"err_code\":10058"},
+    };
+    struct rig r;
+    struct text out[COUNT];
+    struct js_request q[COUNT];
+    enum js_step step[COUNT];
+    char subjects[COUNT][64];
+    int waiting = 0;
+    rig_init(&r);
+    for (int i = 0; i < COUNT; i++) {
+        text_init(&out[i], &r.heap.mem, MEM_JETSTREAM, 1 << 16);
+        snprintf(subjects[i], sizeof subjects[i], "$JS.API.%s", sent[i][0]);
+        q[i] = request(&r, subjects[i], sent[i][1]);
+        q[i].out = &out[i];
+        step[i] = jsapi_run(&r.js, &q[i]);
+        waiting += step[i] == JS_WAIT_STORED;
+    }
+    while (waiting > 0) { /* the lowest ticket, and of one ticket the one that came first */
+        int next = -1;
+        for (int i = 0; i < COUNT; i++)
+            if (step[i] == JS_WAIT_STORED && (next < 0 || q[i].ticket < q[next].ticket)) next = i;
+        step[next] = jsapi_stored(&r.js, &q[next], ERR_OK);
+        waiting -= step[next] != JS_WAIT_STORED;
+    }
+    for (int i = 0; i < COUNT; i++) {
+        text_char(&out[i], 0);
+        cr_assert_not_null(strstr(out[i].data, sent[i][2]), "%d %s: %s", i, sent[i][0],
+                           out[i].data);
+        jsapi_end(&q[i]);
+        text_deinit(&out[i]);
+    }
+    rig_deinit(&r);
+}
+
 Test(jsapi, many_subjects_are_checked_in_a_moment_and_too_many_refused)
 {
     struct rig r;
