@@ -48,9 +48,9 @@ NODISCARD enum js_step jsapi_reply_append(struct jsapi_reply *p, struct store *s
 /* The request is run again when the order with this ticket is done: what it asks for depends on
  * that. */
 NODISCARD enum js_step jsapi_reply_wait(struct jsapi_reply *p, uint64_t ticket);
-/* Requests about a stream take effect in the order in which they came, so that one that was sent for
- * an older stream of this name does not find a younger one: true, it has to wait (JS_WAIT_STORED)
- * for the stream's creation, and one that changes it for the change in flight. */
+/* Requests about a stream take effect in the order in which they came, so that one that was sent
+ * for an older stream of this name does not find a younger one: true, it has to wait
+ * (JS_WAIT_STORED) for the stream's creation, and one that changes it for the change in flight. */
 NODISCARD bool jsapi_reply_is_behind(struct jsapi_reply *p, bool is_change);
 /* The request asks for a higher API level than ours. */
 bool jsapi_reply_needs_more(const struct jsapi_reply *p);
