@@ -32,6 +32,7 @@ struct log_sink {
     enum sink_kind kind;
     int fd; /* -1: none, or the connection is lost */
     bool has_time, is_utc, has_colours;
+    bool is_journal; /* standard error is the journal of systemd */
     enum log_format format;
     int pid;
     /* broken-down time of the last line's second, since localtime_r is slow */
@@ -54,6 +55,8 @@ static const char *const label_texts[] = {"INF", "DBG", "WRN", "ERR", "FTL", "TR
 static const char *const label_colours[] = {"32", "36", "0;93", "31", "31", "33"};
 /* Severities as nats-server gives them: notice, debug, warning, error, critical, notice. */
 static const int label_severities[] = {5, 7, 4, 3, 2, 5};
+/* What the journal is told, where a notice is shown in bold and "-p info" leaves debugging out. */
+static const int label_priorities[] = {6, 7, 4, 3, 2, 7};
 
 /* --- file --- */
 
@@ -322,6 +325,28 @@ static enum err syslog_open(struct log_sink *s, const struct log_options *o, cha
     return e;
 }
 
+/* --- standard error --- */
+
+/* systemd names the device and inode of what it connected; a shell between may have put something
+ * else in its place, so the name alone proves nothing. */
+static bool is_the_journal(const struct stat *st)
+{
+    unsigned long long device, inode;
+    const char *name = getenv("JOURNAL_STREAM");
+    return name != NULL && sscanf(name, "%llu:%llu", &device, &inode) == 2 &&
+           device == st->st_dev && inode == st->st_ino;
+}
+
+static void stderr_open(struct log_sink *s, int fd)
+{
+    struct stat st;
+    s->kind = SINK_STDERR;
+    s->fd = fd;
+    if (fstat(fd, &st) != 0) return;
+    s->has_colours = S_ISCHR(st.st_mode);
+    s->is_journal = is_the_journal(&st);
+}
+
 /* --- all --- */
 
 enum err log_sink_open(const struct log_options *o, struct log_sink **out, char *reason,
@@ -347,10 +372,7 @@ enum err log_sink_open(const struct log_options *o, struct log_sink **out, char 
     } else if ((o->remote_syslog != NULL && o->remote_syslog[0] != 0) || o->has_syslog) {
         e = syslog_open(s, o, reason, reason_bytes);
     } else if (o->stderr_fd >= 0) {
-        struct stat st;
-        s->kind = SINK_STDERR;
-        s->fd = o->stderr_fd;
-        s->has_colours = fstat(s->fd, &st) == 0 && S_ISCHR(st.st_mode);
+        stderr_open(s, o->stderr_fd);
     }
     if (e != ERR_OK) {
         log_sink_close(s);
@@ -421,7 +443,7 @@ static size_t format_head(struct log_sink *s, enum log_label label, uint64_t tim
                           size_t room)
 {
     int n = snprintf(out, room, "[%d] ", s->pid);
-    if (s->has_time) {
+    if (s->has_time && !s->is_journal) {
         const struct tm *tm = broken_down(s, (time_t)(time_ns / 1000000000u), s->is_utc);
         n += snprintf(out + n, room - (size_t)n, "%04d/%02d/%02d %02d:%02d:%02d.%06u ",
                       tm->tm_year + 1900, tm->tm_mon + 1, tm->tm_mday, tm->tm_hour, tm->tm_min,
@@ -450,6 +472,14 @@ static size_t format_for_machines(struct log_sink *s, enum log_label label, uint
                                  : log_format_logfmt(&line, out, room);
 }
 
+/* A line within a text would be an entry of its own, without a priority or, where a client wrote
+ * the text, with one of its choice. */
+static void keep_one_line(char *text, size_t bytes)
+{
+    for (size_t i = 0; i + 1 < bytes; i++)
+        if (text[i] == '\n' || text[i] == '\r') text[i] = ' ';
+}
+
 size_t log_sink_format(struct log_sink *s, enum log_label label, uint64_t time_ns,
                        struct bytes text, char *out, size_t room)
 {
@@ -459,12 +489,14 @@ size_t log_sink_format(struct log_sink *s, enum log_label label, uint64_t time_n
     size_t n = 0;
     if (s->kind == SINK_SYSLOG)
         n = format_syslog_head(s, label, (time_t)(time_ns / 1000000000u), out, head_room);
+    if (s->is_journal) n = (size_t)snprintf(out, head_room, "<%d>", label_priorities[label]);
     if (s->format != LOG_TEXT)
-        return n + format_for_machines(s, label, time_ns, text, out + n,
-                                       LOG_SINK_LINE_BYTES_MAX - n);
-    if (s->kind != SINK_SYSLOG) n = format_head(s, label, time_ns, out, head_room);
+        return n +
+               format_for_machines(s, label, time_ns, text, out + n, LOG_SINK_LINE_BYTES_MAX - n);
+    if (s->kind != SINK_SYSLOG) n += format_head(s, label, time_ns, out + n, head_room - n);
     size_t text_bytes = text.len < LOG_LINE_BYTES_MAX ? text.len : LOG_LINE_BYTES_MAX;
     if (text_bytes > 0) memcpy(out + n, text.data, text_bytes);
+    if (s->is_journal) keep_one_line(out + n, text_bytes);
     n += text_bytes;
     if (text_bytes == 0 || out[n - 1] != '\n') out[n++] = '\n';
     return n;

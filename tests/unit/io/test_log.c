@@ -130,6 +130,63 @@ Test(log, without_logtime_there_is_no_time)
     free(text);
 }
 
+/* JOURNAL_STREAM as systemd sets it for what fd is, its inode moved by off. */
+static void name_journal(int fd, int off)
+{
+    struct stat st;
+    char stream[64];
+    cr_assert_eq(fstat(fd, &st), 0);
+    snprintf(stream, sizeof stream, "%llu:%llu", (unsigned long long)st.st_dev,
+             (unsigned long long)st.st_ino + (unsigned long long)off);
+    setenv("JOURNAL_STREAM", stream, 1);
+}
+
+Test(log, the_journal_gets_priorities_and_keeps_the_time_itself)
+{
+    int pipes[2];
+    char expected[512];
+    cr_assert_eq(pipe(pipes), 0);
+    name_journal(pipes[1], 0);
+    struct log_options o = {
+        .stderr_fd = pipes[1], .has_time = true, .has_debug = true, .has_trace = true};
+    struct log *l = log_to(&o);
+    log_info(l, "a");
+    log_debug(l, "b");
+    log_warn(l, "c");
+    log_error(l, "d\n");
+    log_fatal(l, "e\r\n<0>f");
+    log_trace(l, "g");
+    log_close(l);
+    o.format = LOG_JSON;
+    l = log_to(&o);
+    log_error(l, "h\n<0>i");
+    log_close(l);
+    close(pipes[1]);
+    char *text = read_all(pipes[0]);
+    int pid = getpid();
+    snprintf(expected, sizeof expected,
+             "<6>[%d] [INF] a\n<7>[%d] [DBG] b\n<4>[%d] [WRN] c\n<3>[%d] [ERR] d\n"
+             "<2>[%d] [FTL] e  <0>f\n<7>[%d] [TRC] g\n<3>{\"time\":\"",
+             pid, pid, pid, pid, pid, pid);
+    cr_expect(strncmp(text, expected, strlen(expected)) == 0, "%s", text);
+    cr_expect_eq(count_of(text, "\n"), 7);
+    free(text);
+}
+
+Test(log, a_stderr_that_is_not_the_journal_it_was_stays_as_it_is)
+{
+    int pipes[2];
+    cr_assert_eq(pipe(pipes), 0);
+    name_journal(pipes[1], 1);
+    struct log *l = log_to(&(struct log_options){.stderr_fd = pipes[1], .has_time = true});
+    log_info(l, "x");
+    log_close(l);
+    close(pipes[1]);
+    char *text = read_all(pipes[0]);
+    assert_matches(text, "^\\[[0-9]+\\] 20[0-9/]+ [0-9:.]+ \\[INF\\] x$");
+    free(text);
+}
+
 Test(log, utc_time_is_that_of_the_clock)
 {
     int pipes[2];
