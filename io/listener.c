@@ -389,6 +389,14 @@ static void accept_failed(struct admission *a, struct log *log, uint64_t now_ns,
               (unsigned long long)a->failed_accepts);
 }
 
+static struct conn_peer unix_peer(int fd)
+{
+    struct ucred of;
+    socklen_t bytes = sizeof of;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &of, &bytes) != 0) return (struct conn_peer){0};
+    return (struct conn_peer){.is_known = true, .uid = of.uid, .gid = of.gid, .pid = of.pid};
+}
+
 void listener_on_done(void *server, struct turn *t, const struct done *d)
 {
     struct server *s = server;
@@ -410,6 +418,8 @@ void listener_on_done(void *server, struct turn *t, const struct done *d)
         int on = 1;
         setsockopt(d->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         name_peer(d->fd, &socket);
+    } else {
+        socket.peer = unix_peer(d->fd);
     }
     if (mem_jemalloc_budget_percent(&s->budget) >= SHORT_PERCENT) {
         refuse_for_memory(s, t, d->fd);

@@ -187,6 +187,7 @@ static void opened_event(struct turn *t, uint32_t *count, uint32_t slot, bool is
                                      .port = s->port,
                                      .cid = s->cid,
                                      .is_unix = s->is_unix,
+                                     .peer = s->peer,
                                      .refusal = s->refusal,
                                      .is_tls_first = is_tls_first};
     memcpy(e->opened.nonce, s->nonce, sizeof e->opened.nonce);

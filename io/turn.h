@@ -48,6 +48,7 @@ struct turn_socket {
     char ip[46];
     uint8_t nonce[CONN_NONCE_BYTES]; /* from the kernel (struct conn_opened) */
     uint64_t cid;
+    struct conn_peer peer; /* of a Unix socket */
 };
 
 struct turn_crypto {

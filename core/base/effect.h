@@ -35,14 +35,23 @@ struct shard_time {
 
 enum { CONN_NONCE_BYTES = 11 }; /* 15 characters of base64, as nats-server's */
 
+/* The process at the other end of a Unix socket, as the kernel knew it when it connected; it may
+ * have handed the socket on since. */
+struct conn_peer {
+    bool is_known;
+    uint32_t uid, gid; /* of another user namespace: the kernel's overflow ids (65534) */
+    int32_t pid;       /* 0: of a process that our pid namespace does not see */
+};
+
 /* What io knows of a new connection. */
 struct conn_opened {
     struct bytes ip; /* text; empty for a Unix socket */
     uint16_t port;
     uint64_t cid; /* unique in the server */
     bool is_unix;
-    uint8_t refusal;   /* enum closed_reason: greet it, then close it for this; 0: serve it */
-    bool is_tls_first; /* io waits for a TLS handshake before anything; INFO comes after it */
+    struct conn_peer peer; /* not known unless is_unix */
+    uint8_t refusal;       /* enum closed_reason: greet it, then close it for this; 0: serve it */
+    bool is_tls_first;     /* io waits for a TLS handshake before anything; INFO comes after it */
     /* What the client signs to log in by nkey. From the kernel, never from core/base/rng: who could
      * tell the next one could have it signed beforehand. */
     uint8_t nonce[CONN_NONCE_BYTES];

@@ -122,6 +122,7 @@ struct client {
     uint16_t port;
     uint8_t ip_len;
     char ip[46];
+    struct conn_peer peer;  /* CLIENT_IS_UNIX */
     char nonce[16];         /* 15 characters; empty when not needed */
     struct bytes user_name; /* owned copy for pages: survives a reload */
     struct conn_tls tls;    /* after the handshake; io's until EVENT_GONE */

@@ -103,6 +103,15 @@ static void write_tls(struct json_write *w, const struct conn_snapshot *c, bool 
     json_write_bool_if(w, "tls_first", c->is_tls_first);
 }
 
+/* Ours: nats-server has no such listener. */
+static void write_peer(struct json_write *w, const struct conn_peer *p)
+{
+    if (!p->is_known) return;
+    json_write_u64(w, "peer_uid", p->uid);
+    json_write_u64(w, "peer_gid", p->gid);
+    json_write_i64(w, "peer_pid", p->pid);
+}
+
 static void write_conn(struct json_write *w, const struct conn_snapshot *c,
                        const struct page_query *q, int64_t now_ns)
 {
@@ -136,6 +145,7 @@ static void write_conn(struct json_write *w, const struct conn_snapshot *c,
         json_write_text_if(w, "name_tag", c->account_tag);
     if (q->auth || is_closed) json_write_texts_if(w, "tags", c->tags, c->tag_count);
     json_write_text_if(w, "mqtt_client", c->mqtt_client);
+    write_peer(w, &c->peer);
     json_write_end(w);
 }
 

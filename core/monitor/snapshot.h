@@ -12,6 +12,7 @@
 #define CORE_MONITOR_SNAPSHOT_H
 #include "core/auth/account.h"
 #include "core/base/bytes.h"
+#include "core/base/effect.h"
 #include "core/base/histogram.h"
 #include "core/base/mem.h"
 #include "core/config/options.h"
@@ -122,6 +123,7 @@ struct conn_snapshot {
     enum conn_type type;
     struct bytes ip;
     uint16_t port;
+    struct conn_peer peer;      /* of the Unix socket */
     uint32_t account;
     enum closed_reason reason;  /* CLOSED_NONE: open */
     int64_t start_ns, last_activity_ns;

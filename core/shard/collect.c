@@ -64,6 +64,7 @@ void collect_describe(const struct shard *s, const struct client *c, struct conn
     out->type = CONN_TYPE_NATS;
     out->ip = bytes_of(c->ip, c->ip_len);
     out->port = c->port;
+    out->peer = c->peer;
     out->account = c->account == NULL ? 0 : c->account->number;
     out->start_ns = c->opened_wall_ns;
     out->last_activity_ns = wall_of(s, c->active_ns);

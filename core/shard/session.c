@@ -37,11 +37,24 @@ bool session_logs(const struct shard *s, enum log_level level)
     return true;
 }
 
-/* `127.0.0.1:4711 - cid:5 - "v1.0:go:name"`, as nats-server names a client in its log. */
+static void write_peer(struct writer *w, const struct conn_peer *p)
+{
+    if (!p->is_known) return;
+    writer_text(w, " uid:");
+    writer_u64(w, p->uid);
+    writer_text(w, " gid:");
+    writer_u64(w, p->gid);
+    writer_text(w, " pid:");
+    writer_i64(w, p->pid);
+}
+
+/* `127.0.0.1:4711 - cid:5 - "v1.0:go:name"`, as nats-server names a client in its log; of the Unix
+ * socket `unix uid:1000 gid:1000 pid:4711 - cid:5`. */
 static void write_client(struct writer *w, const struct client *c)
 {
     if (client_has(c, CLIENT_IS_UNIX)) {
         writer_text(w, "unix");
+        write_peer(w, &c->peer);
     } else {
         writer_bytes(w, bytes_of(c->ip, c->ip_len));
         writer_char(w, ':');
@@ -367,6 +380,7 @@ struct client *session_open(struct shard *s, const struct event *e)
     memcpy(c->ip, e->opened.ip.data, e->opened.ip.len);
     c->ip_len = (uint8_t)e->opened.ip.len;
     c->port = e->opened.port;
+    c->peer = e->opened.peer;
     c->opened_ns = c->active_ns = s->now.mono_ns;
     c->sid_seed = interest_seed(s->interest);
     c->opened_wall_ns = s->now.wall_ns;

@@ -3,6 +3,8 @@ import contextlib
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -89,3 +91,26 @@ def test_the_end_of_a_server_leaves_its_successors_file(path, start):
     assert is_served(path)
     assert second.stop() == 0
     assert not os.path.exists(path)
+
+
+def test_who_is_at_the_other_end(path, start):
+    s = start("-D", "--set", "unix_socket=" + path, monitor=True)
+    code = ("import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]);"
+            "s.sendall(b'CONNECT {\"verbose\":false}\\r\\nPING\\r\\n');"
+            "print(s.recv(4096)[:5], flush=True); sys.stdin.read()")
+    with subprocess.Popen([sys.executable, "-c", code, path], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as other:
+        assert b"INFO " in other.stdout.readline()
+        [c] = s.page("/connz")["connections"]
+        assert (c["peer_uid"], c["peer_gid"]) == (os.getuid(), os.getgid())
+        assert c["peer_pid"] == other.pid
+        assert c["ip"] == ""
+        other.stdin.close()
+    harness.wait_until(lambda: s.page("/connz?state=closed")["connections"], what="its end")
+    [c] = s.page("/connz?state=closed")["connections"]
+    assert c["peer_pid"] == other.pid
+    s.wait_log(r"\[DBG\] unix uid:%d gid:%d pid:%d - cid:%d - Client connection created"
+               % (os.getuid(), os.getgid(), other.pid, c["cid"]))
+    with s.client():
+        [c] = s.page("/connz")["connections"]
+        assert "peer_uid" not in c
