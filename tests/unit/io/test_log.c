@@ -79,6 +79,18 @@ static unsigned count_of(const char *text, const char *part)
     return count;
 }
 
+/* What the notes of lost lines say in all. A writer that was slow to begin tells of the first ones
+ * while more are lost, and of those behind the lines that it takes next. */
+static uint64_t told_as_lost(const char *text)
+{
+    uint64_t sum = 0, told;
+    for (text = strstr(text, "[WRN] "); text != NULL; text = strstr(text + 1, "[WRN] ")) {
+        cr_assert_eq(sscanf(text, "[WRN] %lu log lines dropped", &told), 1, "%.100s", text);
+        sum += told;
+    }
+    return sum;
+}
+
 static unsigned files_in_directory(void)
 {
     unsigned count = 0;
@@ -230,11 +242,7 @@ Test(log, a_reader_that_never_reads_stops_nobody)
     }
     ssize_t n;
     while ((n = read(pipes[0], text + at, 2 * TEXT_BYTES - 1 - at)) > 0) at += (size_t)n;
-    uint64_t told = 0;
-    char *note = strstr(text, "[WRN] ");
-    cr_assert_not_null(note);
-    cr_assert_eq(sscanf(note, "[WRN] %lu log lines dropped", &told), 1);
-    cr_assert_eq(told, dropped);
+    cr_assert_eq(told_as_lost(text), dropped);
     log_close(l);
     close(pipes[1]);
     cr_assert_eq(count_of(text, "[INF]"), 10000 - dropped);
@@ -367,7 +375,7 @@ Test(log, a_file_moved_away_is_opened_anew_on_demand)
     struct log *l = log_to(&(struct log_options){.file = path});
     cr_assert_eq(log_start(l), ERR_OK);
     log_info(l, "before");
-    cr_assert(log_flush(l, 2000));
+    cr_assert(log_flush(l, 10000));
     cr_assert_eq(rename(path, moved), 0);
     log_reopen(l);
     for (int i = 0; i < 2000 && access(path, F_OK) != 0; i++) usleep(1000);
