@@ -30,7 +30,7 @@ struct http_conn {
     bool is_leaving; /* shut down by us; the library has not noticed yet */
     bool is_served;  /* its page is being made: not its fault that it waits */
     int fd;
-    uint64_t since_ns; /* it came, or had its last answer */
+    uint64_t since_ns; /* when it came */
 };
 
 struct http_server {
@@ -160,25 +160,6 @@ static void serve(struct http_server *s, struct MHD_Connection *c, const char *u
     set_served(s, conn, false);
 }
 
-static enum MHD_Result find_body(void *context, enum MHD_ValueKind kind, const char *name,
-                                 const char *value)
-{
-    bool *has_body = context;
-    bool is_length = strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0;
-    if (is_length ? value == NULL || strcmp(value, "0") != 0
-                  : strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0)
-        *has_body = true;
-    return MHD_YES;
-}
-
-/* Any header that speaks of one counts, since the library looks at one of several only. */
-static bool announces_body(struct MHD_Connection *c)
-{
-    bool has_body = false;
-    MHD_get_connection_values(c, MHD_HEADER_KIND, find_body, &has_body);
-    return has_body;
-}
-
 static enum MHD_Result answer(struct MHD_Connection *c, struct http_response *r)
 {
     struct MHD_Response *m = MHD_create_response_from_buffer(
@@ -197,9 +178,9 @@ static enum MHD_Result answer(struct MHD_Connection *c, struct http_response *r)
     for (uint32_t i = 0; i < r->extra_count; i++) {
         (void)MHD_add_response_header(m, r->extra[i].name, r->extra[i].value);
     }
-    /* A proxy may see the end of a body elsewhere: what comes behind it must be no request to us.
-     */
-    if (announces_body(c)) (void)MHD_add_response_header(m, MHD_HTTP_HEADER_CONNECTION, "close");
+    /* The library takes much for a header that a proxy in front may read otherwise (a blank before
+     * the colon, folded lines, a lone CR): to us nothing that comes behind is a request. */
+    (void)MHD_add_response_header(m, MHD_HTTP_HEADER_CONNECTION, "close");
     enum MHD_Result result = MHD_queue_response(c, r->status, m);
     MHD_destroy_response(m);
     return result;
@@ -246,7 +227,7 @@ static void send_away(struct http_server *s, struct http_conn *c)
 }
 
 /* Under conns_lock: when there are too many, the one that waits longest goes. A client that asks
- * and reads its answer is never that one for long; a crowd that only holds places is. */
+ * and reads its answer is gone by itself soon; a crowd that only holds places is not. */
 static void keep_within_bounds(struct http_server *s)
 {
     struct http_conn *oldest = NULL;
@@ -291,17 +272,6 @@ static void conn_begin(struct http_server *s, struct MHD_Connection *c, void **s
     keep_within_bounds(s);
     pthread_mutex_unlock(&s->conns_lock);
     *socket_context = conn;
-}
-
-static void on_answered(void *context, struct MHD_Connection *c, void **request_context,
-                        enum MHD_RequestTerminationCode code)
-{
-    struct http_server *s = context;
-    struct http_conn *conn = conn_of(c);
-    (void)request_context, (void)code;
-    pthread_mutex_lock(&s->conns_lock);
-    if (conn != NULL) conn->since_ns = now_ns();
-    pthread_mutex_unlock(&s->conns_lock);
 }
 
 static void on_connection(void *context, struct MHD_Connection *c, void **socket_context,
@@ -384,14 +354,13 @@ static enum err daemon_open(struct http_server *s)
     sigfillset(&all);
     /* The library's thread inherits that no signal is for it. */
     pthread_sigmask(SIG_BLOCK, &all, &before);
-    s->daemon =
-        MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_NO_LISTEN_SOCKET |
-                             MHD_USE_ITC | MHD_USE_ERROR_LOG,
-                         0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, s,
-                         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_POOL_BYTES,
-                         MHD_OPTION_CONNECTION_LIMIT, limit, MHD_OPTION_CONNECTION_TIMEOUT,
-                         (unsigned)s->o.idle_seconds, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
-                         s, MHD_OPTION_NOTIFY_COMPLETED, on_answered, s, MHD_OPTION_END);
+    s->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL |
+                                     MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ITC | MHD_USE_ERROR_LOG,
+                                 0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log,
+                                 s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                                 (size_t)CONNECTION_POOL_BYTES, MHD_OPTION_CONNECTION_LIMIT, limit,
+                                 MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)s->o.idle_seconds,
+                                 MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_END);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return s->daemon == NULL ? ERR_IO : ERR_OK;
 }

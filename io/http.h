@@ -6,8 +6,9 @@
  * HTTP_HEADER_BYTES_MAX of request line and headers, HTTP_IDLE_SECONDS without progress, and
  * HTTP_REQUEST_SECONDS for a request and its answer, so that nobody keeps a place by a byte now and
  * then. Every method but HEAD is taken for
- * GET, as nats-server does, and its body is not read. Nothing of a request reaches a shard but what
- * serve makes of it. */
+ * GET, as nats-server does, and its body is not read. A connection has one request: what follows
+ * it, a body or what somebody takes for one, is never served (a proxy in front may let some pages
+ * through only). Nothing of a request reaches a shard but what serve makes of it. */
 #ifndef IO_HTTP_H
 #define IO_HTTP_H
 #include <stdbool.h>

@@ -215,11 +215,7 @@ static void serve(void *context, const struct http_request *r, struct http_respo
         render(s, &q, &body, &answer);
     response->status = answer.status;
     response->content_type = answer.content_type;
-    if (answer.is_cors && response->extra_count < HTTP_EXTRA_HEADERS_MAX) {
-        response->extra[response->extra_count].name = "Access-Control-Allow-Origin";
-        memcpy(response->extra[response->extra_count].value, "*", 2);
-        response->extra_count++;
-    }
+    response->has_cors = answer.is_cors;
     (void)!http_response_body(response,
                               bytes_of(body.data, body.len)); /* without memory: an empty 500 */
     text_deinit(&body);

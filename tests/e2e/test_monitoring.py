@@ -108,8 +108,7 @@ def test_no_jsonp(server):
     assert body.startswith("{")
 
 
-def test_many_requests_on_one_connection(server):
-
+def test_many_requests_of_one_client(server):
     c = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=5)
     for _ in range(20):
         c.request("GET", "/varz")
@@ -144,27 +143,39 @@ def test_hostile_requests(server, data):
     assert server.http("/healthz")[0] == 200
 
 
-@pytest.mark.ours_only  # Go serves on, where it finds the lengths clear
+SECOND = b"GET /varz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.ours_only  # Go serves on, and refuses what is not clear; the library takes much for clear
 @pytest.mark.parametrize("headers", [
-    b"Content-Length: 0\r\nContent-Length: 3\r\n\r\nabc",
-    b"Content-Length: 3\r\nContent-Length: 0\r\n\r\nabc",
-    b"content-length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", b"Content-Length: 3\r\n\r\nabc"])
-def test_nothing_is_served_behind_a_body(server, headers):
-    """A proxy in front may find the body's end elsewhere: what follows could be a stranger's."""
+    b"Content-Length: 0\r\nContent-Length: %d\r\n\r\n", b"Content-Length: %d\r\nContent-Length: 0\r\n\r\n",
+    b"content-length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"Content-Length: %d\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", b"Content-Length : %d\r\n\r\n",
+    b" Content-Length: %d\r\n\r\n", b"Content-Length:\r\n %d\r\n\r\n", b"X: a\r\n\tContent-Length: %d\r\n\r\n",
+    b"Content-Length: 0\x00%d\r\n\r\n", b"X: a\n\n", b"\r\n", b"Connection: keep-alive\r\n\r\n"])
+def test_a_connection_has_one_request(server, headers):
+    """A proxy in front may find the request's end elsewhere: what follows could be a stranger's."""
+    if b"%d" in headers:
+        headers = headers % len(SECOND)
     with socket.create_connection(("127.0.0.1", server.http_port), 5) as c:
-        c.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + headers)
+        c.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + headers + SECOND)
         data = b""
         while part := c.recv(65536):
             data += part
-    assert data.count(b"HTTP/1.1 200 OK") == 1 and b"Connection: close" in data, data
-    with socket.create_connection(("127.0.0.1", server.http_port), 5) as c:
-        for _ in range(3):
-            c.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-            data = b""
-            while b"}" not in data:
-                data += c.recv(65536)
-            assert data.startswith(b"HTTP/1.1 200 OK"), data
+    assert data.count(b"HTTP/1.1 ") == 1 and b"server_id" not in data, data
+    assert b"Connection: close" in data, data
+
+
+def test_each_header_stands_there_once(server):
+    """Browsers refuse a page with two of Access-Control-Allow-Origin."""
+    c = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=5)
+    for path in ("/varz", "/healthz", "/connz", "/healthz?stream=x", "/varz?subs=z"):
+        c.request("GET", path)
+        r = c.getresponse()
+        r.read()
+        names = [name.lower() for name, _ in r.getheaders()]
+        assert len(names) == len(set(names)), (path, names)
+    c.close()
 
 
 # --- varz
