@@ -1,5 +1,6 @@
 /* The program: flags, configuration, start, signals, reload, lame duck, end.
- * Exit codes: 0 as asked, 1 for a configuration or start problem. */
+ * Exit codes: 0 as asked, 1 for a configuration or start problem; those of `check` are in
+ * io/checker.h. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +21,7 @@
 #include "core/config/flags.h"
 #include "core/config/help.h"
 #include "core/config/reload.h"
+#include "io/checker.h"
 #include "io/conn_tls.h"
 #include "io/crypto.h"
 #include "io/lame_duck.h"
@@ -613,6 +615,15 @@ static const char *base_name(const char *path)
     return slash == NULL ? path : slash + 1;
 }
 
+static int check_store(struct program *p)
+{
+    struct checker_options o = {.program = p->name,
+                                .store = p->flags.store.data,
+                                .mem = &p->mem.mem,
+                                .is_dump = p->flags.is_dump};
+    return checker_run(&o);
+}
+
 static int act(struct program *p)
 {
     switch (p->flags.action) {
@@ -623,6 +634,7 @@ static int act(struct program *p)
     case FLAGS_HELP_TLS: return print_help(p, help_tls);
     case FLAGS_MAN: return print_help(p, write_man);
     case FLAGS_SIGNAL: return send_signal(p);
+    case FLAGS_CHECK: return check_store(p);
     default: break;
     }
     struct options_report report;

@@ -22,6 +22,12 @@ struct pack_file {
     struct buffer piece, raw, table, directory;
     uint32_t block_count, index_count;
     uint32_t *block_messages; /* by block, as the indexes say; NULL: nobody counts */
+    bool has_all_indexes;     /* so that is exact */
+    uint64_t given;
+    struct {
+        const char *what;
+        uint64_t offset, bytes;
+    } part; /* of the feet that is being read */
     uint32_t *subject_at;
     struct pack_zstd zstd;
     enum err stopped; /* what the callback said */
@@ -83,9 +89,21 @@ static enum err read_raw(struct pack_file *f, uint64_t offset, enum pack_kind ki
 
 /* --- what is told ------------------------------------------------------------------------- */
 
-static enum err emit(struct pack_file *f, const struct pack_index_message *m)
+static enum err give(struct pack_file *f, const struct record *r, uint64_t at)
 {
     const struct store_replay *replay = &f->options->replay;
+    struct store_stub stub = {.place = place_packed(f->key.log, f->key.segment, at),
+                              .bytes = pack_record_bytes(r)};
+    f->counts->records++;
+    f->given++;
+    if (replay->record == NULL) return ERR_OK;
+    f->stopped = replay->record(replay->context, r, &stub);
+    /* Not to be taken for damage. */
+    return f->stopped == ERR_OK ? ERR_OK : ERR_CLOSED;
+}
+
+static enum err emit(struct pack_file *f, const struct pack_index_message *m)
+{
     struct record r = {.kind = RECORD_MESSAGE,
                        .stream = m->stream,
                        .seq = m->seq,
@@ -93,30 +111,79 @@ static enum err emit(struct pack_file *f, const struct pack_index_message *m)
                        .subject = m->subject,
                        .headers = {NULL, m->headers_bytes},
                        .body = {NULL, m->body_bytes}};
-    struct store_stub stub = {.place = place_packed(f->key.log, f->key.segment, m->at),
-                              .bytes = pack_record_bytes(&r)};
-    f->counts->records++;
-    if (replay->record == NULL) return ERR_OK;
-    f->stopped = replay->record(replay->context, &r, &stub);
-    /* Not to be taken for damage. */
-    return f->stopped == ERR_OK ? ERR_OK : ERR_CLOSED;
+    return give(f, &r, m->at);
+}
+
+static struct store_lost range_of(const struct pack_file *f, uint64_t offset, uint64_t bytes)
+{
+    return (struct store_lost){.kind = STORE_LOST_DAMAGED,
+                               .is_packed = true,
+                               .log = f->key.log,
+                               .segment = f->key.segment,
+                               .offset = offset,
+                               .bytes = bytes};
+}
+
+/* Something that is said elsewhere too. */
+static void tell_copy(struct pack_file *f, const char *what, uint64_t offset, uint64_t bytes)
+{
+    const struct recovery_watch *watch = f->options->watch;
+    struct store_lost range = range_of(f, offset, bytes);
+    f->counts->damaged_indexes++;
+    if (watch != NULL) watch->copy(f->options->replay.context, what, &range);
 }
 
 static void tell_lost(struct pack_file *f, uint64_t offset, uint64_t bytes, uint32_t count,
                       bool has_count)
 {
     const struct store_replay *replay = &f->options->replay;
-    struct store_lost lost = {.kind = STORE_LOST_DAMAGED,
-                              .is_packed = true,
-                              .log = f->key.log,
-                              .segment = f->key.segment,
-                              .offset = offset,
-                              .bytes = bytes,
-                              .record_count = count,
-                              .has_count = has_count};
+    struct store_lost lost = range_of(f, offset, bytes);
+    lost.record_count = count;
+    lost.has_count = has_count;
     f->counts->damaged_ranges++;
     f->counts->damaged_bytes += bytes;
     if (replay->lost != NULL) replay->lost(replay->context, &lost);
+}
+
+static bool is_whole(const struct pack_file *f)
+{
+    return f->options->watch != NULL && f->options->watch->is_whole;
+}
+
+/* --- indexes, opened ---------------------------------------------------------------------- */
+
+static struct pack_directory_entry directory_entry(const struct pack_file *f, uint32_t i)
+{
+    struct pack_directory_entry d = {.at = f->pack->record_bytes};
+    if (i < f->index_count)
+        pack_decode_directory_entry(f->directory.data + (size_t)i * PACK_DIRECTORY_BYTES, &d);
+    return d;
+}
+
+static enum err open_index(struct pack_file *f, const struct pack_directory_entry *d,
+                           struct pack_index_reader *r)
+{
+    struct pack_piece p;
+    enum err e = read_raw(f, d->offset, PACK_INDEX, &f->raw, &p);
+    if (e == ERR_OK) e = pack_index_open(r, f->raw.data, p.raw_bytes, f->subject_at);
+    return e == ERR_OK && r->stream != d->stream ? ERR_CORRUPT : e;
+}
+
+/* What lay in [from, to) among all records, as far as the indexes are whole. */
+static enum err tell_messages(struct pack_file *f, uint64_t from, uint64_t to)
+{
+    for (uint32_t i = 0; i < f->index_count; i++) {
+        struct pack_directory_entry d = directory_entry(f, i);
+        struct pack_index_reader r;
+        struct pack_index_message m;
+        if (d.at >= to || directory_entry(f, i + 1).at <= from) continue;
+        enum err e = open_index(f, &d, &r);
+        while (e == ERR_OK && pack_index_next(&r, &m))
+            if (m.at >= from && m.at < to)
+                f->options->watch->message(f->options->replay.context, m.stream, m.seq);
+        if (e != ERR_OK && e != ERR_CORRUPT) return e;
+    }
+    return ERR_OK;
 }
 
 /* --- blocks ------------------------------------------------------------------------------- */
@@ -142,9 +209,10 @@ static uint32_t block_of(const struct pack_file *f, uint64_t at)
     return low;
 }
 
-/* The records of the block in f->raw that lie in [from, to) among all. give: they are wanted. */
+/* The records of the block in f->raw that lie in [from, to) among all. is_given: they are wanted.
+ */
 static enum err walk_block(struct pack_file *f, const struct pack_piece *p, uint64_t from,
-                           uint64_t to, bool give)
+                           uint64_t to, bool is_given)
 {
     uint64_t first = (uint64_t)p->at * PLACE_UNIT_BYTES, at = 0;
     uint32_t count = 0;
@@ -161,7 +229,8 @@ static enum err walk_block(struct pack_file *f, const struct pack_piece *p, uint
                                        .body_bytes = (uint32_t)r.body.len,
                                        .subject = r.subject};
         if (first + at >= PACK_RECORDS_BYTES_MAX) return ERR_CORRUPT;
-        if (give && m.at >= from && m.at < to) e = emit(f, &m);
+        bool is_wanted = is_given && first + at >= from && first + at < to;
+        if (is_wanted) e = is_whole(f) ? give(f, &r, first + at) : emit(f, &m);
         if (e != ERR_OK) return e;
         at += bytes;
         count++;
@@ -169,16 +238,17 @@ static enum err walk_block(struct pack_file *f, const struct pack_piece *p, uint
     return count == p->count ? ERR_OK : ERR_CORRUPT;
 }
 
-static enum err read_block(struct pack_file *f, uint32_t i, uint64_t from, uint64_t to, bool give)
+static enum err read_block(struct pack_file *f, uint32_t i, uint64_t from, uint64_t to,
+                           bool is_given)
 {
     struct pack_table_entry t = table_entry(f, i);
     struct pack_piece p;
     enum err e = read_raw(f, t.offset, PACK_BLOCK, &f->raw, &p);
-    if (e == ERR_OK) e = walk_block(f, &p, from, to, give);
-    if (e == ERR_CORRUPT)
-        tell_lost(f, t.offset, t.piece_bytes, f->block_messages == NULL ? 0 : f->block_messages[i],
-                  f->block_messages != NULL);
-    return e == ERR_CORRUPT ? ERR_OK : e;
+    if (e == ERR_OK) e = walk_block(f, &p, from, to, is_given);
+    if (e != ERR_CORRUPT) return e;
+    tell_lost(f, t.offset, t.piece_bytes, f->block_messages == NULL ? 0 : f->block_messages[i],
+              f->block_messages != NULL && f->has_all_indexes);
+    return f->options->watch == NULL ? ERR_OK : tell_messages(f, t.at, t.at + t.raw_bytes);
 }
 
 /* The messages in [from, to) from the blocks themselves. */
@@ -215,22 +285,22 @@ static enum err walk_file(struct pack_file *f)
         offset += PLACE_UNIT_BYTES;
     }
     /* Behind the last block there are indexes, tables and feet: no message is lost with them. */
+    if (is_bad && f->given < f->pack->message_count)
+        tell_lost(f, bad_from, f->pack->size - bad_from,
+                  (uint32_t)(f->pack->message_count - f->given), true);
     return ERR_OK;
 }
 
-/* --- indexes ------------------------------------------------------------------------------ */
+/* --- indexes, read ------------------------------------------------------------------------ */
 
 static enum err read_index(struct pack_file *f, const struct pack_directory_entry *d)
 {
-    struct pack_piece p;
     struct pack_index_reader r;
     struct pack_index_message m;
-    enum err e = read_raw(f, d->offset, PACK_INDEX, &f->raw, &p);
-    if (e == ERR_OK) e = pack_index_open(&r, f->raw.data, p.raw_bytes, f->subject_at);
-    if (e == ERR_OK && r.stream != d->stream) e = ERR_CORRUPT;
+    enum err e = open_index(f, d, &r);
     while (e == ERR_OK && pack_index_next(&r, &m)) {
         if (f->block_messages != NULL) f->block_messages[block_of(f, m.at)]++;
-        e = emit(f, &m);
+        if (!is_whole(f)) e = emit(f, &m);
     }
     return e;
 }
@@ -238,19 +308,23 @@ static enum err read_index(struct pack_file *f, const struct pack_directory_entr
 static enum err read_indexes(struct pack_file *f)
 {
     for (uint32_t i = 0; i < f->index_count; i++) {
-        struct pack_directory_entry d, next = {.at = f->pack->record_bytes};
-        pack_decode_directory_entry(f->directory.data + (size_t)i * PACK_DIRECTORY_BYTES, &d);
-        if (i + 1 < f->index_count)
-            pack_decode_directory_entry(f->directory.data + (size_t)(i + 1) * PACK_DIRECTORY_BYTES,
-                                        &next);
+        struct pack_directory_entry d = directory_entry(f, i);
         enum err e = read_index(f, &d);
         if (e == ERR_CORRUPT) {
-            f->counts->damaged_indexes++;
-            e = read_blocks(f, d.at, next.at);
+            f->has_all_indexes = false;
+            tell_copy(f, "index", d.offset, d.piece_bytes);
+            e = is_whole(f) ? ERR_OK : read_blocks(f, d.at, directory_entry(f, i + 1).at);
         }
         if (e != ERR_OK) return e;
     }
     return ERR_OK;
+}
+
+static void at_part(struct pack_file *f, const char *what, uint64_t offset, uint64_t bytes)
+{
+    f->part.what = what;
+    f->part.offset = offset;
+    f->part.bytes = bytes;
 }
 
 /* One of the two feet with its table and directory. ERR_CORRUPT: something of it is damaged. */
@@ -258,15 +332,23 @@ static enum err open_foot(struct pack_file *f, uint32_t copy)
 {
     struct pack_foot foot;
     struct pack_piece p;
-    uint64_t offset = f->pack->size - (uint64_t)(PACK_FEET - copy) * PACK_FOOT_BYTES;
+    uint64_t bytes = (uint64_t)(PACK_FEET - copy) * PACK_FOOT_BYTES;
+    at_part(f, "foot", f->pack->size > bytes ? f->pack->size - bytes : 0, PACK_FOOT_BYTES);
     if (f->pack->size < (uint64_t)PACK_FEET * PACK_FOOT_BYTES) return ERR_CORRUPT;
+    uint64_t offset = f->part.offset;
     enum err e = read_at(f, offset, PACK_FOOT_BYTES);
     if (e == ERR_OK) e = pack_decode_foot(f->piece.data, &f->key, offset, &foot);
-    if (e == ERR_OK) e = read_raw(f, foot.table_offset, PACK_TABLE, &f->table, &p);
+    if (e != ERR_OK) return e;
+    at_part(f, "table of blocks", foot.table_offset,
+            PACK_PIECE_BYTES + (uint64_t)foot.block_count * PACK_TABLE_BYTES);
+    e = read_raw(f, foot.table_offset, PACK_TABLE, &f->table, &p);
     if (e == ERR_OK && (p.count != foot.block_count || foot.block_count == 0 ||
                         p.raw_bytes != (uint64_t)p.count * PACK_TABLE_BYTES))
         e = ERR_CORRUPT;
-    if (e == ERR_OK) e = read_raw(f, foot.directory_offset, PACK_DIRECTORY, &f->directory, &p);
+    if (e != ERR_OK) return e;
+    at_part(f, "directory of indexes", foot.directory_offset,
+            PACK_PIECE_BYTES + (uint64_t)foot.index_count * PACK_DIRECTORY_BYTES);
+    e = read_raw(f, foot.directory_offset, PACK_DIRECTORY, &f->directory, &p);
     if (e == ERR_OK &&
         (p.count != foot.index_count || p.raw_bytes != (uint64_t)p.count * PACK_DIRECTORY_BYTES))
         e = ERR_CORRUPT;
@@ -276,19 +358,27 @@ static enum err open_foot(struct pack_file *f, uint32_t copy)
     return ERR_OK;
 }
 
+/* As open_foot; what is damaged is told. */
+static enum err try_foot(struct pack_file *f, uint32_t copy)
+{
+    enum err e = open_foot(f, copy);
+    if (e == ERR_CORRUPT) tell_copy(f, f->part.what, f->part.offset, f->part.bytes);
+    return e;
+}
+
 static enum err read_all(struct pack_file *f, bool check)
 {
     f->subject_at = mem_alloc(f->mem, MEM_STORE, PACK_INDEX_MESSAGES_MAX * sizeof *f->subject_at);
     if (f->subject_at == NULL) return ERR_MEMORY;
     enum err e = pack_zstd_init(&f->zstd, f->mem, false);
     if (e != ERR_OK) return e;
-    e = open_foot(f, 1);
-    if (e == ERR_CORRUPT) {
-        f->counts->damaged_indexes++;
-        e = open_foot(f, 0);
-    }
+    enum err first = check ? try_foot(f, 0) : ERR_CORRUPT; /* not needed, only looked at */
+    if (first != ERR_OK && first != ERR_CORRUPT) return first;
+    e = try_foot(f, 1);
+    if (e == ERR_CORRUPT) e = open_foot(f, 0);
     if (e == ERR_CORRUPT) return walk_file(f);
     if (e != ERR_OK) return e;
+    f->has_all_indexes = true;
     if (check) {
         f->block_messages =
             mem_alloc_zero(f->mem, MEM_STORE, f->block_count * sizeof *f->block_messages);
@@ -296,7 +386,7 @@ static enum err read_all(struct pack_file *f, bool check)
     }
     e = read_indexes(f);
     for (uint32_t i = 0; check && e == ERR_OK && i < f->block_count; i++)
-        e = read_block(f, i, 0, 0, false);
+        e = read_block(f, i, 0, UINT64_MAX, is_whole(f));
     return e;
 }
 

@@ -17,16 +17,27 @@
 #include "persist/manifest.h"
 #include "persist/root.h"
 
+/* What `check` wants to know beside what a start does. */
+struct recovery_watch {
+    /* A part of a pack is damaged of which nothing is lost: what it says is said elsewhere too. */
+    void (*copy)(void *context, const char *what, const struct store_lost *range);
+    /* This message was in the range that was told as lost just before. */
+    void (*message)(void *context, uint64_t stream, uint64_t seq);
+    /* Packed messages are given by their blocks, headers and body included. */
+    bool is_whole;
+};
+
 struct recovery_options {
     const struct blocking *blocking;
     struct mem *mem;
     uint32_t log_count; /* shards of this start; more logs may be there already */
     uint64_t new_store; /* random, used if there is no store yet */
     uint64_t new_secret;
-    bool is_direct;             /* the file system can do direct I/O */
-    bool is_read_only;          /* `check`: nothing is created, written or removed */
-    bool is_thorough;           /* `check`: every block of every pack is read too */
-    struct store_replay replay; /* record may be NULL: nobody wants them */
+    bool is_direct;                     /* the file system can do direct I/O */
+    bool is_read_only;                  /* `check`: nothing is created, written or removed */
+    bool is_thorough;                   /* `check`: every block of every pack is read too */
+    struct store_replay replay;         /* record may be NULL: nobody wants them */
+    const struct recovery_watch *watch; /* NULL, or with the context of replay; is_thorough */
 };
 
 struct recovery_counts {

@@ -287,6 +287,7 @@ static enum err take_mere_flag(struct parse *p, const struct option *o, bool boo
         if (e == ERR_OK && o->flag != OPTION_FLAG_VV) e = add_bool(p, "debug", boolean);
         if (e == ERR_OK && o->flag != OPTION_FLAG_DV) e = add_bool(p, "trace_verbose", boolean);
         break;
+    case OPTION_FLAG_CHECK:
     case OPTION_FLAG_NONE: must(false);
     }
     return e;
@@ -357,6 +358,27 @@ static enum err take_word(struct parse *p)
     return take_flag(p, o);
 }
 
+/* The words behind "check". */
+static enum err take_check(struct parse *p)
+{
+    enum flags_action action = FLAGS_CHECK;
+    for (p->at++; p->at < p->argc && action == FLAGS_CHECK; p->at++) {
+        struct bytes word = bytes_from_text(p->argv[p->at]);
+        if (bytes_equal(word, BYTES_LITERAL("--dump")) || bytes_equal(word, BYTES_LITERAL("-dump")))
+            p->f->is_dump = true;
+        else if (word.len == 0 || word.data[0] == '-' || p->f->store.len > 0)
+            action = FLAGS_ERROR;
+        else if (arena_text(&p->f->arena, word, &p->f->store) != ERR_OK)
+            return ERR_MEMORY;
+    }
+    if (action == FLAGS_ERROR || p->f->store.len == 0)
+        return error(p, "check takes the folder of one store, and --dump", BYTES_LITERAL(""), false,
+                     "");
+    p->is_done = true;
+    p->f->action = FLAGS_CHECK;
+    return ERR_OK;
+}
+
 /* Words without a dash. */
 static enum err take_command(struct parse *p)
 {
@@ -365,6 +387,8 @@ static enum err take_command(struct parse *p)
         p->wants_version = true;
     else if (bytes_equal_nocase(word, BYTES_LITERAL("help")))
         p->wants_help = true;
+    else if (bytes_equal(word, BYTES_LITERAL("check")))
+        return take_check(p);
     else
         return error(p, "unrecognized command: ", word, true, "");
     return ERR_OK;
@@ -423,8 +447,8 @@ static enum err parse_words(struct parse *p)
 enum err flags_parse(struct flags *f, struct mem *mem, int argc, char *const *argv)
 {
     struct bytes none = BYTES_LITERAL("");
-    *f =
-        (struct flags){.message = none, .config_file = none, .signal = none, .signal_target = none};
+    *f = (struct flags){
+        .message = none, .config_file = none, .signal = none, .signal_target = none, .store = none};
     arena_init(&f->arena, mem, MEM_CONFIG);
     struct parse p = {.f = f, .argc = argc, .argv = argv, .at = argc > 0 ? 1 : 0};
     enum err e = parse_words(&p);

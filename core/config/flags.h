@@ -4,7 +4,8 @@
  *   parsing stops at the first word without a dash, and behind "--"
  *   an unknown or malformed flag: one line on standard error, the usage on standard output, exit 0
  *
- * The words "version" and "help" work without a dash; any other word is an error. The last of
+ * The words "version" and "help" work without a dash, and so does "check STORE", which may be
+ * followed or preceded by --dump; any other word is an error. The last of
  * several equal flags wins. Texts are copied, so that argv can be wiped afterwards. */
 #ifndef CORE_CONFIG_FLAGS_H
 #define CORE_CONFIG_FLAGS_H
@@ -23,6 +24,7 @@ enum flags_action {
     FLAGS_SIGNAL,       /* signal and signal_target; exit 0 or 1 */
     FLAGS_TEST,         /* load, say that the file is valid, exit 0 or 1 */
     FLAGS_PRINT_CONFIG, /* load, print, exit 0 or 1 */
+    FLAGS_CHECK,        /* look through store, is_dump: print its records; exit 0, 1 or 2 */
 };
 
 enum flags_tls { FLAGS_TLS_UNSAID, FLAGS_TLS_ON, FLAGS_TLS_OFF };
@@ -53,6 +55,8 @@ struct flags {
     struct bytes config_file;
     struct bytes signal;        /* ldm, stop, quit, term, reopen, reload */
     struct bytes signal_target; /* pid, pid file or pid*; empty: find the one server */
+    struct bytes store; /* of FLAGS_CHECK, zero-terminated */
+    bool is_dump;
     bool is_verbose;
     enum flags_tls tls;
     bool has_tls_flags;                             /* any of --tls... but --tls=false */

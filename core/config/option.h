@@ -88,6 +88,7 @@ enum option_flag {
     OPTION_FLAG_VERBOSE,
     OPTION_FLAG_HELP_TLS,
     OPTION_FLAG_MAN,
+    OPTION_FLAG_CHECK, /* a word, no flag: see take_check in flags.c */
 };
 
 struct option {

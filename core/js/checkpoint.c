@@ -319,8 +319,9 @@ static enum err load_ids(struct stream *s, struct bytes *rest)
         memcpy(&hash, rest->data, sizeof hash);
         *rest = bytes_of(rest->data + sizeof hash, rest->len - sizeof hash);
         if (!varint_get(rest, &skip) || !varint_get_signed(rest, &passed)) return ERR_CORRUPT;
-        seq += skip;
-        time_ns += passed;
+        if (skip == 0 || __builtin_add_overflow(seq, skip, &seq) ||
+            __builtin_add_overflow(time_ns, passed, &time_ns))
+            return ERR_CORRUPT;
         enum err e = dedupe_add(&s->dedupe, hash, seq, time_ns);
         if (e != ERR_OK) return e;
     }

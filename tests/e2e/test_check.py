@@ -1,0 +1,182 @@
+"""`millrace check STORE`: what it says of a store that is whole, damaged, in use, of a newer version,
+or none at all; and that it changes nothing."""
+import base64
+import json
+import os
+import subprocess
+
+import pytest
+import xxhash
+from harness import Server, run_binary
+from jetstream import Js
+
+pytestmark = pytest.mark.ours_only
+
+CLEAN, DAMAGED, UNREADABLE = 0, 1, 2
+LOG = "0000-00000001.log"
+
+
+def check(store, *flags):
+    return run_binary("check", *flags, str(store), timeout=60)
+
+
+def dump(store):
+    r = check(store, "--dump")
+    assert r.stdout != "", r.stderr
+    return [json.loads(line) for line in r.stdout.splitlines()]
+
+
+def flip(store, file, offset, bit=1):
+    path = os.path.join(store, "jetstream", file)
+    with open(path, "r+b") as f:
+        f.seek(offset)
+        byte = f.read(1)[0]
+        f.seek(offset)
+        f.write(bytes([byte ^ bit]))
+
+
+def files(store):
+    folder = os.path.join(store, "jetstream")
+    out = {}
+    for name in sorted(os.listdir(folder)):
+        stat = os.stat(os.path.join(folder, name))
+        out[name] = (stat.st_size, stat.st_mtime_ns)
+    return out
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """Two streams and a consumer, stopped."""
+    folder = tmp_path_factory.mktemp("original")
+    store = str(folder / "store")
+    s = Server(folder / "server", ["-js", "-sd", store])
+    with Js(s) as js:
+        js.stream("ORDERS", subjects=["orders.>"])
+        js.stream("OTHER", subjects=["other"])
+        js.consumer("ORDERS", "c", durable_name="c", ack_policy="explicit")
+        for i in range(20):
+            js.publish("orders.%d" % (i % 3), b"order %d" % i)
+            js.publish("other", b"\x00\xff %d" % i)
+    assert s.stop() == 0
+    return store
+
+
+@pytest.fixture
+def store(original, tmp_path):
+    """A copy to be damaged."""
+    copy = str(tmp_path / "store")
+    subprocess.run(["cp", "-r", "--sparse=always", original, copy], check=True)
+    return copy
+
+
+def test_clean_store(store):
+    before = files(store)
+    r = check(store)
+    assert r.returncode == CLEAN, r.stdout + r.stderr
+    assert "40 MESSAGE" in r.stdout and "2 STREAM" in r.stdout and "1 CONSUMER" in r.stdout
+    assert r.stdout.splitlines()[-1] == "clean"
+    assert r.stderr == "", "no progress line where there is no terminal"
+    assert check(os.path.join(store, "jetstream")).stdout.splitlines()[1:] == r.stdout.splitlines()[1:]
+    assert files(store) == before, "a check writes nothing"
+
+
+def test_dump_has_every_record(store):
+    records = dump(store)
+    orders = [r for r in records if r["kind"] == "MESSAGE" and r["subject"].startswith("orders")]
+    assert [r["seq"] for r in orders] == list(range(1, 21))
+    assert [base64.b64decode(r["body"]) for r in orders] == [b"order %d" % i for i in range(20)]
+    assert [r["prev_seq"] for r in orders[:5]] == [0, 0, 0, 1, 2]
+    assert [r["subject"] for r in records if r["kind"] == "STREAM"] == ["$G ORDERS", "$G OTHER"]
+    assert all(r["file"] == LOG for r in records)
+    assert [r["offset"] for r in records] == sorted(r["offset"] for r in records)
+
+
+def test_a_flipped_byte_is_found_and_what_it_cost_is_said(store):
+    lost = next(r for r in dump(store) if r["subject"] == "orders.1" and r["seq"] == 8)
+    flip(store, LOG, lost["offset"] + 50)
+    r = check(store)
+    assert r.returncode == DAMAGED
+    lines = r.stdout.splitlines()
+    assert lines[0].startswith("1. damaged: %s, " % LOG), lines
+    assert (" bytes at %d (group " % lost["offset"]) in lines[0]
+    assert lines[0].endswith(": records; 1 record is lost")
+    assert lines[1] == "  stream %d (ORDERS of account $G): message 8" % lost["stream"]
+    assert lines[-1].startswith("damaged: 1 ranges")
+    # All else is there, in the dump as well.
+    seqs = [r["seq"] for r in dump(store) if r["subject"].startswith("orders")]
+    assert seqs == [i for i in range(1, 21) if i != 8]
+
+
+def test_a_damaged_copy_costs_nothing(store):
+    flip(store, "root-0", 100)
+    flip(store, "0000-manifest-1", 40)
+    r = check(store)
+    assert r.returncode == DAMAGED
+    assert "root-0, 4096 bytes at 0: a copy; nothing is lost" in r.stdout
+    assert "0000-manifest-1, 4096 bytes at 0: a copy; nothing is lost" in r.stdout
+    assert "40 MESSAGE" in r.stdout
+
+
+def test_without_a_root_the_manifests_are_enough(store):
+    flip(store, "root-0", 100)
+    flip(store, "root-1", 100)
+    r = check(store)
+    assert r.returncode == DAMAGED
+    assert "root-0" in r.stdout and "root-1" in r.stdout and "40 MESSAGE" in r.stdout
+
+
+def test_without_root_and_manifests_nothing_can_be_said(store):
+    for name in ("root-0", "root-1", "0000-manifest-0", "0000-manifest-1"):
+        flip(store, name, 100)
+    r = check(store)
+    assert r.returncode == UNREADABLE
+    assert "neither its root nor any manifest is valid" in r.stderr
+
+
+def test_a_missing_segment_is_lost(store):
+    os.unlink(os.path.join(store, "jetstream", LOG))
+    r = check(store)
+    assert r.returncode == DAMAGED
+    assert "damaged: %s, " % LOG in r.stdout
+
+
+def test_a_store_in_use_is_refused(start, tmp_path):
+    store = str(tmp_path / "store")
+    start("-js", "-sd", store)
+    r = check(store)
+    assert r.returncode == UNREADABLE
+    assert "a server uses this store" in r.stderr
+
+
+def test_no_store(tmp_path):
+    for path in (tmp_path, tmp_path / "nothing"):
+        r = check(path)
+        assert r.returncode == UNREADABLE
+        assert "there is no store" in r.stderr
+
+
+@pytest.mark.parametrize("file", ["root-1", "0000-manifest-0"])
+def test_a_newer_version_is_refused_by_name(store, file):
+    path = os.path.join(store, "jetstream", file)
+    with open(path, "rb") as f:
+        data = bytearray(f.read())
+    data[8:12] = (9).to_bytes(4, "little")
+    seed = 0x524F4F54 if file.startswith("root") else 0x4D414E49
+    data[-8:] = xxhash.xxh3_64_intdigest(bytes(data[:-8]), seed=seed).to_bytes(8, "little")
+    with open(path, "wb") as f:
+        f.write(data)
+    before = files(store)
+    for flags in ([], ["--dump"]):
+        r = check(store, *flags)
+        assert r.returncode == UNREADABLE
+        assert file + " has format version 9, this program knows 1" in r.stderr
+        assert r.stdout == ""
+    assert files(store) == before
+
+
+def test_words_it_does_not_take(tmp_path):
+    for words in (["check"], ["check", "a", "b"], ["check", "a", "--fix"]):
+        r = run_binary(*words)
+        assert r.returncode == 1
+        assert "check takes the folder of one store, and --dump" in r.stderr
+    assert "check [--dump] <store>" in run_binary("--help").stdout
