@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/load_api.h"
 #include "bench/load_conn.h"
 #include "bench/load_loop.h"
 #include "core/base/must.h"
@@ -38,64 +39,14 @@ struct jet {
     uint64_t per_pub;        /* publishes of each in this phase; UINT64_MAX: by time */
 };
 
-/* --- streams -------------------------------------------------------------------------------- */
-
-static void take_answer(struct load_conn *conn, const struct load_message *m)
-{
-    const char *end = (const char *)m->payload + m->payload_bytes;
-    bool is_error = memmem(m->payload, m->payload_bytes, "\"error\"", 7) != NULL;
-    if (m->header_bytes > 0)
-        load_conn_fail(conn, "JetStream is not enabled");
-    else if (is_error)
-        load_conn_fail(conn, "no stream: %.*s", (int)(end - (const char *)m->payload), m->payload);
-    conn->messages++;
-}
-
-static bool request(struct jet *run, struct load_conn *conn, const char *subject, const char *body)
-{
-    const struct load_opts *o = run->opts;
-    uint64_t before = conn->messages;
-    load_conn_putf(conn, "PUB %s _INBOX.jet.api %zu\r\n%s\r\n", subject, strlen(body), body);
-    uint64_t deadline = load_probe_now_ns() + o->timeout_ns;
-    while (conn->messages == before && !conn->failed) {
-        if (load_probe_now_ns() > deadline) load_conn_fail(conn, "no answer to %s", subject);
-        if (load_conn_flush_wait(conn, o->timeout_ns) != ERR_OK) break;
-    }
-    if (conn->failed) load_report_fail(run->report, conn->error);
-    return !conn->failed;
-}
-
-/* The folder of a server under test is empty: the streams are new. */
-static bool make_streams(struct jet *run)
-{
-    const struct load_opts *o = run->opts;
-    struct load_conn conn;
-    bool ok = load_conn_open(&conn, o, NULL) == ERR_OK;
-    if (!ok) {
-        load_report_fail(run->report, conn.error);
-        return false;
-    }
-    conn.on_message = take_answer;
-    load_conn_putf(&conn, "SUB _INBOX.jet.api 1\r\n");
-    for (uint32_t i = 0; ok && i < o->streams; i++) {
-        char subject[64], body[256];
-        snprintf(subject, sizeof(subject), "$JS.API.STREAM.CREATE.LOAD%u", i);
-        snprintf(body, sizeof(body),
-                 "{\"name\":\"LOAD%u\",\"subjects\":[\"load.js.%u\"],\"storage\":\"%s\"}", i, i,
-                 o->in_memory ? "memory" : "file");
-        ok = request(run, &conn, subject, body);
-    }
-    load_conn_close(&conn);
-    return ok;
-}
-
 /* --- publishing ----------------------------------------------------------------------------- */
 
 static void build_frame(struct publisher *p, uint32_t index, const struct load_opts *o)
 {
-    char head[HEAD_MAX];
+    char head[HEAD_MAX], subject[LOAD_API_SUBJECT_MAX];
     snprintf(p->inbox, sizeof(p->inbox), "_INBOX.jet%08u.", index);
-    int before = snprintf(head, sizeof(head), "PUB load.js.%u %s", index % o->streams, p->inbox);
+    (void)load_api_subject(o, index, subject);
+    int before = snprintf(head, sizeof(head), "PUB %s %s", subject, p->inbox);
     int length = before + snprintf(head + before, sizeof(head) - (size_t)before, "%0*u %u\r\n",
                                    NUMBER_DIGITS, 0u, o->size);
     must((size_t)length < sizeof(head));
@@ -238,6 +189,7 @@ static void measure(struct jet *run)
 void load_jet_run(const struct load_opts *o, struct load_report *report)
 {
     struct jet run = {.opts = o, .report = report};
+    struct load_api api;
     run.pubs = calloc(o->pubs, sizeof(run.pubs[0]));
     run.hists = calloc(o->threads, sizeof(run.hists[0]));
     report->latency = calloc(1, sizeof(*report->latency));
@@ -248,7 +200,12 @@ void load_jet_run(const struct load_opts *o, struct load_report *report)
     run.loop.owner = &run;
     run.loop.spin = o->spin;
     report->unit = "acked publish";
-    if (make_streams(&run) && open_all(&run)) measure(&run);
+    bool ok = load_api_open(&api, o, report);
+    if (ok && (!o->fills || load_api_make_streams(&api))) {
+        if (open_all(&run)) measure(&run);
+        if (!o->keeps) (void)load_api_delete_streams(&api);
+    }
+    if (ok) load_api_close(&api);
     for (uint32_t i = 0; i < o->pubs; i++) {
         load_conn_close(&run.pubs[i].conn);
         free(run.pubs[i].frame);

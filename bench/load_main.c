@@ -5,8 +5,11 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 
+#include "bench/load_fill.h"
+#include "bench/load_first.h"
 #include "bench/load_flow.h"
 #include "bench/load_jet.h"
+#include "bench/load_kv.h"
 #include "bench/load_latency.h"
 #include "bench/load_opts.h"
 #include "bench/load_probe.h"
@@ -15,6 +18,7 @@
 #include "bench/load_scale.h"
 #include "bench/load_selftest.h"
 #include "bench/load_storm.h"
+#include "bench/load_take.h"
 #include "core/base/must.h"
 
 _Noreturn void must_fail(const char *file, int line, const char *condition)
@@ -31,6 +35,11 @@ static void run(const struct load_opts *opts, struct load_report *report)
     case LOAD_WORKLOAD_STORM: load_storm_run(opts, report); break;
     case LOAD_WORKLOAD_REQREP: load_reqrep_run(opts, report); break;
     case LOAD_WORKLOAD_JSPUB: load_jet_run(opts, report); break;
+    case LOAD_WORKLOAD_JSFILL: load_fill_run(opts, report); break;
+    case LOAD_WORKLOAD_JSTAKE: load_take_run(opts, report); break;
+    case LOAD_WORKLOAD_JSFIRST: load_first_run(opts, report); break;
+    case LOAD_WORKLOAD_KVPUT:
+    case LOAD_WORKLOAD_KVGET: load_kv_run(opts, report); break;
     case LOAD_WORKLOAD_LATENCY: load_latency_run(opts, report); break;
     default: load_flow_run(opts, report); break;
     }

@@ -39,6 +39,12 @@ enum {
     OPT_STREAMS,
     OPT_INFLIGHT,
     OPT_IN_MEMORY,
+    OPT_CONSUMERS,
+    OPT_BATCH,
+    OPT_MODE,
+    OPT_NO_FILL,
+    OPT_KEEP,
+    OPT_DRAIN,
 };
 
 static const char *const workload_names[LOAD_WORKLOAD_COUNT] = {
@@ -48,7 +54,9 @@ static const char *const workload_names[LOAD_WORKLOAD_COUNT] = {
     [LOAD_WORKLOAD_REQREP] = "reqrep",     [LOAD_WORKLOAD_LATENCY] = "latency",
     [LOAD_WORKLOAD_STORM] = "storm",       [LOAD_WORKLOAD_IDLE] = "idle",
     [LOAD_WORKLOAD_CHURN] = "churn",       [LOAD_WORKLOAD_JSPUB] = "jspub",
-    [LOAD_WORKLOAD_SELFTEST] = "selftest",
+    [LOAD_WORKLOAD_JSFILL] = "jsfill",     [LOAD_WORKLOAD_JSTAKE] = "jstake",
+    [LOAD_WORKLOAD_JSFIRST] = "jsfirst",   [LOAD_WORKLOAD_KVPUT] = "kvput",
+    [LOAD_WORKLOAD_KVGET] = "kvget",       [LOAD_WORKLOAD_SELFTEST] = "selftest",
 };
 
 static const struct option long_options[] = {
@@ -88,6 +96,12 @@ static const struct option long_options[] = {
     {"streams", required_argument, NULL, OPT_STREAMS},
     {"inflight", required_argument, NULL, OPT_INFLIGHT},
     {"in-memory", no_argument, NULL, OPT_IN_MEMORY},
+    {"consumers", required_argument, NULL, OPT_CONSUMERS},
+    {"batch", required_argument, NULL, OPT_BATCH},
+    {"mode", required_argument, NULL, OPT_MODE},
+    {"no-fill", no_argument, NULL, OPT_NO_FILL},
+    {"keep", no_argument, NULL, OPT_KEEP},
+    {"drain", no_argument, NULL, OPT_DRAIN},
     {"workload", required_argument, NULL, OPT_WORKLOAD},
     {NULL, 0, NULL, 0},
 };
@@ -112,6 +126,15 @@ static const char usage_text[] =
     "  jspub     JetStream publishes with acknowledgements: --pubs N publishers on --streams S "
     "(1)\n"
     "            with --inflight K (500) each, 1: synchronous; --in-memory for memory streams\n"
+    "  jsfill    makes --streams S with --consumers C on the first, stores --msgs N: memory, "
+    "bytes\n"
+    "            written; --drain: until packing has drained\n"
+    "  jstake    reads a stream of --msgs N: --mode push (ordered) | fetch | ack; --clients, "
+    "--batch\n"
+    "  jsfirst   a new consumer's first message, on --msgs N over --subjects S\n"
+    "  kvput     a bucket of --subjects keys (10000): --clients C in a closed loop\n"
+    "  kvget     the same, direct gets\n"
+    "            all of JetStream: --keep leaves the streams there, --no-fill takes what is there\n"
     "  selftest  checks this tool against a small server of its own, honest and broken\n"
     "\n"
     "Server    --url nats://[user:pass@]host:port | --host H --port P  --user --pass --token\n"
@@ -206,6 +229,14 @@ static enum load_stalled stalled_by_name(const char *name)
     refuse("not none, other or same:", name);
 }
 
+static enum load_mode mode_by_name(const char *name)
+{
+    if (strcmp(name, "push") == 0) return LOAD_MODE_PUSH;
+    if (strcmp(name, "fetch") == 0) return LOAD_MODE_FETCH;
+    if (strcmp(name, "ack") == 0) return LOAD_MODE_ACK;
+    refuse("not push, fetch or ack:", name);
+}
+
 static void take_server(struct load_opts *o, int option, const char *arg)
 {
     switch (option) {
@@ -248,10 +279,35 @@ static void take_option(struct load_opts *o, int option, const char *arg)
     case OPT_STREAMS: o->streams = (uint32_t)number(arg, 1, LOAD_STREAMS_MAX); break;
     case OPT_INFLIGHT: o->inflight = (uint32_t)number(arg, 1, LOAD_INFLIGHT_MAX); break;
     case OPT_IN_MEMORY: o->in_memory = true; break;
+    case OPT_CONSUMERS: o->consumers = (uint32_t)number(arg, 0, 1000000); break;
+    case OPT_BATCH: o->batch = (uint32_t)number(arg, 1, LOAD_BATCH_MAX); break;
+    case OPT_MODE: o->mode = mode_by_name(arg); break;
+    case OPT_NO_FILL: o->fills = false; break;
+    case OPT_KEEP: o->keeps = true; break;
+    case OPT_DRAIN: o->drains = true; break;
     case OPT_SELFTEST: o->workload = LOAD_WORKLOAD_SELFTEST; break;
     case OPT_WORKLOAD: o->workload = workload_by_name(arg); break;
     default: take_server(o, option, arg); break;
     }
+}
+
+/* Those that store or read a number of messages rather than for a time. */
+static bool is_by_count(const struct load_opts *o)
+{
+    return o->workload == LOAD_WORKLOAD_JSFILL || o->workload == LOAD_WORKLOAD_JSTAKE ||
+           o->workload == LOAD_WORKLOAD_JSFIRST;
+}
+
+static bool is_jetstream(const struct load_opts *o)
+{
+    return o->workload >= LOAD_WORKLOAD_JSPUB && o->workload <= LOAD_WORKLOAD_KVGET;
+}
+
+static uint32_t subjects_of(const struct load_opts *o)
+{
+    if (o->workload == LOAD_WORKLOAD_SUBS) return 1000000;
+    if (o->workload == LOAD_WORKLOAD_KVPUT || o->workload == LOAD_WORKLOAD_KVGET) return 10000;
+    return is_jetstream(o) ? 1 : 50000;
 }
 
 /* A shape that was not given takes the one of its workload. */
@@ -265,7 +321,8 @@ static void fill_shape(struct load_opts *o)
         if (o->workload == LOAD_WORKLOAD_SUBJECTS) o->subs = 4;
     }
     if (o->groups == 0) o->groups = is_queue ? 3 : 1;
-    if (o->subjects == 0) o->subjects = o->workload == LOAD_WORKLOAD_SUBS ? 1000000 : 50000;
+    if (o->subjects == 0) o->subjects = subjects_of(o);
+    if (is_by_count(o) && o->msgs == 0) o->msgs = 100000;
     if (o->conns == 0) o->conns = o->workload == LOAD_WORKLOAD_IDLE ? 10000 : 64;
 }
 
@@ -274,6 +331,13 @@ static void check_shape(const struct load_opts *o)
     if ((uint64_t)o->subs * o->groups > LOAD_CONNS_MAX) refuse("too many members of", "groups");
     if (o->workload == LOAD_WORKLOAD_LATENCY || o->verify) {
         if (o->size < LOAD_STAMP_BYTES) refuse("this needs a --size of at least", "16");
+    }
+    if (o->workload == LOAD_WORKLOAD_JSTAKE && o->mode == LOAD_MODE_PUSH && o->pubs > 1) {
+        refuse("a push has one client, not", "--clients");
+    }
+    if (o->workload >= LOAD_WORKLOAD_JSTAKE && o->workload <= LOAD_WORKLOAD_KVGET &&
+        o->streams > 1) {
+        refuse("this reads one stream, not", "--streams");
     }
     if (o->workload == LOAD_WORKLOAD_SUBJECTS && o->subs > 1000) refuse("too many", "--subs");
     if (o->msgs == 0 && o->duration_ns == 0) refuse("nothing to measure:", "--seconds 0");
@@ -296,6 +360,8 @@ void load_opts_parse(struct load_opts *opts, int argc, char **argv)
         .threads = 1,
         .streams = 1,
         .inflight = 500,
+        .batch = 500,
+        .fills = true,
         .seed = 1,
     };
     int option;

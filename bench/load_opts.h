@@ -14,6 +14,7 @@ enum {
     LOAD_SUBJECTS_MAX = 8000000, /* distinct subjects, or subscriptions of workload subs */
     LOAD_STREAMS_MAX = 100000,
     LOAD_INFLIGHT_MAX = 1000000,
+    LOAD_BATCH_MAX = 10000,
     LOAD_SIZE_MAX = 64 * 1024 * 1024,
     LOAD_SECONDS_MAX = 3600,
     LOAD_STAMP_BYTES = 16, /* publisher and sequence, or send time and sequence, in a payload */
@@ -32,9 +33,16 @@ enum load_workload {
     LOAD_WORKLOAD_IDLE,
     LOAD_WORKLOAD_CHURN,
     LOAD_WORKLOAD_JSPUB,
+    LOAD_WORKLOAD_JSFILL,
+    LOAD_WORKLOAD_JSTAKE,
+    LOAD_WORKLOAD_JSFIRST,
+    LOAD_WORKLOAD_KVPUT,
+    LOAD_WORKLOAD_KVGET,
     LOAD_WORKLOAD_SELFTEST,
     LOAD_WORKLOAD_COUNT
 };
+
+enum load_mode { LOAD_MODE_PUSH, LOAD_MODE_FETCH, LOAD_MODE_ACK };
 
 enum load_stalled { LOAD_STALLED_NONE, LOAD_STALLED_OTHER, LOAD_STALLED_SAME };
 
@@ -61,15 +69,21 @@ struct load_opts {
     uint32_t subjects;   /* distinct subjects; subscriptions of workload subs */
     uint32_t conns;      /* idle: connections; storm: attempts in flight */
     uint32_t threads;
-    uint32_t streams;  /* jspub */
-    uint32_t inflight; /* jspub: unacknowledged publishes of each publisher */
+    uint32_t streams;          /* of JetStream */
+    uint32_t consumers;        /* jsfill: made on the first stream */
+    uint32_t inflight;         /* JetStream: unacknowledged publishes of each publisher */
+    uint32_t batch;            /* jstake: messages of one fetch */
+    enum load_mode mode;       /* jstake */
     enum load_stalled stalled; /* latency: where the reader that never reads sits */
     pid_t server_pid;          /* 0: the server's own figures are not taken */
     uint64_t seed;
     bool verify;     /* parse each message; check order, content, subject and sid */
     bool spin;       /* poll without sleeping: latency without the client's own wake-up */
     bool churn_same; /* churn below the first token of the traffic */
-    bool in_memory;  /* jspub: memory streams */
+    bool in_memory;  /* memory streams */
+    bool fills;      /* JetStream: stores --msgs before it measures */
+    bool keeps;      /* JetStream: leaves its streams there */
+    bool drains;     /* jsfill: waits until packing has drained */
     bool quiet;      /* no line for people on stderr */
 };
 

@@ -62,6 +62,14 @@ static uint64_t first_number(const char *path)
     return field(path, "");
 }
 
+uint64_t load_probe_written_bytes(pid_t pid)
+{
+    char path[PATH_BYTES];
+    if (pid == 0) return 0;
+    snprintf(path, sizeof(path), "/proc/%d/io", (int)pid);
+    return field(path, "write_bytes:");
+}
+
 /* A task may end between the listing and the read: then its files are gone and count as 0. */
 static bool take_tasks(struct load_probe *probe, pid_t pid)
 {

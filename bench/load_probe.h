@@ -28,6 +28,10 @@ struct load_probe {
  * server, so it is only read with_memory, outside of what is measured. False: no such process. */
 bool load_probe_take(struct load_probe *probe, pid_t pid, bool with_memory);
 
+/* Bytes that the process has had written to disks since it was started (/proc/PID/io); 0: unknown.
+ * What goes to the page cache counts when a page becomes dirty. */
+uint64_t load_probe_written_bytes(pid_t pid);
+
 /* The monotonic clock in nanoseconds. */
 uint64_t load_probe_now_ns(void);
 

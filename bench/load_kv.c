@@ -1,0 +1,214 @@
+#include "bench/load_kv.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/load_api.h"
+#include "bench/load_loop.h"
+#include "bench/load_probe.h"
+#include "core/base/must.h"
+
+enum { STEP = 7919 /* a prime: clients walk the keys in an order that no cache likes */ };
+
+struct kv;
+
+struct client {
+    struct load_conn conn;
+    struct kv *run;
+    struct load_worker *worker;
+    uint64_t sent_ns;
+    uint64_t requests; /* in all phases; numbers the inbox of each */
+    uint64_t answered; /* in this phase */
+    uint64_t key;      /* of the request under way */
+    uint32_t index;
+    bool is_waiting;
+};
+
+struct kv {
+    const struct load_opts *opts;
+    struct load_report *report;
+    struct load_loop loop;
+    struct client *clients;
+    struct load_hist *hists; /* one per worker */
+    uint8_t *payload;
+    uint64_t per_client; /* requests of each client in this phase; UINT64_MAX: by time */
+};
+
+static void send_request(struct client *c, uint64_t now)
+{
+    const struct load_opts *o = c->run->opts;
+    char subject[LOAD_API_SUBJECT_MAX];
+    char inbox[48];
+    c->key = (c->requests * o->pubs + c->index) * STEP;
+    (void)load_api_subject(o, c->key, subject);
+    snprintf(inbox, sizeof(inbox), "_INBOX.kv%08u.%010llu", c->index,
+             (unsigned long long)++c->requests);
+    if (o->workload == LOAD_WORKLOAD_KVPUT) {
+        load_conn_putf(&c->conn, "PUB %s %s %u\r\n", subject, inbox, o->size);
+        load_conn_put(&c->conn, c->run->payload, o->size);
+        load_conn_put(&c->conn, "\r\n", 2);
+    } else {
+        load_conn_putf(&c->conn, "PUB $JS.API.DIRECT.GET.KV_LOAD.%s %s 0\r\n\r\n", subject, inbox);
+    }
+    c->sent_ns = now;
+    c->is_waiting = true;
+    load_conn_write(&c->conn);
+    load_loop_arm(c->worker, &c->conn);
+}
+
+static bool may_send(const struct client *c, uint64_t now)
+{
+    return c->answered < c->run->per_client && now < c->run->loop.phase.end_ns;
+}
+
+/* A value has its key in its headers and at its start, and the size that was put. */
+static bool is_value(const struct client *c, const struct load_message *m)
+{
+    const struct load_opts *o = c->run->opts;
+    char wanted[LOAD_API_SUBJECT_MAX + 32] = "Nats-Subject: ";
+    size_t name = strlen(wanted);
+    size_t length = name + load_api_subject(o, c->key, wanted + name);
+    const char *block = (const char *)m->payload - m->header_bytes;
+    if (m->header_bytes == 0 || m->payload_bytes != o->size) return false;
+    if (o->size >= LOAD_API_KEY_DIGITS &&
+        memcmp(m->payload, wanted + length - LOAD_API_KEY_DIGITS, LOAD_API_KEY_DIGITS) != 0) {
+        return false;
+    }
+    return memmem(block, m->header_bytes, wanted, length) != NULL;
+}
+
+static bool is_put(const struct load_message *m)
+{
+    static const char wanted[] = "{\"stream\":\"KV_LOAD\"";
+    size_t length = sizeof(wanted) - 1;
+    return m->header_bytes == 0 && m->payload_bytes > length &&
+           memcmp(m->payload, wanted, length) == 0;
+}
+
+static void take_message(struct load_conn *conn, const struct load_message *m)
+{
+    struct client *c = conn->owner;
+    uint64_t now = load_probe_now_ns();
+    char inbox[48];
+    int length = snprintf(inbox, sizeof(inbox), "_INBOX.kv%08u.%010llu", c->index,
+                          (unsigned long long)c->requests);
+    bool is_right = c->is_waiting && (int)m->subject_bytes == length &&
+                    memcmp(m->subject, inbox, m->subject_bytes) == 0;
+    bool is_get = c->run->opts->workload == LOAD_WORKLOAD_KVGET;
+    if (!is_right || !(is_get ? is_value(c, m) : is_put(m))) {
+        conn->errors++;
+        load_conn_fail(conn, "not the answer: %.*s", (int)(m->header_bytes + m->payload_bytes),
+                       (const char *)m->payload - m->header_bytes);
+        return;
+    }
+    load_hist_record(&c->run->hists[c->worker->index], now - c->sent_ns);
+    c->is_waiting = false;
+    c->answered++;
+    if (may_send(c, now)) send_request(c, now);
+}
+
+/* Starts each client at the beginning of a phase; later its answers drive it. */
+static uint64_t tick(struct load_worker *worker, uint64_t now)
+{
+    struct kv *run = worker->loop->owner;
+    worker->busy_extra = 0;
+    for (uint32_t i = 0; i < run->opts->pubs; i++) {
+        struct client *c = &run->clients[i];
+        if (c->worker != worker) continue;
+        if (!c->is_waiting && may_send(c, now)) send_request(c, now);
+        if (c->is_waiting) worker->busy_extra++;
+    }
+    return UINT64_MAX;
+}
+
+static bool open_all(struct kv *run)
+{
+    const struct load_opts *o = run->opts;
+    for (uint32_t i = 0; i < o->pubs; i++) {
+        struct client *c = &run->clients[i];
+        *c = (struct client){.run = run, .index = i};
+        c->worker = &run->loop.workers[i % run->loop.worker_count];
+        bool ok = load_conn_open(&c->conn, o, NULL) == ERR_OK;
+        c->conn.on_message = take_message;
+        c->conn.owner = c;
+        if (ok) load_conn_putf(&c->conn, "SUB _INBOX.kv%08u.* 1\r\n", i);
+        if (!ok || load_conn_flush_wait(&c->conn, o->timeout_ns) != ERR_OK) {
+            load_report_fail(run->report, c->conn.error);
+            return false;
+        }
+        load_loop_add(&run->loop, c->worker->index, &c->conn);
+    }
+    return true;
+}
+
+static bool run_phase(struct kv *run, uint64_t run_ns, uint64_t msgs)
+{
+    const struct load_opts *o = run->opts;
+    struct load_phase phase = {.run_ns = run_ns, .idle_ns = o->timeout_ns};
+    run->per_client = UINT64_MAX;
+    if (msgs > 0) {
+        run->per_client = msgs > o->pubs ? msgs / o->pubs : 1;
+        phase.msgs = run->per_client; /* only says that no clock ends the phase */
+    }
+    for (uint32_t i = 0; i < o->pubs; i++) run->clients[i].answered = 0;
+    memset(run->hists, 0, sizeof(run->hists[0]) * o->threads);
+    return load_loop_run(&run->loop, &phase);
+}
+
+static void measure(struct kv *run)
+{
+    const struct load_opts *o = run->opts;
+    struct load_report *report = run->report;
+    bool ok = o->warmup_ns == 0 || run_phase(run, o->warmup_ns, 0);
+    if (ok && !load_probe_take(&report->before, o->server_pid, true)) {
+        load_report_fail(report, "no process with that --server-pid");
+        return;
+    }
+    ok = ok && run_phase(run, o->duration_ns, o->msgs);
+    (void)load_probe_take(&report->after, o->server_pid, false);
+    load_report_take_phase(report, &run->loop);
+    if (!ok) {
+        const char *error = load_loop_error(&run->loop);
+        load_report_fail(report, error ? error : "timed out");
+    }
+    for (uint32_t i = 0; i < o->threads; i++) load_hist_merge(report->latency, &run->hists[i]);
+    report->operations = report->latency->count;
+}
+
+/* A get needs every key; a put finds none, so that its first lap also makes them. */
+static bool prepare(struct load_api *api)
+{
+    const struct load_opts *o = api->opts;
+    if (!o->fills) return true;
+    if (!load_api_make_streams(api)) return false;
+    return o->workload == LOAD_WORKLOAD_KVPUT || load_api_fill(api, o->subjects);
+}
+
+void load_kv_run(const struct load_opts *o, struct load_report *report)
+{
+    struct kv run = {.opts = o, .report = report};
+    struct load_api api;
+    if (!load_api_open(&api, o, report)) return;
+    run.clients = calloc(o->pubs, sizeof(run.clients[0]));
+    run.hists = calloc(o->threads, sizeof(run.hists[0]));
+    run.payload = malloc(o->size + 1);
+    report->latency = calloc(1, sizeof(*report->latency));
+    must(run.clients && run.hists && run.payload && report->latency);
+    memset(run.payload, 'x', o->size);
+    for (uint32_t i = 0; i < o->pubs; i++) run.clients[i].conn.fd = -1;
+    load_loop_init(&run.loop, o->threads);
+    run.loop.tick = tick;
+    run.loop.owner = &run;
+    run.loop.spin = o->spin;
+    report->unit = o->workload == LOAD_WORKLOAD_KVPUT ? "put" : "get";
+    bool ok = prepare(&api) && open_all(&run);
+    if (ok) measure(&run);
+    if (ok && !o->keeps) (void)load_api_delete_streams(&api);
+    for (uint32_t i = 0; i < o->pubs; i++) load_conn_close(&run.clients[i].conn);
+    load_loop_deinit(&run.loop);
+    load_api_close(&api);
+    free(run.clients);
+    free(run.hists);
+    free(run.payload);
+}
