@@ -60,6 +60,7 @@ static void take_message(struct load_conn *conn, const struct load_message *m)
 bool load_api_open(struct load_api *api, const struct load_opts *opts, struct load_report *report)
 {
     *api = (struct load_api){.opts = opts, .report = report};
+    api->progress_ns = load_probe_now_ns();
     if (load_conn_open(&api->conn, opts, NULL) != ERR_OK) {
         load_report_fail(report, api->conn.error);
         api->conn.fd = -1;

@@ -5,6 +5,7 @@ from . import rows as rows_module
 from . import runner
 from . import stats
 
+FULL_MESSAGES = 10_000_000
 BEGIN, END = "<!-- bench:begin (written by bench/compare) -->", "<!-- bench:end -->"
 
 
@@ -155,7 +156,11 @@ def conditions(setting):
     stalled = [p["before"]["psi_avg10"] for p in pairs if "psi_avg10" in p["before"]]
     if stalled:
         text += ", CPU pressure (avg10) at most %.0f %%" % max(stalled)
-    return text + ", guest halt polling %s." % setting["facts"].get("halt_poll", "unknown")
+    text += ", guest halt polling %s." % setting["facts"].get("halt_poll", "unknown")
+    if setting["facts"].get("messages", FULL_MESSAGES) != FULL_MESSAGES:
+        text += " Where a title says 10 M messages there were %s, the rest in proportion." % number(
+            setting["facts"]["messages"])
+    return text
 
 
 def section(setting):

@@ -4,7 +4,9 @@ A ratio is always written so that its target reads naturally: CPU as peer over o
 rates as ours over peer (at least X), latencies as ours over peer (at most X). An absolute target
 (memory, spread) looks at our figure alone.
 """
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from . import stores
 
 CPU, RATE, LATENCY, OURS = "cpu", "rate", "latency", "ours"
 
@@ -35,6 +37,8 @@ class Row:
     chart: bool = True     # shown in the chart
     server: tuple = ()     # arguments of both servers; {folder}: the run's own
     peer_config: str = ""  # configuration file of nats-server
+    scenario: object = None    # of harness/stores.py: several runs against one server
+    pairs_max: int = None      # the longest rows
 
 
 def cpu(target, label="server CPU", path=("server", "cpu_ns_per_op"), unit="ns/msg"):
@@ -150,16 +154,96 @@ JETSTREAM_ROWS = (
     acked("js500_mem", "memory stream, 500 in flight, 128 B", "--inflight 500 --in-memory"),
 )
 
+
+
+def part(label, name, *path, kind=CPU, unit="ns/msg", target=None, scale=1.0):
+    """A figure of one of a scenario's runs."""
+    return Figure(label, (name,) + path, kind, unit, target, scale)
+
+
+def server_cpu(label, name, target, unit="ns/msg"):
+    return part(label + ": server CPU", name, "server", "cpu_ns_per_op", unit=unit, target=target)
+
+
+def consumed(label, name):
+    return (server_cpu(label, name, 5),
+            part(label + ": rate", name, "per_second", kind=RATE, unit="msg/s"))
+
+
+def key_value(label, name):
+    unit = "ns/put" if name.startswith("put") else "ns/get"
+    return (server_cpu(label, name, 3, unit),
+            part(label + ": rate", name, "per_second", kind=RATE, unit="/s"),
+            part(label + ": p50", name, "latency_ns", "p50", kind=LATENCY, unit="us", scale=1e-3))
+
+
+def first_message(label, figure, target):
+    return (part(label, "first", figure, kind=OURS, unit="ms", target=target, scale=1e-3),
+            part(label + ": ratio", "first", figure, kind=CPU, unit="ms", scale=1e-3))
+
+
+def restart():
+    return (part("restart after SIGKILL, to serving", "restart", "seconds", kind=OURS, unit="s",
+                 target=1.5),
+            part("restart: ratio", "restart", "seconds", kind=CPU, unit="s", target=5))
+
+
+def bytes_of(label, name, target):
+    return part(label, name, "bytes", kind=OURS, unit="B", target=target)
+
+
+def scenario(name, title, run, figures, **more):
+    return Row(name, title, ("scenario",), figures, server=STORE, chart=False, scenario=run, **more)
+
+
+FILLED = ("fill", "server", "cpu_ns_per_op")
+JETSTREAM_ROWS += (
+    scenario("jsconsume", "reading a file stream, 128 B, our `always` against its default",
+             stores.consume,
+             consumed("ordered push", "push") + consumed("pull, fetch 500", "fetch") +
+             consumed("explicit ack, 4 clients", "ack")),
+    scenario("jskv", "Key-Value, 128 B, our `always` against its default", stores.key_value,
+             key_value("put, 1 client", "put1") + key_value("put, 16 clients", "put16") +
+             key_value("get, 1 client", "get1") + key_value("get, 16 clients", "get16")),
+    scenario("jsbig", "10 M messages of 128 B over 1 M subjects, 5000 in flight", stores.big,
+             (part("stored: rate", "fill", "per_second", kind=RATE, unit="msg/s"),
+              part("stored: server CPU", *FILLED),
+              part("bytes written per byte published, drained", "fill", "written_per_byte",
+                   kind=OURS, unit="", target=3)) +
+             first_message("new consumer to first message, literal filter", "literal_us", 5) +
+             first_message("new consumer to first message, `a.>`", "all_us", 5) +
+             first_message("new consumer to first message, from the middle", "middle_us", 5) +
+             first_message("new consumer to first message, `a.*.7`", "star_us", None) +
+             restart() +
+             (part("cold replay: rate", "replay", "per_second", kind=RATE, unit="msg/s", target=3),
+              server_cpu("cold replay", "replay", None)), pairs_max=3),
+    scenario("jsmany", "100 k streams of 10 x 128 B", stores.many,
+             (part("stored: server CPU", *FILLED),) + restart(), pairs_max=3),
+    scenario("jsmemory", "memory of what is stored, 128 B", stores.memory,
+             (bytes_of("a message, not packed", "fresh", 24),
+              bytes_of("a message, packed", "packed", 0.5),
+              bytes_of("an idle stream", "stream", 4096),
+              bytes_of("an idle consumer", "consumer", 512)), pairs_max=3),
+    scenario("jskeys", "memory of a key of 11 B", stores.keys,
+             (bytes_of("a key with its message", "key", 11 + 80),), pairs_max=3),
+)
+
+# What a second table, of other settings, is worth its time for: `--rows main`.
+MAIN = ["one16", "one128", "one1k", "fan10", "pubs4", "four4", "pairs", "queue", "subjects", "rr1",
+        "rr50", "lat"]
+
 SYSCALLS_TARGET = 6.0  # per 1000 messages, row one128
 
 
 def by_names(names):
     """The rows named in a comma-separated list, in table order; all of core for an empty one."""
     wanted = [n for n in (names or "").split(",") if n]
+    if "main" in wanted:
+        wanted += MAIN
     if not wanted:
         return list(ROWS)
     everything = ROWS + JETSTREAM_ROWS
-    known = {row.name for row in everything}
+    known = {row.name for row in everything} | {"main"}
     unknown = [n for n in wanted if n not in known]
     if unknown:
         raise SystemExit("unknown rows: %s (known: %s)" % (", ".join(unknown),

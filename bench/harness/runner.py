@@ -24,11 +24,13 @@ class Failed(Exception):
 class Plan:
     """The two servers and how they are run."""
 
-    def __init__(self, ours, peer, load, nats_bench, pairs, seconds, warmup, placement, gomaxprocs):
+    def __init__(self, ours, peer, load, nats_bench, pairs, seconds, warmup, placement, gomaxprocs,
+                 messages=10_000_000):
         self.commands = {"ours": ours, "peer": peer}
         self.load, self.nats_bench = load, nats_bench
         self.pairs, self.seconds, self.warmup = pairs, seconds, warmup
         self.placement, self.gomaxprocs = placement, gomaxprocs
+        self.messages = messages  # of the largest scenario
 
     def server(self, side, row):
         environment = {}
@@ -45,8 +47,13 @@ class Plan:
 def run_load(plan, server, row, extra=()):
     """One run of the load generator; its JSON. Failed if the run is not valid."""
     seconds = row.seconds or plan.seconds
-    arguments = [plan.load, *row.load, "--port", str(server.port), "--server-pid", str(server.pid),
-                 "--quiet", "--seconds", str(seconds), "--warmup", str(plan.warmup), *extra]
+    return load(plan, server, [*row.load, "--seconds", str(seconds), "--warmup", str(plan.warmup),
+                               *extra])
+
+
+def load(plan, server, words):
+    arguments = [plan.load, *words, "--port", str(server.port), "--server-pid", str(server.pid),
+                 "--quiet"]
     done = subprocess.run(plan.client(arguments), capture_output=True, text=True,
                           timeout=LIMIT_SECONDS)
     try:
@@ -59,10 +66,23 @@ def run_load(plan, server, row, extra=()):
     return record
 
 
+def run_scenario(plan, server, row):
+    """Its runs by count take no notice of the time, those by time are as long as a row's."""
+    def one(words):
+        begin = time.monotonic()
+        record = load(plan, server, [*words.split(), "--seconds", str(plan.seconds), "--warmup",
+                                     str(plan.warmup)])
+        print("    %s: %s: %.3g /s, %.1f s" % (row.name, words, record["per_second"],
+                                               time.monotonic() - begin), file=sys.stderr)
+        return record
+    return row.scenario(server, one, plan.messages)
+
+
 def run_side(plan, side, row):
     try:
         with plan.server(side, row) as server:
-            return run_load(plan, server, row)
+            run = run_scenario if row.scenario else run_load
+            return run(plan, server, row)
     except (RuntimeError, subprocess.TimeoutExpired) as failure:
         raise Failed(str(failure)) from None
 
@@ -97,7 +117,7 @@ def run_pair(plan, row, order):
 def run_row(plan, row, progress):
     """All pairs of a row, ABBA. A failure ends the row and is kept: losses are published."""
     result = {"pairs": [], "error": None}
-    for index in range(plan.pairs):
+    for index in range(row.pairs_max and min(plan.pairs, row.pairs_max) or plan.pairs):
         order = ("peer", "ours") if index % 4 in (0, 3) else ("ours", "peer")
         try:
             pair = run_pair(plan, row, order)

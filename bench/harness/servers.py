@@ -94,10 +94,16 @@ class Server:
             arguments += ["-c", path]
         if cpus is not None:
             arguments = ["taskset", "-c", str(cpus)] + arguments
-        with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen(arguments, cwd=self.folder, stdin=subprocess.DEVNULL,
-                                            stdout=log, stderr=log,
-                                            env=dict(os.environ, **(environment or {})))
+        self.arguments = arguments
+        self.environment = dict(os.environ, **(environment or {}))
+        self.start()
+
+    def start(self):
+        """Also again, on the same store, when the process has ended."""
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self.arguments, cwd=self.folder,
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env=self.environment)
 
     @property
     def pid(self):
