@@ -500,6 +500,25 @@ static bool twin_of(struct js *js, uint32_t account, struct bytes name, uint64_t
     return false;
 }
 
+/* A checkpoint holds consumers as they were in memory, with acks whose record a power cut may have
+ * taken since: nobody else releases what those settled. */
+static void drop_settled(struct js_stream *s)
+{
+    uint64_t delivered = 0, seq = 0;
+    uint32_t at = 0;
+    const struct consumer *c;
+    if (s->stream.config.retention == STREAM_LIMITS || s->js->is_damaged) return;
+    while ((c = consumer_set_each(&s->consumers, &at)) != NULL)
+        if (c->delivered_seq > delivered) delivered = c->delivered_seq;
+    while ((seq = msgs_next(&s->stream.msgs, seq + 1)) != 0 && seq <= delivered) {
+        struct msgs_entry entry;
+        if (msgs_get(&s->stream.msgs, seq, &entry) != ERR_OK) continue;
+        struct bytes subject = subject_index_subject(&s->stream.subjects, entry.node);
+        /* In a work queue it waits for a consumer that would want it. */
+        if (consumer_set_matches(&s->consumers, subject)) drop_unneeded(s, seq);
+    }
+}
+
 void js_replay_end(struct js *js)
 {
     uint32_t at = 0;
@@ -507,6 +526,7 @@ void js_replay_end(struct js *js)
     while ((s = js_each(js, &at)) != NULL) {
         /* What of its consumers made no sense, or found no memory, begins anew. */
         (void)!checkpoint_end(s);
+        drop_settled(s);
         /* In a store without damage a message that has no place died after the checkpoint. */
         if (js->is_damaged) s->messages_lost += s->messages_missing;
         s->messages_missing = 0;

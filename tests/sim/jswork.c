@@ -50,6 +50,8 @@ struct stream_of_work {
     enum stream_state state;
     bool is_confirmed; /* its creation */
     bool was_deleted;  /* its deletion was asked for */
+    /* Since its creation was refused by a log that became read-only: it may be there after all. */
+    uint32_t maybe_from;
     bool has_consumer[CONSUMERS_MAX];
     uint32_t pending;
     uint64_t last, messages; /* of the audit, or of a look */
@@ -126,7 +128,7 @@ static void create(struct work *w, struct jsclient *c, uint32_t slot)
 {
     char body[512];
     struct stream_of_work *x = &w->streams[slot];
-    *x = (struct stream_of_work){.state = STREAM_BUSY};
+    *x = (struct stream_of_work){.state = STREAM_BUSY, .maybe_from = x->maybe_from};
     jsledger_renew(&w->ledger, slot);
     uint32_t inbox = open_request(w, REQUEST_CREATE, slot);
     api(c, "STREAM.CREATE", slot, "", inbox, config_of(w, slot, body, sizeof body));
@@ -358,6 +360,10 @@ static void answer_create(struct work *w, struct request *r, const struct jsmess
     struct stream_of_work *x = &w->streams[r->slot];
     x->is_confirmed = m->status == 0 && !jsclient_has(m->body, "\"error\"");
     x->state = x->is_confirmed ? STREAM_CONSUMERS : STREAM_NONE;
+    if (x->is_confirmed)
+        x->maybe_from = 0;
+    else if (x->maybe_from == 0 && simstore_is_read_only(&w->store))
+        x->maybe_from = slot_of(w, r->slot)->incarnation;
 }
 
 static void answer_delete(struct work *w, struct request *r, const struct jsmessage *m)
@@ -390,7 +396,10 @@ static void answer_info(struct work *w, struct jsclient *c, struct request *r,
                        m->body.data);
         return;
     }
-    if (jsclient_number(m->body, "\"inc ") != slot_of(w, r->slot)->incarnation)
+    uint64_t incarnation = jsclient_number(m->body, "\"inc "),
+             newest = slot_of(w, r->slot)->incarnation;
+    bool is_maybe = x->maybe_from != 0 && incarnation >= x->maybe_from && incarnation < newest;
+    if (incarnation != newest && !is_maybe)
         jsledger_wrong(&w->ledger, "stream S%u came back from the dead", r->slot);
     for (uint64_t seq = first; seq <= x->last && x->messages > 0; seq++) {
         snprintf(body, sizeof body, "{\"seq\":%llu}", (unsigned long long)seq);

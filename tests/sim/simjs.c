@@ -1,6 +1,6 @@
 /* The simulator of JetStream: seeds in, broken rules and counts of rare paths out.
  *
- *   simjs [--seed N | --seeds A-B] [--ops N] [--verbose] [--replay EVERY] [--stop]
+ *   simjs [--seed N | --seeds A-B] [--ops N] [--verbose] [--replay EVERY] [--stop] [--free]
  *   --free: segments of the log are freed, by checkpoints and packs */
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,6 +102,10 @@ int main(int argc, char **argv)
     uint64_t never = print_counts(c);
     if (r.seeds >= SEEDS_FOR_RARE && never > 0) {
         printf("%llu rare paths were never taken\n", (unsigned long long)never);
+        return 1;
+    }
+    if (r.frees && (c->checkpoints == 0 || c->moves == 0)) {
+        printf("blind: no checkpoint was made, or no message moved to a pack\n");
         return 1;
     }
     return r.failed == 0 ? 0 : 1;
