@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 #include "core/base/must.h"
@@ -22,7 +24,9 @@ enum {
      * its limit. So we count, and its own limit lies where it is never reached. The spare places
      * are for those that came while others are on their way out. */
     CONNECTIONS_SPARE = 64,
+    PAUSE_NS = 100000,
 };
+static const uint64_t START_NS = 2000000000u; /* for a thread */
 
 /* A connection that the library has begun and not ended yet: its fd is good to shut down. */
 struct http_conn {
@@ -365,6 +369,22 @@ static enum err daemon_open(struct http_server *s)
     return s->daemon == NULL ? ERR_IO : ERR_OK;
 }
 
+/* Until the library's thread has allocated for the first time, as io/mem_jemalloc's threads do
+ * before they count as started: it serves a connection that ends at once. Nothing depends on it, so
+ * nothing is refused if it cannot be made. */
+static void await_thread(struct http_server *s)
+{
+    struct sockaddr_un nobody = {.sun_family = AF_UNIX};
+    struct timespec pause = {.tv_nsec = PAUSE_NS};
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) return;
+    enum err e = add_plain(s, pair[0], (struct sockaddr *)&nobody, sizeof nobody);
+    close(pair[1]);
+    uint64_t until_ns = now_ns() + START_NS;
+    while (e == ERR_OK && atomic_load(&s->connections) > 0 && now_ns() < until_ns)
+        nanosleep(&pause, NULL);
+}
+
 enum err http_open(const struct http_options *o, struct http_server **out)
 {
     must(o->serve != NULL);
@@ -393,6 +413,7 @@ enum err http_open(const struct http_options *o, struct http_server **out)
                                      .log = o->log};
     e = http_pump_open(&pump, &s->pump);
     if (e != ERR_OK) goto stop_daemon;
+    await_thread(s);
     *out = s;
     return ERR_OK;
 

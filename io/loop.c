@@ -199,8 +199,10 @@ void *loop_run(void *server_shard)
     atomic_store(&x->is_open, true);
     struct spin spin;
     spin_init(&spin, sysinfo_cores());
-    while (!atomic_load_explicit(&s->is_stopping, memory_order_relaxed))
+    while (!atomic_load_explicit(&s->is_stopping, memory_order_relaxed)) {
         run_or_wait(x->turn, &spin);
+        mem_jemalloc_budget_look(&s->budget, x->turn->now.mono_ns);
+    }
     /* Lent payloads go home before anybody ends: until no shard has a connection and nothing comes.
      */
     int quiet = 0;

@@ -2,6 +2,7 @@
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include "core/base/must.h"
 #include "io/sysinfo.h"
 #ifndef MILLRACE_SANITIZED
@@ -12,16 +13,23 @@ enum {
     UNLIMITED_SLICES = 1 << 30,
     IDLE_SLICES_MAX = 2, /* so many idle ones: all but one go back */
     RESERVE_PART = 16,   /* 1/16 of the slices is for what must not fail: mail, records, orders */
-    HEADROOM_PART = 24,  /* of the process: so much below its limit slices are withheld */
+    HEADROOM_PART = 16,  /* of the process: so much below its limit slices are withheld */
     ROUTE_PART = 8,      /* the route cache leaves 1/8: it is worth least */
+    CALM_PART = 2,       /* below half of the slices only main looks at the process */
+    LOOK_NS = 1000000,
+    PURGE_NS = 1000000, /* between two times that unused pages go back */
+    PAGE_BYTES = 4096,
+    LARGE_BYTES_MIN = 16384, /* jemalloc's: from here on an allocation has pages of its own */
 };
 
 #ifndef MILLRACE_SANITIZED
 
-/* What an allocation really takes. */
+/* What an allocation really takes. A large one begins anywhere in its first page, so that the heads
+ * of many do not meet in one line of the cache, and has a page more for that. */
 static uint64_t footprint(size_t bytes)
 {
-    return nallocx(bytes, 0);
+    uint64_t class = nallocx(bytes, 0);
+    return class >= LARGE_BYTES_MIN ? class + PAGE_BYTES : class;
 }
 
 static void *allocate(size_t bytes)
@@ -40,9 +48,33 @@ static void deallocate(void *p, size_t bytes)
     sdallocx(p, bytes, 0);
 }
 
+static uint64_t figure(const char *name)
+{
+    size_t value = 0, bytes = sizeof value;
+    return mallctl(name, &value, &bytes, NULL, 0) == 0 ? value : 0;
+}
+
+/* Statistics are a snapshot that moves with the epoch. */
+static bool move_epoch(void)
+{
+    uint64_t epoch = 1;
+    size_t bytes = sizeof epoch;
+    return mallctl("epoch", &epoch, &bytes, &epoch, sizeof epoch) == 0;
+}
+
 static uint64_t resident(void)
 {
     return sysinfo_rss();
+}
+
+/* What the process may be in a moment without asking anybody: what it is, or, if that is more, all
+ * that jemalloc has ready, since pages that were allocated and not yet written do not count with
+ * the kernel. A tenth of a millisecond. */
+static uint64_t resident_soon(void)
+{
+    uint64_t of_files, now = sysinfo_resident(&of_files);
+    uint64_t soon = move_epoch() ? figure("stats.resident") + of_files : 0;
+    return soon > now ? soon : now;
 }
 
 #else
@@ -74,6 +106,11 @@ static uint64_t resident(void)
     return 0;
 }
 
+static uint64_t resident_soon(void)
+{
+    return 0;
+}
+
 #endif
 
 /* --- budget --- */
@@ -85,6 +122,12 @@ void mem_jemalloc_budget_init(struct mem_jemalloc_budget *b, uint64_t process_by
     if (process_bytes_max == 0 || slices > UNLIMITED_SLICES) slices = UNLIMITED_SLICES;
     *b = (struct mem_jemalloc_budget){.process_bytes_max = process_bytes_max,
                                       .slice_count = slices == 0 ? 1 : (uint32_t)slices};
+    (void)resident_soon(); /* jemalloc makes what it needs for that while there is memory */
+}
+
+static bool is_essential(enum mem_class class)
+{
+    return class != MEM_ROUTE && class != MEM_OUTPUT && class != MEM_INTEREST;
 }
 
 /* Slices that a class may reach. What clients fill (payloads, subscriptions) ends below the
@@ -93,12 +136,58 @@ void mem_jemalloc_budget_init(struct mem_jemalloc_budget *b, uint64_t process_by
  * mend, such as memory of a library. */
 static uint32_t slices_for(const struct mem_jemalloc_budget *b, enum mem_class class)
 {
-    bool is_essential = class != MEM_ROUTE && class != MEM_OUTPUT && class != MEM_INTEREST;
-    if (is_essential) return b->slice_count;
+    if (is_essential(class)) return b->slice_count;
     uint32_t part = class == MEM_ROUTE ? ROUTE_PART : RESERVE_PART;
     uint32_t kept = b->slice_count / part;
     uint32_t withheld = atomic_load_explicit(&b->withheld, memory_order_relaxed);
     return b->slice_count - kept > withheld ? b->slice_count - kept - withheld : 0;
+}
+
+static uint64_t clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* What was freed stays with the process for a while, with each thread's arena its own, and no lease
+ * says so: a shard may fill what another has freed, and both are there. */
+static void purge(struct mem_jemalloc_budget *b, uint64_t now_ns)
+{
+    uint64_t last_ns = atomic_load_explicit(&b->purged_ns, memory_order_relaxed);
+    if (now_ns - last_ns >= PURGE_NS &&
+        atomic_compare_exchange_strong_explicit(&b->purged_ns, &last_ns, now_ns,
+                                                memory_order_relaxed, memory_order_relaxed))
+        mem_jemalloc_purge();
+}
+
+static bool is_calm(const struct mem_jemalloc_budget *b)
+{
+    return atomic_load_explicit(&b->leased, memory_order_relaxed) < b->slice_count / CALM_PART;
+}
+
+/* Whether more bytes fit beside what the process is, unused pages given back if need be. A no holds
+ * for a moment: who waits for memory tries again and again. */
+static bool process_has_room(struct mem_jemalloc_budget *b, uint64_t more)
+{
+    uint64_t most = b->process_bytes_max - b->process_bytes_max / HEADROOM_PART;
+    if (b->process_bytes_max == 0) return true;
+    uint64_t now_ns = clock_ns();
+    if (now_ns < atomic_load_explicit(&b->full_ns, memory_order_relaxed) + LOOK_NS) return false;
+    if ((is_calm(b) ? resident() : resident_soon()) + more <= most) return true;
+    purge(b, now_ns);
+    if (resident_soon() + more <= most) return true;
+    atomic_store_explicit(&b->full_ns, now_ns, memory_order_relaxed);
+    return false;
+}
+
+void mem_jemalloc_budget_look(struct mem_jemalloc_budget *b, uint64_t now_ns)
+{
+    uint64_t last_ns = atomic_load_explicit(&b->looked_ns, memory_order_relaxed);
+    if (LIKELY(is_calm(b)) || b->process_bytes_max == 0 || now_ns < last_ns + LOOK_NS) return;
+    if (atomic_compare_exchange_strong_explicit(&b->looked_ns, &last_ns, now_ns,
+                                                memory_order_relaxed, memory_order_relaxed))
+        (void)process_has_room(b, 0); /* it is looked at for what it does */
 }
 
 static bool is_within(struct mem_jemalloc_budget *b, enum mem_class class)
@@ -146,11 +235,11 @@ uint64_t mem_jemalloc_budget_check(struct mem_jemalloc_budget *b, uint64_t rss_b
 void mem_jemalloc_budget_watch(struct mem_jemalloc_budget *b)
 {
     if (b->process_bytes_max == 0) return;
-    uint64_t rss = resident();
+    uint64_t rss = is_calm(b) ? resident() : resident_soon();
     uint64_t headroom = b->process_bytes_max / HEADROOM_PART;
-    if (rss + 2 * headroom > b->process_bytes_max) {
-        mem_jemalloc_purge();
-        rss = resident();
+    if (rss + headroom > b->process_bytes_max) {
+        purge(b, clock_ns());
+        rss = resident_soon();
     }
     mem_jemalloc_budget_check(b, rss + headroom);
 }
@@ -181,9 +270,15 @@ static bool lease_fits(struct mem_jemalloc *m, enum mem_class class, uint64_t mo
     }
     uint64_t missing = wanted - lease_bytes(m);
     uint64_t slices = (missing + MEM_JEMALLOC_SLICE_BYTES - 1) / MEM_JEMALLOC_SLICE_BYTES;
-    if (slices > UNLIMITED_SLICES ||
-        !slices_take(m->budget, (uint32_t)slices, slices_for(m->budget, class)))
+    if (slices > UNLIMITED_SLICES) return false;
+    if (!slices_take(m->budget, (uint32_t)slices, slices_for(m->budget, class))) return false;
+    /* The process itself is asked, too, and here: main may not run for as long as it takes to fill
+     * all that is left. */
+    if (!process_has_room(m->budget, missing) && !is_essential(class)) {
+        slices_return(m->budget, (uint32_t)slices);
+        atomic_fetch_add_explicit(&m->budget->refused, 1, memory_order_relaxed);
         return false;
+    }
     m->slices += (uint32_t)slices;
     return true;
 }
@@ -277,19 +372,10 @@ enum err mem_jemalloc_thread(pthread_t *thread, void *(*run)(void *), void *argu
 
 #ifndef MILLRACE_SANITIZED
 
-static uint64_t figure(const char *name)
-{
-    size_t value = 0, bytes = sizeof value;
-    return mallctl(name, &value, &bytes, NULL, 0) == 0 ? value : 0;
-}
-
 bool mem_jemalloc_figures(struct mem_jemalloc_figures *out)
 {
-    uint64_t epoch = 1;
-    size_t bytes = sizeof epoch;
     *out = (struct mem_jemalloc_figures){0};
-    /* Statistics are a snapshot that moves with the epoch. */
-    if (mallctl("epoch", &epoch, &bytes, &epoch, sizeof epoch) != 0) return false;
+    if (!move_epoch()) return false;
     *out = (struct mem_jemalloc_figures){.allocated_bytes = figure("stats.allocated"),
                                          .active_bytes = figure("stats.active"),
                                          .resident_bytes = figure("stats.resident"),

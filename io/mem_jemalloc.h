@@ -22,8 +22,10 @@ struct mem_jemalloc_budget {
     uint64_t process_bytes_max; /* what the process may use in all */
     uint32_t slice_count;       /* what may be leased: process_bytes_max less the margin */
     _Atomic uint32_t leased;
-    _Atomic uint32_t withheld;  /* slices not to be leased: the process is larger than planned */
-    _Atomic uint64_t refused;   /* allocations answered with NULL for want of a slice */
+    _Atomic uint32_t withheld; /* slices not to be leased: the process is larger than planned */
+    _Atomic uint64_t refused;  /* allocations answered with NULL for want of a slice */
+    /* When the process was looked at, was purged, and had no room, last. */
+    _Atomic uint64_t looked_ns, purged_ns, full_ns;
 };
 
 struct mem_jemalloc {
@@ -42,6 +44,10 @@ uint64_t mem_jemalloc_budget_check(struct mem_jemalloc_budget *b, uint64_t rss_b
  * kernel first, then slices are withheld before the limit is reached. For main, often while
  * memory is short. */
 void mem_jemalloc_budget_watch(struct mem_jemalloc_budget *b);
+/* For shards, after each turn: with half of the slices leased, and a millisecond after the last
+ * look of any of them, unused pages go back if the process is near its limit. What a turn filled
+ * may have been leased long before, and main may have to wait for a processor. */
+void mem_jemalloc_budget_look(struct mem_jemalloc_budget *b, uint64_t now_ns);
 /* 0 to 100: the part of the slices that is leased. */
 uint32_t mem_jemalloc_budget_percent(const struct mem_jemalloc_budget *b);
 

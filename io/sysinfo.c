@@ -181,12 +181,22 @@ uint64_t sysinfo_memory_limit(void)
 
 /* --- this process --- */
 
-uint64_t sysinfo_rss(void)
+uint64_t sysinfo_resident(uint64_t *of_files)
 {
     char text[SMALL_FILE_BYTES];
-    unsigned long long pages;
-    if (!file_text("/proc/self/statm", text) || sscanf(text, "%*u %llu", &pages) != 1) return 0;
-    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    unsigned long long pages, shared;
+    *of_files = 0;
+    if (!file_text("/proc/self/statm", text) || sscanf(text, "%*u %llu %llu", &pages, &shared) != 2)
+        return 0;
+    uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+    *of_files = shared * page_bytes;
+    return pages * page_bytes;
+}
+
+uint64_t sysinfo_rss(void)
+{
+    uint64_t unused;
+    return sysinfo_resident(&unused);
 }
 
 uint64_t sysinfo_raise_files(void)

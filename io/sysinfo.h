@@ -18,6 +18,8 @@ uint64_t sysinfo_cgroup_memory(const char *cgroup_file, const char *mount);
 double sysinfo_cgroup_cores(const char *cgroup_file, const char *mount);
 /* Resident bytes of this process; 0 when /proc is not there. */
 uint64_t sysinfo_rss(void);
+/* The same; of_files of them are pages of files: the program and its libraries. */
+uint64_t sysinfo_resident(uint64_t *of_files);
 /* Raises the soft limit of descriptors to the hard one; returns what it is then. */
 uint64_t sysinfo_raise_files(void);
 /* Descriptors that are open now; 0 when /proc is not there. */

@@ -97,6 +97,9 @@ Test(sysinfo, the_machine_has_cores_and_memory)
     cr_assert_gt(sysinfo_memory_limit(), 1024 * 1024);
     cr_assert_lt(sysinfo_memory_limit(), UINT64_MAX);
     cr_assert_gt(sysinfo_rss(), 100000);
+    uint64_t of_files;
+    cr_assert_gt(sysinfo_resident(&of_files), of_files);
+    cr_assert_gt(of_files, 100000);
 }
 
 Test(sysinfo, descriptors_are_counted_and_their_limit_raised)
