@@ -779,8 +779,18 @@ static void offer_again(struct turn *t, uint32_t *count)
     t->resume_count = kept;
 }
 
+/* Bytes that were offered behind some that the shard has left. In one step it leaves them too,
+ * since the connection is parked; but at the end of a step that was cut short it may have been
+ * resumed, and the next step would take them for what comes next. They are offered again. */
+static void withdraw_offers(struct turn *t, uint32_t slot, uint32_t from, uint32_t count)
+{
+    for (uint32_t i = from; i < count; i++)
+        if (t->events[i].kind == EVENT_BYTES && t->event_slots[i] == slot)
+            t->events[i].bytes.len = 0;
+}
+
 /* After the step: what the shard took is released, what it left waits. */
-static void settle(struct turn *t, uint32_t from, uint32_t to)
+static void settle(struct turn *t, uint32_t from, uint32_t to, uint32_t count)
 {
     for (uint32_t i = from; i < to; i++) {
         const struct event *e = &t->events[i];
@@ -802,6 +812,7 @@ static void settle(struct turn *t, uint32_t from, uint32_t to)
         }
         if (!is_taken) {
             suspend(t, slot);
+            withdraw_offers(t, slot, to, count);
         } else if (c->held_first == NULL && c->state == TURN_OPEN) {
             resume_receiving(t, slot);
         }
@@ -919,7 +930,7 @@ bool turn_run(struct turn *t, uint64_t wait_until_ns)
     uint32_t at = 0;
     do {
         uint32_t used = shard_step(t->shard, t->events + at, count - at, t->now, &t->outbox);
-        settle(t, at, at + used);
+        settle(t, at, at + used, count);
         run_effects(t);
         at += used;
     } while (at < count);

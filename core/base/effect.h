@@ -171,12 +171,17 @@ struct effect {
     };
 };
 
-enum { OUTBOX_EFFECTS_MAX = 4096, OUTBOX_TEXT_BYTES = 256 * 1024 };
+enum {
+    OUTBOX_EFFECTS_MAX = 4096,
+    OUTBOX_RESERVE = 256, /* effects that one event may need beside those that can wait */
+    OUTBOX_TEXT_BYTES = 256 * 1024,
+};
 
 /* Filled by a step, carried out and emptied by io before the next one. */
 struct outbox {
     struct effect *effects; /* [OUTBOX_EFFECTS_MAX] */
     uint32_t count;
+    uint32_t withheld;   /* places that are not to be used: in the simulator, which so fills it */
     struct writer text;  /* memory of log lines */
     struct lane **lanes; /* [shards]: towards each other shard; own entry NULL */
     uint32_t lane_count;

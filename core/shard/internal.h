@@ -6,7 +6,6 @@
 
 enum {
     OUTBOX_LINE_MAX = 3 * 4096 + 128, /* a traced MSG line */
-    OUTBOX_RESERVE = 256, /* effects that one event may need beside those that can wait */
     STALL_NS = 2000000, /* R5b: a publisher waits for a receiver above 75 % of max_pending */
     STALL_FULL_NS = 5000000,
     STALL_PASS_NS = 10000000, /* at most so much per read pass */

@@ -16,6 +16,7 @@ enum {
     DISK_FULL_NS = 200000000,
     LOOK_NS = 400000000,
     CONSUMERS_MAX = 2,
+    CROWDED_ONE_IN = 4, /* seeds */
 };
 static const uint64_t WAIT_NS = 20000000000u; /* for an answer, or for a start */
 static const uint64_t DRAIN_NS = 60000000000u;
@@ -593,6 +594,7 @@ static bool start(struct work *w, bool is_hostile)
                                    .ring_bytes = 65536,
                                    .conf = conf,
                                    .is_hostile = is_hostile,
+                                   .is_crowded = w->config->seed % CROWDED_ONE_IN == 0,
                                    .store = &w->store,
                                    .start_ns = w->ledger.now_ns};
     config.shard_count = 2 + below(w, 2);
@@ -635,6 +637,7 @@ static void forget_all(struct work *w)
 {
     w->hash = (w->hash ^ w->server.hash) * 1099511628211u;
     w->counts->simulated_ns += w->server.clock.now_ns;
+    w->counts->outbox_full += w->server.outbox_full;
     for (uint32_t i = 0; i <= CLIENTS_MAX; i++) jsclient_forget(&w->clients[i]);
     for (uint32_t i = 0; i < w->request_count; i++) {
         struct request *r = &w->requests[i];

@@ -152,6 +152,8 @@ static void hook_log(void *context, enum log_level level, struct bytes text)
 {
     struct server *s = context;
     if (level == LOG_LEVEL_ERR) s->log.errors++;
+    if (level == LOG_LEVEL_WRN && bytes_ends_with(text, BYTES_LITERAL("too many at once")))
+        s->lines_lost++;
     server_note_bytes(s, text.data, text.len);
     if (s->is_verbose)
         fprintf(stderr, "%12.6f log: %.*s\n", (double)s->clock.now_ns / 1e9, (int)text.len,
@@ -270,11 +272,26 @@ static void on_done(void *context, struct turn *t, const struct done *d)
 
 /* --- shards ------------------------------------------------------------------------------- */
 
+/* What a step finds in its way when thousands of connections go at once, or one event closes them
+ * all: most of the outbox is taken. Between two turns, so that a whole step sees the same. */
+static void crowd_outbox(struct server_shard *x)
+{
+    enum { FEW = 4 };
+    struct server *s = x->server;
+    struct outbox *o = &x->turn->outbox;
+    s->outbox_full += x->shard->is_cut_short;
+    s->close_owed += x->shard->close_owed_count > 0;
+    o->withheld = 0;
+    if (!s->config.is_crowded || rng_below(&s->crowd, 3) != 0) return;
+    o->withheld = OUTBOX_EFFECTS_MAX - OUTBOX_RESERVE - 1 - rng_below(&s->crowd, FEW);
+}
+
 static void shard_sleep(void *context, uint64_t timeout_ns)
 {
     struct server_shard *x = context;
     struct server *s = x->server;
     if (!x->can_yield) return;
+    crowd_outbox(x);
     x->is_sleeping = timeout_ns > 0;
     x->wake_ns =
         timeout_ns > UINT64_MAX - s->clock.now_ns ? UINT64_MAX : s->clock.now_ns + timeout_ns;
@@ -423,6 +440,7 @@ bool server_open(struct server *s, const struct server_config *config)
     if (config->start_ns > 0) s->clock.now_ns = config->start_ns;
     net_init(&s->net, &s->clock, config->net_seed);
     rng_init(&s->rng, config->seed ^ UINT64_C(0x5e7e7));
+    rng_init(&s->crowd, config->seed ^ UINT64_C(0xc703d));
     mem_init(&s->shared_mem, s, SERVER_SHARDS_MAX);
     mem_init(&s->main_mem, s, SERVER_SHARDS_MAX);
     s->facts = (struct server_facts){.id = BYTES_LITERAL("NSIM"),
@@ -633,7 +651,7 @@ void server_crash(struct server *s)
 bool server_close(struct server *s)
 {
     s->is_deaf = true;
-    s->config.is_hostile = false;
+    s->config.is_hostile = s->config.is_crowded = false;
     s->squeeze_until_ns = 0;
     if (s->held_lock != NULL) *s->held_lock = 0;
     s->held_lock = NULL;

@@ -63,6 +63,7 @@ struct server_config {
     uint32_t ring_bytes;
     const char *conf;
     bool is_hostile; /* preemption, stalls, a busy index */
+    bool is_crowded; /* outboxes have room for a few effects only, now and then */
     uint64_t fail_alloc_at;
     struct simstore *store; /* NULL: no JetStream */
     uint64_t start_ns;      /* of the clock; 0: its usual start */
@@ -103,6 +104,8 @@ struct server {
     struct server_block *blocks; /* all of them, for a crash */
     uint64_t hash; /* of everything that happened */
     uint64_t steps, preemptions;
+    uint64_t outbox_full, close_owed, lines_lost; /* turns that ended so */
+    struct rng crowd; /* of its own: a seed without a crowd stays the run it was */
     bool has_failed_open;
     bool is_verbose;
     struct {

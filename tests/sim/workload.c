@@ -10,6 +10,7 @@ enum {
     HOARD_SUBS = 2600, /* more than a shard takes out of the index in one step */
     SUBS_PER_PEER = 14,
     STORM_REQUESTS = 1600, /* a shard has 1024 tokens */
+    CROWDED_ONE_IN = 4,    /* seeds */
 };
 static const uint64_t MS = 1000000;
 static const uint64_t DRAIN_NS_MAX = 30ull * 1000000000ull;
@@ -23,6 +24,7 @@ struct plan { /* what this seed is about */
     bool no_stall_drop, is_hostile;
     bool has_reload, has_lame_duck, has_hoarder, has_squeeze, has_request_storm;
     bool is_ping_storm;
+    bool is_crowded; /* and the log says much, so that lines find no room either */
 };
 
 struct workload {
@@ -56,7 +58,7 @@ static void write_conf(const struct plan *p, bool is_reloaded, char *room)
     /* The password of user bcrypt is checked by the simulator's own helper. */
     snprintf(room, CONF_BYTES,
              "port: 4222\nmax_payload: 262144\nmax_pending: %lld\nwrite_deadline: \"%ums\"\n"
-             "no_fast_producer_stall: %s\nauthorization { timeout: 5 }\n"
+             "no_fast_producer_stall: %s\ndebug: %s\nauthorization { timeout: 5 }\n"
              "accounts {\n A { users [\n"
              "  {user: all, password: good}\n"
              "  {user: restricted, password: good, permissions {"
@@ -67,6 +69,7 @@ static void write_conf(const struct plan *p, bool is_reloaded, char *room)
              "password: \"$2a$04$0123456789012345678901uJ3dOUi2vN2p1i0mP8kB5q5uZk0f2Ku\"}\n"
              " ] }\n B { users [ {user: other, password: good} ] }\n}\n",
              (long long)p->max_pending, p->write_deadline_ms, p->no_stall_drop ? "true" : "false",
+             p->is_crowded ? "true" : "false",
              is_reloaded ? ", permissions {subscribe {deny: \"b.>\"}}" : "",
              is_reloaded ? "" : "  {user: victim, password: good}\n");
 }
@@ -94,6 +97,7 @@ static void make_plan(struct workload *w)
     p->has_squeeze = one_in(w, 6);
     p->has_request_storm = one_in(w, 8);
     p->is_ping_storm = one_in(w, 6);
+    p->is_crowded = w->config.seed % CROWDED_ONE_IN == 0;
     if (p->has_request_storm) p->ring_bytes = 1 << 19; /* the tokens run out first */
 }
 
@@ -378,7 +382,7 @@ static void drain(struct workload *w)
 {
     struct server *s = &w->server;
     w->is_quiet = true;
-    s->config.is_hostile = false;
+    s->config.is_hostile = s->config.is_crowded = false;
     s->squeeze_until_ns = 0;
     memset(&s->net.faults, 0, sizeof s->net.faults);
     if (w->config.fail_alloc_at < s->allocs) s->config.fail_alloc_at = 0;
@@ -444,6 +448,9 @@ static void count(struct workload *w, struct workload_counts *c)
     c->lame_ducks += w->ducks;
     c->vanished += w->vanished;
     c->preemptions += s->preemptions;
+    c->outbox_full += s->outbox_full;
+    c->close_owed += s->close_owed;
+    c->lines_lost += s->lines_lost;
     c->ops += w->ops;
     c->simulated_ns += s->clock.now_ns;
     for (uint32_t i = 0; i < w->ledger.pub_count; i++) c->deliveries += w->ledger.pubs[i].got;
@@ -475,6 +482,7 @@ static bool open_world(struct workload *w)
                                    .ring_bytes = w->plan.ring_bytes,
                                    .conf = conf,
                                    .is_hostile = w->plan.is_hostile,
+                                   .is_crowded = w->plan.is_crowded,
                                    .fail_alloc_at = w->config.fail_alloc_at};
     return server_open(&w->server, &config);
 }

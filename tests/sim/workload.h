@@ -11,7 +11,8 @@
         X(park_tokens) X(spills) X(stalls) X(congested_mail) X(loans) X(route_stale)               \
             X(fences_held) X(tokens) X(no_responders) X(doomed) X(partial_pieces)                  \
                 X(sliced_reaping) X(slow_pending) X(slow_deadline) X(dropped) X(reloads)           \
-                    X(rechecks) X(lame_ducks) X(vanished) X(crypto_logins) X(preemptions)
+                    X(rechecks) X(lame_ducks) X(vanished) X(crypto_logins) X(preemptions)      \
+                        X(outbox_full) X(close_owed) X(lines_lost)
 
 struct workload_counts {
 #define X(name) uint64_t name;

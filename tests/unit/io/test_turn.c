@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include "core/base/json.h"
 #include "core/config/flags.h"
+#include "core/route/interest_account.h"
 #include "tests/support/conf_world.h"
 #include "tests/support/mem_heap.h"
 
@@ -348,5 +349,37 @@ Test(turn, a_flood_of_one_connection_leaves_buffers_for_others)
     rig->now.mono_ns += 2 * TURN_FLUSH_NS; /* the rig sends nothing */
     for (int i = 0; i < 3; i++) turn_run(rig->turn, 0);
     cr_assert_eq(turn_conn_count(rig->turn), 0);
+    close_rig();
+}
+
+/* The step ends behind the first bytes, whose SUB waits for the index; at the start of the next one
+ * the connection is resumed, and the second bytes are not what it goes on with. */
+Test(turn, what_a_parked_connection_left_comes_before_what_was_offered_behind_it)
+{
+    static const char first[] = "CONNECT {\"verbose\":false}\r\nSUB a 1\r\nSUB b",
+                      second[] = " 2\r\n";
+    open_rig();
+    struct turn_socket socket = {.fd = -1, .cid = 5, .is_unix = true};
+    cr_assert_eq(turn_take(rig->turn, &socket), ERR_OK);
+    turn_run(rig->turn, 0);
+    struct client *c = shard_client(rig->shard, conn_id_of(0, 1));
+    cr_assert_not_null(c);
+    rig->shard->accounts[ACCOUNT_GLOBAL]->trie->is_locked = 1;
+    rig->turn->outbox.withheld = OUTBOX_EFFECTS_MAX - OUTBOX_RESERVE - 1; /* room for one, */
+    rig->options->trace = true;                                           /* a line of the log */
+    rig->next[rig->next_count++] = (struct done){
+        .kind = DONE_RECV, .slot = 0, .tag = 1, .data = first, .len = sizeof first - 1};
+    rig->next[rig->next_count++] = (struct done){
+        .kind = DONE_RECV, .slot = 0, .tag = 1, .data = second, .len = sizeof second - 1};
+    turn_run(rig->turn, 0);
+    rig->shard->accounts[ACCOUNT_GLOBAL]->trie->is_locked = 0;
+    for (int i = 0; i < 5; i++) turn_run(rig->turn, 0);
+    cr_expect_eq(c->state, CLIENT_OPEN);
+    cr_expect_eq(c->sub_count, 2);
+    rig->turn->outbox.withheld = 0;
+    rig->next[rig->next_count++] = (struct done){.kind = DONE_EOF, .slot = 0, .tag = 1};
+    turn_run(rig->turn, 0);
+    rig->now.mono_ns += 2 * TURN_FLUSH_NS;
+    for (int i = 0; i < 3; i++) turn_run(rig->turn, 0);
     close_rig();
 }
