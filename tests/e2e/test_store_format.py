@@ -1,0 +1,75 @@
+"""The bytes of a store: what was written before is served today, and docs/FORMAT.md is enough to read
+it (store_reader.py knows nothing else)."""
+import base64
+import json
+import os
+
+import pytest
+from fixture_store import describe, digest, expected, unpack
+from harness import run_binary
+from jetstream import Js
+from store_reader import Store, cost
+
+pytestmark = pytest.mark.ours_only
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """As it was unpacked: for those who only read."""
+    return unpack(str(tmp_path_factory.mktemp("store")))
+
+
+def dump(store):
+    r = run_binary("check", "--dump", store, timeout=60)
+    assert r.returncode == 0, r.stderr
+    assert r.stderr.splitlines()[-1] == "clean"
+    return [json.loads(line) for line in r.stdout.splitlines()]
+
+
+def test_the_fixture_holds_what_it_should(store):
+    records = dump(store)
+    assert {r["kind"] for r in records} == {
+        "MESSAGE", "ERASE", "PURGE", "STREAM", "STREAM_GONE", "CONSUMER", "CONSUMER_GONE",
+        "PROGRESS", "CHECKPOINT"}
+    assert any(r["file"].endswith(".pack") for r in records)
+    assert Store(os.path.join(store, "jetstream")).root["incarnation"] == 2
+
+
+def test_a_store_of_format_1_is_served(start, tmp_path):
+    s = start("-js", "-sd", unpack(str(tmp_path / "store")))
+    with Js(s) as js:
+        holds, wanted = describe(js), expected()
+    assert holds.keys() == wanted.keys()
+    for stream, want in wanted.items():
+        assert holds[stream] == want, stream
+
+
+def test_a_reader_made_from_the_page_finds_every_record(store):
+    mine = [{"file": r.file, "offset": r.offset, "kind": r.kind, "flags": r.flags,
+             "stream": r.stream, "seq": r.seq, "prev_seq": r.prev_seq, "time_ns": r.time_ns,
+             "subject": r.subject.decode(), "headers": base64.b64encode(r.headers).decode(),
+             "body": base64.b64encode(r.body).decode()}
+            for r in Store(os.path.join(store, "jetstream")).records()]
+    theirs = dump(store)
+    assert len(mine) == len(theirs)
+    for a, b in zip(mine, theirs):
+        assert a == b
+
+
+def test_a_reader_made_from_the_page_finds_what_is_live(store):
+    streams = Store(os.path.join(store, "jetstream")).streams()
+    wanted = expected()
+    assert sorted(streams) == sorted("$G " + name for name in wanted)
+    for name, want in wanted.items():
+        s, state = streams["$G " + name], want["state"]
+        found = [[r.seq, r.subject.decode(), digest(r.headers, r.body)] for r in s.live.values()]
+        assert found == [m[:3] for m in want["messages"]], name
+        assert (len(s.live), s.first, s.last, sum(cost(r) for r in s.live.values())) == (
+            state["messages"], state["first_seq"], state["last_seq"], state["bytes"]), name
+        assert sorted(c.name for c in s.consumers.values()) == sorted(want["consumers"])
+        for c in s.consumers.values():
+            info = want["consumers"][c.name]
+            p = c.progress or {"delivered": (0, 0), "floor": (0, 0), "entries": {}}
+            assert list(p["delivered"]) == info["delivered"], (name, c.name)
+            # It passes what is gone without a record of its own.
+            assert p["floor"][1] <= info["ack_floor"][1], (name, c.name)
