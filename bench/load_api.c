@@ -275,7 +275,7 @@ static void put_message(struct load_api *api, uint64_t number, const uint8_t *pa
  */
 static void stamp(const struct load_opts *o, uint64_t number, uint8_t *payload)
 {
-    char digits[LOAD_API_KEY_DIGITS + 1];
+    char digits[16]; /* any unsigned, though there are fewer keys than digits for them */
     if (!is_bucket(o) || o->size < LOAD_API_KEY_DIGITS) return;
     snprintf(digits, sizeof(digits), "%0*u", LOAD_API_KEY_DIGITS, (unsigned)(number % o->subjects));
     memcpy(payload, digits, LOAD_API_KEY_DIGITS);
