@@ -135,7 +135,7 @@ def test_authentication_timeout(start):
     c = s.client()
     begin = time.monotonic()
     c.closed("Authentication Timeout")
-    assert 0.2 < time.monotonic() - begin < 2 * SLOW
+    assert 0.2 < time.monotonic() - begin < 4 * SLOW
     assert s.page("/connz?state=closed")["connections"][0]["reason"] == "Authentication Timeout"
     assert s.page("/varz")["auth_timeout"] == 0.3
 
@@ -144,7 +144,7 @@ def test_default_authentication_timeout_is_two_seconds(start):
     s = start("--auth", "x")
     begin = time.monotonic()
     s.client().closed("Authentication Timeout")
-    assert 1.9 < time.monotonic() - begin < 3 * SLOW
+    assert 1.9 < time.monotonic() - begin < 4 * SLOW
 
 
 def test_no_timeout_without_authorization(start):
@@ -365,7 +365,7 @@ def test_allow_responses_once(start):
 
 
 def test_allow_responses_max_and_expires(start):
-    s = start(config=one('subscribe: svc, publish: own, allow_responses: {max: 3, expires: "200ms"}'))
+    s = start(config=one('subscribe: svc, publish: own, allow_responses: {max: 3, expires: "600ms"}'))
     c, z = login(s), login(s, "z", "z")
     c.sub("svc").ping()
     z.pub("svc", "", "in.1").ping()
@@ -377,7 +377,7 @@ def test_allow_responses_max_and_expires(start):
     z.pub("svc", "", "in.2").ping()
     c.msg()
     assert c.pub("in.2").ping() == []
-    time.sleep(0.3)
+    time.sleep(0.7)
     c.pub("in.2").expect(pub_denied("in.2"))
 
 

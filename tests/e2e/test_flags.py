@@ -425,9 +425,12 @@ def test_bad_port_number(start):
 
 
 def test_ready_within_a_second(start):
-    begin = time.monotonic()
-    start().connect()
-    assert time.monotonic() - begin < 1 * harness.SLOW
+    def seconds():
+        begin = time.monotonic()
+        start().connect()
+        return time.monotonic() - begin
+    # The quickest of a few: another process may have the machine for a while.
+    assert any(seconds() < 1 * harness.SLOW for _ in range(5))
 
 
 @pytest.mark.ours_only

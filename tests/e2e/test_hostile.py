@@ -41,7 +41,7 @@ class Beside(threading.Thread):
         except (AssertionError, OSError) as e:
             self.fault = e
 
-    def end(self, limit=0.5):
+    def end(self, limit=1.0):
         time.sleep(0.1)
         self.is_over = True
         self.join(harness.WAIT)
@@ -160,7 +160,7 @@ def test_half_logins_end_at_an_absolute_time(start):
             with contextlib.suppress(OSError):
                 s.sendall(b"x")
     assert descriptors(server) <= before_fds
-    assert time.monotonic() - began < 4 * harness.SLOW
+    assert time.monotonic() - began < 8 * harness.SLOW
     for s in drips:
         s.close()
 
@@ -179,7 +179,7 @@ def test_storm_of_connections(start):
                     s.connect_ex(("127.0.0.1", server.port))
             for s in storm:
                 s.close()
-        beside.end(1.0)
+        beside.end(2.0)
 
 
 def test_a_killed_client_leaves_nothing(start):
@@ -206,7 +206,7 @@ def test_crowd_that_leaves_together(start):
         for s in crowd:
             s.close()
         time.sleep(1)
-        beside.end(1.0)
+        beside.end(2.0)
 
 
 @pytest.mark.ours_only

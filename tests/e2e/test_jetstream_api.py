@@ -424,11 +424,11 @@ def test_a_rollup_of_a_subject_with_wildcards_is_a_purge(js, storage):
 
 def test_lifetimes_of_messages_and_markers(js):
     js.stream("S", subjects=["s.*"], allow_msg_ttl=True, subject_delete_marker_ttl=10 ** 9)
+    began = time.monotonic()
     js.publish("s.1", b"short", Nats_TTL="1s")
     js.publish("s.2", b"for ever", Nats_TTL="never")
     for bad in ("-1", "x", "500ms"):
         assert js.publish("s.1", Nats_TTL=bad)["error"]["err_code"] == 10165, bad
-    began = time.monotonic()
     wait_until(lambda: js.state("S")["last_seq"] == 3, what="the marker")
     assert time.monotonic() - began > 0.5
     marker = js.ok("STREAM.MSG.GET.S", {"last_by_subj": "s.1"})["message"]

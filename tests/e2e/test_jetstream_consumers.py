@@ -84,7 +84,7 @@ def test_every_kind_of_ack(js_server):
         c, js = await connect(js_server)
         await fill(js, "ACKS", 4)
         ps = await js.pull_subscribe("ACKS.>", "d", stream="ACKS",
-                                     config=ConsumerConfig(ack_wait=0.3, max_deliver=3))
+                                     config=ConsumerConfig(ack_wait=0.8, max_deliver=3))
         a, b, d, e = await ps.fetch(4, timeout=T)
         await a.ack_sync(timeout=T)
         await b.term()
@@ -97,7 +97,7 @@ def test_every_kind_of_ack(js_server):
         assert (again.data, again.metadata.num_delivered) == (b"m3", 2)
         for _ in range(4):
             await again.in_progress()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.25)
         await again.ack_sync(timeout=T)
         info = await ps.consumer_info()
         assert (info.num_ack_pending, info.ack_floor.stream_seq, info.num_pending) == (0, 4, 0)

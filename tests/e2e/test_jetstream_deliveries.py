@@ -381,7 +381,7 @@ def check_advisory(a, kind, **expected):
 def test_advisories_of_deliveries(js):
     filled(js, count=4)
     js.c.sub("$JS.EVENT.*.CONSUMER.*.S.C", "adv")
-    js.consumer("S", "C", ack_policy="explicit", max_deliver=1, ack_wait=100_000_000,
+    js.consumer("S", "C", ack_policy="explicit", max_deliver=1, ack_wait=600_000_000,
                 sample_freq="100%")
     got = Puller(js).pull(batch=4).msgs(4)
     js.c.pub(got[0].reply, b"+ACK").pub(got[1].reply, b"-NAK").pub(got[2].reply, b"+TERM because")

@@ -274,7 +274,7 @@ def test_pong_keeps_a_connection(start):
 
 
 def test_data_puts_off_the_ping(start):
-    s = start(config='ping_interval: "300ms"\nping_max: 2\n')
+    s = start(config='ping_interval: "500ms"\nping_max: 2\n')
     c = s.client(answer_pings=False)
     c.send_connect()
     c.send("PING\r\n")
@@ -282,7 +282,7 @@ def test_data_puts_off_the_ping(start):
     c.read_info()
     c.raw_line(4)  # the first PING measures the round trip
     c.send("PONG\r\n")
-    end = time.monotonic() + 1.2
+    end = time.monotonic() + 1.6
     while time.monotonic() < end:
         c.pub("x", "data")
         time.sleep(0.03)

