@@ -55,6 +55,7 @@ void monitor_describe(struct server *s, const struct options *o, const struct pa
         out->jetstream = (struct server_jetstream){
             .is_on = true,
             .store_dir = bytes_from_text(s->storage.folder),
+            .sync_interval_ns = (int64_t)s->storage.sync_interval_ns,
             .memory_max = o->jetstream.memory_bytes_max >= 0 ? o->jetstream.memory_bytes_max
                                                              : s->storage.memory_max,
             .storage_max = o->jetstream.storage_bytes_max >= 0 ? o->jetstream.storage_bytes_max

@@ -296,6 +296,19 @@ static void free_shards(struct storage *x)
     x->shards = NULL;
 }
 
+/* As the file said it: reloads do not change it. */
+static void tell_durability(struct storage *x, int64_t sync_interval_ns)
+{
+    x->sync_interval_ns = (uint64_t)sync_interval_ns;
+    if (sync_interval_ns == 0)
+        log_info(x->log, "  Durability:      always (acknowledged is on disk)");
+    else
+        log_info(x->log,
+                 "  Durability:      sync_interval %lld ms (acknowledged survives the end of the "
+                 "process; a power cut may take what was not flushed)",
+                 (long long)((sync_interval_ns + 999999) / 1000000));
+}
+
 enum err storage_open(struct storage *x, const struct storage_options *o, char *reason,
                       size_t reason_bytes)
 {
@@ -343,7 +356,7 @@ enum err storage_open(struct storage *x, const struct storage_options *o, char *
     log_info(x->log, "  Strict:          %s", j->is_strict ? "true" : "false");
     log_info(x->log, "  Max Memory:      %llu MiB", (unsigned long long)(memory >> 20));
     log_info(x->log, "  Store Directory: \"%s\"", x->folder);
-    log_info(x->log, "  Durability:      always");
+    tell_durability(x, j->sync_interval_ns);
     if (j->domain.len > 0)
         log_info(x->log, "  Domain:          %.*s", (int)j->domain.len, j->domain.data);
     if (!x->is_direct)
@@ -484,6 +497,7 @@ enum err storage_open_log(struct storage *x, uint32_t shard, struct driver *d)
                              .staging_bytes = STAGING_BYTES,
                              .cache_bytes = CACHE_BYTES,
                              .is_direct = x->is_direct,
+                             .sync_interval_ns = x->sync_interval_ns,
                              .sealed_wait = SEALED_WAIT};
     if (s->has_packing) {
         o.hooks = &s->packing.hooks;
@@ -527,6 +541,7 @@ static void count(struct store *store, struct js_store_counts *out)
                                  .published_bytes = l->counts.record_bytes,
                                  .written_bytes = l->counts.group_bytes + l->maker.written_bytes +
                                                   l->compact.counts.pack_bytes,
+                                 .flushes = l->counts.flushes,
                                  .failures = l->counts.failures,
                                  .staged_percent = store_staged_percent(store),
                                  .recovery_ns = s->recovery_ns,

@@ -61,6 +61,7 @@ struct storage {
     struct storage_shard *shards;
     uint32_t shard_count;
     int64_t memory_max, storage_max; /* bytes of streams */
+    uint64_t sync_interval_ns;       /* 0: always */
     uint64_t damaged_count, cut_count, skipped_count;
     uint64_t told_ns; /* progress was logged last */
     bool is_seeded;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 #include "core/base/must.h"
+#include "io/file_threads.h"
 
 _Static_assert(sizeof(struct file_op) <= VFS_PORT_WORDS * sizeof(uint64_t), "vfs_op.port");
 
@@ -110,7 +111,18 @@ static enum err driver_submit(struct vfs *vfs, struct vfs_op *op)
     return e;
 }
 
-static const struct vfs_ops driver_vfs_ops = {.submit = driver_submit};
+static enum err driver_write_now(struct vfs *vfs, struct vfs_op *op)
+{
+    const struct vfs_driver *v = (struct vfs_driver *)vfs;
+    struct file_op file_op = {0};
+    must(op->kind == VFS_WRITE && !op->is_durable);
+    vfs_driver_to_file_op(op, v->folder_fd, &file_op);
+    vfs_driver_set_result(op, &file_op, file_threads_run(&file_op));
+    return op->result;
+}
+
+static const struct vfs_ops driver_vfs_ops = {.submit = driver_submit,
+                                              .write_now = driver_write_now};
 
 enum err vfs_driver_open(struct vfs_driver *v, struct driver *d, const char *folder)
 {

@@ -271,11 +271,12 @@ struct commit_group *commit_group_at(const struct commit *c, uint64_t number)
     return group_at(c, number);
 }
 
-void commit_set_durable(struct commit *c, uint64_t number)
+void commit_set_durable(struct commit *c, uint64_t number, uint64_t ticket)
 {
     must(number >= c->durable && number <= c->written);
-    if (number > c->durable) c->durable_ticket = commit_group_at(c, number)->ticket_last;
+    must(ticket >= c->durable_ticket && ticket <= c->written_ticket);
     c->durable = number;
+    c->durable_ticket = ticket;
 }
 
 uint64_t commit_fail(struct commit *c)

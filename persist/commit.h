@@ -86,8 +86,9 @@ bool commit_landed(struct commit *c, struct commit_group *g);
 void commit_gave_up(struct commit_group *g);
 /* A group in memory: oldest <= number < newest. */
 struct commit_group *commit_group_at(const struct commit *c, uint64_t number);
-/* Everything up to this group is durable. For the level `always` that is written. */
-void commit_set_durable(struct commit *c, uint64_t number);
+/* Everything up to this group, whose last ticket is given, is durable. For the level `always` that
+ * is what is written. */
+void commit_set_durable(struct commit *c, uint64_t number, uint64_t ticket);
 /* Drops every group that is not WRITTEN; none may be FLYING. Numbers go on behind the written ones,
  * tickets behind the newest. A commit_move must follow. Gives the first ticket that is lost: the
  * newest plus one if none is. */

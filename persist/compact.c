@@ -103,7 +103,7 @@ static bool is_due(const struct slog *l)
     if (l->manifest.count < 2 || sealed_count(l) <= l->options.sealed_wait) return false;
     const struct manifest_segment *s = &l->manifest.segments[0];
     for (uint32_t i = 0; i < l->old_count; i++)
-        if (l->old_segments[i] == s->number) return false;
+        if (l->olds[i].segment == s->number) return false;
     return s->last_group <= l->told_group;
 }
 
@@ -172,6 +172,7 @@ static void ask(struct slog *l)
         return;
     }
     if (c->ask_at < p->message_count) return;
+    c->asked_group = l->told_group;
     for (uint32_t i = 0; i < p->stream_count && !c->has_pack; i++)
         c->has_pack = p->streams[i].live_count > 0;
     if (c->has_pack) packer_pack(p);
@@ -278,6 +279,9 @@ static void checkpoint_streams(struct slog *l)
             return;
     }
     if (c->stream_at < p->stream_count || c->writing != NULL) return;
+#ifndef MILLRACE_BREAK_DROPPED_BEFORE_DURABLE
+    if (l->commit.durable < c->asked_group) return;
+#endif
 #ifndef MILLRACE_BREAK_CHECKPOINT_NOT_DURABLE
     for (uint32_t i = 0; i < p->stream_count; i++) {
         const struct compact_done *d = find_done(c, p->streams[i].id);
@@ -344,7 +348,7 @@ static void file_step(struct slog *l, enum compact_state state)
     case COMPACT_OPENING:
         c->op.kind = VFS_OPEN;
         c->op.path = c->to.text;
-        c->op.flags = l->options.is_direct ? VFS_DIRECT : 0;
+        c->op.flags = slog_file_flags(l);
         break;
     case COMPACT_FLUSHING:
         c->op.kind = VFS_FLUSH_DIR;
@@ -451,8 +455,16 @@ static void judge(struct slog *l)
     struct compact *c = &l->compact;
     bool is_dead = !is_needed(l);
     packer_end(&c->packer);
-    c->state = COMPACT_IDLE;
-    if (!is_dead) return;
+    c->state = is_dead ? COMPACT_DOOMED : COMPACT_IDLE;
+    c->asked_group = l->told_group;
+}
+
+static void drop(struct slog *l)
+{
+    struct compact *c = &l->compact;
+#ifndef MILLRACE_BREAK_DROPPED_BEFORE_DURABLE
+    if (l->commit.durable < c->asked_group) return;
+#endif
     manifest_remove_pack(&l->manifest, c->pack.number);
     c->wanted = ++l->manifest_wanted;
     c->look_ns = l->now_ns; /* the next one may be dead too */
@@ -527,6 +539,7 @@ void compact_turn(struct slog *l)
         drain(l);
         return;
     case COMPACT_DRAINING: drain(l); return;
+    case COMPACT_DOOMED: drop(l); return;
     case COMPACT_DROPPING:
         if (l->manifest_written < c->wanted) return;
         c->state = COMPACT_SHEDDING;
@@ -553,6 +566,7 @@ uint64_t compact_deadline_ns(const struct slog *l)
         if (c->writing == NULL && c->stream_at == c->packer.stream_count) return UINT64_MAX;
         return l->now_ns < c->resume_ns ? c->resume_ns : l->now_ns + COMPACT_BUSY_NS;
     case COMPACT_SHEDDING: return l->now_ns + COMPACT_BUSY_NS;
+    case COMPACT_DOOMED: return l->commit.durable < c->asked_group ? UINT64_MAX : l->now_ns;
     case COMPACT_DROPPING:
     case COMPACT_NAMING:
         return l->manifest_written < c->wanted ? UINT64_MAX : l->now_ns + COMPACT_BUSY_NS;

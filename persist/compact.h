@@ -19,13 +19,14 @@
  *
  *   IDLE --> LOOKING: its directory is read (persist/packer); core is asked whether any message of
  *        each range is needed --> IDLE
- *        \-- none is --> DROPPING: the manifest without it --> SHEDDING: no read is in it any more
- *            --> UNLINKING --> IDLE
+ *        \-- none is --> DOOMED --> DROPPING: the manifest without it --> SHEDDING: no read is in it
+ *            any more --> UNLINKING --> IDLE
  *
  * 1. Segments go in the order of the log, so no tombstone leaves before what it kills.
  * 2. A segment is looked at only when everything in it was told as stored.
  * 3. A checkpoint counts when its first part lies behind the segment, all of it is durable, and it
  *    stands for every record in the segment.
+ * 4. What core said is not needed goes only when the records that made it so are durable.
  * Part of slog, on its thread; only the packer may run elsewhere. */
 #ifndef PERSIST_COMPACT_H
 #define PERSIST_COMPACT_H
@@ -60,6 +61,7 @@ enum compact_state {
     COMPACT_FLUSHING,
     COMPACT_UNLINKING,
     COMPACT_LOOKING,
+    COMPACT_DOOMED,
     COMPACT_DROPPING,
     COMPACT_SHEDDING,
     COMPACT_PAUSED,
@@ -98,6 +100,7 @@ struct compact {
     size_t body_at;
     struct compact_done *writing; /* whose it is; NULL none */
     uint32_t part;
+    uint64_t asked_group;            /* core's answers stand on records up to this group */
     uint64_t wanted;                 /* manifest change that lets go of the segment */
     struct manifest_segment segment; /* that is freed */
     uint32_t number;                 /* that its file gets */

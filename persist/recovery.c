@@ -354,6 +354,35 @@ static enum err replay_all(struct recovery *r, struct replay_log *logs, struct c
     return replay_pass(r, logs, REPLAY_RECORDS);
 }
 
+/* A process that was killed may have left bytes that only the memory of the machine holds. */
+static enum err flush_segment(const struct recovery *r, uint32_t log, uint32_t number)
+{
+    struct names_text name = names_segment(log, number);
+    struct vfs_op op = {.kind = VFS_OPEN, .path = name.text, .flags = VFS_READ_ONLY};
+    enum err e = blocking_run(r->options.blocking, &op);
+    if (e == ERR_UNKNOWN) return ERR_OK; /* told when it is to be read */
+    if (e != ERR_OK) return e;
+#ifndef MILLRACE_BREAK_READ_BEFORE_FLUSH
+    struct vfs_op flush = {.kind = VFS_FLUSH, .file = op.file};
+    e = blocking_run(r->options.blocking, &flush);
+#endif
+    struct vfs_op close = {.kind = VFS_CLOSE, .file = op.file};
+    enum err closed = blocking_run(r->options.blocking, &close);
+    return closed == ERR_CLOSED ? closed : e;
+}
+
+static enum err flush_open_segments(const struct recovery *r)
+{
+    for (uint32_t log = 0; log < r->log_count; log++)
+        for (uint32_t i = 0; i < r->logs[log].count; i++) {
+            const struct manifest *m = &r->logs[log];
+            if (m->segments[i].is_closed || m->is_clean) continue;
+            enum err e = flush_segment(r, log, m->segments[i].number);
+            if (e != ERR_OK) return e;
+        }
+    return ERR_OK;
+}
+
 /* --- the end ------------------------------------------------------------------------------ */
 
 /* A segment that holds nothing is not taken over: after a crash a write of the old process may
@@ -429,6 +458,7 @@ static enum err run(struct recovery *r, struct copies *root_copies, struct copie
 #endif
         r->root.incarnation++;
         e = write_root(r, root_copies, buffer);
+        if (e == ERR_OK) e = flush_open_segments(r);
         if (e != ERR_OK) return e;
     }
     struct checkpoints all;

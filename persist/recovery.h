@@ -3,6 +3,7 @@
  * blocking calls on one thread. The rules are those of docs/FORMAT.md, "What is valid".
  *
  *   root read -> manifests of new logs made -> root written with the next incarnation
+ *     -> segments that were in use flushed: what is found in them is going to count as durable
  *     -> segments scanned in the order (incarnation, log, segment): cuts and checkpoints
  *     -> checkpoints given -> segments in that order: records given
  *     -> manifest of each log written with the cut -> files that no manifest names removed

@@ -6,9 +6,14 @@
 static void on_done(struct vfs_op *op);
 
 void segment_init(struct segment *s, struct vfs *vfs, struct mem *mem, uint32_t flags,
-                  void (*done)(struct segment *s), void *context)
+                  uint32_t use_flags, void (*done)(struct segment *s), void *context)
 {
-    *s = (struct segment){.vfs = vfs, .mem = mem, .flags = flags, .done = done, .context = context};
+    *s = (struct segment){.vfs = vfs,
+                          .mem = mem,
+                          .flags = flags,
+                          .use_flags = use_flags,
+                          .done = done,
+                          .context = context};
 }
 
 void segment_abandon(struct segment *s)
@@ -27,6 +32,11 @@ static enum err start(struct segment *s)
         s->op.kind = VFS_OPEN;
         s->op.path = s->name.text;
         s->op.flags = VFS_CREATE | s->flags;
+        break;
+    case SEGMENT_REOPENING:
+        s->op.kind = VFS_OPEN;
+        s->op.path = s->name.text;
+        s->op.flags = s->use_flags;
         break;
     case SEGMENT_ALLOCATING:
         s->op.kind = VFS_ALLOCATE;
@@ -58,7 +68,8 @@ static void finish(struct segment *s, enum err e)
 /* The handle goes before the error is told, unless even that cannot be asked for. */
 static void fail(struct segment *s, enum err e)
 {
-    bool is_open = s->state != SEGMENT_OPENING;
+    bool is_open =
+        s->state != SEGMENT_OPENING && s->state != SEGMENT_LEAVING && s->state != SEGMENT_REOPENING;
     s->result = e;
     s->state = SEGMENT_CLOSING;
     if (!is_open || start(s) != ERR_OK) finish(s, e);
@@ -84,7 +95,13 @@ static void on_done(struct vfs_op *op)
     case SEGMENT_ZEROING:
         s->zeroed += op->bytes;
         s->written_bytes += op->bytes;
-        if (s->zeroed == s->size) s->state = SEGMENT_FLUSHING;
+        if (s->zeroed == s->size)
+            s->state = s->use_flags == s->flags ? SEGMENT_FLUSHING : SEGMENT_LEAVING;
+        break;
+    case SEGMENT_LEAVING: s->state = SEGMENT_REOPENING; break;
+    case SEGMENT_REOPENING:
+        s->file = op->file;
+        s->state = SEGMENT_FLUSHING;
         break;
     case SEGMENT_FLUSHING: s->state = SEGMENT_NAMING;
 #ifdef MILLRACE_BREAK_DIRECTORY_FLUSH_SKIPPED

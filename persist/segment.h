@@ -4,6 +4,8 @@
  *
  *   IDLE -- segment_prepare --> OPENING -> ALLOCATING -> ZEROING (a write after the other)
  *        -> FLUSHING -> NAMING (flush of the folder) -> IDLE, done(ERR_OK), the file is open
+ *        \-- to be used through the page cache, which the zeros need not fill: LEAVING (close)
+ *            -> REOPENING -> FLUSHING
  *   any error: CLOSING -> IDLE, done(err); the file stays, the next attempt takes it over
  *
  * A file of this name that is there already is of an attempt that did not get into the manifest:
@@ -21,6 +23,8 @@ enum segment_state {
     SEGMENT_OPENING,
     SEGMENT_ALLOCATING,
     SEGMENT_ZEROING,
+    SEGMENT_LEAVING,
+    SEGMENT_REOPENING,
     SEGMENT_FLUSHING,
     SEGMENT_NAMING,
     SEGMENT_CLOSING
@@ -32,7 +36,8 @@ struct segment {
     enum segment_state state;
     struct names_text name;
     uint64_t size, zeroed;
-    uint32_t flags;       /* VFS_DIRECT or 0 */
+    uint32_t flags;       /* VFS_DIRECT or 0: for the zeros */
+    uint32_t use_flags;   /* likewise, of the file that is handed out */
     struct vfs_file file; /* open when done says ERR_OK: from then on the caller's */
     struct vfs_op op;
     char *memory, *zeros; /* while it is not IDLE */
@@ -44,7 +49,7 @@ struct segment {
 };
 
 void segment_init(struct segment *s, struct vfs *vfs, struct mem *mem, uint32_t flags,
-                  void (*done)(struct segment *s), void *context);
+                  uint32_t use_flags, void (*done)(struct segment *s), void *context);
 /* IDLE only. ERR_MEMORY: not started. */
 NODISCARD enum err segment_prepare(struct segment *s, uint32_t log, uint32_t number, uint64_t size);
 /* Frees the memory of a preparation that will never end (the port is gone). */

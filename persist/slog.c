@@ -180,12 +180,15 @@ static void take_made(struct slog *l)
     if (l->state == SLOG_OPENING) l->state = SLOG_RUNNING;
 }
 
+/* No group is OPEN. */
 static void keep_old_file(struct slog *l)
 {
     if (l->current == 0) return;
     must(l->old_count < SLOG_OLD_MAX);
-    l->old_files[l->old_count] = l->current_file;
-    l->old_segments[l->old_count++] = l->current;
+    l->olds[l->old_count++] = (struct slog_old){.segment = l->current,
+                                                .file = l->current_file,
+                                                .group_last = l->commit.newest - 1,
+                                                .ticket_last = l->commit.ticket};
 }
 
 static enum err move_on(struct slog *l)
@@ -227,22 +230,18 @@ static void on_old_closed(struct vfs_op *op)
 static void close_old(struct slog *l)
 {
     if (l->is_closing || l->old_count == 0) return;
-    for (uint32_t i = 0; i < SLOG_FLYING_MAX; i++)
-        if (l->flights[i].group != NULL && l->flights[i].group->key.segment == l->old_segments[0])
-            return;
-    for (uint64_t n = l->commit.written + 1; n < l->commit.newest; n++)
-        if (commit_group_at(&l->commit, n)->key.segment == l->old_segments[0]) return;
-    struct manifest_segment *s = manifest_find(&l->manifest, l->old_segments[0]);
+    /* All that is in it is durable: so no flight and no flush uses the file. */
+    if (l->commit.durable < l->olds[0].group_last) return;
+    struct manifest_segment *s = manifest_find(&l->manifest, l->olds[0].segment);
     must(s != NULL);
     s->is_closed = true;
     l->close_op = (struct vfs_op){
-        .kind = VFS_CLOSE, .file = l->old_files[0], .done = on_old_closed, .context = l};
+        .kind = VFS_CLOSE, .file = l->olds[0].file, .done = on_old_closed, .context = l};
     if (vfs_submit(l->options.vfs, &l->close_op) != ERR_OK) return;
     l->is_closing = true;
     l->flying++;
     l->old_count--;
-    memmove(l->old_files, l->old_files + 1, l->old_count * sizeof *l->old_files);
-    memmove(l->old_segments, l->old_segments + 1, l->old_count * sizeof *l->old_segments);
+    memmove(l->olds, l->olds + 1, l->old_count * sizeof *l->olds);
 }
 
 /* --- groups ------------------------------------------------------------------------------- */
@@ -256,14 +255,25 @@ static bool file_of(const struct slog *l, uint32_t segment, struct vfs_file *out
         return true;
     }
     for (uint32_t i = 0; i < l->old_count; i++)
-        if (l->old_segments[i] == segment) {
-            *out = l->old_files[i];
+        if (l->olds[i].segment == segment) {
+            *out = l->olds[i].file;
             return true;
         }
     return false;
 }
 
-static enum err send_part(struct slog *l, struct slog_flight *f)
+static bool is_always(const struct slog *l)
+{
+    return l->options.sync_interval_ns == 0;
+}
+
+uint32_t slog_file_flags(const struct slog *l)
+{
+    /* Between two flushes the page cache is what outlives the process. */
+    return l->options.is_direct && is_always(l) ? VFS_DIRECT : 0;
+}
+
+static void set_part(const struct slog *l, struct slog_flight *f)
 {
     struct commit_group *g = f->group;
     uint32_t left = g->bytes - f->sent;
@@ -274,50 +284,77 @@ static enum err send_part(struct slog *l, struct slog_flight *f)
                             .data = g->data + f->sent,
                             .bytes = left < SLOG_WRITE_BYTES_MAX ? left : SLOG_WRITE_BYTES_MAX,
                             .offset = g->offset + f->sent,
-                            .flags = l->options.is_direct ? VFS_DIRECT : 0,
+                            .flags = slog_file_flags(l),
 #ifndef MILLRACE_BREAK_DATA_FLUSH_SKIPPED
-                            .is_durable = true,
+                            .is_durable = is_always(l),
 #endif
                             .done = on_written,
                             .context = f};
+}
+
+static enum err send_part(struct slog *l, struct slog_flight *f)
+{
+    set_part(l, f);
     return vfs_submit(l->options.vfs, &f->op);
 }
 
 static void fail(struct slog *l, enum err e)
 {
     if (l->state == SLOG_FAILING || l->state == SLOG_READ_ONLY) return;
+    if (l->state == SLOG_STOPPING) l->is_stop_wanted = true;
     l->failure = e;
     l->fail_wanted = 0;
     l->counts.failures++;
     l->state = SLOG_FAILING;
 }
 
+/* The group of f was written, or could not be. */
+static void end_flight(struct slog *l, struct slog_flight *f, enum err e)
+{
+    struct commit_group *g = f->group;
+    f->group = NULL;
+    if (e != ERR_OK) fail(l, e);
+    /* P3: what landed beside or after a failure counts for nothing. */
+    if (l->state == SLOG_FAILING || l->state == SLOG_READ_ONLY) {
+        commit_gave_up(g);
+        return;
+    }
+    uint64_t before = l->commit.written;
+    l->dirty_bytes += is_always(l) ? 0 : g->bytes;
+    if (!commit_landed(&l->commit, g)) return;
+    for (uint64_t n = before + 1; n <= l->commit.written; n++)
+        note_written(l, commit_group_at(&l->commit, n));
+    if (is_always(l)) commit_set_durable(&l->commit, l->commit.written, l->commit.written_ticket);
+    tell_stored(l);
+}
+
 static void on_written(struct vfs_op *op)
 {
     struct slog_flight *f = op->context;
     struct slog *l = f->log;
-    struct commit_group *g = f->group;
     if (op->result == ERR_OK && op->bytes_done == op->bytes) {
         f->sent += op->bytes;
-        if (f->sent < g->bytes && send_part(l, f) == ERR_OK) return;
+        if (f->sent < f->group->bytes && send_part(l, f) == ERR_OK) return;
     }
-    bool is_whole = f->sent == g->bytes;
-    f->group = NULL;
     l->flying--;
-    if (!is_whole) fail(l, op->result == ERR_OK ? ERR_IO : op->result);
-    /* P3: what landed beside or after a failure counts for nothing. */
-    if (l->state == SLOG_FAILING || l->state == SLOG_READ_ONLY) {
-        commit_gave_up(g);
-    } else {
-        uint64_t before = l->commit.written;
-        if (commit_landed(&l->commit, g)) {
-            for (uint64_t n = before + 1; n <= l->commit.written; n++)
-                note_written(l, commit_group_at(&l->commit, n));
-            commit_set_durable(&l->commit, l->commit.written);
-            tell_stored(l);
-        }
-    }
+    bool is_whole = f->sent == f->group->bytes;
+    end_flight(l, f, is_whole || op->result != ERR_OK ? op->result : ERR_IO);
     go_on(l);
+}
+
+/* ERR_BUSY: it is to be submitted. */
+static enum err write_now(struct slog *l, struct slog_flight *f)
+{
+    if (is_always(l) || l->dirty_bytes > SLOG_DIRTY_BYTES_MAX) return ERR_BUSY;
+    while (f->sent < f->group->bytes) {
+        set_part(l, f);
+        enum err e = vfs_write_now(l->options.vfs, &f->op);
+        /* A part that went already is written once more: the same bytes. */
+        if (e == ERR_BUSY) f->sent = 0;
+        if (e != ERR_OK) return e;
+        f->sent += f->op.bytes;
+    }
+    return ERR_OK;
 }
 
 static void send_groups(struct slog *l)
@@ -339,6 +376,12 @@ static void send_groups(struct slog *l)
             tell_stored(l);
         }
 #endif
+        enum err e = write_now(l, f);
+        if (e != ERR_BUSY) {
+            end_flight(l, f, e);
+            if (e != ERR_OK) return;
+            continue;
+        }
         if (send_part(l, f) != ERR_OK) {
             commit_gave_up(f->group);
             f->group = NULL;
@@ -347,6 +390,65 @@ static void send_groups(struct slog *l)
         }
         l->flying++;
     }
+}
+
+/* --- flushes ------------------------------------------------------------------------------ */
+
+static bool wants_flush(const struct slog *l)
+{
+    return !is_always(l) && !l->is_flushing && !l->has_lost_flush &&
+           l->commit.durable < l->commit.written;
+}
+
+/* Before it a flush may wait; 0: it may not. */
+static uint64_t flush_due_ns(const struct slog *l)
+{
+    uint64_t pause = l->options.sync_interval_ns;
+    /* An earlier segment is waited for: its file, the manifest. */
+    if (l->state != SLOG_RUNNING || l->old_count > 0 || l->flush_ns == 0) return 0;
+    return l->flush_ns + (pause < SLOG_FLUSH_PAUSE_NS ? pause : SLOG_FLUSH_PAUSE_NS);
+}
+
+static void on_flushed(struct vfs_op *op)
+{
+    struct slog *l = op->context;
+    l->is_flushing = false;
+    l->flying--;
+    if (op->result == ERR_OK) {
+        l->dirty_bytes -= l->flush_bytes;
+        commit_set_durable(&l->commit, l->flush_group, l->flush_ticket);
+    } else {
+        l->has_lost_flush = true;
+        fail(l, op->result);
+    }
+    go_on(l);
+}
+
+/* Of the oldest segment that needs it, so that what is durable is a prefix of the log. */
+static void flush(struct slog *l)
+{
+    if (!wants_flush(l) || l->now_ns < flush_due_ns(l)) return;
+    struct vfs_file file = l->current_file;
+    l->flush_group = l->commit.written;
+    l->flush_ticket = l->commit.written_ticket;
+    for (uint32_t i = 0; i < l->old_count; i++) {
+        const struct slog_old *o = &l->olds[i];
+        if (o->group_last <= l->commit.durable) continue;
+        file = o->file;
+        if (o->group_last < l->flush_group) {
+            l->flush_group = o->group_last;
+            l->flush_ticket = o->ticket_last;
+        }
+        break;
+    }
+    l->flush_bytes = l->dirty_bytes;
+    l->flush_op =
+        (struct vfs_op){.kind = VFS_FLUSH, .file = file, .done = on_flushed, .context = l};
+    if (vfs_submit(l->options.vfs, &l->flush_op) != ERR_OK) return; /* the next turn */
+    l->is_flushing = true;
+    l->flush_ns = l->now_ns;
+    l->flying++;
+    l->counts.flushes++;
 }
 
 /* What is open goes out if a slot is free; else it grows until one is. */
@@ -379,12 +481,15 @@ static void settle_failure(struct slog *l)
         if (!commit_is_idle(&l->commit)) drop_staged(l, ERR_DENIED);
         return;
     }
+    /* What was stored before goes to the disk first; after a failed flush it counts as it is, and a
+     * start tells what of it is missing. */
+    if (l->is_flushing || wants_flush(l)) return;
     if (l->fail_wanted == 0) {
         for (uint32_t i = 0; i < l->manifest.count; i++) {
             struct manifest_segment *s = &l->manifest.segments[i];
             bool is_old = false;
             for (uint32_t k = 0; k < l->old_count; k++)
-                is_old = is_old || l->old_segments[k] == s->number;
+                is_old = is_old || l->olds[k].segment == s->number;
             if (s->number == l->current || is_old) s->is_closed = true;
         }
         l->fail_wanted = ++l->manifest_wanted;
@@ -394,7 +499,15 @@ static void settle_failure(struct slog *l)
     drop_staged(l, l->failure);
     keep_old_file(l);
     l->current = 0;
-    l->state = SLOG_RUNNING;
+    l->has_lost_flush = false;
+    l->dirty_bytes = 0;
+    commit_set_durable(&l->commit, l->commit.written, l->commit.written_ticket);
+    for (uint32_t i = 0; i < l->old_count; i++)
+        if (l->olds[i].group_last > l->commit.written) {
+            l->olds[i].group_last = l->commit.written; /* those behind it are gone */
+            l->olds[i].ticket_last = l->commit.written_ticket;
+        }
+    l->state = l->is_stop_wanted ? SLOG_STOPPING : SLOG_RUNNING;
 }
 
 /* --- the store port ----------------------------------------------------------------------- */
@@ -508,7 +621,7 @@ enum err slog_open(struct slog *l, const struct slog_options *o, const struct ma
     pair_init(&l->pair, o->vfs, names_manifest(own->log, 0), names_manifest(own->log, 1), 0);
     l->pair.done = on_manifest;
     l->pair.context = l;
-    segment_init(&l->maker, o->vfs, o->mem, flags, on_made, l);
+    segment_init(&l->maker, o->vfs, o->mem, flags, slog_file_flags(l), on_made, l);
     l->announced = l->told_group = l->commit.durable;
     compact_init(l);
     return ERR_OK;
@@ -534,13 +647,12 @@ static void stop_files(struct slog *l)
     }
     while (l->ready_count > 0 && l->old_count < SLOG_OLD_MAX) {
         struct slog_ready *r = &l->ready[--l->ready_count];
-        l->old_files[l->old_count] = r->file;
-        l->old_segments[l->old_count++] = r->number;
+        l->olds[l->old_count++] = (struct slog_old){.segment = r->number, .file = r->file};
     }
     if (l->is_closing) return;
     if (l->old_count > 0) {
         l->close_op = (struct vfs_op){.kind = VFS_CLOSE,
-                                      .file = l->old_files[--l->old_count],
+                                      .file = l->olds[--l->old_count].file,
                                       .done = on_old_closed,
                                       .context = l};
         if (vfs_submit(l->options.vfs, &l->close_op) != ERR_OK) return;
@@ -559,6 +671,7 @@ static void stop_files(struct slog *l)
 static void go_on_stopping(struct slog *l)
 {
     if (!commit_is_idle(&l->commit) || !compact_stop(l) || l->is_making) return;
+    if (l->commit.durable < l->commit.written) return;
     if (l->make_wanted != 0) {
         take_made(l);
         if (l->make_wanted != 0) return;
@@ -582,6 +695,7 @@ static void go_on(struct slog *l)
     take_made(l);
     if (l->state == SLOG_FAILING || l->state == SLOG_READ_ONLY) settle_failure(l);
     send_groups(l);
+    flush(l);
     if (l->state == SLOG_RUNNING) close_old(l);
     make_segment(l);
     write_manifest(l);
@@ -591,7 +705,7 @@ static void go_on(struct slog *l)
 static bool wants_empty_group(const struct slog *l)
 {
     return l->state == SLOG_RUNNING && commit_is_idle(&l->commit) && l->current != 0 &&
-           l->last_group_with_records > l->announced;
+           l->commit.durable == l->commit.written && l->last_group_with_records > l->announced;
 }
 
 void slog_turn(struct slog *l, uint64_t now_ns)
@@ -619,12 +733,24 @@ bool slog_is_helped(const struct slog *l)
     return l->compact.is_job_out;
 }
 
+static bool has_unsent(const struct slog *l)
+{
+    return l->state == SLOG_RUNNING && l->commit.unsent < l->commit.newest &&
+           commit_group_at(&l->commit, l->commit.unsent)->state == COMMIT_CLOSED;
+}
+
 static uint64_t own_deadline_ns(const struct slog *l)
 {
-    if (wants_empty_group(l)) return l->last_append_ns + SLOG_IDLE_NS;
+    /* Groups that landed in the turn itself have events, and may have left some behind. */
+    if (!is_always(l) && (l->event_count > 0 || (l->flying == 0 && has_unsent(l))))
+        return l->now_ns;
+    uint64_t flush = wants_flush(l) ? flush_due_ns(l) : UINT64_MAX, other = UINT64_MAX;
     bool needs_segment = l->state == SLOG_OPENING || l->state == SLOG_RUNNING;
-    if (needs_segment && l->ready_count < SLOG_READY_MADE && !l->is_making) return l->retry_ns;
-    return UINT64_MAX;
+    if (wants_empty_group(l))
+        other = l->last_append_ns + SLOG_IDLE_NS;
+    else if (needs_segment && l->ready_count < SLOG_READY_MADE && !l->is_making)
+        other = l->retry_ns;
+    return flush < other ? flush : other;
 }
 
 uint64_t slog_deadline_ns(const struct slog *l)
@@ -636,6 +762,7 @@ uint64_t slog_deadline_ns(const struct slog *l)
 
 void slog_stop(struct slog *l)
 {
+    if (l->state == SLOG_FAILING) l->is_stop_wanted = true;
     if (l->state == SLOG_OPENING || l->state == SLOG_RUNNING) l->state = SLOG_STOPPING;
 }
 

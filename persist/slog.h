@@ -8,7 +8,9 @@
  * STOPPED
  *
  * 1. A ticket is told as stored only when its group and all before it landed, each by a durable
- *    write (P1).
+ *    write (P1). With a sync interval: each by a write that outlives the process; flushes follow in
+ *    the background, in the order of the log, and what they covered is durable. A flush that fails
+ *    is never repeated: the log goes on in another segment as after a failed write.
  * 2. A segment takes groups only when the manifest that names it is durable (P5, P7).
  * 3. After a failed write nothing more of that segment is told as stored (P3).
  * 4. Messages never take the last ready segment: it is the reserve of deletes, acks and
@@ -32,10 +34,16 @@ enum {
     SLOG_SEALED_MAX = 16, /* that wait to be freed; beyond, publishers wait */
     SLOG_EVENTS_MAX = 4,  /* STORED and FAILED not taken yet; STORED ones merge */
     SLOG_WRITE_BYTES_MAX = 1024 * 1024, /* of one write; a larger group takes several */
+    /* Not flushed yet: beyond it the kernel may let a writer wait for the disk, so no write is done
+     * by the shard's thread itself. */
+    SLOG_DIRTY_BYTES_MAX = 8 * 1024 * 1024,
 };
 
 #define SLOG_IDLE_NS 1000000000u  /* then an empty group says what is durable */
 #define SLOG_RETRY_NS 1000000000u /* after a segment could not be made */
+/* With a sync interval: from the beginning of one flush to that of the next, at least. What a power
+ * cut takes is bounded by it and the time of a flush, what flushes cost by it alone. */
+#define SLOG_FLUSH_PAUSE_NS 10000000u
 
 enum slog_state {
     SLOG_OPENING,
@@ -63,6 +71,9 @@ struct slog_options {
     uint64_t staging_bytes; /* groups on their way, and the tail that stays readable */
     uint64_t cache_bytes;   /* of blocks read back */
     bool is_direct;         /* the file system can do direct I/O */
+    /* 0: a group is durable when it landed. Else what is stored outlives the process, and is
+     * durable after so long at the latest. */
+    uint64_t sync_interval_ns;
     /* Freeing segments; without hooks or files nothing is freed. */
     const struct store_hooks *hooks;
     const struct blocking *files;     /* for the job: of the thread that runs it */
@@ -85,8 +96,16 @@ struct slog_flight {
     uint32_t sent;              /* bytes of it */
 };
 
+/* A segment before the current one whose file is still open: groups of it fly, or are not durable.
+ */
+struct slog_old {
+    uint32_t segment;
+    struct vfs_file file;
+    uint64_t group_last, ticket_last; /* no group behind it is in this segment */
+};
+
 struct slog_counts {
-    uint64_t records, record_bytes, groups, group_bytes, failures, manifests, segments;
+    uint64_t records, record_bytes, groups, group_bytes, failures, manifests, segments, flushes;
 };
 
 struct slog {
@@ -110,13 +129,20 @@ struct slog {
     uint32_t ready_count;
     uint32_t current; /* segment that takes groups; 0 none */
     struct vfs_file current_file;
-    struct vfs_file old_files[SLOG_OLD_MAX]; /* of earlier segments with groups in flight */
-    uint32_t old_segments[SLOG_OLD_MAX];
+    struct slog_old olds[SLOG_OLD_MAX];
     uint32_t old_count;
     struct slog_flight flights[SLOG_FLYING_MAX];
     uint32_t flying; /* operations of flights and closes */
     struct vfs_op close_op;
     bool is_closing;
+    bool is_stop_wanted; /* by slog_stop, while a failure is settled */
+    /* With a sync interval. */
+    struct vfs_op flush_op;
+    bool is_flushing;
+    bool has_lost_flush; /* one failed: what it was to cover may be on disk or not */
+    uint64_t flush_group, flush_ticket, flush_bytes; /* that it covers */
+    uint64_t flush_ns;                               /* it began, or the last one did */
+    uint64_t dirty_bytes;                            /* that landed and no flush covered */
     enum err failure;
     uint64_t fail_wanted; /* manifest change that holds the cut; 0 none yet */
     uint64_t announced;   /* durable group that the newest sent header names */
@@ -156,6 +182,8 @@ void slog_close(struct slog *l);
 
 /* --- for persist/compact ------------------------------------------------------------------ */
 
+/* How files of segments are opened. */
+uint32_t slog_file_flags(const struct slog *l);
 /* As store_append, for records of the log itself. */
 NODISCARD enum err slog_append_own(struct slog *l, const struct record *r, struct store_stub *out);
 /* A freed file may become the segment of this number. False: another is being made. */

@@ -13,6 +13,7 @@
 #ifndef PERSIST_VFS_H
 #define PERSIST_VFS_H
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "core/base/err.h"
 
@@ -75,6 +76,8 @@ struct vfs;
 struct vfs_ops {
     /* ERR_MEMORY: nothing was started and done is not called. */
     enum err (*submit)(struct vfs *v, struct vfs_op *op);
+    /* See vfs_write_now. NULL: there is none. */
+    enum err (*write_now)(struct vfs *v, struct vfs_op *op);
 };
 
 struct vfs { /* an implementation embeds it first */
@@ -84,6 +87,14 @@ struct vfs { /* an implementation embeds it first */
 NODISCARD static inline enum err vfs_submit(struct vfs *v, struct vfs_op *op)
 {
     return v->ops->submit(v, op);
+}
+
+/* A VFS_WRITE that is not durable, into a file that is open without VFS_DIRECT, by the calling
+ * thread: a copy into the page cache. It has ended when this returns, and done is not called: the
+ * result, or ERR_BUSY: nothing happened, it is to be submitted. */
+NODISCARD static inline enum err vfs_write_now(struct vfs *v, struct vfs_op *op)
+{
+    return v->ops->write_now == NULL ? ERR_BUSY : v->ops->write_now(v, op);
 }
 
 #endif

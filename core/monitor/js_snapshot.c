@@ -248,6 +248,7 @@ void js_snapshot_merge_store(const struct page_input *in, struct js_store_counts
         out->groups += c->groups;
         out->published_bytes += c->published_bytes;
         out->written_bytes += c->written_bytes;
+        out->flushes += c->flushes;
         out->failures += c->failures;
         if (c->staged_percent > out->staged_percent) out->staged_percent = c->staged_percent;
         if (c->recovery_ns > out->recovery_ns) out->recovery_ns = c->recovery_ns;

@@ -57,6 +57,7 @@ struct js_store_counts {
     uint64_t records, groups;
     uint64_t published_bytes; /* of the records, as they were given to the log */
     uint64_t written_bytes;   /* to the disk, packing included */
+    uint64_t flushes; /* of groups, with a sync interval */
     uint64_t failures;
     uint64_t staged_percent;                /* now */
     int64_t recovery_ns;                    /* how long opening the log took */

@@ -12,10 +12,10 @@ static void write_config(const struct server_snapshot *s, struct json_write *w, 
     json_write_i64(w, "max_memory", s->jetstream.memory_max);
     json_write_i64(w, "max_storage", s->jetstream.storage_max);
     if (s->jetstream.is_on) {
-        /* Whatever was asked for: the log has no other level yet. */
         if (with_store_dir) json_write_text_if(w, "store_dir", s->jetstream.store_dir);
-        json_write_i64(w, "sync_interval", SYNC_DEFAULT_NS);
-        json_write_bool(w, "sync_always", true);
+        int64_t interval_ns = s->jetstream.sync_interval_ns;
+        json_write_i64(w, "sync_interval", interval_ns > 0 ? interval_ns : SYNC_DEFAULT_NS);
+        json_write_bool_if(w, "sync_always", interval_ns == 0);
         json_write_text_if(w, "domain", o->domain);
         json_write_bool(w, "compress_ok", true);
         json_write_text_if(w, "unique_tag", o->unique_tag);

@@ -317,10 +317,16 @@ static void write_store(const struct page_input *in, struct text *out)
     struct js_counts c;
     js_snapshot_merge_store(in, &s);
     js_snapshot_merge(in, UINT32_MAX, &c);
-    write_value(out, "sync_always", "gauge", "1: messages are acknowledged once they are on disk.",
-                1);
+    int64_t interval_ns = in->server->jetstream.sync_interval_ns;
+    write_value(out, "sync_always", "gauge",
+                "1: messages are acknowledged once they are on disk; 0: once they outlive the "
+                "process.",
+                interval_ns == 0);
     write_value(out, "sync_interval_seconds", "gauge",
-                "Time between two flushes; 0 where each group is durable.", 0);
+                "Longest time to the next flush; 0 where each group is durable.",
+                (double)interval_ns / 1e9);
+    write_value(out, "flushes_total", "counter", "Flushes of groups, with a sync_interval.",
+                (double)s.flushes);
     write_states(out, s.state);
     write_value(out, "records_total", "counter", "Records appended to the log.", (double)s.records);
     write_value(out, "groups_total", "counter", "Groups of records written to the log.",

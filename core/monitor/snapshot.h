@@ -256,6 +256,7 @@ struct server_jetstream {
     bool is_on;             /* it is served */
     struct bytes failure;   /* it is configured, but why it is not */
     struct bytes store_dir; /* the folder in use */
+    int64_t sync_interval_ns; /* 0: always */
     int64_t memory_max, storage_max; /* bytes, as in force */
 };
 

@@ -229,16 +229,22 @@ def test_a_restart_keeps_streams(start, tmp_path):
 
 
 @ours_only
-def test_sigkill_loses_nothing_that_was_acknowledged(start, tmp_path):
+@pytest.mark.parametrize("sync", ["always", "1h"])
+def test_sigkill_loses_nothing_that_was_acknowledged(start, tmp_path, sync):
     store = str(tmp_path / "store")
+    config = tmp_path / "sync.conf"
+    config.write_text('jetstream { store_dir: "%s", sync_interval: %s }' % (store, sync))
     acked = 0
     for life in range(3):
-        s = start("-js", "-sd", store)
+        s = start("-c", str(config), "-m", "-1")
 
         async def go(server=s):
             nonlocal acked
             c = await nats.connect(server.url, allow_reconnect=False)
             js = c.jetstream(timeout=5 * SLOW)
+            served = server.page("/varz")["jetstream"]["config"]
+            assert served.get("sync_always", False) == (sync == "always")
+            assert served["sync_interval"] == (120 if sync == "always" else 3600) * 10**9
             if life == 0:
                 await js.add_stream(StreamConfig(name="S", subjects=["s"]))
             state = (await js.stream_info("S")).state

@@ -1,7 +1,8 @@
 /* The store under power cuts, exhaustively: every workload of up to N operations, cut at every I/O
  * boundary, with every choice of what survives of what was volatile then, and once more during the
  * recovery that follows. After each: what was acknowledged is there, in order, nothing that was
- * not appended is, and the store goes on.
+ * not appended is, and the store goes on. At the level `always`, and with a sync interval: there a
+ * power cut may take what no flush covered, and the end of the process nothing.
  *
  *   crash_store [--ops N] [--recovery-ops N] [--seeds A-B]
  *   --ops: length of the workloads (default 1); --recovery-ops: up to which length the recovery is
@@ -51,6 +52,7 @@ struct entry {
     uint32_t stream, bytes;
     enum record_kind kind;
     bool is_acked;
+    bool is_durable; /* no power cut may take it: set when one comes, or the process ends */
     bool is_dead;   /* message: an ERASE stands behind it */
     bool is_placed; /* message: the replay said where it lies */
 };
@@ -71,6 +73,7 @@ struct world {
     bool is_open, is_off; /* the log runs; the power is off */
     int64_t steps, cut_at;
     struct disk_fate fate;
+    bool is_kill;            /* the cut is the end of the process only */
     uint32_t volatile_count; /* at the cut */
     uint64_t now_ns;
     uint32_t starts;
@@ -90,6 +93,8 @@ static uint64_t cases, recoveries;
 /* Rare paths, taken. */
 static uint64_t failures, cache_waits, asked, moves, checkpoints, freed, recycled, dropped;
 static const char *doing = "";
+static uint64_t sync_interval_ns; /* the level */
+static uint64_t kills, taken;     /* processes; acknowledged records by power cuts */
 
 static void wrong(const char *what)
 {
@@ -102,15 +107,36 @@ static uint32_t size_of_id(uint64_t id, bool is_big)
     return is_big ? 7000 : (uint32_t)(20 + id % 90);
 }
 
+static void mark_durable(void)
+{
+    for (uint32_t i = 0; i < w.live_count && w.is_open; i++)
+        if (w.live[i].ticket > 0 && w.live[i].ticket <= w.log.commit.durable_ticket)
+            w.live[i].is_durable = true;
+}
+
+/* Now. */
+static void end_process(struct disk_fate fate)
+{
+    mark_durable();
+    w.volatile_count = disk_volatile_count(&w.disk);
+    w.disk.fate = fate;
+    w.is_off = true;
+    if (w.is_kill) {
+        kills++;
+        disk_kill(&w.disk);
+        return;
+    }
+    disk_crash(&w.disk);
+    for (uint32_t i = 0; i < w.live_count; i++) {
+        taken += w.live[i].is_acked && !w.live[i].is_durable;
+        w.live[i].is_acked = w.live[i].is_acked && w.live[i].is_durable;
+    }
+}
+
 static bool pump(void *context)
 {
     (void)context;
-    if (w.steps++ == w.cut_at) {
-        w.volatile_count = disk_volatile_count(&w.disk);
-        w.disk.fate = w.fate;
-        disk_crash(&w.disk);
-        w.is_off = true;
-    }
+    if (w.steps++ == w.cut_at) end_process(w.fate);
     if (w.is_off) {
         w.disk.op_count = 0; /* what is asked of a machine without power */
         return false;
@@ -356,7 +382,7 @@ static bool start(void)
     /* What came back is as good as acknowledged: it must not go again. */
     w.live_count = w.told_count = w.found;
     for (uint32_t i = 0; i < w.live_count; i++) {
-        w.live[i].is_acked = true;
+        w.live[i].is_acked = w.live[i].is_durable = true;
         w.live[i].ticket = 0;
     }
     mark_dead();
@@ -367,6 +393,7 @@ static bool start(void)
                              .group_bytes = GROUP_BYTES,
                              .staging_bytes = STAGING_BYTES,
                              .is_direct = true,
+                             .sync_interval_ns = sync_interval_ns,
                              .hooks = &HOOKS,
                              .files = &w.blocking,
                              .files_mem = &w.heap.mem,
@@ -410,7 +437,7 @@ static void take_events(void)
 static void turn(void)
 {
     slog_turn(&w.log, w.now_ns += 1000);
-    take_events();
+    if (!w.is_off) take_events(); /* it may have ended in the middle of it */
 }
 
 /* One completion. False: the power went off, or nothing is left to do. */
@@ -514,6 +541,7 @@ static void read_all(void)
 
 static void power_off(void)
 {
+    if (!w.is_off) mark_durable(); /* a stop */
     if (w.is_open) {
         cache_waits += w.log.reader.counts.waits;
         freed += w.log.compact.counts.segments;
@@ -528,9 +556,7 @@ static void power_off(void)
 /* Now, and nothing that is volatile survives. */
 static void cut_power(void)
 {
-    w.disk.fate = (struct disk_fate){.kind = DISK_FATE_NONE};
-    disk_crash(&w.disk);
-    w.is_off = true;
+    end_process((struct disk_fate){.kind = DISK_FATE_NONE});
     power_off();
     w.is_off = false;
 }
@@ -657,6 +683,10 @@ enum { PASTS_COUNT = sizeof PASTS / sizeof *PASTS };
 
 static const struct past *past = &PASTS[0];
 
+/* Flushes as fast as they go, and hardly any. */
+static const uint64_t LEVELS[] = {0, 1000000, UINT64_C(3600000000000)};
+enum { LEVELS_COUNT = sizeof LEVELS / sizeof *LEVELS };
+
 static bool live_through(void)
 {
     if (past->count == 0) return start();
@@ -683,10 +713,10 @@ static bool run_case(const enum op *ops, uint32_t count, int64_t cut_at, struct 
 {
     static char text[200];
     snprintf(text, sizeof text,
-             "after %s, ops %d %d %d of %u, cut %lld fate %d/%u, again %lld fate %d/%u", past->name,
-             (int)ops[0], count > 1 ? (int)ops[1] : -1, count > 2 ? (int)ops[2] : -1, count,
-             (long long)cut_at, fate.kind, fate.index, (long long)again_at, again.kind,
-             again.index);
+             "sync %llu, after %s, ops %d %d %d of %u, cut %lld fate %d/%u, again %lld fate %d/%u",
+             (unsigned long long)sync_interval_ns, past->name, (int)ops[0],
+             count > 1 ? (int)ops[1] : -1, count > 2 ? (int)ops[2] : -1, count, (long long)cut_at,
+             fate.kind, fate.index, (long long)again_at, again.kind, again.index);
     doing = text;
     workload(ops, count, cut_at, fate);
     *volatiles = w.volatile_count;
@@ -765,11 +795,13 @@ static void every_workload(uint32_t ops_max, uint32_t recovery_ops)
             enum op ops[8] = {0};
             for (uint32_t i = 0, rest = n; i < count; i++, rest /= OP_COUNT)
                 ops[i] = (enum op)(rest % OP_COUNT);
-            for (uint32_t i = 0; i < PASTS_COUNT; i++) {
-                past = &PASTS[i];
+            for (uint32_t i = 0; i < 2 * PASTS_COUNT; i++) {
+                past = &PASTS[i % PASTS_COUNT];
+                sync_interval_ns = LEVELS[i / PASTS_COUNT];
                 cut_everywhere(ops, count, recovery_ops);
             }
         }
+        sync_interval_ns = 0;
         printf("up to %u operations: %llu cases, %llu recoveries\n", count,
                (unsigned long long)cases, (unsigned long long)recoveries);
         fflush(stdout);
@@ -783,6 +815,7 @@ static void random_run(uint64_t seed)
     snprintf(text, sizeof text, "seed %llu", (unsigned long long)seed);
     doing = text;
     rng_init(&rng, seed);
+    sync_interval_ns = LEVELS[seed % LEVELS_COUNT];
     begin(NEVER, (struct disk_fate){0});
     rng_init(&w.disk.rng, seed);
     w.disk.is_in_order = false;
@@ -791,6 +824,7 @@ static void random_run(uint64_t seed)
         w.steps = 0;
         w.cut_at = rng_below(&rng, 300);
         w.fate = (struct disk_fate){.kind = DISK_FATE_RANDOM};
+        w.is_kill = rng_below(&rng, 3) == 0;
         for (int i = 0; i < 60 && !w.is_off && !w.has_failed; i++) {
             run_op((enum op)rng_below(&rng, OP_STOP));
             for (uint32_t k = rng_below(&rng, 4); k > 0 && w.is_open && !w.is_off; k--) step();
@@ -801,9 +835,11 @@ static void random_run(uint64_t seed)
         }
         power_off();
     }
+    w.is_kill = false;
     if (!w.has_failed) prove();
     if (w.has_failed) exit(1);
     end();
+    sync_interval_ns = 0;
 }
 
 /* --- rot ---------------------------------------------------------------------------------- */
@@ -1040,7 +1076,84 @@ static void every_fault(void)
         uint64_t n = 1;
         while (fail_nth((enum fault)fault, n)) n++;
         printf("fault %d: %llu calls, each failed once\n", fault, (unsigned long long)n - 1);
+        /* A flush that fails may take what was acknowledged: see flush_fails. */
+        sync_interval_ns = LEVELS[1];
+        for (n = 1; fault != FAULT_FLUSH && fail_nth((enum fault)fault, n); n++) continue;
+        sync_interval_ns = 0;
     }
+}
+
+/* What a failed flush was to cover may be gone, and is told then; nothing else is, before or
+ * after: the log goes on in another segment. */
+static void flush_fails(void)
+{
+    doing = "a flush of groups fails";
+    sync_interval_ns = LEVELS[1];
+    begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
+    must(start());
+    run_op(OP_PUBLISH);
+    run_op(OP_WAIT);
+    uint32_t segment = w.log.current;
+    w.disk.faults.flush_error_at = w.disk.faults.flushes + 1;
+    run_op(OP_PUBLISH);
+    run_op(OP_WAIT);
+    if (!w.live[1].is_acked) wrong("what was written is not told as stored");
+    if (w.log.counts.failures != 1 || w.log.state != SLOG_RUNNING) wrong("it does not go on");
+    run_op(OP_PUBLISH);
+    run_op(OP_WAIT);
+    if (w.log.current == segment || w.log.current == 0) wrong("it goes on in the same segment");
+    if (!w.live[2].is_acked) wrong("what came after it is not stored");
+    /* Of the second group nothing reached the disk. */
+    memset(file_at("0001-00000001.log")->stable + 4096, 0, 4096);
+    cut_power();
+    w.is_off = false;
+    look_at_rot();
+    if (missing_ids != 1 || w.damaged == 0) wrong("something else is gone, or it is not told");
+    if (w.has_failed) exit(1);
+    end();
+    sync_interval_ns = 0;
+}
+
+static void wait_for_flush(void)
+{
+    for (int i = 0; i < 3; i++) {
+        w.now_ns += 2 * SLOG_FLUSH_PAUSE_NS;
+        settle();
+    }
+    must(w.log.commit.durable == w.log.commit.written);
+}
+
+/* A pack whose last message died, which no flush covered yet, stays: a power cut may take its end.
+ */
+static void dead_is_kept_until_flushed(void)
+{
+    doing = "a pack dies in memory only";
+    sync_interval_ns = LEVELS[2];
+    begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
+    must(start());
+    run_op(OP_PUBLISH);
+    run_op(OP_WAIT);
+    run_op(OP_SEAL);
+    run_op(OP_PUBLISH);
+    w.log.options.sealed_wait = 0;
+    wait_for_flush();
+    if (w.log.compact.counts.packs != 1) wrong("nothing was packed");
+    w.log.flush_ns = w.now_ns; /* the next one waits */
+    run_op(OP_ERASE);
+    turn();
+    w.log.compact.look_ns = w.now_ns;
+    settle();
+    for (int i = 0; i < 50; i++) {
+        turn();
+        (void)step();
+    }
+    if (w.log.commit.durable == w.log.commit.written) wrong("it was flushed: the test is blind");
+    cut_power();
+    w.is_off = false;
+    prove();
+    if (w.has_failed) exit(1);
+    end();
+    sync_interval_ns = 0;
 }
 
 int main(int argc, char **argv)
@@ -1056,6 +1169,8 @@ int main(int argc, char **argv)
     }
     clock_t began = clock();
     every_fault();
+    flush_fails();
+    dead_is_kept_until_flushed();
     rot(true);
     rot(false);
     rot_in_pack();
@@ -1072,6 +1187,12 @@ int main(int argc, char **argv)
     if (failures == 0 || cache_waits == 0 || asked == 0 || checkpoints == 0 || freed == 0 ||
         recycled == 0 || dropped == 0) {
         printf("blind: some of these paths were never taken\n");
+        return 1;
+    }
+    printf("%llu processes killed, %llu acknowledged records that no flush covered lost\n",
+           (unsigned long long)kills, (unsigned long long)taken);
+    if (kills == 0 || taken == 0) {
+        printf("blind: no process was killed, or no power cut took anything\n");
         return 1;
     }
     printf("%llu cases in %.1f s\n", (unsigned long long)cases,

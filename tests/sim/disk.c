@@ -336,7 +336,17 @@ static enum err disk_submit(struct vfs *v, struct vfs_op *op)
     return ERR_OK;
 }
 
-static const struct vfs_ops OPS = {.submit = disk_submit};
+static enum err disk_write_now(struct vfs *v, struct vfs_op *op)
+{
+    struct disk *d = (struct disk *)v;
+    must(op->kind == VFS_WRITE && !op->is_durable && (op->flags & VFS_DIRECT) == 0);
+    if (d->handles[op->file.handle] == 0) return ERR_IO; /* asked of a machine without power */
+    op->result = run(d, op);
+    d->ended++;
+    return op->result;
+}
+
+static const struct vfs_ops OPS = {.submit = disk_submit, .write_now = disk_write_now};
 
 bool disk_step(struct disk *d)
 {
@@ -478,6 +488,18 @@ void disk_crash(struct disk *d)
     for (uint32_t i = 0; i < kept; i++) apply(d->stable_names, &d->changes[i]);
     d->change_count = 0;
     memcpy(d->names, d->stable_names, sizeof d->names);
+}
+
+void disk_kill(struct disk *d)
+{
+    for (uint32_t i = 0; i < d->op_count; i++) {
+        struct vfs_op *op = d->ops[i];
+        if (op->kind != VFS_WRITE || rng_below(&d->rng, 2) == 0) continue;
+        (void)!run_write(d, op);
+        d->ended++;
+    }
+    d->op_count = 0;
+    memset(d->handles, 0, sizeof d->handles);
 }
 
 void disk_rot(struct disk *d, const char *path, uint64_t offset)

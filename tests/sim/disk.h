@@ -4,7 +4,8 @@
  * ended; names (create, rename, unlink) until their folder is flushed. A crash takes each volatile
  * 512-byte sector as old, new or torn (a part of each), each by its own throw, and each folder's
  * names since its flush as far as a random point in their order. Two files of one name are
- * two files: what a crash undoes by name keeps the bytes it had.
+ * two files: what a crash undoes by name keeps the bytes it had. The end of the process takes only
+ * what was in flight: all else stays, as volatile as it was.
  *
  * Faults on request: errors and no space at the n-th call of a kind; a write that reports success
  * and never reaches the disk (lost), reaches another place (misdirected), or half of it (torn); a
@@ -92,6 +93,8 @@ bool disk_step(struct disk *d);
 /* The power fails: operations in flight are forgotten (done is not called; each may have reached
  * the disk in part), handles are gone, the rest is as the head of this file says. */
 void disk_crash(struct disk *d);
+/* The process is killed, the machine goes on. */
+void disk_kill(struct disk *d);
 /* How many things the next crash decides about. */
 uint32_t disk_volatile_count(const struct disk *d);
 /* Flips one bit of what is stored under path, beneath every checksum. */
