@@ -105,13 +105,14 @@ static void roff(struct text *out, const char *text)
     }
 }
 
-static void man_row(struct text *out, const struct option *o, const char *name)
+static void man_row(struct text *out, const struct option *o, const char *name, bool is_flag)
 {
     text_string(out, ".TP\n.B ");
     roff(out, name);
     text_char(out, '\n');
     roff(out, o->help);
-    if (o->aliases[0] != 0) {
+    /* Of the name in the file; all flags stand in name already. */
+    if (o->aliases[0] != 0 && !is_flag) {
         text_string(out, "; also ");
         roff(out, o->aliases);
     }
@@ -129,14 +130,19 @@ static void man_options(struct text *out, bool is_flags)
     size_t count;
     const struct option *rows = option_rows(&count);
     for (int group = 0; group < OPTION_GROUP_COUNT; group++) {
-        text_string(out, ".SS ");
-        text_string(out, option_group_text((enum option_group)group));
-        text_char(out, '\n');
+        bool has_heading = false;
         for (size_t i = 0; i < count; i++) {
             const char *name = is_flags ? rows[i].flags : rows[i].path;
-            bool is_shown = rows[i].group == (enum option_group)group && name[0] != 0 &&
-                            rows[i].type != OPTION_REFUSED;
-            if (is_shown) man_row(out, &rows[i], name);
+            if (rows[i].group != (enum option_group)group || name[0] == 0 ||
+                rows[i].type == OPTION_REFUSED)
+                continue;
+            if (!has_heading) {
+                text_string(out, ".SS ");
+                text_string(out, option_group_text((enum option_group)group));
+                text_char(out, '\n');
+            }
+            has_heading = true;
+            man_row(out, &rows[i], name, is_flags);
         }
     }
 }

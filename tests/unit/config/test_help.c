@@ -75,6 +75,10 @@ Test(help, manual_names_every_option_that_works)
     for (size_t i = 0; i < count; i++)
         if (rows[i].type != OPTION_REFUSED && rows[i].path[0] != 0)
             cr_expect_not_null(strstr(text, rows[i].path), "%s", rows[i].path);
+    /* A heading has something under it. */
+    for (const char *at = strstr(text, ".SS "); at != NULL; at = strstr(at + 1, ".SS "))
+        cr_expect_eq(strncmp(at + strcspn(at, "\n"), "\n.TP\n", 5), 0, "%.40s", at);
+    cr_expect_not_null(strstr(text, "listen for clients on this address. Default"));
     teardown(&f);
 }
 
