@@ -11,9 +11,9 @@ enum { LIST_BYTES = 4096, VERSION_AT = 8 };
 struct track {
     enum check_gap_kind kind;
     uint64_t stream, consumer;
-    uint64_t last;        /* number */
-    uint32_t range_count; /* that were known when it was seen */
-    uint32_t log, incarnation;
+    uint64_t last;  /* number */
+    uint64_t place; /* of its record; 0: none yet */
+    uint32_t incarnation;
     struct bytes name; /* CHECK_MESSAGES: of the stream; may be empty */
 };
 
@@ -66,7 +66,7 @@ static void add_gap(struct check *c, const struct check_gap *g)
     if (count > 0) {
         struct check_gap before = check_gap_at(c, count - 1);
         if (before.kind == g->kind && before.stream == g->stream &&
-            before.consumer == g->consumer && before.last + 1 == g->first &&
+            before.consumer == g->consumer && before.last + 1 == g->first && g->place_before == 0 &&
             before.range_first == g->range_first && before.range_end == g->range_end) {
             before.last = g->last;
             memcpy(c->gaps.data + (count - 1) * sizeof before, &before, sizeof before);
@@ -90,15 +90,19 @@ static void tell_file(struct check *c, enum check_kind kind, struct names_text f
 static void on_lost(void *context, const struct store_lost *lost)
 {
     struct check *c = context;
-    struct check_range r = {.kind = lost->kind == STORE_LOST_CUT ? CHECK_CUT : CHECK_LOST,
-                            .file = lost->is_packed ? names_pack(lost->log, lost->segment)
-                                                    : names_segment(lost->log, lost->segment),
-                            .what = lost->is_packed ? "block of messages" : "records",
-                            .offset = lost->offset,
-                            .bytes = lost->bytes,
-                            .group = lost->group,
-                            .record_count = lost->record_count,
-                            .has_count = lost->has_count};
+    struct check_range r = {
+        .kind = lost->kind == STORE_LOST_CUT ? CHECK_CUT : CHECK_LOST,
+        .file = lost->is_packed ? names_pack(lost->log, lost->segment)
+                                : names_segment(lost->log, lost->segment),
+        .place = lost->is_packed ? 0
+                                 : place_of(lost->log, lost->segment,
+                                            lost->offset / PLACE_UNIT_BYTES * PLACE_UNIT_BYTES),
+        .what = lost->is_packed ? "block of messages" : "records",
+        .offset = lost->offset,
+        .bytes = lost->bytes,
+        .group = lost->group,
+        .record_count = lost->record_count,
+        .has_count = lost->has_count};
     add_range(c, &r);
 }
 
@@ -147,7 +151,7 @@ static struct track *find_or_add(struct check *c, enum check_gap_kind kind, uint
     if (t != NULL) return t;
     t = mem_alloc_zero(c->options.mem, MEM_STORE, sizeof *t);
     if (t == NULL) return NULL;
-    *t = (struct track){.kind = kind, .stream = stream, .consumer = consumer, .log = UINT32_MAX};
+    *t = (struct track){.kind = kind, .stream = stream, .consumer = consumer};
     if (table_insert(&c->streams, hash_of(kind, stream, consumer), t) == ERR_OK) return t;
     mem_free(c->options.mem, MEM_STORE, t, sizeof *t);
     return NULL;
@@ -160,31 +164,52 @@ static uint32_t incarnation_of(const struct check *c, uint64_t place)
     return s == NULL ? 0 : s->incarnation;
 }
 
-/* A record of this number was read; numbers it skipped lay in what was told as lost since the last
- * one. Only inside of one log and start: between them others may have been freed. */
+/* A record of this number was read; numbers that it skipped are missing. Only inside of one log and
+ * start: between them others may have been freed. */
 static enum err follow(struct check *c, enum check_gap_kind kind, const struct record *r,
                        uint64_t consumer, uint64_t number, uint64_t place)
 {
     struct track *t = find_or_add(c, kind, r->stream, consumer);
-    uint32_t log = place_log(place), incarnation = incarnation_of(c, place);
-    uint32_t range_count = check_range_count(c);
+    uint32_t incarnation = incarnation_of(c, place);
     if (t == NULL) return ERR_MEMORY;
-    bool is_same = t->log == log && t->incarnation == incarnation;
-    if (is_same && number > t->last + 1 && range_count > t->range_count) {
+    bool is_same =
+        t->place != 0 && place_log(t->place) == place_log(place) && t->incarnation == incarnation;
+    if (is_same && number > t->last + 1) {
         struct check_gap g = {.kind = kind,
                               .stream = r->stream,
                               .consumer = consumer,
                               .first = t->last + 1,
                               .last = number - 1,
-                              .range_first = t->range_count,
-                              .range_end = range_count};
+                              .place_before = t->place,
+                              .place_after = place};
         add_gap(c, &g);
     }
     t->last = number;
-    t->log = log;
+    t->place = place;
     t->incarnation = incarnation;
-    t->range_count = range_count;
     return ERR_OK;
+}
+
+/* Where the gaps lay; one that is between no damaged ranges is none. */
+static void locate_gaps(struct check *c)
+{
+    uint32_t count = check_gap_count(c), kept = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct check_gap g = check_gap_at(c, i);
+        bool is_located = g.place_before == 0;
+        for (uint32_t k = 0; g.place_before != 0 && k < check_range_count(c); k++) {
+            struct check_range r = check_range_at(c, k);
+            if (r.kind != CHECK_LOST || r.place < g.place_before || r.place > g.place_after)
+                continue;
+            if (!is_located) g.range_first = k;
+            g.range_end = k + 1;
+            is_located = true;
+        }
+        if (!is_located) continue;
+        memcpy(c->gaps.data + kept * sizeof g, &g, sizeof g);
+        kept++;
+    }
+    c->gaps.len = kept * sizeof(struct check_gap);
 }
 
 static enum err set_name(struct check *c, uint64_t stream, struct bytes name)
@@ -224,7 +249,7 @@ static enum err follow_part(struct check *c, const struct record *r, uint64_t pl
     if (r->seq == 0 && c->options.name != NULL && c->options.name(r->body, &name) == ERR_OK)
         e = set_name(c, r->stream, name);
     /* A new one may begin before the last one is whole. */
-    if (r->seq == 0) t->log = UINT32_MAX;
+    if (r->seq == 0) t->place = 0;
     return e == ERR_OK ? follow(c, CHECK_PARTS, r, 0, r->seq, place) : e;
 }
 
@@ -558,6 +583,7 @@ enum err check_run(struct check *c, const struct check_options *o)
     if (!c->has_root && c->log_count == 0)
         return found || check_range_count(c) > 0 ? ERR_CORRUPT : ERR_UNKNOWN;
     e = read_all(c);
+    locate_gaps(c);
     return e == ERR_OK && (c->ranges.is_failed || c->gaps.is_failed) ? ERR_MEMORY : e;
 }
 

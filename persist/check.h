@@ -18,7 +18,7 @@
 #include "persist/recovery.h"
 
 enum {
-    CHECK_RANGES_MAX = 65536, /* of each kind of finding; beyond that they are only counted */
+    CHECK_RANGES_MAX = 4096, /* of each kind of finding; beyond that they are only counted */
 };
 
 enum check_kind {
@@ -30,6 +30,7 @@ enum check_kind {
 struct check_range {
     enum check_kind kind;
     struct names_text file;
+    uint64_t place;   /* of its first byte, if it is one of a segment; else 0 */
     const char *what; /* it was */
     uint64_t offset, bytes;
     uint64_t group; /* 0: not known */
@@ -45,6 +46,7 @@ struct check_gap {
     uint64_t stream, consumer;
     uint64_t first, last;
     uint32_t range_first, range_end;
+    uint64_t place_before, place_after; /* of the records around it; 0: of a pack */
 };
 
 /* Where a record lies. */

@@ -669,7 +669,12 @@ static enum err replay_record(struct js *js, uint32_t account, struct js_stream 
     if (r->kind == RECORD_CONSUMER || r->kind == RECORD_CONSUMER_GONE || r->kind == RECORD_PROGRESS)
         return replay_of_consumer(js, s, r);
     if (r->kind == RECORD_PURGE) return replay_purge(s, r);
-    return stream_replay(&s->stream, r, place);
+    uint64_t next = s->stream.seq_last + 1;
+    enum err e = stream_replay(&s->stream, r, place);
+    /* Sequences of a log have no gaps: what is missing lay in what was damaged. */
+    bool has_seq = r->kind == RECORD_MESSAGE || r->kind == RECORD_SKIP;
+    if (e == ERR_OK && has_seq) s->messages_missing += r->seq - next;
+    return e;
 }
 
 enum err js_replay(struct js *js, uint32_t account, const struct record *r, uint64_t place)
