@@ -522,31 +522,57 @@ bool storage_is_ready(const struct storage *x, uint32_t shard)
     return l->state != SLOG_OPENING || l->has_no_space;
 }
 
+static struct storage_shard *shard_of_store(struct store *store)
+{
+    return (void *)((char *)store - offsetof(struct storage_shard, log.store));
+}
+
+/* A message that was asked for cannot be read any more. The stream has lost it, and what else lay
+ * in that range: nobody knows yet what was asked for of it. */
+static void tell_damage(struct storage_shard *s)
+{
+    struct reader_damage d;
+    while (reader_next_damage(&s->log.reader, &d)) {
+        const struct store_lost *lost = &d.range;
+        struct js_stream *stream = js_find_id(&s->js, d.stream);
+        if (stream != NULL) stream->messages_lost++;
+        log_error(s->storage->log,
+                  "JetStream: damaged in the store: log %u, %s %u, %llu bytes at %llu: read for "
+                  "message %llu of stream %.*s",
+                  lost->log, lost->is_packed ? "pack" : "segment", lost->segment,
+                  (unsigned long long)lost->bytes, (unsigned long long)lost->offset,
+                  (unsigned long long)d.seq,
+                  stream == NULL ? 0 : (int)stream->stream.config.name.len,
+                  stream == NULL ? "" : stream->stream.config.name.data);
+    }
+}
+
 static bool next_event(struct store *store, struct store_event *out)
 {
-    return slog_next_event((struct slog *)(void *)store, out);
+    bool has_event = slog_next_event((struct slog *)(void *)store, out);
+    if (!has_event) tell_damage(shard_of_store(store));
+    return has_event;
 }
 
 static void count(struct store *store, struct js_store_counts *out)
 {
     const struct slog *l = (const struct slog *)(const void *)store;
-    const struct storage_shard *s =
-        (const void *)((const char *)l - offsetof(struct storage_shard, log));
-    *out =
-        (struct js_store_counts){.state = l->state == SLOG_READ_ONLY ? JS_STORE_READ_ONLY
-                                          : l->has_no_space          ? JS_STORE_FULL
-                                                                     : JS_STORE_OK,
-                                 .records = l->counts.records,
-                                 .groups = l->counts.groups,
-                                 .published_bytes = l->counts.record_bytes,
-                                 .written_bytes = l->counts.group_bytes + l->maker.written_bytes +
-                                                  l->compact.counts.pack_bytes,
-                                 .flushes = l->counts.flushes,
-                                 .failures = l->counts.failures,
-                                 .staged_percent = store_staged_percent(store),
-                                 .recovery_ns = s->recovery_ns,
-                                 .damaged_ranges = s->damaged_ranges,
-                                 .damaged_bytes = s->damaged_bytes};
+    const struct storage_shard *s = shard_of_store(store);
+    *out = (struct js_store_counts){
+        .state = l->state == SLOG_READ_ONLY ? JS_STORE_READ_ONLY
+                 : l->has_no_space          ? JS_STORE_FULL
+                                            : JS_STORE_OK,
+        .records = l->counts.records,
+        .groups = l->counts.groups,
+        .published_bytes = l->counts.record_bytes,
+        .written_bytes =
+            l->counts.group_bytes + l->maker.written_bytes + l->compact.counts.pack_bytes,
+        .flushes = l->counts.flushes,
+        .failures = l->counts.failures,
+        .staged_percent = store_staged_percent(store),
+        .recovery_ns = s->recovery_ns,
+        .damaged_ranges = s->damaged_ranges + l->reader.counts.damaged_ranges,
+        .damaged_bytes = s->damaged_bytes + l->reader.counts.damaged_bytes};
 }
 
 struct shard_store storage_port(struct storage *x, uint32_t shard)

@@ -216,6 +216,38 @@ static void forget_blocks(struct reader *r, const struct reader_segment *s, uint
     }
 }
 
+/* What lies there cannot be read, also straight from the disk. */
+static void damaged(struct reader *r, const struct store_read *q, const struct reader_segment *s,
+                    uint64_t offset, uint64_t bytes)
+{
+    struct reader_damage d = {.range = {.kind = STORE_LOST_DAMAGED,
+                                        .is_packed = s->is_packed,
+                                        .log = s->key.log,
+                                        .segment = s->key.segment,
+                                        .offset = offset,
+                                        .bytes = bytes},
+                              .stream = q->stream,
+                              .seq = q->seq};
+    r->counts.corrupt++;
+    for (uint32_t i = 0; i < r->damage_count; i++) {
+        const struct store_lost *known = &r->damage[i].range;
+        if (known->log == d.range.log && known->segment == d.range.segment &&
+            known->is_packed == d.range.is_packed && known->offset == offset)
+            return;
+    }
+    if (r->damage_count == READER_DAMAGE_MAX) return;
+    r->damage[r->damage_count++] = d;
+    r->counts.damaged_ranges++;
+    r->counts.damaged_bytes += bytes;
+}
+
+bool reader_next_damage(struct reader *r, struct reader_damage *out)
+{
+    if (r->damage_told == r->damage_count) return false;
+    *out = r->damage[r->damage_told++];
+    return true;
+}
+
 /* ERR_BUSY: more has to be read. q->bytes becomes the true length once it is known. */
 static enum err answer(struct reader *r, struct store_read *q, const struct reader_segment *s,
                        const char *data, uint32_t bytes, struct record *out)
@@ -228,7 +260,7 @@ static enum err answer(struct reader *r, struct store_read *q, const struct read
     }
     if (e == ERR_OK) return is_asked_for(q, out) ? ERR_OK : ERR_UNKNOWN;
     if ((q->state & TRIED_AGAIN) != 0) {
-        r->counts.corrupt++;
+        damaged(r, q, s, place_offset(q->place), bytes);
         return ERR_CORRUPT;
     }
     /* The cache, or the way from the disk, may be at fault: once more, from the disk. */
@@ -872,7 +904,7 @@ static enum err answer_exact_packed(struct reader *r, struct store_read *q, stru
         q->state |= TRIED_AGAIN;
         e = ERR_BUSY;
     }
-    r->counts.corrupt += e == ERR_CORRUPT;
+    if (e == ERR_CORRUPT) damaged(r, q, s, x->packed.offset, x->packed.piece_bytes);
     x->request = NULL;
     if (e == ERR_OK)
         r->given = x;

@@ -18,9 +18,10 @@
 #include "persist/vfs.h"
 
 enum {
-    READER_LOADS_MAX = 8,  /* blocks in flight */
-    READER_EXACT_MAX = 4,  /* exact ranges in flight or not taken yet */
-    READER_FILES_MAX = 64, /* segments open at a time */
+    READER_LOADS_MAX = 8,   /* blocks in flight */
+    READER_DAMAGE_MAX = 64, /* ranges that are told apart */
+    READER_EXACT_MAX = 4,   /* exact ranges in flight or not taken yet */
+    READER_FILES_MAX = 64,  /* segments open at a time */
 };
 
 enum reader_file_state { READER_CLOSED, READER_OPENING, READER_OPEN, READER_CLOSING };
@@ -85,6 +86,13 @@ struct reader_list {
 
 struct reader_counts {
     uint64_t reads, waits, read_bytes, corrupt, errors;
+    uint64_t damaged_ranges, damaged_bytes; /* different ones */
+};
+
+/* What could not be read for good: a record of a log, or the block of a pack that holds it. */
+struct reader_damage {
+    struct store_lost range;
+    uint64_t stream, seq; /* that were asked for */
 };
 
 struct reader {
@@ -106,6 +114,8 @@ struct reader {
     uint32_t flying;
     bool is_stopping;
     struct reader_counts counts;
+    struct reader_damage damage[READER_DAMAGE_MAX];
+    uint32_t damage_count, damage_told;
 };
 
 /* ERR_MEMORY: nothing to end. */
@@ -129,6 +139,9 @@ NODISCARD enum err reader_read(struct reader *r, struct store_read *q, struct re
 void reader_expect(struct reader *r, uint64_t place, uint32_t bytes);
 /* The next request that ended; its record is valid until the next call of a reader function. */
 bool reader_next(struct reader *r, struct store_event *out);
+/* Damage that was met since the last call, each range once. False: none, or more than anybody wants
+ * to be told of. */
+bool reader_next_damage(struct reader *r, struct reader_damage *out);
 /* Lets go of all files; requests that wait end with ERR_CLOSED. Idle once flying is 0. */
 void reader_stop(struct reader *r);
 

@@ -347,7 +347,8 @@ static void write_store(const struct page_input *in, struct text *out)
                 (double)s.staged_percent / 100);
     write_value(out, "recovery_seconds", "gauge", "Time that opening the store took.",
                 (double)s.recovery_ns / 1e9);
-    write_value(out, "damaged_ranges", "gauge", "Damaged ranges that opening the store found.",
+    write_value(out, "damaged_ranges", "gauge",
+                "Damaged ranges found in the store, at the start or since.",
                 (double)s.damaged_ranges);
     write_value(out, "damaged_bytes", "gauge", "Their bytes.", (double)s.damaged_bytes);
     write_value(out, "lost_messages", "gauge", "Messages that were lost to damage.",

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 import xxhash
+from fixture_store import unpack
 from harness import Server, run_binary
 from jetstream import Js
 
@@ -105,6 +106,61 @@ def test_a_flipped_byte_is_found_and_what_it_cost_is_said(store):
     # All else is there, in the dump as well.
     seqs = [r["seq"] for r in dump(store) if r["subject"].startswith("orders")]
     assert seqs == [i for i in range(1, 21) if i != 8]
+
+
+def figure(server, name):
+    lines = server.http("/metrics")[2].splitlines()
+    return float(next(l for l in lines if l.startswith("millrace_jetstream_" + name + " ")).split()[1])
+
+
+def test_a_server_says_the_same_of_it(start, store):
+    lost = next(r for r in dump(store) if r["subject"] == "orders.1" and r["seq"] == 8)
+    flip(store, LOG, lost["offset"] + 50)
+    s = start("-js", "-sd", store, monitor=True)
+    s.wait_log(r"damaged in the store: log 0, segment 1, \d+ bytes at %d\n" % lost["offset"])
+    assert figure(s, "damaged_ranges") == 1 and figure(s, "lost_messages") == 1
+    status, _, body = s.http("/healthz?details=1")
+    assert status == 503 and "1 messages were lost to damage" in body
+    assert s.http("/healthz")[0] == 200, "a damaged stream must not keep a server from starting"
+    with Js(s) as js:
+        state = js.ok("STREAM.INFO.ORDERS", {"deleted_details": True})["state"]
+        assert (state["messages"], state["last_seq"], state["deleted"]) == (19, 20, [8])
+        assert js.publish("orders.1", b"next")["seq"] == 21
+        assert js.state("OTHER")["messages"] == 20
+
+
+def test_a_damaged_block_of_a_pack(start, tmp_path):
+    store = unpack(str(tmp_path / "store"))
+    pack = next(n for n in files(store) if n.endswith(".pack"))
+    flip(store, pack, 100)
+    r = check(store)
+    assert r.returncode == DAMAGED
+    assert "1. damaged: %s, " % pack in r.stdout and " bytes at 0: block of messages; " in r.stdout
+    assert "(JOBS of account $G): message 2\n" in r.stdout
+    # A start reads the index; who asks for a message of the block meets it.
+    s = start("-js", "-sd", store, monitor=True)
+    assert figure(s, "damaged_ranges") == 0
+    with Js(s) as js:
+        for _ in range(2):
+            assert js.refused("STREAM.MSG.GET.JOBS", {"seq": 2})[1] == 10037
+        js.ok("STREAM.MSG.GET.ORDERS", {"seq": 60})
+        assert js.publish("jobs.1", b"next")["seq"] == 61
+    s.wait_log(r"damaged in the store: log 0, pack 1, \d+ bytes at 0: read for message 2 of stream JOBS\n")
+    assert figure(s, "damaged_ranges") == 1
+    assert s.http("/healthz?details=1")[0] == 503
+
+
+def test_a_damaged_index_of_a_pack_costs_nothing(tmp_path):
+    store = unpack(str(tmp_path / "store"))
+    pack = next(n for n in files(store) if n.endswith(".pack"))
+    size = files(store)[pack][0]
+    for at, what in ((size - 100, "foot"), (size - 5000, "foot")):
+        flip(store, pack, at)
+        r = check(store)
+        flip(store, pack, at)
+        assert r.returncode == DAMAGED
+        assert "%s, 4096 bytes at %d: %s; nothing is lost" % (pack, at // 4096 * 4096, what) in r.stdout
+    assert check(store).returncode == CLEAN
 
 
 def test_a_damaged_copy_costs_nothing(store):
