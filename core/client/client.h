@@ -90,6 +90,9 @@ struct client {
 
     uint32_t *sids; /* heads of chains, sid_mask + 1 of them; NULL: no subscription yet */
     uint32_t sid_mask;
+    uint32_t subs_in_step; /* SUBs and UNSUBs in step number subs_step */
+    uint64_t subs_step;
+    uint32_t sid_chains; /* of them in use: the table grows by one chain at a time */
     uint64_t sid_seed;
     uint32_t sub_count;
 

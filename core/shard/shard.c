@@ -6,7 +6,9 @@
 enum {
     ROUTE_CACHE_ENTRIES = 131072, /* 50 k live subjects fill windows of 8 to less than half */
     ROUTE_CACHE_BYTES = 64 << 20,
-    RETRY_NS = 1000000, /* parked for memory, or a busy index: look again */
+    RETRY_NS = 1000000,  /* parked for memory, or a busy index: look again */
+    SUBS_PER_STEP = 500, /* SUBs and UNSUBs of all clients: 1 to 5 ms, since each is several cache
+                            misses; what one turn reads of a client may be 20 times as many */
 };
 
 static void init_lists(struct shard *s)
@@ -293,7 +295,9 @@ uint64_t shard_deadline_ns(const struct shard *s)
             if (LIST_OWNER(l, struct client, all)->sub_count > 0) return 0;
         if (s->doomed_count > 0) return s->now.mono_ns + RETRY_NS;
     }
-    if (!list_is_empty(&s->parked[PARK_INDEX]) || relay_is_due(s)) return 0;
+    if (!list_is_empty(&s->parked[PARK_INDEX]) || !list_is_empty(&s->parked[PARK_TURN]) ||
+        relay_is_due(s))
+        return 0;
     bool wants_memory = !list_is_empty(&s->parked[PARK_MEMORY]) || relay_wants_memory(s);
     if (wants_memory && s->now.mono_ns + RETRY_NS < next) next = s->now.mono_ns + RETRY_NS;
     for (const struct list *l = s->parked[PARK_CONGESTED].next; l != &s->parked[PARK_CONGESTED];
@@ -372,6 +376,8 @@ uint32_t shard_step(struct shard *s, struct event *events, uint32_t count, struc
     if (s->close_owed_count > 0) session_tell_closed(s);
     if (!list_is_empty(&s->parked[PARK_INDEX])) session_resume_all(s, PARK_INDEX);
     if (!list_is_empty(&s->parked[PARK_MEMORY])) session_resume_all(s, PARK_MEMORY);
+    if (!list_is_empty(&s->parked[PARK_TURN])) session_resume_all(s, PARK_TURN);
+    s->subs_left = SUBS_PER_STEP;
 
     if (s->jet != NULL) jet_events(s);
     uint32_t at = 0;

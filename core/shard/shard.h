@@ -179,6 +179,7 @@ struct shard {
 
     struct bytes info_host; /* what INFO says: client_advertise or the real address */
     int info_port;
+    uint32_t subs_left;   /* SUBs and UNSUBs that this step may still run */
     uint64_t stall_bytes; /* 75 % of max_pending (R5b) */
     uint32_t stall_ns;    /* set by a delivery to a congested receiver; read after each message */
     bool is_fanning_out;  /* a route is being walked: nothing may leave the index */

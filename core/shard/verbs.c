@@ -11,6 +11,7 @@ enum {
     CARRY_EAGER = 256 * 1024,    /* up to here the room is made at once */
     CARRY_FIRST = 512,           /* first room for a control line that was cut by a read */
     LINE_BLANKS_MAX = 8192,      /* beyond the control line itself: verb and blanks */
+    SUBS_FEW = 16,               /* of a client in a step, though others had all that there are */
 };
 static const uint64_t RTT_REFRESH_NS = 3600ull * 1000000000ull;
 
@@ -553,6 +554,19 @@ static NOINLINE void parse_ahead(const struct shard *s, const struct client *c, 
         route_cache_prefetch(s->routes, c->account->number, next->op.subject);
 }
 
+/* Others wait while a client subscribes to a million subjects. Whoever has only a few goes on. */
+static bool has_had_its_turn(struct shard *s, struct client *c)
+{
+    if (c->subs_step != s->counts.turns) {
+        c->subs_step = s->counts.turns;
+        c->subs_in_step = 0;
+    }
+    if (s->subs_left == 0 && c->subs_in_step >= SUBS_FEW) return true;
+    if (s->subs_left > 0) s->subs_left--;
+    c->subs_in_step++;
+    return false;
+}
+
 static size_t run_all(struct shard *s, struct client *c, const char *data, size_t len,
                       struct block *block, bool *is_incomplete, size_t *need)
 {
@@ -585,6 +599,11 @@ static size_t run_all(struct shard *s, struct client *c, const char *data, size_
         if (is_ahead) {
             turn ^= 1;
             parse_ahead(s, c, data + next, len - next, &parsed[turn]);
+        }
+        if (UNLIKELY(p->op.verb == NATS_SUB || p->op.verb == NATS_UNSUB) &&
+            has_had_its_turn(s, c)) {
+            session_park(s, c, PARK_TURN);
+            return at;
         }
         trace_op(s, c, data + at, p->used, p->op.verb);
         outcome = run(s, c, &p->op, block);

@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include "core/base/base64.h"
 #include "core/base/json.h"
@@ -119,4 +120,60 @@ Test(shard, nonce_is_what_io_brings_and_nothing_else)
         cr_assert_not_null(strstr(r->got, nonce), "%s has no %s", r->got, nonce);
         close_rig(r, e.conn);
     }
+}
+
+static void open_client(struct rig *r, struct conn_id id)
+{
+    struct event e = {.kind = EVENT_OPENED, .conn = id};
+    e.opened.ip = BYTES_LITERAL("::1");
+    e.opened.cid = id.bits;
+    step(r, &e);
+    static const char hello[] = "CONNECT {\"verbose\":false}\r\n";
+    struct event bytes = {.kind = EVENT_BYTES, .conn = id};
+    bytes.bytes.data = hello;
+    bytes.bytes.len = sizeof hello - 1;
+    step(r, &bytes);
+    cr_assert_eq(bytes.bytes.used, bytes.bytes.len);
+}
+
+/* One read may hold ten thousand of them, and a turn several reads. */
+Test(shard, who_subscribes_to_much_lets_others_come_between)
+{
+    enum { SUBS = 4000, LINE_BYTES = 32 };
+    struct rig *r = open_rig("max_control_line: 4096\n", 1);
+    struct conn_id much = conn_id_of(0, 1), little = conn_id_of(1, 1);
+    open_client(r, much);
+    open_client(r, little);
+    char *lines = malloc(SUBS * LINE_BYTES);
+    size_t len = 0, at = 0;
+    for (int i = 0; i < SUBS; i++)
+        len += (size_t)snprintf(lines + len, LINE_BYTES, "SUB a.%d %d\r\n", i, i);
+    static const char one[] = "SUB b 1\r\nPING\r\n";
+    uint32_t steps = 0;
+    for (; at < len && steps < SUBS; steps++) {
+        struct event e[2] = {{.kind = EVENT_BYTES, .conn = much},
+                             {.kind = EVENT_BYTES, .conn = little}};
+        e[0].bytes.data = lines + at;
+        e[0].bytes.len = len - at;
+        e[1].bytes.data = one;
+        e[1].bytes.len = sizeof one - 1;
+        r->outbox.count = 0;
+        cr_assert_eq(shard_step(r->shard, e, 2, r->now, &r->outbox), 2);
+        cr_assert_gt(e[0].bytes.used, 0, "and comes on itself");
+        cr_assert_eq(e[1].bytes.used, e[1].bytes.len);
+        if (at + e[0].bytes.used < len) cr_assert_eq(shard_deadline_ns(r->shard), 0);
+        at += e[0].bytes.used;
+    }
+    cr_assert_eq(at, len);
+    cr_assert(steps >= 4 && steps < 100, "%u", steps);
+    cr_assert_eq(r->shard->counts.subscriptions, SUBS + 1);
+    cr_assert_eq(r->shard->counts.parks[PARK_TURN], steps - 1);
+    free(lines);
+    struct event gone = {.kind = EVENT_GONE, .conn = much};
+    step(r, &gone);
+    for (int i = 0; i < 100 && r->shard->counts.subscriptions > 0; i++) {
+        gone = (struct event){.kind = EVENT_GONE, .conn = little};
+        step(r, &gone);
+    }
+    close_rig(r, little);
 }
