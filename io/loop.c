@@ -13,6 +13,7 @@
 #include "io/sysinfo.h"
 
 enum { QUIET_TURNS = 3, QUIET_NS = 5000000 };
+#define LOG_NONE UINT32_MAX
 static const uint64_t STOP_NS = 10000000000u; /* for a log to write its end */
 static const uint64_t START_NS = 20000000000u; /* for its first segment */
 
@@ -56,7 +57,16 @@ static enum err open_driver(struct server_shard *x)
 
 static bool has_log(const struct server_shard *x)
 {
-    return x->server->has_storage && x->index < x->server->storage.shard_count;
+    return x->server->has_storage;
+}
+
+/* The logs of the shard are its own and every shard_count-th behind it. */
+static bool next_log(const struct server_shard *x, uint32_t *log)
+{
+    const struct server *s = x->server;
+    if (!has_log(x)) return false;
+    *log = *log == LOG_NONE ? x->index : *log + s->shard_count;
+    return *log < s->storage.log_count;
 }
 
 /* Completions that are of no connection. */
@@ -66,7 +76,7 @@ static void on_done(void *server_shard, struct turn *t, const struct done *d)
     struct server *s = x->server;
     if (d->kind == DONE_FILE) {
         must(has_log(x));
-        vfs_driver_done(&s->storage.shards[x->index].vfs, d);
+        vfs_driver_done(&s->storage.files[x->index].vfs, d);
         t->file_count++;
     } else if (x->index == 0) {
         listener_on_done(s, t, d);
@@ -87,12 +97,18 @@ static enum err open_shard(struct server_shard *x)
                                   .seed = seed,
                                   .slots_max = s->slots_max,
                                   .now = server_now(NULL)};
+    struct shard_log logs[PLACE_LOGS_MAX];
     enum err e;
-    if (has_log(x)) {
-        e = storage_open_log(&s->storage, x->index, x->driver);
+    for (uint32_t log = LOG_NONE; next_log(x, &log);) {
+        e = storage_open_log(&s->storage, log, x->driver);
         if (e != ERR_OK) return e;
-        config.js = &s->storage.shards[x->index].js;
-        config.store = storage_port(&s->storage, x->index);
+        logs[config.log_count++] = (struct shard_log){
+            .number = log, .js = &s->storage.logs[log].js, .store = storage_port(&s->storage, log)};
+    }
+    if (has_log(x)) {
+        config.logs = logs;
+        config.log_total = s->storage.log_count;
+        if (x->index == 0) config.directory = &s->storage.directory;
     }
     e = shard_open(&config, &x->shard);
     if (e != ERR_OK) return e;
@@ -105,7 +121,8 @@ static enum err open_shard(struct server_shard *x)
                                .on_done = on_done,
                                .on_done_context = x};
     e = turn_open(&turn, &x->turn);
-    if (e == ERR_OK && has_log(x)) x->turn->log = &s->storage.shards[x->index].log;
+    for (uint32_t log = LOG_NONE; e == ERR_OK && next_log(x, &log);)
+        x->turn->logs[x->turn->log_count++] = &s->storage.logs[log].log;
     return e;
 }
 
@@ -115,13 +132,27 @@ static void start_log(struct server_shard *x)
 {
     struct server *s = x->server;
     uint64_t now_ns = server_now(NULL).mono_ns, give_up_ns = now_ns + START_NS;
+    bool is_ready, has_space;
     do {
         (void)turn_run(x->turn, now_ns + QUIET_NS);
         now_ns = server_now(NULL).mono_ns;
-    } while (!storage_is_ready(&s->storage, x->index) && now_ns < give_up_ns);
-    if (!storage_is_ready(&s->storage, x->index) || s->storage.shards[x->index].log.has_no_space)
+        is_ready = has_space = true;
+        for (uint32_t log = LOG_NONE; next_log(x, &log);) {
+            is_ready = is_ready && storage_is_ready(&s->storage, log);
+            has_space = has_space && !s->storage.logs[log].log.has_no_space;
+        }
+    } while (!is_ready && now_ns < give_up_ns);
+    if (!is_ready || !has_space)
         log_warn(s->log, "JetStream: the store cannot take messages yet: the disk is %s",
-                 s->storage.shards[x->index].log.has_no_space ? "full" : "slow");
+                 has_space ? "slow" : "full");
+}
+
+static bool is_stopped(const struct server_shard *x)
+{
+    bool is_over = true;
+    for (uint32_t log = LOG_NONE; next_log(x, &log);)
+        is_over = is_over && storage_is_stopped(&x->server->storage, log);
+    return is_over;
 }
 
 /* All that was appended is written, and the manifest says that this is the end. */
@@ -131,12 +162,12 @@ static void stop_log(struct server_shard *x)
     if (!has_log(x)) return;
     uint64_t now_ns = server_now(NULL).mono_ns, give_up_ns = now_ns + STOP_NS;
     shard_flush(x->shard, server_now(NULL));
-    storage_stop_log(&s->storage, x->index);
-    while (!storage_is_stopped(&s->storage, x->index) && now_ns < give_up_ns) {
+    for (uint32_t log = LOG_NONE; next_log(x, &log);) storage_stop_log(&s->storage, log);
+    while (!is_stopped(x) && now_ns < give_up_ns) {
         (void)turn_run(x->turn, now_ns + QUIET_NS);
         now_ns = server_now(NULL).mono_ns;
     }
-    x->turn->log = NULL;
+    x->turn->log_count = 0;
     if (now_ns >= give_up_ns) {
         /* The disk does not answer. The next start recovers, as after a crash. */
         log_error(s->log, "Shard %u cannot end its log: the disk does not answer", x->index);
@@ -147,7 +178,7 @@ static void stop_log(struct server_shard *x)
 /* On the thread that opened it: a ring has one owner. */
 static void close_all(struct server_shard *x)
 {
-    if (has_log(x)) storage_close_log(&x->server->storage, x->index);
+    for (uint32_t log = LOG_NONE; next_log(x, &log);) storage_close_log(&x->server->storage, log);
     turn_close(x->turn);
     shard_close(x->shard);
     x->driver->ops->close(x->driver);

@@ -399,19 +399,19 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
         mem_jemalloc_init(&x->mem, &s->budget);
     }
     if (o->jetstream.is_on) {
-        /* All streams live on shard 0; clients of other shards reach them by mail. */
-        struct mem *shard_mem[] = {&s->shards[0].mem.mem};
+        for (uint32_t i = 0; i < s->shard_count; i++) s->shard_mem[i] = &s->shards[i].mem.mem;
         struct storage_options storage = {.log = s->log,
                                           .mem = &s->main_mem.mem,
                                           .numbers = s->numbers,
                                           .options = o,
-                                          .shard_count = 1,
-                                          .shard_mem = shard_mem,
+                                          .shard_count = s->shard_count,
+                                          .shard_mem = s->shard_mem,
                                           .budget = &s->budget,
                                           .now = server_now(NULL)};
         e = storage_open(&s->storage, &storage, reason, reason_bytes);
         if (e != ERR_OK) return e;
-        s->storage.shards[0].js.leader = s->facts.name;
+        for (uint32_t i = 0; i < s->storage.log_count; i++)
+            s->storage.logs[i].js.leader = s->facts.name;
         s->has_storage = true;
     }
     for (uint32_t i = s->shard_count; i-- > 0;) {

@@ -65,6 +65,7 @@ struct server {
     struct mem_jemalloc shared_mem; /* interest index, mailbox: locked by their users */
     struct mem_jemalloc main_mem;   /* options, accounts */
     struct account_numbers *numbers; /* main's; set before server_start */
+    struct mem *shard_mem[INTEREST_SHARDS_MAX];
     struct storage storage;
     bool has_storage; /* JetStream is on */
     struct interest *interest;

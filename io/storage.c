@@ -117,29 +117,43 @@ static bool probe_direct(const struct storage *x)
 
 /* --- recovery -------------------------------------------------------------------------------- */
 
-/* Streams lie on the shard that the hash of their account and name says; which log their records
- * are in does not matter. */
-static uint32_t shard_of(const struct storage *x, struct bytes account_and_name)
+/* The streams of a log, from its first record on. */
+static struct js *js_of(struct storage *x, uint32_t log)
 {
-    return js_place(account_and_name, x->shard_count);
+    struct storage_log *l = &x->logs[log];
+    const struct options_jetstream *j = &x->options->jetstream;
+    struct js *js = &l->js;
+    if (l->has_js) return js;
+    js_init(js, x->shard_mem[log % x->shard_count], NULL, x->recovery.root.secret, x->memory_bytes);
+    rng_init(&js->rng, js->seed + x->recovery.root.incarnation * PLACE_LOGS_MAX + log);
+    js->log = log;
+    js->id_next = log + 1;
+    js->id_step = PLACE_LOGS_MAX;
+    /* Names and subjects are one directory's, which shard 0 has. */
+    js->directory = log % x->shard_count == 0 ? &x->directory : NULL;
+    js->domain = bytes_from_text(x->domain);
+    js->is_lenient = !j->is_strict;
+    js->duplicate_window_max = j->duplicate_window_ns;
+    js->max_ack_pending = j->max_ack_pending;
+    js->max_batch = j->max_request_batch;
+    js->consumers_default_max = j->default_max_consumers > 0 ? j->default_max_consumers : 0;
+    js->message_bytes_max = (uint64_t)x->options->max_payload;
+    js->now = x->now;
+    js->total.memory.max = j->memory_bytes_max;
+    js->total.storage.max = j->storage_bytes_max;
+    js->is_damaged = x->damaged_count > 0;
+    l->number = log;
+    l->storage = x;
+    l->has_js = true;
+    return js;
 }
 
-static void seed(struct storage *x)
-{
-    if (x->is_seeded) return;
-    x->is_seeded = true;
-    for (uint32_t i = 0; i < x->shard_count; i++) {
-        struct js *js = &x->shards[i].js;
-        js->seed = x->recovery.root.secret;
-        rng_init(&js->rng, js->seed + x->recovery.root.incarnation * INTEREST_SHARDS_MAX + i);
-    }
-}
-
+/* A stream's records lie in one log for ever, wherever the log's shard is. */
 static enum err on_record(void *context, const struct record *r, const struct store_stub *stub)
 {
     struct storage *x = context;
-    uint32_t account = 0, shard = 0;
-    seed(x);
+    uint32_t account = 0;
+    struct js *js = js_of(x, place_log(stub->place));
     if (r->kind == RECORD_STREAM || r->kind == RECORD_CHECKPOINT) {
         struct bytes of = r->subject;
         if (r->kind == RECORD_CHECKPOINT && checkpoint_name(r->body, &of) != ERR_OK) {
@@ -150,14 +164,8 @@ static enum err on_record(void *context, const struct record *r, const struct st
         enum err e =
             account_numbers_of(x->numbers, bytes_of(of.data, bytes_find(of, ' ')), &account);
         if (e != ERR_OK) return e;
-        shard = shard_of(x, of);
-    } else {
-        while (shard < x->shard_count && js_find_id(&x->shards[shard].js, r->stream) == NULL)
-            shard++;
-        if (shard == x->shard_count) return ERR_OK; /* of a stream that is gone */
     }
-    if (stub->place != 0 && place_log(stub->place) != shard) x->is_mixed = true;
-    enum err e = js_replay(&x->shards[shard].js, account, r, stub->place);
+    enum err e = js_replay(js, account, r, stub->place);
     if (e == ERR_UNKNOWN) return ERR_OK; /* of something that is gone */
     if (e == ERR_OK || e == ERR_MEMORY) return e;
     if (r->kind == RECORD_STREAM || r->kind == RECORD_CHECKPOINT) x->has_refused = true;
@@ -173,7 +181,7 @@ static void on_lost(void *context, const struct store_lost *lost)
         return;
     }
     x->damaged_count++;
-    for (uint32_t i = 0; i < x->shard_count; i++) x->shards[i].js.is_damaged = true;
+    for (uint32_t i = 0; i < PLACE_LOGS_MAX; i++) x->logs[i].js.is_damaged = true;
     log_error(x->log, "JetStream: damaged in the store: log %u, %s %u, %llu bytes at %llu%s",
               lost->log, lost->is_packed ? "pack" : "segment", lost->segment,
               (unsigned long long)lost->bytes, (unsigned long long)lost->offset,
@@ -232,10 +240,7 @@ static enum err recover(struct storage *x, char *reason, size_t reason_bytes)
         .replay = {.context = x, .record = on_record, .lost = on_lost, .progress = on_progress}};
     x->told_ns = now_ns();
     e = recovery_open(&x->recovery, &o);
-    if (e == ERR_OK)
-        seed(x);
-    else
-        explain(e, x, reason, reason_bytes);
+    if (e != ERR_OK) explain(e, x, reason, reason_bytes);
     vfs_blocking_close(&vfs);
     return e;
 }
@@ -246,10 +251,10 @@ static void tell_open(const struct storage *x, uint64_t began_ns)
 {
     const struct recovery_counts *c = &x->recovery.counts;
     uint64_t streams = 0, messages = 0, consumers = 0;
-    for (uint32_t i = 0; i < x->shard_count; i++) {
+    for (uint32_t i = 0; i < x->log_count; i++) {
         uint32_t at = 0;
         const struct js_stream *s;
-        while ((s = js_each(&x->shards[i].js, &at)) != NULL) {
+        while ((s = js_each(&x->logs[i].js, &at)) != NULL) {
             streams++;
             messages += s->stream.msgs.live_count;
             consumers += s->stream.consumer_count;
@@ -279,21 +284,45 @@ static int64_t free_disk(const struct storage *x)
     struct statvfs disk;
     uint64_t held = 0;
     if (statvfs(x->folder, &disk) != 0) return 0;
-    for (uint32_t i = 0; i < x->shard_count; i++) {
+    for (uint32_t i = 0; i < x->log_count; i++) {
         uint32_t at = 0;
         const struct js_stream *s;
-        while ((s = js_each(&x->shards[i].js, &at)) != NULL)
+        while ((s = js_each(&x->logs[i].js, &at)) != NULL)
             if (s->stream.config.storage != STREAM_MEMORY) held += s->stream.bytes;
     }
     return (int64_t)((uint64_t)disk.f_bavail * disk.f_frsize / 4 * 3 + held / 4 * 3);
 }
 
-static void free_shards(struct storage *x)
+static void free_logs(struct storage *x)
 {
-    for (uint32_t i = 0; i < x->shard_count; i++)
-        if (x->shards[i].has_js) js_deinit(&x->shards[i].js);
-    free(x->shards);
-    x->shards = NULL;
+    for (uint32_t i = 0; i < PLACE_LOGS_MAX; i++)
+        if (x->logs[i].has_js) js_deinit(&x->logs[i].js);
+    if (x->has_directory) directory_deinit(&x->directory);
+    free(x->logs);
+    free(x->files);
+    x->logs = NULL;
+    x->files = NULL;
+}
+
+/* What all logs hold. */
+static enum err fill_directory(struct storage *x)
+{
+    uint32_t refused = 0;
+    directory_init(&x->directory, x->shard_mem[0], x->recovery.root.secret);
+    x->has_directory = true;
+    for (uint32_t i = 0; i < x->log_count; i++) {
+        struct js *js = js_of(x, i);
+        js_replay_end(js);
+        js_reserve_ids(js, x->recovery.stream_max);
+        enum err e = js_enter(js, &x->directory, &refused);
+        if (e != ERR_OK) return e;
+    }
+    if (refused == 0) return ERR_OK;
+    x->has_refused = true; /* their messages stay */
+    log_error(x->log,
+              "JetStream: %u streams have the names of others in another log, and are not served",
+              refused);
+    return ERR_OK;
 }
 
 /* As the file said it: reloads do not change it. */
@@ -320,36 +349,23 @@ enum err storage_open(struct storage *x, const struct storage_options *o, char *
                           .options = o->options,
                           .lock_fd = -1,
                           .budget = o->budget,
-                          .shard_count = o->shard_count};
+                          .shard_count = o->shard_count,
+                          .shard_mem = o->shard_mem,
+                          .now = o->now};
     enum err e = take_folder(x, reason, reason_bytes);
     if (e != ERR_OK) return e;
-    x->shards = calloc(o->shard_count, sizeof *x->shards);
-    if (x->shards == NULL) {
+    x->logs = calloc(PLACE_LOGS_MAX, sizeof *x->logs);
+    x->files = calloc(o->shard_count, sizeof *x->files);
+    if (x->logs == NULL || x->files == NULL) {
+        free(x->logs);
+        free(x->files);
         close(x->lock_fd);
         return ERR_MEMORY;
     }
     snprintf(x->domain, sizeof x->domain, "%.*s", (int)j->domain.len, j->domain.data);
     x->memory_max =
         j->memory_bytes_max >= 0 ? j->memory_bytes_max : (int64_t)(sysinfo_memory_limit() / 4 * 3);
-    uint64_t memory = (uint64_t)x->memory_max;
-    for (uint32_t i = 0; i < o->shard_count; i++) {
-        struct js *js = &x->shards[i].js;
-        js_init(js, o->shard_mem[i], NULL, 0, memory);
-        js->id_next = i + 1;
-        js->id_step = INTEREST_SHARDS_MAX;
-        js->domain = bytes_from_text(x->domain);
-        js->is_lenient = !j->is_strict;
-        js->duplicate_window_max = j->duplicate_window_ns;
-        js->max_ack_pending = j->max_ack_pending;
-        js->max_batch = j->max_request_batch;
-        js->consumers_default_max = j->default_max_consumers > 0 ? j->default_max_consumers : 0;
-        js->message_bytes_max = (uint64_t)o->options->max_payload;
-        js->now = o->now;
-        js->total.memory.max = j->memory_bytes_max;
-        js->total.storage.max = j->storage_bytes_max;
-        x->shards[i].has_js = true;
-        x->shards[i].storage = x;
-    }
+    uint64_t memory = x->memory_bytes = (uint64_t)x->memory_max;
     x->is_direct = probe_direct(x);
     log_info(x->log, "Starting JetStream");
     log_info(x->log, "---------------- JETSTREAM ----------------");
@@ -363,30 +379,31 @@ enum err storage_open(struct storage *x, const struct storage_options *o, char *
         log_warn(x->log, "  The file system has no direct I/O: commits go through the page cache "
                          "and are flushed one by one, which is slower");
     e = recover(x, reason, reason_bytes);
+    if (e == ERR_OK) {
+        x->log_count = x->recovery.log_count;
+        e = fill_directory(x);
+        if (e != ERR_OK) {
+            explain(e, x, reason, reason_bytes);
+            recovery_close(&x->recovery);
+        }
+    }
     if (e != ERR_OK) {
-        free_shards(x);
+        free_logs(x);
         close(x->lock_fd);
         return e;
     }
-    for (uint32_t i = 0; i < x->shard_count; i++) {
-        js_replay_end(&x->shards[i].js);
-        js_reserve_ids(&x->shards[i].js, x->recovery.stream_max);
-    }
-    if (x->is_mixed)
-        log_warn(x->log, "JetStream: the number of shards is another than before: space of "
-                         "messages that go is not freed");
-    else if (x->damaged_count > 0 || x->recovery.counts.read_errors > 0 || x->has_refused)
+    if (x->damaged_count > 0 || x->recovery.counts.read_errors > 0 || x->has_refused)
         /* A stream may be missing here whose messages are whole, or messages that can be read
          * tomorrow: nothing that was not understood is let go of (P6). */
         log_warn(x->log, "JetStream: parts of the store could not be read: until a start finds it "
                          "whole, space of messages that go is not freed");
-    else if (helper_open(1, x->shard_count, &x->packers) != ERR_OK)
+    else if (helper_open(1, x->log_count, &x->packers) != ERR_OK)
         log_warn(x->log, "JetStream: no thread for packing: space of messages that go is not "
                          "freed");
     x->storage_max = j->storage_bytes_max >= 0 ? j->storage_bytes_max : free_disk(x);
-    x->shards[0].recovery_ns = (int64_t)(now_ns() - began_ns);
-    x->shards[0].damaged_ranges = x->recovery.counts.damaged_ranges;
-    x->shards[0].damaged_bytes = x->recovery.counts.damaged_bytes;
+    x->logs[0].recovery_ns = (int64_t)(now_ns() - began_ns);
+    x->logs[0].damaged_ranges = x->recovery.counts.damaged_ranges;
+    x->logs[0].damaged_bytes = x->recovery.counts.damaged_bytes;
     log_info(x->log, "  Max Storage:     %lld MiB", (long long)(x->storage_max >> 20));
     tell_open(x, began_ns);
     log_info(x->log, "-------------------------------------------");
@@ -397,7 +414,7 @@ void storage_close(struct storage *x)
 {
     helper_close(x->packers);
     recovery_close(&x->recovery);
-    free_shards(x);
+    free_logs(x);
     close(x->lock_fd);
 }
 
@@ -418,7 +435,7 @@ static void job_done(struct helper_job *job, uint32_t helper, bool is_cancelled)
 
 static bool start_job(void *context, struct packer *packer)
 {
-    struct storage_shard *s = context;
+    struct storage_log *s = context;
     s->packing.packer = packer;
     s->packing.job = (struct helper_job){.run = run_job, .done = job_done};
     atomic_store_explicit(&s->packing.is_done, false, memory_order_relaxed);
@@ -427,32 +444,32 @@ static bool start_job(void *context, struct packer *packer)
 
 static bool job_is_done(void *context)
 {
-    struct storage_shard *s = context;
+    struct storage_log *s = context;
     return atomic_load_explicit(&s->packing.is_done, memory_order_acquire);
 }
 
 static enum store_fate fate(void *context, uint64_t stream, uint64_t seq, uint64_t place)
 {
-    const struct storage_shard *s = context;
+    const struct storage_log *s = context;
     return checkpoint_fate(&s->js, s->storage->damaged_count > 0, stream, seq, place);
 }
 
 static bool needs(void *context, uint64_t stream, uint64_t seq_first, uint64_t seq_last)
 {
-    const struct storage_shard *s = context;
+    const struct storage_log *s = context;
     return checkpoint_needs(&s->js, s->storage->damaged_count > 0, stream, seq_first, seq_last);
 }
 
 static enum err moved(void *context, uint64_t stream, uint64_t seq, uint64_t from, uint64_t to,
                       uint32_t bytes)
 {
-    struct storage_shard *s = context;
+    struct storage_log *s = context;
     return checkpoint_moved(&s->js, stream, seq, from, to);
 }
 
 static enum err checkpoint(void *context, uint64_t stream, struct text *out)
 {
-    struct storage_shard *s = context;
+    struct storage_log *s = context;
     struct timespec wall;
     clock_gettime(CLOCK_REALTIME, &wall);
     s->js.clock = (struct shard_time){.mono_ns = s->log.now_ns,
@@ -462,7 +479,7 @@ static enum err checkpoint(void *context, uint64_t stream, struct text *out)
 }
 
 /* Without it the log works as well, and only grows. */
-static void open_packing(struct storage *x, struct storage_shard *s)
+static void open_packing(struct storage *x, struct storage_log *s)
 {
     struct storage_packing *p = &s->packing;
     if (x->packers == NULL || vfs_blocking_open(&p->vfs, x->folder) != ERR_OK) return;
@@ -474,7 +491,7 @@ static void open_packing(struct storage *x, struct storage_shard *s)
     s->has_packing = true;
 }
 
-static void close_packing(struct storage_shard *s)
+static void close_packing(struct storage_log *s)
 {
     if (!s->has_packing) return;
     vfs_blocking_close(&s->packing.vfs);
@@ -484,13 +501,25 @@ static void close_packing(struct storage_shard *s)
 
 /* --- the log of a shard ---------------------------------------------------------------------- */
 
-enum err storage_open_log(struct storage *x, uint32_t shard, struct driver *d)
+static struct storage_files *files_of(const struct storage *x, uint32_t log)
 {
-    struct storage_shard *s = &x->shards[shard];
-    enum err e = vfs_driver_open(&s->vfs, d, x->folder);
+    return &x->files[log % x->shard_count];
+}
+
+static void close_files(struct storage_files *f)
+{
+    if (--f->log_count == 0) vfs_driver_close(&f->vfs);
+}
+
+enum err storage_open_log(struct storage *x, uint32_t log, struct driver *d)
+{
+    struct storage_log *s = &x->logs[log];
+    struct storage_files *f = files_of(x, log);
+    enum err e = f->log_count > 0 ? ERR_OK : vfs_driver_open(&f->vfs, d, x->folder);
     if (e != ERR_OK) return e;
+    f->log_count++;
     open_packing(x, s);
-    struct slog_options o = {.vfs = &s->vfs.vfs,
+    struct slog_options o = {.vfs = &f->vfs.vfs,
                              .mem = s->js.mem,
                              .segment_bytes = PLACE_SEGMENT_BYTES_MAX,
                              .group_bytes = COMMIT_GROUP_BYTES,
@@ -505,10 +534,11 @@ enum err storage_open_log(struct storage *x, uint32_t shard, struct driver *d)
         o.files_mem = &s->packing.mem.mem;
         o.helper = &s->packing.helper;
     }
-    e = slog_open(&s->log, &o, &x->recovery.logs[shard], x->recovery.logs, x->recovery.log_count);
+    const struct manifest *own = &x->recovery.logs[log]; /* no stream has records in another log */
+    e = slog_open(&s->log, &o, own, own, 1);
     if (e != ERR_OK) {
         close_packing(s);
-        vfs_driver_close(&s->vfs);
+        close_files(f);
         return e;
     }
     s->js.file = &s->log.store;
@@ -516,20 +546,20 @@ enum err storage_open_log(struct storage *x, uint32_t shard, struct driver *d)
     return ERR_OK;
 }
 
-bool storage_is_ready(const struct storage *x, uint32_t shard)
+bool storage_is_ready(const struct storage *x, uint32_t log)
 {
-    const struct slog *l = &x->shards[shard].log;
+    const struct slog *l = &x->logs[log].log;
     return l->state != SLOG_OPENING || l->has_no_space;
 }
 
-static struct storage_shard *shard_of_store(struct store *store)
+static struct storage_log *log_of_store(struct store *store)
 {
-    return (void *)((char *)store - offsetof(struct storage_shard, log.store));
+    return (void *)((char *)store - offsetof(struct storage_log, log.store));
 }
 
 /* A message that was asked for cannot be read any more. The stream has lost it, and what else lay
  * in that range: nobody knows yet what was asked for of it. */
-static void tell_damage(struct storage_shard *s)
+static void tell_damage(struct storage_log *s)
 {
     struct reader_damage d;
     while (reader_next_damage(&s->log.reader, &d)) {
@@ -550,14 +580,14 @@ static void tell_damage(struct storage_shard *s)
 static bool next_event(struct store *store, struct store_event *out)
 {
     bool has_event = slog_next_event((struct slog *)(void *)store, out);
-    if (!has_event) tell_damage(shard_of_store(store));
+    if (!has_event) tell_damage(log_of_store(store));
     return has_event;
 }
 
 static void count(struct store *store, struct js_store_counts *out)
 {
     const struct slog *l = (const struct slog *)(const void *)store;
-    const struct storage_shard *s = shard_of_store(store);
+    const struct storage_log *s = log_of_store(store);
     *out = (struct js_store_counts){
         .state = l->state == SLOG_READ_ONLY ? JS_STORE_READ_ONLY
                  : l->has_no_space          ? JS_STORE_FULL
@@ -575,31 +605,31 @@ static void count(struct store *store, struct js_store_counts *out)
         .damaged_bytes = s->damaged_bytes + l->reader.counts.damaged_bytes};
 }
 
-struct shard_store storage_port(struct storage *x, uint32_t shard)
+struct shard_store storage_port(struct storage *x, uint32_t log)
 {
     return (struct shard_store){
-        .store = &x->shards[shard].log.store, .next = next_event, .count = count};
+        .store = &x->logs[log].log.store, .next = next_event, .count = count};
 }
 
-void storage_stop_log(struct storage *x, uint32_t shard)
+void storage_stop_log(struct storage *x, uint32_t log)
 {
-    slog_stop(&x->shards[shard].log);
+    slog_stop(&x->logs[log].log);
 }
 
-bool storage_is_stopped(const struct storage *x, uint32_t shard)
+bool storage_is_stopped(const struct storage *x, uint32_t log)
 {
-    const struct storage_shard *s = &x->shards[shard];
+    const struct storage_log *s = &x->logs[log];
     if (slog_is_helped(&s->log)) return false;
     /* One that cannot write any more has nothing to say at its end; only its operations end. */
     return s->log.state == SLOG_STOPPED ||
-           (s->log.state == SLOG_READ_ONLY && s->vfs.flying_count == 0);
+           (s->log.state == SLOG_READ_ONLY && files_of(x, log)->vfs.flying_count == 0);
 }
 
-void storage_close_log(struct storage *x, uint32_t shard)
+void storage_close_log(struct storage *x, uint32_t log)
 {
-    struct storage_shard *s = &x->shards[shard];
+    struct storage_log *s = &x->logs[log];
     slog_close(&s->log);
     close_packing(s);
-    vfs_driver_close(&s->vfs);
+    close_files(files_of(x, log));
     s->has_log = false;
 }

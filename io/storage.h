@@ -1,7 +1,8 @@
-/* The store of JetStream: its folder, its lock, what a start finds in it, and the log of each shard
- * as the shard's thread drives it.
+/* The store of JetStream: its folder, its lock, what a start finds in it, and the logs of each
+ * shard as the shard's thread drives them.
  *
- *   main:  storage_open: folder, lock, direct I/O or not, recovery into one struct js per shard
+ *   main:  storage_open: folder, lock, direct I/O or not, recovery into one struct js per log, and
+ *          what they hold into the directory
  *   shard: storage_open_log -> turns (io/turn calls slog_turn) -> storage_stop_log ->
  *          turns until storage_is_stopped -> storage_close_log
  *   main:  storage_close */
@@ -35,17 +36,23 @@ struct storage_packing {
     _Atomic bool is_done;
 };
 
-/* One shard's part. */
-struct storage_shard {
+/* One log: a shard serves those whose number is its own modulo the number of shards. */
+struct storage_log {
     struct js js;
     struct slog log;
-    struct vfs_driver vfs;
     struct storage_packing packing;
     struct storage *storage;
+    uint32_t number;
     bool has_js, has_log, has_packing;
-    /* Of the recovery, which is of the whole store: shard 0 tells it. */
+    /* Of the recovery, which is of the whole store: log 0 tells it. */
     int64_t recovery_ns;
     uint64_t damaged_ranges, damaged_bytes;
+};
+
+/* Files of all logs of a shard. */
+struct storage_files {
+    struct vfs_driver vfs;
+    uint32_t log_count; /* open ones */
 };
 
 struct storage {
@@ -58,15 +65,21 @@ struct storage {
     int lock_fd;
     bool is_direct;
     struct recovery recovery;
-    struct storage_shard *shards;
+    struct storage_log *logs; /* [log_count], and room for PLACE_LOGS_MAX */
+    uint32_t log_count;       /* at least one for each shard */
     uint32_t shard_count;
+    struct mem **shard_mem;      /* [shard_count], the caller's */
+    struct storage_files *files; /* [shard_count] */
+    struct directory directory;  /* of shard 0, once it runs */
+    bool has_directory;
+    uint64_t memory_bytes;
+    struct shard_time now;           /* of the start */
     int64_t memory_max, storage_max; /* bytes of streams */
     uint64_t sync_interval_ns;       /* 0: always */
     uint64_t damaged_count, cut_count, skipped_count;
     uint64_t told_ns; /* progress was logged last */
     bool is_seeded;
     bool has_refused; /* a stream's own record made no sense: it may be there all the same */
-    bool is_mixed;    /* streams have records in logs of other shards: nothing is freed */
     struct helper_pool *packers;
     struct mem_jemalloc_budget *budget;
 };
@@ -89,13 +102,13 @@ NODISCARD enum err storage_open(struct storage *x, const struct storage_options 
 /* Every log is closed. */
 void storage_close(struct storage *x);
 
-/* On the shard's thread. */
-NODISCARD enum err storage_open_log(struct storage *x, uint32_t shard, struct driver *d);
+/* On the thread of the log's shard. */
+NODISCARD enum err storage_open_log(struct storage *x, uint32_t log, struct driver *d);
 /* It takes records, or will not do so soon. */
-bool storage_is_ready(const struct storage *x, uint32_t shard);
-struct shard_store storage_port(struct storage *x, uint32_t shard);
-void storage_stop_log(struct storage *x, uint32_t shard);
-bool storage_is_stopped(const struct storage *x, uint32_t shard);
-void storage_close_log(struct storage *x, uint32_t shard);
+bool storage_is_ready(const struct storage *x, uint32_t log);
+struct shard_store storage_port(struct storage *x, uint32_t log);
+void storage_stop_log(struct storage *x, uint32_t log);
+bool storage_is_stopped(const struct storage *x, uint32_t log);
+void storage_close_log(struct storage *x, uint32_t log);
 
 #endif

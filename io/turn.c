@@ -870,8 +870,8 @@ static bool may_sleep(struct turn *t)
 static uint64_t earliest_deadline(const struct turn *t)
 {
     uint64_t first = shard_deadline_ns(t->shard);
-    if (t->log != NULL) {
-        uint64_t of_log = slog_deadline_ns(t->log);
+    for (uint32_t i = 0; i < t->log_count; i++) {
+        uint64_t of_log = slog_deadline_ns(t->logs[i]);
         if (of_log < first) first = of_log;
     }
     uint64_t own = wheel_next_ns(&t->wheel);
@@ -911,6 +911,11 @@ static uint32_t wait_for_done(struct turn *t, uint64_t wait_until_ns)
     return n;
 }
 
+static void turn_logs(struct turn *t)
+{
+    for (uint32_t i = 0; i < t->log_count; i++) slog_turn(t->logs[i], t->now.mono_ns);
+}
+
 bool turn_run(struct turn *t, uint64_t wait_until_ns)
 {
     uint32_t n = wait_for_done(t, wait_until_ns);
@@ -934,7 +939,7 @@ bool turn_run(struct turn *t, uint64_t wait_until_ns)
         run_effects(t);
         at += used;
     } while (at < count);
-    if (t->log != NULL) slog_turn(t->log, t->now.mono_ns);
+    turn_logs(t);
     flush_outputs(t);
     close_flushed(t);
     while (t->freed_count > 0) t->free_slots[t->free_count++] = t->freed[--t->freed_count];

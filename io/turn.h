@@ -174,7 +174,8 @@ struct turn {
     /* Completions that are not of connections: accepts, watches, wakes, files. */
     void (*on_done)(void *context, struct turn *t, const struct done *d);
     void *on_done_context;
-    struct slog *log;    /* NULL: none, or not yet, or not any more */
+    struct slog *logs[PLACE_LOGS_MAX]; /* [log_count]: none, or not yet, or not any more */
+    uint32_t log_count;
     uint32_t file_count; /* file operations that ended in this turn */
     struct shard_time now;
     uint32_t event_slots[TURN_EVENTS_MAX];

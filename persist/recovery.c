@@ -334,7 +334,7 @@ static enum err give_checkpoints(const struct recovery *r, const struct checkpoi
                                 .flags = RECORD_LAST,
                                 .stream = c->stream,
                                 .body = text_written(&c->body)};
-        struct store_stub stub = {0};
+        struct store_stub stub = {.place = place_of(c->log, 1, 0)};
         if (replay->record != NULL) e = replay->record(replay->context, &record, &stub);
         text_deinit(&c->body);
     }

@@ -190,6 +190,12 @@ void json_write_null(struct json_write *w, const char *key)
     text_string(w->out, "null");
 }
 
+void json_write_raw(struct json_write *w, const char *key, struct bytes json)
+{
+    before_value(w, key);
+    text_bytes(w->out, json);
+}
+
 void json_write_time(struct json_write *w, const char *key, int64_t wall_ns)
 {
     before_value(w, key);

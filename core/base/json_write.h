@@ -36,6 +36,8 @@ void json_write_null(struct json_write *w, const char *key);
 void json_write_time(struct json_write *w, const char *key, int64_t wall_ns);
 void json_write_duration(struct json_write *w, const char *key, int64_t ns); /* as text: "1.2ms" */
 void json_write_uptime(struct json_write *w, const char *key, int64_t ns);
+/* A value that is JSON already. */
+void json_write_raw(struct json_write *w, const char *key, struct bytes json);
 /* A member whose key is foreign text. Then one value with key NULL. */
 void json_write_key(struct json_write *w, struct bytes key);
 

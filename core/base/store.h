@@ -134,7 +134,7 @@ struct store_lost {
 /* Calls of a replay. A record's slices are valid during the call only. In this order:
  *
  * 1. CHECKPOINT of every stream that has one, the newest, its body in one piece (seq 0). It stands
- *    for all records of the stream up to some point of the log.
+ *    for all records of the stream up to some point of the log; its place only says of which log.
  * 2. MESSAGE records of packs: their headers and body have a length, but data is NULL.
  * 3. The records of the log. What a checkpoint stands for is left out, except MESSAGE records.
  *

@@ -31,14 +31,53 @@ void js_init(struct js *js, struct mem *mem, struct store *file, uint64_t seed,
     table_init(&js->streams, mem, MEM_JETSTREAM);
     table_init(&js->ids, mem, MEM_JETSTREAM);
     table_init(&js->quotas, mem, MEM_JETSTREAM);
-    overlap_init(&js->overlap, mem, seed);
+    directory_init(&js->own, mem, seed);
+    js->directory = &js->own;
     js->total.memory.max = js->total.storage.max = -1;
 }
 
-uint32_t js_place(struct bytes account_and_name, uint32_t shard_count)
+uint32_t js_place(struct bytes account_name, struct bytes name, uint32_t log_count)
 {
-    must(shard_count > 0);
-    return (uint32_t)(hash_bytes(account_and_name.data, account_and_name.len, 0) % shard_count);
+    must(log_count > 0);
+    uint64_t of_account = hash_bytes(account_name.data, account_name.len, 0);
+    return (uint32_t)(hash_bytes(name.data, name.len, of_account) % log_count);
+}
+
+enum directory_verdict js_claim(struct js *js, const struct directory_ask *a)
+{
+    struct js_limits l;
+    js_limits_of(js, a->account, &l);
+    must(js->directory != NULL);
+    struct directory_limits limits = {.streams = l.max_streams,
+                                      .memory = l.max_memory,
+                                      .storage = l.max_storage,
+                                      .server_memory = js->total.memory.max,
+                                      .server_storage = js->total.storage.max};
+    return directory_claim(js->directory, a, &limits);
+}
+
+enum err js_enter(struct js *js, struct directory *d, uint32_t *refused)
+{
+    uint32_t at = 0;
+    struct js_stream *s;
+    while ((s = js_each(js, &at)) != NULL) {
+        const struct stream_config *c = &s->stream.config;
+        struct directory_ask a = {.account = s->stream.account,
+                                  .log = js->log,
+                                  .stream = s->stream.id,
+                                  .name = c->name,
+                                  .is_memory = c->storage == STREAM_MEMORY,
+                                  .max_bytes = c->max_bytes,
+                                  .subjects = c->subjects};
+        if (directory_find_id(d, a.stream) != NULL) continue;
+        enum err e = directory_enter(d, &a);
+        if (e == ERR_OK) continue;
+        if (e != ERR_EXISTS) return e;
+        js_drop(js, s); /* from memory only: its records stay */
+        ++*refused;
+        at = 0; /* the table has moved */
+    }
+    return ERR_OK;
 }
 
 /* No id at or below id is given again. */
@@ -154,36 +193,9 @@ struct js_stream *js_each(const struct js *js, uint32_t *at)
     return table_each(&js->streams, at);
 }
 
-static void free_claims(struct js *js, struct overlap_claim **claims, uint32_t count,
-                        uint32_t taken)
-{
-    for (uint32_t i = 0; i < taken; i++) overlap_release(&js->overlap, claims[i]);
-    mem_free(js->mem, MEM_JETSTREAM, claims, count * sizeof(struct overlap_claim *));
-}
-
-static enum err claim_all(struct js *js, struct js_stream *s, const struct request_texts *subjects,
-                          struct overlap_claim ***out)
-{
-    *out = NULL;
-    if (subjects->count == 0) return ERR_OK;
-    struct overlap_claim **claims =
-        mem_alloc(js->mem, MEM_JETSTREAM, subjects->count * sizeof(struct overlap_claim *));
-    if (claims == NULL) return ERR_MEMORY;
-    for (uint32_t i = 0; i < subjects->count; i++) {
-        enum err e =
-            overlap_claim(&js->overlap, s->stream.account, subjects->items[i], s, &claims[i]);
-        if (e == ERR_OK) continue;
-        free_claims(js, claims, subjects->count, i);
-        return e;
-    }
-    *out = claims;
-    return ERR_OK;
-}
-
 static void free_stream(struct js *js, struct js_stream *s)
 {
     mem_free(js->mem, MEM_JETSTREAM, (char *)s->account_name.data, s->account_name.len);
-    free_claims(js, s->claims, s->claim_count, s->claim_count);
     checkpoint_drop(s);
     consumer_set_deinit(&s->consumers);
     wake_deinit(&s->wake);
@@ -201,7 +213,7 @@ void js_deinit(struct js *js)
     while ((q = table_each(&js->quotas, &at)) != NULL)
         mem_free(js->mem, MEM_JETSTREAM, q, sizeof *q);
     table_deinit(&js->quotas);
-    overlap_deinit(&js->overlap);
+    directory_deinit(&js->own);
     table_deinit(&js->ids);
     table_deinit(&js->streams);
     memstore_deinit(&js->memory);
@@ -305,12 +317,9 @@ enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
     if (s == NULL) return ERR_MEMORY;
     enum err e = stream_init(&s->stream, js->mem, id, account, c, created_ns, js->seed);
     if (e != ERR_OK) goto free;
-    e = claim_all(js, s, &c->subjects, &s->claims);
-    if (e != ERR_OK) goto deinit;
-    s->claim_count = c->subjects.count;
     char *name = account_name.len == 0 ? NULL : mem_alloc(js->mem, MEM_JETSTREAM, account_name.len);
     e = ERR_MEMORY;
-    if (name == NULL && account_name.len > 0) goto release;
+    if (name == NULL && account_name.len > 0) goto deinit;
     if (name != NULL) memcpy(name, account_name.data, account_name.len);
     s->account_name = bytes_of(name, account_name.len);
     s->js = js;
@@ -339,8 +348,6 @@ enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
     reserve(js, s, false);
     *out = s;
     return ERR_OK;
-release:
-    free_claims(js, s->claims, s->claim_count, s->claim_count);
 deinit:
     stream_deinit(&s->stream);
 free:
@@ -368,19 +375,10 @@ enum err js_update(struct js_stream *s, const struct stream_config *c)
 {
     enum stream_retention before = s->stream.config.retention;
     struct js *js = s->js;
-    struct overlap_claim **claims;
-    enum err e = claim_all(js, s, &c->subjects, &claims);
-    if (e != ERR_OK) return e;
     reserve(js, s, true);
-    e = stream_update(&s->stream, c);
+    enum err e = stream_update(&s->stream, c);
     reserve(js, s, false);
-    if (e != ERR_OK) {
-        free_claims(js, claims, c->subjects.count, c->subjects.count);
-        return e;
-    }
-    free_claims(js, s->claims, s->claim_count, s->claim_count);
-    s->claims = claims;
-    s->claim_count = c->subjects.count;
+    if (e != ERR_OK) return e;
     follow_config(s);
     if (before != STREAM_INTEREST && c->retention == STREAM_INTEREST)
         for (uint64_t seq = msgs_first(&s->stream.msgs); seq != 0;
@@ -534,6 +532,9 @@ void js_replay_end(struct js *js)
         js_drop(js, s);
         at = 0;
     }
+    uint32_t refused = 0;
+    if (js->directory != &js->own) return; /* the owner enters all logs in one */
+    (void)!js_enter(js, &js->own, &refused);
 }
 
 static enum err replay_config(struct js *js, uint32_t account, const struct record *r)

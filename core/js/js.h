@@ -1,10 +1,14 @@
-/* JetStream of one shard: its streams by account and name, where their records go, and requests on
+/* JetStream of one log: its streams by account and name, where their records go, and requests on
  * them. A request that needs a record on disk, or a message from there, waits and is gone on with:
  *
  *   jsapi_run ──────> JS_REPLY: out holds the answer (jsapi_end is next in any case)
  *        │         └─> JS_SILENT: nobody is answered
  *        ├─> JS_WAIT_STORED: until request.ticket is durable or failed ──> jsapi_stored
- *        └─> JS_WAIT_READ: until STORE_READ names request.read         ──> jsapi_read
+ *        ├─> JS_WAIT_READ: until STORE_READ names request.read         ──> jsapi_read
+ *        ├─> JS_WAIT_CLAIM: the directory is elsewhere, and is to be asked request.ask
+ *        │                                                             ──> jsapi_claimed
+ *        ├─> JS_WAIT_PAGE: other logs have streams of request.page     ──> jsapi_paged
+ *        └─> JS_ELSEWHERE: the stream lives in another log, which the directory names
  *
  * Requests that wait for tickets are gone on with in ticket order, and those with one ticket in the
  * order in which they came. jsapi_stored may say JS_WAIT_STORED again, perhaps with another ticket:
@@ -13,14 +17,18 @@
  * The caller keeps the request and its slices at their addresses until it ends. Stream and
  * configuration records go to the file store, those of memory streams too, though these end with
  * the process, as in nats-server. Consumers of memory streams, and those with mem_storage on limits
- * streams, leave no records at all. Owned by the shard; pure. */
+ * streams, leave no records at all.
+ *
+ * What spans the streams of all logs is in a directory: one's own where there is no other log, else
+ * that of the server, which is NULL here where it belongs to another shard. request.notice then
+ * says what it is to be told before the answer leaves. Owned by the shard; pure. */
 #ifndef CORE_JS_JS_H
 #define CORE_JS_JS_H
 #include "core/base/store.h"
 #include "core/base/table.h"
 #include "core/js/consumer_set.h"
+#include "core/js/directory.h"
 #include "core/js/memstore.h"
-#include "core/js/overlap.h"
 #include "core/js/publish.h"
 #include "core/js/wake.h"
 
@@ -38,8 +46,6 @@ struct js_stream {
     struct js *js;
     struct bytes account_name;     /* in the stream's own memory */
     struct quota *quota;           /* of its account */
-    struct overlap_claim **claims; /* of its subjects, [claim_count] */
-    uint32_t claim_count;
     bool is_hidden;         /* its record is not durable yet */
     bool is_purging;        /* consumers are told of it all at once */
     uint64_t create_ticket; /* of its record, while it is hidden */
@@ -80,14 +86,16 @@ struct js {
     struct memstore memory;
     struct table streams;        /* of struct js_stream, by account and name */
     struct table ids;            /* the same by id */
-    uint64_t id_next, id_step;   /* ids of this shard are id_next modulo id_step */
+    uint64_t id_next, id_step;   /* ids of this log are id_next modulo id_step */
+    uint32_t log;                /* its number */
+    struct directory *directory; /* NULL: another shard has it */
+    struct directory own;        /* of a log that is alone */
     uint64_t seed;               /* of the store */
     struct bytes domain, leader; /* may be empty; the server's name */
     int64_t duplicate_window_max;
     bool is_lenient;        /* strict: false */
-    struct overlap overlap; /* the subjects of all streams */
     struct table quotas;    /* struct quota, by account */
-    struct quota total;     /* of the server; its limits are set by the owner */
+    struct quota total;     /* of all; the limits are the server's, set by the owner */
     uint64_t api_total, api_errors;
     uint64_t message_bytes_max; /* max_payload; set before streams are added */
     struct rng rng;             /* names of consumers */
@@ -106,7 +114,30 @@ struct js {
     void *hooks_context;
 };
 
-enum js_step { JS_REPLY, JS_SILENT, JS_WAIT_STORED, JS_WAIT_READ };
+enum js_step {
+    JS_REPLY,
+    JS_SILENT,
+    JS_WAIT_STORED,
+    JS_WAIT_READ,
+    JS_WAIT_CLAIM,
+    JS_WAIT_PAGE,
+    JS_ELSEWHERE
+};
+/* What the directory is told of request.stream_id. */
+enum js_notice { JS_NOTICE_NONE, JS_NOTICE_DONE, JS_NOTICE_UNDONE, JS_NOTICE_GONE };
+
+/* A page of a list of streams, by name: of other logs the texts are filled in by the owner. */
+struct js_page_item {
+    uint64_t stream;
+    uint32_t log;
+    struct bytes text; /* JSON; empty: it has gone */
+};
+struct js_page {
+    uint64_t total, offset;
+    uint32_t count;
+    struct js_page_item *items; /* in the request's arena */
+};
+
 enum js_order {
     JS_ORDER_NONE,
     JS_ORDER_CREATE,
@@ -139,6 +170,7 @@ struct js_request {
     int64_t now_ns;   /* wall */
     uint64_t mono_ns; /* the same moment */
     void *context;    /* becomes that of read */
+    const struct quota *usage; /* INFO: of the account in all logs; NULL: there is only this one */
     /* Of js. */
     struct arena arena;
     enum js_order order;
@@ -151,6 +183,11 @@ struct js_request {
     uint64_t ticket;
     struct store_read read;
     struct stream_config_request config;
+    struct directory_ask ask; /* slices are the request's own */
+    enum directory_verdict claim;
+    bool is_claim_done;
+    enum js_notice notice;
+    struct js_page page;
     uint64_t seq, keep;
     struct bytes filter;
     bool is_secure, no_headers;
@@ -160,8 +197,13 @@ void js_init(struct js *js, struct mem *mem, struct store *file, uint64_t seed,
              uint64_t memory_bytes_max);
 void js_deinit(struct js *js);
 
-/* The shard that a stream lives on; account and name with a blank between, as in its record. */
-uint32_t js_place(struct bytes account_and_name, uint32_t shard_count);
+/* The log that a new stream goes to, of so many. */
+uint32_t js_place(struct bytes account_name, struct bytes name, uint32_t log_count);
+/* What the directory here says to a claim, of whichever log. */
+enum directory_verdict js_claim(struct js *js, const struct directory_ask *a);
+/* Its streams into a directory, at a start. What has the name of one that is there already is not
+ * served, and counted in *refused. ERR_MEMORY, ERR_FULL. */
+NODISCARD enum err js_enter(struct js *js, struct directory *d, uint32_t *refused);
 /* NULL: there is none (or its creation is not durable yet and hidden is false). */
 struct js_stream *js_find(struct js *js, uint32_t account, struct bytes name, bool hidden);
 /* Every stream, in no order: *at starts at 0. NULL at the end. */

@@ -44,30 +44,67 @@ static void bounds_of(const struct jsapi_reply *p, const struct js_limits *l,
     };
 }
 
-/* before: the configuration until now; NULL: a new stream. */
 static bool check_account(struct jsapi_reply *p, const struct js_limits *l,
-                          const struct stream_config *c, const struct stream_config *before)
+                          const struct stream_config *c)
 {
     if (c->max_consumers > 0 && l->max_consumers > 0 && c->max_consumers > l->max_consumers)
         return jsapi_error_refuse(&p->error, JSAPI_MAXIMUM_CONSUMERS_LIMIT);
-    /* A new stream without a limit of its own wants a byte at least. */
-    int64_t more = c->max_bytes > 0 ? c->max_bytes : 1;
-    if (before != NULL) {
-        more =
-            (c->max_bytes > 0 ? c->max_bytes : 0) - (before->max_bytes > 0 ? before->max_bytes : 0);
-        if (more < 0) more = 0;
+    return true;
+}
+
+static bool refuse_claim(struct jsapi_reply *p, enum directory_verdict v)
+{
+    switch (v) {
+    case DIRECTORY_STREAMS: return jsapi_error_refuse(&p->error, JSAPI_MAXIMUM_STREAMS_LIMIT);
+    case DIRECTORY_OVERLAP: return jsapi_error_refuse(&p->error, JSAPI_STREAM_SUBJECT_OVERLAP);
+    case DIRECTORY_BYTES:
+        return jsapi_error_refuse(&p->error, p->r->config.config.storage == STREAM_MEMORY
+                                                 ? JSAPI_MEMORY_RESOURCES_EXCEEDED
+                                                 : JSAPI_STORAGE_RESOURCES_EXCEEDED);
+    default: return jsapi_error_refuse(&p->error, JSAPI_INSUFFICIENT_RESOURCES);
     }
-    struct quota none = {.memory.max = l->max_memory, .storage.max = l->max_storage};
-    const struct quota *of_account = js_quota_of(p->js, p->r->account);
-    if (of_account == NULL) of_account = &none;
-    bool is_memory = c->storage == STREAM_MEMORY;
-    const struct quota_bytes *account = is_memory ? &of_account->memory : &of_account->storage;
-    const struct quota_bytes *server = is_memory ? &p->js->total.memory : &p->js->total.storage;
-    if (quota_bytes_may_reserve(account, (uint64_t)more) &&
-        quota_bytes_may_reserve(server, (uint64_t)more))
-        return true;
-    return jsapi_error_refuse(&p->error, is_memory ? JSAPI_MEMORY_RESOURCES_EXCEEDED
-                                                   : JSAPI_STORAGE_RESOURCES_EXCEEDED);
+}
+
+/* What spans all logs is the directory's to say, behind everything else. before: NULL: a new
+ * stream. True: it is granted; else *step is how the request goes on. */
+static bool claim(struct jsapi_reply *p, const struct js_stream *before, enum js_step *step)
+{
+    struct js_request *r = p->r;
+    const struct stream_config *c = &r->config.config;
+    if (r->claim == DIRECTORY_GRANTED) return true;
+    if (r->claim == DIRECTORY_UNASKED) {
+        if (before == NULL && r->stream_id == 0) {
+            r->stream_id = p->js->id_next;
+            js_reserve_ids(p->js, r->stream_id);
+        } else if (before != NULL) {
+            r->stream_id = before->stream.id;
+        }
+        r->ask = (struct directory_ask){.account = r->account,
+                                        .log = p->js->log,
+                                        .stream = r->stream_id,
+                                        .name = r->stream_name,
+                                        .is_new = before == NULL,
+                                        .is_memory = c->storage == STREAM_MEMORY,
+                                        .max_bytes = c->max_bytes,
+                                        .subjects = c->subjects};
+        if (p->js->directory == NULL) {
+            *step = JS_WAIT_CLAIM;
+            return false;
+        }
+        r->claim = js_claim(p->js, &r->ask);
+        if (r->claim == DIRECTORY_GRANTED) return true;
+    }
+    enum directory_verdict v = r->claim;
+    r->claim = DIRECTORY_UNASKED;
+    if (v == DIRECTORY_AGAIN) {
+        *step = jsapi_reply_wait(p, 0);
+    } else if (v == DIRECTORY_ELSEWHERE) {
+        *step = JS_ELSEWHERE;
+    } else {
+        (void)!refuse_claim(p, v);
+        *step = jsapi_reply_fail(p);
+    }
+    return false;
 }
 
 /* Limits of the stream for its consumers may not fall below what some of them have. */
@@ -95,14 +132,6 @@ static bool check_consumers(struct jsapi_reply *p, const struct js_stream *s,
     }
     if (count == 0) return true;
     return jsapi_error_refuse_text(&p->error, JSAPI_STREAM_UPDATE, writer_written(&w));
-}
-
-static bool overlaps(const struct jsapi_reply *p, const struct stream_config *c,
-                     const struct js_stream *self)
-{
-    for (uint32_t i = 0; i < c->subjects.count; i++)
-        if (overlap_meets(&p->js->overlap, p->r->account, c->subjects.items[i], self)) return true;
-    return false;
 }
 
 static enum js_step append_config(struct jsapi_reply *p, uint64_t id, int64_t created_ns,
@@ -151,24 +180,20 @@ static enum js_step stream_create(struct jsapi_reply *p)
     if (!stream_config_check_create(&p->r->arena, c, p->r->stream_name, &bounds,
                                     p->r->config.pedantic, &p->error))
         return jsapi_reply_fail(p);
-    const struct quota *quota = js_quota_of(p->js, p->r->account);
-    if (s == NULL && quota != NULL && limits.max_streams > 0 &&
-        quota->streams >= (uint64_t)limits.max_streams)
-        return jsapi_reply_refuse(p, JSAPI_MAXIMUM_STREAMS_LIMIT);
     if (s != NULL) {
         if (!stream_config_equal(c, &s->stream.config))
             return jsapi_reply_refuse(p, JSAPI_STREAM_NAME_EXIST);
         return created(p, s);
     }
-    if (!check_account(p, &limits, c, NULL)) return jsapi_reply_fail(p);
-    if (overlaps(p, c, NULL)) return jsapi_reply_refuse(p, JSAPI_STREAM_SUBJECT_OVERLAP);
-    uint64_t id = p->js->id_next;
+    enum js_step step;
+    if (!check_account(p, &limits, c)) return jsapi_reply_fail(p);
+    if (!claim(p, NULL, &step)) return step;
+    uint64_t id = p->r->stream_id;
     enum err e = js_add(p->js, p->r->account, p->r->account_name, c, id, p->r->now_ns, &s);
     if (e == ERR_INVALID)
         return jsapi_reply_refuse_text(p, JSAPI_STREAM_CREATE, "subject transform is not valid");
     if (e != ERR_OK) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
-    p->r->stream_id = id;
-    enum js_step step = append_config(p, id, p->r->now_ns, JS_ORDER_CREATE);
+    step = append_config(p, id, p->r->now_ns, JS_ORDER_CREATE);
     if (step != JS_WAIT_STORED) js_drop(p->js, s);
     if (step == JS_WAIT_STORED) s->create_ticket = p->r->ticket;
     return step;
@@ -192,11 +217,14 @@ static enum js_step stream_update_request(struct jsapi_reply *p)
     if (stream_config_set_level(&p->r->arena, c) != ERR_OK)
         return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
     if (!stream_config_check_update(&s->stream.config, c, &p->error)) return jsapi_reply_fail(p);
-    if (!check_account(p, &limits, c, &s->stream.config)) return jsapi_reply_fail(p);
+    enum js_step step;
+    if (!check_account(p, &limits, c)) return jsapi_reply_fail(p);
     if (!check_consumers(p, s, c)) return jsapi_reply_fail(p);
-    if (overlaps(p, c, s)) return jsapi_reply_refuse(p, JSAPI_STREAM_SUBJECT_OVERLAP);
-    p->r->stream_id = s->stream.id;
-    enum js_step step = append_config(p, s->stream.id, s->stream.created_ns, JS_ORDER_UPDATE);
+    /* Another stream of the name since it was asked: the claim is of the one that has gone. */
+    if (p->r->claim == DIRECTORY_GRANTED && p->r->stream_id != s->stream.id)
+        return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
+    if (!claim(p, s, &step)) return step;
+    step = append_config(p, s->stream.id, s->stream.created_ns, JS_ORDER_UPDATE);
     if (step == JS_WAIT_STORED) stream_stage_order(&s->stream, p->r->ticket);
     return step;
 }
@@ -264,15 +292,60 @@ static const struct request_type list_type = {"JSApiStreamListRequest", list_fie
 
 static int by_name(const void *a, const void *b)
 {
-    const struct js_stream *x = a, *y = b;
-    return bytes_compare(x->stream.config.name, y->stream.config.name);
+    return bytes_compare(directory_name(a), directory_name(b));
 }
 
-static bool is_listed(const struct jsapi_reply *p, const struct js_stream *s, struct bytes filter)
+void jsapi_write_item(struct js *js, int64_t now_ns, uint64_t stream, struct text *out)
 {
-    if (s->is_hidden || s->stream.account != p->r->account) return false;
-    struct request_texts one = {&filter, 1};
-    return filter.len == 0 || stream_config_overlaps(&s->stream.config.subjects, &one);
+    struct js_request r = {.out = out, .now_ns = now_ns};
+    struct jsapi_reply p = {.js = js, .r = &r};
+    const struct js_stream *s = js_find_id(js, stream);
+    if (s == NULL || s->is_hidden) return;
+    json_write_init(&p.w, out, 0);
+    json_write_object(&p.w, NULL);
+    write_info(&p, NULL, &s->stream, false, false, BYTES_LITERAL(""), 0);
+    json_write_end(&p.w);
+}
+
+/* All that is known here is written as it is now. */
+static enum js_step write_page(struct jsapi_reply *p)
+{
+    const struct js_page *page = &p->r->page;
+    jsapi_reply_begin(p);
+    json_write_u64(&p->w, "total", page->total);
+    json_write_u64(&p->w, "offset", page->offset);
+    json_write_u64(&p->w, "limit", JS_LIST_PAGE);
+    json_write_array(&p->w, "streams");
+    for (uint32_t i = 0; i < page->count; i++) {
+        const struct js_page_item *item = &page->items[i];
+        const struct js_stream *s = js_find_id(p->js, item->stream);
+        if (item->text.len > 0) {
+            json_write_raw(&p->w, NULL, item->text);
+        } else if (s != NULL && !s->is_hidden) {
+            write_info(p, NULL, &s->stream, false, false, BYTES_LITERAL(""), 0);
+            json_write_end(&p->w);
+        }
+    }
+    json_write_end(&p->w);
+    return jsapi_reply_finish(p);
+}
+
+static enum js_step list_page(struct jsapi_reply *p, const void **found, size_t count,
+                              size_t offset)
+{
+    struct js_page *page = &p->r->page;
+    bool is_here = true;
+    *page = (struct js_page){.total = count, .offset = offset};
+    count -= offset;
+    page->count = (uint32_t)(count < JS_LIST_PAGE ? count : JS_LIST_PAGE);
+    page->items = arena_alloc(&p->r->arena, (page->count + 1) * sizeof *page->items);
+    if (page->items == NULL) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    for (uint32_t i = 0; i < page->count; i++) {
+        const struct directory_entry *e = found[offset + i];
+        page->items[i] = (struct js_page_item){.stream = e->stream, .log = e->log};
+        is_here = is_here && e->log == p->js->log;
+    }
+    return is_here ? write_page(p) : JS_WAIT_PAGE;
 }
 
 static enum js_step stream_list(struct jsapi_reply *p, bool has_details)
@@ -281,35 +354,30 @@ static enum js_step stream_list(struct jsapi_reply *p, bool has_details)
     if (request_is_container(p->r->body) &&
         !jsapi_reply_read_body(p, has_details ? &list_type : &names_type, &body))
         return jsapi_reply_fail(p);
+    const struct directory *d = p->js->directory;
     const void **found =
-        arena_alloc(&p->r->arena, (p->js->streams.count + 1) * sizeof(const void *));
+        d == NULL ? NULL : arena_alloc(&p->r->arena, (d->ids.count + 1) * sizeof(const void *));
     if (found == NULL) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
     uint32_t at = 0;
-    size_t count = 0, limit = has_details ? JS_LIST_PAGE : JS_NAMES_PAGE;
-    const struct js_stream *s;
-    while ((s = js_each(p->js, &at)) != NULL)
-        if (is_listed(p, s, body.subject)) found[count++] = s;
+    size_t count = 0;
+    const struct directory_entry *e;
+    while ((e = directory_each(d, &at)) != NULL)
+        if (directory_is_listed(e, p->r->account, body.subject)) found[count++] = e;
     sort_pointers(found, count, by_name);
     size_t offset = body.offset > 0 ? (size_t)body.offset : 0;
     if (offset > count) offset = count;
+    if (has_details) return list_page(p, found, count, offset);
     jsapi_reply_begin(p);
     json_write_u64(&p->w, "total", count);
     json_write_u64(&p->w, "offset", offset);
-    json_write_u64(&p->w, "limit", limit);
-    if (offset == count && !has_details) {
+    json_write_u64(&p->w, "limit", JS_NAMES_PAGE);
+    if (offset == count) {
         json_write_null(&p->w, "streams"); /* as Go writes an empty slice that is nil */
         return jsapi_reply_finish(p);
     }
     json_write_array(&p->w, "streams");
-    for (size_t i = offset; i < count && i < offset + limit; i++) {
-        s = found[i];
-        if (has_details) {
-            write_info(p, NULL, &s->stream, false, false, BYTES_LITERAL(""), 0);
-            json_write_end(&p->w);
-        } else {
-            json_write_text(&p->w, NULL, s->stream.config.name);
-        }
-    }
+    for (size_t i = offset; i < count && i < offset + JS_NAMES_PAGE; i++)
+        json_write_text(&p->w, NULL, directory_name(found[i]));
     json_write_end(&p->w);
     return jsapi_reply_finish(p);
 }
@@ -493,7 +561,8 @@ static enum js_step account_info(struct jsapi_reply *p)
 {
     struct js_limits l;
     const struct quota nothing = {.account = 0};
-    const struct quota *q = js_quota_of(p->js, p->r->account);
+    const struct quota *q = p->r->usage;
+    if (q == NULL) q = js_quota_of(p->js, p->r->account);
     if (q == NULL) q = &nothing;
     js_limits_of(p->js, p->r->account, &l);
     jsapi_reply_begin(p);
@@ -572,7 +641,7 @@ static enum endpoint endpoint_of(struct bytes subject, struct bytes *name)
     return ENDPOINT_COUNT;
 }
 
-enum js_step jsapi_run(struct js *js, struct js_request *r)
+static enum js_step run(struct js *js, struct js_request *r)
 {
     struct jsapi_reply p = {.js = js, .r = r, .type = "system"};
     arena_init(&r->arena, js->mem, MEM_JETSTREAM);
@@ -626,13 +695,43 @@ static enum js_step run_again(struct js *js, struct js_request *r)
                                .body = r->body,
                                .out = r->out,
                                .context = r->context,
+                               .usage = r->usage,
                                .now_ns = r->now_ns,
                                .mono_ns = r->mono_ns};
+    /* What was claimed, and by which name, stays so. */
+    again.claim = r->claim;
+    if (r->claim != DIRECTORY_UNASKED) again.stream_id = r->stream_id;
     *r = again;
-    return jsapi_run(js, r);
+    return run(js, r);
 }
 
-enum js_step jsapi_stored(struct js *js, struct js_request *r, enum err result)
+/* A claim ends with its request. */
+static enum js_step settle(struct js *js, struct js_request *r, enum js_step step)
+{
+    bool is_over = step == JS_REPLY || step == JS_SILENT || step == JS_ELSEWHERE;
+    if (!is_over || r->claim != DIRECTORY_GRANTED) return step;
+    r->claim = DIRECTORY_UNASKED;
+    if (js->directory != NULL)
+        directory_settle(js->directory, r->stream_id, r->is_claim_done);
+    else
+        r->notice = r->is_claim_done ? JS_NOTICE_DONE : JS_NOTICE_UNDONE;
+    return step;
+}
+
+enum js_step jsapi_run(struct js *js, struct js_request *r)
+{
+    return settle(js, r, run(js, r));
+}
+
+static void tell_gone(struct js *js, struct js_request *r)
+{
+    if (js->directory != NULL)
+        directory_drop(js->directory, r->stream_id);
+    else
+        r->notice = JS_NOTICE_GONE;
+}
+
+static enum js_step stored(struct js *js, struct js_request *r, enum err result)
 {
     if (r->order == JS_ORDER_AGAIN) return run_again(js, r);
     if (r->order >= JS_ORDER_CONSUMER_CREATE) return jsapi_consumer_stored(js, r, result);
@@ -650,12 +749,14 @@ enum js_step jsapi_stored(struct js *js, struct js_request *r, enum err result)
     }
     if (r->order == JS_ORDER_CREATE) {
         js_show(js, s);
+        r->is_claim_done = true;
         r->action = JS_ACTION_CREATED;
         if (js->hooks != NULL && js->hooks->opened != NULL) js->hooks->opened(js->hooks_context, s);
         return created(&p, s);
     }
     if (r->order == JS_ORDER_DELETE) {
         js_drop(js, s);
+        tell_gone(js, r);
         r->action = JS_ACTION_DELETED;
         return jsapi_reply_succeed(&p);
     }
@@ -668,6 +769,7 @@ enum js_step jsapi_stored(struct js *js, struct js_request *r, enum err result)
     case JS_ORDER_UPDATE:
         if (js_update(s, &r->config.config) != ERR_OK) return JS_WAIT_STORED;
         s->stream.order_ticket = 0;
+        r->is_claim_done = true;
         r->action = JS_ACTION_UPDATED;
         if (js->hooks != NULL && js->hooks->updated != NULL)
             js->hooks->updated(js->hooks_context, s);
@@ -686,6 +788,51 @@ enum js_step jsapi_stored(struct js *js, struct js_request *r, enum err result)
         s->stream.order_ticket = 0;
         return jsapi_reply_succeed(&p);
     }
+}
+
+enum js_step jsapi_stored(struct js *js, struct js_request *r, enum err result)
+{
+    return settle(js, r, stored(js, r, result));
+}
+
+enum js_step jsapi_claimed(struct js *js, struct js_request *r, enum directory_verdict v)
+{
+    must(v != DIRECTORY_UNASKED);
+    r->claim = v;
+    return settle(js, r, run_again(js, r));
+}
+
+enum js_step jsapi_paged(struct js *js, struct js_request *r)
+{
+    struct jsapi_reply p = {.js = js,
+                            .r = r,
+                            .type = endpoints[ENDPOINT_LIST].type,
+                            .tail = endpoints[ENDPOINT_LIST].tail};
+    return write_page(&p);
+}
+
+/* The token behind so many others, of those behind "$JS.API.". */
+static struct bytes token_at(struct bytes rest, uint32_t n)
+{
+    while (n-- > 0) {
+        size_t dot = bytes_find(rest, '.');
+        if (dot == rest.len) return bytes_of(NULL, 0);
+        rest = bytes_of(rest.data + dot + 1, rest.len - dot - 1);
+    }
+    return bytes_of(rest.data, bytes_find(rest, '.'));
+}
+
+struct bytes jsapi_stream_of(struct bytes subject)
+{
+    if (!bytes_starts_with(subject, BYTES_LITERAL(API))) return bytes_of(NULL, 0);
+    struct bytes rest = bytes_of(subject.data + sizeof API - 1, subject.len - sizeof API + 1);
+    struct bytes about = token_at(rest, 0), verb = token_at(rest, 1);
+    if (bytes_equal(about, BYTES_LITERAL("STREAM")))
+        return token_at(rest, bytes_equal(verb, BYTES_LITERAL("MSG")) ? 3 : 2);
+    if (!bytes_equal(about, BYTES_LITERAL("CONSUMER"))) return bytes_of(NULL, 0);
+    bool has_two =
+        bytes_equal(verb, BYTES_LITERAL("DURABLE")) || bytes_equal(verb, BYTES_LITERAL("MSG"));
+    return token_at(rest, has_two ? 3 : 2);
 }
 
 enum js_step jsapi_read(struct js *js, struct js_request *r, enum err result,

@@ -20,6 +20,19 @@ struct quota {
     struct quota_bytes memory, storage;
 };
 
+/* Sums of another log. */
+static inline void quota_add(struct quota *to, const struct quota *q)
+{
+    to->streams += q->streams;
+    to->consumers += q->consumers;
+    to->api_total += q->api_total;
+    to->api_errors += q->api_errors;
+    to->memory.used += q->memory.used;
+    to->memory.reserved += q->memory.reserved;
+    to->storage.used += q->storage.used;
+    to->storage.reserved += q->storage.reserved;
+}
+
 /* NULL: nobody counts. */
 static inline void quota_bytes_use(struct quota_bytes *q, uint64_t bytes)
 {

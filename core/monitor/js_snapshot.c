@@ -30,14 +30,14 @@ static void count_account(struct shard_snapshot *out, const struct quota *q)
 {
     struct js_counts *c = counts_of(out, q->account);
     if (c == NULL) return;
-    c->memory = q->memory.used;
-    c->storage = q->storage.used;
-    c->reserved_memory = q->memory.reserved;
-    c->reserved_storage = q->storage.reserved;
-    c->streams = q->streams;
-    c->consumers = q->consumers;
-    c->api_total = q->api_total;
-    c->api_errors = q->api_errors;
+    c->memory += q->memory.used;
+    c->storage += q->storage.used;
+    c->reserved_memory += q->memory.reserved;
+    c->reserved_storage += q->storage.reserved;
+    c->streams += q->streams;
+    c->consumers += q->consumers;
+    c->api_total += q->api_total;
+    c->api_errors += q->api_errors;
 }
 
 static int64_t time_of(const struct stream *m, uint64_t seq)
@@ -158,6 +158,21 @@ static void add_stream(struct shard_snapshot *out, struct js_stream *s, const st
     sort_consumers(out, x);
 }
 
+static void add_store(struct js_store_counts *out, const struct js_store_counts *c)
+{
+    if (c->state > out->state) out->state = c->state;
+    out->records += c->records;
+    out->groups += c->groups;
+    out->published_bytes += c->published_bytes;
+    out->written_bytes += c->written_bytes;
+    out->flushes += c->flushes;
+    out->failures += c->failures;
+    if (c->staged_percent > out->staged_percent) out->staged_percent = c->staged_percent;
+    if (c->recovery_ns > out->recovery_ns) out->recovery_ns = c->recovery_ns;
+    out->damaged_ranges += c->damaged_ranges;
+    out->damaged_bytes += c->damaged_bytes;
+}
+
 static void look_for_asset(struct js_snapshot *out, struct js *js, const struct page_query *q)
 {
     struct js_stream *s = js_find(js, q->account_number, q->stream, false);
@@ -173,11 +188,12 @@ void js_snapshot_take(struct shard_snapshot *out, struct js *js, const struct pa
 {
     uint32_t at = 0;
     struct js_stream *s;
-    struct js_snapshot *x = snapshot_alloc(out, sizeof *x);
+    struct js_snapshot *x = out->js;
+    if (x == NULL) x = snapshot_alloc(out, sizeof *x);
     if (x == NULL) return;
-    arena_init(&x->arena, out->mem, MEM_MONITOR);
+    if (out->js == NULL) arena_init(&x->arena, out->mem, MEM_MONITOR);
     out->js = x;
-    if (store != NULL) x->store = *store;
+    if (store != NULL) add_store(&x->store, store);
     const struct quota *quota;
     while ((quota = table_each(&js->quotas, &at)) != NULL) count_account(out, quota);
     at = 0;
@@ -241,19 +257,7 @@ void js_snapshot_merge_store(const struct page_input *in, struct js_store_counts
 {
     *out = (struct js_store_counts){.state = JS_STORE_OK};
     for (uint32_t i = 0; i < in->shard_count; i++) {
-        if (in->shards[i]->js == NULL) continue;
-        const struct js_store_counts *c = &in->shards[i]->js->store;
-        if (c->state > out->state) out->state = c->state;
-        out->records += c->records;
-        out->groups += c->groups;
-        out->published_bytes += c->published_bytes;
-        out->written_bytes += c->written_bytes;
-        out->flushes += c->flushes;
-        out->failures += c->failures;
-        if (c->staged_percent > out->staged_percent) out->staged_percent = c->staged_percent;
-        if (c->recovery_ns > out->recovery_ns) out->recovery_ns = c->recovery_ns;
-        out->damaged_ranges += c->damaged_ranges;
-        out->damaged_bytes += c->damaged_bytes;
+        if (in->shards[i]->js != NULL) add_store(out, &in->shards[i]->js->store);
     }
 }
 

@@ -75,7 +75,8 @@ struct js_snapshot {
     uint64_t asset_messages_lost;
 };
 
-/* Fills out->js for a query. store may be NULL. Memory that runs out sets out->is_short. */
+/* Fills out->js for a query, or adds another log to it. store may be NULL. Memory that runs out
+ * sets out->is_short. */
 void js_snapshot_take(struct shard_snapshot *out, struct js *js, const struct page_query *q,
                       const struct js_store_counts *store);
 /* For snapshot_close. */

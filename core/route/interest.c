@@ -157,17 +157,20 @@ static void bump(struct interest_account *a, enum interest_kind kind, struct byt
     atomic_store_explicit(cell, now + 1, memory_order_release);
 }
 
-void interest_watch(struct interest_account *a, int by)
+void interest_watch(struct interest_account *a, uint32_t shard, bool is_on)
 {
     /* seq_cst, as the fence below: pairs with it (store, then load, on both sides). */
-    atomic_fetch_add(&a->watchers, (uint32_t)by);
+    if (is_on)
+        atomic_fetch_or(&a->watchers, UINT64_C(1) << shard);
+    else
+        atomic_fetch_and(&a->watchers, ~(UINT64_C(1) << shard));
     atomic_thread_fence(memory_order_seq_cst);
 }
 
-bool interest_is_watched(const struct interest_account *a)
+uint64_t interest_watchers(const struct interest_account *a)
 {
     atomic_thread_fence(memory_order_seq_cst);
-    return atomic_load_explicit(&a->watchers, memory_order_relaxed) > 0;
+    return atomic_load_explicit(&a->watchers, memory_order_relaxed);
 }
 
 uint32_t interest_bucket(const struct interest *x, struct bytes subject)

@@ -103,11 +103,11 @@ void route_free(struct mem *mem, struct route *r);
 /* Does anything at all, in any shard, want this literal subject? The calling shard is online. */
 bool interest_exists(struct interest *x, struct interest_account *a, struct bytes subject);
 
-/* Somebody wants to hear when subscriptions of the account come and go: by is 1 or -1. Who inserts
- * or removes asks interest_is_watched afterwards and tells; who watches looks at the index
- * afterwards: one of both sees the other. */
-void interest_watch(struct interest_account *a, int by);
-bool interest_is_watched(const struct interest_account *a);
+/* The shard wants to hear when subscriptions of the account come and go, or not any more. Who
+ * inserts or removes asks for the watchers (a bit each) afterwards and tells them; who watches
+ * looks at the index afterwards: one of both sees the other. */
+void interest_watch(struct interest_account *a, uint32_t shard, bool is_on);
+uint64_t interest_watchers(const struct interest_account *a);
 
 /* For /subsz and metrics; approximate while writers run. */
 struct interest_counts {

@@ -19,7 +19,7 @@ struct interest_account {
     _Alignas(INTEREST_LINE) _Atomic uint32_t is_locked;
     struct interest_arena arena;
     _Atomic uint64_t subscriptions, inserts, removes, nodes;
-    _Atomic uint32_t watchers; /* see interest_watch */
+    _Atomic uint64_t watchers; /* see interest_watch */
 
     /* Read at each publish, so on lines that only SUB and UNSUB write. The generation of a subject
      * is the sum of its bucket and all: both only grow, so the sum is the same only if both are. */

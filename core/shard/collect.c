@@ -331,11 +331,12 @@ static void collect_accounts(struct shard *s, struct shard_snapshot *out)
 static void collect_jetstream(struct shard *s, struct shard_snapshot *out,
                               const struct page_query *q)
 {
-    struct js_store_counts counts = {.state = JS_STORE_OK};
-    if (s->jet == NULL) return;
-    const struct shard_store *port = &s->jet->port;
-    if (port->count != NULL) port->count(port->store, &counts);
-    js_snapshot_take(out, s->jet->js, q, &counts);
+    for (uint32_t i = 0; i < s->jet_count; i++) {
+        struct js_store_counts counts = {.state = JS_STORE_OK};
+        const struct shard_store *port = &s->jets[i]->port;
+        if (port->count != NULL) port->count(port->store, &counts);
+        js_snapshot_take(out, s->jets[i]->js, q, &counts);
+    }
 }
 
 void collect_snapshot(struct shard *s, const struct order *o)

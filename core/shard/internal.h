@@ -10,8 +10,9 @@ enum {
     STALL_FULL_NS = 5000000,
     STALL_PASS_NS = 10000000, /* at most so much per read pass */
     VERBS_MAPPED_MAX = 8192,  /* a mapped subject */
-    RELAY_GROUPS_MAX = 128,   /* groups of one subject that are picked at random over shards; the
-                                 others go to this shard or to the first that has members */
+    RELAY_JET_BYTES_MAX = 128,
+    RELAY_GROUPS_MAX = 128, /* groups of one subject that are picked at random over shards; the
+                               others go to this shard or to the first that has members */
 };
 
 struct message {
@@ -165,7 +166,17 @@ bool relay_is_due(const struct shard *s); /* somebody could go on at once */
 bool relay_wants_memory(const struct shard *s); /* to send what it owes: try again soon */
 uint64_t relay_awaits(const struct shard *s, uint32_t target); /* a position in its lane; 0 none */
 /* To the shard with the streams: a subscription with this filter came or went. */
-void relay_interest(struct shard *s, uint32_t account, struct bytes filter);
+void relay_interest(struct shard *s, uint64_t shards, uint32_t account, struct bytes filter);
+/* To the JetStream of another shard, jet_mail there. False: no memory. */
+bool relay_jet(struct shard *s, uint32_t target, const void *body, uint32_t bytes);
+/* The answer to a mail that is being consumed, of at most RELAY_JET_BYTES_MAX. */
+void relay_jet_owed(struct shard *s, uint32_t target, const void *body, uint32_t bytes);
+/* The same with texts: m->target is what jet_mail would get. */
+bool relay_jet_message(struct shard *s, uint32_t target, const struct message *m);
+/* It would go at once. */
+bool relay_has_room(struct shard *s, uint32_t target, const struct message *m);
+/* What was sent so far is on its way. */
+bool relay_is_clear(struct shard *s, uint32_t target);
 void relay_drop_tokens(struct shard *s, struct client *c);
 /* Connections of an account are counted on shard 0. PERMIT_ASKED: entry_permit brings the answer.
  */
@@ -211,6 +222,9 @@ uint64_t jet_deadline_ns(const struct shard *s);
 void jet_consumer_interest(struct shard *s, uint32_t account, struct bytes filter);
 /* A receiver of a stream's deliveries on another shard is congested. */
 void jet_congested(struct shard *s);
+/* What another shard's JetStream sent. */
+void jet_mail(struct shard *s, uint32_t sender, const char *body);
+void jet_mail_message(struct shard *s, uint32_t sender, const struct message *m);
 
 /* --- orders --- */
 /* From now on these options. */

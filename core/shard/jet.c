@@ -159,7 +159,7 @@ bool jet_queue_read(struct shard *s, const struct jet_message *e, struct message
                           .origin_shard = s->index,
                           .target = bytes_of((const char *)(e + 1), e->target_len)};
     if (e->target_len > 0) m->origin = MESSAGE_OF_STREAM;
-    if (e->kind == JET_SUB_API) {
+    if (e->kind == JET_SUB_API || e->kind == JET_SUB_ROUTED) {
         m->origin = e->origin;
         m->origin_shard = e->origin_shard;
     }
@@ -486,6 +486,12 @@ static void subscribe_all(struct shard *s)
     }
 }
 
+/* $JS.API.> is the first log's, which lies on the shard with the directory. */
+static bool has_api(const struct jet *j)
+{
+    return j->log == 0;
+}
+
 static bool is_subscribing(const struct jet *j)
 {
     return j->wants_accounts || !list_is_empty(&j->unsubscribed);
@@ -616,7 +622,11 @@ static void on_stored(void *context, struct js_stream *stream, uint64_t seq, uin
 static void watch(struct shard *s, const struct js_stream *stream, const struct consumer *c, int by)
 {
     struct shard_account *a = session_account(s, stream->stream.account);
-    if (a != NULL && consumer_is_push(c)) interest_watch(a->trie, by);
+    if (a == NULL || !consumer_is_push(c)) return;
+    must(by > 0 || a->push_count > 0);
+    bool was_on = a->push_count > 0;
+    a->push_count += (uint32_t)by;
+    if (was_on != (a->push_count > 0)) interest_watch(a->trie, s->index, a->push_count > 0);
 }
 
 static void on_consumer_opened(void *context, struct js_stream *stream, struct consumer *c)
@@ -673,18 +683,18 @@ static bool is_on(void *context, uint32_t account)
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-enum err jet_open(struct shard *s, const struct shard_config *config)
+static enum err open_jet(struct shard *s, const struct shard_log *log)
 {
-    if (config->js == NULL) return ERR_OK;
     struct jet *j = mem_alloc_zero(s->mem, MEM_JETSTREAM, sizeof *j);
     if (j == NULL) return ERR_MEMORY;
-    s->jet = j;
+    s->jet = s->jets[s->jet_count++] = j;
     j->shard = s;
-    j->js = config->js;
-    j->port = config->store;
+    j->js = log->js;
+    j->log = log->number;
+    j->port = log->store;
     j->inside.state = CLIENT_OPEN;
-    j->wants_accounts = true;
-    wheel_init(&j->wheel, config->now.mono_ns);
+    j->wants_accounts = has_api(j);
+    wheel_init(&j->wheel, s->config.now.mono_ns);
     list_init(&j->streams);
     list_init(&j->staged);
     list_init(&j->held);
@@ -692,6 +702,11 @@ enum err jet_open(struct shard *s, const struct shard_config *config)
     list_init(&j->requests);
     list_init(&j->reading);
     list_init(&j->directs);
+    list_init(&j->asking);
+    list_init(&j->answered);
+    list_init(&j->behind);
+    table_init(&j->about, s->mem, MEM_JETSTREAM);
+    list_init(&j->telling);
     uint32_t at = 0;
     struct js_stream *stream;
     jet_consumer_open(s);
@@ -710,10 +725,23 @@ enum err jet_open(struct shard *s, const struct shard_config *config)
     return ERR_OK;
 }
 
-void jet_close(struct shard *s)
+enum err jet_open(struct shard *s, const struct shard_config *config)
+{
+    if (config->log_count == 0) return ERR_OK;
+    s->jets = mem_alloc_zero(s->mem, MEM_JETSTREAM, config->log_count * sizeof(struct jet *));
+    if (s->jets == NULL) return ERR_MEMORY;
+    enum err e = ERR_OK;
+    for (uint32_t i = 0; e == ERR_OK && i < config->log_count; i++) {
+        must(config->logs[i].number % s->shard_count == s->index);
+        e = open_jet(s, &config->logs[i]);
+    }
+    s->jet = s->jets[0];
+    return e;
+}
+
+static void close_jet(struct shard *s)
 {
     struct jet *j = s->jet;
-    if (j == NULL) return;
     j->js->hooks = NULL;
     j->js->limits_of = NULL;
     j->js->is_on = NULL;
@@ -727,17 +755,46 @@ void jet_close(struct shard *s)
     jet_queue_free(s, &j->acks);
     jet_queue_free(s, &j->ready);
     jet_queue_free(s, &j->inbox);
+    jet_queue_free(s, &j->forwards);
     jet_queue_free(s, &j->out);
     jet_queue_free(s, &j->interest);
     mem_free(s->mem, MEM_JETSTREAM, j->scratch, j->scratch_bytes);
     mem_free(s->mem, MEM_JETSTREAM, j->work.data, j->work.capacity);
     mem_free(s->mem, MEM_JETSTREAM, j, sizeof *j);
-    s->jet = NULL;
 }
 
-void jet_use_options(struct shard *s)
+void jet_close(struct shard *s)
 {
-    if (s->jet == NULL) return;
+    if (s->jets == NULL) return;
+    for (uint32_t i = 0; i < s->jet_count; i++) {
+        s->jet = s->jets[i];
+        if (s->jet != NULL) close_jet(s);
+    }
+    mem_free(s->mem, MEM_JETSTREAM, s->jets, s->config.log_count * sizeof(struct jet *));
+    s->jets = NULL;
+    s->jet = NULL;
+    s->jet_count = 0;
+}
+
+/* Runs it for each log in turn. */
+static void each(struct shard *s, void (*run)(struct shard *s))
+{
+    for (uint32_t i = 0; i < s->jet_count; i++) {
+        s->jet = s->jets[i];
+        run(s);
+    }
+    if (s->jet_count > 0) s->jet = s->jets[0];
+}
+
+struct jet *jet_of_log(struct shard *s, uint32_t log)
+{
+    for (uint32_t i = 0; i < s->jet_count; i++)
+        if (s->jets[i]->log == log) return s->jets[i];
+    return NULL;
+}
+
+static void use_options(struct shard *s)
+{
     const struct options_jetstream *o = &s->options->jetstream;
     struct js *js = s->jet->js;
     js->duplicate_window_max = o->duplicate_window_ns;
@@ -746,11 +803,16 @@ void jet_use_options(struct shard *s)
     js->consumers_default_max = o->default_max_consumers > 0 ? o->default_max_consumers : 0;
     js->total.memory.max = o->memory_bytes_max;
     js->total.storage.max = o->storage_bytes_max;
-    s->jet->wants_accounts = true;
+    s->jet->wants_accounts = has_api(s->jet);
     js_limits_changed(js);
 }
 
-void jet_tell_pullers(struct shard *s)
+void jet_use_options(struct shard *s)
+{
+    each(s, use_options);
+}
+
+static void tell_pullers(struct shard *s)
 {
     struct list *all = &s->jet->streams;
     for (struct list *link = all->next; link != all; link = link->next) {
@@ -762,17 +824,20 @@ void jet_tell_pullers(struct shard *s)
     }
 }
 
+void jet_tell_pullers(struct shard *s)
+{
+    each(s, tell_pullers);
+}
+
 void shard_flush(struct shard *s, struct shard_time now)
 {
-    if (s->jet != NULL) deliver_flush(&s->jet->deliver, now);
+    for (uint32_t i = 0; i < s->jet_count; i++) deliver_flush(&s->jets[i]->deliver, now);
 }
 
 /* --- the step -------------------------------------------------------------------------------- */
 
-bool jet_take(struct shard *s, const struct sub *sub, const struct message *m)
+static bool take(struct shard *s, struct jet_sub what, const struct message *m)
 {
-    struct jet_sub what;
-    memcpy(&what, sub_sid(sub).data, sizeof what);
     if (what.kind == JET_SUB_PUBLISH) {
         jet_publish_take(s, what.stream, m);
         return true;
@@ -787,6 +852,17 @@ bool jet_take(struct shard *s, const struct sub *sub, const struct message *m)
     /* More than a step takes: who sends it waits a little (R5b). */
     if (UNLIKELY(s->jet->inbox.count > STEP_MESSAGES_MAX)) jet_publish_slow_down(s, m);
     return true;
+}
+
+bool jet_take(struct shard *s, const struct sub *sub, const struct message *m)
+{
+    struct jet_sub what;
+    struct jet *before = s->jet;
+    memcpy(&what, sub_sid(sub).data, sizeof what);
+    s->jet = what.stream == NULL ? s->jets[0] : what.stream->jet;
+    bool is_taken = take(s, what, m);
+    s->jet = before;
+    return is_taken;
 }
 
 static void read_only(struct shard *s, enum err e)
@@ -814,7 +890,7 @@ static void end_timing(struct shard *s, uint64_t ticket)
     j->timed_ticket = 0;
 }
 
-void jet_events(struct shard *s)
+static void take_events(struct shard *s)
 {
     struct jet *j = s->jet;
     struct store_event e;
@@ -849,6 +925,11 @@ void jet_events(struct shard *s)
     }
 }
 
+void jet_events(struct shard *s)
+{
+    each(s, take_events);
+}
+
 static void take_inbox(struct shard *s)
 {
     struct jet *j = s->jet;
@@ -858,10 +939,12 @@ static void take_inbox(struct shard *s)
     if (j->inbox.count == 0) return;
     j->batch = jet_queue_detach(&j->inbox);
     while (spent < STEP_MESSAGES_MAX && (e = jet_queue_first(&j->batch)) != NULL) {
-        spent += e->kind == JET_SUB_API || e->kind == JET_SUB_DIRECT ? REQUEST_COST : 1;
-        bool is_of_stream = e->kind != JET_SUB_API;
+        bool is_request = e->kind == JET_SUB_API || e->kind == JET_SUB_ROUTED;
+        spent += is_request || e->kind == JET_SUB_DIRECT ? REQUEST_COST : 1;
+        bool is_of_stream = !is_request;
         if (jet_queue_read(s, e, &m) && (!is_of_stream || e->stream != NULL)) switch (e->kind) {
-            case JET_SUB_API: jet_api_request(s, &m); break;
+            case JET_SUB_API: jet_api_route(s, &m); break;
+            case JET_SUB_ROUTED: jet_api_request(s, &m); break;
             case JET_SUB_DIRECT: jet_api_direct(s, e->stream, &m); break;
             case JET_SUB_NEXT: jet_consumer_pull(s, e->stream, &m); break;
             case JET_SUB_ACK: jet_consumer_ack(s, e->stream, &m); break;
@@ -874,11 +957,12 @@ static void take_inbox(struct shard *s)
     j->batch = (struct jet_queue){0};
 }
 
-void jet_step(struct shard *s)
+static void step(struct shard *s)
 {
     struct jet *j = s->jet;
     struct wheel_timer *t;
     take_inbox(s);
+    jet_api_step(s);
     if (jet_api_is_due(j)) jet_api_stored(s, j->stored_ticket);
     while ((t = wheel_pop(&j->wheel, s->now.mono_ns)) != NULL)
         jet_publish_expire(s, LIST_OWNER(t, struct jet_stream, timer));
@@ -888,17 +972,31 @@ void jet_step(struct shard *s)
     jet_drain(s);
 }
 
-uint64_t jet_deadline_ns(const struct shard *s)
+void jet_step(struct shard *s)
 {
-    const struct jet *j = s->jet;
+    each(s, step);
+}
+
+static uint64_t deadline_ns(const struct shard *s, const struct jet *j)
+{
     uint64_t next = wheel_next_ns(&j->wheel), of_deliver = deliver_next_ns(&j->deliver);
-    if (j->inbox.count > 0 || jet_publish_is_due(j)) return 0;
+    if (j->inbox.count > 0 || !list_is_empty(&j->answered) || jet_publish_is_due(j)) return 0;
     if (of_deliver < next) next = of_deliver;
     bool rests = j->rests_until_ns > s->now.mono_ns;
     if (j->has_more && j->out.count == 0 && !rests) return 0;
     if (j->has_more && rests && j->rests_until_ns < next) next = j->rests_until_ns;
-    bool waits =
-        is_subscribing(j) || j->out.count > 0 || jet_api_is_due(j) || j->interest.count > 0;
+    bool waits = is_subscribing(j) || j->out.count > 0 || jet_api_is_due(j) ||
+                 j->interest.count > 0 || j->forwards.count > 0 || !list_is_empty(&j->telling);
     if (waits && s->now.mono_ns + JET_RETRY_NS < next) next = s->now.mono_ns + JET_RETRY_NS;
     return next;
+}
+
+uint64_t jet_deadline_ns(const struct shard *s)
+{
+    uint64_t first = UINT64_MAX;
+    for (uint32_t i = 0; i < s->jet_count; i++) {
+        uint64_t next = deadline_ns(s, s->jets[i]);
+        if (next < first) first = next;
+    }
+    return first;
 }

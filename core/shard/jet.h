@@ -1,10 +1,14 @@
-/* JetStream of one shard: how core/js meets clients, mail and the durable log. What the files
+/* JetStream of one log: how core/js meets clients, mail and the durable log. What the files
  * core/shard/jet*.c tell each other; not for anybody else, but for pages that show streams.
+ *
+ * A stream lives in one log, a log is served by one shard, and a shard serves one log: more than
+ * one only after the number of shards became smaller. s->jet is the one that is at work.
  *
  * A stream's subjects, $JS.API.>, $JS.ACK.> and direct gets are subscriptions like any other, of an
  * owner that is no connection: sub->owner is `inside` and SUB_FLAG_INTERNAL is set, the sid says
  * what it is for (struct jet_sub). So a message reaches a stream by the ordinary route, from any
- * shard, and costs nothing where no such subscription is.
+ * shard, and costs nothing where no such subscription is. $JS.API.> is shard 0's, which knows where
+ * each stream lives (core/js/directory) and hands requests on by mail (core/shard/jet_mail).
  *
  *   jet_take, inside a fan-out: a publish is checked and appended there and then; everything else
  *       is copied into `inbox` and looked at in jet_step, since its answer needs a fan-out.
@@ -27,15 +31,18 @@ enum {
     JET_RETRY_NS = 1000000,        /* a busy index, a full mail ring, no memory: look again */
     JET_HELD_BYTES_MAX = 16 << 20, /* publishes of one stream that wait for an order of it */
     JET_REQUESTS_MAX = 10000,      /* API requests that wait, as nats-server's queue limit */
+    JET_LOG_ANY = UINT16_MAX,      /* the directory is to say which */
+    DIRECTORY_SHARD = 0,
 };
 
 enum jet_sub_kind {
     JET_SUB_PUBLISH = 1, /* a subject of the stream */
-    JET_SUB_API,         /* $JS.API.>, no stream */
+    JET_SUB_API,         /* $JS.API.>, no stream; of the shard with the directory */
     JET_SUB_DIRECT,      /* $JS.API.DIRECT.GET.<stream>[.>] */
     JET_SUB_NEXT,        /* $JS.API.CONSUMER.MSG.NEXT.<stream>.* */
     JET_SUB_ACK,         /* $JS.ACK.<stream>.> and its longer form */
     JET_SUB_FLOW,        /* $JS.FC.<stream>.> */
+    JET_SUB_ROUTED,      /* no subscription: a request on the API that was handed on to this log */
 };
 
 /* The sid of an internal subscription. */
@@ -99,9 +106,33 @@ struct jet_reader {
     void (*done)(struct shard *s, struct jet_reader *r, enum err e, const struct record *record);
 };
 
+/* A request on the API. */
+struct jet_request {
+    struct jet_reader reader; /* first */
+    struct list link;
+    struct js_request r;
+    struct text out;
+    struct bytes reply;
+    struct conn_id origin;
+    uint32_t origin_shard;
+    size_t bytes; /* of this block, texts included */
+    /* While it waits for other shards. */
+    uint64_t token;
+    uint32_t owed; /* answers */
+    enum directory_verdict verdict;
+    enum js_step wait;
+    struct quota usage; /* the sum so far */
+    size_t page_bytes;
+    bool is_told; /* its notice is sent */
+    /* Others of the stream come behind it. */
+    uint64_t about; /* hash of the account and the stream */
+    bool is_first, is_behind;
+};
+
 struct jet {
     struct shard *shard;
     struct js *js;
+    uint32_t log;
     struct shard_store port;
     struct client inside; /* owner of the internal subscriptions */
     struct wheel wheel;   /* of streams and consumers */
@@ -116,6 +147,14 @@ struct jet {
     struct list requests; /* wait for a ticket, in its order */
     struct list reading;  /* wait for a read */
     struct list directs;  /* direct gets that wait for a read */
+    struct list asking;   /* requests that wait for other shards' answers */
+    struct list answered; /* and have them */
+    struct list behind;   /* requests about a stream of which another one asks first */
+    struct table about;   /* those that are first or behind, by stream */
+    struct list telling;  /* their answers wait until the directory was told */
+    uint64_t last_token;
+    bool has_released;         /* a first one has gone on: others may */
+    struct jet_queue forwards; /* requests for other shards whose rings are full */
     uint32_t request_count;
     uint64_t stored_ticket; /* everything up to it is durable */
     uint64_t timed_ticket;  /* a record in flight whose way to the disk is timed; 0 none */
@@ -217,7 +256,12 @@ void jet_publish_arm(struct shard *s, struct jet_stream *x);
 void jet_publish_forget(struct shard *s, struct jet_stream *x);
 
 /* --- requests --- */
+/* From a client: to the log that it is about. Of the shard with the directory. */
+void jet_api_route(struct shard *s, const struct message *m);
+/* In this log. */
 void jet_api_request(struct shard *s, const struct message *m);
+/* Those that other shards answered, or that could not be handed on before. */
+void jet_api_step(struct shard *s);
 void jet_api_direct(struct shard *s, struct jet_stream *x, const struct message *m);
 /* STORED (ERR_OK) up to the ticket, or FAILED from it on. */
 void jet_api_stored(struct shard *s, uint64_t ticket);
@@ -227,5 +271,18 @@ void jet_api_failed(struct shard *s, uint64_t ticket, enum err e);
 /* The stream goes. */
 void jet_api_forget(struct shard *s, const struct jet_stream *x);
 void jet_api_close(struct shard *s);
+
+/* --- between shards --- */
+/* The one of this shard that has the log; NULL: none. */
+struct jet *jet_of_log(struct shard *s, uint32_t log);
+/* Asks, or tells the directory. False: no memory. */
+NODISCARD bool jet_mail_claim(struct shard *s, struct jet_request *q);
+NODISCARD bool jet_mail_notice(struct shard *s, const struct jet_request *q);
+/* Other shards' sums of the account, or texts of the page: q->owed is the number of answers. */
+NODISCARD bool jet_mail_usage(struct shard *s, struct jet_request *q);
+NODISCARD bool jet_mail_page(struct shard *s, struct jet_request *q);
+/* Hands a request on. False: not now, or no memory. */
+NODISCARD bool jet_mail_request(struct shard *s, uint32_t shard, uint32_t log,
+                                const struct message *m);
 
 #endif

@@ -4,17 +4,6 @@
 
 enum { DIRECT_BATCH_BYTES_MAX = 64 << 20, REPLY_BYTES_MAX = JS_REPLY_BYTES_MAX };
 
-struct jet_request {
-    struct jet_reader reader; /* first */
-    struct list link;
-    struct js_request r;
-    struct text out;
-    struct bytes reply;
-    struct conn_id origin;
-    uint32_t origin_shard;
-    size_t bytes; /* of this block, texts included */
-};
-
 /* --- requests -------------------------------------------------------------------------------- */
 
 static void on_read(struct shard *s, struct jet_reader *reader, enum err e,
@@ -31,7 +20,7 @@ static struct jet_request *make_request(struct shard *s, const struct message *m
 {
     struct bytes name = m->account->conf != NULL ? m->account->conf->name : bytes_of(NULL, 0);
     size_t bytes =
-        sizeof(struct jet_request) + m->subject.len + m->reply.len + m->total_bytes + name.len;
+        sizeof(struct jet_request) + m->subject.len + m->reply.len + m->total_bytes + 2 + name.len;
     struct jet_request *q = mem_alloc_zero(s->mem, MEM_JETSTREAM, bytes);
     if (q == NULL) return NULL;
     q->bytes = bytes;
@@ -44,6 +33,7 @@ static struct jet_request *make_request(struct shard *s, const struct message *m
     to = put(to, &q->r.headers, bytes_of(m->payload, m->header_bytes));
     to = put(to, &q->r.body,
              bytes_of(m->payload + m->header_bytes, m->total_bytes - m->header_bytes));
+    to += 2; /* headers and body as a payload, should it have to go elsewhere */
     put(to, &q->r.account_name, name);
     q->origin = m->origin;
     q->origin_shard = m->origin_shard;
@@ -56,8 +46,54 @@ static struct jet_request *make_request(struct shard *s, const struct message *m
     return q;
 }
 
+/* --- order -------------------------------------------------------------------------------------
+ *
+ * Requests about a stream take effect in the order in which they came, also behind one that waits
+ * for the directory before the stream is anything here. */
+
+static uint64_t about_of(const struct js_request *r)
+{
+    struct bytes name = jsapi_stream_of(r->subject);
+    return name.len == 0 ? 0 : hash_bytes(name.data, name.len, r->account);
+}
+
+/* Without memory for it the order is as it comes. */
+static bool know_about(struct jet *j, struct jet_request *q)
+{
+    q->about = about_of(&q->r);
+    return q->about != 0 && table_insert(&j->about, q->about, q) == ERR_OK;
+}
+
+static void forget_about(struct jet *j, struct jet_request *q)
+{
+    if (!q->is_first && !q->is_behind) return;
+    must(table_remove(&j->about, q->about, q) == ERR_OK);
+    if (q->is_first) j->has_released = true;
+    q->is_first = q->is_behind = false;
+}
+
+static bool waits_behind(struct jet *j, struct jet_request *q)
+{
+    uint32_t at;
+    uint64_t about = about_of(&q->r);
+    if (about == 0 || table_first(&j->about, about, &at) == NULL || !know_about(j, q)) return false;
+    q->is_behind = true;
+    list_push(&j->behind, &q->link);
+    return true;
+}
+
+static bool has_first(const struct jet *j, const struct jet_request *q)
+{
+    uint32_t at;
+    for (const struct jet_request *other = table_first(&j->about, q->about, &at); other != NULL;
+         other = table_next(&j->about, q->about, &at))
+        if (other->is_first) return true;
+    return false;
+}
+
 static void end_request(struct shard *s, struct jet_request *q)
 {
+    forget_about(s->jet, q);
     jsapi_end(&q->r);
     list_remove(&q->link);
     text_deinit(&q->out);
@@ -75,6 +111,57 @@ static void wait_for_ticket(struct shard *s, struct jet_request *q)
     list_push(before->next, &q->link);
 }
 
+static void reply(struct shard *s, struct jet_request *q)
+{
+    if (q->out.is_failed) return;
+    if (q->reply.len > 0)
+        jet_send(s, q->r.account, q->reply, bytes_of(NULL, 0), bytes_of(NULL, 0),
+                 text_written(&q->out));
+    jet_advisory_request(s, &q->r, q->origin, q->origin_shard);
+}
+
+/* The directory hears of a change before the client does: a list that it asks for next has it.
+ * False: not yet. */
+static bool tell(struct shard *s, struct jet_request *q)
+{
+    if (q->r.notice == JS_NOTICE_NONE) return true;
+    if (!q->is_told) q->is_told = jet_mail_notice(s, q);
+    return q->is_told && relay_is_clear(s, DIRECTORY_SHARD);
+}
+
+/* The directory says another log than the one that was asked. */
+static void send_on(struct shard *s, const struct jet_request *q)
+{
+    struct message m = {.account = session_account(s, q->r.account),
+                        .subject = q->r.subject,
+                        .reply = q->reply,
+                        .payload = q->r.headers.data,
+                        .header_bytes = (uint32_t)q->r.headers.len,
+                        .total_bytes = (uint32_t)(q->r.headers.len + q->r.body.len),
+                        .origin = q->origin,
+                        .origin_shard = q->origin_shard};
+    bool is_here = s->index == DIRECTORY_SHARD;
+    if (m.account == NULL ||
+        (is_here ? jet_queue_message(s, &s->jets[0]->inbox, JET_SUB_API, NULL, &m) != ERR_OK
+                 : !jet_mail_request(s, DIRECTORY_SHARD, JET_LOG_ANY, &m)))
+        s->counts.dropped_msgs++;
+}
+
+/* Asks other shards. Without memory it is refused as anything is. */
+static void ask(struct shard *s, struct jet_request *q, enum js_step step)
+{
+    q->wait = step;
+    q->token = ++s->jet->last_token;
+    q->owed = 0;
+    list_push(&s->jet->asking, &q->link);
+    if (step == JS_WAIT_CLAIM) q->is_first = know_about(s->jet, q);
+    bool is_asked = step == JS_WAIT_CLAIM ? jet_mail_claim(s, q) : jet_mail_page(s, q);
+    if (!is_asked && step == JS_WAIT_CLAIM) q->verdict = DIRECTORY_MEMORY;
+    if (q->owed > 0) return;
+    list_remove(&q->link);
+    list_push(&s->jet->answered, &q->link);
+}
+
 /* Goes on with a request as its last step said. */
 static void go_on(struct shard *s, struct jet_request *q, enum js_step step)
 {
@@ -82,12 +169,17 @@ static void go_on(struct shard *s, struct jet_request *q, enum js_step step)
     switch (step) {
     case JS_WAIT_STORED: wait_for_ticket(s, q); return;
     case JS_WAIT_READ: list_push(&s->jet->reading, &q->link); return;
-    case JS_SILENT: break;
+    case JS_WAIT_CLAIM:
+    case JS_WAIT_PAGE: ask(s, q, step); return;
+    case JS_ELSEWHERE: send_on(s, q); break;
+    case JS_SILENT:
     case JS_REPLY:
-        if (q->reply.len > 0 && !q->out.is_failed)
-            jet_send(s, q->r.account, q->reply, bytes_of(NULL, 0), bytes_of(NULL, 0),
-                     text_written(&q->out));
-        if (!q->out.is_failed) jet_advisory_request(s, &q->r, q->origin, q->origin_shard);
+        if (!tell(s, q)) {
+            q->wait = step;
+            list_push(&s->jet->telling, &q->link);
+            return;
+        }
+        if (step == JS_REPLY) reply(s, q);
         break;
     }
     end_request(s, q);
@@ -100,6 +192,11 @@ static void on_read(struct shard *s, struct jet_reader *reader, enum err e,
     go_on(s, q, jsapi_read(s->jet->js, &q->r, e, record));
 }
 
+static bool is_of_all_logs(const struct shard *s, const struct js_request *r)
+{
+    return s->config.log_total > 1 && bytes_equal(r->subject, BYTES_LITERAL("$JS.API.INFO"));
+}
+
 void jet_api_request(struct shard *s, const struct message *m)
 {
     struct jet_request *q = s->jet->request_count < JET_REQUESTS_MAX ? make_request(s, m) : NULL;
@@ -107,7 +204,104 @@ void jet_api_request(struct shard *s, const struct message *m)
         s->counts.dropped_msgs++;
         return;
     }
-    go_on(s, q, jsapi_run(s->jet->js, &q->r));
+    if (UNLIKELY(s->jet->about.count > 0) && waits_behind(s->jet, q)) return;
+    if (!is_of_all_logs(s, &q->r)) {
+        go_on(s, q, jsapi_run(s->jet->js, &q->r));
+        return;
+    }
+    q->token = ++s->jet->last_token;
+    q->wait = JS_SILENT; /* it is run when the sums are there */
+    list_push(&s->jet->asking, &q->link);
+    if (!jet_mail_usage(s, q)) {
+        s->counts.dropped_msgs++;
+        end_request(s, q);
+        return;
+    }
+    if (q->owed > 0) return;
+    list_remove(&q->link);
+    list_push(&s->jet->answered, &q->link);
+}
+
+/* The log that a request goes to. */
+static uint32_t log_of(struct shard *s, const struct message *m)
+{
+    struct bytes name = jsapi_stream_of(m->subject);
+    if (name.len == 0 || m->account->conf == NULL) return 0;
+    const struct directory_entry *e = directory_find(s->config.directory, m->account->number, name);
+    if (e != NULL) return e->log;
+    return js_place(m->account->conf->name, name, s->shard_count);
+}
+
+/* False: not now. */
+static bool route(struct shard *s, const struct message *m)
+{
+    uint32_t log = log_of(s, m), shard = log % s->shard_count;
+    if (shard != s->index) return jet_mail_request(s, shard, log, m);
+    struct jet *before = s->jet;
+    s->jet = jet_of_log(s, log);
+    must(s->jet != NULL);
+    jet_api_request(s, m);
+    s->jet = before;
+    return true;
+}
+
+void jet_api_route(struct shard *s, const struct message *m)
+{
+    struct jet_queue *q = &s->jet->forwards;
+    must(s->config.directory != NULL);
+    if (q->count == 0 && route(s, m)) return;
+    if (q->count >= JET_REQUESTS_MAX || jet_queue_message(s, q, JET_SUB_API, NULL, m) != ERR_OK)
+        s->counts.dropped_msgs++;
+}
+
+static void go_on_answered(struct shard *s, struct jet_request *q)
+{
+    struct js *js = s->jet->js;
+    forget_about(s->jet, q);
+    switch (q->wait) {
+    case JS_WAIT_CLAIM: go_on(s, q, jsapi_claimed(js, &q->r, q->verdict)); return;
+    case JS_WAIT_PAGE: go_on(s, q, jsapi_paged(js, &q->r)); return;
+    default:
+        q->r.usage = &q->usage;
+        go_on(s, q, jsapi_run(js, &q->r));
+        return;
+    }
+}
+
+/* In their order; one may become a first itself. */
+static void run_behind(struct shard *s)
+{
+    struct jet *j = s->jet;
+    struct list *link = j->behind.next;
+    while (j->has_released && link != &j->behind) {
+        struct jet_request *q = LIST_OWNER(link, struct jet_request, link);
+        link = link->next;
+        if (has_first(j, q)) continue;
+        forget_about(j, q);
+        go_on(s, q, jsapi_run(j->js, &q->r));
+    }
+}
+
+void jet_api_step(struct shard *s)
+{
+    struct jet *j = s->jet;
+    const struct jet_message *e;
+    struct message m;
+    struct list *link;
+    while ((e = jet_queue_first(&j->forwards)) != NULL) {
+        if (jet_queue_read(s, e, &m) && !route(s, &m)) break;
+        jet_queue_pop(&j->forwards);
+    }
+    j->has_released = false;
+    while ((link = list_pop(&j->answered)) != NULL)
+        go_on_answered(s, LIST_OWNER(link, struct jet_request, link));
+    run_behind(s);
+    link = j->telling.next;
+    while (link != &j->telling) {
+        struct jet_request *q = LIST_OWNER(link, struct jet_request, link);
+        link = link->next;
+        go_on(s, q, q->wait);
+    }
 }
 
 /* Goes on with those that wait for tickets in [from, to]. One that has to wait again, or whose new
@@ -274,10 +468,12 @@ void jet_api_forget(struct shard *s, const struct jet_stream *x)
 void jet_api_close(struct shard *s)
 {
     struct jet *j = s->jet;
-    while (!list_is_empty(&j->requests))
-        end_request(s, LIST_OWNER(j->requests.next, struct jet_request, link));
-    while (!list_is_empty(&j->reading))
-        end_request(s, LIST_OWNER(j->reading.next, struct jet_request, link));
+    struct list *waiting[] = {&j->requests, &j->reading, &j->asking,
+                              &j->answered, &j->behind,  &j->telling};
+    for (size_t i = 0; i < sizeof waiting / sizeof waiting[0]; i++)
+        while (!list_is_empty(waiting[i]))
+            end_request(s, LIST_OWNER(waiting[i]->next, struct jet_request, link));
+    table_deinit(&j->about);
     while (!list_is_empty(&j->directs))
         end_direct(s, LIST_OWNER(j->directs.next, struct direct_get, link));
 }

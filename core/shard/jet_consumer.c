@@ -40,7 +40,8 @@ static bool may_send(void *context)
 
 void jet_congested(struct shard *s)
 {
-    if (s->jet != NULL) s->jet->rests_until_ns = s->now.mono_ns + STALL_NS;
+    for (uint32_t i = 0; i < s->jet_count; i++)
+        s->jets[i]->rests_until_ns = s->now.mono_ns + STALL_NS;
 }
 
 static bool on_message(void *context, struct js_stream *stream, struct bytes target,
@@ -101,12 +102,14 @@ void jet_consumer_flow(struct shard *s, struct jet_stream *x, const struct messa
 
 void jet_consumer_interest(struct shard *s, uint32_t account, struct bytes filter)
 {
-    struct jet *j = s->jet;
     struct shard_account *a = session_account(s, account);
     struct message m = {.account = a, .subject = filter, .payload = "\r\n"};
-    if (j->deliver.pushes.count == 0) return;
-    if (a == NULL || jet_queue_message(s, &j->interest, 0, NULL, &m) != ERR_OK)
-        s->counts.dropped_msgs++;
+    for (uint32_t i = 0; i < s->jet_count; i++) {
+        struct jet *j = s->jets[i];
+        if (j->deliver.pushes.count == 0) continue;
+        if (a == NULL || jet_queue_message(s, &j->interest, 0, NULL, &m) != ERR_OK)
+            s->counts.dropped_msgs++;
+    }
 }
 
 static void take_interest(struct shard *s)

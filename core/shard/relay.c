@@ -1,10 +1,13 @@
 /* Mail between shards: messages for other shards' subscriptions, lent payloads, answers to
- * requests (R9), queue forwards (R3), congestion (R5b) and permits of account limits.
+ * requests (R9), queue forwards (R3), congestion (R5b), permits of account limits, and what the
+ * JetStream of one shard has to say to that of another (core/shard/jet_mail).
  *
  * M1 Consuming mail never needs ring space: what it sends goes through post(), which spills when
  *    the ring is full. Each kind that is sent while consuming has its bound: BLOCK_BACK <= loans
  *    received, ANSWER and forwards <= messages received, CONGESTED <= messages received, PERMIT <=
- *    requests received. The spill of a target drains before anything new, so order is kept.
+ *    requests received; JET: one answer to each, and JS_LIST_PAGE parts to an ask for a page, of
+ *    which a shard has no more under way than requests (JET_REQUESTS_MAX).
+ *    The spill of a target drains before anything new, so order is kept.
  *    Without memory for a spill, what others count on is not lost: mail that will be answered stays
  *    unread until there is room for the answer (may_answer; each spill keeps room of its own, so
  *    that takes a full ring and a full spill besides), proxies and permits wait where they are
@@ -21,10 +24,9 @@ enum {
     TOKEN_TEXT_MAX = 208,
     SPILL_FIRST = 16384,
     INTEREST_SPILL_MAX = 65536, /* more changes than that are told as one */
-    STREAMS_SHARD = 0,
-    SPILL_KEPT = 128,   /* what a spill has from the start, and never gives back */
-    ANSWERS_BYTES = 64, /* kept free in each spill for what one mail's consumer owes: an answer and
-                           a block, or a permit */
+    SPILL_KEPT = 256,           /* what a spill has from the start, and never gives back */
+    ANSWERS_BYTES = 192, /* kept free in each spill for what one mail's consumer owes: an answer and
+                            a block, or a permit */
 };
 
 enum mail_kind {
@@ -36,6 +38,8 @@ enum mail_kind {
     MAIL_PERMIT,
     MAIL_PERMIT_FREE,
     MAIL_INTEREST,
+    MAIL_JET,         /* to the JetStream of the shard: a struct jet_mail */
+    MAIL_JET_MESSAGE, /* as MAIL_MESSAGE; the target is a struct jet_mail */
 };
 
 enum {
@@ -92,7 +96,7 @@ struct relay {
     uint32_t account_capacity;
     struct block *homebound; /* proxies nobody refers to, whose blocks go home with the next mail */
     uint64_t permits_owed;   /* in all accounts */
-    uint32_t interest_owed;  /* accounts */
+    uint32_t interest_owed;  /* of accounts to shards */
     uint64_t full; /* targets whose ring had no room for a publish, until half of it is free */
 };
 
@@ -607,12 +611,15 @@ void relay_congested(struct shard *s, uint32_t shard, struct conn_id publisher, 
     (void)!post(s, shard, MAIL_CONGESTED, &body, sizeof body); /* the next message says it again */
 }
 
-static void on_message(struct shard *s, const char *at, uint32_t bytes)
+/* What a mail says; NULL or the proxy of a payload that was lent. Without memory for that
+ * m->payload is NULL. */
+static struct block *read_message(struct shard *s, const char *at, uint32_t bytes,
+                                  struct mail_message *out, struct bytes *groups, struct message *m)
 {
     struct mail_message h;
     memcpy(&h, at, sizeof h);
+    *out = h;
     const char *text = at + sizeof h;
-    struct bytes groups[RELAY_GROUPS_MAX];
     must(h.group_count <= RELAY_GROUPS_MAX);
     for (uint32_t i = 0; i < h.group_count; i++) {
         uint16_t len;
@@ -627,31 +634,41 @@ static void on_message(struct shard *s, const char *at, uint32_t bytes)
         target = bytes_of(text + sizeof len, len);
         text += sizeof len + len;
     }
-    struct shard_account *account = session_account(s, h.account);
-    struct message m = {.account = account,
-                        .target = target,
-                        .subject = bytes_of(text, h.subject_len),
-                        .total_bytes = h.total_bytes,
-                        .header_bytes = h.header_bytes,
-                        .has_headers = (h.flags & MESSAGE_HEADERS) != 0,
-                        .is_no_echo = (h.flags & MESSAGE_NO_ECHO) != 0,
-                        .origin = {h.origin},
-                        .origin_shard = h.origin_shard};
+    *m = (struct message){.account = session_account(s, h.account),
+                          .target = target,
+                          .subject = bytes_of(text, h.subject_len),
+                          .total_bytes = h.total_bytes,
+                          .header_bytes = h.header_bytes,
+                          .has_headers = (h.flags & MESSAGE_HEADERS) != 0,
+                          .is_no_echo = (h.flags & MESSAGE_NO_ECHO) != 0,
+                          .origin = {h.origin},
+                          .origin_shard = h.origin_shard};
     text += h.subject_len;
-    m.reply = bytes_of(text, h.reply_len);
-    struct block *proxy = NULL;
+    m->reply = bytes_of(text, h.reply_len);
     if (h.block != NULL) {
-        m.payload = h.payload;
-        proxy = block_borrow(&s->outputs, h.lender, h.block, h.payload, h.total_bytes + 2);
-        m.block = proxy;
-        if (proxy == NULL) post_owed(s, h.lender, MAIL_BLOCK_BACK, &h.block, sizeof h.block);
-    } else if ((h.flags & MESSAGE_TAIL) != 0) {
-        m.tail = bytes_of(text, h.tail_len);
-        m.payload = text + h.tail_len - h.total_bytes - 2;
-    } else {
-        m.payload = text + h.reply_len;
+        m->block = block_borrow(&s->outputs, h.lender, h.block, h.payload, h.total_bytes + 2);
+        if (m->block != NULL)
+            m->payload = h.payload;
+        else
+            post_owed(s, h.lender, MAIL_BLOCK_BACK, &h.block, sizeof h.block);
+        return m->block;
     }
-    must(h.block != NULL || m.payload + h.total_bytes + 2 <= at + bytes);
+    if ((h.flags & MESSAGE_TAIL) != 0) {
+        m->tail = bytes_of(text, h.tail_len);
+        m->payload = text + h.tail_len - h.total_bytes - 2;
+    } else {
+        m->payload = text + h.reply_len;
+    }
+    must(m->payload + h.total_bytes + 2 <= at + bytes);
+    return NULL;
+}
+
+static void on_message(struct shard *s, const char *at, uint32_t bytes)
+{
+    struct mail_message h;
+    struct message m;
+    struct bytes groups[RELAY_GROUPS_MAX];
+    struct block *proxy = read_message(s, at, bytes, &h, groups, &m);
     struct relay_order o = {.wants_plain = (h.flags & MESSAGE_PLAIN) != 0,
                             .groups = groups,
                             .group_count = h.group_count,
@@ -659,7 +676,7 @@ static void on_message(struct shard *s, const char *at, uint32_t bytes)
                             .token = h.token,
                             .weight = h.weight};
     bool is_delivered = false;
-    if (account != NULL && (h.block == NULL || proxy != NULL))
+    if (m.account != NULL && m.payload != NULL)
         is_delivered = fanout_mailed(s, &m, &o);
     else
         s->counts.dropped_msgs++;
@@ -677,6 +694,67 @@ static void on_congested(struct shard *s, const struct mail_permit *p)
     struct client *c = shard_client(s, (struct conn_id){p->conn});
     if (c == NULL || c->state == CLIENT_CLOSING) return;
     c->stall_asked_ns = p->is_granted ? STALL_FULL_NS : STALL_NS;
+}
+
+/* --- JetStream -------------------------------------------------------------------------------- */
+
+bool relay_jet(struct shard *s, uint32_t target, const void *body, uint32_t bytes)
+{
+    return post(s, target, MAIL_JET, body, bytes);
+}
+
+void relay_jet_owed(struct shard *s, uint32_t target, const void *body, uint32_t bytes)
+{
+    post_owed(s, target, MAIL_JET, body, bytes);
+}
+
+bool relay_jet_message(struct shard *s, uint32_t target, const struct message *m)
+{
+    struct relay_order o = {.group_count = 0};
+    struct message copy = *m;
+    struct block *own = NULL;
+    copy.tail = bytes_of(NULL, 0);
+    copy.block = NULL;
+    if (is_lent(m)) {
+        own = block_make(&s->outputs, m->total_bytes + 2);
+        if (own == NULL) return false;
+        memcpy(own->data, m->payload, m->total_bytes);
+        memcpy(own->data + m->total_bytes, "\r\n", 2);
+        copy.block = own;
+        copy.payload = own->data;
+    }
+    uint32_t bytes = message_bytes(&copy, 0, is_lent(&copy));
+    char *body = mem_alloc(s->mem, MEM_MAIL, bytes);
+    bool is_sent = false;
+    if (body != NULL) {
+        put_rest(put_head(s, body, &copy, &o, (uint8_t)s->index), &copy);
+        is_sent = post(s, target, MAIL_JET_MESSAGE, body, bytes);
+        mem_free(s->mem, MEM_MAIL, body, bytes);
+        if (!is_sent && own != NULL) block_release(&s->outputs, own);
+    }
+    if (own != NULL) block_release(&s->outputs, own);
+    return is_sent;
+}
+
+bool relay_is_clear(struct shard *s, uint32_t target)
+{
+    return target == s->index || drain(s, target);
+}
+
+bool relay_has_room(struct shard *s, uint32_t target, const struct message *m)
+{
+    uint32_t need = lane_record_bytes(message_bytes(m, 0, is_lent(m)));
+    return drain(s, target) && lane_has_room(s->outbox->lanes[target], need, need);
+}
+
+static void on_jet_message(struct shard *s, uint32_t sender, const char *at, uint32_t bytes)
+{
+    struct mail_message h;
+    struct message m;
+    struct block *proxy = read_message(s, at, bytes, &h, NULL, &m);
+    must(h.group_count == 0);
+    jet_mail_message(s, sender, &m);
+    if (proxy != NULL) block_release(&s->outputs, proxy);
 }
 
 /* --- permits ------------------------------------------------------------------------------------
@@ -763,42 +841,46 @@ static void on_permit(struct shard *s, const struct mail_permit *p)
 /* --- interest: what streams on another shard want to know ------------------------------------- */
 
 /* Many at once become one word that anything may have changed; so does what finds no memory. */
-static void owe_interest(struct shard *s, uint32_t account)
+static void owe_interest(struct shard *s, uint32_t target, uint32_t account)
 {
     struct shard_account *a = session_account(s, account);
-    if (a == NULL || a->owes_interest) return;
-    a->owes_interest = true;
+    if (a == NULL || (a->interest_owed & 1ull << target) != 0) return;
+    a->interest_owed |= 1ull << target;
     s->relay->interest_owed++;
 }
 
-static bool post_interest(struct shard *s, uint32_t account, struct bytes filter)
+static bool post_interest(struct shard *s, uint32_t target, uint32_t account, struct bytes filter)
 {
     char body[sizeof account + INTEREST_FILTER_BYTES_MAX + 1];
     must(filter.len <= INTEREST_FILTER_BYTES_MAX);
     memcpy(body, &account, sizeof account);
     memcpy(body + sizeof account, filter.data, filter.len);
     body[sizeof account + filter.len] = 0;
-    return post(s, STREAMS_SHARD, MAIL_INTEREST, body,
-                (uint32_t)(sizeof account + filter.len + 1));
+    return post(s, target, MAIL_INTEREST, body, (uint32_t)(sizeof account + filter.len + 1));
 }
 
-void relay_interest(struct shard *s, uint32_t account, struct bytes filter)
+void relay_interest(struct shard *s, uint64_t shards, uint32_t account, struct bytes filter)
 {
-    const struct spill *p = &s->relay->spills[STREAMS_SHARD];
-    if (p->len - p->at > INTEREST_SPILL_MAX || !post_interest(s, account, filter))
-        owe_interest(s, account);
+    if (s->is_closing) return; /* there is no mail any more */
+    for (uint64_t left = shards & ~(1ull << s->index); left != 0; left &= left - 1) {
+        uint32_t target = (uint32_t)__builtin_ctzll(left);
+        const struct spill *p = &s->relay->spills[target];
+        if (p->len - p->at > INTEREST_SPILL_MAX || !post_interest(s, target, account, filter))
+            owe_interest(s, target, account);
+    }
 }
 
 static void tell_owed_interest(struct shard *s)
 {
     struct relay *x = s->relay;
-    if (!drain(s, STREAMS_SHARD)) return;
     for (uint32_t i = 0; x->interest_owed > 0 && i < s->account_count; i++) {
         struct shard_account *a = s->accounts[i];
-        if (a == NULL || !a->owes_interest) continue;
-        if (!post_interest(s, i, BYTES_LITERAL(">"))) return;
-        a->owes_interest = false;
-        x->interest_owed--;
+        for (uint64_t left = a == NULL ? 0 : a->interest_owed; left != 0; left &= left - 1) {
+            uint32_t target = (uint32_t)__builtin_ctzll(left);
+            if (!drain(s, target) || !post_interest(s, target, i, BYTES_LITERAL(">"))) continue;
+            a->interest_owed &= ~(1ull << target);
+            x->interest_owed--;
+        }
     }
 }
 
@@ -845,6 +927,8 @@ static void on_record(struct shard *s, uint32_t sender, const struct lane_record
         memcpy(&permit, body, sizeof permit);
         on_permit(s, &permit);
         return;
+    case MAIL_JET: jet_mail(s, sender, body); return;
+    case MAIL_JET_MESSAGE: on_jet_message(s, sender, body, r->bytes - (uint32_t)sizeof *r); return;
     case MAIL_INTEREST: on_interest(s, body, r->bytes - (uint32_t)sizeof *r); return;
     case MAIL_PERMIT_FREE:
         memcpy(&permit, body, sizeof permit);
@@ -868,6 +952,10 @@ static bool may_consume(struct shard *s, uint32_t sender, const struct lane_reco
         memcpy(&h, r + 1, sizeof h);
         return (h.token == 0 || may_answer(s, h.origin_shard)) &&
                (h.block == NULL || may_answer(s, h.lender));
+    case MAIL_JET_MESSAGE:
+        memcpy(&h, r + 1, sizeof h);
+        return may_answer(s, sender) && (h.block == NULL || may_answer(s, h.lender));
+    case MAIL_JET:
     case MAIL_PERMIT_ASK:
     case MAIL_PERMIT: return may_answer(s, sender);
     default: return true;

@@ -213,11 +213,10 @@ void session_resume_all(struct shard *s, enum park_reason reason)
 
 void session_interest_changed(struct shard *s, uint32_t account, struct bytes filter)
 {
-    if (!interest_is_watched(s->accounts[account]->trie)) return;
-    if (s->jet != NULL)
-        jet_consumer_interest(s, account, filter);
-    else
-        relay_interest(s, account, filter);
+    uint64_t shards = interest_watchers(s->accounts[account]->trie);
+    if (shards == 0) return;
+    if ((shards >> s->index & 1) != 0) jet_consumer_interest(s, account, filter);
+    relay_interest(s, shards, account, filter);
 }
 
 /* With somebody who wants to hear of it: the filter is known only as long as it is in the index. */
@@ -238,7 +237,7 @@ static NOINLINE bool remove_watched(struct shard *s, uint32_t account, uint32_t 
 static bool remove_from_index(struct shard *s, uint32_t account, uint32_t index)
 {
     struct interest_account *trie = s->accounts[account]->trie;
-    bool is_removed = UNLIKELY(interest_is_watched(trie))
+    bool is_removed = UNLIKELY(interest_watchers(trie) != 0)
                           ? remove_watched(s, account, index)
                           : interest_remove(s->interest, trie, s->index, index) == ERR_OK;
     if (is_removed) sub_release(s->subs, index);

@@ -84,6 +84,7 @@ enum err shard_open(const struct shard_config *config, struct shard **out)
 
 void shard_close(struct shard *s)
 {
+    s->is_closing = true;
     must(list_is_empty(&s->all));
     while (!list_is_empty(&s->reaping)) session_reap(s);
     jet_close(s);

@@ -69,7 +69,8 @@ struct shard_account {
     struct interest_account *trie;
     struct account_snapshot counts; /* live */
     uint64_t permits_owed; /* to shard 0, which has no room for the mail */
-    bool owes_interest;    /* the shard with the streams is to be told that anything changed */
+    uint64_t interest_owed; /* shards with streams that are to be told that anything changed */
+    uint32_t push_count;    /* push consumers here */
 };
 
 /* A message to the server itself, on $SYS.REQ.> or because an account's connections changed.
@@ -87,8 +88,9 @@ struct system_request {
 struct relay;       /* core/shard/relay: spilled mail (M1), open requests (R9) */
 struct closed_ring; /* core/shard/collect: records of closed connections for /connz */
 struct js_store_counts; /* core/monitor/js_snapshot */
-struct jet;         /* core/shard/jet: JetStream's streams of this shard */
+struct jet;             /* core/shard/jet: the streams of one log */
 struct js;          /* core/js/js */
+struct directory;   /* core/js/directory */
 struct store;       /* core/base/store */
 struct store_event;
 
@@ -99,6 +101,13 @@ struct shard_store {
     bool (*next)(struct store *store, struct store_event *out);
     /* What the log says of itself, for the monitoring pages; NULL: nothing. */
     void (*count)(struct store *store, struct js_store_counts *out);
+};
+
+/* A log that a shard serves, and its streams; the caller's, replayed. */
+struct shard_log {
+    uint32_t number; /* log n is of shard n modulo shard_count */
+    struct js *js;
+    struct shard_store store;
 };
 
 struct shard;
@@ -118,8 +127,10 @@ struct shard_config {
     uint64_t seed;
     uint32_t slots_max; /* connections of this shard */
     struct shard_time now;
-    struct js *js; /* replayed; the caller's; NULL: no JetStream */
-    struct shard_store store;
+    const struct shard_log *logs; /* [log_count]; 0: no JetStream */
+    uint32_t log_count;
+    uint32_t log_total;          /* of the server */
+    struct directory *directory; /* of all streams, on shard 0; else NULL */
 };
 
 enum { FANOUT_LINE_BYTES = 4096 + 64 }; /* "[reply ][header ]total\r\n" */
@@ -164,10 +175,13 @@ struct shard {
     uint64_t oldest_send_ns; /* began to wait: the oldest output sent in this turn; 0 none */
 
     struct relay *relay;
-    struct jet *jet; /* NULL: no JetStream */
+    /* JetStream, one for each log; none: it is off. jet is the one that is at work: set while it
+     * steps or takes a message, else the first. */
+    struct jet **jets, *jet;
+    uint32_t jet_count;
     uint64_t last_ticket;
     struct closed_ring *closed;
-    bool is_lame_duck, is_stopping;
+    bool is_lame_duck, is_stopping, is_closing;
 
     struct {
         uint64_t at_ns;          /* of the last look */

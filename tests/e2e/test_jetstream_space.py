@@ -16,8 +16,11 @@ BODY = 1 << 19
 
 
 def store_files(store):
+    """Segments and packs of the log that has most."""
     names = os.listdir(os.path.join(store, "jetstream"))
-    return ([n for n in names if n.endswith(".log")], [n for n in names if n.endswith(".pack")])
+    logs = {n[:5] for n in names if n.endswith(".log")}
+    return (max(([n for n in names if n.endswith(".log") and n.startswith(log)] for log in logs),
+                key=len), [n for n in names if n.endswith(".pack")])
 
 
 def body_of(i):

@@ -528,8 +528,9 @@ static void step(struct work *w)
         w->store.disk.capacity_bytes = 0;
         w->full_until_ns = 0;
     }
-    const struct jet *j = s->shards[0].shard->jet;
-    w->counts->held += j != NULL && !list_is_empty(&j->held);
+    for (uint32_t i = 0; i < s->shard_count; i++)
+        for (uint32_t k = 0; k < s->shards[i].shard->jet_count; k++)
+            w->counts->held += !list_is_empty(&s->shards[i].shard->jets[k]->held);
     for (uint32_t i = 0; i <= CLIENTS_MAX; i++) {
         jsclient_read(&w->clients[i]);
         jsclient_flush(&w->clients[i]);

@@ -329,12 +329,16 @@ static bool open_shard(struct server *s, uint32_t index)
                                   .slots_max = NET_SLOTS_MAX - TURN_SLOTS_EXTRA,
                                   .now = time_now(s)};
     struct simstore *store = s->config.store;
-    bool has_log = store != NULL && index < simstore_log_count(store);
-    if (has_log) {
-        if (simstore_open_log(store, index, &x->driver) != ERR_OK) return false;
-        config.js = simstore_js(store, index);
-        config.store = simstore_port(store, index);
+    struct shard_log logs[SIMSTORE_LOGS_MAX];
+    uint32_t log_total = store == NULL ? 0 : simstore_log_count(store);
+    for (uint32_t log = index; log < log_total; log += s->shard_count) {
+        if (simstore_open_log(store, log, &x->driver) != ERR_OK) return false;
+        logs[config.log_count++] = (struct shard_log){
+            .number = log, .js = simstore_js(store, log), .store = simstore_port(store, log)};
     }
+    config.logs = logs;
+    config.log_total = log_total;
+    if (store != NULL && index == 0) config.directory = &store->directory;
     if (shard_open(&config, &x->shard) != ERR_OK) return false;
     struct turn_config turn = {.shard = x->shard,
                                .driver = &x->driver.driver,
@@ -352,7 +356,8 @@ static bool open_shard(struct server *s, uint32_t index)
                                .on_done = on_done,
                                .on_done_context = s};
     if (turn_open(&turn, &x->turn) != ERR_OK) return false;
-    if (has_log) x->turn->log = simstore_log(store, index);
+    for (uint32_t log = index; log < log_total; log += s->shard_count)
+        x->turn->logs[x->turn->log_count++] = simstore_log(store, log);
     return true;
 }
 
@@ -397,7 +402,9 @@ static void free_all(struct server *s)
 {
     for (uint32_t i = 0; i < s->shard_count; i++) {
         struct server_shard *x = &s->shards[i];
-        if (s->config.store != NULL) simstore_close_log(s->config.store, i);
+        for (uint32_t log = i; s->config.store != NULL && log < SIMSTORE_LOGS_MAX;
+             log += s->shard_count)
+            simstore_close_log(s->config.store, log);
         if (x->turn != NULL) turn_close(x->turn);
         if (x->shard != NULL) shard_close(x->shard);
         net_driver_deinit(&x->driver);
@@ -616,19 +623,20 @@ static bool stop_logs(struct server *s)
     struct simstore *store = s->config.store;
     uint32_t count = store == NULL ? 0 : simstore_log_count(store);
     uint64_t limit = s->clock.now_ns + REST_NS_MAX;
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; store != NULL && i < s->shard_count; i++) {
         shard_flush(s->shards[i].shard, time_now(s));
-        simstore_stop_log(store, i);
         hook_wake(s, i);
     }
+    for (uint32_t i = 0; i < count; i++) simstore_stop_log(store, i);
     for (uint32_t i = 0; i < count;) {
         if (simstore_is_stopped(store, i)) {
-            s->shards[i++].turn->log = NULL;
+            i++;
         } else if (!server_step(s) || s->clock.now_ns >= limit) {
             fprintf(stderr, "log %u does not end\n", i);
             return false;
         }
     }
+    for (uint32_t i = 0; i < s->shard_count; i++) s->shards[i].turn->log_count = 0;
     return true;
 }
 

@@ -4,6 +4,7 @@
 #include "core/auth/account.h"
 #include "core/base/must.h"
 #include "core/js/checkpoint.h"
+#include "persist/place.h"
 
 enum {
     STAGING_BYTES = 512 * 1024,
@@ -106,11 +107,31 @@ static bool pump(void *context)
     return !x->is_off && disk_step(&x->disk);
 }
 
-/* As io/storage: streams lie where the hash of their name says. */
+static struct js *js_of(struct simstore *x, uint32_t log)
+{
+    must(log < SIMSTORE_LOGS_MAX);
+    struct js *js = &x->shards[log].js;
+    if (x->shards[log].has_js) return js;
+    js_init(js, x->life.shard_mem[log % x->life.shard_count], NULL, SECRET, MEMORY_BYTES_MAX);
+    js->log = log;
+    js->id_next = log + 1;
+    js->id_step = STREAM_IDS_STEP;
+    js->directory = log % x->life.shard_count == 0 ? &x->directory : NULL;
+    js->message_bytes_max = x->life.message_bytes_max;
+    js->now = x->life.now;
+    js->total.memory.max = -1;
+    js->total.storage.max = -1;
+    rng_init(&js->rng, rng_next(&x->rng));
+    x->shards[log].has_js = true;
+    return js;
+}
+
+/* As io/storage: a stream lies in one log for ever. */
 static enum err on_record(void *context, const struct record *r, const struct store_stub *stub)
 {
     struct simstore *x = context;
-    uint32_t account = 0, shard = 0, count = simstore_log_count(x);
+    uint32_t account = 0;
+    struct js *js = js_of(x, place_log(stub->place));
     if (r->kind == RECORD_STREAM || r->kind == RECORD_CHECKPOINT) {
         struct bytes of = r->subject;
         if (r->kind == RECORD_CHECKPOINT && checkpoint_name(r->body, &of) != ERR_OK) {
@@ -120,12 +141,8 @@ static enum err on_record(void *context, const struct record *r, const struct st
         struct bytes name = bytes_of(of.data, bytes_find(of, ' '));
         enum err e = account_numbers_of(x->life.numbers, name, &account);
         if (e != ERR_OK) return e;
-        shard = js_place(of, count);
-    } else {
-        while (shard < count && js_find_id(&x->shards[shard].js, r->stream) == NULL) shard++;
-        if (shard == count) return ERR_OK;
     }
-    enum err e = js_replay(&x->shards[shard].js, account, r, stub->place);
+    enum err e = js_replay(js, account, r, stub->place);
     if (e == ERR_UNKNOWN) return ERR_OK; /* of something that is gone */
     if (e == ERR_OK || e == ERR_MEMORY) return e;
     x->skipped++;
@@ -141,24 +158,23 @@ static void on_lost(void *context, const struct store_lost *lost)
         x->cuts++;
 }
 
-static void open_js(struct simstore *x, uint32_t i)
-{
-    struct js *js = &x->shards[i].js;
-    js_init(js, x->life.shard_mem[i], NULL, SECRET, MEMORY_BYTES_MAX);
-    js->id_next = i + 1;
-    js->id_step = STREAM_IDS_STEP;
-    js->message_bytes_max = x->life.message_bytes_max;
-    js->now = x->life.now;
-    js->total.memory.max = -1;
-    js->total.storage.max = -1;
-    rng_init(&js->rng, rng_next(&x->rng));
-    x->shards[i].has_js = true;
-}
-
 uint32_t simstore_log_count(const struct simstore *x)
 {
-    (void)x;
-    return 1; /* every stream lives on shard 0 */
+    return x->recovery.log_count;
+}
+
+static enum err fill_directory(struct simstore *x)
+{
+    directory_init(&x->directory, x->life.shard_mem[0], SECRET);
+    x->has_directory = true;
+    for (uint32_t i = 0; i < simstore_log_count(x); i++) {
+        struct js *js = js_of(x, i);
+        js_replay_end(js);
+        js_reserve_ids(js, x->recovery.stream_max);
+        enum err e = js_enter(js, &x->directory, &x->twins);
+        if (e != ERR_OK) return e;
+    }
+    return ERR_OK;
 }
 
 enum err simstore_open(struct simstore *x, const struct simstore_life *life)
@@ -168,10 +184,9 @@ enum err simstore_open(struct simstore *x, const struct simstore_life *life)
     x->is_off = false;
     memset(x->disk.handles, 0, sizeof x->disk.handles); /* a new process */
     x->blocking = (struct blocking){.vfs = &x->disk.vfs, .pump = pump, .context = x};
-    for (uint32_t i = 0; i < simstore_log_count(x); i++) open_js(x, i);
     struct recovery_options o = {.blocking = &x->blocking,
                                  .mem = life->mem,
-                                 .log_count = simstore_log_count(x),
+                                 .log_count = life->shard_count,
                                  .new_store = 7,
                                  .new_secret = SECRET,
                                  .is_direct = true,
@@ -185,11 +200,7 @@ enum err simstore_open(struct simstore *x, const struct simstore_life *life)
     if (e != ERR_OK) return e;
     x->is_recovered = true;
     x->cut_groups += x->recovery.counts.cut_groups;
-    for (uint32_t i = 0; i < simstore_log_count(x); i++) {
-        js_replay_end(&x->shards[i].js);
-        js_reserve_ids(&x->shards[i].js, x->recovery.stream_max);
-    }
-    return ERR_OK;
+    return fill_directory(x);
 }
 
 /* --- the logs ----------------------------------------------------------------------------- */
@@ -231,9 +242,9 @@ static bool pump_files(void *disk)
     return disk_step(disk);
 }
 
-enum err simstore_open_log(struct simstore *x, uint32_t shard, struct net_driver *d)
+enum err simstore_open_log(struct simstore *x, uint32_t log, struct net_driver *d)
 {
-    struct simstore_shard *s = &x->shards[shard];
+    struct simstore_shard *s = &x->shards[log];
     s->vfs.ops = &OPS;
     s->store = x;
     s->driver = d;
@@ -251,8 +262,8 @@ enum err simstore_open_log(struct simstore *x, uint32_t shard, struct net_driver
                              .files = &x->files,
                              .files_mem = s->js.mem,
                              .sealed_wait = 2};
-    enum err e =
-        slog_open(&s->log, &o, &x->recovery.logs[shard], x->recovery.logs, x->recovery.log_count);
+    const struct manifest *own = &x->recovery.logs[log];
+    enum err e = slog_open(&s->log, &o, own, own, 1);
     if (e != ERR_OK) return e;
     s->js.file = &s->log.store;
     s->has_log = true;
@@ -328,6 +339,8 @@ void simstore_close(struct simstore *x)
         if (x->shards[i].has_js) js_deinit(&x->shards[i].js);
         x->shards[i].has_js = false;
     }
+    if (x->has_directory) directory_deinit(&x->directory);
+    x->has_directory = false;
 }
 
 void simstore_crash(struct simstore *x)
@@ -339,5 +352,5 @@ void simstore_crash(struct simstore *x)
         while (s->ops != NULL) forget(s->ops);
         s->has_log = s->has_js = false;
     }
-    x->is_recovered = false;
+    x->is_recovered = x->has_directory = false;
 }

@@ -23,7 +23,7 @@ struct simstore_op { /* of a shard, on its way */
     struct simstore_op *next, **place;
 };
 
-struct simstore_shard {
+struct simstore_shard { /* a log of it */
     struct vfs vfs; /* first */
     struct simstore *store;
     struct net_driver *driver;
@@ -53,6 +53,9 @@ struct simstore {
     uint32_t slow; /* one operation in so many takes long */
     struct simstore_life life;
     struct simstore_shard shards[SIMSTORE_LOGS_MAX];
+    struct directory directory;
+    bool has_directory;
+    uint32_t twins; /* streams whose names another log has too */
     struct recovery recovery;
     struct blocking blocking, files; /* of recovery; of packing */
     bool is_recovered, is_off;
@@ -66,8 +69,9 @@ void simstore_init(struct simstore *x, uint64_t seed);
 void simstore_deinit(struct simstore *x);
 /* Recovers. ERR_CLOSED: the power failed meanwhile. */
 NODISCARD enum err simstore_open(struct simstore *x, const struct simstore_life *life);
+/* Log n is of shard n modulo their number. */
 uint32_t simstore_log_count(const struct simstore *x);
-NODISCARD enum err simstore_open_log(struct simstore *x, uint32_t shard, struct net_driver *d);
+NODISCARD enum err simstore_open_log(struct simstore *x, uint32_t log, struct net_driver *d);
 struct js *simstore_js(struct simstore *x, uint32_t shard);
 struct slog *simstore_log(struct simstore *x, uint32_t shard);
 struct shard_store simstore_port(struct simstore *x, uint32_t shard);

@@ -1,0 +1,293 @@
+#include "core/js/directory.h"
+#include "core/base/must.h"
+#include "core/route/subject.h"
+
+void directory_init(struct directory *d, struct mem *mem, uint64_t seed)
+{
+    *d = (struct directory){.mem = mem, .seed = seed};
+    overlap_init(&d->overlap, mem, seed);
+    table_init(&d->names, mem, MEM_JETSTREAM);
+    table_init(&d->ids, mem, MEM_JETSTREAM);
+    table_init(&d->quotas, mem, MEM_JETSTREAM);
+}
+
+/* --- finding --------------------------------------------------------------------------------- */
+
+static uint64_t name_key(const struct directory *d, uint32_t account, struct bytes name)
+{
+    return hash_bytes(name.data, name.len, d->seed + account);
+}
+
+static uint64_t number_key(uint64_t number)
+{
+    return hash_bytes(&number, sizeof number, 0);
+}
+
+static struct directory_entry *find(const struct directory *d, uint32_t account, struct bytes name)
+{
+    uint32_t at;
+    uint64_t hash = name_key(d, account, name);
+    for (struct directory_entry *e = table_first(&d->names, hash, &at); e != NULL;
+         e = table_next(&d->names, hash, &at))
+        if (e->account == account && bytes_equal(directory_name(e), name)) return e;
+    return NULL;
+}
+
+static struct directory_entry *find_id(const struct directory *d, uint64_t stream)
+{
+    uint32_t at;
+    uint64_t hash = number_key(stream);
+    for (struct directory_entry *e = table_first(&d->ids, hash, &at); e != NULL;
+         e = table_next(&d->ids, hash, &at))
+        if (e->stream == stream) return e;
+    return NULL;
+}
+
+const struct directory_entry *directory_find(const struct directory *d, uint32_t account,
+                                             struct bytes name)
+{
+    return find(d, account, name);
+}
+
+const struct directory_entry *directory_find_id(const struct directory *d, uint64_t stream)
+{
+    return find_id(d, stream);
+}
+
+const struct directory_entry *directory_each(const struct directory *d, uint32_t *at)
+{
+    return table_each(&d->ids, at);
+}
+
+bool directory_is_listed(const struct directory_entry *e, uint32_t account, struct bytes filter)
+{
+    if (e->is_new || e->account != account) return false;
+    if (filter.len == 0) return true;
+    for (uint32_t i = 0; i < e->subjects.count; i++) {
+        const struct overlap_claim *c = e->subjects.claims[i];
+        if (subject_collides(bytes_of(c->filter, c->filter_bytes), filter)) return true;
+    }
+    return false;
+}
+
+/* NULL: out of memory. */
+static struct quota *quota_of(struct directory *d, uint32_t account)
+{
+    uint32_t at;
+    uint64_t hash = number_key(account);
+    for (struct quota *q = table_first(&d->quotas, hash, &at); q != NULL;
+         q = table_next(&d->quotas, hash, &at))
+        if (q->account == account) return q;
+    struct quota *q = mem_alloc_zero(d->mem, MEM_JETSTREAM, sizeof *q);
+    if (q == NULL) return NULL;
+    q->account = account;
+    q->memory.max = q->storage.max = -1;
+    if (table_insert(&d->quotas, hash, q) == ERR_OK) return q;
+    mem_free(d->mem, MEM_JETSTREAM, q, sizeof *q);
+    return NULL;
+}
+
+/* --- subjects -------------------------------------------------------------------------------- */
+
+static void release(struct directory *d, struct directory_subjects *s, uint32_t taken)
+{
+    for (uint32_t i = 0; i < taken; i++) overlap_release(&d->overlap, s->claims[i]);
+    mem_free(d->mem, MEM_JETSTREAM, s->claims, s->count * sizeof *s->claims);
+    *s = (struct directory_subjects){0};
+}
+
+static enum err take(struct directory *d, const struct directory_entry *e,
+                     const struct request_texts *subjects, struct directory_subjects *out)
+{
+    *out = (struct directory_subjects){.count = subjects->count};
+    if (subjects->count == 0) return ERR_OK;
+    out->claims = mem_alloc(d->mem, MEM_JETSTREAM, subjects->count * sizeof *out->claims);
+    if (out->claims == NULL) {
+        out->count = 0;
+        return ERR_MEMORY;
+    }
+    for (uint32_t i = 0; i < subjects->count; i++) {
+        enum err result =
+            overlap_claim(&d->overlap, e->account, subjects->items[i], e, &out->claims[i]);
+        if (result == ERR_OK) continue;
+        release(d, out, i);
+        return result;
+    }
+    return ERR_OK;
+}
+
+static bool overlaps(const struct directory *d, const struct directory_ask *a,
+                     const struct directory_entry *self)
+{
+    for (uint32_t i = 0; i < a->subjects.count; i++)
+        if (overlap_meets(&d->overlap, a->account, a->subjects.items[i], self)) return true;
+    return false;
+}
+
+/* --- entries --------------------------------------------------------------------------------- */
+
+static struct quota_bytes *bytes_in(struct quota *q, const struct directory_entry *e)
+{
+    return e->is_memory ? &q->memory : &q->storage;
+}
+
+static void reserve(struct directory *d, const struct directory_entry *e, uint64_t more)
+{
+    struct quota *q = quota_of(d, e->account);
+    must(q != NULL); /* there since the entry was made */
+    bytes_in(q, e)->reserved += more;
+    bytes_in(&d->total, e)->reserved += more;
+}
+
+static void count(struct directory *d, const struct directory_entry *e, uint64_t more)
+{
+    struct quota *q = quota_of(d, e->account);
+    must(q != NULL);
+    q->streams += more;
+    d->total.streams += more;
+}
+
+static void drop(struct directory *d, struct directory_entry *e)
+{
+    uint64_t held = e->is_claimed && e->bytes_wanted > e->bytes ? e->bytes_wanted : e->bytes;
+    reserve(d, e, 0 - held);
+    count(d, e, UINT64_MAX);
+    release(d, &e->subjects, e->subjects.count);
+    release(d, &e->wanted, e->wanted.count);
+    must(table_remove(&d->names, name_key(d, e->account, directory_name(e)), e) == ERR_OK);
+    must(table_remove(&d->ids, number_key(e->stream), e) == ERR_OK);
+    mem_free(d->mem, MEM_JETSTREAM, e, sizeof *e + e->name_bytes);
+}
+
+/* New, and without subjects. */
+static struct directory_entry *make(struct directory *d, const struct directory_ask *a)
+{
+    if (quota_of(d, a->account) == NULL) return NULL;
+    if (table_reserve(&d->names, d->names.count + 1) != ERR_OK) return NULL;
+    if (table_reserve(&d->ids, d->ids.count + 1) != ERR_OK) return NULL;
+    struct directory_entry *e = mem_alloc_zero(d->mem, MEM_JETSTREAM, sizeof *e + a->name.len);
+    if (e == NULL) return NULL;
+    e->stream = a->stream;
+    e->account = a->account;
+    e->log = a->log;
+    e->is_memory = a->is_memory;
+    e->is_new = true;
+    e->name_bytes = (uint32_t)a->name.len;
+    memcpy(e->name, a->name.data, a->name.len);
+    must(table_insert(&d->names, name_key(d, a->account, a->name), e) == ERR_OK);
+    must(table_insert(&d->ids, number_key(a->stream), e) == ERR_OK);
+    count(d, e, 1);
+    return e;
+}
+
+void directory_deinit(struct directory *d)
+{
+    uint32_t at = 0;
+    struct directory_entry *e;
+    while ((e = table_each(&d->ids, &at)) != NULL) {
+        drop(d, e);
+        at = 0;
+    }
+    struct quota *q;
+    at = 0;
+    while ((q = table_each(&d->quotas, &at)) != NULL) mem_free(d->mem, MEM_JETSTREAM, q, sizeof *q);
+    table_deinit(&d->quotas);
+    table_deinit(&d->ids);
+    table_deinit(&d->names);
+    overlap_deinit(&d->overlap);
+}
+
+/* --- claims ---------------------------------------------------------------------------------- */
+
+static uint64_t promised(const struct directory_ask *a)
+{
+    return a->max_bytes > 0 ? (uint64_t)a->max_bytes : 0;
+}
+
+static bool may_reserve(struct directory *d, const struct directory_ask *a,
+                        const struct directory_entry *e, const struct directory_limits *l)
+{
+    const struct quota nothing = {.account = a->account};
+    const struct quota *of_account = quota_of(d, a->account);
+    if (of_account == NULL) of_account = &nothing;
+    struct quota_bytes account = a->is_memory ? of_account->memory : of_account->storage;
+    struct quota_bytes server = a->is_memory ? d->total.memory : d->total.storage;
+    account.max = a->is_memory ? l->memory : l->storage;
+    server.max = a->is_memory ? l->server_memory : l->server_storage;
+    uint64_t more = promised(a), before = e == NULL ? 0 : e->bytes;
+    /* A new stream without a limit of its own wants a byte at least. */
+    if (e == NULL && more == 0) more = 1;
+    more = more > before ? more - before : 0;
+    return quota_bytes_may_reserve(&account, more) && quota_bytes_may_reserve(&server, more);
+}
+
+enum directory_verdict directory_claim(struct directory *d, const struct directory_ask *a,
+                                       const struct directory_limits *l)
+{
+    struct directory_entry *e = find(d, a->account, a->name);
+    if (e != NULL && e->log != a->log) return DIRECTORY_ELSEWHERE;
+    if (e != NULL && e->is_claimed) return DIRECTORY_AGAIN;
+    if (e != NULL && a->is_new) {
+        drop(d, e); /* its own log knows of none */
+        e = NULL;
+    }
+    if (e == NULL && !a->is_new) return DIRECTORY_MEMORY; /* there was none to enter it */
+    const struct quota *q = quota_of(d, a->account);
+    if (q == NULL) return DIRECTORY_MEMORY;
+    if (a->is_new && l->streams > 0 && q->streams >= (uint64_t)l->streams) return DIRECTORY_STREAMS;
+    if (!may_reserve(d, a, e, l)) return DIRECTORY_BYTES;
+    if (overlaps(d, a, e)) return DIRECTORY_OVERLAP;
+    if (e == NULL) e = make(d, a);
+    if (e == NULL) return DIRECTORY_MEMORY;
+    if (take(d, e, &a->subjects, &e->wanted) != ERR_OK) {
+        if (e->is_new) drop(d, e);
+        return DIRECTORY_MEMORY;
+    }
+    e->is_claimed = true;
+    e->bytes_wanted = promised(a);
+    if (e->bytes_wanted > e->bytes) reserve(d, e, e->bytes_wanted - e->bytes);
+    return DIRECTORY_GRANTED;
+}
+
+void directory_settle(struct directory *d, uint64_t stream, bool is_done)
+{
+    struct directory_entry *e = find_id(d, stream);
+    if (e == NULL || !e->is_claimed) return;
+    if (!is_done && e->is_new) {
+        drop(d, e);
+        return;
+    }
+    uint64_t held = e->bytes_wanted > e->bytes ? e->bytes_wanted : e->bytes;
+    if (is_done) {
+        struct directory_subjects old = e->subjects;
+        e->subjects = e->wanted;
+        e->wanted = old;
+        e->bytes = e->bytes_wanted;
+    }
+    reserve(d, e, e->bytes - held);
+    release(d, &e->wanted, e->wanted.count);
+    e->is_claimed = false;
+    e->is_new = false;
+}
+
+void directory_drop(struct directory *d, uint64_t stream)
+{
+    struct directory_entry *e = find_id(d, stream);
+    if (e != NULL) drop(d, e);
+}
+
+enum err directory_enter(struct directory *d, const struct directory_ask *a)
+{
+    if (find(d, a->account, a->name) != NULL) return ERR_EXISTS;
+    struct directory_entry *e = make(d, a);
+    if (e == NULL) return ERR_MEMORY;
+    enum err result = take(d, e, &a->subjects, &e->subjects);
+    if (result != ERR_OK) {
+        drop(d, e);
+        return result;
+    }
+    e->is_new = false;
+    e->bytes = promised(a);
+    reserve(d, e, e->bytes);
+    return ERR_OK;
+}

@@ -1,0 +1,97 @@
+/* What spans the streams of all shards: their names, which log each lives in, their subjects, and
+ * how many of them and how many promised bytes accounts and the server have. One per server, of
+ * shard 0; rebuilt at each start from the streams that the logs hold. Pure.
+ *
+ * Who creates or changes a stream claims first and settles then; between the two the claim stands
+ * against everybody else's, and nothing else of the stream is claimed:
+ *
+ *   directory_claim --granted--> the record is appended ... durable ──> directory_settle(done)
+ *                                                       \── failed ───> directory_settle(undone)
+ *   the stream's end is durable ──> directory_drop
+ *
+ * What a stream is its own log decides. An entry only says what that log said last, and where it
+ * says otherwise, it is the entry that is wrong. */
+#ifndef CORE_JS_DIRECTORY_H
+#define CORE_JS_DIRECTORY_H
+#include "core/js/overlap.h"
+#include "core/js/quota.h"
+#include "core/js/request.h"
+
+struct directory_subjects {
+    struct overlap_claim **claims; /* [count] */
+    uint32_t count;
+};
+
+struct directory_entry {
+    uint64_t stream; /* its id */
+    uint32_t account, log;
+    bool is_memory;               /* its messages are kept there */
+    bool is_new;                  /* its record is not durable */
+    bool is_claimed;              /* a claim is not settled */
+    uint64_t bytes, bytes_wanted; /* of max_bytes: now, and what is claimed */
+    struct directory_subjects subjects, wanted;
+    uint32_t name_bytes;
+    char name[];
+};
+
+struct directory {
+    struct mem *mem;
+    struct overlap overlap; /* the subjects of all streams */
+    struct table names;     /* of struct directory_entry, by account and name */
+    struct table ids;       /* the same by stream */
+    struct table quotas;    /* struct quota, by account */
+    struct quota total;
+    uint64_t seed;
+};
+
+enum directory_verdict {
+    DIRECTORY_UNASKED,
+    DIRECTORY_GRANTED,
+    DIRECTORY_AGAIN,     /* another claim on it is not settled: ask again later */
+    DIRECTORY_ELSEWHERE, /* it lives in another log */
+    DIRECTORY_STREAMS,   /* refused: the account has as many as it may have */
+    DIRECTORY_BYTES,     /* refused: no so much max_bytes is left to the account or the server */
+    DIRECTORY_OVERLAP,   /* refused: another stream has some of the subjects */
+    DIRECTORY_MEMORY,    /* refused: none is left here */
+};
+
+/* Below 0, and for streams 0 too: none. */
+struct directory_limits {
+    int64_t streams, memory, storage;
+    int64_t server_memory, server_storage;
+};
+
+struct directory_ask {
+    uint32_t account, log;
+    uint64_t stream;
+    struct bytes name;
+    bool is_new, is_memory;
+    int64_t max_bytes;
+    struct request_texts subjects;
+};
+
+void directory_init(struct directory *d, struct mem *mem, uint64_t seed);
+void directory_deinit(struct directory *d);
+
+enum directory_verdict directory_claim(struct directory *d, const struct directory_ask *a,
+                                       const struct directory_limits *l);
+/* Nothing, when the entry has gone. */
+void directory_settle(struct directory *d, uint64_t stream, bool is_done);
+void directory_drop(struct directory *d, uint64_t stream);
+/* A stream that is there, at a start. ERR_EXISTS: the name is taken. ERR_MEMORY, ERR_FULL. */
+NODISCARD enum err directory_enter(struct directory *d, const struct directory_ask *a);
+
+/* Also new ones. NULL: none. */
+const struct directory_entry *directory_find(const struct directory *d, uint32_t account,
+                                             struct bytes name);
+const struct directory_entry *directory_find_id(const struct directory *d, uint64_t stream);
+/* Every entry, in no order: *at starts at 0. NULL at the end. */
+const struct directory_entry *directory_each(const struct directory *d, uint32_t *at);
+/* Durable, of the account, and with a subject that collides with the filter, which may be empty. */
+bool directory_is_listed(const struct directory_entry *e, uint32_t account, struct bytes filter);
+static inline struct bytes directory_name(const struct directory_entry *e)
+{
+    return bytes_of(e->name, e->name_bytes);
+}
+
+#endif

@@ -1,0 +1,114 @@
+"""Streams spread over shards: what spans all of them is one, and a start with another number of
+shards finds everything."""
+import os
+import signal
+
+import pytest
+from jetstream import Js
+
+pytestmark = pytest.mark.ours_only
+
+COUNT = 12
+
+
+def names(count=COUNT):
+    return ["S%02d" % i for i in range(count)]
+
+
+def fill(js, round_):
+    for n in names():
+        js.publish(n + ".x", "%s %d" % (n, round_))
+
+
+def check(js, rounds):
+    assert js.ok("STREAM.NAMES")["streams"] == names()
+    page = js.ok("STREAM.LIST")
+    assert [s["config"]["name"] for s in page["streams"]] == names()
+    assert [s["state"]["messages"] for s in page["streams"]] == [rounds] * COUNT
+    info = js.ok("INFO")
+    assert (info["streams"], info["consumers"]) == (COUNT, COUNT)
+    for n in names():
+        got = js.request("$JS.API.DIRECT.GET.%s.%s.x" % (n, n))
+        assert got.data.decode() == "%s %d" % (n, rounds - 1)
+        assert js.ok("CONSUMER.INFO.%s.c" % n)["num_pending"] == rounds
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["stop", "kill"])
+def test_any_number_of_shards_finds_all_streams(start, tmp_path, is_killed):
+    store = str(tmp_path / "store")
+    for round_, shards in enumerate([3, 1, 4, 2]):
+        s = start("-js", "-sd", store, "--shards", str(shards))
+        with Js(s) as js:
+            if round_ == 0:
+                for n in names():
+                    js.stream(n, subjects=[n + ".>"], allow_direct=True)
+                    js.consumer(n, "c", durable_name="c", ack_policy="explicit")
+            else:
+                check(js, round_)
+            fill(js, round_)
+            check(js, round_ + 1)
+            js.stream("NEW", subjects=["new"])
+            assert js.ok("STREAM.DELETE.NEW")["success"]
+        if is_killed:
+            os.kill(s.pid, signal.SIGKILL)
+            s.process.wait()
+        else:
+            assert s.stop() == 0
+
+
+def test_subjects_of_streams_on_different_shards_do_not_overlap(start, tmp_path):
+    s = start("-js", "-sd", str(tmp_path / "store"), "--shards", "3")
+    with Js(s) as js:
+        for n in names():
+            js.stream(n, subjects=["only." + n])
+        for n in names(6):
+            assert js.refused_stream(n + "B", subjects=["only.*"])[1] == 10065
+            assert js.refused("STREAM.UPDATE." + n, {
+                "name": n, "subjects": ["only.*"]})[1] == 10065
+        assert js.ok("STREAM.UPDATE.S00", {"name": "S00", "subjects": ["other"]})
+        for n in names(6):
+            assert js.refused_stream(n + "B", subjects=["other"])[1] == 10065
+        js.stream("FREE", subjects=["only.S00"])
+        # All at once: one of them gets it, and the others are refused.
+        replies = js.pipelined(*[("STREAM.CREATE.%sC" % n, {"name": n + "C", "subjects": ["race"]})
+                                 for n in names()])
+        assert [r.get("error", {}).get("err_code") for r in replies].count(10065) == COUNT - 1
+        made = [r["config"]["name"] for r in replies if "error" not in r]
+        assert len(made) == 1
+        assert sorted(js.ok("STREAM.NAMES")["streams"]) == sorted(names() + ["FREE"] + made)
+        assert js.ok("STREAM.NAMES", {"subject": "race"})["streams"] == made
+
+
+def test_requests_behind_a_creation_come_behind_it(start, tmp_path):
+    s = start("-js", "-sd", str(tmp_path / "store"), "--shards", "3")
+    with Js(s) as js:
+        for n in names():
+            made, consumer, info, gone, again = js.pipelined(
+                ("STREAM.CREATE." + n, {"name": n, "subjects": [n]}),
+                ("CONSUMER.CREATE.%s.c" % n, {"stream_name": n, "config": {"name": "c"}}),
+                ("STREAM.INFO." + n, None), ("STREAM.DELETE." + n, None),
+                ("STREAM.CREATE." + n, {"name": n, "subjects": [n, n + ".2"]}))
+            assert made["did_create"] and "error" not in consumer, consumer
+            assert info["config"]["subjects"] == [n]
+            assert gone["success"] and again["config"]["subjects"] == [n, n + ".2"]
+
+
+def test_the_limit_of_streams_is_one_for_all_shards(start, tmp_path):
+    conf = """
+        jetstream { store_dir: "%s" }
+        accounts { A { users: [{user: a, password: a}]
+                       jetstream { max_streams: 5, max_file: 1M } } }
+        no_auth_user: a
+    """ % (tmp_path / "store")
+    s = start("--shards", "3", config=conf)
+    with Js(s) as js:
+        for n in names(5):
+            js.stream(n, subjects=[n], max_bytes=200000)
+        for n in names()[5:]:
+            assert js.refused_stream(n, subjects=[n])[1] == 10027
+        assert js.ok("STREAM.DELETE.S00")["success"]
+        for n in names()[5:]:
+            assert js.refused_stream(n, subjects=[n], max_bytes=300000)[1] == 10047
+        js.stream("S11", subjects=["S11"], max_bytes=200000)
+        info = js.ok("INFO")
+        assert (info["streams"], info["reserved_storage"]) == (5, 1000000)

@@ -1,0 +1,100 @@
+#include <criterion/criterion.h>
+#include "core/js/directory.h"
+#include "tests/support/mem_heap.h"
+
+static struct mem_heap heap;
+static struct directory d;
+static const struct directory_limits none = {-1, -1, -1, -1, -1};
+
+static void setup(void)
+{
+    mem_heap_init(&heap);
+    directory_init(&d, &heap.mem, 7);
+}
+
+static void teardown(void)
+{
+    directory_deinit(&d);
+    cr_assert_eq(heap.live_count, 0);
+}
+
+TestSuite(directory, .init = setup, .fini = teardown);
+
+static struct directory_ask ask(uint64_t stream, uint32_t log, const char *name,
+                                struct bytes *subject, int64_t max_bytes)
+{
+    return (struct directory_ask){.log = log,
+                                  .stream = stream,
+                                  .name = bytes_from_text(name),
+                                  .is_new = true,
+                                  .max_bytes = max_bytes,
+                                  .subjects = {subject, subject->len > 0}};
+}
+
+static struct bytes subjects[] = {BYTES_LITERAL("a.*"), BYTES_LITERAL("a.b"), BYTES_LITERAL("c")};
+
+Test(directory, a_claim_stands_until_it_is_settled)
+{
+    struct directory_ask a = ask(1, 0, "A", &subjects[0], 0), b = ask(2, 1, "B", &subjects[1], 0);
+    cr_assert_eq(directory_claim(&d, &a, &none), DIRECTORY_GRANTED);
+    cr_assert_not(directory_is_listed(directory_find_id(&d, 1), 0, bytes_of(NULL, 0)));
+    cr_assert_eq(directory_claim(&d, &a, &none), DIRECTORY_AGAIN);
+    cr_assert_eq(directory_claim(&d, &b, &none), DIRECTORY_OVERLAP);
+    directory_settle(&d, 1, false);
+    cr_assert_null(directory_find_id(&d, 1));
+    cr_assert_eq(directory_claim(&d, &b, &none), DIRECTORY_GRANTED);
+    directory_settle(&d, 2, true);
+    cr_assert(directory_is_listed(directory_find(&d, 0, b.name), 0, subjects[0]));
+    cr_assert_not(directory_is_listed(directory_find(&d, 0, b.name), 0, subjects[2]));
+    cr_assert_not(directory_is_listed(directory_find(&d, 0, b.name), 1, subjects[0]));
+}
+
+Test(directory, an_update_holds_old_and_new_subjects_until_it_is_settled)
+{
+    struct directory_ask a = ask(1, 0, "A", &subjects[0], 0), b = ask(2, 0, "B", &subjects[1], 0);
+    struct directory_ask c = ask(3, 0, "C", &subjects[2], 0);
+    cr_assert_eq(directory_enter(&d, &a), ERR_OK);
+    a.is_new = false;
+    a.subjects.items = &subjects[2];
+    cr_assert_eq(directory_claim(&d, &a, &none), DIRECTORY_GRANTED);
+    cr_assert_eq(directory_claim(&d, &b, &none), DIRECTORY_OVERLAP);
+    cr_assert_eq(directory_claim(&d, &c, &none), DIRECTORY_OVERLAP);
+    directory_settle(&d, 1, true);
+    cr_assert_eq(directory_claim(&d, &b, &none), DIRECTORY_GRANTED);
+    cr_assert_eq(directory_claim(&d, &c, &none), DIRECTORY_OVERLAP);
+    directory_drop(&d, 1);
+    directory_settle(&d, 1, false); /* came late: nothing */
+    cr_assert_eq(directory_claim(&d, &c, &none), DIRECTORY_GRANTED);
+}
+
+Test(directory, a_name_lives_in_one_log)
+{
+    struct directory_ask a = ask(1, 0, "A", &subjects[0], 0), b = ask(2, 1, "A", &subjects[2], 0);
+    cr_assert_eq(directory_enter(&d, &a), ERR_OK);
+    cr_assert_eq(directory_enter(&d, &b), ERR_EXISTS);
+    cr_assert_eq(directory_claim(&d, &b, &none), DIRECTORY_ELSEWHERE);
+    /* Its own log says that there is none: then it is so. */
+    b.log = 0;
+    cr_assert_eq(directory_claim(&d, &b, &none), DIRECTORY_GRANTED);
+    cr_assert_null(directory_find_id(&d, 1));
+}
+
+Test(directory, streams_and_promised_bytes_are_counted_with_what_is_in_flight)
+{
+    struct directory_limits l = {2, -1, 100, -1, -1};
+    struct directory_ask a = ask(1, 0, "A", &subjects[0], 60), b = ask(2, 0, "B", &subjects[2], 50);
+    struct directory_ask c = ask(3, 0, "C", &(struct bytes){NULL, 0}, 0);
+    cr_assert_eq(directory_claim(&d, &a, &l), DIRECTORY_GRANTED);
+    cr_assert_eq(directory_claim(&d, &b, &l), DIRECTORY_BYTES);
+    directory_settle(&d, 1, true);
+    a.is_new = false;
+    a.max_bytes = 40;
+    cr_assert_eq(directory_claim(&d, &a, &l), DIRECTORY_GRANTED);
+    cr_assert_eq(directory_claim(&d, &b, &l), DIRECTORY_BYTES); /* it may still stay at 60 */
+    directory_settle(&d, 1, true);
+    cr_assert_eq(directory_claim(&d, &b, &l), DIRECTORY_GRANTED);
+    cr_assert_eq(directory_claim(&d, &c, &l), DIRECTORY_STREAMS);
+    directory_settle(&d, 2, false);
+    cr_assert_eq(d.total.storage.reserved, 40);
+    cr_assert_eq(d.total.streams, 1);
+}
