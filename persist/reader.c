@@ -4,7 +4,7 @@
 #include "persist/names.h"
 #include "persist/record.h"
 
-enum { FIRST_ROOM = 16, AHEAD_BLOCKS = 2 };
+enum { FIRST_ROOM = 16, AHEAD_BLOCKS = 2, AHEAD_STEP_BYTES = 16384 };
 /* store_read.state: bits. */
 enum { TRIED_AGAIN = 1, IS_EXACT = 2 };
 
@@ -850,7 +850,10 @@ enum err reader_read(struct reader *r, struct store_read *q, struct record *out)
     enum err e = try_blocks(r, q, out);
     struct reader_segment *s = find_by_place(r, q->place);
     if (e != ERR_BUSY) {
-        if (e == ERR_OK && s->state == READER_OPEN) {
+        /* Once per stretch of a block: a look at its neighbours is a search of the cache. */
+        uint64_t near = q->place / AHEAD_STEP_BYTES;
+        if (e == ERR_OK && s->state == READER_OPEN && near != r->ahead_at) {
+            r->ahead_at = near;
             if (s->is_packed)
                 read_ahead_packed(r, s, place_offset(q->place));
             else

@@ -110,7 +110,8 @@ struct reader {
     struct pack_zstd zstd;      /* made with the first pack */
     struct reader_exact *given; /* its record was told last; freed at the next call */
     struct reader_list waiting, ready;
-    char *scratch; /* one block: a record that lies across two */
+    uint64_t ahead_at; /* the stretch of the last answer: what follows it was asked for */
+    char *scratch;     /* one block: a record that lies across two */
     uint32_t flying;
     bool is_stopping;
     struct reader_counts counts;

@@ -88,14 +88,25 @@ enum err bytes_to_i64(struct bytes a, int64_t *value)
 
 size_t bytes_u64_text(char *out, uint64_t value)
 {
+    static const char pairs[] =
+        "0001020304050607080910111213141516171819202122232425262728293031323334"
+        "3536373839404142434445464748495051525354555657585960616263646566676869"
+        "707172737475767778798081828384858687888990919293949596979899";
     char digits[BYTES_U64_TEXT_MAX];
-    size_t count = 0;
-    do {
-        digits[count++] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value > 0);
-    for (size_t i = 0; i < count; i++) out[i] = digits[count - 1 - i];
-    return count;
+    size_t at = sizeof digits;
+    /* Two at a time: a division is what a digit costs. */
+    for (; value >= 100; value /= 100) {
+        at -= 2;
+        memcpy(digits + at, pairs + value % 100 * 2, 2);
+    }
+    if (value >= 10) {
+        at -= 2;
+        memcpy(digits + at, pairs + value * 2, 2);
+    } else {
+        digits[--at] = (char)('0' + value);
+    }
+    memcpy(out, digits + at, sizeof digits - at);
+    return sizeof digits - at;
 }
 
 void writer_init(struct writer *w, char *data, size_t capacity)
@@ -121,12 +132,21 @@ void writer_text(struct writer *w, const char *text)
 
 void writer_char(struct writer *w, char c)
 {
-    writer_bytes(w, bytes_of(&c, 1));
+    must(w->len <= w->capacity);
+    if (w->is_full || w->len == w->capacity) {
+        w->is_full = true;
+        return;
+    }
+    w->data[w->len++] = c;
 }
 
 void writer_u64(struct writer *w, uint64_t value)
 {
     char text[BYTES_U64_TEXT_MAX];
+    if (LIKELY(!w->is_full && w->capacity - w->len >= BYTES_U64_TEXT_MAX)) {
+        w->len += bytes_u64_text(w->data + w->len, value);
+        return;
+    }
     writer_bytes(w, bytes_of(text, bytes_u64_text(text, value)));
 }
 

@@ -87,6 +87,8 @@ struct route {
     uint32_t bytes;        /* of this allocation */
     uint32_t shard;        /* whose view */
     uint32_t users;        /* of the route cache: how often it is held */
+    uint32_t looked_to;    /* offset of the last token that anything in the index looks at */
+    bool is_last_free;     /* the last token, whatever it is, makes no difference */
     struct sub *const *subs;
     const struct route_group *groups;
     /* arrays and queue names follow */

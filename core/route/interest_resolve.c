@@ -4,7 +4,7 @@
 #include "core/route/interest_table.h"
 
 enum {
-    FOUND_NEAR = 32, /* nodes found without asking for memory */
+    FOUND_NEAR = 32,                               /* nodes found without asking for memory */
     DEPTH_MAX = INTEREST_FILTER_BYTES_MAX / 2 + 2, /* of the trie: one byte and one dot a token */
 };
 
@@ -20,6 +20,8 @@ struct found {
     struct mem *mem; /* NULL: the caller asks only whether there is anything */
     struct hit *hits;
     uint32_t count, room;
+    uint32_t looked_to;
+    bool is_last_free;
     enum err err;
     struct hit near[FOUND_NEAR];
 };
@@ -30,6 +32,8 @@ static void found_init(struct found *f, struct mem *mem)
     f->hits = f->near;
     f->count = 0;
     f->room = FOUND_NEAR;
+    f->looked_to = 0;
+    f->is_last_free = true;
     f->err = ERR_OK;
 }
 
@@ -90,7 +94,11 @@ static void walk(const struct interest *x, const struct interest_account *a, str
     const struct interest_memory *m = &x->memory;
     uint32_t fork_count = 0;
     struct fork here = {a->root, 0};
-    if (subject_has_empty_token(subject)) return;
+    if (subject_has_empty_token(subject)) {
+        f->looked_to = (uint32_t)subject.len;
+        f->is_last_free = false;
+        return;
+    }
     for (;;) {
         uint32_t literal = 0, star = 0, next = 0;
         if (here.at > subject.len) {
@@ -106,7 +114,10 @@ static void walk(const struct interest *x, const struct interest_account *a, str
                 while (end < subject.len && subject.data[end] != '.') end++;
                 next = end + 1;
                 star = atomic_load_explicit(&b->star, memory_order_acquire);
-                if (atomic_load_explicit(&b->literals, memory_order_relaxed) != 0) {
+                bool has_literals = atomic_load_explicit(&b->literals, memory_order_relaxed) != 0;
+                if ((has_literals || star != 0) && here.at > f->looked_to) f->looked_to = here.at;
+                if (has_literals && end == subject.len) f->is_last_free = false;
+                if (has_literals) {
                     struct bytes token = bytes_of(subject.data + here.at, end - here.at);
                     literal = interest_table_find(
                         m, &b->literals, (uint32_t)interest_account_hash(a->seed, token), token);
@@ -225,9 +236,8 @@ struct layout {
 /* Is hit i the first of a queue group? (Sorted.) */
 static bool opens_group(const struct found *f, uint32_t i)
 {
-    return f->hits[i].group != 0 &&
-           (i == 0 || f->hits[i - 1].group == 0 ||
-            !bytes_equal(f->hits[i].queue, f->hits[i - 1].queue));
+    return f->hits[i].group != 0 && (i == 0 || f->hits[i - 1].group == 0 ||
+                                     !bytes_equal(f->hits[i].queue, f->hits[i - 1].queue));
 }
 
 /* Drops hits that came twice and adds up the rest. */
@@ -270,10 +280,8 @@ static enum err route_make(struct mem *mem, uint32_t shard, uint32_t shard_count
     l->count_at = (uint32_t *)(void *)(p + counts);
     l->name_at = p + names;
     struct route *r = (struct route *)(void *)p;
-    *r = (struct route){.bytes = (uint32_t)bytes,
-                        .shard = shard,
-                        .subs = l->sub_at,
-                        .groups = l->group_at};
+    *r = (struct route){
+        .bytes = (uint32_t)bytes, .shard = shard, .subs = l->sub_at, .groups = l->group_at};
     *out = r;
     return ERR_OK;
 }
@@ -365,6 +373,8 @@ enum err interest_resolve(struct interest *x, struct interest_account *a, uint32
     e = route_make(mem, shard, m->shard_count, &l, &r);
     if (e != ERR_OK) goto done;
     r->generation = generation;
+    r->looked_to = f.looked_to;
+    r->is_last_free = f.is_last_free;
     fill(m, &f, r, &l);
     count_match(&m->seats[shard], r);
     *out = r;

@@ -13,6 +13,11 @@ enum {
     SHARED_SUBS = 64,  /* a route of more is not shared */
 };
 
+/* What an entry's subject is, beside its account. A subject may be cut where nothing looks further:
+ * behind its last dot, when its last token is free, or behind the third token, when none of those
+ * behind it is looked at and none is empty. Accounts are below a million. */
+static const uint32_t CUT_LAST = UINT32_C(1) << 31, CUT_THIRD = UINT32_C(1) << 30;
+
 /* One cache line, and all that a hit needs but the route itself. */
 struct entry {
     uint64_t hash; /* of account and subject; 0: the slot is empty */
@@ -40,8 +45,10 @@ struct route_cache {
     uint32_t slots_max;
     uint32_t shard;
     uint32_t hand;
-    uint64_t seed; /* of the hashes: the index's */
-    uint32_t last; /* slot of the last look-up's home; below slot_count, which only grows */
+    uint64_t seed;      /* of the hashes: the index's */
+    uint32_t last;      /* slot of the last look-up's home; below slot_count, which only grows */
+    uint32_t last_cut;  /* slot of the last cut subject that was of use */
+    uint64_t last_tail; /* end of the last subject that one served: a second time, it is kept */
     uint64_t bytes_max;
     struct route *scratch; /* resolved last without being kept, or NULL */
     /* By what they resolve to. Subjects under one wildcard have the same route then: it stays in
@@ -271,22 +278,19 @@ static bool missed_before(struct route_cache *c, uint64_t hash)
     return false;
 }
 
-/* Keeps r, or hands it to the scratch slot where that does not work. Returns it, or the route that
- * is kept in its place. */
-static const struct route *keep(struct route_cache *c, uint64_t hash, uint32_t account,
-                                struct bytes subject, struct route *r)
+/* False: no memory, or the subject is too long. The entry holds r. */
+static bool enter(struct route_cache *c, uint64_t hash, uint32_t account, struct bytes subject,
+                  struct route *r, uint64_t generation)
 {
     char *far = NULL;
-    if (r->bytes > c->bytes_max / LARGE_SHARE || subject.len > UINT16_MAX) goto scratch;
+    if (subject.len > UINT16_MAX) return false;
     if (subject.len > SUBJECT_NEAR) {
         far = mem_alloc(c->mem, MEM_ROUTE, subject.len);
-        if (far == NULL) goto scratch;
+        if (far == NULL) return false;
         memcpy(far, subject.data, subject.len);
     }
+    route_hold(c, r); /* first: what has to make room may be its other holder */
     struct entry *e = make_room(c, hash);
-    uint64_t generation = r->generation;
-    r = share(c, r);
-    route_hold(c, r);
     *e = (struct entry){.hash = hash,
                         .route = r,
                         .generation = generation,
@@ -301,16 +305,81 @@ static const struct route *keep(struct route_cache *c, uint64_t hash, uint32_t a
     c->counts.entries++;
     if (far != NULL) c->counts.bytes += subject.len;
     if (c->counts.bytes > c->bytes_max) sweep(c, c->counts.bytes - c->bytes_max, e);
+    return true;
+}
+
+/* Keeps r, or hands it to the scratch slot where that does not work. Returns it, or the route that
+ * is kept in its place. */
+static const struct route *keep(struct route_cache *c, uint64_t hash, uint32_t account,
+                                struct bytes subject, struct route *r)
+{
+    uint64_t generation = r->generation;
+    if (r->bytes > c->bytes_max / LARGE_SHARE || subject.len > UINT16_MAX) {
+        set_scratch(c, r);
+        return r;
+    }
+    r = share(c, r);
+    if (enter(c, hash, account, subject, r, generation)) return r;
+    if (r->users == 0) set_scratch(c, r);
     return r;
-scratch:
-    set_scratch(c, r);
-    return r;
+}
+
+/* --- cut subjects --------------------------------------------------------------------------- */
+
+struct cut {
+    struct bytes subject; /* empty: it cannot be cut so */
+    uint32_t account;
+    uint64_t hash;
+};
+
+/* Where the last token begins, and the fourth (0: there is none, or an empty token behind it). */
+static void find_dots(struct bytes subject, uint32_t *last, uint32_t *fourth)
+{
+    uint32_t dots = 0;
+    bool is_empty = false;
+    *last = *fourth = 0;
+    for (uint32_t i = 0; i < subject.len; i++) {
+        if (subject.data[i] != '.') continue;
+        if (dots >= 3 && i == *last) is_empty = true;
+        *last = i + 1;
+        if (++dots == 3) *fourth = i + 1;
+    }
+    if (*last == subject.len) *last = *fourth = 0;
+    if (is_empty) *fourth = 0;
+}
+
+static struct cut cut_at(const struct route_cache *c, struct bytes subject, uint32_t at,
+                         uint32_t account)
+{
+    struct bytes head = bytes_of(subject.data, at);
+    return (struct cut){head, account, at == 0 ? 0 : subject_hash(c->seed, account, head)};
+}
+
+static uint64_t tail_of(struct bytes subject)
+{
+    uint64_t tail = 0;
+    size_t len = subject.len < sizeof tail ? subject.len : sizeof tail;
+    if (len > 0) memcpy(&tail, subject.data + subject.len - len, len);
+    return tail ^ subject.len;
+}
+
+/* A cut of this subject that is known and fresh, or NULL. A stale one goes. */
+static struct entry *lookup_cut(struct route_cache *c, const struct interest_account *a,
+                                const struct cut *cut)
+{
+    if (cut->subject.len == 0) return NULL;
+    struct entry *e = lookup(c, cut->hash, cut->account, cut->subject);
+    if (e == NULL) return NULL;
+    if (e->generation == interest_generation_at(a, e->bucket)) return e;
+    c->counts.stale++;
+    entry_clear(c, e);
+    return NULL;
 }
 
 /* Resolves anew. stale: the entry whose generation has passed, or NULL. */
 static enum err miss(struct route_cache *c, uint64_t hash, uint32_t account,
-                     struct interest_account *a, struct bytes subject, struct entry *stale,
-                     const struct route **out)
+                     struct interest_account *a, struct bytes subject, const struct cut cuts[2],
+                     struct entry *stale, const struct route **out)
 {
     struct route *r;
     enum err e = interest_resolve(c->index, a, c->shard, c->mem, subject, &r);
@@ -320,8 +389,15 @@ static enum err miss(struct route_cache *c, uint64_t hash, uint32_t account,
         c->counts.stale++;
         entry_clear(c, stale);
         *out = keep(c, hash, account, subject, r);
-    } else if (missed_before(c, hash)) {
-        *out = keep(c, hash, account, subject, r);
+        return ERR_OK;
+    }
+    struct cut here = {subject, account, hash};
+    if (cuts[1].subject.len > 0 && r->looked_to < cuts[1].subject.len)
+        here = cuts[1];
+    else if (cuts[0].subject.len > 0 && r->is_last_free)
+        here = cuts[0];
+    if (missed_before(c, here.hash)) {
+        *out = keep(c, here.hash, here.account, here.subject, r);
     } else {
         *out = r;
         set_scratch(c, r);
@@ -336,13 +412,59 @@ static __attribute__((noinline)) enum err find_slow(struct route_cache *c, uint3
                                                     struct bytes subject, const struct route **out)
 {
     uint64_t hash = subject_hash(c->seed, account, subject);
-    struct entry *e = lookup(c, hash, account, subject);
+    struct cut cuts[2] = {0};
+    struct entry *e = lookup(c, hash, account, subject), *shared = NULL;
+    if (e == NULL) {
+        uint32_t last, fourth;
+        find_dots(subject, &last, &fourth);
+        cuts[0] = cut_at(c, subject, last, account | CUT_LAST);
+        shared = lookup_cut(c, a, &cuts[0]);
+        if (shared == NULL) {
+            cuts[1] = cut_at(c, subject, fourth, account | CUT_THIRD);
+            shared = lookup_cut(c, a, &cuts[1]);
+        }
+    }
+    if (shared != NULL) {
+        uint64_t tail = tail_of(subject);
+        c->counts.hits++;
+        shared->is_used = 1;
+        *out = shared->route;
+        c->last_cut = (uint32_t)(shared - c->slots);
+        /* One that comes again is found faster by itself. */
+        if (tail == c->last_tail)
+            (void)enter(c, hash, account, subject, shared->route, shared->generation);
+        c->last_tail = tail;
+        return ERR_OK;
+    }
     if (e == NULL || e->generation != interest_generation_at(a, e->bucket))
-        return miss(c, hash, account, a, subject, e, out);
+        return miss(c, hash, account, a, subject, cuts, e, out);
     c->counts.hits++;
     e->is_used = 1;
     *out = e->route;
     return ERR_OK;
+}
+
+/* Behind a cut: the last token, or any number of them that are not empty. */
+static inline bool is_rest(struct bytes subject, uint32_t at, bool is_one)
+{
+    if (subject.len == at || subject.data[subject.len - 1] == '.') return false;
+    for (uint32_t i = at; i < subject.len; i++)
+        if (subject.data[i] == '.' && (is_one || subject.data[i - 1] == '.')) return false;
+    return true;
+}
+
+/* The next reply or acknowledgement of the same kind: found without a hash. */
+static inline bool is_cut_again(const struct route_cache *c, const struct entry *e,
+                                uint32_t account, const struct interest_account *a,
+                                struct bytes subject)
+{
+    uint32_t kind = e->account ^ account;
+    return (kind == CUT_LAST || kind == CUT_THIRD) && e->hash != 0 &&
+           subject.len > e->subject_bytes && e->subject_bytes - 8u <= SUBJECT_NEAR - 8 &&
+           bytes_same_words(e->subject.near, subject.data, e->subject_bytes) &&
+           is_rest(subject, e->subject_bytes, kind == CUT_LAST) &&
+           tail_of(subject) != c->last_tail &&
+           e->generation == interest_generation_at(a, e->bucket);
 }
 
 /* The usual hit is that of a short subject in its first slot. */
@@ -357,6 +479,14 @@ enum err route_cache_find(struct route_cache *c, uint32_t account, struct intere
                bytes_same_words(e->subject.near, subject.data, subject.len) &&
                e->generation == interest_generation_at(a, e->bucket))) {
         c->counts.hits++;
+        e->is_used = 1;
+        *out = e->route;
+        return ERR_OK;
+    }
+    e = &c->slots[c->last_cut];
+    if (is_cut_again(c, e, account, a, subject)) {
+        c->counts.hits++;
+        c->last_tail = tail_of(subject);
         e->is_used = 1;
         *out = e->route;
         return ERR_OK;

@@ -1,6 +1,8 @@
 /* Resolved routes of one shard by (account, subject): open addressing, a bounded number of entries,
  * second-chance eviction. An entry is valid while the generation of its bucket is the one that it
  * was built under. A route enters at its second miss: unique reply subjects do not flush it.
+ * Subjects that differ only where nothing in the index looks (the numbers behind an inbox, those of
+ * an acknowledgement) share one entry, by what they have in common.
  * Rule R4: a hit takes no lock and writes no shared line. Used by the shard's own thread only. */
 #ifndef CORE_ROUTE_ROUTE_CACHE_H
 #define CORE_ROUTE_ROUTE_CACHE_H

@@ -59,7 +59,7 @@ Test(route_cache, a_route_enters_at_its_second_miss)
     struct world w;
     struct route_cache_counts n;
     open_world(&w, 1024, 1 << 20);
-    uint32_t s = add(&w, "a.*");
+    uint32_t s = add(&w, "a.*"), t = add(&w, "a.z");
     for (int i = 0; i < 5; i++) cr_assert_eq(find(&w, "a.b"), 1);
     route_cache_count(w.cache, &n);
     cr_assert_eq(n.misses, 2);
@@ -69,6 +69,7 @@ Test(route_cache, a_route_enters_at_its_second_miss)
     route_cache_count(w.cache, &n);
     cr_assert_eq(n.entries, 1, "a subject seen once is not kept");
     drop(&w, s);
+    drop(&w, t);
     close_world(&w);
 }
 
@@ -78,7 +79,7 @@ Test(route_cache, more_subjects_in_rotation_than_it_remembers_misses_of_all_get_
     struct world w;
     struct route_cache_counts before, n;
     open_world(&w, 131072, 64 << 20);
-    uint32_t s = add(&w, "a.>");
+    uint32_t s = add(&w, "a.>"), t = add(&w, "a.subject.x");
     for (int round = 0; round <= ROUNDS; round++) {
         route_cache_count(w.cache, &before);
         for (int i = 0; i < SUBJECTS; i++) {
@@ -91,6 +92,7 @@ Test(route_cache, more_subjects_in_rotation_than_it_remembers_misses_of_all_get_
     cr_assert_gt(n.hits - before.hits, SUBJECTS * 98 / 100, "%lu hits in the last round",
                  n.hits - before.hits);
     drop(&w, s);
+    drop(&w, t);
     close_world(&w);
 }
 
@@ -143,7 +145,7 @@ Test(route_cache, it_grows_to_its_bound_and_then_evicts)
     struct route_cache_counts n;
     char text[32];
     open_world(&w, 2048, 64 << 20);
-    uint32_t s = add(&w, ">");
+    uint32_t s = add(&w, ">"), t = add(&w, "s.x");
     for (int i = 0; i < 10000; i++) {
         snprintf(text, sizeof text, "s.%d", i);
         for (int k = 0; k < 3; k++) cr_assert_eq(find(&w, text), 1);
@@ -153,6 +155,7 @@ Test(route_cache, it_grows_to_its_bound_and_then_evicts)
     cr_assert_leq(n.entries, 2048);
     cr_assert_gt(n.evictions, 7000);
     drop(&w, s);
+    drop(&w, t);
     close_world(&w);
 }
 
@@ -163,6 +166,7 @@ Test(route_cache, bytes_are_bounded_and_can_be_given_back)
     char text[32];
     uint32_t subs[100];
     open_world(&w, 1024, 64 << 10);
+    uint32_t t = add(&w, "s.x");
     for (int i = 0; i < 100; i++) subs[i] = add(&w, ">"); /* some 850 bytes a route */
     for (int i = 0; i < 500; i++) {
         snprintf(text, sizeof text, "s.%d", i);
@@ -178,6 +182,7 @@ Test(route_cache, bytes_are_bounded_and_can_be_given_back)
     cr_assert_eq(n.entries, 0);
     cr_assert_eq(n.bytes, 0);
     for (int i = 0; i < 100; i++) drop(&w, subs[i]);
+    drop(&w, t);
     close_world(&w);
 }
 
@@ -224,7 +229,7 @@ Test(route_cache, subjects_that_resolve_alike_have_one_route)
     struct world w;
     struct route_cache_counts one, many;
     open_world(&w, 1024, 1 << 20);
-    uint32_t s = add(&w, "a.*"), t = add(&w, "b.*");
+    uint32_t s = add(&w, "a.*"), t = add(&w, "b.*"), v = add(&w, "a.x");
     const struct route *a = route_of(&w, "a.0");
     route_cache_count(w.cache, &one);
     for (int i = 1; i < 100; i++) {
@@ -248,5 +253,68 @@ Test(route_cache, subjects_that_resolve_alike_have_one_route)
     drop(&w, s);
     drop(&w, t);
     drop(&w, u);
+    drop(&w, v);
+    close_world(&w);
+}
+
+Test(route_cache, subjects_that_differ_where_nothing_looks_share_an_entry)
+{
+    struct world w;
+    struct route_cache_counts before, n;
+    char subject[64];
+    open_world(&w, 1024, 1 << 20);
+    uint32_t s = add(&w, "_INBOX.client.*"), t = add(&w, "$JS.ACK.STREAM.>");
+    for (int i = 0; i < 4; i++) {
+        snprintf(subject, sizeof subject, "_INBOX.client.%d", i);
+        cr_assert_eq(find(&w, subject), 1);
+        snprintf(subject, sizeof subject, "$JS.ACK.STREAM.consumer.1.%d.%d.0.0", i, i);
+        cr_assert_eq(find(&w, subject), 1);
+    }
+    route_cache_count(w.cache, &before);
+    cr_assert_eq(before.entries, 2);
+    for (int i = 100; i < 1000; i++) {
+        snprintf(subject, sizeof subject, "_INBOX.client.%d", i);
+        cr_assert_eq(find(&w, subject), 1);
+        snprintf(subject, sizeof subject, "$JS.ACK.STREAM.consumer.1.%d.%d.0.0", i, i);
+        cr_assert_eq(find(&w, subject), 1);
+    }
+    route_cache_count(w.cache, &n);
+    cr_assert_eq(n.misses, before.misses);
+    cr_assert_eq(n.entries, 2);
+    /* Not what only begins so: one token more, none, an empty one. */
+    cr_assert_eq(find(&w, "_INBOX.client.1.2"), 0);
+    cr_assert_eq(find(&w, "_INBOX.client."), 0);
+    cr_assert_eq(find(&w, "_INBOX.client"), 0);
+    cr_assert_eq(find(&w, "$JS.ACK.STREAM"), 0);
+    cr_assert_eq(find(&w, "$JS.ACK.STREAM.consumer..5"), 0);
+    cr_assert_eq(find(&w, "$JS.ACK.STREAM.consumer.5."), 0);
+    cr_assert_eq(find(&w, "$JS.ACK.STREAM.consumer"), 1);
+    /* A filter that looks there ends it. */
+    uint32_t u = add(&w, "_INBOX.client.7"), v = add(&w, "$JS.ACK.STREAM.*.2.>");
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(find(&w, "_INBOX.client.7"), 2);
+        cr_assert_eq(find(&w, "_INBOX.client.8"), 1);
+        cr_assert_eq(find(&w, "$JS.ACK.STREAM.consumer.1.3"), 1);
+        cr_assert_eq(find(&w, "$JS.ACK.STREAM.consumer.2.3"), 2);
+    }
+    drop(&w, s);
+    drop(&w, t);
+    drop(&w, u);
+    drop(&w, v);
+    cr_assert_eq(find(&w, "_INBOX.client.8"), 0);
+    close_world(&w);
+}
+
+Test(route_cache, a_cut_subject_that_comes_again_gets_an_entry_of_its_own)
+{
+    struct world w;
+    struct route_cache_counts n;
+    open_world(&w, 1024, 1 << 20);
+    uint32_t s = add(&w, "metrics.*");
+    for (int i = 0; i < 5; i++) cr_assert_eq(find(&w, "metrics.load"), 1);
+    route_cache_count(w.cache, &n);
+    cr_assert_eq(n.entries, 2);
+    cr_assert_eq(n.misses, 2);
+    drop(&w, s);
     close_world(&w);
 }
