@@ -5,7 +5,7 @@
 #include "persist/wire.h"
 
 /* More than any piece that packer writes can be, but for one with a single large record. */
-enum { PIECE_BYTES_MAX = 2 * PLACE_SEGMENT_BYTES_MAX };
+enum { PIECE_BYTES_MAX = 2 * PLACE_SEGMENT_BYTES_MAX, FIND_BYTES = 64 * 1024 };
 
 struct buffer {
     char *data;
@@ -265,6 +265,32 @@ static enum err read_blocks(struct pack_file *f, uint64_t from, uint64_t to)
     return ERR_OK;
 }
 
+/* The next place from *offset on where a block may begin; the end of the file: there is none. What
+ * cannot be read is passed over. */
+static enum err find_block(struct pack_file *f, uint64_t *offset)
+{
+    while (*offset + PACK_PIECE_BYTES <= f->pack->size) {
+        uint64_t left = f->pack->size - *offset;
+        size_t bytes = left < FIND_BYTES ? (size_t)left : FIND_BYTES;
+        enum err e = read_at(f, *offset, bytes);
+        if (e == ERR_CORRUPT) {
+            *offset = place_block_down(*offset) + PLACE_BLOCK_BYTES;
+            continue;
+        }
+        if (e != ERR_OK) return e;
+        for (size_t at = 0; at + PACK_PIECE_BYTES <= bytes; at += PLACE_UNIT_BYTES) {
+            if (wire_u32(f->piece.data + at + 8) != (uint32_t)PACK_BLOCK) continue;
+            *offset += at;
+            return ERR_OK;
+        }
+        /* A header may lie across the end of what was read. */
+        *offset += bytes - PACK_PIECE_BYTES + PLACE_UNIT_BYTES;
+        *offset = *offset / PLACE_UNIT_BYTES * PLACE_UNIT_BYTES;
+    }
+    *offset = f->pack->size;
+    return ERR_OK;
+}
+
 /* Neither table is whole: the blocks follow each other from the start of the file. */
 static enum err walk_file(struct pack_file *f)
 {
@@ -286,6 +312,8 @@ static enum err walk_file(struct pack_file *f)
         if (!is_bad) bad_from = offset;
         is_bad = true;
         offset += PLACE_UNIT_BYTES;
+        e = find_block(f, &offset);
+        if (e != ERR_OK) return e;
     }
     /* Behind the last block there are indexes, tables and feet: no message is lost with them. */
     if (is_bad && f->given < f->pack->message_count)

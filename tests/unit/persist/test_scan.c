@@ -1,0 +1,71 @@
+#include <criterion/criterion.h>
+#include "persist/record.h"
+#include "persist/scan.h"
+#include "tests/support/mem_heap.h"
+#include "tests/support/vfs_bytes.h"
+
+static const struct place_key KEY = {.secret = 99, .log = 0, .segment = 5, .incarnation = 3};
+enum { BLOCKS = 8, FILE_BYTES = BLOCKS * PLACE_BLOCK_BYTES, SEGMENT_BYTES = 2 * FILE_BYTES };
+
+static char data[FILE_BYTES];
+static struct mem_heap heap;
+static struct vfs_bytes files;
+static struct scan s;
+
+/* Groups without records in the blocks 0, 1 and 4. */
+static void setup(void)
+{
+    static const uint32_t AT[] = {0, 1, 4};
+    for (uint32_t i = 0; i < 3; i++) {
+        struct group_head h = {.number = i + 1, .bytes = PLACE_BLOCK_BYTES};
+        uint64_t offset = (uint64_t)AT[i] * PLACE_BLOCK_BYTES;
+        group_encode_head(&h, &KEY, offset, data + offset);
+    }
+    mem_heap_init(&heap);
+    vfs_bytes_init(&files);
+    vfs_bytes_add(&files, "0000-00000005.log", data, sizeof data);
+    cr_assert_eq(scan_open(&s, &files.blocking, &heap.mem, &KEY, SEGMENT_BYTES, 0), ERR_OK);
+}
+
+static void teardown(void)
+{
+    scan_close(&s);
+    cr_assert_eq(heap.live_count, 0);
+    cr_assert_eq(files.write_count, 0);
+}
+
+TestSuite(scan, .init = setup, .fini = teardown);
+
+Test(scan, finds_the_headers)
+{
+    struct group_head h;
+    uint64_t at;
+    cr_assert_eq(scan_head(&s, 0, &h), ERR_OK);
+    cr_assert_eq(h.number, 1);
+    cr_assert_eq(scan_head(&s, 2 * PLACE_BLOCK_BYTES, &h), ERR_CORRUPT);
+    cr_assert_eq(scan_find(&s, 2 * PLACE_BLOCK_BYTES, SEGMENT_BYTES, &h, &at), ERR_OK);
+    cr_assert_eq(at, 4 * PLACE_BLOCK_BYTES);
+    cr_assert_eq(scan_find(&s, 5 * PLACE_BLOCK_BYTES, SEGMENT_BYTES, &h, &at), ERR_UNKNOWN);
+    cr_assert_eq(scan_find(&s, 2 * PLACE_BLOCK_BYTES, 4 * PLACE_BLOCK_BYTES, &h, &at), ERR_UNKNOWN);
+}
+
+Test(scan, what_the_file_has_not_reads_as_zeros)
+{
+    const char *bytes;
+    cr_assert_eq(s.file_bytes, FILE_BYTES);
+    cr_assert_eq(scan_at(&s, FILE_BYTES, 64, &bytes), ERR_OK);
+    for (int i = 0; i < 64; i++) cr_assert_eq(bytes[i], 0);
+    cr_assert_eq(s.error_count, 0, "the end of a file is no error");
+}
+
+Test(scan, a_missing_file_reads_as_zeros)
+{
+    struct place_key key = KEY;
+    struct group_head h;
+    struct scan other;
+    key.segment = 6;
+    cr_assert_eq(scan_open(&other, &files.blocking, &heap.mem, &key, SEGMENT_BYTES, 0), ERR_OK);
+    cr_assert(other.is_missing);
+    cr_assert_eq(scan_head(&other, 0, &h), ERR_CORRUPT);
+    scan_close(&other);
+}
