@@ -170,12 +170,19 @@ static void close_socket(struct turn *t, uint32_t slot)
     t->driver->ops->socket_close(t->driver, slot);
 }
 
-static void resume_later(struct turn *t, uint32_t slot)
+/* A slot is in the list once at most, so there is room for all. */
+static void add_resume(struct turn *t, uint32_t slot)
 {
     struct turn_conn *c = &t->conns[slot];
-    if (c->is_resuming || c->state != TURN_OPEN) return;
+    if (c->is_resuming) return;
+    must(t->resume_count < t->slots_max);
     c->is_resuming = true;
     t->resumes[t->resume_count++] = slot;
+}
+
+static void resume_later(struct turn *t, uint32_t slot)
+{
+    if (t->conns[slot].state == TURN_OPEN) add_resume(t, slot);
 }
 
 static void opened_event(struct turn *t, uint32_t *count, uint32_t slot, bool is_tls_first)
@@ -214,8 +221,12 @@ enum err turn_take(struct turn *t, const struct turn_socket *s)
         t->slots_used++;
     else
         t->free_count--;
-    *c = (struct turn_conn){
-        .generation = generation, .state = TURN_PEEK, .socket = copy, .is_unix = s->is_unix};
+    /* Where many are to be offered again, who had the slot before may still be in the list. */
+    *c = (struct turn_conn){.generation = generation,
+                            .state = TURN_PEEK,
+                            .is_resuming = c->is_resuming,
+                            .socket = copy,
+                            .is_unix = s->is_unix};
     list_init(&c->flushed);
     wheel_timer_init(&c->timer);
     uint64_t wait_ns;
@@ -325,10 +336,7 @@ void turn_tls_ready(struct turn *t, struct conn_id conn)
     if (c->generation != conn_id_generation(conn) || c->state == TURN_FREE ||
         c->state == TURN_CLOSING)
         return;
-    if (!c->is_resuming) {
-        c->is_resuming = true;
-        t->resumes[t->resume_count++] = slot;
-    }
+    add_resume(t, slot);
 }
 
 /* --- completions to events -----------------------------------------------------------------------
@@ -744,17 +752,19 @@ void turn_drop_strangers(struct turn *t)
 
 static void offer_again(struct turn *t, uint32_t *count)
 {
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < t->resume_count; i++) {
+    uint32_t taken = t->resume_count;
+    t->resume_count = 0;
+    for (uint32_t i = 0; i < taken; i++) {
         uint32_t slot = t->resumes[i];
         struct turn_conn *c = &t->conns[slot];
+        must(t->resume_count <= i); /* what is put back was read */
+        c->is_resuming = false;
         if (*count + TURN_DONE_MAX * TURN_EVENTS_PER_DONE + 256 + TURN_OFFERS_MAX >
             TURN_EVENTS_MAX) {
-            t->resumes[kept++] = slot;
+            add_resume(t, slot);
             t->has_more = true;
             continue;
         }
-        c->is_resuming = false;
         if (c->state == TURN_CLOSING || c->state == TURN_FLUSHING || c->state == TURN_FREE)
             continue;
         if (c->awaits_tls && c->held_first != NULL) {
@@ -776,7 +786,6 @@ static void offer_again(struct turn *t, uint32_t *count)
             h = h->next;
         } while (h != NULL && c->offered < TURN_OFFERS_MAX);
     }
-    t->resume_count = kept;
 }
 
 /* Bytes that were offered behind some that the shard has left. In one step it leaves them too,

@@ -19,6 +19,7 @@ static void init_lists(struct shard *s)
     list_init(&s->fenced);
     list_init(&s->reaping);
     for (int i = 0; i < PARK_REASON_COUNT; i++) list_init(&s->parked[i]);
+    list_init(&s->stalled_long);
 }
 
 static void free_all(struct shard *s)
@@ -251,18 +252,27 @@ static void log_slow(struct shard *s, const struct client *c, uint64_t deadline_
     session_log_close(s, LOG_LEVEL_INF);
 }
 
+/* When the first of a list of stalled publishers goes on; UINT64_MAX: there is none. */
+static uint64_t stall_ends_ns(const struct list *stalled)
+{
+    if (list_is_empty(stalled)) return UINT64_MAX;
+    return LIST_OWNER(stalled->next, struct client, parked)->resume_ns;
+}
+
+static void resume_stalled(struct shard *s, struct list *stalled)
+{
+    while (stall_ends_ns(stalled) <= s->now.mono_ns && session_has_room(s))
+        session_resume(s, LIST_OWNER(stalled->next, struct client, parked));
+}
+
 static void run_timers(struct shard *s)
 {
     struct wheel_timer *t;
     while (session_has_room(s) && (t = wheel_pop(&s->wheel, s->now.mono_ns)) != NULL)
         verbs_timer(s, LIST_OWNER(t, struct client, timer));
 
-    struct list *congested = &s->parked[PARK_CONGESTED];
-    for (struct list *link = congested->next; link != congested && session_has_room(s);) {
-        struct client *c = LIST_OWNER(link, struct client, parked);
-        link = link->next;
-        if (c->resume_ns <= s->now.mono_ns) session_resume(s, c);
-    }
+    resume_stalled(s, &s->parked[PARK_CONGESTED]);
+    resume_stalled(s, &s->stalled_long);
     /* Oldest send first: a receiver that has not taken its bytes in time goes (R5c). */
     uint64_t deadline = (uint64_t)s->options->write_deadline_ns;
     while (!list_is_empty(&s->sending) && deadline > 0 && session_has_room(s)) {
@@ -301,11 +311,10 @@ uint64_t shard_deadline_ns(const struct shard *s)
         return 0;
     bool wants_memory = !list_is_empty(&s->parked[PARK_MEMORY]) || relay_wants_memory(s);
     if (wants_memory && s->now.mono_ns + RETRY_NS < next) next = s->now.mono_ns + RETRY_NS;
-    for (const struct list *l = s->parked[PARK_CONGESTED].next; l != &s->parked[PARK_CONGESTED];
-         l = l->next) {
-        const struct client *c = LIST_OWNER(l, struct client, parked);
-        if (c->resume_ns < next) next = c->resume_ns;
-    }
+    uint64_t stall_end = stall_ends_ns(&s->parked[PARK_CONGESTED]);
+    if (stall_end < next) next = stall_end;
+    stall_end = stall_ends_ns(&s->stalled_long);
+    if (stall_end < next) next = stall_end;
     if (!list_is_empty(&s->sending)) {
         const struct client *c = LIST_OWNER(s->sending.next, struct client, sending);
         uint64_t at = c->send_began_ns + (uint64_t)s->options->write_deadline_ns;

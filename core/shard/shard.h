@@ -160,6 +160,8 @@ struct shard {
     struct list dirty;   /* outputs to flush */
     struct list sending; /* sends in flight, oldest first */
     struct list parked[PARK_REASON_COUNT];
+    struct list stalled_long; /* PARK_CONGESTED for STALL_FULL_NS; the others for STALL_NS, so that
+                                 the first of either list is the first to go on */
     struct list reaping; /* closed ones whose subscriptions still leave the index */
     uint32_t close_owed_count; /* of those: io has not been told yet */
     bool is_cut_short; /* the last step filled the outbox: what it left goes on at once */

@@ -456,7 +456,12 @@ static enum verb_outcome stall(struct shard *s, struct client *c)
     c->stall_pass_ns += ns;
     s->counts.stalled_clients++;
     c->resume_ns = s->now.mono_ns + ns;
-    return park(s, c, PARK_CONGESTED);
+    enum verb_outcome outcome = park(s, c, PARK_CONGESTED);
+    if (outcome == VERB_PARK && ns == STALL_FULL_NS) {
+        list_remove(&c->parked);
+        list_push(&s->stalled_long, &c->parked);
+    }
+    return outcome;
 }
 
 /* --- the loop over received bytes ------------------------------------------------------------ */
