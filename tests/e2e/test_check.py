@@ -50,7 +50,7 @@ def original(tmp_path_factory):
     """Two streams and a consumer, stopped."""
     folder = tmp_path_factory.mktemp("original")
     store = str(folder / "store")
-    s = Server(folder / "server", ["-js", "-sd", store])
+    s = Server(folder / "server", ["-js", "-sd", store, "--shards", "1"])
     with Js(s) as js:
         js.stream("ORDERS", subjects=["orders.>"])
         js.stream("OTHER", subjects=["other"])
@@ -145,7 +145,7 @@ def test_a_damaged_block_of_a_pack(start, tmp_path):
             assert js.refused("STREAM.MSG.GET.JOBS", {"seq": 2})[1] == 10037
         js.ok("STREAM.MSG.GET.ORDERS", {"seq": 60})
         assert js.publish("jobs.1", b"next")["seq"] == 61
-    s.wait_log(r"damaged in the store: log 0, pack 1, \d+ bytes at 0: read for message 2 of stream JOBS\n")
+    s.wait_log(r"damaged in the store: log \d, pack 1, \d+ bytes at 0: read for message 2 of stream JOBS\n")
     assert figure(s, "damaged_ranges") == 1
     assert s.http("/healthz?details=1")[0] == 503
 
