@@ -1,13 +1,14 @@
 #include "core/js/consumer.h"
 #include "core/base/must.h"
 #include "core/js/consumer_state.h"
-#include "core/js/pending.h"
 #include "core/js/subject_index_walk.h"
 #include "core/route/subject.h"
 
 enum {
-    SCAN_PLAIN_MAX = 256,    /* messages whose subjects are looked at before a set is made */
-    SCAN_STEP_MAX = 1 << 20, /* messages of one search with a set: about a millisecond */
+    SCAN_PLAIN_MAX = 256,  /* messages whose subjects are looked at before a sieve is made */
+    QUICK_STEPS = 4096,    /* of the index, to count what a filter selects */
+    QUICK_FILTERS_MAX = 8, /* that are compared with each other */
+    SCAN_BACK_MAX = 1024,  /* messages from the end on, looked at for the last one */
     LEAST_DELAY_NS = 1000000,
 };
 
@@ -134,6 +135,58 @@ static enum err collect(const struct consumer *c, struct node_set *set)
     return ERR_OK;
 }
 
+/* NULL: out of memory. */
+static struct consumer_rare *rare_of(struct consumer *c)
+{
+    if (c->rare == NULL) c->rare = mem_alloc_zero(c->mem, MEM_JETSTREAM, sizeof *c->rare);
+    return c->rare;
+}
+
+static void close_rare(struct consumer *c)
+{
+    if (c->rare == NULL || c->rare->is_replay || c->rare->has_sieve) return;
+    mem_free(c->mem, MEM_JETSTREAM, c->rare, sizeof *c->rare);
+    c->rare = NULL;
+}
+
+static bool has_sieve(const struct consumer *c)
+{
+    return c->rare != NULL && c->rare->has_sieve;
+}
+
+/* NULL: out of memory. */
+static struct sieve *sieve_of(struct consumer *c)
+{
+    const struct consumer_feed *f = c->feed;
+    struct consumer_rare *r = rare_of(c);
+    if (r == NULL) return NULL;
+    if (!r->has_sieve)
+        sieve_init(&r->sieve, c->mem, f->msgs, f->subjects, c->filters, c->filter_count);
+    r->has_sieve = true;
+    return &r->sieve;
+}
+
+static void close_sieve(struct consumer *c)
+{
+    if (!has_sieve(c)) return;
+    sieve_deinit(&c->rare->sieve);
+    c->rare->has_sieve = false;
+    close_rare(c);
+}
+
+/* NULL: none. */
+static struct consumer_pace *replay_of(const struct consumer *c)
+{
+    return c->rare != NULL && c->rare->is_replay ? &c->rare->pace : NULL;
+}
+
+static void end_replay(struct consumer *c)
+{
+    if (replay_of(c) == NULL) return;
+    c->rare->is_replay = false;
+    close_rare(c);
+}
+
 /* Filters none of which contains another may still have subjects in common: a.* and *.b. */
 static bool do_filters_meet(const struct consumer *c)
 {
@@ -143,46 +196,87 @@ static bool do_filters_meet(const struct consumer *c)
     return false;
 }
 
-static enum err count_from(const struct consumer *c, uint64_t seq, uint64_t *count)
+/* From the index alone, where it says it in a few steps. */
+static bool count_quickly(const struct consumer *c, uint64_t from, uint64_t *count)
 {
     const struct consumer_feed *f = c->feed;
-    if (!do_filters_meet(c))
-        return pending_count(f->subjects, f->msgs, c->filters, c->filter_count, seq, count);
-    struct node_set set;
-    enum err e = collect(c, &set);
-    if (e != ERR_OK) return e;
-    *count = msgs_count_in_set(f->msgs, seq, UINT64_MAX, &set);
-    node_set_deinit(&set, c->mem);
-    return ERR_OK;
+    struct subject_total total;
+    uint64_t all = 0;
+    if (c->filter_count > QUICK_FILTERS_MAX || do_filters_meet(c)) return false;
+    for (uint32_t i = 0; i < c->filter_count; i++) {
+        if (!subject_index_total_within(f->subjects, c->filters[i], QUICK_STEPS, &total))
+            return false;
+        all += total.msgs;
+    }
+    bool is_all = all == f->msgs->live_count;
+    if (from <= msgs_first(f->msgs) || all == 0) {
+        *count = all;
+    } else if (is_all) {
+        *count = msgs_count(f->msgs, from, UINT64_MAX);
+    } else if (c->filter_count == 1 && !subject_has_wildcard(c->filters[0])) {
+        uint32_t node = subject_index_find(f->subjects, c->filters[0]);
+        *count = subject_index_count_from(f->subjects, f->msgs, node, from);
+    } else {
+        return false;
+    }
+    return true;
 }
 
 void consumer_state_recount(struct consumer *c)
 {
-    uint64_t count = 0;
     uint64_t from = c->latest != NULL ? c->latest->resume + 1 : c->next_seq;
-    if (count_from(c, from, &count) != ERR_OK) return;
-    c->left = count + (c->latest != NULL ? c->latest->live : 0);
-    c->counted_to = *c->feed->last_seq;
+    c->left = c->latest != NULL ? c->latest->live : 0;
+    c->counted_to = from > 0 ? from - 1 : 0;
 }
 
-uint64_t consumer_left(struct consumer *c)
+/* False: the few that it looks at are not all. */
+static bool count_next(struct consumer *c)
 {
     const struct consumer_feed *f = c->feed;
-    if (c->counted_to >= *f->last_seq) return c->left;
     uint64_t seq = c->counted_to + 1;
     for (uint32_t i = 0; i < SCAN_PLAIN_MAX; i++) {
         struct msgs_entry entry;
         seq = msgs_next(f->msgs, seq);
         if (seq == 0) {
             c->counted_to = *f->last_seq;
-            return c->left;
+            return true;
         }
         if (msgs_get(f->msgs, seq, &entry) == ERR_OK &&
             consumer_matches(c, subject_index_subject(f->subjects, entry.node)))
             c->left++;
         c->counted_to = seq++;
     }
-    consumer_state_recount(c);
+    return c->counted_to >= *f->last_seq;
+}
+
+bool consumer_count(struct consumer *c)
+{
+    const struct consumer_feed *f = c->feed;
+    uint64_t last = *f->last_seq, count, resume;
+    uint32_t left = SIEVE_STEP;
+    if (c->counted_to >= last) return true;
+    if (c->filter_count == 0) {
+        c->left += msgs_count(f->msgs, c->counted_to + 1, UINT64_MAX);
+        c->counted_to = last;
+        return true;
+    }
+    bool is_near = last - c->counted_to <= SCAN_PLAIN_MAX;
+    if (is_near && !has_sieve(c) && count_next(c)) return true;
+    if (!has_sieve(c) && count_quickly(c, c->counted_to + 1, &count)) {
+        c->left += count;
+        c->counted_to = last;
+        return true;
+    }
+    struct sieve *sieve = sieve_of(c);
+    if (sieve == NULL) return false; /* memory comes back; until then a few at a time */
+    resume = sieve_count(sieve, c->counted_to + 1, UINT64_MAX, &left, &c->left);
+    c->counted_to = resume != 0 ? resume - 1 : last;
+    return c->counted_to >= last;
+}
+
+uint64_t consumer_left(struct consumer *c)
+{
+    while (!consumer_count(c)) continue;
     return c->left;
 }
 
@@ -254,16 +348,24 @@ void consumer_state_close_latest(struct consumer *c)
 static uint64_t last_match(const struct consumer *c)
 {
     struct subject_index *x = c->feed->subjects;
-    uint64_t last = 0;
+    uint64_t last = 0, seq = UINT64_MAX;
     if (c->filter_count == 0) return *c->feed->last_seq;
+    /* A filter that selects much has it near, one that selects little is found by the index. */
+    for (uint32_t i = 0; i < SCAN_BACK_MAX; i++) {
+        struct msgs_entry entry;
+        seq = msgs_prev(c->feed->msgs, seq);
+        if (seq == 0 || msgs_get(c->feed->msgs, seq, &entry) != ERR_OK) return 0;
+        if (consumer_matches(c, subject_index_subject(x, entry.node))) return seq;
+        seq--;
+    }
     for (uint32_t i = 0; i < c->filter_count; i++) {
         struct subject_index_walk w;
         uint32_t node;
         subject_index_walk_begin(&w, x, c->filters[i], bytes_of(NULL, 0));
         while ((node = subject_index_walk_next(&w)) != MSGS_NODE_NONE) {
             if (subject_index_node(x, node)->last <= last) continue;
-            uint64_t seq = subject_index_last(x, c->feed->msgs, node);
-            if (seq > last) last = seq;
+            uint64_t latest = subject_index_last(x, c->feed->msgs, node);
+            if (latest > last) last = latest;
         }
     }
     return last;
@@ -306,18 +408,14 @@ static enum err select_start(struct consumer *c, const struct consumer_config *c
 
 static enum err start(struct consumer *c, const struct consumer_config *config)
 {
-    uint64_t count;
     enum err e = select_start(c, config);
     if (e != ERR_OK) return e;
-    e = count_from(c, c->latest != NULL ? c->latest->resume + 1 : c->next_seq, &count);
-    if (e != ERR_OK) return e;
-    c->left = count + (c->latest != NULL ? c->latest->live : 0);
-    c->counted_to = *c->feed->last_seq;
-    if (config->replay_policy == CONSUMER_REPLAY_ORIGINAL && c->replay == NULL) {
-        c->replay = mem_alloc(c->mem, MEM_JETSTREAM, sizeof *c->replay);
-        if (c->replay == NULL) return ERR_MEMORY;
+    consumer_state_recount(c);
+    if (config->replay_policy == CONSUMER_REPLAY_ORIGINAL) {
+        if (rare_of(c) == NULL) return ERR_MEMORY;
+        c->rare->is_replay = true;
+        c->rare->pace = (struct consumer_pace){.end = *c->feed->last_seq};
     }
-    if (c->replay != NULL) *c->replay = (struct consumer_pace){.end = *c->feed->last_seq};
     return ERR_OK;
 }
 
@@ -371,10 +469,11 @@ void consumer_close(struct consumer *c)
 {
     struct parts p = parts_of(c);
     consumer_state_close_latest(c);
+    close_sieve(c);
     ackwin_clear(&c->window);
     pullq_clear(&c->pulls);
     mem_free(c->mem, MEM_JETSTREAM, c->push, sizeof *c->push);
-    mem_free(c->mem, MEM_JETSTREAM, c->replay, sizeof *c->replay);
+    end_replay(c);
     free_parts(c->mem, &p);
     c->packed = NULL;
     c->push = NULL;
@@ -400,6 +499,7 @@ enum err consumer_update(struct consumer *c, const struct consumer_config *confi
         struct push_setup setup = push_setup_of(c, config);
         push_set_rate(c->push, &setup, (int64_t)now.mono_ns);
     }
+    close_sieve(c); /* it borrows the filters */
     if (!has_same_filters(c, &old)) consumer_state_recount(c);
     c->expire_ns = (int64_t)now.mono_ns; /* waits may have become shorter */
     c->pulls.last_active_ns = (int64_t)now.mono_ns;
@@ -512,22 +612,21 @@ static uint64_t find_next(struct consumer *c, bool *is_more)
         seq = next_literal(c, c->next_seq);
     } else {
         uint64_t from = c->next_seq;
-        for (uint32_t i = 0; i < SCAN_PLAIN_MAX; i++) {
+        uint32_t plain = has_sieve(c) ? 0 : SCAN_PLAIN_MAX;
+        for (uint32_t i = 0; i < plain; i++) {
             struct msgs_entry entry;
             from = msgs_next(f->msgs, from);
             if (from == 0 || msgs_get(f->msgs, from, &entry) != ERR_OK) break;
             if (consumer_matches(c, subject_index_subject(f->subjects, entry.node))) return from;
             c->next_seq = ++from;
         }
-        struct node_set set;
-        if (from != 0 && collect(c, &set) != ERR_OK) {
+        struct sieve *sieve = from != 0 ? sieve_of(c) : NULL;
+        uint32_t left = SIEVE_STEP;
+        if (from != 0 && sieve == NULL) {
             *is_more = true; /* memory comes back */
             return 0;
         }
-        if (from != 0) {
-            seq = msgs_next_in_set(f->msgs, from, &set, SCAN_STEP_MAX, &resume);
-            node_set_deinit(&set, c->mem);
-        }
+        if (from != 0) seq = sieve_next(sieve, from, UINT64_MAX, &left, &resume);
     }
     if (seq == 0 && resume != 0) {
         c->next_seq = resume;
@@ -551,17 +650,12 @@ static bool is_paused(const struct consumer *c, struct shard_time now)
     return c->pause_until_ns > now.wall_ns;
 }
 
-static void end_replay(struct consumer *c)
-{
-    mem_free(c->mem, MEM_JETSTREAM, c->replay, sizeof *c->replay);
-    c->replay = NULL;
-}
-
 static enum consumer_verdict idle(struct consumer *c, struct shard_time now, struct outlet *o,
                                   bool is_end)
 {
     struct pullq_facts facts = facts_of(c, now);
-    if (c->replay != NULL && c->next_seq > c->replay->end) end_replay(c);
+    if (is_end) close_sieve(c);
+    if (replay_of(c) != NULL && c->next_seq > replay_of(c)->end) end_replay(c);
     if (c->push == NULL && c->pulls.count > 0)
         (void)pullq_sweep(&c->pulls, &facts, is_end, o, NULL);
     return is_end ? CONSUMER_IDLE : CONSUMER_FULL;
@@ -570,9 +664,10 @@ static enum consumer_verdict idle(struct consumer *c, struct shard_time now, str
 /* When the pace of its arrival lets the message go. */
 static int64_t replay_ready_ns(const struct consumer *c, int64_t time_ns, int64_t now_ns)
 {
-    if (c->replay == NULL || c->replay->time_ns == 0) return now_ns;
-    int64_t gap_ns = time_ns - c->replay->time_ns;
-    return gap_ns <= LEAST_DELAY_NS ? now_ns : c->replay->mono_ns + gap_ns;
+    const struct consumer_pace *pace = replay_of(c);
+    if (pace == NULL || pace->time_ns == 0) return now_ns;
+    int64_t gap_ns = time_ns - pace->time_ns;
+    return gap_ns <= LEAST_DELAY_NS ? now_ns : pace->mono_ns + gap_ns;
 }
 
 enum consumer_verdict consumer_next(struct consumer *c, struct shard_time now, struct outlet *o,
@@ -586,6 +681,7 @@ enum consumer_verdict consumer_next(struct consumer *c, struct shard_time now, s
     }
     if (c->push == NULL ? c->pulls.count == 0 : !c->is_bound) return CONSUMER_ALONE;
     if (c->push != NULL && push_is_stalled(c->push)) return CONSUMER_STALLED;
+    if (!consumer_count(c)) return CONSUMER_AGAIN;
     *pick = (struct consumer_pick){.at_ns = now_ns};
     const struct ackwin_entry *e = next_redelivery(c, o, &pick->entry);
     if (e != NULL) {
@@ -719,9 +815,10 @@ bool consumer_deliver(struct consumer *c, struct shard_time now, const struct co
             c->expire_ns = expire_ns;
     }
     c->last_delivered_ns = now.wall_ns;
-    if (c->replay != NULL) {
-        c->replay->time_ns = pick->entry.time_ns;
-        c->replay->mono_ns = now_ns;
+    struct consumer_pace *pace = replay_of(c);
+    if (pace != NULL) {
+        pace->time_ns = pick->entry.time_ns;
+        pace->mono_ns = now_ns;
     }
     c->is_changed = true;
     d->bytes = bytes;

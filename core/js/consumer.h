@@ -41,7 +41,7 @@ struct consumer_feed {
 };
 
 struct consumer_latest; /* the list of deliver policy last_per_subject */
-struct consumer_pace;
+struct consumer_rare;
 
 struct consumer {
     struct mem *mem;
@@ -69,7 +69,7 @@ struct consumer {
     int64_t last_delivered_ns, last_ack_ns; /* wall; 0: never */
     int64_t expire_ns;                      /* when to look for expired deliveries */
     struct consumer_latest *latest;         /* NULL: none, or done */
-    struct consumer_pace *replay;           /* replay original that goes on; NULL: none */
+    struct consumer_rare *rare;             /* what few have; NULL: none of it */
     struct ackwin window;
     struct pullq pulls; /* of a push consumer only last_active_ns is used */
     struct push *push;  /* NULL: pull */
@@ -119,7 +119,7 @@ NODISCARD enum err consumer_open(struct consumer *c, struct mem *mem,
                                  struct shard_time now);
 void consumer_close(struct consumer *c);
 /* It starts now: where it was opened, its record was not durable yet, and the stream went on since.
- * Nothing was delivered. ERR_MEMORY: call again. */
+ * Nothing was delivered. consumer_count is next. ERR_MEMORY: call again. */
 NODISCARD enum err consumer_start(struct consumer *c);
 /* Its configuration becomes this one, which may. ERR_MEMORY: nothing changed. */
 NODISCARD enum err consumer_update(struct consumer *c, const struct consumer_config *config,
@@ -177,7 +177,9 @@ bool consumer_needs(const struct consumer *c, uint64_t seq, struct bytes subject
 NODISCARD enum err consumer_reset(struct consumer *c, uint64_t seq, uint64_t *reset_seq,
                                   struct arena *arena, struct writer *why);
 
-/* num_pending, exact. */
+/* Counts what came since: a piece of it (core/js/sieve). False: call again, in another turn. */
+NODISCARD bool consumer_count(struct consumer *c);
+/* num_pending, exact: counts all at once. */
 uint64_t consumer_left(struct consumer *c);
 /* The members of ConsumerInfo, into an open object. is_listed: as lists show it. ERR_MEMORY. */
 NODISCARD enum err consumer_write_info(struct consumer *c, struct arena *arena,

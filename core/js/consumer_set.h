@@ -61,7 +61,8 @@ void consumer_set_removed(struct consumer_set *s, uint64_t seq, struct bytes sub
                           struct outlet *o);
 /* A consumer was reset, or its record applied. */
 void consumer_set_moved_back(struct consumer_set *s);
-void consumer_set_purged(struct consumer_set *s, struct bytes filter);
+/* from: the first sequence that the purge may have left. */
+void consumer_set_purged(struct consumer_set *s, struct bytes filter, uint64_t from);
 /* Some consumer must still get or settle message seq. */
 bool consumer_set_needs(const struct consumer_set *s, uint64_t seq, struct bytes subject);
 /* Some consumer's filters match. */

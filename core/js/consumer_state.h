@@ -2,6 +2,7 @@
 #ifndef CORE_JS_CONSUMER_STATE_H
 #define CORE_JS_CONSUMER_STATE_H
 #include "core/js/consumer.h"
+#include "core/js/sieve.h"
 
 /* Last messages of the subjects as they were when the consumer was made: sequences in order. */
 struct consumer_latest {
@@ -19,6 +20,13 @@ struct consumer_pace {
     uint64_t end;    /* it ends behind this sequence */
     int64_t time_ns; /* of the message replayed last, and when that was; 0: none yet */
     int64_t mono_ns;
+};
+
+struct consumer_rare {
+    bool is_replay; /* replay original that goes on */
+    bool has_sieve; /* while messages are searched */
+    struct consumer_pace pace;
+    struct sieve sieve;
 };
 
 #define CONSUMER_LATEST_GONE (UINT64_C(1) << 63)

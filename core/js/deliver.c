@@ -6,6 +6,7 @@
 #define MS UINT64_C(1000000)
 #define RETRY_NS (10 * MS) /* memory or the store is short */
 #define EMPTY BYTES_LITERAL("")
+enum { SEARCH_COST = 1024 }; /* messages that a piece of a consumer's search takes the time of */
 
 /* An ack that is answered once the record is durable. */
 struct deliver_reply {
@@ -560,9 +561,10 @@ void deliver_stored(struct deliver *d, struct js_stream *s, uint64_t seq, uint32
 }
 
 enum run {
-    RUN_ON,    /* the next message */
-    RUN_AGAIN, /* in another turn */
-    RUN_OVER,  /* something else has to happen first */
+    RUN_ON,        /* the next message */
+    RUN_AGAIN,     /* in another turn */
+    RUN_SEARCHING, /* likewise, after a long piece of a search */
+    RUN_OVER,      /* something else has to happen first */
 };
 
 /* The headers of a message that goes without its body. */
@@ -666,7 +668,7 @@ static enum run run_once(struct deliver *d, struct deliver_consumer *x, struct s
         for (uint32_t i = 0; i < x->entry_count; i++) wake_wait(&x->s->wake, &x->entries[i]);
         return RUN_OVER;
     case CONSUMER_LATER: arm(d, x, pick.at_ns); return RUN_OVER;
-    case CONSUMER_AGAIN: return RUN_AGAIN;
+    case CONSUMER_AGAIN: return RUN_SEARCHING;
     default: return RUN_OVER; /* a pull, an ack, an answer or its timer wakes it */
     }
 }
@@ -686,6 +688,10 @@ static void run_one(struct deliver *d, struct deliver_consumer *x, struct shard_
         run = run_once(d, x, now);
     }
     if (run == RUN_AGAIN) make_ready(d, x);
+    if (run == RUN_SEARCHING) {
+        make_ready(d, x);
+        *left = *left > SEARCH_COST ? *left - SEARCH_COST : 0;
+    }
     note_change(d, x, now);
     arm(d, x, x->c->expire_ns);
     close_unused(d, x);

@@ -287,6 +287,13 @@ static void stored(void *context, uint64_t seq, uint32_t node)
     if (hooks != NULL && hooks->stored != NULL) hooks->stored(s->js->hooks_context, s, seq, node);
 }
 
+/* A file stream's, in one go: its consumers are told in the end where it was asked for. */
+static void cleared(void *context)
+{
+    struct js_stream *s = context;
+    if (!s->is_purging) consumer_set_purged(&s->consumers, BYTES_LITERAL(""), 0);
+}
+
 static bool has_interest(void *context, struct bytes subject)
 {
     const struct js_stream *s = context;
@@ -330,6 +337,7 @@ enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
     s->outlet = &js->silent;
     s->stream.watch = (struct stream_watch){
         .context = s, .stored = stored, .removed = removed, .has_interest = has_interest};
+    if (c->storage == STREAM_FILE) s->stream.watch.cleared = cleared;
     s->feed = (struct consumer_feed){.msgs = &s->stream.msgs,
                                      .subjects = &s->stream.subjects,
                                      .first_seq = &s->stream.seq_first,
@@ -371,7 +379,7 @@ static void drop_unneeded(struct js_stream *s, uint64_t seq)
     if (!consumer_set_needs(&s->consumers, seq, subject)) (void)stream_remove(&s->stream, seq);
 }
 
-enum err js_update(struct js_stream *s, const struct stream_config *c)
+enum err js_update(struct js_stream *s, const struct stream_config *c, struct js_work *w)
 {
     enum stream_retention before = s->stream.config.retention;
     struct js *js = s->js;
@@ -380,26 +388,55 @@ enum err js_update(struct js_stream *s, const struct stream_config *c)
     reserve(js, s, false);
     if (e != ERR_OK) return e;
     follow_config(s);
-    if (before != STREAM_INTEREST && c->retention == STREAM_INTEREST)
-        for (uint64_t seq = msgs_first(&s->stream.msgs); seq != 0;
-             seq = msgs_next(&s->stream.msgs, seq + 1))
-            drop_unneeded(s, seq);
+    *w = (struct js_work){.is_begun = true};
+    w->is_sweep = before != STREAM_INTEREST && c->retention == STREAM_INTEREST;
+    if (w->is_sweep && s->stream.consumer_count == 0)
+        stream_purge_begin(&s->stream, &w->purge, BYTES_LITERAL(""), 0, 0);
     return ERR_OK;
 }
 
 void js_purge(struct js_stream *s, struct bytes filter, uint64_t seq, uint64_t keep,
-              uint64_t *count)
+              struct js_work *w)
 {
-    s->is_purging = true;
-    stream_purge(&s->stream, filter, seq, keep, count);
-    s->is_purging = false;
-    consumer_set_purged(&s->consumers, filter);
+    *w = (struct js_work){.is_begun = true, .is_purge = true};
+    stream_purge_begin(&s->stream, &w->purge, filter, seq, keep);
+}
+
+static bool update_step(struct js_stream *s, struct js_work *w)
+{
+    uint32_t batch = STREAM_PURGE_BATCH;
+    if (stream_trim(&s->stream, &w->node)) return true;
+    if (!w->is_sweep) return false;
+    if (w->purge.end > 0) return stream_purge_step(&s->stream, &w->purge);
+    while ((w->seq = msgs_next(&s->stream.msgs, w->seq)) != 0) {
+        if (batch-- == 0) return true;
+        drop_unneeded(s, w->seq++);
+    }
+    return false;
+}
+
+bool js_work_step(struct js_stream *s, struct js_work *w)
+{
     const struct js_hooks *hooks = s->js->hooks;
-    if (hooks == NULL || hooks->consumer_updated == NULL) return;
+    must(w->is_begun);
+    if (!w->is_purge) return update_step(s, w);
+    s->is_purging = true;
+    bool has_more = stream_purge_step(&s->stream, &w->purge);
+    s->is_purging = false;
+    if (has_more) return true;
+    consumer_set_purged(&s->consumers, w->purge.filter, w->purge.end);
+    if (hooks == NULL || hooks->consumer_updated == NULL) return false;
     uint32_t at = 0;
     struct consumer *c;
     while ((c = consumer_set_each(&s->consumers, &at)) != NULL)
         if (c->owner != NULL) hooks->consumer_updated(s->js->hooks_context, s, c);
+    return false;
+}
+
+void js_work_end(struct js_work *w)
+{
+    if (w->purge.sieve.mem != NULL) stream_purge_end(&w->purge);
+    *w = (struct js_work){.is_begun = false};
 }
 
 /* --- consumers ------------------------------------------------------------------------------- */
@@ -553,7 +590,10 @@ static enum err replay_config(struct js *js, uint32_t account, const struct reco
         blank == r->subject.len || c->first_seq > STREAM_SEQ_MAX) {
         e = ERR_CORRUPT;
     } else if (e == ERR_OK && s != NULL) {
-        e = js_update(s, c);
+        struct js_work work;
+        e = js_update(s, c, &work);
+        while (e == ERR_OK && js_work_step(s, &work)) continue;
+        if (e == ERR_OK) js_work_end(&work);
     } else if (e == ERR_OK && twin_of(js, account, c->name, r->stream)) {
         e = ERR_UNKNOWN;
     } else if (e == ERR_OK) {
@@ -649,7 +689,7 @@ static enum err replay_purge(struct js_stream *s, const struct record *r)
     s->is_purging = true;
     enum err e = stream_replay(&s->stream, r, 0);
     s->is_purging = false;
-    consumer_set_purged(&s->consumers, r->subject);
+    consumer_set_purged(&s->consumers, r->subject, 0);
     return e;
 }
 

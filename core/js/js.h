@@ -9,6 +9,7 @@
  *        │                                                             ──> jsapi_claimed
  *        ├─> JS_WAIT_PAGE: other logs have streams of request.page     ──> jsapi_paged
  *        └─> JS_ELSEWHERE: the stream lives in another log, which the directory names
+ *        └─> JS_MORE: a long piece of work is not done: in another turn ──> jsapi_stored
  *
  * Requests that wait for tickets are gone on with in ticket order, and those with one ticket in the
  * order in which they came. jsapi_stored may say JS_WAIT_STORED again, perhaps with another ticket:
@@ -44,11 +45,11 @@ struct checkpoint_restore;
 struct js_stream {
     struct stream stream; /* first */
     struct js *js;
-    struct bytes account_name;     /* in the stream's own memory */
-    struct quota *quota;           /* of its account */
-    bool is_hidden;         /* its record is not durable yet */
-    bool is_purging;        /* consumers are told of it all at once */
-    uint64_t create_ticket; /* of its record, while it is hidden */
+    struct bytes account_name; /* in the stream's own memory */
+    struct quota *quota;       /* of its account */
+    bool is_hidden;            /* its record is not durable yet */
+    bool is_purging;           /* consumers are told of it all at once */
+    uint64_t create_ticket;    /* of its record, while it is hidden */
     struct consumer_feed feed;
     struct consumer_set consumers;
     struct wake wake;          /* of the consumers that wait for messages, see core/js/deliver */
@@ -93,9 +94,9 @@ struct js {
     uint64_t seed;               /* of the store */
     struct bytes domain, leader; /* may be empty; the server's name */
     int64_t duplicate_window_max;
-    bool is_lenient;        /* strict: false */
-    struct table quotas;    /* struct quota, by account */
-    struct quota total;     /* of all; the limits are the server's, set by the owner */
+    bool is_lenient;     /* strict: false */
+    struct table quotas; /* struct quota, by account */
+    struct quota total;  /* of all; the limits are the server's, set by the owner */
     uint64_t api_total, api_errors;
     uint64_t message_bytes_max; /* max_payload; set before streams are added */
     struct rng rng;             /* names of consumers */
@@ -114,6 +115,16 @@ struct js {
     void *hooks_context;
 };
 
+/* A change of a stream that may touch millions of messages: by pieces, so that no other client has
+ * to wait for it. The stream's order stays in flight meanwhile. All zero: none. */
+struct js_work {
+    bool is_begun, is_purge;
+    bool is_sweep; /* what no consumer needs goes, from seq on */
+    uint32_t node; /* of stream_trim */
+    uint64_t seq;
+    struct stream_purge purge;
+};
+
 enum js_step {
     JS_REPLY,
     JS_SILENT,
@@ -121,7 +132,8 @@ enum js_step {
     JS_WAIT_READ,
     JS_WAIT_CLAIM,
     JS_WAIT_PAGE,
-    JS_ELSEWHERE
+    JS_ELSEWHERE,
+    JS_MORE,
 };
 /* What the directory is told of request.stream_id. */
 enum js_notice { JS_NOTICE_NONE, JS_NOTICE_DONE, JS_NOTICE_UNDONE, JS_NOTICE_GONE };
@@ -167,9 +179,9 @@ struct js_request {
     uint32_t account;
     struct bytes account_name, subject, headers, body;
     struct text *out;
-    int64_t now_ns;   /* wall */
-    uint64_t mono_ns; /* the same moment */
-    void *context;    /* becomes that of read */
+    int64_t now_ns;            /* wall */
+    uint64_t mono_ns;          /* the same moment */
+    void *context;             /* becomes that of read */
     const struct quota *usage; /* INFO: of the account in all logs; NULL: there is only this one */
     /* Of js. */
     struct arena arena;
@@ -191,6 +203,7 @@ struct js_request {
     uint64_t seq, keep;
     struct bytes filter;
     bool is_secure, no_headers;
+    struct js_work work;
 };
 
 void js_init(struct js *js, struct mem *mem, struct store *file, uint64_t seed,
@@ -214,11 +227,15 @@ void js_drop(struct js *js, struct js_stream *s);
 NODISCARD enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
                           const struct stream_config *c, uint64_t id, int64_t created_ns,
                           struct js_stream **out);
-/* Its configuration becomes this one. ERR_MEMORY: the old one stands. */
-NODISCARD enum err js_update(struct js_stream *s, const struct stream_config *c);
-/* As stream_purge, and consumers know of it. */
+/* Its configuration becomes this one. ERR_MEMORY: the old one stands. Then js_work_step. */
+NODISCARD enum err js_update(struct js_stream *s, const struct stream_config *c, struct js_work *w);
+/* As stream_purge_begin, and consumers know of it in the end. Then js_work_step. */
 void js_purge(struct js_stream *s, struct bytes filter, uint64_t seq, uint64_t keep,
-              uint64_t *count);
+              struct js_work *w);
+/* The next piece of what was begun. True: there is more, in another turn. */
+NODISCARD bool js_work_step(struct js_stream *s, struct js_work *w);
+/* Gives its memory back, done or not. */
+void js_work_end(struct js_work *w);
 /* The store of the stream's messages. */
 struct store *js_store_of(struct js *js, const struct js_stream *s);
 /* Of an account that JetStream was asked about before; NULL: none. */

@@ -731,6 +731,43 @@ static void tell_gone(struct js *js, struct js_request *r)
         r->notice = JS_NOTICE_GONE;
 }
 
+/* Its record is durable: the next piece of what it asks for, or the answer. */
+static enum js_step carry_out(struct jsapi_reply *p, struct js_stream *s)
+{
+    struct js_request *r = p->r;
+    const struct js_hooks *hooks = p->js->hooks;
+    bool is_memory = s->stream.config.storage == STREAM_MEMORY;
+    /* What was published before the order comes before it. */
+    if (!is_memory && !r->work.is_begun && stream_settle(&s->stream, r->ticket - 1) != ERR_OK)
+        return JS_WAIT_STORED;
+    if (r->order == JS_ORDER_ERASE) {
+        (void)stream_remove(&s->stream, r->seq);
+        s->stream.order_ticket = 0;
+        return jsapi_reply_succeed(p);
+    }
+    if (!r->work.is_begun && r->order == JS_ORDER_PURGE)
+        js_purge(s, r->filter, r->seq, r->keep, &r->work);
+    else if (!r->work.is_begun && js_update(s, &r->config.config, &r->work) != ERR_OK)
+        return JS_WAIT_STORED;
+    if (js_work_step(s, &r->work)) {
+        /* A ticket of memory says nothing to who waits for the file store: one long durable. */
+        if (is_memory && r->order == JS_ORDER_PURGE) s->stream.order_ticket = r->ticket = 1;
+        return JS_MORE;
+    }
+    s->stream.order_ticket = 0;
+    jsapi_reply_begin(p);
+    if (r->order == JS_ORDER_PURGE) {
+        json_write_bool(&p->w, "success", true);
+        json_write_u64(&p->w, "purged", r->work.purge.count);
+        return jsapi_reply_finish(p);
+    }
+    r->is_claim_done = true;
+    r->action = JS_ACTION_UPDATED;
+    if (hooks != NULL && hooks->updated != NULL) hooks->updated(p->js->hooks_context, s);
+    write_info(p, NULL, &s->stream, true, false, BYTES_LITERAL(""), 0);
+    return jsapi_reply_finish(p);
+}
+
 static enum js_step stored(struct js *js, struct js_request *r, enum err result)
 {
     if (r->order == JS_ORDER_AGAIN) return run_again(js, r);
@@ -760,34 +797,7 @@ static enum js_step stored(struct js *js, struct js_request *r, enum err result)
         r->action = JS_ACTION_DELETED;
         return jsapi_reply_succeed(&p);
     }
-    /* What was published before the order comes before it. */
-    if (s->stream.config.storage == STREAM_FILE &&
-        stream_settle(&s->stream, r->ticket - 1) != ERR_OK)
-        return JS_WAIT_STORED;
-    uint64_t count;
-    switch (r->order) {
-    case JS_ORDER_UPDATE:
-        if (js_update(s, &r->config.config) != ERR_OK) return JS_WAIT_STORED;
-        s->stream.order_ticket = 0;
-        r->is_claim_done = true;
-        r->action = JS_ACTION_UPDATED;
-        if (js->hooks != NULL && js->hooks->updated != NULL)
-            js->hooks->updated(js->hooks_context, s);
-        jsapi_reply_begin(&p);
-        write_info(&p, NULL, &s->stream, true, false, BYTES_LITERAL(""), 0);
-        return jsapi_reply_finish(&p);
-    case JS_ORDER_PURGE:
-        js_purge(s, r->filter, r->seq, r->keep, &count);
-        s->stream.order_ticket = 0;
-        jsapi_reply_begin(&p);
-        json_write_bool(&p.w, "success", true);
-        json_write_u64(&p.w, "purged", count);
-        return jsapi_reply_finish(&p);
-    default:
-        (void)stream_remove(&s->stream, r->seq);
-        s->stream.order_ticket = 0;
-        return jsapi_reply_succeed(&p);
-    }
+    return carry_out(&p, s);
 }
 
 enum js_step jsapi_stored(struct js *js, struct js_request *r, enum err result)
@@ -845,5 +855,6 @@ enum js_step jsapi_read(struct js *js, struct js_request *r, enum err result,
 
 void jsapi_end(struct js_request *r)
 {
+    js_work_end(&r->work);
     arena_deinit(&r->arena);
 }

@@ -193,7 +193,7 @@ static enum js_step add(struct jsapi_reply *p, struct js_stream *s)
     c->is_hidden = true;
     s->consumers.hidden_count++;
     enum js_step step = change(p, s, c, JS_ORDER_CONSUMER_CREATE);
-    if (!c->is_hidden || (step == JS_WAIT_STORED && r->ticket != 0)) return step;
+    if (!c->is_hidden || (step == JS_WAIT_STORED && r->ticket != 0) || step == JS_MORE) return step;
     js_consumer_drop(p->js, s, c);
     /* Without a record there is nothing to wait for: memory was short. */
     if (step == JS_WAIT_STORED) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
@@ -233,6 +233,7 @@ static enum js_step consumer_info(struct jsapi_reply *p)
     if (s == NULL) return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
     struct consumer *c = consumer_of(p, s);
     if (c == NULL || c->is_hidden) return jsapi_reply_refuse(p, JSAPI_CONSUMER_NOT_FOUND);
+    if (!consumer_count(c)) return jsapi_reply_more(p);
     jsapi_reply_begin(p);
     return write_info(p, s, c);
 }
@@ -283,6 +284,10 @@ static enum js_step consumer_list(struct jsapi_reply *p, bool has_details)
     sort_pointers(found, count, by_name);
     size_t offset = body.offset > 0 ? (size_t)body.offset : 0;
     if (offset > count) offset = count;
+    for (size_t i = offset; has_details && i < count && i < offset + limit; i++)
+        if (!consumer_count(
+                consumer_set_find(&s->consumers, ((const struct consumer *)found[i])->name)))
+            return jsapi_reply_more(p);
     jsapi_reply_begin(p);
     json_write_u64(&p->w, "total", count);
     json_write_u64(&p->w, "offset", offset);
@@ -512,9 +517,19 @@ enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err
     struct consumer *c = consumer_set_find_number(&s->consumers, r->consumer_number);
     if (c == NULL) return jsapi_reply_refuse(&p, JSAPI_CONSUMER_NOT_FOUND);
     if (result != ERR_OK) return failed(&p, s, c, result);
-    /* What was published before the order comes before it, and what a consumer settled too. */
-    if (r->ticket != 0 && stream_settle(&s->stream, r->ticket - 1) != ERR_OK) return JS_WAIT_STORED;
-    if (carry_out(&p, s, c) != ERR_OK) return JS_WAIT_STORED;
+    if (!r->work.is_begun) {
+        /* What was published before the order comes before it, and what a consumer settled too. */
+        if (r->ticket != 0 && stream_settle(&s->stream, r->ticket - 1) != ERR_OK)
+            return JS_WAIT_STORED;
+        if (carry_out(&p, s, c) != ERR_OK) return JS_WAIT_STORED;
+        r->work.is_begun = true;
+    }
+    if (r->order != JS_ORDER_CONSUMER_DELETE && r->order != JS_ORDER_CONSUMER_PAUSE &&
+        !consumer_count(c)) {
+        /* Of one that leaves no record, a ticket that is durable: others wait for it. */
+        if (r->ticket == 0) c->order_ticket = r->ticket = 1;
+        return JS_MORE;
+    }
     c->order_ticket = 0;
     return answer(&p, s, c);
 }

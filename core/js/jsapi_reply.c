@@ -109,6 +109,13 @@ enum js_step jsapi_reply_wait(struct jsapi_reply *p, uint64_t ticket)
     return JS_WAIT_STORED;
 }
 
+enum js_step jsapi_reply_more(struct jsapi_reply *p)
+{
+    p->r->order = JS_ORDER_AGAIN;
+    p->r->ticket = 0;
+    return JS_MORE;
+}
+
 bool jsapi_reply_is_behind(struct jsapi_reply *p, bool is_change)
 {
     if (p->r->stream_name.len == 0) return false;

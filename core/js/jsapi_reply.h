@@ -48,6 +48,8 @@ NODISCARD enum js_step jsapi_reply_append(struct jsapi_reply *p, struct store *s
 /* The request is run again when the order with this ticket is done: what it asks for depends on
  * that. */
 NODISCARD enum js_step jsapi_reply_wait(struct jsapi_reply *p, uint64_t ticket);
+/* The same in another turn: it has come a piece nearer to its answer. */
+NODISCARD enum js_step jsapi_reply_more(struct jsapi_reply *p);
 /* Requests about a stream take effect in the order in which they came, so that one that was sent
  * for an older stream of this name does not find a younger one: true, it has to wait
  * (JS_WAIT_STORED) for the stream's creation, and one that changes it for the change in flight. */

@@ -144,7 +144,10 @@ static uint32_t block_count_of(const struct msgs_slot *s, uint32_t from, uint32_
 {
     const uint32_t *nodes = nodes_of(s->block);
     uint32_t count = 0;
-    for (uint32_t i = from; i < to; i++) count += nodes[i] == node;
+    /* In steps of a fixed size, which the compiler makes vectors of. */
+    for (; to - from >= SCAN_STEP; from += SCAN_STEP)
+        for (uint32_t i = 0; i < SCAN_STEP; i++) count += nodes[from + i] == node;
+    for (; from < to; from++) count += nodes[from] == node;
     return count;
 }
 
@@ -750,6 +753,36 @@ uint64_t msgs_next_in_set(const struct msgs *m, uint64_t seq, const struct node_
                 *resume = block_seq(s, at);
                 return 0;
             }
+        }
+    }
+    return 0;
+}
+
+uint64_t msgs_sift(const struct msgs *m, uint64_t seq, uint64_t to, const struct msgs_verdicts *v,
+                   uint64_t *count, uint32_t *left, uint64_t *resume)
+{
+    uint32_t first, end;
+    *resume = 0;
+    for (uint32_t i = slot_start(m, seq); i < m->slot_count; i++) {
+        if (!slot_range(m, i, seq, to, &first, &end)) break;
+        const struct msgs_slot *s = slot_at(m, i);
+        const uint32_t *nodes = nodes_of(s->block);
+        if (first >= end) continue;
+        uint32_t at = first;
+        uint32_t stop = end - first > *left ? first + *left : end;
+        uint64_t yes = 0;
+        for (; at < stop; at++) {
+            enum msgs_verdict verdict = msgs_verdict_of(v, nodes[at]);
+            if (verdict == MSGS_VERDICT_NO || nodes[at] == MSGS_NODE_NONE) continue;
+            if (count == NULL || verdict == MSGS_VERDICT_UNKNOWN) break;
+            yes++;
+        }
+        *left -= at - first;
+        if (count != NULL) *count += yes;
+        if (at < stop) return block_seq(s, at);
+        if (at < end) {
+            *resume = block_seq(s, at);
+            return 0;
         }
     }
     return 0;

@@ -111,6 +111,23 @@ uint64_t msgs_count_in_set(const struct msgs *m, uint64_t from, uint64_t to,
 uint64_t msgs_next_in_set(const struct msgs *m, uint64_t seq, const struct node_set *set,
                           uint32_t scan_max, uint64_t *resume);
 
+/* What is known of nodes, two bits each; a number beyond node_count is MSGS_VERDICT_UNKNOWN. */
+enum msgs_verdict { MSGS_VERDICT_UNKNOWN, MSGS_VERDICT_NO, MSGS_VERDICT_YES };
+struct msgs_verdicts {
+    uint64_t *words;
+    uint32_t node_count;
+};
+static inline enum msgs_verdict msgs_verdict_of(const struct msgs_verdicts *v, uint32_t node)
+{
+    if (node >= v->node_count) return MSGS_VERDICT_UNKNOWN;
+    return (enum msgs_verdict)(v->words[node >> 5] >> (node & 31) * 2 & 3);
+}
+/* The first live message in [seq, to] that is not MSGS_VERDICT_NO; with count, those that are YES
+ * are counted there and passed, too. Looks at up to *left entries, and takes off what it looked at.
+ * 0: there is none, or *left is 0 and *resume is where to go on. */
+uint64_t msgs_sift(const struct msgs *m, uint64_t seq, uint64_t to, const struct msgs_verdicts *v,
+                   uint64_t *count, uint32_t *left, uint64_t *resume);
+
 /* All live messages in order from seq on: entry by entry, cheaper than next and get. */
 struct msgs_cursor {
     const struct msgs *msgs;

@@ -8,6 +8,7 @@ enum {
     FILE_OVERHEAD = 30,
     FILE_HEADERS_OVERHEAD = 4,
     MEMORY_OVERHEAD = 16,
+    SCAN_BACK_MAX = 1024, /* messages from the end on, looked at for the last one of a filter */
     FILE_RECORD_BYTES_MAX = 32 * 1024 * 1024, /* nats-server's bound of a stored message */
 };
 
@@ -155,12 +156,16 @@ bool stream_remove(struct stream *s, uint64_t seq)
     return true;
 }
 
-static void enforce(struct stream *s)
+static bool is_over(const struct stream *s)
 {
     struct staged_limits l = limits_of(s);
-    while (s->msgs.live_count > 0 && ((l.max_msgs != 0 && s->msgs.live_count > l.max_msgs) ||
-                                      (l.max_bytes != 0 && s->bytes > l.max_bytes)))
-        (void)stream_remove(s, msgs_first(&s->msgs));
+    return s->msgs.live_count > 0 && ((l.max_msgs != 0 && s->msgs.live_count > l.max_msgs) ||
+                                      (l.max_bytes != 0 && s->bytes > l.max_bytes));
+}
+
+static void enforce(struct stream *s)
+{
+    while (is_over(s)) (void)stream_remove(s, msgs_first(&s->msgs));
 }
 
 static void trim_subject(struct stream *s, uint32_t node, uint64_t count_max)
@@ -247,7 +252,10 @@ enum err stream_settle(struct stream *s, uint64_t ticket)
         if ((op.flags & STAGED_SKIP) == 0) apply_evictions(s, &popped);
     }
     rest(s);
-    if (s->order_ticket != 0 && s->order_ticket <= ticket) s->order_ticket = 0;
+    if (s->is_order_message && s->order_ticket <= ticket) {
+        s->order_ticket = 0;
+        s->is_order_message = false;
+    }
     return ERR_OK;
 }
 
@@ -261,7 +269,10 @@ void stream_unstage(struct stream *s, uint64_t ticket)
         /* Whose id is last is known by its record only: until the next message there is none. */
         s->last_id_len = 0;
     }
-    if (s->order_ticket >= ticket) s->order_ticket = 0;
+    if (s->order_ticket >= ticket) {
+        s->order_ticket = 0;
+        s->is_order_message = false;
+    }
     rest(s);
 }
 
@@ -273,88 +284,164 @@ void stream_stage_order(struct stream *s, uint64_t ticket)
 
 /* --- removal by request ---------------------------------------------------------------------- */
 
-static uint64_t purge_below(struct stream *s, uint64_t seq)
+/* Everything goes, without a look at any of it. */
+static uint64_t clear(struct stream *s)
 {
-    uint64_t count = 0;
-    for (uint64_t at = msgs_first(&s->msgs); at != 0 && at < seq; at = msgs_first(&s->msgs)) {
-        (void)stream_remove(s, at);
-        count++;
-    }
-    if (seq > s->seq_last) {
-        /* The next message shall have this sequence. */
-        s->seq_first = seq;
-        s->seq_last = seq - 1;
-    }
+    uint64_t count = s->msgs.live_count;
+    must(s->staged.op_count == 0);
+    quota_bytes_give_back(s->account_bytes, s->bytes);
+    quota_bytes_give_back(s->server_bytes, s->bytes);
+    s->bytes = 0;
+    msgs_clear(&s->msgs);
+    subject_index_purge(&s->subjects);
+    msg_ttl_clear(&s->ttl);
+    s->seq_first = s->seq_last + 1;
+    s->watch.cleared(s->watch.context);
+    rest(s);
     return count;
+}
+
+/* The sequence behind the last one that goes, when all but `keep` go. */
+static uint64_t end_for_keep(struct stream *s, struct stream_purge *p, uint64_t end, uint64_t keep)
+{
+    uint64_t total =
+        p->filter.len == 0 ? s->msgs.live_count : subject_index_total(&s->subjects, p->filter).msgs;
+    uint64_t seq = 0, left = total > keep ? total - keep : 0;
+    if (p->filter.len == 0) {
+        /* Halve the range until it holds as many as have to go. */
+        uint64_t low = s->seq_first, high = end;
+        while (low < high) {
+            uint64_t middle = low + (high - low) / 2;
+            if (msgs_count(&s->msgs, 0, middle) < left)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        return left == 0 ? 0 : low < end ? low + 1 : end;
+    }
+    for (; left > 0; left--) {
+        uint64_t resume = seq + 1;
+        uint32_t budget;
+        do {
+            budget = UINT32_MAX;
+            seq = sieve_next(&p->sieve, resume, end - 1, &budget, &resume);
+        } while (seq == 0 && resume != 0);
+        if (seq == 0) return end;
+    }
+    return seq + 1;
+}
+
+void stream_purge_begin(struct stream *s, struct stream_purge *p, struct bytes filter, uint64_t seq,
+                        uint64_t keep)
+{
+    bool is_all = filter.len == 0 || bytes_equal(filter, BYTES_LITERAL(">"));
+    *p = (struct stream_purge){.filter = is_all ? BYTES_LITERAL("") : filter};
+    sieve_init(&p->sieve, s->mem, &s->msgs, &s->subjects, &p->filter, 1);
+    p->at = s->seq_first == 0 ? 1 : s->seq_first;
+    if (seq == 1) return;
+    p->end = seq != 0 && seq <= s->seq_last ? seq : s->seq_last + 1;
+    if (is_all && keep == 0) p->seq_next = seq == 0 ? p->end : seq;
+    if (keep > 0) p->end = end_for_keep(s, p, p->end, keep);
+}
+
+/* The next one that goes at or above p->at; 0: none, or not found yet with *resume. */
+static uint64_t next_to_purge(struct stream *s, struct stream_purge *p, uint32_t *left,
+                              uint64_t *resume)
+{
+    *resume = 0;
+    if (p->at >= p->end) return 0;
+    if (p->filter.len == 0) {
+        uint64_t seq = msgs_next(&s->msgs, p->at);
+        return seq < p->end ? seq : 0;
+    }
+    if (!subject_has_wildcard(p->filter)) {
+        uint64_t seq = stream_next_by_filter(s, p->filter, p->at);
+        return seq < p->end ? seq : 0;
+    }
+    return sieve_next(&p->sieve, p->at, p->end - 1, left, resume);
+}
+
+bool stream_purge_step(struct stream *s, struct stream_purge *p)
+{
+    uint32_t left = SIEVE_STEP, batch = STREAM_PURGE_BATCH;
+    uint64_t resume = 0;
+    bool is_whole = p->filter.len == 0 && p->end > s->seq_last && p->end > 0;
+    if (is_whole && s->watch.cleared != NULL && s->staged.op_count == 0) {
+        p->count += clear(s);
+        p->at = p->end;
+    }
+    while (left > 0) {
+        uint64_t seq = next_to_purge(s, p, &left, &resume);
+        if (seq == 0) break;
+        if (batch-- == 0) return true;
+        (void)stream_remove(s, seq);
+        p->count++;
+        p->at = seq + 1;
+    }
+    if (resume != 0) p->at = resume;
+    if (resume != 0 || (left == 0 && p->at < p->end)) return true;
+    if (p->seq_next > s->seq_last) {
+        s->seq_first = p->seq_next;
+        s->seq_last = p->seq_next - 1;
+    }
+    rest(s);
+    return false;
+}
+
+void stream_purge_end(struct stream_purge *p)
+{
+    sieve_deinit(&p->sieve);
 }
 
 void stream_purge(struct stream *s, struct bytes filter, uint64_t seq, uint64_t keep,
                   uint64_t *count)
 {
-    *count = 0;
-    bool is_all = filter.len == 0 || bytes_equal(filter, BYTES_LITERAL(">"));
-    if (seq == 1) return;
-    if (is_all && keep == 0) {
-        if (seq == 0)
-            *count = purge_below(s, s->seq_last + 1);
-        else if (seq >= s->seq_first)
-            *count = purge_below(s, seq);
-        rest(s);
-        return;
-    }
-    if (is_all) filter = BYTES_LITERAL(">");
-    uint64_t total = subject_index_total(&s->subjects, filter).msgs;
-    if (keep >= total) return;
-    uint64_t budget = keep > 0 ? total - keep : UINT64_MAX;
-    uint64_t last = seq > 0 ? seq - 1 : s->seq_last;
-    uint64_t at = stream_next_by_filter(s, filter, 1);
-    while (at != 0 && at <= last && *count < budget) {
-        uint64_t next = stream_next_by_filter(s, filter, at + 1);
-        (void)stream_remove(s, at);
-        (*count)++;
-        at = next;
-    }
-    rest(s);
-}
-
-static void trim_all_subjects(struct stream *s, uint64_t per_subject)
-{
-    /* Removing may take subjects out: begin again behind the last one. */
-    char name[SUBJECT_INDEX_BYTES_MAX];
-    struct bytes after = BYTES_LITERAL("");
-    for (;;) {
-        struct subject_index_walk w;
-        subject_index_walk_begin(&w, &s->subjects, BYTES_LITERAL(">"), after);
-        uint32_t node = subject_index_walk_next(&w);
-        while (node != MSGS_NODE_NONE &&
-               subject_index_node(&s->subjects, node)->count <= per_subject)
-            node = subject_index_walk_next(&w);
-        if (node == MSGS_NODE_NONE) return;
-        struct bytes subject = subject_index_subject(&s->subjects, node);
-        memcpy(name, subject.data, subject.len);
-        after = bytes_of(name, subject.len);
-        trim_subject(s, node, per_subject);
-    }
+    struct stream_purge p;
+    stream_purge_begin(s, &p, filter, seq, keep);
+    while (stream_purge_step(s, &p)) continue;
+    *count = p.count;
+    stream_purge_end(&p);
 }
 
 enum err stream_update(struct stream *s, const struct stream_config *c)
 {
-    enum stream_retention before = s->config.retention;
     uint32_t list_before = list_max_of(&s->config);
     enum err e = take_config(s, c);
     if (e != ERR_OK) return e;
     dedupe_set_window(&s->dedupe, c->duplicate_window);
     if (list_max_of(&s->config) != list_before)
         subject_index_set_list_max(&s->subjects, &s->msgs, list_max_of(&s->config));
-    if (s->config.max_msgs_per_subject > 0)
-        trim_all_subjects(s, (uint64_t)s->config.max_msgs_per_subject);
-    enforce(s);
-    if (before != STREAM_INTEREST && s->config.retention == STREAM_INTEREST &&
-        s->consumer_count == 0)
-        (void)purge_below(s, s->seq_last + 1);
     s->age_floor = 0;
     rest(s);
     return ERR_OK;
+}
+
+/* False: the batch is used up. */
+static bool trim_subjects(struct stream *s, uint32_t *node, uint32_t *batch)
+{
+    uint64_t max = limit_of(s->config.max_msgs_per_subject);
+    struct subject_index *x = &s->subjects;
+    for (; max > 0 && *node < x->node_end; ++*node) {
+        if (!subject_index_is_used(x, *node)) continue;
+        while (subject_index_node(x, *node)->count > max) {
+            if (*batch == 0) return false;
+            --*batch;
+            (void)stream_remove(s, subject_index_first(x, &s->msgs, *node));
+        }
+    }
+    return true;
+}
+
+bool stream_trim(struct stream *s, uint32_t *node)
+{
+    uint32_t batch = STREAM_PURGE_BATCH;
+    if (!trim_subjects(s, node, &batch)) return true;
+    while (is_over(s)) {
+        if (batch-- == 0) return true;
+        (void)stream_remove(s, msgs_first(&s->msgs));
+    }
+    rest(s);
+    return false;
 }
 
 /* --- life times ------------------------------------------------------------------------------ */
@@ -440,7 +527,10 @@ void stream_stage(struct stream *s, const struct stream_outcome *o, uint64_t tic
     s->clock_ns = op.time_ns;
     staged_push(&s->staged, &op, &s->subjects, &s->msgs, &l);
     /* What it leaves is not worked out ahead: as with a purge, later publishes wait. */
-    if ((op.flags & STAGED_ROLLUP_MATCHING) != 0) stream_stage_order(s, ticket);
+    if ((op.flags & STAGED_ROLLUP_MATCHING) != 0) {
+        stream_stage_order(s, ticket);
+        s->is_order_message = true;
+    }
 
     struct bytes id = BYTES_LITERAL("");
     (void)headers_find(o->record.headers, BYTES_LITERAL(ID_HEADER), &id);
@@ -630,11 +720,19 @@ uint64_t stream_last_by_filter(struct stream *s, struct bytes filter)
         return subject_index_last(&s->subjects, &s->msgs, node);
     }
     if (bytes_equal(filter, BYTES_LITERAL(">"))) return msgs_last(&s->msgs);
+    /* A filter that selects much has it near, one that selects little is found by the index. */
+    uint64_t seq = msgs_last(&s->msgs);
+    for (uint32_t i = 0; i < SCAN_BACK_MAX && seq != 0; i++, seq = msgs_prev(&s->msgs, seq - 1)) {
+        struct msgs_entry entry;
+        must(msgs_get(&s->msgs, seq, &entry) == ERR_OK);
+        if (subject_matches(subject_index_subject(&s->subjects, entry.node), filter)) return seq;
+    }
     struct subject_index_walk w;
     subject_index_walk_begin(&w, &s->subjects, filter, BYTES_LITERAL(""));
     for (uint32_t node = subject_index_walk_next(&w); node != MSGS_NODE_NONE;
          node = subject_index_walk_next(&w)) {
-        uint64_t seq = subject_index_last(&s->subjects, &s->msgs, node);
+        if (subject_index_node(&s->subjects, node)->last <= last) continue;
+        seq = subject_index_last(&s->subjects, &s->msgs, node);
         if (seq > last) last = seq;
     }
     return last;
@@ -648,12 +746,15 @@ uint64_t stream_next_by_filter(struct stream *s, struct bytes filter, uint64_t s
         if (node == MSGS_NODE_NONE || subject_index_node(&s->subjects, node)->count == 0) return 0;
         return subject_index_next(&s->subjects, &s->msgs, node, seq);
     }
-    /* Near when the filter selects much; else the whole rest is read, subject by subject. */
-    struct msgs_cursor c;
-    struct msgs_entry entry;
-    msgs_cursor_init(&c, &s->msgs, seq);
-    while ((seq = msgs_cursor_next(&c, &entry)) != 0)
-        if (subject_matches(subject_index_subject(&s->subjects, entry.node), filter)) break;
+    struct sieve sieve;
+    uint64_t resume = seq > 0 ? seq : 1;
+    uint32_t left;
+    sieve_init(&sieve, s->mem, &s->msgs, &s->subjects, &filter, 1);
+    do {
+        left = SIEVE_STEP;
+        seq = sieve_next(&sieve, resume, UINT64_MAX, &left, &resume);
+    } while (seq == 0 && resume != 0);
+    sieve_deinit(&sieve);
     return seq;
 }
 

@@ -25,6 +25,7 @@
 #include "core/js/dedupe.h"
 #include "core/js/msg_ttl.h"
 #include "core/js/quota.h"
+#include "core/js/sieve.h"
 #include "core/js/staged.h"
 #include "core/js/stream_config.h"
 #include "core/js/subject_index_walk.h"
@@ -38,6 +39,7 @@ enum {
     STREAM_HEADERS_BYTES_MAX = 65535,
     STREAM_SUBJECTS_PAGE = 100000,
     STREAM_EXPIRE_BATCH = 1024, /* messages a call of stream_expire removes at most */
+    STREAM_PURGE_BATCH = 1024,  /* and a call of stream_purge_step */
     STREAM_LAST_ID_BYTES = 256, /* of an id that is remembered whole */
     STREAM_DUE_MAX = 64,        /* markers that wait to be written; the others are found again */
 };
@@ -63,6 +65,8 @@ struct stream_watch {
     void *context;
     void (*stored)(void *context, uint64_t seq, uint32_t node);
     void (*removed)(void *context, uint64_t seq, uint32_t node, uint64_t place);
+    /* All of them went at once, instead of removed for each. NULL: removed is called. */
+    void (*cleared)(void *context);
     /* Interest retention: does a consumer want this subject? NULL: nobody does. */
     bool (*has_interest)(void *context, struct bytes subject);
 };
@@ -93,6 +97,7 @@ struct stream {
     uint64_t due[STREAM_DUE_MAX]; /* messages whose subject's delete marker is due */
     uint32_t due_count;
     uint64_t order_ticket; /* of the order in flight; 0 none */
+    bool is_order_message; /* it is a message, and over when that is settled */
     uint32_t consumer_count;
 
     /* The id of the last message in staged order: Nats-Expected-Last-Msg-Id. */
@@ -111,20 +116,39 @@ void stream_stage(struct stream *s, const struct stream_outcome *o, uint64_t tic
                   uint64_t place);
 /* o: STREAM_STORE, its record could not be appended. */
 void stream_cancel(struct stream *s, const struct stream_outcome *o);
-/* A purge, erasure or configuration is in flight: only one at a time (must). */
+/* A purge, erasure or configuration is in flight: only one at a time (must). Who staged it sets
+ * order_ticket to 0 when it has happened. */
 void stream_stage_order(struct stream *s, uint64_t ticket);
 
 /* Everything up to ticket is durable: messages become visible. ERR_MEMORY: some of it has not
  * happened yet; call again. */
 NODISCARD enum err stream_settle(struct stream *s, uint64_t ticket);
-/* The order in flight is durable. count: of messages that went. For RECORD_PURGE, RECORD_ERASE,
- * RECORD_STREAM (config is the decoded one). */
+/* The order in flight is durable. For RECORD_PURGE, RECORD_ERASE, RECORD_STREAM (config is the
+ * decoded one).
+ *
+ * A purge goes by pieces: what it removes is settled as it begins (so what goes by another way in
+ * between changes nothing), and the order stays in flight until its end. */
+struct stream_purge {
+    struct bytes filter; /* borrowed; empty: all */
+    uint64_t end;        /* sequences below it go */
+    uint64_t at, count;  /* to be looked at next; messages that went */
+    uint64_t seq_next;   /* the next message shall have this sequence at least; 0: no matter */
+    struct sieve sieve;
+};
+void stream_purge_begin(struct stream *s, struct stream_purge *p, struct bytes filter, uint64_t seq,
+                        uint64_t keep);
+/* True: there is more; call again. */
+NODISCARD bool stream_purge_step(struct stream *s, struct stream_purge *p);
+void stream_purge_end(struct stream_purge *p);
+/* All of it at once. count: of messages that went. */
 void stream_purge(struct stream *s, struct bytes filter, uint64_t seq, uint64_t keep,
                   uint64_t *count);
 /* False: there is no such message. Also for what consumers have settled. */
 bool stream_remove(struct stream *s, uint64_t seq);
-/* ERR_MEMORY: the old configuration stands. */
+/* ERR_MEMORY: the old configuration stands. What is over its limits goes by stream_trim: call it
+ * until it says false, with *node from 0 on, before anything is published. */
 NODISCARD enum err stream_update(struct stream *s, const struct stream_config *c);
+NODISCARD bool stream_trim(struct stream *s, uint32_t *node);
 /* Forgets what is in flight from this ticket on. */
 void stream_unstage(struct stream *s, uint64_t ticket);
 /* A record of the log at start, in order; place and counted bytes follow from it. Records of

@@ -65,7 +65,9 @@ void subject_index_clear(struct subject_index *x)
         mem_free(x->mem, MEM_JETSTREAM, x->runs[i], run_nodes(x, i) * sizeof *x->runs[i]);
     mem_free(x->mem, MEM_JETSTREAM, x->runs, x->run_room * sizeof *x->runs);
     cells_clear(&x->cells);
+    uint32_t renewals = x->renewals;
     subject_index_init(x, x->mem, x->list_max);
+    x->renewals = renewals + 1;
 }
 
 size_t subject_index_bytes(const struct subject_index *x)
@@ -127,6 +129,7 @@ static enum err leaf_make(struct subject_index *x, struct bytes subject, uint32_
     if (x->node_free != MSGS_NODE_NONE) {
         *node = x->node_free;
         x->node_free = subject_index_record(x, *node)->list;
+        x->renewals++;
     } else {
         *node = x->node_end++;
     }
@@ -566,6 +569,11 @@ void subject_index_purge(struct subject_index *x)
         n->count = 0;
         if (n->claims == 0) leaf_unlink(x, node);
     }
+}
+
+bool subject_index_is_used(const struct subject_index *x, uint32_t node)
+{
+    return node < x->node_end && subject_index_record(x, node)->key != 0;
 }
 
 const struct subject_node *subject_index_node(const struct subject_index *x, uint32_t node)

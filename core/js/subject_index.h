@@ -63,6 +63,7 @@ struct subject_index {
     uint64_t msg_count;  /* sum over all */
     uint64_t claim_count;
     uint32_t list_max; /* 0: no lists */
+    uint32_t renewals; /* numbers that were given to another subject; verdicts by number are void */
 };
 
 /* Empty, no memory yet. list_max is max_msgs_per_subject when that is 1 to
@@ -93,6 +94,8 @@ void subject_index_drop(struct subject_index *x, uint32_t node);
  * subject is out and the number free. Call it after msgs_remove. */
 bool subject_index_remove(struct subject_index *x, uint32_t node, uint64_t seq);
 
+/* Numbers go up to node_end, with gaps. */
+bool subject_index_is_used(const struct subject_index *x, uint32_t node);
 /* The record, valid until the next intern, remove or drop. node is in use. */
 const struct subject_node *subject_index_node(const struct subject_index *x, uint32_t node);
 /* Its subject, valid as long as the number is. */
@@ -129,5 +132,8 @@ struct subject_total {
     uint64_t keys, msgs;
 };
 struct subject_total subject_index_total(const struct subject_index *x, struct bytes filter);
+/* False: it takes more than so many steps of the walk (some 100 ns each). */
+bool subject_index_total_within(const struct subject_index *x, struct bytes filter, uint32_t steps,
+                                struct subject_total *total);
 
 #endif

@@ -93,7 +93,7 @@ static bool leaf_matches(const struct subject_index_walk *w, struct subject_inde
         if (!match_end(&m, w->filter)) return false;
     }
     /* Subjects with claims alone are not there for others. No look when there are none. */
-    return w->index->leaf_count == w->index->key_count ||
+    return w->has_claimed || w->index->leaf_count == w->index->key_count ||
            subject_index_record(w->index, leaf)->count > 0;
 }
 
@@ -155,6 +155,8 @@ void subject_index_walk_begin(struct subject_index_walk *w, const struct subject
 {
     must(filter.len > 0);
     w->index = x;
+    w->left = UINT32_MAX;
+    w->has_claimed = false;
     w->filter = filter;
     w->tokens = 1;
     for (size_t i = 0; i < filter.len; i++) w->tokens += filter.data[i] == '.';
@@ -223,6 +225,9 @@ static uint32_t step(struct subject_index_walk *w, bool takes_branches)
     }
     while (w->depth > 0) {
         struct subject_index_frame *f = &w->frames[(w->depth - 1) % SUBJECT_INDEX_WALK_FRAMES];
+        /* It stops where it has looked at a child: there is a key to begin again behind. */
+        if (w->left == 0 && f->child > 0) break;
+        w->left -= w->left > 0;
         struct subject_index_branch *b = subject_index_branch_at(w->index, f->branch);
         if (takes_branches && f->match.mode == MODE_REST && f->child == 0) {
             link = f->branch;
@@ -243,6 +248,17 @@ static uint32_t step(struct subject_index_walk *w, bool takes_branches)
     return MSGS_NODE_NONE;
 }
 
+struct bytes subject_index_walk_position(const struct subject_index_walk *w)
+{
+    if (w->depth == 0) return bytes_of(NULL, 0);
+    const struct subject_index_frame *f = &w->frames[(w->depth - 1) % SUBJECT_INDEX_WALK_FRAMES];
+    struct subject_index_branch *b = subject_index_branch_at(w->index, f->branch);
+    must(f->child > 0);
+    if (f->child == 1) return bytes_of(subject_index_key_of(w->index, b->witness).data, b->depth);
+    uint32_t seen = f->child - 1u < b->child_count ? f->child - 1u : b->child_count;
+    return last_key(w->index, seen > 0 ? b->links[seen - 1] : b->end);
+}
+
 uint32_t subject_index_walk_next(struct subject_index_walk *w)
 {
     return step(w, false);
@@ -250,10 +266,19 @@ uint32_t subject_index_walk_next(struct subject_index_walk *w)
 
 struct subject_total subject_index_total(const struct subject_index *x, struct bytes filter)
 {
+    struct subject_total total;
+    must(subject_index_total_within(x, filter, UINT32_MAX, &total));
+    return total;
+}
+
+bool subject_index_total_within(const struct subject_index *x, struct bytes filter, uint32_t steps,
+                                struct subject_total *out)
+{
     struct subject_total total = {0};
     struct subject_index_walk w;
     uint32_t link;
     subject_index_walk_begin(&w, x, filter, bytes_of(NULL, 0));
+    w.left = steps;
     while ((link = step(&w, true)) != MSGS_NODE_NONE) {
         if (subject_index_is_branch(link)) {
             const struct subject_index_branch *b = subject_index_branch_at(x, link);
@@ -264,7 +289,8 @@ struct subject_total subject_index_total(const struct subject_index *x, struct b
             total.msgs += subject_index_record(x, link)->count;
         }
     }
-    return total;
+    *out = total;
+    return w.depth == 0;
 }
 
 void subject_index_walk_collect(const struct subject_index *x, struct bytes filter,

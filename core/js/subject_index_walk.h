@@ -35,13 +35,18 @@ struct subject_index_walk {
     uint32_t depth;                                               /* frames of the path */
     uint32_t lost;    /* so many of them, from the root on, have left the ring */
     uint32_t pending; /* a leaf that is the next one, or MSGS_NODE_NONE */
+    uint32_t left;    /* branches and leaves it may still look at: UINT32_MAX at first */
+    bool has_claimed; /* with subjects that have no message yet; false at first */
 };
 
 /* filter is valid. after: the empty slice, or the subject (there or not) behind which to begin. */
 void subject_index_walk_begin(struct subject_index_walk *w, const struct subject_index *x,
                               struct bytes filter, struct bytes after);
-/* MSGS_NODE_NONE at the end. */
+/* MSGS_NODE_NONE at the end, or when w->left is 0. */
 uint32_t subject_index_walk_next(struct subject_index_walk *w);
+
+/* The walk stopped since left is 0: begin again behind this. Valid until the index changes. */
+struct bytes subject_index_walk_position(const struct subject_index_walk *w);
 
 /* Adds to the set the numbers of all subjects that the filter selects. The set has room for all
  * numbers of the index. Reads no leaf where a whole branch matches. */

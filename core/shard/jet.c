@@ -701,6 +701,7 @@ static enum err open_jet(struct shard *s, const struct shard_log *log)
     list_init(&j->unsubscribed);
     list_init(&j->requests);
     list_init(&j->reading);
+    list_init(&j->working);
     list_init(&j->directs);
     list_init(&j->asking);
     list_init(&j->answered);
@@ -942,6 +943,7 @@ static void take_inbox(struct shard *s)
         bool is_request = e->kind == JET_SUB_API || e->kind == JET_SUB_ROUTED;
         spent += is_request || e->kind == JET_SUB_DIRECT ? REQUEST_COST : 1;
         bool is_of_stream = !is_request;
+        const struct list *last = j->working.prev;
         if (jet_queue_read(s, e, &m) && (!is_of_stream || e->stream != NULL)) switch (e->kind) {
             case JET_SUB_API: jet_api_route(s, &m); break;
             case JET_SUB_ROUTED: jet_api_request(s, &m); break;
@@ -951,6 +953,7 @@ static void take_inbox(struct shard *s)
             case JET_SUB_FLOW: jet_consumer_flow(s, e->stream, &m); break;
             default: break;
             }
+        if (j->working.prev != last) spent += STEP_MESSAGES_MAX; /* it took a piece of work */
         jet_queue_pop(&j->batch);
     }
     jet_queue_rejoin(s, &j->inbox, &j->batch);
@@ -964,6 +967,7 @@ static void step(struct shard *s)
     take_inbox(s);
     jet_api_step(s);
     if (jet_api_is_due(j)) jet_api_stored(s, j->stored_ticket);
+    jet_api_work(s);
     while ((t = wheel_pop(&j->wheel, s->now.mono_ns)) != NULL)
         jet_publish_expire(s, LIST_OWNER(t, struct jet_stream, timer));
     jet_publish_step(s);
@@ -980,7 +984,8 @@ void jet_step(struct shard *s)
 static uint64_t deadline_ns(const struct shard *s, const struct jet *j)
 {
     uint64_t next = wheel_next_ns(&j->wheel), of_deliver = deliver_next_ns(&j->deliver);
-    if (j->inbox.count > 0 || !list_is_empty(&j->answered) || jet_publish_is_due(j)) return 0;
+    bool has_work = j->inbox.count > 0 || !list_is_empty(&j->answered);
+    if (has_work || !list_is_empty(&j->working) || jet_publish_is_due(j)) return 0;
     if (of_deliver < next) next = of_deliver;
     bool rests = j->rests_until_ns > s->now.mono_ns;
     if (j->has_more && j->out.count == 0 && !rests) return 0;

@@ -146,6 +146,7 @@ struct jet {
     struct deliver deliver;
     struct list requests; /* wait for a ticket, in its order */
     struct list reading;  /* wait for a read */
+    struct list working;  /* take more than one turn */
     struct list directs;  /* direct gets that wait for a read */
     struct list asking;   /* requests that wait for other shards' answers */
     struct list answered; /* and have them */
@@ -262,6 +263,8 @@ void jet_api_route(struct shard *s, const struct message *m);
 void jet_api_request(struct shard *s, const struct message *m);
 /* Those that other shards answered, or that could not be handed on before. */
 void jet_api_step(struct shard *s);
+/* The next piece of a request that is done by pieces: one in a turn. */
+void jet_api_work(struct shard *s);
 void jet_api_direct(struct shard *s, struct jet_stream *x, const struct message *m);
 /* STORED (ERR_OK) up to the ticket, or FAILED from it on. */
 void jet_api_stored(struct shard *s, uint64_t ticket);

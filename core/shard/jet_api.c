@@ -172,6 +172,7 @@ static void go_on(struct shard *s, struct jet_request *q, enum js_step step)
     case JS_WAIT_CLAIM:
     case JS_WAIT_PAGE: ask(s, q, step); return;
     case JS_ELSEWHERE: send_on(s, q); break;
+    case JS_MORE: list_push(&s->jet->working, &q->link); return;
     case JS_SILENT:
     case JS_REPLY:
         if (!tell(s, q)) {
@@ -302,6 +303,14 @@ void jet_api_step(struct shard *s)
         link = link->next;
         go_on(s, q, q->wait);
     }
+}
+
+void jet_api_work(struct shard *s)
+{
+    struct list *link = list_pop(&s->jet->working);
+    if (link == NULL) return;
+    struct jet_request *q = LIST_OWNER(link, struct jet_request, link);
+    go_on(s, q, jsapi_stored(s->jet->js, &q->r, ERR_OK));
 }
 
 /* Goes on with those that wait for tickets in [from, to]. One that has to wait again, or whose new
@@ -468,7 +477,7 @@ void jet_api_forget(struct shard *s, const struct jet_stream *x)
 void jet_api_close(struct shard *s)
 {
     struct jet *j = s->jet;
-    struct list *waiting[] = {&j->requests, &j->reading, &j->asking,
+    struct list *waiting[] = {&j->requests, &j->working, &j->reading, &j->asking,
                               &j->answered, &j->behind,  &j->telling};
     for (size_t i = 0; i < sizeof waiting / sizeof waiting[0]; i++)
         while (!list_is_empty(waiting[i]))

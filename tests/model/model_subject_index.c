@@ -9,6 +9,7 @@
 #include "core/base/must.h"
 #include "core/base/rng.h"
 #include "core/js/pending.h"
+#include "core/js/sieve.h"
 #include "core/js/subject_index_walk.h"
 #include "core/route/subject.h"
 #include "tests/support/mem_heap.h"
@@ -35,6 +36,9 @@ struct world {
     uint32_t claims[SUBJECTS];
     uint32_t list_max;
     uint64_t seed;
+    struct sieve sieve;
+    struct bytes sieve_slice;
+    char sieve_filter[TEXT_MAX];
 };
 
 static void fail(const struct world *w, const char *what)
@@ -300,6 +304,37 @@ static void make_filter(struct world *w, char *filter)
     filter[len] = 0;
 }
 
+/* One that lives over all changes, asked in small pieces. */
+static void check_sieve(struct world *w)
+{
+    uint32_t from = rng_below(&w->rng, w->count), to = from + rng_below(&w->rng, w->count - from);
+    uint64_t seq = 0, resume, count = 0, selected = 0, next = 0;
+    if (w->sieve.filter_count == 0 || rng_below(&w->rng, 50) == 0) {
+        if (w->sieve.filter_count > 0) sieve_deinit(&w->sieve);
+        make_filter(w, w->sieve_filter);
+        w->sieve_slice = bytes_from_text(w->sieve_filter);
+        sieve_init(&w->sieve, &w->heap.mem, &w->msgs, &w->index, &w->sieve_slice, 1);
+        w->sieve.compared = rng_below(&w->rng, 2) == 0 ? SIEVE_COMPARE_MAX : 0; /* walks at once */
+    }
+    for (uint32_t i = from; i <= to; i++) {
+        const struct message *m = &w->messages[i];
+        if (!m->is_live || !subject_matches(subject_of(w, m->subject), w->sieve_slice)) continue;
+        if (selected++ == 0) next = seq_of(w, i);
+    }
+    resume = seq_of(w, from);
+    do {
+        uint32_t left = 1 + rng_below(&w->rng, 1000);
+        seq = sieve_next(&w->sieve, resume, seq_of(w, to), &left, &resume);
+    } while (seq == 0 && resume != 0);
+    CHECK(seq == next);
+    resume = seq_of(w, from);
+    do {
+        uint32_t left = 1 + rng_below(&w->rng, 1000);
+        resume = sieve_count(&w->sieve, resume, seq_of(w, to), &left, &count);
+    } while (resume != 0);
+    CHECK(count == selected);
+}
+
 static void check_filter(struct world *w)
 {
     char text[TEXT_MAX];
@@ -359,6 +394,7 @@ static void check(struct world *w)
     if (w->count == 0) return;
     check_order(w);
     check_filter(w);
+    if (w->count > 0 && rng_below(&w->rng, 4) == 0) check_sieve(w);
     check_subject(w, (int)rng_below(&w->rng, SUBJECTS));
     if (rng_below(&w->rng, 20) == 0) check_cursor(w);
 }
@@ -431,6 +467,8 @@ static void run(struct world *w, uint64_t seed, uint32_t steps)
     CHECK(w->index.leaf_count == 0);
     CHECK(w->index.key_count == 0);
     CHECK(w->msgs.slot_count == 0);
+    if (w->sieve.filter_count > 0) sieve_deinit(&w->sieve);
+    w->sieve = (struct sieve){.filter_count = 0};
     msgs_clear(&w->msgs);
     subject_index_clear(&w->index);
     CHECK(w->heap.live_count == 0);

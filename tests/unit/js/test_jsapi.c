@@ -384,6 +384,80 @@ Test(jsapi, requests_about_one_name_take_effect_in_their_order)
     rig_deinit(&r);
 }
 
+static void say(struct rig *r, struct js_request *q, const char *reply)
+{
+    cr_assert(bytes_equal(text_written(&r->out), bytes_from_text(reply)), "%.*s", (int)r->out.len,
+              r->out.data);
+    jsapi_end(q);
+}
+
+/* Of a stream with more messages than a piece takes; requests that change it wait meanwhile. */
+static void purge_by_pieces(const char *config, const char *purge)
+{
+    enum { COUNT = 3 * STREAM_PURGE_BATCH };
+    struct rig r;
+    char ack[64];
+    rig_init(&r);
+    make_stream(&r, config, true);
+    for (int i = 1; i <= COUNT; i++) {
+        snprintf(ack, sizeof ack, "{\"stream\":\"S\",\"seq\":%d}", i);
+        publish(&r, "s.1.a", "", ack);
+    }
+    struct js_request q = request(&r, "$JS.API.STREAM.PURGE.S", purge);
+    struct js_request later = request(&r, "$JS.API.STREAM.DELETE.S", "");
+    enum js_step step = jsapi_run(&r.js, &q);
+    if (step == JS_WAIT_STORED) step = jsapi_stored(&r.js, &q, ERR_OK);
+    cr_assert_eq(step, JS_MORE);
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    cr_assert_eq(s->stream.msgs.live_count, COUNT - STREAM_PURGE_BATCH);
+    cr_assert_eq(jsapi_run(&r.js, &later), JS_WAIT_STORED);
+    cr_assert_eq(later.order, JS_ORDER_AGAIN);
+    cr_assert_eq(jsapi_stored(&r.js, &later, ERR_OK), JS_WAIT_STORED);
+    jsapi_end(&later);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_MORE);
+    cr_assert_neq(s->stream.order_ticket, 0);
+    while ((step = jsapi_stored(&r.js, &q, ERR_OK)) == JS_MORE) continue;
+    cr_assert_eq(step, JS_REPLY);
+    cr_assert_eq(s->stream.order_ticket, 0);
+    cr_assert_eq(s->stream.msgs.live_count, 0);
+    say(&r, &q,
+        "{\"type\":\"io.nats.jetstream.api.v1.stream_purge_response\",\"success\":true,"
+        "\"purged\":3072}");
+    rig_deinit(&r);
+}
+
+Test(jsapi, a_large_purge_goes_by_pieces)
+{
+    purge_by_pieces("{\"name\":\"S\",\"subjects\":[\"s.>\"],\"storage\":\"memory\"}", "");
+    purge_by_pieces("{\"name\":\"S\",\"subjects\":[\"s.>\"]}", "{\"filter\":\"s.*.a\"}");
+}
+
+Test(jsapi, a_smaller_limit_trims_by_pieces)
+{
+    struct rig r;
+    char ack[64];
+    rig_init(&r);
+    make_stream(&r, "{\"name\":\"S\",\"subjects\":[\"s.>\"]}", true);
+    for (int i = 1; i <= 3000; i++) {
+        snprintf(ack, sizeof ack, "{\"stream\":\"S\",\"seq\":%d}", i);
+        publish(&r, "s.1", "", ack);
+    }
+    struct js_request q =
+        request(&r, "$JS.API.STREAM.UPDATE.S",
+                "{\"name\":\"S\",\"subjects\":[\"s.>\"],\"max_msgs_per_subject\":900,"
+                "\"max_msgs\":500}");
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_MORE);
+    cr_assert_eq(s->stream.msgs.live_count, 3000 - STREAM_PURGE_BATCH);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_MORE);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_REPLY);
+    cr_assert_eq(s->stream.msgs.live_count, 500);
+    cr_assert_eq(s->stream.seq_first, 2501);
+    jsapi_end(&q);
+    rig_deinit(&r);
+}
+
 Test(jsapi, many_subjects_are_checked_in_a_moment_and_too_many_refused)
 {
     struct rig r;
