@@ -5,16 +5,19 @@
 #include "bench/load_api.h"
 #include "bench/load_probe.h"
 
+/* In turn on all streams: both servers bound how many a stream may have. */
 static bool make_consumers(struct load_api *api)
 {
     const struct load_opts *o = api->opts;
     for (uint32_t i = 0; i < o->consumers; i++) {
         char subject[96], body[256];
-        snprintf(subject, sizeof(subject), "$JS.API.CONSUMER.DURABLE.CREATE.LOAD0.IDLE%u", i);
-        snprintf(body, sizeof(body),
-                 "{\"stream_name\":\"LOAD0\",\"config\":{\"durable_name\":\"IDLE%u\","
-                 "\"ack_policy\":\"explicit\",\"deliver_policy\":\"all\"}}",
+        uint32_t stream = i % o->streams;
+        snprintf(subject, sizeof(subject), "$JS.API.CONSUMER.DURABLE.CREATE.LOAD%u.IDLE%u", stream,
                  i);
+        snprintf(body, sizeof(body),
+                 "{\"stream_name\":\"LOAD%u\",\"config\":{\"durable_name\":\"IDLE%u\","
+                 "\"ack_policy\":\"explicit\",\"deliver_policy\":\"all\"}}",
+                 stream, i);
         if (!load_api_request(api, subject, body)) return false;
         load_api_progress(api, "consumers made", i, o->consumers);
     }

@@ -1,4 +1,4 @@
-/* The workload jsfill: makes --streams streams with --consumers consumers on the first, and stores
+/* The workload jsfill: makes --streams streams with --consumers consumers on them, and stores
  * --msgs messages in them. With --drain it waits until the server has packed what it packs. Tells
  * what that cost: CPU, memory and bytes written. It deletes the streams again unless --keep. */
 #ifndef BENCH_LOAD_FILL_H

@@ -126,7 +126,7 @@ static const char usage_text[] =
     "  jspub     JetStream publishes with acknowledgements: --pubs N publishers on --streams S "
     "(1)\n"
     "            with --inflight K (500) each, 1: synchronous; --in-memory for memory streams\n"
-    "  jsfill    makes --streams S with --consumers C on the first, stores --msgs N: memory, "
+    "  jsfill    makes --streams S with --consumers C on them, stores --msgs N: memory, "
     "bytes\n"
     "            written; --drain: until packing has drained\n"
     "  jstake    reads a stream of --msgs N: --mode push (ordered) | fetch | ack; --clients, "

@@ -70,7 +70,7 @@ struct load_opts {
     uint32_t conns;      /* idle: connections; storm: attempts in flight */
     uint32_t threads;
     uint32_t streams;          /* of JetStream */
-    uint32_t consumers;        /* jsfill: made on the first stream */
+    uint32_t consumers;        /* jsfill: made on all streams in turn */
     uint32_t inflight;         /* JetStream: unacknowledged publishes of each publisher */
     uint32_t batch;            /* jstake: messages of one fetch */
     enum load_mode mode;       /* jstake */

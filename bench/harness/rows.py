@@ -37,6 +37,7 @@ class Row:
     chart: bool = True     # shown in the chart
     server: tuple = ()     # arguments of both servers; {folder}: the run's own
     peer_config: str = ""  # configuration file of nats-server
+    ours_config: str = ""  # of ours
     scenario: object = None    # of harness/stores.py: several runs against one server
     pairs_max: int = None      # the longest rows
 
@@ -129,6 +130,7 @@ ROWS = (
 # of nats-server at its default means "in the page cache".
 STORE = ("-js", "-sd", "{folder}/store")
 SYNC_ALWAYS = "jetstream { sync_interval: always }"
+SYNC_LATER = "jetstream { sync_interval: 2m }"  # nats-server's default
 
 
 def acked(name, title, arguments, cpu_target=None, rate_target=None, p50_target=None, **more):
@@ -149,6 +151,11 @@ JETSTREAM_ROWS = (
           None, None, 0.65, peer_config=SYNC_ALWAYS),
     acked("js1", "one synchronous publisher, 128 B: `always` against its default",
           "--inflight 1"),
+    acked("js1_relaxed", "one synchronous publisher, 128 B: ours `sync_interval: 2m` against its default",
+          "--inflight 1", None, None, 0.7, ours_config=SYNC_LATER),
+    acked("js500_relaxed",
+          "file stream, 500 in flight, 128 B: ours `sync_interval: 2m` against its default",
+          "--inflight 500", ours_config=SYNC_LATER),
     acked("js64_always", "64 synchronous publishers on 64 streams, 128 B: both `always`",
           "--inflight 1 --pubs 64 --streams 64", None, 10, peer_config=SYNC_ALWAYS),
     acked("js500_mem", "memory stream, 500 in flight, 128 B", "--inflight 500 --in-memory"),
@@ -202,9 +209,14 @@ JETSTREAM_ROWS += (
              stores.consume,
              consumed("ordered push", "push") + consumed("pull, fetch 500", "fetch") +
              consumed("explicit ack, 4 clients", "ack")),
-    scenario("jskv", "Key-Value, 128 B, our `always` against its default", stores.key_value,
+    scenario("jskv", "Key-Value, 128 B: ours `sync_interval: 2m` against its default",
+             stores.key_value,
              key_value("put, 1 client", "put1") + key_value("put, 16 clients", "put16") +
-             key_value("get, 1 client", "get1") + key_value("get, 16 clients", "get16")),
+             key_value("get, 1 client", "get1") + key_value("get, 16 clients", "get16"),
+             ours_config=SYNC_LATER),
+    scenario("jskv_always", "Key-Value puts, 128 B: both `always`", stores.key_value_puts,
+             key_value("put, 1 client", "put1") + key_value("put, 16 clients", "put16"),
+             peer_config=SYNC_ALWAYS),
     scenario("jsbig", "10 M messages of 128 B over 1 M subjects, 5000 in flight", stores.big,
              (part("stored: rate", "fill", "per_second", kind=RATE, unit="msg/s"),
               part("stored: server CPU", *FILLED),

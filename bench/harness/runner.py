@@ -37,8 +37,8 @@ class Plan:
         if side == "peer" and self.gomaxprocs != "default":
             environment["GOMAXPROCS"] = self.gomaxprocs
         cpus = 0 if self.placement == "pinned" else None
-        return servers.Server(self.commands[side], cpus, environment, row.server,
-                              row.peer_config if side == "peer" else "")
+        config = row.peer_config if side == "peer" else row.ours_config
+        return servers.Server(self.commands[side], cpus, environment, row.server, config)
 
     def client(self, arguments):
         return (["taskset", "-c", "1"] if self.placement == "pinned" else []) + list(arguments)

@@ -102,15 +102,19 @@ def consume(server, load, messages):
         "ack": load("jstake --no-fill --keep --mode ack --clients 4")})
 
 
-def key_value(server, load, messages):
+def key_value(server, load, messages, names=("put", "get")):
     """One bucket: puts by 1 and 16 clients, then gets."""
     keys = max(min(messages // 100, 10000), 100)
     runs = {}
-    for name in ("put", "get"):
+    for name in names:
         for clients in (1, 16):
             runs["%s%d" % (name, clients)] = load("kv%s --keep --clients %d --subjects %d" % (
                 name, clients, keys))
     return total(runs)
+
+
+def key_value_puts(server, load, messages):
+    return key_value(server, load, messages, ("put",))
 
 
 def big(server, load, messages):
@@ -151,7 +155,7 @@ def memory(server, load, messages):
     base = load(idle + "--streams 10")
     streams = load(idle + "--streams %d" % (part // 10))
     runs["stream"] = {"bytes": grown(base, streams, part // 10 - 10)}
-    consumers = load(idle + "--consumers %d" % (part // 10))
+    consumers = load(idle + "--streams %d --consumers %d" % (part // 10, part // 10))
     runs["consumer"] = {"bytes": grown(streams, consumers, part // 10)}
     return total(dict(runs, run=packed))
 
