@@ -25,7 +25,7 @@
 enum {
     POLL_RECV_BYTES = 64 * 1024,
     POLL_EVENTS_MAX = 256,
-    POLL_ACCEPTS_MAX = 64,   /* per listener and poll */
+    POLL_ACCEPTS_MAX = 64, /* per listener and poll */
     POLL_BUFFERS_MIN = 4,
     POLL_FILE_THREADS = 2,
     POLL_ACCEPT_PAUSE_NS = 100 * 1000 * 1000, /* after an error that could come back at once */
@@ -71,10 +71,10 @@ static uint8_t events_wanted(const struct driver_poll *p, const struct slot *of)
 {
     const struct driver_slot *s = &of->common;
     switch ((enum driver_slot_kind)s->kind) {
-    case SLOT_FREE: return 0;
-    case SLOT_LISTENER: return p->accept_paused_until_ns != 0 ? 0 : EPOLLIN;
-    case SLOT_WATCH: return EPOLLIN;
-    case SLOT_SOCKET: break;
+    case DRIVER_SLOT_FREE: return 0;
+    case DRIVER_SLOT_LISTENER: return p->accept_paused_until_ns != 0 ? 0 : EPOLLIN;
+    case DRIVER_SLOT_WATCH: return EPOLLIN;
+    case DRIVER_SLOT_SOCKET: break;
     }
     if (s->is_closing) return 0;
     bool wants_in = !s->is_suspended && !s->is_recv_ended && !s->is_starved;
@@ -223,12 +223,11 @@ static void accept_try(struct driver_poll *p, uint32_t slot, uint32_t most, stru
 
 static void accept_unpause(struct driver_poll *p)
 {
-    if (p->accept_paused_until_ns == 0 || driver_slots_now_ns() < p->accept_paused_until_ns)
-        return;
+    if (p->accept_paused_until_ns == 0 || driver_slots_now_ns() < p->accept_paused_until_ns) return;
     p->accept_paused_until_ns = 0;
     if (p->reserve_fd < 0) p->reserve_fd = fcntl(p->wake_fd, F_DUPFD_CLOEXEC, 0);
     for (uint32_t i = 0; i < p->slots.count; i++)
-        if (slot_at(p, i)->common.kind == SLOT_LISTENER) driver_slots_todo(&p->slots, i);
+        if (slot_at(p, i)->common.kind == DRIVER_SLOT_LISTENER) driver_slots_todo(&p->slots, i);
 }
 
 /* --- port calls ------------------------------------------------------------------------------- */
@@ -254,13 +253,13 @@ static enum err poll_listen(struct driver *d, uint32_t slot, uint32_t tag, int f
 {
     /* accept4 until EAGAIN needs it; the caller's listening socket has no other reader. */
     if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0) return ERR_INVALID;
-    return slot_take(poll_of(d), slot, tag, fd, SLOT_LISTENER);
+    return slot_take(poll_of(d), slot, tag, fd, DRIVER_SLOT_LISTENER);
 }
 
 static void poll_listen_stop(struct driver *d, uint32_t slot)
 {
     struct driver_poll *p = poll_of(d);
-    must(slot_at(p, slot)->common.kind == SLOT_LISTENER);
+    must(slot_at(p, slot)->common.kind == DRIVER_SLOT_LISTENER);
     driver_slots_free(&p->slots, slot);
     /* At once: the caller may close its descriptor right after this. */
     events_update(p, slot);
@@ -268,13 +267,13 @@ static void poll_listen_stop(struct driver *d, uint32_t slot)
 
 static enum err poll_socket_add(struct driver *d, uint32_t slot, uint32_t tag, int fd)
 {
-    return slot_take(poll_of(d), slot, tag, fd, SLOT_SOCKET);
+    return slot_take(poll_of(d), slot, tag, fd, DRIVER_SLOT_SOCKET);
 }
 
 static void suspend_set(struct driver_poll *p, uint32_t slot, bool is_suspended)
 {
     struct driver_slot *s = &slot_at(p, slot)->common;
-    must(s->kind == SLOT_SOCKET);
+    must(s->kind == DRIVER_SLOT_SOCKET);
     s->is_suspended = is_suspended;
     driver_slots_todo(&p->slots, slot);
 }
@@ -306,14 +305,14 @@ static void poll_socket_close(struct driver *d, uint32_t slot)
 {
     struct driver_poll *p = poll_of(d);
     struct driver_slot *s = &slot_at(p, slot)->common;
-    must(s->kind == SLOT_SOCKET);
+    must(s->kind == DRIVER_SLOT_SOCKET);
     s->is_closing = true;
     driver_slots_todo(&p->slots, slot);
 }
 
 static void poll_watch(struct driver *d, uint32_t slot, int fd)
 {
-    enum err e = slot_take(poll_of(d), slot, 0, fd, SLOT_WATCH);
+    enum err e = slot_take(poll_of(d), slot, 0, fd, DRIVER_SLOT_WATCH);
     must(e == ERR_OK);
 }
 
@@ -351,7 +350,7 @@ static enum err poll_file_submit(struct driver *d, struct file_op *op)
 static void todo_run(struct driver_poll *p, uint32_t slot, struct done **at)
 {
     struct driver_slot *s = &slot_at(p, slot)->common;
-    if (s->kind == SLOT_SOCKET && s->is_closing) {
+    if (s->kind == DRIVER_SLOT_SOCKET && s->is_closing) {
         events_update(p, slot);
         if (s->is_sending) send_done(p, slot, -ECANCELED, at);
         p->driver.count.syscalls++;
@@ -413,10 +412,10 @@ static void event_run(struct driver_poll *p, const struct epoll_event *event, ui
     uint32_t slot = event->data.u32;
     struct slot *s = slot_at(p, slot);
     switch ((enum driver_slot_kind)s->common.kind) {
-    case SLOT_FREE: return;
-    case SLOT_LISTENER: accept_try(p, slot, most, at); return;
-    case SLOT_WATCH: driver_slots_report(at, DONE_WATCH, slot, s->common.tag, 0); return;
-    case SLOT_SOCKET: break;
+    case DRIVER_SLOT_FREE: return;
+    case DRIVER_SLOT_LISTENER: accept_try(p, slot, most, at); return;
+    case DRIVER_SLOT_WATCH: driver_slots_report(at, DONE_WATCH, slot, s->common.tag, 0); return;
+    case DRIVER_SLOT_SOCKET: break;
     }
     /* An error or hang-up shows through whichever call the socket waits for. */
     if ((s->events & EPOLLOUT) != 0 && (event->events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0) {
@@ -433,8 +432,8 @@ static int events_wait(struct driver_poll *p, struct epoll_event *events, int mo
     p->driver.count.syscalls++;
     if (!p->is_pwait2_missing) {
         struct timespec t = {(time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u)};
-        int count = epoll_pwait2(p->epoll_fd, events, most, timeout_ns == UINT64_MAX ? NULL : &t,
-                                 NULL);
+        int count =
+            epoll_pwait2(p->epoll_fd, events, most, timeout_ns == UINT64_MAX ? NULL : &t, NULL);
         if (count >= 0 || errno != ENOSYS) return count;
         p->is_pwait2_missing = true;
     }

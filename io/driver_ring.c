@@ -35,7 +35,7 @@ enum {
     RING_SQ_ENTRIES = 1024,
     RING_CQ_ENTRIES = 16384,
     RING_GROUP = 0,
-    RING_BUFFER_BYTES_PLAIN = 16 * 1024,       /* each completion takes a whole one */
+    RING_BUFFER_BYTES_PLAIN = 16 * 1024, /* each completion takes a whole one */
     RING_BUFFER_BYTES_INCREMENTAL = 32 * 1024,
     /* Shown to the kernel at a time if incremental; plain ones must be as many as sockets may
      * have something in one turn. Of 16, 32, 64 KiB buffers and windows of 0.5, 1, 4 MiB this
@@ -59,7 +59,7 @@ enum ring_op {
     OP_SEND,
     OP_ACCEPT,
     OP_WATCH,
-    OP_CANCEL,      /* of a receive or a listener */
+    OP_CANCEL, /* of a receive or a listener */
     OP_CANCEL_SEND,
     OP_WAKE,      /* the multishot poll of wake_fd */
     OP_WAKE_SENT, /* a message from another thread; no request of ours */
@@ -74,7 +74,7 @@ struct slot {
     bool was_armed;        /* once before */
     bool is_cancel_flying; /* that of the receive */
     bool is_send_flying;
-    bool is_shut;          /* shutdown was called */
+    bool is_shut; /* shutdown was called */
     bool is_send_cancel_flying;
 };
 
@@ -302,11 +302,11 @@ static bool todo_step(struct driver_ring *p, uint32_t slot, struct done **at)
 {
     struct slot *s = slot_at(p, slot);
     switch ((enum driver_slot_kind)s->common.kind) {
-    case SLOT_FREE: return true;
-    case SLOT_LISTENER:
+    case DRIVER_SLOT_FREE: return true;
+    case DRIVER_SLOT_LISTENER:
         return s->is_armed || p->accept_paused_until_ns != 0 || accept_arm(p, slot);
-    case SLOT_WATCH: return s->is_armed || watch_arm(p, slot);
-    case SLOT_SOCKET: return socket_step(p, slot, at);
+    case DRIVER_SLOT_WATCH: return s->is_armed || watch_arm(p, slot);
+    case DRIVER_SLOT_SOCKET: return socket_step(p, slot, at);
     }
     return true;
 }
@@ -356,7 +356,7 @@ static void on_recv(struct driver_ring *p, uint32_t slot, const struct io_uring_
     int32_t result = cqe->res;
     bool has_buffer = (cqe->flags & IORING_CQE_F_BUFFER) != 0;
     struct bufring_piece piece = {0};
-    must(s->common.kind == SLOT_SOCKET && s->is_armed);
+    must(s->common.kind == DRIVER_SLOT_SOCKET && s->is_armed);
     if ((cqe->flags & IORING_CQE_F_MORE) == 0) {
         s->is_armed = false;
         driver_slots_todo(&p->slots, slot);
@@ -382,7 +382,7 @@ static void on_recv(struct driver_ring *p, uint32_t slot, const struct io_uring_
 static void on_send(struct driver_ring *p, uint32_t slot, int32_t result, struct done **at)
 {
     struct slot *s = slot_at(p, slot);
-    must(s->common.kind == SLOT_SOCKET && s->is_send_flying);
+    must(s->common.kind == DRIVER_SLOT_SOCKET && s->is_send_flying);
     s->is_send_flying = false;
     if (s->common.is_closing) driver_slots_todo(&p->slots, slot);
     if (p->faults != NULL && driver_slots_fault(&p->faults->sends, p->faults->send_at))
@@ -440,7 +440,7 @@ static void on_cancel(struct driver_ring *p, uint32_t slot, const struct io_urin
                       bool is_send)
 {
     struct slot *s = slot_at(p, slot);
-    if (s->common.kind != SLOT_SOCKET) return;
+    if (s->common.kind != DRIVER_SLOT_SOCKET) return;
     *(is_send ? &s->is_send_cancel_flying : &s->is_cancel_flying) = false;
     /* Missed, or closing may go on. */
     if (cqe->res < 0 || s->common.is_closing) driver_slots_todo(&p->slots, slot);
@@ -460,8 +460,7 @@ static void on_file(struct driver_ring *p, struct file_op *op, int32_t result, s
     driver_slots_report(at, DONE_FILE, 0, 0, result)->user = op->user;
 }
 
-static void completion_run(struct driver_ring *p, const struct io_uring_cqe *cqe,
-                           struct done **at)
+static void completion_run(struct driver_ring *p, const struct io_uring_cqe *cqe, struct done **at)
 {
     enum ring_op op = (enum ring_op)(cqe->user_data >> 56);
     uint32_t slot = (uint32_t)(cqe->user_data >> 32) & (RING_SLOTS_MAX - 1);
@@ -525,7 +524,7 @@ static enum err ring_listen(struct driver *d, uint32_t slot, uint32_t tag, int f
 {
     /* For driver_slots_refuse; the ring does not care. */
     if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0) return ERR_INVALID;
-    driver_slots_take(&ring_of(d)->slots, slot, tag, fd, SLOT_LISTENER);
+    driver_slots_take(&ring_of(d)->slots, slot, tag, fd, DRIVER_SLOT_LISTENER);
     return ERR_OK;
 }
 
@@ -533,13 +532,14 @@ static void ring_listen_stop(struct driver *d, uint32_t slot)
 {
     struct driver_ring *p = ring_of(d);
     struct slot *s = slot_at(p, slot);
-    must(s->common.kind == SLOT_LISTENER);
+    must(s->common.kind == DRIVER_SLOT_LISTENER);
     /* At once, and with the deferred work that lets go of the file: the caller may close its
      * descriptor and bind the address anew right after this. */
     if (s->is_armed && !fd_cancel(p, slot)) {
-        struct io_uring_sync_cancel_reg reg = {
-            .fd = s->common.fd, .flags = IORING_ASYNC_CANCEL_FD | IORING_ASYNC_CANCEL_ALL,
-            .timeout = {.tv_sec = -1, .tv_nsec = -1}};
+        struct io_uring_sync_cancel_reg reg = {.fd = s->common.fd,
+                                               .flags =
+                                                   IORING_ASYNC_CANCEL_FD | IORING_ASYNC_CANCEL_ALL,
+                                               .timeout = {.tv_sec = -1, .tv_nsec = -1}};
         io_uring_register_sync_cancel(&p->u.ring, &reg);
     }
     if (s->is_armed) uring_enter(&p->u, 0, 0);
@@ -548,14 +548,14 @@ static void ring_listen_stop(struct driver *d, uint32_t slot)
 
 static enum err ring_socket_add(struct driver *d, uint32_t slot, uint32_t tag, int fd)
 {
-    driver_slots_take(&ring_of(d)->slots, slot, tag, fd, SLOT_SOCKET);
+    driver_slots_take(&ring_of(d)->slots, slot, tag, fd, DRIVER_SLOT_SOCKET);
     return ERR_OK;
 }
 
 static void suspend_set(struct driver_ring *p, uint32_t slot, bool is_suspended)
 {
     struct driver_slot *s = &slot_at(p, slot)->common;
-    must(s->kind == SLOT_SOCKET);
+    must(s->kind == DRIVER_SLOT_SOCKET);
     s->is_suspended = is_suspended;
     driver_slots_todo(&p->slots, slot);
 }
@@ -584,14 +584,14 @@ static void ring_socket_close(struct driver *d, uint32_t slot)
 {
     struct driver_ring *p = ring_of(d);
     struct slot *s = slot_at(p, slot);
-    must(s->common.kind == SLOT_SOCKET);
+    must(s->common.kind == DRIVER_SLOT_SOCKET);
     s->common.is_closing = true;
     driver_slots_todo(&p->slots, slot);
 }
 
 static void ring_watch(struct driver *d, uint32_t slot, int fd)
 {
-    driver_slots_take(&ring_of(d)->slots, slot, 0, fd, SLOT_WATCH);
+    driver_slots_take(&ring_of(d)->slots, slot, 0, fd, DRIVER_SLOT_WATCH);
 }
 
 /* A message costs the sender half of what a write to the eventfd does, where the kernel has it. */
@@ -663,7 +663,7 @@ static uint64_t accept_unpause(struct driver_ring *p, uint64_t timeout_ns)
     p->accept_paused_until_ns = 0;
     if (p->reserve_fd < 0) p->reserve_fd = fcntl(p->wake_fd, F_DUPFD_CLOEXEC, 0);
     for (uint32_t i = 0; i < p->slots.count; i++)
-        if (slot_at(p, i)->common.kind == SLOT_LISTENER) driver_slots_todo(&p->slots, i);
+        if (slot_at(p, i)->common.kind == DRIVER_SLOT_LISTENER) driver_slots_todo(&p->slots, i);
     return timeout_ns;
 }
 
@@ -681,10 +681,10 @@ static uint32_t ring_poll(struct driver *d, struct done *done, uint32_t max, uin
     bufring_publish(&p->b);
 
     uint32_t ready = io_uring_cq_ready(&p->u.ring);
-    bool must_not_wait = ready > 0 || at != done || p->slots.todo.first != DRIVER_SLOT_NONE ||
-                         p->files_taken != NULL || p->files_waiting != NULL || timeout_ns == 0 ||
-                         (p->slots.starved.first != DRIVER_SLOT_NONE &&
-                          bufring_available(&p->b) > 0);
+    bool must_not_wait =
+        ready > 0 || at != done || p->slots.todo.first != DRIVER_SLOT_NONE ||
+        p->files_taken != NULL || p->files_waiting != NULL || timeout_ns == 0 ||
+        (p->slots.starved.first != DRIVER_SLOT_NONE && bufring_available(&p->b) > 0);
     /* Left over from a fuller poll: worked off before the kernel is asked for more. */
     if (ready < max || uring_queued(&p->u) > 0) {
         p->driver.count.syscalls++;
@@ -706,7 +706,7 @@ static void requests_join(struct driver_ring *p)
     struct done done[64];
     for (uint32_t i = 0; i < p->slots.count; i++) {
         struct driver_slot *s = &slot_at(p, i)->common;
-        if (s->kind != SLOT_SOCKET) continue;
+        if (s->kind != DRIVER_SLOT_SOCKET) continue;
         s->is_closing = true;
         shutdown(s->fd, SHUT_RDWR);
     }
@@ -826,8 +826,7 @@ enum err driver_ring_open(const struct driver_options *o, struct driver **out, c
     p->driver.ops = &ring_ops;
     p->faults = o->faults;
     p->files_waiting_last = &p->files_waiting;
-    if (driver_slots_open(&p->slots, o->slots_max, sizeof(struct slot)) != ERR_OK)
-        goto free_driver;
+    if (driver_slots_open(&p->slots, o->slots_max, sizeof(struct slot)) != ERR_OK) goto free_driver;
     p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (p->wake_fd < 0) goto free_slots;
     p->reserve_fd = fcntl(p->wake_fd, F_DUPFD_CLOEXEC, 0);

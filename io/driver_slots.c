@@ -23,7 +23,7 @@ void driver_slots_close(struct driver_slots *t)
 {
     for (uint32_t i = 0; t->slots != NULL && i < t->count; i++) {
         struct driver_slot *s = driver_slots_at(t, i);
-        if (s->kind == SLOT_SOCKET) close(s->fd);
+        if (s->kind == DRIVER_SLOT_SOCKET) close(s->fd);
         free(s->send_pieces);
     }
     while (t->free_pieces != NULL) {
@@ -38,7 +38,7 @@ void driver_slots_take(struct driver_slots *t, uint32_t slot, uint32_t tag, int 
                        enum driver_slot_kind kind)
 {
     struct driver_slot *s = driver_slots_at(t, slot);
-    must(s->kind == SLOT_FREE);
+    must(s->kind == DRIVER_SLOT_FREE);
     must(!s->is_starved);
     must(fd >= 0);
     /* Still queued by its last holder: the entry serves this one. */
@@ -70,11 +70,11 @@ static void starved_remove(struct driver_slots *t, uint32_t slot)
 void driver_slots_free(struct driver_slots *t, uint32_t slot)
 {
     struct driver_slot *s = driver_slots_at(t, slot);
-    must(s->kind != SLOT_FREE);
+    must(s->kind != DRIVER_SLOT_FREE);
     must(!s->is_sending);
     /* The list is walked: closing while buffers are short is rare. */
     if (s->is_starved) starved_remove(t, slot);
-    s->kind = SLOT_FREE;
+    s->kind = DRIVER_SLOT_FREE;
     s->generation++;
 }
 
@@ -135,7 +135,7 @@ void driver_slots_send(struct driver_slots *t, uint32_t slot, const struct iovec
                        uint32_t count)
 {
     struct driver_slot *s = driver_slots_at(t, slot);
-    must(s->kind == SLOT_SOCKET);
+    must(s->kind == DRIVER_SLOT_SOCKET);
     must(!s->is_sending && !s->is_closing);
     must(count >= 1 && count <= DRIVER_IOV_MAX);
     s->is_sending = s->is_send_wanted = true;

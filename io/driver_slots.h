@@ -14,7 +14,12 @@
 
 #define DRIVER_SLOT_NONE UINT32_MAX
 
-enum driver_slot_kind { SLOT_FREE, SLOT_LISTENER, SLOT_SOCKET, SLOT_WATCH };
+enum driver_slot_kind {
+    DRIVER_SLOT_FREE,
+    DRIVER_SLOT_LISTENER,
+    DRIVER_SLOT_SOCKET,
+    DRIVER_SLOT_WATCH,
+};
 
 /* The pieces of a send that has more than one. */
 struct driver_slot_pieces {

@@ -1,5 +1,6 @@
 #include "io/lame_duck.h"
 #include <limits.h>
+#include "io/listener.h"
 #include "io/system_port.h"
 
 enum {

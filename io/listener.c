@@ -1,6 +1,4 @@
-/* Listening sockets, and who may come in: accepted on shard 0, given to the shard with the fewest
- * connections. Limits that span shards (max_connections, connections before login in total and
- * per address) are kept here, in one table under a lock that is held for nanoseconds. */
+#include "io/listener.h"
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
@@ -17,7 +15,6 @@
 #include "core/base/must.h"
 #include "core/base/table.h"
 #include "io/crypto.h"
-#include "io/server.h"
 
 enum {
     BACKLOG = 4096,

@@ -1,4 +1,4 @@
-/* A shard's thread: opens its driver, runs turns until the server stops, closes. */
+#include "io/loop.h"
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include "core/base/must.h"
 #include "io/crypto.h"
+#include "io/listener.h"
 #include "io/server.h"
 #include "io/spin.h"
 #include "io/sysinfo.h"

@@ -10,6 +10,8 @@
 #include "core/base/must.h"
 #include "io/conn_tls.h"
 #include "io/crypto.h"
+#include "io/listener.h"
+#include "io/loop.h"
 #include "io/sysinfo.h"
 #include "io/system_port.h"
 

@@ -143,17 +143,4 @@ struct shard_time server_now(void *unused);
 /* A connection for the monitoring port; owns fd. */
 void server_monitor_take(struct server *s, int fd, bool is_https);
 
-/* loop: a shard's thread. */
-void *loop_run(void *server_shard);
-
-/* listener: accepting, placing, admission. */
-NODISCARD enum err listener_open(struct server *s, char *reason, size_t reason_bytes);
-void listener_start(struct server *s, struct turn *t); /* on shard 0's thread */
-void listener_on_done(void *server, struct turn *t, const struct done *d);
-void listener_stop(struct server *s); /* stops accepting, from main */
-void listener_close(struct server *s);
-void listener_gone(void *server, uint32_t shard, struct turn_conn *c);
-void listener_logged_in(void *server, struct turn_conn *c);
-void listener_refused(void *server, uint32_t shard, const struct turn_socket *socket);
-
 #endif

@@ -115,8 +115,8 @@ static void publish(struct server *s, uint32_t sender, uint32_t shard, uint32_t 
 }
 
 /* mem belongs to the calling thread: the farewell comes from main, while the system thread runs. */
-static void publish_event(struct server *s, struct mem *mem, uint32_t sender, enum sysevent kind,
-                          struct bytes name, const struct text *body)
+static void publish_event(struct server *s, struct mem *mem, uint32_t sender,
+                          enum sysevents_kind kind, struct bytes name, const struct text *body)
 {
     struct text subject;
     const struct options *o = atomic_load(&s->options);
@@ -272,13 +272,13 @@ static void write_accounts(struct server *s, const struct page_input *in, uint32
         if (!is_change && sums.connections == 0) continue;
         char id[22];
         make_id(id);
-        struct sysevent_head head = {bytes_of(id, sizeof id), in->server->now_ns};
+        struct sysevents_head head = {bytes_of(id, sizeof id), in->server->now_ns};
         struct text body;
         text_init(&body, &p->mem.mem, MEM_MONITOR, 65536);
         sysevents_write_account(&body, in->server, &head, a, &sums);
-        publish_event(s, &p->mem.mem, server_sender_system(s), SYSEVENT_ACCOUNT_CONNS, a->name,
+        publish_event(s, &p->mem.mem, server_sender_system(s), SYSEVENTS_ACCOUNT_CONNS, a->name,
                       &body);
-        publish_event(s, &p->mem.mem, server_sender_system(s), SYSEVENT_ACCOUNT_CONNS_LEGACY,
+        publish_event(s, &p->mem.mem, server_sender_system(s), SYSEVENTS_ACCOUNT_CONNS_LEGACY,
                       a->name, &body);
         text_deinit(&body);
     }
@@ -310,7 +310,7 @@ static void tell(struct server *s, enum periodic what, uint32_t account)
         if (what != PERIODIC_STATSZ)
             write_accounts(s, &in, account, what == ACCOUNT_CHANGE);
         else if (sysevents_write_statsz(&in, &body) == ERR_OK)
-            publish_event(s, &p->mem.mem, server_sender_system(s), SYSEVENT_STATSZ, s->facts.id,
+            publish_event(s, &p->mem.mem, server_sender_system(s), SYSEVENTS_STATSZ, s->facts.id,
                           &body);
         monitor_release(s, server_sender_system(s), &pages);
     }
@@ -334,7 +334,7 @@ void system_port_farewell(struct server *s, bool is_shutdown)
     monitor_describe(s, atomic_load(&s->options), q, &server);
     sysevents_write_farewell(&body, &server);
     publish_event(s, &s->main_mem.mem, server_sender_main(s),
-                  is_shutdown ? SYSEVENT_SHUTDOWN : SYSEVENT_LAMEDUCK, s->facts.id, &body);
+                  is_shutdown ? SYSEVENTS_SHUTDOWN : SYSEVENTS_LAMEDUCK, s->facts.id, &body);
     pthread_rwlock_unlock(&s->options_lock);
     text_deinit(&body);
     free(q);

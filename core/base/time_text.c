@@ -3,7 +3,7 @@
 #define NS_PER_SECOND INT64_C(1000000000)
 #define SECONDS_PER_DAY INT64_C(86400)
 
-struct time_civil time_text_civil(int64_t wall_ns)
+struct time_text_civil time_text_civil(int64_t wall_ns)
 {
     int64_t seconds = wall_ns / NS_PER_SECOND;
     int64_t ns = wall_ns % NS_PER_SECOND;
@@ -28,7 +28,7 @@ struct time_civil time_text_civil(int64_t wall_ns)
     int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     int64_t month_from_march = (5 * day_of_year + 2) / 153;
     int64_t month = month_from_march < 10 ? month_from_march + 3 : month_from_march - 9;
-    return (struct time_civil){
+    return (struct time_text_civil){
         .year = year_of_era + era * 400 + (month <= 2 ? 1 : 0),
         .month = (uint32_t)month,
         .day = (uint32_t)(day_of_year - (153 * month_from_march + 2) / 5 + 1),
@@ -53,7 +53,7 @@ static void write_fraction(struct text *t, uint64_t value, unsigned digits)
 
 void time_text_rfc3339(struct text *t, int64_t wall_ns)
 {
-    struct time_civil c = time_text_civil(wall_ns);
+    struct time_text_civil c = time_text_civil(wall_ns);
     text_u64_padded(t, (uint64_t)c.year, 4); /* 64-bit nanoseconds reach from 1677 to 2262 */
     text_char(t, '-');
     text_u64_padded(t, c.month, 2);

@@ -4,13 +4,13 @@
 #define CORE_BASE_TIME_TEXT_H
 #include "core/base/text.h"
 
-struct time_civil {
+struct time_text_civil {
     int64_t year;
     uint32_t month, day; /* from 1 */
     uint32_t hour, minute, second, nanosecond;
 };
 
-struct time_civil time_text_civil(int64_t wall_ns);
+struct time_text_civil time_text_civil(int64_t wall_ns);
 
 /* RFC 3339 with as many fraction digits as needed: 2026-11-21T09:16:06.12Z. */
 void time_text_rfc3339(struct text *t, int64_t wall_ns);

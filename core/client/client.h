@@ -55,9 +55,10 @@ enum client_flag {
 };
 
 enum {
-    SUB_FLAG_DEAD = 1, /* nothing is delivered; leaves the index when the writer's lock is free */
-    SUB_FLAG_FILTERED = 2, /* overlaps a denial: each delivery is checked */
-    SUB_FLAG_INTERNAL = 4, /* of the server itself (core/shard/jet), of no connection */
+    /* Nothing is delivered; leaves the index when the writer's lock is free. */
+    CLIENT_SUB_FLAG_DEAD = 1,
+    CLIENT_SUB_FLAG_FILTERED = 2, /* overlaps a denial: each delivery is checked */
+    CLIENT_SUB_FLAG_INTERNAL = 4, /* of the server itself (core/shard/jet), of no connection */
 };
 
 struct shard_account;

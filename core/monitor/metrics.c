@@ -27,7 +27,7 @@ struct metrics {
 /* A family with one sample that has the server as its only label: most of what the exporter has. */
 static void server_u64(struct metrics *m, const char *name, const char *type, uint64_t value)
 {
-    struct label label = {"server_id", m->server_id};
+    struct prometheus_label label = {"server_id", m->server_id};
     prometheus_family(m->out, m->prefix, name, type, NULL);
     prometheus_u64(m->out, m->prefix, name, &label, 1, value);
 }
@@ -35,7 +35,7 @@ static void server_u64(struct metrics *m, const char *name, const char *type, ui
 /* An info gauge: 1, with the text as label value. */
 static void server_info(struct metrics *m, const char *name, const char *help, struct bytes value)
 {
-    struct label labels[] = {{"server_id", m->server_id}, {"value", value}};
+    struct prometheus_label labels[] = {{"server_id", m->server_id}, {"value", value}};
     prometheus_family(m->out, m->prefix, name, "gauge", help);
     prometheus_u64(m->out, m->prefix, name, labels, 2, 1);
 }
@@ -93,7 +93,7 @@ static void write_numbers(struct metrics *m, const char *family, const char *pag
     size_t lens[METRICS_PATH_DEPTH_MAX];
     uint32_t depth = 0;
     size_t len = join_key(name, 0, family, family + strlen(family));
-    struct label label = {"server_id", m->server_id};
+    struct prometheus_label label = {"server_id", m->server_id};
 
     const char *at = page;
     while (*at != '\0') {
@@ -190,7 +190,7 @@ static void write_small_pages(struct metrics *m)
     server_info(m, "routez_server_id", NULL, m->in->server->id);
     server_info(m, "routez_server_name", NULL, m->in->server->name);
 
-    struct label label = {"server_id", m->server_id};
+    struct prometheus_label label = {"server_id", m->server_id};
     prometheus_family(m->out, m->prefix, "leafz_conn_nodes_total", "gauge", "nodes_total");
     prometheus_u64(m->out, m->prefix, "leafz_conn_nodes_total", &label, 1, 0);
 
@@ -203,7 +203,7 @@ static void write_small_pages(struct metrics *m)
     for (size_t i = 0; i < sizeof health / sizeof health[0]; i++) {
         struct bytes status = healthz_status(m->in, i == 1, i == 2);
         bool is_ok = bytes_equal(status, BYTES_LITERAL("ok"));
-        struct label labels[] = {label, {"value", status}};
+        struct prometheus_label labels[] = {label, {"value", status}};
         prometheus_family(m->out, m->prefix, health[i][0], "gauge", "status");
         prometheus_u64(m->out, m->prefix, health[i][0], &label, 1, is_ok ? 0 : 1);
         prometheus_family(m->out, m->prefix, health[i][1], "gauge", "status");
@@ -236,8 +236,8 @@ static const struct conn_value conn_values[CONN_VALUE_COUNT] = {
 
 static uint64_t server_value(size_t row, const struct shard_counts *c)
 {
-    const uint64_t values[] = {c->connections,       c->pending_bytes,     c->subscriptions,
-                               c->in_clients.bytes,  c->out_clients.bytes, c->in_clients.msgs,
+    const uint64_t values[] = {c->connections,      c->pending_bytes,     c->subscriptions,
+                               c->in_clients.bytes, c->out_clients.bytes, c->in_clients.msgs,
                                c->out_clients.msgs};
     must(row < sizeof values / sizeof values[0]);
     return values[row];
@@ -270,13 +270,13 @@ static struct bytes number_text(char *room, uint64_t value)
 static void write_conn_sample(struct metrics *m, size_t row, const struct conn_snapshot *c)
 {
     char cid[BYTES_U64_TEXT_MAX], port[BYTES_U64_TEXT_MAX];
-    struct label labels[] = {
+    struct prometheus_label labels[] = {
         {"server_id", m->server_id},
         {"cid", number_text(cid, c->cid)},
         {"kind", BYTES_LITERAL("Client")},
-        {"type", c->type == CONN_TYPE_WEBSOCKET ? BYTES_LITERAL("websocket") :
-                 c->type == CONN_TYPE_MQTT      ? BYTES_LITERAL("mqtt") :
-                                                  BYTES_LITERAL("nats")},
+        {"type", c->type == CONN_TYPE_WEBSOCKET ? BYTES_LITERAL("websocket")
+                 : c->type == CONN_TYPE_MQTT    ? BYTES_LITERAL("mqtt")
+                                                : BYTES_LITERAL("nats")},
         {"ip", c->ip},
         {"port", number_text(port, c->port)},
         {"name", c->name},
@@ -289,8 +289,7 @@ static void write_conn_sample(struct metrics *m, size_t row, const struct conn_s
         {"tls_cipher_suite", c->tls_cipher},
     };
     prometheus_u64(m->out, m->prefix, conn_values[row].name, labels,
-                   sizeof labels / sizeof labels[0],
-                   conn_value_of(row, c, m->in->server->now_ns));
+                   sizeof labels / sizeof labels[0], conn_value_of(row, c, m->in->server->now_ns));
 }
 
 static void write_connz(struct metrics *m)
@@ -302,7 +301,7 @@ static void write_connz(struct metrics *m)
     server_u64(m, "connz_offset", "gauge", 0);
     server_u64(m, "connz_limit", "gauge", (uint64_t)q->limit);
 
-    struct label label = {"server_id", m->server_id};
+    struct prometheus_label label = {"server_id", m->server_id};
     for (size_t row = 0; row < CONN_VALUE_COUNT; row++) {
         const struct conn_value *v = &conn_values[row];
         if (!v->is_server_wide && !q->connz_detailed) continue;
@@ -423,10 +422,10 @@ static enum err write_accounts(struct metrics *m)
         prometheus_family(m->out, m->prefix, name, "gauge", NULL);
         for (uint32_t i = 0; i < accounts.count; i++) {
             const struct account *a = accounts.list[i];
-            struct label labels[] = {{"account", a->name},
-                                     {"account_id", a->name},
-                                     {"account_name", a->name},
-                                     {"server_id", m->server_id}};
+            struct prometheus_label labels[] = {{"account", a->name},
+                                                {"account_id", a->name},
+                                                {"account_name", a->name},
+                                                {"server_id", m->server_id}};
             size_t skip = v >= ACCOUNTZ_FIRST ? 1 : 0; /* accountz has no label "account" */
             prometheus_sample(m->out, m->prefix, name, labels + skip, 4 - skip);
             text_i64(m->out,
@@ -458,8 +457,8 @@ static void write_process(struct metrics *m)
          (double)p->virtual_bytes},
         {"open_fds", "gauge", "Number of open file descriptors.", (double)p->open_fds},
         {"max_fds", "gauge", "Maximum number of open file descriptors.", (double)p->max_fds},
-        {"start_time_seconds", "gauge",
-         "Start time of the process since unix epoch in seconds.", (double)p->start_ns / 1e9},
+        {"start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.",
+         (double)p->start_ns / 1e9},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         prometheus_family(m->out, prefix, rows[i].name, rows[i].type, rows[i].help);

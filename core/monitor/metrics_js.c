@@ -13,14 +13,15 @@ struct metrics_js {
     struct text *out;
     const struct page_input *in;
     struct bytes prefix;
-    struct label labels[CONSUMER_LABELS]; /* those of the thing being written, filled from left */
+    struct prometheus_label
+        labels[CONSUMER_LABELS]; /* those of the thing being written, filled from left */
     struct js_stream_list streams;
 };
 
 static void set_server(struct metrics_js *m, struct bytes server_id)
 {
     const struct server_snapshot *s = m->in->server;
-    const struct label labels[SERVER_LABELS] = {
+    const struct prometheus_label labels[SERVER_LABELS] = {
         {"cluster", s->cluster},
         {"domain", s->options->jetstream.domain},
         {"is_meta_leader", BYTES_LITERAL("true")},
@@ -33,28 +34,28 @@ static void set_server(struct metrics_js *m, struct bytes server_id)
 
 static void set_account(struct metrics_js *m, const struct account *a)
 {
-    m->labels[SERVER_LABELS] = (struct label){"account", a->name};
-    m->labels[SERVER_LABELS + 1] = (struct label){"account_id", a->name};
-    m->labels[SERVER_LABELS + 2] = (struct label){"account_name", a->name};
+    m->labels[SERVER_LABELS] = (struct prometheus_label){"account", a->name};
+    m->labels[SERVER_LABELS + 1] = (struct prometheus_label){"account_id", a->name};
+    m->labels[SERVER_LABELS + 2] = (struct prometheus_label){"account_name", a->name};
 }
 
 /* One server: it leads everything, and there is no group. */
 static void set_stream(struct metrics_js *m, const struct js_stream_snapshot *s)
 {
-    struct label *l = &m->labels[ACCOUNT_LABELS];
-    l[0] = (struct label){"stream_name", s->name};
-    l[1] = (struct label){"stream_leader", m->in->server->name};
-    l[2] = (struct label){"is_stream_leader", BYTES_LITERAL("true")};
-    l[3] = (struct label){"stream_raft_group", BYTES_LITERAL("")};
+    struct prometheus_label *l = &m->labels[ACCOUNT_LABELS];
+    l[0] = (struct prometheus_label){"stream_name", s->name};
+    l[1] = (struct prometheus_label){"stream_leader", m->in->server->name};
+    l[2] = (struct prometheus_label){"is_stream_leader", BYTES_LITERAL("true")};
+    l[3] = (struct prometheus_label){"stream_raft_group", BYTES_LITERAL("")};
 }
 
 static void set_consumer(struct metrics_js *m, const struct js_consumer_snapshot *c)
 {
-    struct label *l = &m->labels[STREAM_LABELS];
-    l[0] = (struct label){"consumer_name", c->name};
-    l[1] = (struct label){"consumer_leader", m->in->server->name};
-    l[2] = (struct label){"is_consumer_leader", BYTES_LITERAL("true")};
-    l[3] = (struct label){"consumer_desc", c->config.description};
+    struct prometheus_label *l = &m->labels[STREAM_LABELS];
+    l[0] = (struct prometheus_label){"consumer_name", c->name};
+    l[1] = (struct prometheus_label){"consumer_leader", m->in->server->name};
+    l[2] = (struct prometheus_label){"is_consumer_leader", BYTES_LITERAL("true")};
+    l[3] = (struct prometheus_label){"consumer_desc", c->config.description};
 }
 
 static void sample(struct metrics_js *m, const char *name, size_t labels, double value)
@@ -306,7 +307,7 @@ static void write_states(struct text *out, enum js_store_state state)
     prometheus_family(out, prefix_own(), "store_state", "gauge",
                       "1 at the state that the store of the worst shard is in.");
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        struct label label = {"state", bytes_from_text(names[i])};
+        struct prometheus_label label = {"state", bytes_from_text(names[i])};
         prometheus_u64(out, prefix_own(), "store_state", &label, 1, i == (size_t)state);
     }
 }

@@ -9,10 +9,14 @@ struct row {
     bool is_ns;    /* shown in seconds */
 };
 
-#define COUNTER(name, help, field) \
-    {name, "counter", help, offsetof(struct shard_counts, field), false}
-#define GAUGE(name, help, field) \
-    {name, "gauge", help, offsetof(struct shard_counts, field), false}
+#define COUNTER(name, help, field)                                                                 \
+    {                                                                                              \
+        name, "counter", help, offsetof(struct shard_counts, field), false                         \
+    }
+#define GAUGE(name, help, field)                                                                   \
+    {                                                                                              \
+        name, "gauge", help, offsetof(struct shard_counts, field), false                           \
+    }
 
 static const struct row rows[] = {
     GAUGE("shard_connections", "Client connections.", connections),
@@ -63,8 +67,7 @@ static const struct row rows[] = {
     COUNTER("driver_recv_rearms_total", "Receives armed anew.", driver.recv_rearms),
     COUNTER("driver_recv_no_buffers_total", "Receives that found no buffer.",
             driver.recv_no_buffers),
-    COUNTER("driver_cq_overflows_total", "Overflows of the completion queue.",
-            driver.cq_overflows),
+    COUNTER("driver_cq_overflows_total", "Overflows of the completion queue.", driver.cq_overflows),
     COUNTER("driver_wakes_total", "Wakes by other threads.", driver.wakes),
 };
 
@@ -100,9 +103,9 @@ static uint64_t row_value(const struct row *r, const struct shard_counts *c)
     return value;
 }
 
-static struct label shard_label(const struct shard_snapshot *s, char *room)
+static struct prometheus_label shard_label(const struct shard_snapshot *s, char *room)
 {
-    return (struct label){"shard", bytes_of(room, bytes_u64_text(room, s->shard))};
+    return (struct prometheus_label){"shard", bytes_of(room, bytes_u64_text(room, s->shard))};
 }
 
 static void write_rows(const struct page_input *in, struct text *out)
@@ -112,7 +115,7 @@ static void write_rows(const struct page_input *in, struct text *out)
         const struct row *r = &rows[i];
         prometheus_family(out, prefix_own(), r->name, r->type, r->help);
         for (uint32_t k = 0; k < in->shard_count; k++) {
-            struct label label = shard_label(in->shards[k], room);
+            struct prometheus_label label = shard_label(in->shards[k], room);
             uint64_t value = row_value(r, &in->shards[k]->counts);
             if (r->is_ns)
                 prometheus_float(out, prefix_own(), r->name, &label, 1, (double)value / 1e9);
@@ -132,8 +135,8 @@ static void write_array(const struct page_input *in, struct text *out, const str
         for (size_t i = 0; i < count; i++) {
             struct row element = *r;
             element.offset += i * sizeof(uint64_t);
-            struct label labels[] = {shard_label(in->shards[k], room),
-                                     {label, bytes_from_text(values[i])}};
+            struct prometheus_label labels[] = {shard_label(in->shards[k], room),
+                                                {label, bytes_from_text(values[i])}};
             prometheus_u64(out, prefix_own(), r->name, labels, 2,
                            row_value(&element, &in->shards[k]->counts));
         }
@@ -143,7 +146,7 @@ static void write_array(const struct page_input *in, struct text *out, const str
 static void write_server(const struct page_input *in, struct text *out)
 {
     const struct server_snapshot *s = in->server;
-    struct label version = {"version", s->version};
+    struct prometheus_label version = {"version", s->version};
     prometheus_family(out, prefix_own(), "build_info", "gauge", "The running version.");
     prometheus_u64(out, prefix_own(), "build_info", &version, 1, 1);
     const struct {

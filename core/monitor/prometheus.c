@@ -50,7 +50,7 @@ void prometheus_family(struct text *out, struct bytes prefix, const char *name, 
 }
 
 void prometheus_sample(struct text *out, struct bytes prefix, const char *name,
-                       const struct label *labels, size_t label_count)
+                       const struct prometheus_label *labels, size_t label_count)
 {
     write_name(out, prefix, name);
     if (label_count > 0) {
@@ -67,7 +67,7 @@ void prometheus_sample(struct text *out, struct bytes prefix, const char *name,
 }
 
 void prometheus_u64(struct text *out, struct bytes prefix, const char *name,
-                    const struct label *labels, size_t label_count, uint64_t value)
+                    const struct prometheus_label *labels, size_t label_count, uint64_t value)
 {
     prometheus_sample(out, prefix, name, labels, label_count);
     text_u64(out, value);
@@ -75,7 +75,7 @@ void prometheus_u64(struct text *out, struct bytes prefix, const char *name,
 }
 
 void prometheus_float(struct text *out, struct bytes prefix, const char *name,
-                      const struct label *labels, size_t label_count, double value)
+                      const struct prometheus_label *labels, size_t label_count, double value)
 {
     prometheus_sample(out, prefix, name, labels, label_count);
     float_text_metric(out, value);
@@ -93,25 +93,21 @@ static void write_bucket(struct text *out, struct bytes prefix, const char *name
     text_char(out, '\n');
 }
 
-void prometheus_histogram(struct text *out, struct bytes prefix, const char *name,
-                          const char *help, const struct histogram *h)
+void prometheus_histogram(struct text *out, struct bytes prefix, const char *name, const char *help,
+                          const struct histogram *h)
 {
     static const struct {
         uint64_t ns;
         const char *seconds;
     } bounds[] = {
-        {UINT64_C(1000), "1e-06"},        {UINT64_C(2000), "2e-06"},
-        {UINT64_C(5000), "5e-06"},        {UINT64_C(10000), "1e-05"},
-        {UINT64_C(20000), "2e-05"},       {UINT64_C(50000), "5e-05"},
-        {UINT64_C(100000), "0.0001"},     {UINT64_C(200000), "0.0002"},
-        {UINT64_C(500000), "0.0005"},     {UINT64_C(1000000), "0.001"},
-        {UINT64_C(2000000), "0.002"},     {UINT64_C(5000000), "0.005"},
-        {UINT64_C(10000000), "0.01"},     {UINT64_C(20000000), "0.02"},
-        {UINT64_C(50000000), "0.05"},     {UINT64_C(100000000), "0.1"},
-        {UINT64_C(200000000), "0.2"},     {UINT64_C(500000000), "0.5"},
-        {UINT64_C(1000000000), "1"},      {UINT64_C(2000000000), "2"},
-        {UINT64_C(5000000000), "5"},      {UINT64_C(10000000000), "10"},
-        {UINT64_C(20000000000), "20"},    {UINT64_C(50000000000), "50"},
+        {UINT64_C(1000), "1e-06"},     {UINT64_C(2000), "2e-06"},     {UINT64_C(5000), "5e-06"},
+        {UINT64_C(10000), "1e-05"},    {UINT64_C(20000), "2e-05"},    {UINT64_C(50000), "5e-05"},
+        {UINT64_C(100000), "0.0001"},  {UINT64_C(200000), "0.0002"},  {UINT64_C(500000), "0.0005"},
+        {UINT64_C(1000000), "0.001"},  {UINT64_C(2000000), "0.002"},  {UINT64_C(5000000), "0.005"},
+        {UINT64_C(10000000), "0.01"},  {UINT64_C(20000000), "0.02"},  {UINT64_C(50000000), "0.05"},
+        {UINT64_C(100000000), "0.1"},  {UINT64_C(200000000), "0.2"},  {UINT64_C(500000000), "0.5"},
+        {UINT64_C(1000000000), "1"},   {UINT64_C(2000000000), "2"},   {UINT64_C(5000000000), "5"},
+        {UINT64_C(10000000000), "10"}, {UINT64_C(20000000000), "20"}, {UINT64_C(50000000000), "50"},
     };
     prometheus_family(out, prefix, name, "histogram", help);
     for (size_t i = 0; i < sizeof bounds / sizeof bounds[0]; i++) {

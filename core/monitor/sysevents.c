@@ -9,22 +9,22 @@
 /* Bits of what a server is able to do; the others are of streams' snapshots and of clusters. */
 enum { SYSEVENTS_FLAG_JETSTREAM = 1 };
 
-void sysevents_subject(struct text *out, enum sysevent event, struct bytes name)
+void sysevents_subject(struct text *out, enum sysevents_kind event, struct bytes name)
 {
     static const struct {
         const char *before, *after;
     } parts[] = {
-        [SYSEVENT_CONNECT] = {"$SYS.ACCOUNT.", ".CONNECT"},
-        [SYSEVENT_DISCONNECT] = {"$SYS.ACCOUNT.", ".DISCONNECT"},
-        [SYSEVENT_ACCOUNT_CONNS] = {"$SYS.ACCOUNT.", ".SERVER.CONNS"},
-        [SYSEVENT_ACCOUNT_CONNS_LEGACY] = {"$SYS.SERVER.ACCOUNT.", ".CONNS"},
-        [SYSEVENT_STATSZ] = {"$SYS.SERVER.", ".STATSZ"},
-        [SYSEVENT_LAMEDUCK] = {"$SYS.SERVER.", ".LAMEDUCK"},
-        [SYSEVENT_SHUTDOWN] = {"$SYS.SERVER.", ".SHUTDOWN"},
-        [SYSEVENT_AUTH_ERROR] = {"$SYS.SERVER.", ".CLIENT.AUTH.ERR"},
-        [SYSEVENT_ACCOUNT_AUTH_ERROR] = {"$SYS.ACCOUNT.CLIENT.AUTH.ERR", NULL},
+        [SYSEVENTS_CONNECT] = {"$SYS.ACCOUNT.", ".CONNECT"},
+        [SYSEVENTS_DISCONNECT] = {"$SYS.ACCOUNT.", ".DISCONNECT"},
+        [SYSEVENTS_ACCOUNT_CONNS] = {"$SYS.ACCOUNT.", ".SERVER.CONNS"},
+        [SYSEVENTS_ACCOUNT_CONNS_LEGACY] = {"$SYS.SERVER.ACCOUNT.", ".CONNS"},
+        [SYSEVENTS_STATSZ] = {"$SYS.SERVER.", ".STATSZ"},
+        [SYSEVENTS_LAMEDUCK] = {"$SYS.SERVER.", ".LAMEDUCK"},
+        [SYSEVENTS_SHUTDOWN] = {"$SYS.SERVER.", ".SHUTDOWN"},
+        [SYSEVENTS_AUTH_ERROR] = {"$SYS.SERVER.", ".CLIENT.AUTH.ERR"},
+        [SYSEVENTS_ACCOUNT_AUTH_ERROR] = {"$SYS.ACCOUNT.CLIENT.AUTH.ERR", NULL},
     };
-    must(event <= SYSEVENT_ACCOUNT_AUTH_ERROR);
+    must(event <= SYSEVENTS_ACCOUNT_AUTH_ERROR);
     text_string(out, parts[event].before);
     if (parts[event].after == NULL) return;
     text_bytes(out, name);
@@ -53,7 +53,7 @@ void sysevents_write_server(struct json_write *w, const char *key,
     json_write_end(w);
 }
 
-static void write_head(struct json_write *w, const char *type, const struct sysevent_head *head,
+static void write_head(struct json_write *w, const char *type, const struct sysevents_head *head,
                        const struct server_snapshot *server)
 {
     json_write_text(w, "type", bytes_from_text(type));
@@ -86,7 +86,7 @@ static void write_client(struct json_write *w, const struct conn_snapshot *c)
 }
 
 void sysevents_write_connect(struct text *out, const struct server_snapshot *server,
-                             const struct sysevent_head *head, const struct conn_snapshot *client)
+                             const struct sysevents_head *head, const struct conn_snapshot *client)
 {
     struct json_write w;
     json_write_init(&w, out, 0);
@@ -97,7 +97,7 @@ void sysevents_write_connect(struct text *out, const struct server_snapshot *ser
 }
 
 void sysevents_write_disconnect(struct text *out, const struct server_snapshot *server,
-                                const struct sysevent_head *head,
+                                const struct sysevents_head *head,
                                 const struct conn_snapshot *client, struct bytes reason)
 {
     struct json_write w;
@@ -114,7 +114,7 @@ void sysevents_write_disconnect(struct text *out, const struct server_snapshot *
 }
 
 void sysevents_write_account(struct text *out, const struct server_snapshot *server,
-                             const struct sysevent_head *head, const struct account *a,
+                             const struct sysevents_head *head, const struct account *a,
                              const struct account_snapshot *sums)
 {
     struct json_write w;

@@ -519,7 +519,7 @@ static enum err write_account_conns(const struct page_input *in, struct bytes ev
     struct account_snapshot sums;
     snapshot_merge_account(in, a->number, &sums);
     if (sums.connections == 0) return ERR_CLOSED;
-    struct sysevent_head head = {event_id, in->server->now_ns};
+    struct sysevents_head head = {event_id, in->server->now_ns};
     sysevents_write_account(out, in->server, &head, a, &sums);
     return ERR_OK;
 }

@@ -20,7 +20,7 @@ struct frame {
 static struct bytes build_line(struct shard *s, const struct message *m, bool with_headers)
 {
     struct writer w;
-    writer_init(&w, s->fanout_lines[with_headers], FANOUT_LINE_BYTES);
+    writer_init(&w, s->fanout_lines[with_headers], SHARD_FANOUT_LINE_BYTES);
     if (m->reply.len > 0) {
         writer_bytes(&w, m->reply);
         writer_char(&w, ' ');
@@ -117,8 +117,8 @@ enum delivery { TAKEN, UNABLE };
 static enum delivery deliver(struct shard *s, struct sub *sub, struct frame *f)
 {
     const struct message *m = f->m;
-    if (UNLIKELY(sub->flags & (SUB_FLAG_DEAD | SUB_FLAG_INTERNAL))) {
-        bool is_live = (sub->flags & SUB_FLAG_DEAD) == 0;
+    if (UNLIKELY(sub->flags & (CLIENT_SUB_FLAG_DEAD | CLIENT_SUB_FLAG_INTERNAL))) {
+        bool is_live = (sub->flags & CLIENT_SUB_FLAG_DEAD) == 0;
         return is_live && jet_take(s, sub, m) ? TAKEN : UNABLE;
     }
     struct client *c = sub->owner;
@@ -283,7 +283,7 @@ void fanout_no_responders(struct shard *s, struct client *c, struct bytes subjec
     }
     for (uint32_t i = 0; i < r->plain_count; i++) {
         struct sub *sub = r->subs[i];
-        if ((sub->flags & SUB_FLAG_DEAD) != 0 || sub->owner != c) continue;
+        if ((sub->flags & CLIENT_SUB_FLAG_DEAD) != 0 || sub->owner != c) continue;
         char room[VERBS_MAPPED_MAX + 2 * NATS_ARG_BYTES_MAX + 128];
         struct writer w;
         writer_init(&w, room, sizeof room);

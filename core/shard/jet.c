@@ -315,7 +315,7 @@ enum err jet_subscribe(struct shard *s, uint32_t account, struct bytes filter,
     enum err e =
         sub_acquire(s->subs, &s->jet->inside, bytes_of((const char *)&what, sizeof what), &fresh);
     if (e != ERR_OK) return e;
-    sub_at(s->subs, fresh)->flags |= SUB_FLAG_INTERNAL;
+    sub_at(s->subs, fresh)->flags |= CLIENT_SUB_FLAG_INTERNAL;
     e = interest_insert(s->interest, a->trie, s->index, filter, bytes_of(NULL, 0), fresh);
     if (e != ERR_OK) {
         sub_release(s->subs, fresh);

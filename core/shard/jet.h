@@ -5,10 +5,10 @@
  * one only after the number of shards became smaller. s->jet is the one that is at work.
  *
  * A stream's subjects, $JS.API.>, $JS.ACK.> and direct gets are subscriptions like any other, of an
- * owner that is no connection: sub->owner is `inside` and SUB_FLAG_INTERNAL is set, the sid says
- * what it is for (struct jet_sub). So a message reaches a stream by the ordinary route, from any
- * shard, and costs nothing where no such subscription is. $JS.API.> is shard 0's, which knows where
- * each stream lives (core/js/directory) and hands requests on by mail (core/shard/jet_mail).
+ * owner that is no connection: sub->owner is `inside` and CLIENT_SUB_FLAG_INTERNAL is set, the sid
+ * says what it is for (struct jet_sub). So a message reaches a stream by the ordinary route, from
+ * any shard, and costs nothing where no such subscription is. $JS.API.> is shard 0's, which knows
+ * where each stream lives (core/js/directory) and hands requests on by mail (core/shard/jet_mail).
  *
  *   jet_take, inside a fan-out: a publish is checked and appended there and then; everything else
  *       is copied into `inbox` and looked at in jet_step, since its answer needs a fan-out.

@@ -248,7 +248,7 @@ static bool remove_from_index(struct shard *s, uint32_t account, uint32_t index)
 static void doom(struct shard *s, uint32_t account, uint32_t index)
 {
     struct sub *sub = sub_at(s->subs, index);
-    must((sub->flags & SUB_FLAG_DEAD) != 0);
+    must((sub->flags & CLIENT_SUB_FLAG_DEAD) != 0);
     sub->sid_next = s->doomed_first;
     sub->max = account;
     s->doomed_first = index;
@@ -265,9 +265,9 @@ static void count_sub(struct shard *s, struct client *c, int by)
 void session_drop_sub(struct shard *s, struct client *c, uint32_t index)
 {
     struct sub *sub = sub_at(s->subs, index);
-    must((sub->flags & SUB_FLAG_DEAD) == 0);
+    must((sub->flags & CLIENT_SUB_FLAG_DEAD) == 0);
     client_remove_sid(c, s->subs, index);
-    sub->flags |= SUB_FLAG_DEAD;
+    sub->flags |= CLIENT_SUB_FLAG_DEAD;
     count_sub(s, c, -1);
     uint32_t account = c->account->number;
     if (s->is_fanning_out || !remove_from_index(s, account, index)) doom(s, account, index);
@@ -276,8 +276,8 @@ void session_drop_sub(struct shard *s, struct client *c, uint32_t index)
 void session_forget_sub(struct shard *s, uint32_t account, uint32_t index)
 {
     struct sub *sub = sub_at(s->subs, index);
-    must((sub->flags & SUB_FLAG_DEAD) == 0);
-    sub->flags |= SUB_FLAG_DEAD;
+    must((sub->flags & CLIENT_SUB_FLAG_DEAD) == 0);
+    sub->flags |= CLIENT_SUB_FLAG_DEAD;
     if (s->is_fanning_out || !remove_from_index(s, account, index)) doom(s, account, index);
 }
 
@@ -522,7 +522,7 @@ void session_reap(struct shard *s)
         uint32_t index;
         while (budget > 0 && (index = client_any_sid(c, &bucket)) != 0) {
             client_remove_sid(c, s->subs, index);
-            sub_at(s->subs, index)->flags |= SUB_FLAG_DEAD;
+            sub_at(s->subs, index)->flags |= CLIENT_SUB_FLAG_DEAD;
             if (!remove_from_index(s, c->account->number, index))
                 doom(s, c->account->number, index);
             budget--;

@@ -133,7 +133,7 @@ struct shard_config {
     struct directory *directory; /* of all streams, on shard 0; else NULL */
 };
 
-enum { FANOUT_LINE_BYTES = 4096 + 64 }; /* "[reply ][header ]total\r\n" */
+enum { SHARD_FANOUT_LINE_BYTES = 4096 + 64 }; /* "[reply ][header ]total\r\n" */
 
 struct shard {
     uint32_t index, shard_count;
@@ -203,7 +203,7 @@ struct shard {
     size_t log_from;                                     /* start of the log line being written */
     struct system_event *events_first, *events_last;     /* published at the end of the step */
     uint64_t event_seq;
-    char fanout_lines[2][FANOUT_LINE_BYTES]; /* of the message that is being delivered */
+    char fanout_lines[2][SHARD_FANOUT_LINE_BYTES]; /* of the message that is being delivered */
 };
 
 /* Opens a shard. ERR_MEMORY: nothing is left behind. The interest index knows the shard afterwards.

@@ -111,7 +111,7 @@ void system_step(struct shard *s)
 }
 
 /* An event with its subject, if anybody wants it; NULL otherwise. It is queued already. */
-static struct system_event *begin_event(struct shard *s, uint32_t account, enum sysevent kind,
+static struct system_event *begin_event(struct shard *s, uint32_t account, enum sysevents_kind kind,
                                         struct bytes name)
 {
     struct shard_account *a = session_account(s, account);
@@ -136,7 +136,7 @@ static struct system_event *begin_event(struct shard *s, uint32_t account, enum 
 
 struct event_facts {
     struct server_snapshot server;
-    struct sysevent_head head;
+    struct sysevents_head head;
     struct conn_snapshot conn;
     char id[22];
 };
@@ -156,7 +156,7 @@ static void describe_event(struct shard *s, const struct client *c, struct event
                                          .seq = ++s->event_seq}};
     for (size_t i = 0; i < sizeof f->id; i++) f->id[i] = digits[rng_below(&s->rng, 62)];
     f->head =
-        (struct sysevent_head){.id = bytes_of(f->id, sizeof f->id), .time_ns = s->now.wall_ns};
+        (struct sysevents_head){.id = bytes_of(f->id, sizeof f->id), .time_ns = s->now.wall_ns};
     collect_describe(s, c, &f->conn);
 }
 
@@ -171,7 +171,8 @@ static void account_changed(struct shard *s, uint32_t account)
     bool is_wanted = false;
     for (int legacy = 0; legacy < 2 && !is_wanted; legacy++) {
         text_clear(&subject);
-        sysevents_subject(&subject, legacy ? SYSEVENT_ACCOUNT_CONNS_LEGACY : SYSEVENT_ACCOUNT_CONNS,
+        sysevents_subject(&subject,
+                          legacy ? SYSEVENTS_ACCOUNT_CONNS_LEGACY : SYSEVENTS_ACCOUNT_CONNS,
                           a->conf->name);
         is_wanted = !subject.is_failed &&
                     interest_exists(s->interest, system->trie, bytes_of(subject.data, subject.len));
@@ -191,7 +192,7 @@ void system_connected(struct shard *s, struct client *c)
 {
     if (!has_events(s, c)) return;
     struct system_event *e =
-        begin_event(s, s->options->accounts->system, SYSEVENT_CONNECT, c->account->conf->name);
+        begin_event(s, s->options->accounts->system, SYSEVENTS_CONNECT, c->account->conf->name);
     struct event_facts f;
     if (e != NULL) {
         describe_event(s, c, &f);
@@ -204,7 +205,7 @@ void system_disconnected(struct shard *s, struct client *c)
 {
     if (!has_events(s, c) || !client_has(c, CLIENT_CONNECTED)) return;
     struct system_event *e =
-        begin_event(s, s->options->accounts->system, SYSEVENT_DISCONNECT, c->account->conf->name);
+        begin_event(s, s->options->accounts->system, SYSEVENTS_DISCONNECT, c->account->conf->name);
     struct event_facts f;
     if (e != NULL) {
         describe_event(s, c, &f);
@@ -220,7 +221,7 @@ void system_auth_failed(struct shard *s, struct client *c, enum closed_reason re
 {
     if (s->options->accounts->system == UINT32_MAX) return;
     struct system_event *e =
-        begin_event(s, s->options->accounts->system, SYSEVENT_AUTH_ERROR, s->server->id);
+        begin_event(s, s->options->accounts->system, SYSEVENTS_AUTH_ERROR, s->server->id);
     if (e == NULL) return;
     struct event_facts f;
     describe_event(s, c, &f);

@@ -178,7 +178,7 @@ static void violation(struct shard *s, struct client *c, const char *what, struc
 
 bool verbs_may_deliver(struct shard *s, struct client *c, struct sub *sub, struct bytes subject)
 {
-    if ((sub->flags & SUB_FLAG_FILTERED) == 0) return true;
+    if ((sub->flags & CLIENT_SUB_FLAG_FILTERED) == 0) return true;
     char room[2 * 4096 + 64];
     struct bytes filter, queue;
     if (interest_filter_of(s->interest, sub, room, sizeof room, &filter, &queue) != ERR_OK)
@@ -235,7 +235,7 @@ static enum verb_outcome on_sub(struct shard *s, struct client *c, const struct 
         return sub_without_memory(s, c);
     }
     if (verdict == PERMS_FILTERED) {
-        sub_at(s->subs, index)->flags |= SUB_FLAG_FILTERED;
+        sub_at(s->subs, index)->flags |= CLIENT_SUB_FLAG_FILTERED;
         c->flags |= CLIENT_SUB_FILTERED;
     }
     enum err e =
@@ -288,9 +288,9 @@ void verbs_recheck_subs(struct shard *s, struct client *c)
             enum perms_verdict v = PERMS_DENIED;
             if (interest_filter_of(s->interest, sub, room, sizeof room, &filter, &queue) == ERR_OK)
                 v = c->perms == NULL ? PERMS_ALLOWED : perms_may_subscribe(c->perms, filter, queue);
-            sub->flags &= (uint8_t)~SUB_FLAG_FILTERED;
+            sub->flags &= (uint8_t)~CLIENT_SUB_FLAG_FILTERED;
             if (v == PERMS_FILTERED) {
-                sub->flags |= SUB_FLAG_FILTERED;
+                sub->flags |= CLIENT_SUB_FLAG_FILTERED;
                 c->flags |= CLIENT_SUB_FILTERED;
             }
             if (v == PERMS_DENIED) lost[count++] = i;

@@ -62,7 +62,7 @@ Test(time_text, the_calendar_is_that_of_libc)
     rng_init(&r, 3);
     for (int i = 0; i < 50000; i++) {
         int64_t ns = (int64_t)rng_next(&r);
-        struct time_civil c = time_text_civil(ns);
+        struct time_text_civil c = time_text_civil(ns);
         time_t seconds = (time_t)(ns / 1000000000 - (ns % 1000000000 < 0 ? 1 : 0));
         struct tm tm;
         gmtime_r(&seconds, &tm);

@@ -2,10 +2,10 @@
 #include "tests/unit/monitor/fixture.h"
 
 static struct fixture f;
-static const struct sysevent_head head = {{"abcdefghijklmnopqrstuv", 22},
-                                          FIXTURE_START_NS + FIXTURE_SECOND_NS};
+static const struct sysevents_head head = {{"abcdefghijklmnopqrstuv", 22},
+                                           FIXTURE_START_NS + FIXTURE_SECOND_NS};
 
-#define SERVER_FIELDS \
+#define SERVER_FIELDS                                                                              \
     "name host id cluster? domain? ver tags? metadata? feature_flags? jetstream flags seq time"
 
 static void setup(void)
@@ -30,18 +30,18 @@ TestSuite(sysevents, .init = setup, .fini = teardown);
 Test(sysevents, subjects_are_those_of_nats_server)
 {
     const struct {
-        enum sysevent event;
+        enum sysevents_kind event;
         const char *subject;
     } cases[] = {
-        {SYSEVENT_CONNECT, "$SYS.ACCOUNT.X.CONNECT"},
-        {SYSEVENT_DISCONNECT, "$SYS.ACCOUNT.X.DISCONNECT"},
-        {SYSEVENT_ACCOUNT_CONNS, "$SYS.ACCOUNT.X.SERVER.CONNS"},
-        {SYSEVENT_ACCOUNT_CONNS_LEGACY, "$SYS.SERVER.ACCOUNT.X.CONNS"},
-        {SYSEVENT_STATSZ, "$SYS.SERVER.X.STATSZ"},
-        {SYSEVENT_LAMEDUCK, "$SYS.SERVER.X.LAMEDUCK"},
-        {SYSEVENT_SHUTDOWN, "$SYS.SERVER.X.SHUTDOWN"},
-        {SYSEVENT_AUTH_ERROR, "$SYS.SERVER.X.CLIENT.AUTH.ERR"},
-        {SYSEVENT_ACCOUNT_AUTH_ERROR, "$SYS.ACCOUNT.CLIENT.AUTH.ERR"},
+        {SYSEVENTS_CONNECT, "$SYS.ACCOUNT.X.CONNECT"},
+        {SYSEVENTS_DISCONNECT, "$SYS.ACCOUNT.X.DISCONNECT"},
+        {SYSEVENTS_ACCOUNT_CONNS, "$SYS.ACCOUNT.X.SERVER.CONNS"},
+        {SYSEVENTS_ACCOUNT_CONNS_LEGACY, "$SYS.SERVER.ACCOUNT.X.CONNS"},
+        {SYSEVENTS_STATSZ, "$SYS.SERVER.X.STATSZ"},
+        {SYSEVENTS_LAMEDUCK, "$SYS.SERVER.X.LAMEDUCK"},
+        {SYSEVENTS_SHUTDOWN, "$SYS.SERVER.X.SHUTDOWN"},
+        {SYSEVENTS_AUTH_ERROR, "$SYS.SERVER.X.CLIENT.AUTH.ERR"},
+        {SYSEVENTS_ACCOUNT_AUTH_ERROR, "$SYS.ACCOUNT.CLIENT.AUTH.ERR"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         text_clear(&f.body);
@@ -70,8 +70,7 @@ Test(sysevents, the_end_is_told_with_traffic_and_reason)
 {
     struct conn_snapshot c = fixture_conn(7);
     c.stop_ns = c.start_ns + FIXTURE_SECOND_NS;
-    sysevents_write_disconnect(&f.body, &f.server, &head, &c,
-                               closed_reason_text(CLOSED_STALE));
+    sysevents_write_disconnect(&f.body, &f.server, &head, &c, closed_reason_text(CLOSED_STALE));
     const char *b = body();
     fixture_expect_fields(b, "type id timestamp server client sent received reason");
     fixture_expect_fields(fixture_at(b, "client"),
