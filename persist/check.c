@@ -11,9 +11,8 @@ enum { LIST_BYTES = 4096, VERSION_AT = 8 };
 struct track {
     enum check_gap_kind kind;
     uint64_t stream, consumer;
-    uint64_t last;  /* number */
-    uint64_t place; /* of its record; 0: none yet */
-    uint32_t incarnation;
+    uint64_t last;     /* number */
+    uint64_t place;    /* of its record; 0: none yet */
     struct bytes name; /* CHECK_MESSAGES: of the stream; may be empty */
 };
 
@@ -157,23 +156,14 @@ static struct track *find_or_add(struct check *c, enum check_gap_kind kind, uint
     return NULL;
 }
 
-static uint32_t incarnation_of(const struct check *c, uint64_t place)
-{
-    const struct manifest_segment *s =
-        manifest_find(&c->logs[place_log(place)], place_segment(place));
-    return s == NULL ? 0 : s->incarnation;
-}
-
-/* A record of this number was read; numbers that it skipped are missing. Only inside of one log and
- * start: between them others may have been freed. */
+/* A record of this number was read; numbers that it skipped are missing: a stream lies in one log,
+ * of which only the front is freed. */
 static enum err follow(struct check *c, enum check_gap_kind kind, const struct record *r,
                        uint64_t consumer, uint64_t number, uint64_t place)
 {
     struct track *t = find_or_add(c, kind, r->stream, consumer);
-    uint32_t incarnation = incarnation_of(c, place);
     if (t == NULL) return ERR_MEMORY;
-    bool is_same =
-        t->place != 0 && place_log(t->place) == place_log(place) && t->incarnation == incarnation;
+    bool is_same = t->place != 0 && place_log(t->place) == place_log(place);
     if (is_same && number > t->last + 1) {
         struct check_gap g = {.kind = kind,
                               .stream = r->stream,
@@ -186,7 +176,6 @@ static enum err follow(struct check *c, enum check_gap_kind kind, const struct r
     }
     t->last = number;
     t->place = place;
-    t->incarnation = incarnation;
     return ERR_OK;
 }
 

@@ -419,7 +419,6 @@ static void judge_record(const struct check *c, uint64_t at)
     for (uint32_t i = 0; i < w.known_count; i++) {
         const struct known *k = &w.known[i];
         if (k->kind != RECORD_MESSAGE || k->stream != lost->stream || k->is_packed) continue;
-        if (!is_same(&k->file, &lost->file)) continue;
         has_before |= k->seq < lost->seq;
         has_after |= k->seq > lost->seq;
     }
