@@ -794,13 +794,12 @@ class Load:
             left = [(await c.api("CONSUMER.INFO.%s.%s" % (f.ledger.stream, f.name)))
                     for f in self.fetchers]
             left = [i.get("num_pending", 1) + i.get("num_ack_pending", 1) for i in left]
-            if left == [0, 0]:
+            queue = (await c.api("STREAM.INFO.WORK")).get("state", {"messages": 1})
+            left.append(queue["messages"])
+            if left == [0, 0, 0]:
                 break
-        if left != [0, 0]:
-            self.m.is_wrong("stuck", "left for the consumers: %s" % left)
-        state = await state_of(c, self.m, "WORK")
-        if state is not None and state["messages"] != 0 and left == [0, 0]:
-            self.m.is_wrong("stuck", "the work queue holds %d" % state["messages"])
+        else:
+            self.m.is_wrong("stuck", "left for the consumers, and in the work queue: %s" % left)
         c.cut()
         for client, task in running:
             client.cut()
