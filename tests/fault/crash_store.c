@@ -4,9 +4,14 @@
  * not appended is, and the store goes on. At the level `always`, and with a sync interval: there a
  * power cut may take what no flush covered, and the end of the process nothing.
  *
- *   crash_store [--ops N] [--recovery-ops N] [--seeds A-B]
+ *   crash_store [--ops N] [--recovery-ops N] [--past N] [--seeds A-B]
  *   --ops: length of the workloads (default 1); --recovery-ops: up to which length the recovery is
- *   cut too (default 0); --seeds: long random runs, with random survival
+ *   cut too (default 0); --past: of what may have happened before, only this, from 0; --seeds: long
+ *   random runs, with random survival
+ *
+ * Crashes that leave the same disk to a server that was told the same are one crash: their hash is
+ * compared before anything is started, so that a workload runs once to see what it could leave, and
+ * then once for each crash that leaves something new.
  *
  * And rot: each live byte of a store flipped in turn costs its record at most, and is told. */
 #include <stdio.h>
@@ -14,6 +19,7 @@
 #include <string.h>
 #include <time.h>
 #include "core/base/must.h"
+#include "core/base/table.h"
 #include "persist/recovery.h"
 #include "persist/slog.h"
 #include "tests/sim/disk.h"
@@ -53,8 +59,8 @@ struct entry {
     enum record_kind kind;
     bool is_acked;
     bool is_durable; /* no power cut may take it: set when one comes, or the process ends */
-    bool is_dead;   /* message: an ERASE stands behind it */
-    bool is_placed; /* message: the replay said where it lies */
+    bool is_dead;    /* message: an ERASE stands behind it */
+    bool is_placed;  /* message: the replay said where it lies */
 };
 
 struct toy {
@@ -73,8 +79,9 @@ struct world {
     bool is_open, is_off; /* the log runs; the power is off */
     int64_t steps, cut_at;
     struct disk_fate fate;
-    bool is_kill;            /* the cut is the end of the process only */
-    uint32_t volatile_count; /* at the cut */
+    bool is_kill; /* the cut is the end of the process only */
+    uint64_t key; /* of what the cut is to leave; 0: not known */
+    uint32_t moves, checkpoints;
     uint64_t now_ns;
     uint32_t starts;
     uint64_t ids;
@@ -88,8 +95,32 @@ struct world {
     bool has_failed;
 };
 
+/* A crash to look at: at this boundary, with this fate. */
+struct crash {
+    int64_t at;
+    struct disk_fate fate;
+    uint64_t key;
+    bool is_proved; /* what it leaves was proved before */
+};
+
+/* Keys of what crashes left: of each it is proved once that a start goes well, and once that a cut
+ * in that start does no harm. */
+struct keys {
+    uint64_t *slots;
+    uint64_t count, capacity;
+};
+
+/* The crashes of one run that leave something new. */
+struct scout {
+    struct keys *keys; /* NULL: nobody looks */
+    struct crash *found;
+    uint32_t count, capacity;
+};
+
 static struct world w;
-static uint64_t cases, recoveries;
+static struct keys proved, cut_again;
+static struct scout scout;
+static uint64_t cases, recoveries, crashes;
 /* Rare paths, taken. */
 static uint64_t failures, cache_waits, asked, moves, checkpoints, freed, recycled, dropped;
 static const char *doing = "";
@@ -118,7 +149,6 @@ static void mark_durable(void)
 static void end_process(struct disk_fate fate)
 {
     mark_durable();
-    w.volatile_count = disk_volatile_count(&w.disk);
     w.disk.fate = fate;
     w.is_off = true;
     if (w.is_kill) {
@@ -133,10 +163,100 @@ static void end_process(struct disk_fate fate)
     }
 }
 
+/* --- crashes that are alike ----------------------------------------------------------------- */
+
+static uint64_t *key_slot(const struct keys *k, uint64_t key)
+{
+    uint64_t i = key & (k->capacity - 1);
+    while (k->slots[i] != 0 && k->slots[i] != key) i = (i + 1) & (k->capacity - 1);
+    return &k->slots[i];
+}
+
+/* False: it was there. */
+static bool key_add(struct keys *k, uint64_t key)
+{
+    if (2 * (k->count + 1) > k->capacity) {
+        struct keys old = *k;
+        k->capacity = old.capacity == 0 ? 1 << 16 : 2 * old.capacity;
+        k->slots = calloc(k->capacity, sizeof *k->slots);
+        must(k->slots != NULL);
+        for (uint64_t i = 0; i < old.capacity; i++)
+            if (old.slots[i] != 0) *key_slot(k, old.slots[i]) = old.slots[i];
+        free(old.slots);
+    }
+    uint64_t *slot = key_slot(k, key);
+    if (*slot != 0) return false;
+    *slot = key;
+    k->count++;
+    return true;
+}
+
+/* What a start may depend on, but for the disk: what was appended and told. */
+static uint64_t hash_of_facts(void)
+{
+    uint64_t hash = w.ids * LOGS + w.starts % LOGS + (sync_interval_ns << 32);
+    for (uint32_t i = 0; i < w.live_count; i++) {
+        const struct entry *e = &w.live[i];
+        bool is_kept = e->is_acked && e->is_durable;
+        uint64_t facts[] = {e->id, e->target, e->stream, e->bytes, e->kind, is_kept};
+        hash = hash_bytes(facts, sizeof facts, hash);
+    }
+    return hash;
+}
+
+static uint64_t key_of(uint64_t facts, struct disk_fate fate)
+{
+    uint64_t key = disk_hash_after(&w.disk, fate) ^ facts;
+    return key == 0 ? 1 : key;
+}
+
+/* The fates of n volatile things: none, all, each prefix, each missing, each torn. */
+static bool fate_at(uint32_t i, uint32_t n, struct disk_fate *out)
+{
+    if (i == 0) *out = (struct disk_fate){.kind = DISK_FATE_NONE};
+    if (i == 1) *out = (struct disk_fate){.kind = DISK_FATE_ALL};
+    if (i < 2) return i == 0 || n > 0;
+    i -= 2;
+    if (n == 0 || i >= 3 * n) return false;
+    *out = (struct disk_fate){.kind = i < n       ? DISK_FATE_PREFIX
+                                      : i < 2 * n ? DISK_FATE_MISSING
+                                                  : DISK_FATE_TORN,
+                              .index = i % n};
+    return true;
+}
+
+/* At a boundary: which fates would leave what no crash has left yet. */
+static void look_ahead(void)
+{
+    uint32_t n = disk_volatile_count(&w.disk);
+    mark_durable();
+    uint64_t facts = hash_of_facts();
+    struct disk_fate fate;
+    for (uint32_t i = 0; fate_at(i, n, &fate); i++) {
+        uint64_t key = key_of(facts, fate);
+        crashes++;
+        bool is_new = key_add(&proved, key);
+        if (!is_new && (scout.keys == &proved || !key_add(scout.keys, key))) continue;
+        if (is_new && scout.keys != &proved) (void)key_add(scout.keys, key);
+        if (scout.count == scout.capacity) {
+            scout.capacity = scout.capacity == 0 ? 1024 : 2 * scout.capacity;
+            scout.found = realloc(scout.found, scout.capacity * sizeof *scout.found);
+            must(scout.found != NULL);
+        }
+        scout.found[scout.count++] =
+            (struct crash){.at = w.steps, .fate = fate, .key = key, .is_proved = !is_new};
+    }
+}
+
 static bool pump(void *context)
 {
     (void)context;
-    if (w.steps++ == w.cut_at) end_process(w.fate);
+    if (scout.keys != NULL && !w.is_off) look_ahead();
+    if (w.steps++ == w.cut_at) {
+        mark_durable();
+        must(w.key == 0 || key_of(hash_of_facts(), w.fate) == w.key);
+        end_process(w.fate);
+    }
     if (w.is_off) {
         w.disk.op_count = 0; /* what is asked of a machine without power */
         return false;
@@ -221,7 +341,8 @@ static enum err on_moved(void *context, uint64_t stream, uint64_t seq, uint64_t 
         wrong("something else moved");
         return ERR_OK;
     }
-    if (moves++ % 7 == 3) return ERR_MEMORY;
+    moves++;
+    if (w.moves++ % 7 == 3) return ERR_MEMORY;
     e->place = to;
     e->bytes = bytes;
     return ERR_OK;
@@ -230,7 +351,8 @@ static enum err on_moved(void *context, uint64_t stream, uint64_t seq, uint64_t 
 static enum err on_checkpoint(void *context, uint64_t stream, struct text *out)
 {
     (void)context;
-    if (checkpoints++ % 5 == 2) return ERR_BUSY;
+    checkpoints++;
+    if (w.checkpoints++ % 5 == 2) return ERR_BUSY;
     toy_fold(&model, (uint32_t)stream, told_last());
     uint64_t head[4] = {model.last, model.facts, model.hash, model.live_count};
     text_bytes(out, (struct bytes){(const char *)head, sizeof head});
@@ -367,6 +489,7 @@ static bool start(void)
     memset(toys, 0, sizeof toys);
     for (uint32_t i = 0; i < w.live_count; i++) w.live[i].is_placed = false;
     w.damaged = 0;
+    w.moves = w.checkpoints = 0; /* a process remembers nothing */
     recoveries++;
     enum err e = recovery_open(&w.recovery, &o);
     if (w.is_off) {
@@ -605,7 +728,11 @@ static void run_op(enum op op)
         break;
     case OP_IDLE: w.now_ns += 2 * SLOG_IDLE_NS; break;
     case OP_WAIT: settle(); return;
-    case OP_SEAL: (void)!slog_seal(&w.log); break;
+    case OP_SEAL:
+        if (w.log.commit.offset == 0 || slog_seal(&w.log) == ERR_OK) break;
+        settle(); /* until the next segment is ready */
+        if (!w.is_off) (void)!slog_seal(&w.log);
+        break;
     case OP_FREE: free_segments(); return;
     default: stop(); return;
     }
@@ -661,6 +788,8 @@ struct past {
     const char *name;
     const enum op *ops;
     uint32_t count;
+    uint32_t closed, freed; /* segments, at its end */
+    bool has_pack;
 };
 
 static const enum op DEAD_SEGMENTS[] = {OP_PUBLISH, OP_ACK,  OP_ERASE, OP_SEAL, OP_PUBLISH,
@@ -673,12 +802,12 @@ static const enum op DEAD_PACK[] = {OP_PUBLISH, OP_SEAL, OP_WAIT, OP_FREE, OP_ER
 static const enum op PACKED[] = {OP_PUBLISH, OP_BIG,  OP_PUBLISH, OP_SEAL, OP_WAIT,
                                  OP_FREE,    OP_SEAL, OP_ERASE,   OP_WAIT};
 #define OPS(a) a, sizeof a / sizeof *a
-static const struct past PASTS[] = {{"no past", NULL, 0},
-                                    {"dead segments", OPS(DEAD_SEGMENTS)},
-                                    {"a checkpoint", OPS(CHECKPOINTED)},
-                                    {"live segments", OPS(LIVE_SEGMENTS)},
-                                    {"a dead pack", OPS(DEAD_PACK)},
-                                    {"a pack", OPS(PACKED)}};
+static const struct past PASTS[] = {{"no past", NULL, 0, 0, 0, false},
+                                    {"dead segments", OPS(DEAD_SEGMENTS), 2, 0, false},
+                                    {"a checkpoint", OPS(CHECKPOINTED), 1, 1, false},
+                                    {"live segments", OPS(LIVE_SEGMENTS), 2, 0, false},
+                                    {"a dead pack", OPS(DEAD_PACK), 0, 1, true},
+                                    {"a pack", OPS(PACKED), 1, 1, true}};
 enum { PASTS_COUNT = sizeof PASTS / sizeof *PASTS };
 
 static const struct past *past = &PASTS[0];
@@ -691,102 +820,124 @@ static bool live_through(void)
 {
     if (past->count == 0) return start();
     int64_t cut_at = w.cut_at;
+    struct keys *keys = scout.keys;
     w.cut_at = NEVER;
+    scout.keys = NULL;
     if (!start()) return false;
     for (uint32_t i = 0; i < past->count; i++) run_op(past->ops[i]);
     settle();
+    uint32_t closed = 0;
+    while (closed < w.log.manifest.count && w.log.manifest.segments[closed].is_closed) closed++;
+    if (sync_interval_ns == 0) { /* what waits for a flush there is done later */
+        must(closed == past->closed && w.log.compact.counts.segments == past->freed);
+        must((w.log.manifest.pack_count > 0) == past->has_pack);
+    }
     w.steps = 0;
     w.cut_at = cut_at;
+    scout.keys = keys;
     return true;
 }
 
-static void workload(const enum op *ops, uint32_t count, int64_t cut_at, struct disk_fate fate)
+static void workload(const enum op *ops, uint32_t count, int64_t cut_at, struct disk_fate fate,
+                     uint64_t key)
 {
     begin(cut_at, fate);
+    w.key = key;
     if (live_through())
         for (uint32_t i = 0; i < count; i++) run_op(ops[i]);
     if (!w.is_off && w.is_open) settle();
 }
 
-static bool run_case(const enum op *ops, uint32_t count, int64_t cut_at, struct disk_fate fate,
-                     int64_t again_at, struct disk_fate again, uint32_t *volatiles, bool *was_cut)
+static void name_case(const enum op *ops, uint32_t count, const struct crash *first,
+                      const struct crash *second)
 {
-    static char text[200];
-    snprintf(text, sizeof text,
-             "sync %llu, after %s, ops %d %d %d of %u, cut %lld fate %d/%u, again %lld fate %d/%u",
-             (unsigned long long)sync_interval_ns, past->name, (int)ops[0],
-             count > 1 ? (int)ops[1] : -1, count > 2 ? (int)ops[2] : -1, count, (long long)cut_at,
-             fate.kind, fate.index, (long long)again_at, again.kind, again.index);
+    static char text[240];
+    int n = snprintf(text, sizeof text, "sync %llu, after %s, ops",
+                     (unsigned long long)sync_interval_ns, past->name);
+    for (uint32_t i = 0; i < count; i++)
+        n += snprintf(text + n, sizeof text - (size_t)n, " %d", (int)ops[i]);
+    for (int i = 0; i < 2; i++) {
+        const struct crash *c = i == 0 ? first : second;
+        if (c == NULL) break;
+        n += snprintf(text + n, sizeof text - (size_t)n, ", cut %s%lld fate %d/%u",
+                      i == 0 ? "" : "again ", (long long)c->at, c->fate.kind, c->fate.index);
+    }
     doing = text;
-    workload(ops, count, cut_at, fate);
-    *volatiles = w.volatile_count;
-    *was_cut = w.is_off;
-    if (w.is_off) power_off();
-    bool was_cut_again = false;
-    if (w.is_off && again_at != NEVER) {
-        w.is_off = false;
-        w.steps = 0;
-        w.cut_at = again_at;
-        w.fate = again;
-        if (start()) {
-            wrong("unexpectedly open");
-            power_off();
-        }
-        was_cut_again = w.is_off;
-        *volatiles = w.volatile_count;
+}
+
+/* The power is back, in the middle of a start it goes again, or not. */
+static void start_again(const struct crash *second)
+{
+    w.is_off = false;
+    w.steps = 0;
+    w.cut_at = second == NULL ? NEVER : second->at;
+    w.fate = second == NULL ? w.fate : second->fate;
+    w.key = second == NULL ? 0 : second->key;
+    if (start() && second != NULL) wrong("unexpectedly open");
+    power_off();
+}
+
+/* Runs until the crash, that it leaves what the scout said, and further. */
+static void run_case(const enum op *ops, uint32_t count, const struct crash *first,
+                     const struct crash *second)
+{
+    name_case(ops, count, first, second);
+    workload(ops, count, first->at, first->fate, first->key);
+    must(w.is_off);
+    power_off();
+    if (second != NULL) {
+        start_again(second);
+        must(w.is_off);
     }
-    if (!w.is_off && w.is_open) stop();
     if (!w.has_failed) prove();
-    if (w.is_open) power_off();
-    bool is_good = !w.has_failed;
-    if (!is_good) exit(1); /* the case is printed; what it left behind is not interesting */
+    if (w.has_failed) exit(1); /* the case is printed; what it left behind is not interesting */
     end();
-    return again_at == NEVER || was_cut_again;
 }
 
-/* The fates of n volatile things: none, all, each prefix, each missing, each torn. */
-static bool fate_at(uint32_t i, uint32_t n, struct disk_fate *out)
+/* The crashes that a run would leave something new with; the caller frees them. */
+static struct crash *scouted(uint32_t *count)
 {
-    if (i == 0) *out = (struct disk_fate){.kind = DISK_FATE_NONE};
-    if (i == 1) *out = (struct disk_fate){.kind = DISK_FATE_ALL};
-    if (i < 2) return i == 0 || n > 0;
-    i -= 2;
-    if (n == 0 || i >= 3 * n) return false;
-    *out = (struct disk_fate){.kind = i < n       ? DISK_FATE_PREFIX
-                                      : i < 2 * n ? DISK_FATE_MISSING
-                                                  : DISK_FATE_TORN,
-                              .index = i % n};
-    return true;
+    struct crash *found = scout.found;
+    *count = scout.count;
+    scout = (struct scout){0};
+    return found;
 }
 
-static void cut_everywhere(const enum op *ops, uint32_t count, uint32_t recovery_ops)
+/* Every boundary of the start that follows a crash. */
+static void cut_the_start(const enum op *ops, uint32_t count, const struct crash *first)
 {
-    struct disk_fate none = {.kind = DISK_FATE_NONE}, fate, again;
-    bool was_cut = true;
-    for (int64_t at = 0; was_cut; at++) {
-        uint32_t n = 0, unused;
-        for (uint32_t f = 0; f == 0 || fate_at(f, n, &fate); f++) {
-            if (f == 0) fate = none;
-            run_case(ops, count, at, fate, NEVER, none, f == 0 ? &n : &unused, &was_cut);
-            if (!was_cut) break;
-            if (count > recovery_ops) continue;
-            bool is_cut_again = true;
-            /* Inside recovery only: a start that got through ends the search. */
-            for (int64_t second = 0; is_cut_again && second < 64; second++) {
-                uint32_t m = 0;
-                bool x;
-                for (uint32_t g = 0; g == 0 || fate_at(g, m, &again); g++) {
-                    if (g == 0) again = none;
-                    is_cut_again = second < 24 && run_case(ops, count, at, fate, second, again,
-                                                           g == 0 ? &m : &unused, &x);
-                    if (!is_cut_again) break;
-                }
-            }
-        }
+    uint32_t n;
+    name_case(ops, count, first, NULL);
+    workload(ops, count, first->at, first->fate, first->key);
+    power_off();
+    scout.keys = &proved;
+    start_again(NULL);
+    struct crash *found = scouted(&n);
+    end();
+    for (uint32_t i = 0; i < n; i++) run_case(ops, count, first, &found[i]);
+    free(found);
+}
+
+static void cut_everywhere(const enum op *ops, uint32_t count, bool is_start_cut)
+{
+    uint32_t n;
+    name_case(ops, count, NULL, NULL);
+    scout.keys = is_start_cut ? &cut_again : &proved;
+    workload(ops, count, NEVER, (struct disk_fate){0}, 0);
+    struct crash *found = scouted(&n);
+    if (w.is_open) stop();
+    if (!w.has_failed) prove();
+    if (w.has_failed) exit(1);
+    end();
+    for (uint32_t i = 0; i < n; i++) {
+        if (!found[i].is_proved) run_case(ops, count, &found[i], NULL);
+        if (is_start_cut) cut_the_start(ops, count, &found[i]);
     }
+    free(found);
 }
 
-static void every_workload(uint32_t ops_max, uint32_t recovery_ops)
+/* past_only: number of the one past to begin with; PASTS_COUNT: each. */
+static void every_workload(uint32_t ops_max, uint32_t recovery_ops, uint32_t past_only)
 {
     for (uint32_t count = 1; count <= ops_max; count++) {
         uint32_t all = 1;
@@ -796,13 +947,16 @@ static void every_workload(uint32_t ops_max, uint32_t recovery_ops)
             for (uint32_t i = 0, rest = n; i < count; i++, rest /= OP_COUNT)
                 ops[i] = (enum op)(rest % OP_COUNT);
             for (uint32_t i = 0; i < 2 * PASTS_COUNT; i++) {
+                if (past_only < PASTS_COUNT && past_only != i % PASTS_COUNT) continue;
                 past = &PASTS[i % PASTS_COUNT];
                 sync_interval_ns = LEVELS[i / PASTS_COUNT];
-                cut_everywhere(ops, count, recovery_ops);
+                cut_everywhere(ops, count, count <= recovery_ops);
             }
         }
         sync_interval_ns = 0;
-        printf("up to %u operations: %llu cases, %llu recoveries\n", count,
+        printf("up to %u operations: %llu crashes, of which %llu left something new; %llu cases, "
+               "%llu recoveries\n",
+               count, (unsigned long long)crashes, (unsigned long long)proved.count,
                (unsigned long long)cases, (unsigned long long)recoveries);
         fflush(stdout);
     }
@@ -950,7 +1104,7 @@ static void rot(bool is_clean)
  * feet say is found elsewhere. The streams are whole in any case: their messages are known. */
 static void rot_in_pack(void)
 {
-    static const enum op OPS_[] = {OP_PUBLISH, OP_BIG,  OP_PUBLISH, OP_PUBLISH, OP_SEAL,
+    static const enum op OPS_[] = {OP_PUBLISH, OP_BIG,  OP_PUBLISH, OP_SEAL,
                                    OP_WAIT,    OP_FREE, OP_ACK,     OP_WAIT};
     doing = "rot in a pack";
     begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
@@ -1035,7 +1189,41 @@ static void rot_is_not_freed(bool is_read_error)
 
 /* --- the n-th call fails ------------------------------------------------------------------- */
 
-enum fault { FAULT_WRITE, FAULT_FLUSH, FAULT_SPACE, FAULT_READ, FAULT_MEMORY, FAULT_COUNT };
+enum fault {
+    FAULT_WRITE,      /* EIO, and a part of it is there */
+    FAULT_WRITES,     /* that one and all that follow */
+    FAULT_SPACE,      /* ENOSPC, and nothing of it is there */
+    FAULT_SPACE_LATE, /* ENOSPC, and half of it is there */
+    FAULT_FLUSH,
+    FAULT_READ,
+    FAULT_SHORT_READ,
+    FAULT_CALL, /* open, rename, unlink, truncate, allocate, list, size, a new folder */
+    FAULT_MEMORY,
+    FAULT_COUNT
+};
+
+static const char *const FAULT_NAMES[] = {"write",      "this write and all others",
+                                          "space",      "space after half of it",
+                                          "flush",      "read",
+                                          "short read", "other call",
+                                          "allocation"};
+
+/* The n-th of its kind; returns the counter that n runs over. */
+static const uint64_t *plant(enum fault fault, uint64_t n)
+{
+    struct disk_faults *f = &w.disk.faults;
+    switch (fault) {
+    case FAULT_WRITES: f->write_errors = UINT64_MAX; /* fall through */
+    case FAULT_WRITE: f->write_error_at = n; return &f->writes;
+    case FAULT_SPACE_LATE: f->is_space_late = true; /* fall through */
+    case FAULT_SPACE: f->space_error_at = n; return &f->writes;
+    case FAULT_FLUSH: f->flush_error_at = n; return &f->flushes;
+    case FAULT_READ: f->read_error_at = n; return &f->reads;
+    case FAULT_SHORT_READ: f->short_read_at = n; return &f->reads;
+    case FAULT_CALL: f->call_error_at = n; return &f->calls;
+    default: w.heap.fail_at = n; return &w.heap.alloc_count;
+    }
+}
 
 /* False: n is beyond the last call. */
 static bool fail_nth(enum fault fault, uint64_t n)
@@ -1043,31 +1231,26 @@ static bool fail_nth(enum fault fault, uint64_t n)
     static const enum op OPS[] = {OP_PUBLISH, OP_BIG,  OP_WAIT,  OP_ACK,     OP_BIG,  OP_ERASE,
                                   OP_PUBLISH, OP_WAIT, OP_STOP,  OP_PUBLISH, OP_BIG,  OP_WAIT,
                                   OP_ERASE,   OP_SEAL, OP_ERASE, OP_ERASE,   OP_FREE, OP_WAIT,
-                                  OP_FREE,    OP_ACK,  OP_WAIT};
+                                  OP_FREE,    OP_ACK,  OP_WAIT,  OP_STOP,    OP_IDLE, OP_WAIT};
     static char text[64];
-    snprintf(text, sizeof text, "call %llu of kind %d fails", (unsigned long long)n, (int)fault);
+    snprintf(text, sizeof text, "%s %llu fails", FAULT_NAMES[fault], (unsigned long long)n);
     doing = text;
     begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
     w.may_fail = true;
-    struct disk_faults *f = &w.disk.faults;
-    if (fault == FAULT_WRITE) f->write_error_at = n;
-    if (fault == FAULT_FLUSH) f->flush_error_at = n;
-    if (fault == FAULT_SPACE) f->space_error_at = n;
-    if (fault == FAULT_READ) f->read_error_at = n;
-    if (fault == FAULT_MEMORY) w.heap.fail_at = n;
+    const uint64_t *calls = plant(fault, n);
     for (uint32_t i = 0; i < sizeof OPS / sizeof *OPS; i++) {
         run_op(OPS[i]);
         w.now_ns += 2 * SLOG_RETRY_NS;
     }
-    uint64_t calls[FAULT_COUNT] = {f->writes, f->flushes, f->writes, f->reads, w.heap.alloc_count};
+    bool was_reached = n <= *calls;
     w.heap.fail_at = 0;
-    *f = (struct disk_faults){0};
+    w.disk.faults = (struct disk_faults){0};
     cut_power();
     w.may_fail = false;
     if (!w.has_failed) prove();
     if (w.has_failed) exit(1);
     end();
-    return n <= calls[fault];
+    return was_reached;
 }
 
 static void every_fault(void)
@@ -1075,7 +1258,7 @@ static void every_fault(void)
     for (int fault = 0; fault < FAULT_COUNT; fault++) {
         uint64_t n = 1;
         while (fail_nth((enum fault)fault, n)) n++;
-        printf("fault %d: %llu calls, each failed once\n", fault, (unsigned long long)n - 1);
+        printf("%s: %llu calls, each failed once\n", FAULT_NAMES[fault], (unsigned long long)n - 1);
         /* A flush that fails may take what was acknowledged: see flush_fails. */
         sync_interval_ns = LEVELS[1];
         for (n = 1; fault != FAULT_FLUSH && fail_nth((enum fault)fault, n); n++) continue;
@@ -1158,12 +1341,13 @@ static void dead_is_kept_until_flushed(void)
 
 int main(int argc, char **argv)
 {
-    unsigned ops = 1, recovery_ops = 0;
+    unsigned ops = 1, recovery_ops = 0, past_only = PASTS_COUNT;
     unsigned long first = 1, last = 300;
     for (int i = 1; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--ops") == 0) ops = (unsigned)strtoul(argv[i + 1], NULL, 10);
         if (strcmp(argv[i], "--recovery-ops") == 0)
             recovery_ops = (unsigned)strtoul(argv[i + 1], NULL, 10);
+        if (strcmp(argv[i], "--past") == 0) past_only = (unsigned)strtoul(argv[i + 1], NULL, 10);
         if (strcmp(argv[i], "--seeds") == 0)
             must(sscanf(argv[i + 1], "%lu-%lu", &first, &last) == 2);
     }
@@ -1178,7 +1362,7 @@ int main(int argc, char **argv)
     rot_is_not_freed(true);
     for (unsigned long seed = first; seed <= last; seed++) random_run(seed);
     printf("%lu random runs\n", last - first + 1);
-    every_workload(ops, recovery_ops);
+    every_workload(ops, recovery_ops, past_only);
     printf("%llu failed groups, %llu reads from disk, %llu messages asked about, %llu moved, "
            "%llu checkpoints, %llu segments freed, %llu of them recycled, %llu packs dropped\n",
            (unsigned long long)failures, (unsigned long long)cache_waits, (unsigned long long)asked,

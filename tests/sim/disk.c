@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/base/must.h"
+#include "core/base/table.h"
 
 enum { FOLDER = -1, UNLINKED = -2, FIRST_BYTES = 65536 };
 
@@ -49,6 +50,7 @@ static void put(const struct disk *d, struct disk_file *f, uint64_t offset, cons
 static void sectors_settle(struct disk_file *f, uint64_t offset, uint64_t bytes)
 {
     if (bytes == 0) return;
+    f->is_hashed = false;
     for (uint64_t s = offset / DISK_SECTOR_BYTES; s <= (offset + bytes - 1) / DISK_SECTOR_BYTES;
          s++) {
         memcpy(f->stable + s * DISK_SECTOR_BYTES, f->now + s * DISK_SECTOR_BYTES,
@@ -168,21 +170,29 @@ static bool has_space(const struct disk *d, const struct disk_file *f, uint64_t 
     return used_bytes(d) + (size - f->now_bytes) <= d->capacity_bytes;
 }
 
+static void put_some(const struct disk *d, struct disk_file *f, const struct vfs_op *op,
+                     uint32_t some)
+{
+    put(d, f, op->offset, op->data, some);
+    if (op->offset + some > f->now_bytes) f->now_bytes = op->offset + some;
+}
+
 static enum err run_write(struct disk *d, struct vfs_op *op)
 {
     struct disk_file *f = file_of(d, op);
     uint64_t n = ++d->faults.writes;
-    if (is_nth(n, d->faults.space_error_at) || !has_space(d, f, op->offset + op->bytes))
+    if (is_nth(n, d->faults.space_error_at) || !has_space(d, f, op->offset + op->bytes)) {
+        if (is_nth(n, d->faults.space_error_at) && d->faults.is_space_late)
+            put_some(d, f, op, op->bytes / 2);
         return ERR_NO_SPACE;
+    }
     if (is_nth(n, d->faults.write_error_at)) {
         if (d->faults.write_errors > 1) {
             d->faults.write_errors--;
             d->faults.write_error_at++;
         }
         /* Nobody knows how much of it is there. */
-        uint32_t some = rng_below(&d->rng, op->bytes + 1);
-        put(d, f, op->offset, op->data, some);
-        if (op->offset + some > f->now_bytes) f->now_bytes = op->offset + some;
+        put_some(d, f, op, rng_below(&d->rng, op->bytes + 1));
         return ERR_IO;
     }
     uint64_t offset = op->offset, bytes = op->bytes;
@@ -196,8 +206,10 @@ static enum err run_write(struct disk *d, struct vfs_op *op)
     }
     file_room(f, op->offset + op->bytes);
     if (op->offset + op->bytes > f->now_bytes) f->now_bytes = op->offset + op->bytes;
-    if (op->is_durable && op->offset + op->bytes > f->stable_bytes)
+    if (op->is_durable && op->offset + op->bytes > f->stable_bytes) {
         f->stable_bytes = op->offset + op->bytes;
+        f->is_hashed = false;
+    }
     op->bytes_done = op->bytes;
     return ERR_OK;
 }
@@ -211,6 +223,7 @@ static enum err run_read(struct disk *d, struct vfs_op *op)
     if (op->offset >= f->now_bytes) return ERR_OK;
     uint64_t left = f->now_bytes - op->offset;
     op->bytes_done = left < op->bytes ? (uint32_t)left : op->bytes;
+    if (is_nth(n, d->faults.short_read_at)) op->bytes_done /= 2;
     const char *from = is_nth(n, d->faults.read_stale_at) ? f->stable : f->now;
     memcpy(op->data, from + op->offset, op->bytes_done);
     if (is_nth(n, d->faults.read_flip_at))
@@ -232,6 +245,7 @@ static enum err run_flush(struct disk *d, struct vfs_op *op)
         if (f->is_dirty[s] != 0 && f->is_dirty[s] <= op->port[0])
             sectors_settle(f, s * DISK_SECTOR_BYTES, DISK_SECTOR_BYTES);
     f->stable_bytes = f->now_bytes;
+    f->is_hashed = false;
     return ERR_OK;
 }
 
@@ -289,9 +303,16 @@ static enum err run_list(struct disk *d, struct vfs_op *op)
     return ERR_OK;
 }
 
+static bool is_other(const struct vfs_op *op)
+{
+    return op->kind != VFS_WRITE && op->kind != VFS_READ && op->kind != VFS_FLUSH &&
+           op->kind != VFS_FLUSH_DIR && op->kind != VFS_CLOSE;
+}
+
 static enum err run(struct disk *d, struct vfs_op *op)
 {
     struct disk_name *n;
+    if (is_other(op) && is_nth(++d->faults.calls, d->faults.call_error_at)) return ERR_IO;
     switch (op->kind) {
     case VFS_OPEN: return run_open(d, op);
     case VFS_CLOSE:
@@ -378,6 +399,7 @@ static void crash_file(struct disk *d, struct disk_file *f)
     }
     if (f->now_bytes != f->stable_bytes && rng_below(&d->rng, 2) == 0)
         f->stable_bytes = f->now_bytes;
+    f->is_hashed = false;
     if (f->capacity == 0) return;
     /* Behind its end a file has nothing. */
     memset(f->stable + f->stable_bytes, 0, f->capacity - f->stable_bytes);
@@ -403,57 +425,67 @@ uint32_t disk_volatile_count(const struct disk *d)
 
 enum chosen { LOST, PART, WHOLE };
 
-static enum chosen chosen(const struct disk *d, uint32_t index)
+static enum chosen chosen(struct disk_fate fate, uint32_t index)
 {
-    switch (d->fate.kind) {
+    switch (fate.kind) {
     case DISK_FATE_NONE: return LOST;
-    case DISK_FATE_PREFIX: return index < d->fate.index ? WHOLE : LOST;
-    case DISK_FATE_MISSING: return index == d->fate.index ? LOST : WHOLE;
-    case DISK_FATE_TORN: return index == d->fate.index ? PART : WHOLE;
+    case DISK_FATE_PREFIX: return index < fate.index ? WHOLE : LOST;
+    case DISK_FATE_MISSING: return index == fate.index ? LOST : WHOLE;
+    case DISK_FATE_TORN: return index == fate.index ? PART : WHOLE;
     default: return WHOLE;
     }
 }
 
-/* Of a part every second dirty sector survives. */
-static void settle_chosen(struct disk_file *f, enum chosen how)
+/* What is left of a file's bytes goes to out, which holds the stable ones; gives its size. Of a
+ * part every second dirty sector survives. */
+static uint64_t left_of(const struct disk_file *f, enum chosen how, char *out)
 {
     bool is_odd = false;
     for (uint64_t s = 0; s < f->capacity / DISK_SECTOR_BYTES; s++) {
         if (f->is_dirty[s] == 0) continue;
         is_odd = !is_odd;
         if (how == WHOLE || (how == PART && is_odd))
-            sectors_settle(f, s * DISK_SECTOR_BYTES, DISK_SECTOR_BYTES);
-        f->is_dirty[s] = 0;
+            memcpy(out + s * DISK_SECTOR_BYTES, f->now + s * DISK_SECTOR_BYTES, DISK_SECTOR_BYTES);
     }
-    if (how != LOST) f->stable_bytes = f->now_bytes;
+    return how == LOST ? f->stable_bytes : f->now_bytes;
 }
 
-/* Of a part the first half survives, and a bit more. */
-static void land_chosen(struct disk *d, const struct vfs_op *op, enum chosen how)
+/* So much of a write in flight lands: of a part the first half, and a bit more. */
+static uint64_t landing_bytes(const struct vfs_op *op, enum chosen how)
 {
-    struct disk_file *f = file_of(d, op);
     uint64_t bytes = how == WHOLE ? op->bytes : how == PART ? op->bytes / 2 + 100 : 0;
-    if (bytes > op->bytes) bytes = op->bytes;
-    if (bytes == 0) return;
-    file_room(f, op->offset + bytes);
-    memcpy(f->stable + op->offset, op->data, bytes);
-    if (op->offset + bytes > f->stable_bytes) f->stable_bytes = op->offset + bytes;
+    return bytes > op->bytes ? op->bytes : bytes;
+}
+
+static void apply_chosen(const struct disk *d, struct disk_fate fate, struct disk_name *names)
+{
+    for (uint32_t i = 0; i < d->change_count && chosen(fate, i) == WHOLE; i++)
+        apply(names, &d->changes[i]);
 }
 
 static void crash_chosen(struct disk *d)
 {
     uint32_t index = d->change_count;
-    bool is_kept = true;
-    for (uint32_t i = 0; i < d->change_count; i++) {
-        is_kept = is_kept && chosen(d, i) == WHOLE;
-        if (is_kept) apply(d->stable_names, &d->changes[i]);
-    }
-    for (uint32_t i = 0; i < d->file_count; i++)
-        if (is_dirty_file(&d->files[i])) settle_chosen(&d->files[i], chosen(d, index++));
-    for (uint32_t i = 0; i < d->op_count; i++)
-        if (d->ops[i]->kind == VFS_WRITE) land_chosen(d, d->ops[i], chosen(d, index++));
+    apply_chosen(d, d->fate, d->stable_names);
     for (uint32_t i = 0; i < d->file_count; i++) {
         struct disk_file *f = &d->files[i];
+        if (is_dirty_file(f)) f->stable_bytes = left_of(f, chosen(d->fate, index++), f->stable);
+        if (f->capacity > 0)
+            memset(f->is_dirty, 0, f->capacity / DISK_SECTOR_BYTES * sizeof *f->is_dirty);
+    }
+    for (uint32_t i = 0; i < d->op_count; i++) {
+        const struct vfs_op *op = d->ops[i];
+        if (op->kind != VFS_WRITE) continue;
+        struct disk_file *f = file_of(d, op);
+        uint64_t bytes = landing_bytes(op, chosen(d->fate, index++));
+        if (bytes == 0) continue;
+        file_room(f, op->offset + bytes);
+        memcpy(f->stable + op->offset, op->data, bytes);
+        if (op->offset + bytes > f->stable_bytes) f->stable_bytes = op->offset + bytes;
+    }
+    for (uint32_t i = 0; i < d->file_count; i++) {
+        struct disk_file *f = &d->files[i];
+        f->is_hashed = false;
         if (f->capacity == 0) continue;
         memset(f->stable + f->stable_bytes, 0, f->capacity - f->stable_bytes);
         memcpy(f->now, f->stable, f->capacity);
@@ -463,6 +495,65 @@ static void crash_chosen(struct disk *d)
     d->change_count = 0;
     memset(d->handles, 0, sizeof d->handles);
     memcpy(d->names, d->stable_names, sizeof d->names);
+}
+
+/* A file as the crash would leave it: hashed, without touching it. */
+static uint64_t hash_of_file(struct disk *d, int32_t number, struct disk_fate fate,
+                             uint32_t index, uint32_t index_writes)
+{
+    struct disk_file *f = &d->files[number];
+    uint64_t end = f->capacity, size = f->stable_bytes;
+    bool is_same = !is_dirty_file(f);
+    for (uint32_t i = 0; i < d->op_count; i++) {
+        const struct vfs_op *op = d->ops[i];
+        if (op->kind != VFS_WRITE || d->handles[op->file.handle] - 1 != number) continue;
+        is_same = false;
+        if (op->offset + op->bytes > end) end = op->offset + op->bytes;
+    }
+    if (is_same) {
+        if (!f->is_hashed) f->stable_hash = hash_bytes(f->stable, f->stable_bytes, f->stable_bytes);
+        f->is_hashed = true;
+        return f->stable_hash;
+    }
+    char *out = calloc(1, end);
+    must(out != NULL);
+    memcpy(out, f->stable, f->capacity);
+    if (is_dirty_file(f)) size = left_of(f, chosen(fate, index), out);
+    for (uint32_t i = 0; i < d->op_count; i++) {
+        const struct vfs_op *op = d->ops[i];
+        if (op->kind != VFS_WRITE) continue;
+        uint64_t bytes = landing_bytes(op, chosen(fate, index_writes++));
+        if (bytes == 0 || d->handles[op->file.handle] - 1 != number) continue;
+        memcpy(out + op->offset, op->data, bytes);
+        if (op->offset + bytes > size) size = op->offset + bytes;
+    }
+    uint64_t hash = hash_bytes(out, size, size);
+    free(out);
+    return hash;
+}
+
+uint64_t disk_hash_after(struct disk *d, struct disk_fate fate)
+{
+    struct disk_name *names = malloc(sizeof d->stable_names);
+    uint32_t *indexes = malloc((d->file_count + 1) * sizeof *indexes);
+    uint32_t index = d->change_count;
+    uint64_t hash = 0;
+    must(names != NULL && indexes != NULL);
+    memcpy(names, d->stable_names, sizeof d->stable_names);
+    apply_chosen(d, fate, names);
+    for (uint32_t i = 0; i < d->file_count; i++) {
+        indexes[i] = index;
+        index += is_dirty_file(&d->files[i]);
+    }
+    for (uint32_t i = 0; i < DISK_NAMES_MAX; i++) {
+        int32_t file = names[i].file;
+        if (names[i].path[0] == 0) continue;
+        hash = hash_bytes(names[i].path, strlen(names[i].path), hash ^ i);
+        if (file >= 0) hash += hash_of_file(d, file, fate, indexes[file], index);
+    }
+    free(names);
+    free(indexes);
+    return hash;
 }
 
 void disk_crash(struct disk *d)
@@ -511,6 +602,7 @@ void disk_rot(struct disk *d, const char *path, uint64_t offset)
     char bit = (char)(1 << rng_below(&d->rng, 8));
     f->now[offset] ^= bit;
     f->stable[offset] ^= bit;
+    f->is_hashed = false;
 }
 
 void disk_init(struct disk *d, uint64_t seed)

@@ -27,9 +27,12 @@ enum {
 
 struct disk_faults { /* the n-th from 1; 0 never */
     uint64_t write_error_at, flush_error_at, read_error_at, space_error_at;
-    uint64_t write_errors; /* so many in a row fail; 0: one */
+    uint64_t write_errors;  /* so many in a row fail; 0: one */
+    bool is_space_late;     /* no space is found out when half of it is written */
+    uint64_t short_read_at; /* half of it comes, as at the end of a file */
+    uint64_t call_error_at; /* of all others: open, rename, unlink, truncate, list ... */
     uint64_t write_lost_at, write_misdirected_at, write_torn_at, read_stale_at, read_flip_at;
-    uint64_t writes, flushes, reads, allocations; /* so far */
+    uint64_t writes, flushes, reads, allocations, calls; /* so far */
 };
 
 struct disk_file { /* bytes without a name */
@@ -37,6 +40,8 @@ struct disk_file { /* bytes without a name */
     uint64_t now_bytes, stable_bytes; /* sizes */
     uint64_t capacity;
     uint64_t *is_dirty; /* by sector: number of its first change since it was stable; 0 none */
+    uint64_t stable_hash;
+    bool is_hashed;
 };
 
 struct disk_name {
@@ -55,7 +60,7 @@ struct disk_change { /* of names, not flushed yet */
  * order of their submission. A name after one that was lost is lost too. */
 enum disk_fate_kind {
     DISK_FATE_RANDOM,
-    DISK_FATE_NONE,    /* survives */
+    DISK_FATE_NONE, /* survives */
     DISK_FATE_ALL,
     DISK_FATE_PREFIX,  /* those before index */
     DISK_FATE_MISSING, /* all but index */
@@ -68,7 +73,7 @@ struct disk_fate {
 };
 
 struct disk {
-    struct vfs vfs; /* hand this out */
+    struct vfs vfs;        /* hand this out */
     struct disk_fate fate; /* of the next crash */
     bool is_in_order;      /* operations end in the order of their submission */
     bool is_bad_sector;    /* every read fails */
@@ -97,6 +102,9 @@ void disk_crash(struct disk *d);
 void disk_kill(struct disk *d);
 /* How many things the next crash decides about. */
 uint32_t disk_volatile_count(const struct disk *d);
+/* Stands for all that a crash now would leave, with a fate that is not random: disks of one hash
+ * are one disk to whoever starts on it. */
+uint64_t disk_hash_after(struct disk *d, struct disk_fate fate);
 /* Flips one bit of what is stored under path, beneath every checksum. */
 void disk_rot(struct disk *d, const char *path, uint64_t offset);
 
