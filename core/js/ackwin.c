@@ -10,7 +10,7 @@ void ackwin_init(struct ackwin *w, struct mem *mem)
 
 void ackwin_clear(struct ackwin *w)
 {
-    mem_free(w->mem, MEM_JETSTREAM, w->entries, w->room * sizeof *w->entries);
+    mem_free(w->mem, MEM_JETSTREAM, w->entries, (w->room + 1) * sizeof *w->entries);
     mem_free(w->mem, MEM_JETSTREAM, w->queue, w->queue_room * sizeof *w->queue);
     *w = (struct ackwin){.mem = w->mem, .ticket_last = w->ticket_last};
 }
@@ -25,6 +25,14 @@ void ackwin_trim(struct ackwin *w)
 static struct ackwin_entry *entry_at(const struct ackwin *w, uint32_t position)
 {
     return &w->entries[(w->head + position) & (w->room - 1)];
+}
+
+/* No pending entry has a sequence below. Holes that a record has to tell of stay for a while, tens
+ * of thousands at times: who looks for the lowest pending one passes over them once. It lies behind
+ * the ring, where an idle consumer, which has none, does not pay for it. */
+static uint64_t *low_of(const struct ackwin *w)
+{
+    return &w->entries[w->room].seq;
 }
 
 /* Position of the first entry at or above seq; count when there is none. */
@@ -76,10 +84,11 @@ static enum err make_room(struct ackwin *w)
     }
     if (w->room >= ACKWIN_ENTRIES_MAX) return ERR_FULL;
     uint32_t room = w->room == 0 ? ROOM_MIN : w->room * 2;
-    struct ackwin_entry *entries = mem_alloc(w->mem, MEM_JETSTREAM, room * sizeof *entries);
+    struct ackwin_entry *entries = mem_alloc(w->mem, MEM_JETSTREAM, (room + 1) * sizeof *entries);
     if (entries == NULL) return ERR_MEMORY;
     for (uint32_t i = 0; i < w->count; i++) entries[i] = *entry_at(w, i);
-    mem_free(w->mem, MEM_JETSTREAM, w->entries, w->room * sizeof *entries);
+    entries[room] = (struct ackwin_entry){.seq = w->room == 0 ? 0 : *low_of(w)};
+    mem_free(w->mem, MEM_JETSTREAM, w->entries, (w->room + 1) * sizeof *entries);
     w->entries = entries;
     w->head = 0;
     w->room = room;
@@ -119,6 +128,7 @@ enum err ackwin_add(struct ackwin *w, uint64_t seq, uint64_t cseq, int64_t now_n
         .seq = seq, .cseq = cseq, .since_ns = now_ns, .deliveries = 1, .state = ACKWIN_PENDING};
     set_dirty(w, entry);
     count_entry(w, entry, 1);
+    if (seq < *low_of(w)) *low_of(w) = seq;
     return ERR_OK;
 }
 
@@ -141,7 +151,7 @@ static struct ackwin_entry *first_from(const struct ackwin *w, uint32_t position
 
 struct ackwin_entry *ackwin_lowest(const struct ackwin *w)
 {
-    return w->pending_count == 0 ? NULL : first_from(w, 0, true);
+    return w->pending_count == 0 ? NULL : first_from(w, position_of(w, *low_of(w)), true);
 }
 
 struct ackwin_entry *ackwin_next_pending(const struct ackwin *w, uint64_t seq)
@@ -168,10 +178,17 @@ static void make_hole(struct ackwin *w, struct ackwin_entry *e)
     }
 }
 
+static void raise_low(struct ackwin *w)
+{
+    const struct ackwin_entry *e = ackwin_lowest(w);
+    if (e != NULL) *low_of(w) = e->seq;
+}
+
 void ackwin_settle(struct ackwin *w, struct ackwin_entry *e)
 {
     make_hole(w, e);
     drop_ends(w);
+    raise_low(w);
 }
 
 void ackwin_settle_to(struct ackwin *w, uint64_t seq)
@@ -179,6 +196,7 @@ void ackwin_settle_to(struct ackwin *w, uint64_t seq)
     for (uint32_t i = 0; i < w->count && entry_at(w, i)->seq <= seq; i++)
         if (entry_at(w, i)->state != ACKWIN_HOLE) make_hole(w, entry_at(w, i));
     drop_ends(w);
+    raise_low(w);
 }
 
 void ackwin_give_up(struct ackwin *w, struct ackwin_entry *e)
@@ -349,6 +367,7 @@ enum err ackwin_restore(struct ackwin *w, const struct ackwin_entry *entry)
     at->is_saved = entry->state != ACKWIN_HOLE;
     at->is_dirty = 0;
     count_entry(w, at, 1);
+    if (at->state == ACKWIN_PENDING && at->seq < *low_of(w)) *low_of(w) = at->seq;
     drop_ends(w);
     return ERR_OK;
 }
@@ -366,6 +385,7 @@ void ackwin_verify(const struct ackwin *w)
         queued += e->ticket != 0;
         dirty += e->is_dirty;
         must(e->ticket == 0 || e->state == ACKWIN_PENDING);
+        must(e->state != ACKWIN_PENDING || e->seq >= *low_of(w));
     }
     must(pending == w->pending_count);
     must(given_up == w->given_up_count);

@@ -47,7 +47,7 @@ struct ackwin_place {
 
 struct ackwin {
     struct mem *mem;
-    struct ackwin_entry *entries; /* ring of room, a power of two, or 0 */
+    struct ackwin_entry *entries; /* ring of room, a power of two, and one for `low`; or NULL */
     uint32_t head, count, room;   /* head is an index; count includes holes */
     uint32_t pending_count, given_up_count;
     uint32_t redelivered_count; /* pending ones with more than one delivery */

@@ -11,6 +11,8 @@ enum {
     LARGE_SHARE = 4,   /* a route above bytes_max / LARGE_SHARE is not kept */
     SHARED = 256,      /* routes at hand for subjects that resolve alike, a power of two */
     SHARED_SUBS = 64,  /* a route of more is not shared */
+    TAIL_BITS = 6,
+    TAILS = 1 << TAIL_BITS,
 };
 
 /* What an entry's subject is, beside its account. A subject may be cut where nothing looks further:
@@ -45,10 +47,10 @@ struct route_cache {
     uint32_t slots_max;
     uint32_t shard;
     uint32_t hand;
-    uint64_t seed;      /* of the hashes: the index's */
-    uint32_t last;      /* slot of the last look-up's home; below slot_count, which only grows */
-    uint32_t last_cut;  /* slot of the last cut subject that was of use */
-    uint64_t last_tail; /* end of the last subject that one served: a second time, it is kept */
+    uint64_t seed;         /* of the hashes: the index's */
+    uint32_t last;         /* slot of the last look-up's home; below slot_count, which only grows */
+    uint32_t last_cut;     /* slot of the last cut subject that was of use */
+    uint64_t tails[TAILS]; /* ends of subjects that cuts served: a second time, they are kept */
     uint64_t bytes_max;
     struct route *scratch; /* resolved last without being kept, or NULL */
     /* By what they resolve to. Subjects under one wildcard have the same route then: it stays in
@@ -363,6 +365,11 @@ static uint64_t tail_of(struct bytes subject)
     return tail ^ subject.len;
 }
 
+static uint64_t *tail_cell(struct route_cache *c, uint64_t tail)
+{
+    return &c->tails[tail * UINT64_C(0x9e3779b97f4a7c15) >> (64 - TAIL_BITS)];
+}
+
 /* A cut of this subject that is known and fresh, or NULL. A stale one goes. */
 static struct entry *lookup_cut(struct route_cache *c, const struct interest_account *a,
                                 const struct cut *cut)
@@ -425,15 +432,15 @@ static __attribute__((noinline)) enum err find_slow(struct route_cache *c, uint3
         }
     }
     if (shared != NULL) {
-        uint64_t tail = tail_of(subject);
+        uint64_t tail = tail_of(subject), *seen = tail_cell(c, tail);
         c->counts.hits++;
         shared->is_used = 1;
         *out = shared->route;
         c->last_cut = (uint32_t)(shared - c->slots);
         /* One that comes again is found faster by itself. */
-        if (tail == c->last_tail)
+        if (*seen == tail)
             (void)enter(c, hash, account, subject, shared->route, shared->generation);
-        c->last_tail = tail;
+        *seen = tail;
         return ERR_OK;
     }
     if (e == NULL || e->generation != interest_generation_at(a, e->bucket))
@@ -463,7 +470,6 @@ static inline bool is_cut_again(const struct route_cache *c, const struct entry 
            subject.len > e->subject_bytes && e->subject_bytes - 8u <= SUBJECT_NEAR - 8 &&
            bytes_same_words(e->subject.near, subject.data, e->subject_bytes) &&
            is_rest(subject, e->subject_bytes, kind == CUT_LAST) &&
-           tail_of(subject) != c->last_tail &&
            e->generation == interest_generation_at(a, e->bucket);
 }
 
@@ -485,11 +491,14 @@ enum err route_cache_find(struct route_cache *c, uint32_t account, struct intere
     }
     e = &c->slots[c->last_cut];
     if (is_cut_again(c, e, account, a, subject)) {
-        c->counts.hits++;
-        c->last_tail = tail_of(subject);
-        e->is_used = 1;
-        *out = e->route;
-        return ERR_OK;
+        uint64_t tail = tail_of(subject), *seen = tail_cell(c, tail);
+        if (*seen != tail) {
+            *seen = tail;
+            c->counts.hits++;
+            e->is_used = 1;
+            *out = e->route;
+            return ERR_OK;
+        }
     }
     uint64_t hash = subject_hash(c->seed, account, subject);
     c->last = (uint32_t)(hash & (c->slot_count - 1));

@@ -17,7 +17,13 @@ static bool outlet_has_interest(struct outlet *o, struct bytes subject)
     const struct jet_stream *x = (const struct jet_stream *)(void *)o;
     struct shard *s = x->jet->shard;
     struct shard_account *a = session_account(s, x->s->stream.account);
-    return a != NULL && interest_exists(s->interest, a->trie, subject);
+    const struct route *r;
+    if (a == NULL) return false;
+    /* Asked for each message of a pull, whose delivery takes the same route. Inside a fan-out the
+     * cache must not let go of the one that is being followed. */
+    if (s->is_fanning_out || route_cache_find(s->routes, a->number, a->trie, subject, &r) != ERR_OK)
+        return interest_exists(s->interest, a->trie, subject);
+    return r->plain_count + r->group_count > 0 || r->remote_plain != 0;
 }
 
 static void outlet_event(struct outlet *o, const struct outlet_event *e)
