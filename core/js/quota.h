@@ -9,6 +9,7 @@
 
 struct quota_bytes {
     uint64_t used;     /* by messages, as streams count them */
+    uint64_t others;   /* the same in all other logs, as far as it was told */
     uint64_t reserved; /* sum of max_bytes */
     int64_t max;       /* below 0: no limit */
 };
@@ -49,7 +50,7 @@ static inline void quota_bytes_give_back(struct quota_bytes *q, uint64_t bytes)
 /* So many bytes more, which may be in flight, are within the limit. */
 static inline bool quota_bytes_may_use(const struct quota_bytes *q, uint64_t more)
 {
-    return q == NULL || q->max < 0 || q->used + more <= (uint64_t)q->max;
+    return q == NULL || q->max < 0 || q->used + q->others + more <= (uint64_t)q->max;
 }
 
 /* So much more max_bytes may be promised. */

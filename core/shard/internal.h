@@ -10,7 +10,7 @@ enum {
     STALL_FULL_NS = 5000000,
     STALL_PASS_NS = 10000000, /* at most so much per read pass */
     VERBS_MAPPED_MAX = 8192,  /* a mapped subject */
-    RELAY_JET_BYTES_MAX = 128,
+    RELAY_JET_BYTES_MAX = 144,
     RELAY_GROUPS_MAX = 128, /* groups of one subject that are picked at random over shards; the
                                others go to this shard or to the first that has members */
 };

@@ -554,6 +554,7 @@ static struct jet_stream *make_stream(struct shard *s, struct js_stream *stream)
 static void on_opened(void *context, struct js_stream *stream)
 {
     struct shard *s = context;
+    jet_share_apply(s, stream->stream.account);
     if (make_stream(s, stream) != NULL) {
         subscribe_all(s);
         return;
@@ -714,6 +715,7 @@ static enum err open_jet(struct shard *s, const struct shard_log *log)
     j->js->limits_of = limits_of;
     j->js->is_on = is_on;
     j->js->context = s;
+    js_limits_changed(j->js); /* a replay knows of none */
     while ((stream = js_each(j->js, &at)) != NULL) {
         if (make_stream(s, stream) == NULL) return ERR_MEMORY; /* the caller calls jet_close */
         uint32_t place = 0;
@@ -731,6 +733,7 @@ enum err jet_open(struct shard *s, const struct shard_config *config)
     if (config->log_count == 0) return ERR_OK;
     s->jets = mem_alloc_zero(s->mem, MEM_JETSTREAM, config->log_count * sizeof(struct jet *));
     if (s->jets == NULL) return ERR_MEMORY;
+    table_init(&s->jet_shares, s->mem, MEM_JETSTREAM);
     enum err e = ERR_OK;
     for (uint32_t i = 0; e == ERR_OK && i < config->log_count; i++) {
         must(config->logs[i].number % s->shard_count == s->index);
@@ -772,6 +775,7 @@ void jet_close(struct shard *s)
         if (s->jet != NULL) close_jet(s);
     }
     mem_free(s->mem, MEM_JETSTREAM, s->jets, s->config.log_count * sizeof(struct jet *));
+    jet_share_close(s);
     s->jets = NULL;
     s->jet = NULL;
     s->jet_count = 0;
@@ -979,6 +983,7 @@ static void step(struct shard *s)
 void jet_step(struct shard *s)
 {
     each(s, step);
+    jet_share_step(s);
 }
 
 static uint64_t deadline_ns(const struct shard *s, const struct jet *j)
@@ -998,7 +1003,7 @@ static uint64_t deadline_ns(const struct shard *s, const struct jet *j)
 
 uint64_t jet_deadline_ns(const struct shard *s)
 {
-    uint64_t first = UINT64_MAX;
+    uint64_t first = s->share.is_due ? s->now.mono_ns + JET_RETRY_NS : UINT64_MAX;
     for (uint32_t i = 0; i < s->jet_count; i++) {
         uint64_t next = deadline_ns(s, s->jets[i]);
         if (next < first) first = next;

@@ -284,8 +284,20 @@ NODISCARD bool jet_mail_notice(struct shard *s, const struct jet_request *q);
 /* Other shards' sums of the account, or texts of the page: q->owed is the number of answers. */
 NODISCARD bool jet_mail_usage(struct shard *s, struct jet_request *q);
 NODISCARD bool jet_mail_page(struct shard *s, struct jet_request *q);
+/* Sums of used bytes that changed. */
+NODISCARD bool jet_mail_used(struct shard *s, uint32_t shard, uint32_t account, uint64_t memory,
+                             uint64_t storage);
 /* Hands a request on. False: not now, or no memory. */
 NODISCARD bool jet_mail_request(struct shard *s, uint32_t shard, uint32_t log,
                                 const struct message *m);
+
+/* --- used bytes over all shards --- */
+#define SHARE_OF_SERVER UINT32_MAX
+void jet_share_step(struct shard *s);
+void jet_share_told(struct shard *s, uint32_t sender, uint32_t account, uint64_t memory,
+                    uint64_t storage);
+/* The account has a quota here now. */
+void jet_share_apply(struct shard *s, uint32_t account);
+void jet_share_close(struct shard *s);
 
 #endif

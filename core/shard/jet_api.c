@@ -279,7 +279,8 @@ static void run_behind(struct shard *s)
         link = link->next;
         if (has_first(j, q)) continue;
         forget_about(j, q);
-        go_on(s, q, jsapi_run(j->js, &q->r));
+        bool is_again = q->r.order == JS_ORDER_AGAIN;
+        go_on(s, q, is_again ? jsapi_stored(j->js, &q->r, ERR_OK) : jsapi_run(j->js, &q->r));
     }
 }
 
@@ -329,6 +330,7 @@ static void end_wait(struct shard *s, uint64_t from, uint64_t to, enum err e)
     }
     while ((link = list_pop(&due)) != NULL) {
         struct jet_request *q = LIST_OWNER(link, struct jet_request, link);
+        if (q->r.order == JS_ORDER_AGAIN && waits_behind(s->jet, q)) continue;
         go_on(s, q, jsapi_stored(s->jet->js, &q->r, e));
     }
 }

@@ -11,6 +11,8 @@
  *        USAGE_ASK ──> <── USAGE                      sums of an account
  *        PAGE_ASK ──> <── PAGE_PART ... PAGE_END      infos of the streams on one page
  *
+ *   a shard whose streams grew: USED ──────────────────> every other one (core/shard/jet_share)
+ *
  * An answer finds its request by log and token; one that finds none is of a request that is over.
  * What is asked is answered while the mail is consumed, so that room for the answer is there (M1).
  */
@@ -27,14 +29,15 @@ enum jet_mail_kind {
     JET_MAIL_PAGE_ASK,
     JET_MAIL_PAGE_PART,
     JET_MAIL_PAGE_END,
+    JET_MAIL_USED,
 };
 
 struct jet_mail {
     uint8_t kind, word; /* a verdict or a notice */
     uint16_t log;       /* of who asks; REQUEST: of who is asked */
     uint32_t account;
-    uint64_t token;
-    uint64_t stream; /* PAGE_PART: number of the item */
+    uint64_t token;  /* USED: bytes in memory */
+    uint64_t stream; /* PAGE_PART: number of the item; USED: bytes in files */
     int64_t max_bytes;
     bool is_new, is_memory;
 };
@@ -192,6 +195,14 @@ static void on_notice(struct shard *s, const struct jet_mail *mail)
         directory_drop(s->config.directory, mail->stream);
     else
         directory_settle(s->config.directory, mail->stream, mail->word == JS_NOTICE_DONE);
+}
+
+bool jet_mail_used(struct shard *s, uint32_t shard, uint32_t account, uint64_t memory,
+                   uint64_t storage)
+{
+    struct jet_mail mail = {
+        .kind = JET_MAIL_USED, .account = account, .token = memory, .stream = storage};
+    return relay_jet(s, shard, &mail, sizeof mail);
 }
 
 /* --- what all shards have --------------------------------------------------------------------- */
@@ -361,6 +372,7 @@ void jet_mail(struct shard *s, uint32_t sender, const char *body)
     memcpy(&mail, body, sizeof mail);
     switch (mail.kind) {
     case JET_MAIL_NOTICE: on_notice(s, &mail); return;
+    case JET_MAIL_USED: jet_share_told(s, sender, mail.account, mail.token, mail.stream); return;
     case JET_MAIL_USAGE_ASK: on_usage_ask(s, sender, &mail); return;
     default: on_answer(s, &mail, body); return;
     }

@@ -181,6 +181,13 @@ struct shard {
      * steps or takes a message, else the first. */
     struct jet **jets, *jet;
     uint32_t jet_count;
+    struct table jet_shares; /* core/shard/jet_share */
+    struct {
+        uint64_t seen;    /* bytes of all streams here, when the sums were looked at last */
+        uint32_t jet, at; /* the next account */
+        uint32_t left;    /* accounts to look at */
+        bool is_due;
+    } share;
     uint64_t last_ticket;
     struct closed_ring *closed;
     bool is_lame_duck, is_stopping, is_closing;

@@ -83,12 +83,14 @@ def test_requests_behind_a_creation_come_behind_it(start, tmp_path):
     s = start("-js", "-sd", str(tmp_path / "store"), "--shards", "3")
     with Js(s) as js:
         for n in names():
-            made, consumer, info, gone, again = js.pipelined(
+            made, changed, consumer, info, gone, again = js.pipelined(
                 ("STREAM.CREATE." + n, {"name": n, "subjects": [n]}),
+                ("STREAM.UPDATE." + n, {"name": n, "subjects": [n], "max_msgs": 7}),
                 ("CONSUMER.CREATE.%s.c" % n, {"stream_name": n, "config": {"name": "c"}}),
                 ("STREAM.INFO." + n, None), ("STREAM.DELETE." + n, None),
                 ("STREAM.CREATE." + n, {"name": n, "subjects": [n, n + ".2"]}))
-            assert made["did_create"] and "error" not in consumer, consumer
+            assert made["did_create"] and changed["config"]["max_msgs"] == 7
+            assert "error" not in consumer, consumer
             assert info["config"]["subjects"] == [n]
             assert gone["success"] and again["config"]["subjects"] == [n, n + ".2"]
 
@@ -112,3 +114,32 @@ def test_the_limit_of_streams_is_one_for_all_shards(start, tmp_path):
         js.stream("S11", subjects=["S11"], max_bytes=200000)
         info = js.ok("INFO")
         assert (info["streams"], info["reserved_storage"]) == (5, 1000000)
+
+
+@pytest.mark.parametrize("shards", [3, 1])
+def test_the_limit_of_bytes_is_one_for_all_shards(start, tmp_path, shards):
+    conf = """
+        jetstream { store_dir: "%s" }
+        accounts { A { users: [{user: a, password: a}]
+                       jetstream { max_file: 1M } } }
+        no_auth_user: a
+    """ % (tmp_path / "store")
+    s = start("--shards", "3", config=conf)
+    with Js(s) as js:
+        for n in names():
+            js.stream(n, subjects=[n])
+    if shards != 3:  # then one shard has three logs
+        assert s.stop() == 0
+        s = start("--shards", str(shards), config=conf)
+    with Js(s) as js:
+        acks = [js.publish(n, b"x" * 10000) for _ in range(10) for n in names()]
+        refused = [a["error"]["err_code"] for a in acks if "error" in a]
+        assert set(refused) == {10002}
+        assert len(acks) - len(refused) < 110  # of 120; a message or two may cross with mail
+        used = js.ok("INFO")["storage"]
+        assert 980000 <= used <= 1000000 + 30000
+        # What goes on one shard makes room on the others.
+        for n in names()[:8]:
+            assert js.ok("STREAM.PURGE." + n)["success"]
+        for n in names():
+            assert "error" not in js.publish(n, b"x" * 10000)
