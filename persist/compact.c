@@ -130,6 +130,7 @@ static void work_on(struct slog *l)
             (void)packer_step(&c->packer);
         else
             c->is_job_out = h->start(h->context, &c->packer);
+        if (c->is_job_out) return; /* the packer is somebody else's now */
     }
     if (c->packer.state == PACKER_LISTED && c->state == COMPACT_LOOKING) {
         judge(l);
