@@ -19,8 +19,8 @@
  *
  *   IDLE --> LOOKING: its directory is read (persist/packer); core is asked whether any message of
  *        each range is needed --> IDLE
- *        \-- none is --> DOOMED --> DROPPING: the manifest without it --> SHEDDING: no read is in it
- *            any more --> UNLINKING --> IDLE
+ *        \-- none is --> DOOMED --> DROPPING: the manifest without it --> SHEDDING: no read is in
+ *            it any more --> UNLINKING --> IDLE
  *
  * 1. Segments go in the order of the log, so no tombstone leaves before what it kills.
  * 2. A segment is looked at only when everything in it was told as stored.
