@@ -14,7 +14,7 @@ from . import servers, stats
 STEAL_MAX = 0.02       # of all CPU time in a run; above, the pair is run again
 REPEATS_MAX = 3        # for one pair
 STRACE_SECONDS = 1.0
-LIMIT_SECONDS = 300    # for one run of anything
+LIMIT_SECONDS = 900    # for one run of anything
 
 
 class Failed(Exception):
