@@ -269,10 +269,16 @@ static enum err on_record(void *context, const struct record *r, const struct st
     return c->options.record(c->options.context, r, &place);
 }
 
-static void on_progress(void *context, uint64_t done, uint64_t total)
+static void progress(struct check *c)
 {
-    struct check *c = context;
-    if (c->options.progress != NULL) c->options.progress(c->options.context, done, total);
+    if (c->options.progress != NULL)
+        c->options.progress(c->options.context, c->bytes_before, c->counts.read.bytes_total);
+}
+
+static void end_file(struct check *c)
+{
+    c->bytes_before += c->file_bytes;
+    progress(c);
 }
 
 /* --- root and manifests ------------------------------------------------------------------- */
@@ -460,8 +466,10 @@ static enum err find_cuts(struct check *c, struct replay_log *logs)
 static enum err read_pack(struct check *c, uint32_t log, const struct manifest_pack *p)
 {
     c->counts.packs++;
+    c->file_bytes = p->size;
+    progress(c);
     enum err e = pack_file_read(&c->recovery, &c->logs[log], p, true, &c->counts.read);
-    on_progress(c, c->counts.read.bytes_read, c->counts.read.bytes_total);
+    end_file(c);
     if (e == ERR_UNSUPPORTED) return is_newer(c, names_pack(log, p->number), 0);
     return e;
 }
@@ -476,7 +484,10 @@ static enum err read_log(struct check *c, struct replay_log *logs, uint32_t log,
     for (uint32_t i = 0; e == ERR_OK && i < m->count; i++) {
         if (m->segments[i].incarnation != incarnation || !is_used(m, &m->segments[i])) continue;
         c->counts.segments++;
+        c->file_bytes = m->segments[i].is_closed ? m->segments[i].end : m->segments[i].size;
+        progress(c);
         e = end_segment(c, log, i, replay_segment(&logs[log], i));
+        end_file(c);
     }
     return e;
 }
@@ -502,8 +513,8 @@ static enum err read_all(struct check *c)
     struct replay_log *logs =
         mem_alloc_zero(c->options.mem, MEM_STORE, PLACE_LOGS_MAX * sizeof *logs);
     if (logs == NULL) return ERR_MEMORY;
-    c->counts.read.bytes_total = bytes_to_read(c);
     enum err e = find_cuts(c, logs);
+    c->counts.read.bytes_total = bytes_to_read(c); /* with the cuts */
     for (uint32_t n = next_incarnation(c, 0); e == ERR_OK && n != UINT32_MAX;
          n = next_incarnation(c, n))
         for (uint32_t log = 0; e == ERR_OK && log < PLACE_LOGS_MAX; log++)
@@ -556,14 +567,14 @@ enum err check_run(struct check *c, const struct check_options *o)
     text_init(&c->ranges, o->mem, MEM_STORE, SIZE_MAX / 4);
     text_init(&c->gaps, o->mem, MEM_STORE, SIZE_MAX / 4);
     table_init(&c->streams, o->mem, MEM_STORE);
-    c->recovery = (struct recovery_options){
-        .blocking = o->blocking,
-        .mem = o->mem,
-        .is_direct = o->is_direct,
-        .is_read_only = true,
-        .is_thorough = true,
-        .replay = {.context = c, .record = on_record, .lost = on_lost, .progress = on_progress},
-        .watch = &WATCH};
+    c->recovery =
+        (struct recovery_options){.blocking = o->blocking,
+                                  .mem = o->mem,
+                                  .is_direct = o->is_direct,
+                                  .is_read_only = true,
+                                  .is_thorough = true,
+                                  .replay = {.context = c, .record = on_record, .lost = on_lost},
+                                  .watch = &WATCH};
     bool found;
     enum err e = read_root(c);
     for (uint32_t log = 0; e == ERR_OK && log < PLACE_LOGS_MAX; log++) e = read_manifest(c, log);

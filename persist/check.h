@@ -88,10 +88,9 @@ struct check {
     struct check_counts counts;
     struct text ranges, gaps; /* of struct check_range and check_gap */
     struct table streams;
-    struct names_text newer; /* with ERR_UNSUPPORTED: the file */
-    uint32_t newer_version;  /* its version; 0: a part of it is unknown */
-    struct names_text pack;  /* that is being read */
-    uint64_t bytes_before;   /* of packs that were read */
+    struct names_text newer;           /* with ERR_UNSUPPORTED: the file */
+    uint32_t newer_version;            /* its version; 0: a part of it is unknown */
+    uint64_t bytes_before, file_bytes; /* files that were read; the one that is being read */
 };
 
 /* ERR_OK: all that can be read was read; damage is no error. ERR_UNKNOWN: there is no store.
