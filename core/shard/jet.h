@@ -32,7 +32,7 @@ enum {
     JET_HELD_BYTES_MAX = 16 << 20, /* publishes of one stream that wait for an order of it */
     JET_REQUESTS_MAX = 10000,      /* API requests that wait, as nats-server's queue limit */
     JET_LOG_ANY = UINT16_MAX,      /* the directory is to say which */
-    DIRECTORY_SHARD = 0,
+    JET_DIRECTORY_SHARD = 0,
 };
 
 enum jet_sub_kind {

@@ -126,7 +126,7 @@ static bool tell(struct shard *s, struct jet_request *q)
 {
     if (q->r.notice == JS_NOTICE_NONE) return true;
     if (!q->is_told) q->is_told = jet_mail_notice(s, q);
-    return q->is_told && relay_is_clear(s, DIRECTORY_SHARD);
+    return q->is_told && relay_is_clear(s, JET_DIRECTORY_SHARD);
 }
 
 /* The directory says another log than the one that was asked. */
@@ -140,10 +140,10 @@ static void send_on(struct shard *s, const struct jet_request *q)
                         .total_bytes = (uint32_t)(q->r.headers.len + q->r.body.len),
                         .origin = q->origin,
                         .origin_shard = q->origin_shard};
-    bool is_here = s->index == DIRECTORY_SHARD;
+    bool is_here = s->index == JET_DIRECTORY_SHARD;
     if (m.account == NULL ||
         (is_here ? jet_queue_message(s, &s->jets[0]->inbox, JET_SUB_API, NULL, &m) != ERR_OK
-                 : !jet_mail_request(s, DIRECTORY_SHARD, JET_LOG_ANY, &m)))
+                 : !jet_mail_request(s, JET_DIRECTORY_SHARD, JET_LOG_ANY, &m)))
         s->counts.dropped_msgs++;
 }
 

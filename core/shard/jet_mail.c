@@ -79,7 +79,7 @@ bool jet_mail_request(struct shard *s, uint32_t shard, uint32_t log, const struc
         .kind = JET_MAIL_REQUEST, .log = (uint16_t)log, .account = m->account->number};
     struct message copy = *m;
     copy.target = bytes_of_mail(&mail);
-    if (s->index == DIRECTORY_SHARD && !relay_has_room(s, shard, &copy)) return false;
+    if (s->index == JET_DIRECTORY_SHARD && !relay_has_room(s, shard, &copy)) return false;
     return relay_jet_message(s, shard, &copy);
 }
 
@@ -142,9 +142,10 @@ bool jet_mail_claim(struct shard *s, struct jet_request *q)
                             .max_bytes = a->max_bytes,
                             .is_new = a->is_new,
                             .is_memory = a->is_memory};
-    size_t bytes;
+    size_t bytes = 0;
     const char *packed = pack_subjects(&q->r.arena, &a->subjects, &bytes);
-    if (packed == NULL || !send_texts(s, DIRECTORY_SHARD, &mail, a->name, bytes_of(packed, bytes)))
+    struct bytes info = bytes_of(packed, bytes);
+    if (packed == NULL || !send_texts(s, JET_DIRECTORY_SHARD, &mail, a->name, info))
         return false;
     q->owed = 1;
     return true;
@@ -185,7 +186,7 @@ bool jet_mail_notice(struct shard *s, const struct jet_request *q)
 {
     struct jet_mail mail = {
         .kind = JET_MAIL_NOTICE, .word = (uint8_t)q->r.notice, .stream = q->r.stream_id};
-    return relay_jet(s, DIRECTORY_SHARD, &mail, sizeof mail);
+    return relay_jet(s, JET_DIRECTORY_SHARD, &mail, sizeof mail);
 }
 
 static void on_notice(struct shard *s, const struct jet_mail *mail)
