@@ -81,6 +81,19 @@ def test_clean_store(store):
     assert files(store) == before, "a check writes nothing"
 
 
+def test_a_killed_server_leaves_a_clean_store(start, tmp_path):
+    store = str(tmp_path / "store")
+    s = start("-js", "-sd", store)
+    with Js(s) as js:
+        js.stream("S", subjects=["s"])
+        for i in range(5):
+            js.publish("s", b"%d" % i)
+    s.kill()
+    r = check(store)
+    assert r.returncode == CLEAN, r.stdout + r.stderr
+    assert "5 MESSAGE" in r.stdout
+
+
 def test_dump_has_every_record(store):
     records = dump(store)
     orders = [r for r in records if r["kind"] == "MESSAGE" and r["subject"].startswith("orders")]
