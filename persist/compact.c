@@ -36,14 +36,29 @@ static void forget_done(struct slog *l, uint64_t stream)
     struct compact_done *d = find_done(&l->compact, stream);
     if (d == NULL) return;
     must(table_remove(&l->compact.done, hash_of(stream), d) == ERR_OK);
+    l->compact.held_bytes -= d->bytes;
     mem_free(l->options.mem, MEM_STORE, d, sizeof *d);
 }
 
-/* Its newest checkpoint stands for all that the segment holds of it, and stays when that goes. */
-static bool is_covered(const struct compact *c, const struct compact_done *d)
+/* How many of its checkpoints stand for all that the segment holds of it, and stay when it goes. */
+static uint32_t covering(const struct compact *c, const struct compact_done *d)
 {
-    return d != NULL && d->ticket != 0 && d->segment > c->segment.number &&
-           d->group >= c->segment.last_group;
+    uint32_t count = 0;
+    for (uint32_t i = 0; d != NULL && i < COMPACT_COPIES; i++)
+        count += d->copies[i].ticket != 0 && d->copies[i].segment > c->segment.number &&
+                 d->copies[i].group >= c->segment.last_group;
+    return count;
+}
+
+uint32_t compact_extra(const struct slog *l)
+{
+    return (uint32_t)(2 * COMPACT_COPIES * l->compact.held_bytes / l->options.segment_bytes);
+}
+
+static void begin_streams(struct compact *c, uint32_t copies)
+{
+    c->copies = copies;
+    c->stream_at = 0;
 }
 
 void compact_unstage(struct slog *l, uint64_t ticket)
@@ -52,11 +67,12 @@ void compact_unstage(struct slog *l, uint64_t ticket)
     uint32_t at = 0;
     struct compact_done *d;
     while ((d = table_each(&c->done, &at)) != NULL) {
-        if (d->ticket >= ticket) d->ticket = 0;
+        for (uint32_t i = 0; i < COMPACT_COPIES; i++)
+            if (d->copies[i].ticket >= ticket) d->copies[i].ticket = 0;
         if (d->end_ticket >= ticket) d->end_ticket = 0;
     }
     c->writing = NULL; /* parts of it may be among what was lost */
-    c->stream_at = 0;
+    begin_streams(c, 1);
 }
 
 enum err compact_prepare_end(struct slog *l, uint64_t stream)
@@ -83,10 +99,25 @@ static void pause(struct slog *l, uint64_t for_ns)
     c->state = COMPACT_PAUSED;
 }
 
+static uint64_t longer(uint64_t *pause_ns, uint64_t first_ns, uint64_t max_ns)
+{
+    uint64_t now = *pause_ns == 0 ? first_ns : *pause_ns;
+    *pause_ns = 2 * now > max_ns ? max_ns : 2 * now;
+    return now;
+}
+
 static void fail(struct slog *l)
 {
-    l->compact.counts.errors++;
-    pause(l, COMPACT_RETRY_NS);
+    struct compact *c = &l->compact;
+    c->counts.errors++;
+    pause(l, longer(&c->retry_ns, COMPACT_RETRY_NS, COMPACT_RETRY_MAX_NS));
+}
+
+/* Core does not know yet, or has no memory. */
+static void ask_again(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    c->resume_ns = l->now_ns + longer(&c->busy_ns, COMPACT_BUSY_NS, COMPACT_BUSY_MAX_NS);
 }
 
 /* Closed segments at the front of the log. */
@@ -100,7 +131,8 @@ static uint32_t sealed_count(const struct slog *l)
 static bool is_due(const struct slog *l)
 {
     if (l->options.hooks == NULL || l->options.files == NULL) return false;
-    if (l->manifest.count < 2 || sealed_count(l) <= l->options.sealed_wait) return false;
+    if (l->manifest.count < 2) return false;
+    if (sealed_count(l) <= (uint64_t)l->options.sealed_wait + compact_extra(l)) return false;
     const struct manifest_segment *s = &l->manifest.segments[0];
     for (uint32_t i = 0; i < l->old_count; i++)
         if (l->olds[i].segment == s->number) return false;
@@ -111,7 +143,8 @@ static void begin(struct slog *l)
 {
     struct compact *c = &l->compact;
     c->segment = l->manifest.segments[0];
-    c->ask_at = c->move_at = c->stream_at = 0;
+    c->ask_at = c->move_at = 0;
+    begin_streams(c, 1);
     c->has_pack = false;
     c->writing = NULL;
     packer_begin(&c->packer, &l->manifest, &c->segment);
@@ -195,17 +228,21 @@ static bool append_parts(struct slog *l)
                            .flags = bytes == left ? RECORD_LAST : 0,
                            .stream = c->writing->stream,
                            .seq = c->part,
-                           .prev_seq = c->writing->group,
+                           .prev_seq = c->writing->copies[c->slot].group,
                            .body = {c->body.data + c->body_at, bytes}};
         struct store_stub stub;
         if (slog_append_own(l, &r, &stub) != ERR_OK) return false;
-        if (c->part == 0) c->writing->segment = place_segment(stub.place);
+        if (c->part == 0) c->writing->copies[c->slot].segment = place_segment(stub.place);
         c->part++;
+        c->part_bytes += stub.bytes;
         c->body_at += bytes;
         c->counts.checkpoint_bytes += bytes;
         if ((r.flags & RECORD_LAST) == 0) continue;
         c->counts.checkpoints++;
-        c->writing->ticket = stub.ticket;
+        c->writing->copies[c->slot].ticket = c->ticket_last = stub.ticket;
+        c->writing->newest = c->slot;
+        c->held_bytes += c->part_bytes - c->writing->bytes;
+        c->writing->bytes = c->part_bytes;
         c->writing = NULL;
     }
     return true;
@@ -218,7 +255,7 @@ static bool begin_checkpoint(struct slog *l, uint64_t stream)
     const struct store_hooks *h = l->options.hooks;
     const struct compact_done *known = find_done(c, stream);
     if (known != NULL && known->end_ticket > l->told_ticket) {
-        c->resume_ns = l->now_ns + COMPACT_BUSY_NS; /* core does not know of the end yet */
+        ask_again(l);
         return false;
     }
     text_clear(&c->body);
@@ -235,14 +272,16 @@ static bool begin_checkpoint(struct slog *l, uint64_t stream)
         return false;
     }
     if (d == NULL) {
-        c->resume_ns = l->now_ns + COMPACT_BUSY_NS;
+        ask_again(l);
         return false;
     }
-    d->group = l->told_group;
-    d->ticket = 0;
+    c->busy_ns = 0;
+    c->slot = d->copies[d->newest].ticket == 0 ? d->newest : COMPACT_COPIES - 1 - d->newest;
+    d->copies[c->slot] = (struct compact_copy){.group = l->told_group};
     c->writing = d;
     c->body_at = 0;
     c->part = 0;
+    c->part_bytes = 0;
     return true;
 }
 
@@ -274,7 +313,7 @@ static void checkpoint_streams(struct slog *l)
         if (c->writing != NULL && !append_parts(l)) return;
         if (c->stream_at == p->stream_count) break;
         uint64_t stream = p->streams[c->stream_at].id;
-        if (is_covered(c, find_done(c, stream)))
+        if (covering(c, find_done(c, stream)) >= c->copies)
             c->stream_at++;
         else if (!begin_checkpoint(l, stream))
             return;
@@ -284,12 +323,12 @@ static void checkpoint_streams(struct slog *l)
     if (l->commit.durable < c->asked_group) return;
 #endif
 #ifndef MILLRACE_BREAK_CHECKPOINT_NOT_DURABLE
-    for (uint32_t i = 0; i < p->stream_count; i++) {
-        const struct compact_done *d = find_done(c, p->streams[i].id);
-        if (d != NULL && d->ticket > l->commit.durable_ticket) return;
-    }
+    if (c->ticket_last > l->commit.durable_ticket) return;
 #endif
-    name_without(l);
+    if (c->copies < COMPACT_COPIES)
+        begin_streams(c, c->copies + 1);
+    else
+        name_without(l);
 }
 
 /* --- moving ------------------------------------------------------------------------------- */
@@ -365,6 +404,7 @@ static void finish(struct slog *l)
 {
     struct compact *c = &l->compact;
     c->counts.segments++;
+    c->retry_ns = 0;
     c->look_ns = l->now_ns; /* as fast as packs are made they are looked at */
     c->state = COMPACT_IDLE;
 }
@@ -580,6 +620,7 @@ uint64_t compact_deadline_ns(const struct slog *l)
 bool compact_stop(struct slog *l)
 {
     struct compact *c = &l->compact;
+    if (c->is_job_out) packer_cancel(&c->packer);
     if (c->is_job_out || c->is_flying) return false;
     packer_end(&c->packer);
     c->writing = NULL;

@@ -6,7 +6,8 @@
  *     --> ASKING: which messages are live, a slice per turn. STORE_KEEP: PINNED until a restart,
  *         as when parts of it do not validate
  *     --> WRITING them into a pack, if there are any (persist/packer)
- *     --> CHECKPOINTING: each stream with records in it has a durable checkpoint behind it
+ *     --> CHECKPOINTING: each stream with records in it has a durable checkpoint behind it; then
+ *         each a second one, which never shares a block with the first
  *     --> NAMING: the manifest without the segment, with the pack, with the new start of a replay
  *     --> MOVING: core is told the new places, a slice per turn
  *     --> DRAINING: no read is in the old file any more
@@ -27,6 +28,8 @@
  * 3. A checkpoint counts when its first part lies behind the segment, all of it is durable, and it
  *    stands for every record in the segment.
  * 4. What core said is not needed goes only when the records that made it so are durable.
+ * 5. The log may hold the newest checkpoints twice over before a segment is freed for its length,
+ *    or they would be written again and again on a server that has nothing to do.
  * Part of slog, on its thread; only the packer may run elsewhere. */
 #ifndef PERSIST_COMPACT_H
 #define PERSIST_COMPACT_H
@@ -40,10 +43,13 @@ enum {
     COMPACT_CHECKPOINT_SLICE = 64, /* streams looked at in a turn */
     COMPACT_STAGED_PERCENT = 50,   /* of the room for staged records: no checkpoint above */
     COMPACT_PART_BYTES = 128 * 1024,
+    COMPACT_COPIES = 2, /* of each checkpoint, before what they stand for goes */
 };
 
-#define COMPACT_RETRY_NS 1000000000u /* after an error */
-#define COMPACT_BUSY_NS 1000000u     /* after core said ERR_BUSY */
+#define COMPACT_RETRY_NS 1000000000u      /* after an error; twice as long after each further one */
+#define COMPACT_RETRY_MAX_NS 16000000000u /* a full disk is not read for nothing all the time */
+#define COMPACT_BUSY_NS 1000000u          /* after core said ERR_BUSY; likewise */
+#define COMPACT_BUSY_MAX_NS 512000000u
 #define COMPACT_LOOK_NS 1000000000u  /* from one look at a pack to the next */
 #define COMPACT_POLL_NS 2000000u     /* whether the job that runs elsewhere is done */
 
@@ -68,12 +74,19 @@ enum compact_state {
     COMPACT_PINNED
 };
 
-/* The newest checkpoint of a stream that this log wrote. */
+/* A checkpoint that this log wrote. */
+struct compact_copy {
+    uint64_t group;   /* it stands for all records up to it */
+    uint64_t ticket;  /* of its last part; 0: not all parts are appended */
+    uint32_t segment; /* of its first part */
+};
+
+/* The two newest of a stream: if parts of one rot, the other one is there. */
 struct compact_done {
     uint64_t stream;
-    uint64_t group;      /* it stands for all records up to it */
-    uint64_t ticket;     /* of its last part; 0: not all parts are appended */
-    uint32_t segment;    /* of its first part */
+    struct compact_copy copies[COMPACT_COPIES];
+    uint32_t newest;
+    uint64_t bytes;      /* of the records of the newest */
     uint64_t end_ticket; /* of the stream's STREAM_GONE, in flight or told; 0: it lives */
 };
 
@@ -89,7 +102,11 @@ struct compact {
     struct packer packer;
     bool is_job_out; /* somebody else runs the packer */
     uint64_t resume_ns;
+    uint64_t retry_ns, busy_ns; /* the next pause */
     uint32_t ask_at, move_at, stream_at;
+    uint32_t copies;      /* that each stream is to have now */
+    uint64_t ticket_last; /* of any checkpoint */
+    uint64_t held_bytes;  /* of the newest checkpoint of each stream */
     bool has_pack;
     struct manifest_pack pack; /* that is looked at */
     uint64_t look_ns;          /* the next look */
@@ -99,7 +116,8 @@ struct compact {
     struct text body;          /* of the checkpoint that is being appended */
     size_t body_at;
     struct compact_done *writing; /* whose it is; NULL none */
-    uint32_t part;
+    uint32_t part, slot;
+    uint64_t part_bytes;
     uint64_t asked_group;            /* core's answers stand on records up to this group */
     uint64_t wanted;                 /* manifest change that lets go of the segment */
     struct manifest_segment segment; /* that is freed */
@@ -111,6 +129,8 @@ struct compact {
     struct compact_counts counts;
 };
 
+/* So many closed segments more may wait, since checkpoints take so much of the log. */
+uint32_t compact_extra(const struct slog *l);
 void compact_init(struct slog *l);
 void compact_deinit(struct slog *l);
 /* Once a turn: goes on by a slice while the log is RUNNING. */

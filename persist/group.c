@@ -38,7 +38,7 @@ enum err group_decode_head(const char *data, const struct place_key *k, uint64_t
                            .bytes = wire_u32(data + 32),
                            .record_bytes = wire_u32(data + 36),
                            .record_count = wire_u32(data + 40)};
-    if (h.number == 0 || h.durable >= h.number) return ERR_CORRUPT;
+    if (h.number == 0 || h.number > GROUP_NUMBER_MAX || h.durable >= h.number) return ERR_CORRUPT;
     if (h.bytes % PLACE_BLOCK_BYTES != 0 || offset + h.bytes > segment_bytes) return ERR_CORRUPT;
     if (GROUP_HEAD_BYTES + (uint64_t)h.record_bytes > h.bytes) return ERR_CORRUPT;
     *out = h;

@@ -6,6 +6,7 @@
 #include "persist/place.h"
 
 enum { GROUP_HEAD_BYTES = 64 };
+#define GROUP_NUMBER_MAX (UINT64_C(1) << 62) /* nobody counts so far */
 
 struct group_head {
     uint64_t number;  /* from 1, through all segments of the log */

@@ -1,7 +1,7 @@
 #include "persist/manifest.h"
 #include <xxhash.h>
 #include "core/base/must.h"
-#include "persist/place.h"
+#include "persist/group.h"
 #include "persist/wire.h"
 
 #define MAGIC 0x314E414D4C4C494Du
@@ -115,8 +115,8 @@ void manifest_remove_first(struct manifest *m)
     struct manifest_segment *next = &m->segments[1];
     uint64_t next_group = s->last_group > 0 ? s->last_group + 1 : s->first_group;
     if (next_group == 0 && m->replay_segment == 0) next_group = 1;
-    must(next_group > 0);
-    /* Group numbers have no gaps, so the reader knows what it must find first. */
+    /* Group numbers have no gaps, so the reader knows what it must find first; unless nothing ever
+     * landed in this one, and nobody knew. */
     if (next->first_group == 0) next->first_group = next_group;
     m->replay_segment = next->number;
     manifest_remove(m, s->number);
@@ -233,6 +233,8 @@ static enum err decode_segment(const char *data, const struct manifest *m,
     if (out->size % PLACE_BLOCK_BYTES != 0 || out->size > PLACE_SEGMENT_BYTES_MAX)
         return ERR_CORRUPT;
     if (out->end % PLACE_BLOCK_BYTES != 0 || out->end > out->size) return ERR_CORRUPT;
+    if (out->first_group > GROUP_NUMBER_MAX || out->last_group > GROUP_NUMBER_MAX)
+        return ERR_CORRUPT;
     return ERR_OK;
 }
 
@@ -285,6 +287,9 @@ enum err manifest_decode(const char *data, size_t bytes, uint32_t log, struct me
     m.is_clean = (wire_u32(data + 72) & FLAG_CLEAN) != 0;
     m.replay_segment = wire_u32(data + 76);
     m.stream_max = wire_u64(data + 80);
+    if (m.next_segment == 0 || m.next_segment == UINT32_MAX || m.next_group == 0 ||
+        m.next_group > GROUP_NUMBER_MAX || m.durable_group > GROUP_NUMBER_MAX)
+        return ERR_CORRUPT;
     for (uint32_t i = 0; i < count; i++) {
         enum err e =
             decode_entry(data + MANIFEST_HEAD_BYTES + (size_t)i * MANIFEST_ENTRY_BYTES, &m);
@@ -292,6 +297,12 @@ enum err manifest_decode(const char *data, size_t bytes, uint32_t log, struct me
             manifest_deinit(&m);
             return e;
         }
+    }
+    /* A pack has the number of a segment that is gone, and they go in order. */
+    if (m.pack_count > 0 && m.count > 0 &&
+        m.packs[m.pack_count - 1].number >= m.segments[0].number) {
+        manifest_deinit(&m);
+        return ERR_CORRUPT;
     }
     *out = m;
     return ERR_OK;

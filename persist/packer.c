@@ -48,6 +48,18 @@ static void close_files(struct packer *p)
     (void)!blocking_run(p->files, &op);
 }
 
+/* It would take what is left of a full disk until the next start. */
+static void remove_file(const struct packer *p)
+{
+    struct vfs_op op = {.kind = VFS_UNLINK, .path = p->name.text};
+    (void)!blocking_run(p->files, &op); /* a start removes it too */
+}
+
+void packer_cancel(struct packer *p)
+{
+    p->is_cancelled = true;
+}
+
 void packer_end(struct packer *p)
 {
     if (p->state == PACKER_IDLE) return;
@@ -446,9 +458,11 @@ bool packer_is_running(const struct packer *p)
 bool packer_step(struct packer *p)
 {
     if (!packer_is_running(p)) return false;
-    p->result = run_step(p);
+    p->result = p->is_cancelled ? ERR_CLOSED : run_step(p);
     if (p->result != ERR_OK) {
+        bool has_file = p->is_open;
         close_files(p);
+        if (has_file) remove_file(p);
         p->state = PACKER_FAILED;
     }
     return packer_is_running(p);

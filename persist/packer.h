@@ -7,7 +7,7 @@
  *     --> BLOCKS, one a step --> INDEXES, one a step --> TABLES --> FLUSHING (file, folder)
  *     --> PACKED: the messages know where they lie in the pack
  *   IDLE -- packer_look --> LOOKING -- the directory of a pack was read --> LISTED
- *   any error --> FAILED;   packer_end --> IDLE
+ *   any error --> FAILED, and the file that was begun is gone;   packer_end --> IDLE
  *
  * From READING and from LOADING on the job belongs to whoever runs packer_step, until that gives
  * false; else to the shard, who may also end it then. It touches nothing of the shard but what
@@ -68,6 +68,7 @@ struct packer {
     struct table stream_index; /* of streams, by id; the value is the index plus one */
     uint32_t stream_last;      /* of the newest record */
     bool is_damaged;           /* parts of the segment do not validate */
+    _Atomic bool is_cancelled; /* by the shard, whose end waits for the job */
 
     /* The pack. */
     uint32_t live_count;
@@ -101,6 +102,8 @@ void packer_look(struct packer *p, const struct manifest *m, const struct manife
 bool packer_step(struct packer *p);
 /* True while steps are to be run. */
 bool packer_is_running(const struct packer *p);
+/* The job fails at its next step. On any thread. */
+void packer_cancel(struct packer *p);
 /* Gives back what it holds; in any state, with nobody inside packer_step. */
 void packer_end(struct packer *p);
 

@@ -519,8 +519,8 @@ static enum err may_publish_on(const struct slog *l)
     if (l->ready_count < SLOG_READY_MADE && l->has_no_space) return ERR_NO_SPACE;
     bool is_freeing = l->options.hooks != NULL && l->options.sealed_wait < SLOG_SEALED_MAX &&
                       l->compact.state != COMPACT_PINNED;
-    return is_freeing && l->manifest.count > SLOG_SEALED_MAX + l->ready_count + 1 ? ERR_FULL
-                                                                                  : ERR_OK;
+    uint32_t waiting = l->manifest.count - l->ready_count;
+    return is_freeing && waiting > SLOG_SEALED_MAX + 1 + compact_extra(l) ? ERR_FULL : ERR_OK;
 }
 
 enum err slog_append_own(struct slog *l, const struct record *r, struct store_stub *out)
@@ -750,6 +750,10 @@ static uint64_t own_deadline_ns(const struct slog *l)
         other = l->last_append_ns + SLOG_IDLE_NS;
     else if (needs_segment && l->ready_count < SLOG_READY_MADE && !l->is_making)
         other = l->retry_ns;
+    /* A read that found no memory is not waited for by anything that ends. */
+    if (l->reader.waiting.first != NULL && l->reader.flying == 0 &&
+        other > l->now_ns + SLOG_READ_RETRY_NS)
+        other = l->now_ns + SLOG_READ_RETRY_NS;
     return flush < other ? flush : other;
 }
 

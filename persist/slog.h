@@ -41,6 +41,7 @@ enum {
 
 #define SLOG_IDLE_NS 1000000000u  /* then an empty group says what is durable */
 #define SLOG_RETRY_NS 1000000000u /* after a segment could not be made */
+#define SLOG_READ_RETRY_NS 1000000u /* after a read found no memory */
 /* With a sync interval: from the beginning of one flush to that of the next, at least. What a power
  * cut takes is bounded by it and the time of a flush, what flushes cost by it alone. */
 #define SLOG_FLUSH_PAUSE_NS 10000000u

@@ -125,6 +125,7 @@ static uint64_t cases, recoveries, crashes;
 static uint64_t failures, cache_waits, asked, moves, checkpoints, freed, recycled, dropped;
 static const char *doing = "";
 static uint64_t sync_interval_ns; /* the level */
+static uint64_t checkpoint_bytes; /* at least */
 static uint64_t kills, taken;     /* processes; acknowledged records by power cuts */
 
 static void wrong(const char *what)
@@ -353,10 +354,13 @@ static enum err on_checkpoint(void *context, uint64_t stream, struct text *out)
     (void)context;
     checkpoints++;
     if (w.checkpoints++ % 5 == 2) return ERR_BUSY;
+    uint64_t before = out->len;
     toy_fold(&model, (uint32_t)stream, told_last());
     uint64_t head[4] = {model.last, model.facts, model.hash, model.live_count};
     text_bytes(out, (struct bytes){(const char *)head, sizeof head});
     text_bytes(out, (struct bytes){(const char *)model.live, model.live_count * sizeof(uint64_t)});
+    if (checkpoint_bytes > out->len - before)
+        text_fill(out, 0, checkpoint_bytes - (out->len - before));
     return ERR_OK;
 }
 
@@ -377,7 +381,8 @@ static void replay_checkpoint(struct toy *t, const struct record *r)
     uint64_t head[4];
     if (t->last != 0 || r->body.len < sizeof head) wrong("a checkpoint behind its records");
     memcpy(head, r->body.data, sizeof head);
-    if (r->body.len != sizeof head + head[3] * sizeof(uint64_t)) {
+    uint64_t bytes = sizeof head + head[3] * sizeof(uint64_t);
+    if (r->body.len != (bytes < checkpoint_bytes ? checkpoint_bytes : bytes)) {
         wrong("a checkpoint of the wrong size");
         return;
     }
@@ -697,6 +702,11 @@ static void free_segments(void)
     w.log.options.sealed_wait = 0;
     w.now_ns += COMPACT_LOOK_NS; /* a pack may be looked at */
     settle();
+    /* Core had no time for a checkpoint, and is asked again later each time. */
+    for (int i = 0; i < 4 && w.is_open && w.log.compact.state == COMPACT_CHECKPOINTING; i++) {
+        w.now_ns += COMPACT_BUSY_MAX_NS;
+        settle();
+    }
     w.log.options.sealed_wait = UINT32_MAX;
 }
 
@@ -1187,6 +1197,119 @@ static void rot_is_not_freed(bool is_read_error)
     end();
 }
 
+/* Each byte of the segment that holds checkpoints is flipped in turn: one of the two of each stream
+ * is whole, so nothing is lost, though what they stand for is gone. */
+static void rot_in_checkpoint(void)
+{
+    static const enum op OPS_[] = {OP_PUBLISH, OP_ACK,  OP_ACK,  OP_ERASE, OP_WAIT,
+                                   OP_SEAL,    OP_WAIT, OP_FREE, OP_WAIT};
+    doing = "rot in a checkpoint";
+    begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
+    must(start());
+    for (uint32_t i = 0; i < sizeof OPS_ / sizeof *OPS_; i++) run_op(OPS_[i]);
+    if (w.log.compact.counts.segments != 1) wrong("nothing was freed");
+    uint64_t bytes = w.log.commit.offset, flips = 0;
+    stop();
+    struct recovery_options o = {.blocking = &w.blocking,
+                                 .mem = &w.heap.mem,
+                                 .is_direct = true,
+                                 .is_read_only = true,
+                                 .replay = {.record = on_record, .lost = on_rot}};
+    struct disk_file *file = file_at("0001-00000002.log");
+    for (uint64_t at = 0; at < bytes && !w.has_failed; at++) {
+        if (file->now[at] == 0 && at % 7 != 0) continue;
+        file->now[at] ^= 0x10;
+        memset(toys, 0, sizeof toys);
+        w.was_checkpointed = false;
+        enum err e = recovery_open(&w.recovery, &o);
+        file->now[at] ^= 0x10;
+        if (e != ERR_OK) wrong(err_text(e));
+        if (!w.was_checkpointed) wrong("both copies are gone");
+        judge_replay();
+        if (w.found != w.live_count) wrong("something is gone");
+        recovery_close(&w.recovery);
+        flips++;
+    }
+    printf("rot in checkpoints: %llu flips cost nothing\n", (unsigned long long)flips);
+    if (flips == 0) wrong("the test is blind");
+    if (w.has_failed) exit(1);
+    end();
+}
+
+/* Checkpoints that take more of the log than may wait are not a reason to free segments: else a
+ * server with nothing to do would write them again and again. */
+static void large_checkpoints_rest(void)
+{
+    doing = "large checkpoints on an idle server";
+    checkpoint_bytes = 24 * 1024;
+    begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
+    must(start());
+    w.log.options.sealed_wait = 1;
+    for (int i = 0; i < 8; i++) {
+        run_op(i % 2 == 0 ? OP_BIG : OP_ACK);
+        run_op(OP_PUBLISH);
+        run_op(OP_WAIT);
+        (void)!slog_seal(&w.log);
+    }
+    uint64_t written = 0;
+    for (int i = 0; i < 60; i++) {
+        w.now_ns += COMPACT_LOOK_NS;
+        settle();
+        if (i == 30) written = w.log.compact.counts.checkpoints;
+        if (w.log.compact.counts.checkpoints > 500) {
+            wrong("checkpoints are written for ever");
+            break;
+        }
+    }
+    if (written == 0) wrong("nothing was freed: the test is blind");
+    if (w.log.compact.counts.checkpoints != written) wrong("checkpoints are written for ever");
+    stop();
+    prove();
+    checkpoint_bytes = 0;
+    if (w.has_failed) exit(1);
+    end();
+}
+
+static bool has_name(const char *path)
+{
+    for (int i = 0; i < DISK_NAMES_MAX; i++)
+        if (strcmp(w.disk.names[i].path, path) == 0) return true;
+    return false;
+}
+
+/* A pack that does not fit on the disk: nothing of it stays, and it is not tried all the time. */
+static void full_while_packing(void)
+{
+    doing = "the disk is full while packing";
+    begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
+    must(start());
+    run_op(OP_BIG);
+    run_op(OP_PUBLISH);
+    run_op(OP_WAIT);
+    run_op(OP_SEAL);
+    run_op(OP_PUBLISH);
+    run_op(OP_WAIT);
+    w.disk.capacity_bytes = 1; /* files cannot grow */
+    uint64_t errors = 0, began_ns = w.now_ns;
+    w.log.options.sealed_wait = 0;
+    while (w.now_ns < began_ns + 60 * COMPACT_RETRY_NS) {
+        settle();
+        w.now_ns += COMPACT_RETRY_NS / 4;
+    }
+    errors = w.log.compact.counts.errors;
+    if (has_name("0001-00000001.pack")) wrong("a part of the pack stays");
+    if (errors < 3 || errors > 8) wrong("it is tried all the time, or not at all");
+    w.disk.capacity_bytes = 0;
+    w.now_ns += COMPACT_RETRY_MAX_NS;
+    settle();
+    if (w.log.compact.counts.packs != 1) wrong("it does not go on when there is space");
+    w.log.options.sealed_wait = UINT32_MAX;
+    stop();
+    prove();
+    if (w.has_failed) exit(1);
+    end();
+}
+
 /* --- the n-th call fails ------------------------------------------------------------------- */
 
 enum fault {
@@ -1358,6 +1481,9 @@ int main(int argc, char **argv)
     rot(true);
     rot(false);
     rot_in_pack();
+    rot_in_checkpoint();
+    large_checkpoints_rest();
+    full_while_packing();
     rot_is_not_freed(false);
     rot_is_not_freed(true);
     for (unsigned long seed = first; seed <= last; seed++) random_run(seed);
