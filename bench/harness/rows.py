@@ -228,16 +228,16 @@ JETSTREAM_ROWS += (
              first_message("new consumer to first message, `a.*.7`", "star_us", None) +
              restart() +
              (part("cold replay: rate", "replay", "per_second", kind=RATE, unit="msg/s", target=3),
-              server_cpu("cold replay", "replay", None)), pairs_max=3),
+              server_cpu("cold replay", "replay", None)), pairs_max=2),
     scenario("jsmany", "100 k streams of 10 x 128 B", stores.many,
-             (part("stored: server CPU", *FILLED),) + restart(), pairs_max=3),
+             (part("stored: server CPU", *FILLED),) + restart(), pairs_max=1),
     scenario("jsmemory", "memory of what is stored, 128 B", stores.memory,
              (bytes_of("a message, not packed", "fresh", 24),
               bytes_of("a message, packed", "packed", 0.5),
               bytes_of("an idle stream", "stream", 4096),
-              bytes_of("an idle consumer", "consumer", 512)), pairs_max=3),
+              bytes_of("an idle consumer", "consumer", 512)), pairs_max=2),
     scenario("jskeys", "memory of a key of 11 B", stores.keys,
-             (bytes_of("a key with its message", "key", 11 + 80),), pairs_max=3),
+             (bytes_of("a key with its message", "key", 11 + 80),), pairs_max=2),
 )
 
 # What a second table, of other settings, is worth its time for: `--rows main`.
