@@ -491,6 +491,8 @@ static void judge_start(enum place place, uint64_t at)
         uint64_t lost = 0, live = live_of(id, &lost);
         bool is_hit = k != NULL && k->stream == id;
         bool is_message = is_hit && k->kind == RECORD_MESSAGE;
+        if (is_hit && k->kind == RECORD_CHECKPOINT && (live != w.live[id] || lost != 0))
+            wrong("a damaged checkpoint costs something: it has a twin");
         if (!is_hit && (live != w.live[id] || lost != 0)) wrong("a stream that is whole changed");
         if (is_message && live + 1 != w.live[id] && live != w.live[id])
             wrong("more than the damaged message is gone");
