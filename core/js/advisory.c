@@ -6,6 +6,8 @@ static const struct {
     const char *subject, *type, *action;
 } rows[ADVISORY_KIND_COUNT] = {
     [ADVISORY_API] = {"ADVISORY.API", "advisory.v1.api_audit", NULL},
+    [ADVISORY_LIMIT_REACHED] = {"ADVISORY.API.LIMIT_REACHED", "advisory.v1.api_limit_reached",
+                                NULL},
     [ADVISORY_STREAM_CREATED] = {"ADVISORY.STREAM.CREATED", "advisory.v1.stream_action", "create"},
     [ADVISORY_STREAM_UPDATED] = {"ADVISORY.STREAM.UPDATED", "advisory.v1.stream_action", "modify"},
     [ADVISORY_STREAM_DELETED] = {"ADVISORY.STREAM.DELETED", "advisory.v1.stream_action", "delete"},
@@ -52,7 +54,7 @@ void advisory_subject(const struct advisory *a, struct writer *out)
     must(a->kind < ADVISORY_KIND_COUNT);
     writer_text(out, "$JS.EVENT.");
     writer_text(out, rows[a->kind].subject);
-    if (a->kind == ADVISORY_API) return;
+    if (a->kind <= ADVISORY_LIMIT_REACHED) return;
     writer_char(out, '.');
     writer_bytes(out, a->stream);
     if (!is_of_consumer(a->kind)) return;
@@ -126,6 +128,12 @@ void advisory_write(const struct advisory *a, struct text *out)
         json_write_text(&w, "subject", a->subject);
         json_write_text_if(&w, "request", a->request);
         json_write_text(&w, "response", a->response);
+    } else if (a->kind == ADVISORY_LIMIT_REACHED) {
+        json_write_text(&w, "server", a->server);
+        json_write_text_if(&w, "domain", a->domain);
+        json_write_u64(&w, "dropped", a->dropped);
+        json_write_end(&w);
+        return;
     } else {
         json_write_text(&w, "stream", a->stream);
         if (is_of_consumer(a->kind)) json_write_text(&w, "consumer", a->consumer);

@@ -8,6 +8,7 @@
 
 enum advisory_kind {
     ADVISORY_API, /* every request on $JS.API that was answered */
+    ADVISORY_LIMIT_REACHED, /* requests were dropped; of the system account */
     ADVISORY_STREAM_CREATED,
     ADVISORY_STREAM_UPDATED,
     ADVISORY_STREAM_DELETED,
@@ -54,6 +55,7 @@ struct advisory {
     struct bytes server; /* its name */
     struct advisory_client client;
     struct bytes subject, request, response;
+    uint64_t dropped; /* LIMIT_REACHED, which has the server's name too */
 };
 
 /* What became of a delivery, as an advisory; stream and consumer name it. id, time_ns and domain

@@ -175,6 +175,7 @@ void staged_reset(struct staged *s, uint64_t msgs, uint64_t bytes, uint64_t seq_
     forget_cells(s);
     s->msgs = msgs;
     s->bytes = bytes;
+    s->bytes_waiting = 0;
     s->seq_last = seq_last;
     s->floor = 0;
 }
@@ -295,6 +296,7 @@ void staged_push(struct staged *s, const struct staged_op *op, struct subject_in
     cell->last = op->seq;
     s->msgs++;
     s->bytes += op->bytes & STAGED_BYTES_MASK;
+    s->bytes_waiting += op->bytes & STAGED_BYTES_MASK;
     evict(s, op, x, m, limits);
 }
 
@@ -305,6 +307,7 @@ bool staged_pop(struct staged *s, struct staged_op *op)
     s->op_head = (s->op_head + 1) & (s->op_room - 1);
     s->op_count--;
     if ((op->flags & STAGED_SKIP) != 0) return true;
+    s->bytes_waiting -= op->bytes & STAGED_BYTES_MASK;
     struct staged_cell *cell = find_cell(s, NODE_BIT | op->node);
     must(cell != NULL);
     must(cell->first == op->seq);

@@ -43,6 +43,7 @@ struct staged {
     struct staged_cell *cells;
     uint32_t cell_room, cell_count;
     uint64_t msgs, bytes;
+    uint64_t bytes_waiting; /* of those in flight */
     uint64_t seq_last;
     uint64_t floor; /* no live message below */
 };

@@ -972,6 +972,7 @@ static void step(struct shard *s)
     jet_api_step(s);
     if (jet_api_is_due(j)) jet_api_stored(s, j->stored_ticket);
     jet_api_work(s);
+    jet_api_tell_dropped(s);
     while ((t = wheel_pop(&j->wheel, s->now.mono_ns)) != NULL)
         jet_publish_expire(s, LIST_OWNER(t, struct jet_stream, timer));
     jet_publish_step(s);
@@ -992,6 +993,7 @@ static uint64_t deadline_ns(const struct shard *s, const struct jet *j)
     bool has_work = j->inbox.count > 0 || !list_is_empty(&j->answered);
     if (has_work || !list_is_empty(&j->working) || jet_publish_is_due(j)) return 0;
     if (of_deliver < next) next = of_deliver;
+    if (jet_api_tell_ns(j) < next) next = jet_api_tell_ns(j);
     bool rests = j->rests_until_ns > s->now.mono_ns;
     if (j->has_more && j->out.count == 0 && !rests) return 0;
     if (j->has_more && rests && j->rests_until_ns < next) next = j->rests_until_ns;

@@ -30,7 +30,7 @@
 enum {
     JET_RETRY_NS = 1000000,        /* a busy index, a full mail ring, no memory: look again */
     JET_HELD_BYTES_MAX = 16 << 20, /* publishes of one stream that wait for an order of it */
-    JET_REQUESTS_MAX = 10000,      /* API requests that wait, as nats-server's queue limit */
+    JET_FORWARDS_MAX = 10000,      /* API requests that wait for room in another shard's ring */
     JET_LOG_ANY = UINT16_MAX,      /* the directory is to say which */
     JET_DIRECTORY_SHARD = 0,
 };
@@ -127,6 +127,7 @@ struct jet_request {
     /* Others of the stream come behind it. */
     uint64_t about; /* hash of the account and the stream */
     bool is_first, is_behind;
+    bool is_reading; /* STREAM.INFO and the like */
 };
 
 struct jet {
@@ -154,9 +155,11 @@ struct jet {
     struct table about;   /* those that are first or behind, by stream */
     struct list telling;  /* their answers wait until the directory was told */
     uint64_t last_token;
-    bool has_released;         /* a first one has gone on: others may */
-    struct jet_queue forwards; /* requests for other shards whose rings are full */
-    uint32_t request_count;
+    bool has_released;            /* a first one has gone on: others may */
+    struct jet_queue forwards;    /* requests for other shards whose rings are full */
+    uint32_t request_count[2];    /* that are not answered; of those that only read: [1] */
+    uint64_t requests_dropped[2]; /* nobody was told of them yet */
+    uint64_t dropped_told_ns;
     uint64_t stored_ticket; /* everything up to it is durable */
     uint64_t timed_ticket;  /* a record in flight whose way to the disk is timed; 0 none */
     uint64_t timed_ns;      /* since when */
@@ -226,6 +229,8 @@ void jet_advisory_event(struct jet_stream *x, const struct outlet_event *e);
 /* About to be freed. */
 void jet_advisory_consumer_gone(struct shard *s, const struct js_stream *stream,
                                 const struct consumer *c);
+/* So many requests of one queue were dropped. */
+void jet_advisory_dropped(struct shard *s, uint64_t count);
 /* The request was answered; origin: as of its message. */
 void jet_advisory_request(struct shard *s, const struct js_request *r, struct conn_id origin,
                           uint32_t origin_shard);
@@ -263,6 +268,10 @@ void jet_api_route(struct shard *s, const struct message *m);
 void jet_api_request(struct shard *s, const struct message *m);
 /* Those that other shards answered, or that could not be handed on before. */
 void jet_api_step(struct shard *s);
+/* Tells of requests that were dropped, once in a while. */
+void jet_api_tell_dropped(struct shard *s);
+/* When to call it again: now, or later; UINT64_MAX: there is nothing to tell. */
+uint64_t jet_api_tell_ns(const struct jet *j);
 /* The next piece of a request that is done by pieces: one in a turn. */
 void jet_api_work(struct shard *s);
 void jet_api_direct(struct shard *s, struct jet_stream *x, const struct message *m);

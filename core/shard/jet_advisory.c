@@ -42,6 +42,13 @@ void jet_advisory_consumer_gone(struct shard *s, const struct js_stream *stream,
     if (!c->is_hidden) send(s, stream->stream.account, &a);
 }
 
+void jet_advisory_dropped(struct shard *s, uint64_t count)
+{
+    struct advisory a = {
+        .kind = ADVISORY_LIMIT_REACHED, .server = s->server->name, .dropped = count};
+    if (s->options->accounts->system != UINT32_MAX) send(s, s->options->accounts->system, &a);
+}
+
 static void send_action(struct shard *s, const struct js_request *r)
 {
     static const enum advisory_kind kinds[] = {

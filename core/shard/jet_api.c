@@ -3,6 +3,8 @@
 #include "core/shard/jet.h"
 
 enum { DIRECT_BATCH_BYTES_MAX = 64 << 20, REPLY_BYTES_MAX = JS_REPLY_BYTES_MAX };
+static const uint64_t TELL_NS =
+    100000000; /* between two advisories of requests that were dropped */
 
 /* --- requests -------------------------------------------------------------------------------- */
 
@@ -14,6 +16,51 @@ static char *put(char *to, struct bytes *slot, struct bytes from)
     if (from.len > 0) memcpy(to, from.data, from.len);
     *slot = bytes_of(to, from.len);
     return to + from.len;
+}
+
+/* Those that only read have a queue of their own, as in nats-server. */
+static bool is_info(struct bytes subject)
+{
+    static const char *const reading[] = {"$JS.API.STREAM.INFO.",    "$JS.API.STREAM.NAMES",
+                                          "$JS.API.STREAM.LIST",     "$JS.API.CONSUMER.INFO.",
+                                          "$JS.API.CONSUMER.NAMES.", "$JS.API.CONSUMER.LIST."};
+    if (bytes_equal(subject, BYTES_LITERAL("$JS.API.INFO"))) return true;
+    for (size_t i = 0; i < sizeof reading / sizeof reading[0]; i++)
+        if (bytes_starts_with(subject, bytes_from_text(reading[i]))) return true;
+    return false;
+}
+
+/* With this one as many wait as may: it is dropped, as nats-server does. */
+static bool is_full(struct shard *s, bool is_reading)
+{
+    const struct options_jetstream *o = &s->options->jetstream;
+    int64_t max = is_reading ? o->info_queue_max : o->request_queue_max;
+    return (int64_t)s->jet->request_count[is_reading] + 1 >= max;
+}
+
+uint64_t jet_api_tell_ns(const struct jet *j)
+{
+    if (j->requests_dropped[0] + j->requests_dropped[1] == 0) return UINT64_MAX;
+    return j->dropped_told_ns == 0 ? 0 : j->dropped_told_ns + TELL_NS;
+}
+
+void jet_api_tell_dropped(struct shard *s)
+{
+    struct jet *j = s->jet;
+    if (s->now.mono_ns < jet_api_tell_ns(j)) return;
+    for (int i = 0; i < 2; i++) {
+        uint64_t count = j->requests_dropped[i];
+        if (count == 0) continue;
+        struct writer *w = session_log_open(s, NULL);
+        writer_text(w, i == 0 ? "JetStream API queue" : "JetStream API info queue");
+        writer_text(w, " limit reached, dropping ");
+        writer_u64(w, count);
+        writer_text(w, " requests");
+        session_log_close(s, LOG_LEVEL_WRN);
+        jet_advisory_dropped(s, count);
+        j->requests_dropped[i] = 0;
+    }
+    j->dropped_told_ns = s->now.mono_ns;
 }
 
 static struct jet_request *make_request(struct shard *s, const struct message *m)
@@ -42,7 +89,8 @@ static struct jet_request *make_request(struct shard *s, const struct message *m
     q->r.now_ns = s->now.wall_ns;
     q->r.mono_ns = s->now.mono_ns;
     q->r.context = &q->reader;
-    s->jet->request_count++;
+    q->is_reading = is_info(q->r.subject);
+    s->jet->request_count[q->is_reading]++;
     return q;
 }
 
@@ -97,7 +145,7 @@ static void end_request(struct shard *s, struct jet_request *q)
     jsapi_end(&q->r);
     list_remove(&q->link);
     text_deinit(&q->out);
-    s->jet->request_count--;
+    s->jet->request_count[q->is_reading]--;
     mem_free(s->mem, MEM_JETSTREAM, q, q->bytes);
 }
 
@@ -200,7 +248,13 @@ static bool is_of_all_logs(const struct shard *s, const struct js_request *r)
 
 void jet_api_request(struct shard *s, const struct message *m)
 {
-    struct jet_request *q = s->jet->request_count < JET_REQUESTS_MAX ? make_request(s, m) : NULL;
+    bool is_reading = is_info(m->subject);
+    if (is_full(s, is_reading)) {
+        s->counts.dropped_msgs++;
+        s->jet->requests_dropped[is_reading]++;
+        return;
+    }
+    struct jet_request *q = make_request(s, m);
     if (q == NULL) {
         s->counts.dropped_msgs++;
         return;
@@ -251,7 +305,7 @@ void jet_api_route(struct shard *s, const struct message *m)
     struct jet_queue *q = &s->jet->forwards;
     must(s->config.directory != NULL);
     if (q->count == 0 && route(s, m)) return;
-    if (q->count >= JET_REQUESTS_MAX || jet_queue_message(s, q, JET_SUB_API, NULL, m) != ERR_OK)
+    if (q->count >= JET_FORWARDS_MAX || jet_queue_message(s, q, JET_SUB_API, NULL, m) != ERR_OK)
         s->counts.dropped_msgs++;
 }
 

@@ -234,8 +234,23 @@ static bool run(struct shard *s, struct jet_stream *x, const struct message *m)
     return true;
 }
 
+/* As many of the stream's publishes wait as may, to be durable or behind an order. */
+static bool is_buffer_full(const struct shard *s, const struct jet_stream *x)
+{
+    const struct options_jetstream *o = &s->options->jetstream;
+    const struct staged *staged = &x->s->stream.staged;
+    int64_t count = (int64_t)(staged->op_count + x->held.count);
+    int64_t bytes = (int64_t)(staged->bytes_waiting + (x->held.len - x->held.at));
+    return (o->buffered_messages_max > 0 && count >= o->buffered_messages_max) ||
+           (o->buffered_bytes_max > 0 && bytes >= o->buffered_bytes_max);
+}
+
 void jet_publish_take(struct shard *s, struct jet_stream *x, const struct message *m)
 {
+    if (UNLIKELY(is_buffer_full(s, x))) {
+        refuse_store(s, x, m, &s->jet->outcome, ERR_FULL);
+        return;
+    }
     /* A message that lies in the store's memory must not be there when an append moves it on. */
     if (LIKELY(x->held.count == 0 && !s->jet->is_from_store) && run(s, x, m)) return;
     bool is_full = x->held.len - x->held.at > JET_HELD_BYTES_MAX;

@@ -56,6 +56,53 @@ def login(server, who):
     return Js(server, user=who, **{"pass": who})
 
 
+QUEUES = """
+server_name: mill
+jetstream { store_dir: %s/store, %s }
+accounts { A { jetstream: enabled, users [{user: a, password: a}] }
+           SYS { users [{user: s, password: s}] } }
+system_account: SYS
+"""
+
+
+def test_requests_beyond_the_queue_are_dropped_and_told(start, tmp_path):
+    """With a limit of 1 the queue is full with each request. Those that only read have their own."""
+    server = start(config=QUEUES % (tmp_path, "request_queue_limit: 1, info_queue_limit: 100"))
+    system = login(server, "s")
+    system.c.sub("$JS.EVENT.ADVISORY.API.LIMIT_REACHED", sid="2")
+    system.c.ping()
+    with login(server, "a") as j:
+        j.c.pub("$JS.API.STREAM.CREATE.S", json.dumps({"name": "S"}), reply="_INBOX.1")
+        told = json.loads(system.c.msg().data)
+        assert told.pop("id") and told.pop("timestamp")
+        assert told == {"type": "io.nats.jetstream.advisory.v1.api_limit_reached",
+                        "server": "mill", "dropped": 1}
+        assert j.ok("STREAM.NAMES")["total"] == 0
+        with pytest.raises(Exception):
+            j.c.msg(timeout=0.05)
+    system.c.close()
+
+
+def test_publishes_beyond_a_stream_s_buffer_are_refused(start, tmp_path):
+    """429 and 10167 for what came while as many waited as may; what was acked is there."""
+    server = start(config=QUEUES % (tmp_path, "max_buffered_msgs: 2"))
+    with login(server, "a") as j:
+        j.stream("S", subjects=["s"])
+        burst, stored, refused = 2000, 0, 0
+        j.c.sub("acks", sid="2")
+        j.c.send(b"PUB s acks 2\r\nok\r\n" * burst)
+        for _ in range(burst):
+            m = j.c.msg(timeout=20)
+            error = json.loads(m.data).get("error")
+            stored += error is None
+            if error is not None:
+                assert m.headers.startswith(b"NATS/1.0 429 Too Many Requests")
+                assert error == {"code": 429, "err_code": 10167, "description": "too many requests"}
+                refused += 1
+        assert stored > 0 and refused > 0
+        assert j.state("S")["messages"] == stored
+
+
 # --- who may ask, and how
 
 def test_nobody_answers_when_jetstream_is_off(start):
@@ -232,6 +279,7 @@ def test_updates_that_are_refused(js, change, code):
     assert js.refused("STREAM.UPDATE.S", {"name": "S", "deny_delete": True, **change})[1] == code
 
 
+@pytest.mark.ours_only  # there several threads take requests, mostly in order
 def test_pipelined_requests_about_one_name_take_effect_in_their_order(js):
     """A stream that is made anew with other subjects, without waiting for any answer."""
     old = {"name": "ORDER", "subjects": ["order.old"]}

@@ -214,7 +214,7 @@ Test(options, whatever_has_no_effect_is_said_with_its_name_and_place)
         said++; /* tls.insecure alone is an error too, but the report is complete in any case */
         unload(&f);
     }
-    cr_expect(said > 20);
+    cr_expect(said > 10);
 }
 
 static void expect_notices(const char *content, const char *flags, const char *notices)

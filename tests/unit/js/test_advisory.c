@@ -35,6 +35,18 @@ static struct advisory of(enum advisory_kind kind)
         .kind = kind, .stream = BYTES_LITERAL("S"), .consumer = BYTES_LITERAL("D")};
 }
 
+/* As nats-server 2.15.2 with request_queue_limit: 1. */
+Test(advisory, requests_that_were_dropped)
+{
+    expect((struct advisory){.kind = ADVISORY_LIMIT_REACHED,
+                             .server = BYTES_LITERAL("mill"),
+                             .domain = BYTES_LITERAL("hub"),
+                             .dropped = 3},
+           "$JS.EVENT.ADVISORY.API.LIMIT_REACHED",
+           HEAD("advisory.v1.api_limit_reached") "\"server\":\"mill\",\"domain\":\"hub\","
+                                                 "\"dropped\":3}");
+}
+
 Test(advisory, actions_on_streams_and_consumers)
 {
     expect(of(ADVISORY_STREAM_CREATED), "$JS.EVENT.ADVISORY.STREAM.CREATED.S",
