@@ -950,6 +950,7 @@ bool turn_run(struct turn *t, uint64_t wait_until_ns)
     } while (at < count);
     turn_logs(t);
     flush_outputs(t);
+    if (t->shard->is_late) t->has_more = true;
     close_flushed(t);
     while (t->freed_count > 0) t->free_slots[t->free_count++] = t->freed[--t->freed_count];
     for (uint32_t b = 0; b < batches; b++) {

@@ -6,7 +6,10 @@
 #include "core/base/must.h"
 #include "core/shard/internal.h"
 
-enum { FOOTPRINT_PER_TARGET = 512 };
+enum {
+    FOOTPRINT_PER_TARGET = 512,
+    WIDE_TARGETS = 8, /* here: makes output faster than it comes in */
+};
 
 /* What all deliveries of one message share. */
 struct frame {
@@ -203,6 +206,11 @@ static inline enum fanout_result publish_to(struct shard *s, const struct messag
         return FANOUT_PARK;
     }
     if (r->plain_count + r->group_count == 0 && r->remote_plain == 0) return FANOUT_NOBODY;
+    /* Not what the server itself sends: that cannot park. */
+    if (UNLIKELY(s->is_late) && r->plain_count >= WIDE_TARGETS && m->origin.bits != 0) {
+        *reason = PARK_TURN;
+        return FANOUT_PARK;
+    }
     if (UNLIKELY(!ensure_memory(s, r, m))) {
         *reason = PARK_MEMORY;
         return FANOUT_PARK;

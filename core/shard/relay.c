@@ -943,12 +943,14 @@ static void on_record(struct shard *s, uint32_t sender, const struct lane_record
     e->io_mail.body = r + 1;
 }
 
-/* There is room for all that must be sent because of this record. */
+/* There is room for all that must be sent because of this record, and time. */
 static bool may_consume(struct shard *s, uint32_t sender, const struct lane_record *r)
 {
     struct mail_message h;
     switch (r->kind) {
     case MAIL_MESSAGE:
+        /* It may be for thousands. Its publisher parks when the ring is full. */
+        if (UNLIKELY(s->is_late)) return false;
         memcpy(&h, r + 1, sizeof h);
         return (h.token == 0 || may_answer(s, h.origin_shard)) &&
                (h.block == NULL || may_answer(s, h.lender));
@@ -1011,8 +1013,7 @@ bool relay_is_due(const struct shard *s)
 
 bool relay_wants_memory(const struct shard *s)
 {
-    return s->relay->homebound != NULL || s->relay->permits_owed > 0 ||
-           s->relay->interest_owed > 0;
+    return s->relay->homebound != NULL || s->relay->permits_owed > 0 || s->relay->interest_owed > 0;
 }
 
 /* Spilled mail and parked publishers go on when half of the ring is free (M1, M4). */

@@ -6,7 +6,8 @@
 enum {
     ROUTE_CACHE_ENTRIES = 131072, /* 50 k live subjects fill windows of 8 to less than half */
     ROUTE_CACHE_BYTES = 64 << 20,
-    RETRY_NS = 1000000,  /* parked for memory, or a busy index: look again */
+    RETRY_NS = 1000000,      /* parked for memory, or a busy index: look again */
+    SMALL_FLUSH_PART = 1024, /* of what may be sent in a turn: 32 KiB */
     SUBS_PER_STEP = 500, /* SUBs and UNSUBs of all clients: 1 to 5 ms, since each is several cache
                             misses; what one turn reads of a client may be 20 times as many */
 };
@@ -15,6 +16,7 @@ static void init_lists(struct shard *s)
 {
     list_init(&s->all);
     list_init(&s->dirty);
+    list_init(&s->late);
     list_init(&s->sending);
     list_init(&s->fenced);
     list_init(&s->reaping);
@@ -51,6 +53,8 @@ enum err shard_open(const struct shard_config *config, struct shard **out)
     s->interest = config->interest;
     s->server = config->server;
     s->slots_max = config->slots_max;
+    s->flush_bytes_max =
+        config->flush_bytes_max == 0 ? SHARD_FLUSH_BYTES_MAX : config->flush_bytes_max;
     s->now = config->now;
     rng_init(&s->rng, config->seed);
     init_lists(s);
@@ -337,23 +341,36 @@ bool shard_wants_crypto(const struct shard *s, const struct effect *e)
     return c != NULL && c->login != NULL && c->ticket == e->crypto.ticket;
 }
 
+static struct client *sends_now(struct shard *s, struct client *c)
+{
+    uint64_t began_ns = c->waits_ns == 0 ? s->now.mono_ns : c->waits_ns;
+    if (s->oldest_send_ns == 0 || began_ns < s->oldest_send_ns) s->oldest_send_ns = began_ns;
+    c->waits_ns = 0;
+    c->flags |= CLIENT_SENDING;
+    c->send_began_ns = s->now.mono_ns;
+    list_push(&s->sending, &c->sending);
+    uint64_t bytes = c->output.pending_bytes;
+    s->flush_left -= bytes < s->flush_left ? bytes : s->flush_left;
+    return c;
+}
+
+/* What is small goes first and in any case: it does not wait for the large ones. */
 struct client *shard_next_dirty(struct shard *s)
 {
     struct list *link;
     while ((link = list_pop(&s->dirty)) != NULL) {
         struct client *c = LIST_OWNER(link, struct client, dirty);
-        if (client_has(c, CLIENT_SENDING) || c->output.pending_bytes == 0) {
-            if (c->waits_ns == 0) c->waits_ns = s->now.mono_ns;
-            continue;
-        }
-        uint64_t began_ns = c->waits_ns == 0 ? s->now.mono_ns : c->waits_ns;
-        if (s->oldest_send_ns == 0 || began_ns < s->oldest_send_ns) s->oldest_send_ns = began_ns;
-        c->waits_ns = 0;
-        c->flags |= CLIENT_SENDING;
-        c->send_began_ns = s->now.mono_ns;
-        list_push(&s->sending, &c->sending);
-        return c;
+        bool is_sending = client_has(c, CLIENT_SENDING) || c->output.pending_bytes == 0;
+        bool is_large = c->output.pending_bytes > s->flush_bytes_max / SMALL_FLUSH_PART;
+        if (LIKELY(!is_sending && !is_large)) return sends_now(s, c);
+        if (c->waits_ns == 0) c->waits_ns = s->now.mono_ns;
+        if (!is_sending) list_push(&s->late, &c->dirty);
     }
+    if (s->flush_left > 0 && (link = list_pop(&s->late)) != NULL)
+        return sends_now(s, LIST_OWNER(link, struct client, dirty));
+    s->is_late = !list_is_empty(&s->late);
+    if (UNLIKELY(s->is_late)) s->rare.late_flushes++;
+    while ((link = list_pop(&s->late)) != NULL) list_push(&s->dirty, link);
     return NULL;
 }
 
@@ -386,7 +403,8 @@ uint32_t shard_step(struct shard *s, struct event *events, uint32_t count, struc
     if (s->close_owed_count > 0) session_tell_closed(s);
     if (!list_is_empty(&s->parked[PARK_INDEX])) session_resume_all(s, PARK_INDEX);
     if (!list_is_empty(&s->parked[PARK_MEMORY])) session_resume_all(s, PARK_MEMORY);
-    if (!list_is_empty(&s->parked[PARK_TURN])) session_resume_all(s, PARK_TURN);
+    if (!list_is_empty(&s->parked[PARK_TURN]) && !s->is_late) session_resume_all(s, PARK_TURN);
+    s->flush_left = s->flush_bytes_max;
     s->subs_left = SUBS_PER_STEP;
 
     if (s->jet != NULL) jet_events(s);

@@ -115,7 +115,7 @@ struct shard;
 /* How often paths were taken that a test must not miss (tests/sim); nobody else reads it. */
 struct shard_rare {
     uint64_t congested_mail, loans, fences_held, tokens, doomed, sliced_reaping, slow_deadline,
-        rechecks, crypto_logins;
+        rechecks, crypto_logins, late_flushes;
 };
 
 struct shard_config {
@@ -126,6 +126,7 @@ struct shard_config {
     const struct server_facts *server;
     uint64_t seed;
     uint32_t slots_max; /* connections of this shard */
+    uint64_t flush_bytes_max; /* to be sent in one turn; 0: SHARD_FLUSH_BYTES_MAX */
     struct shard_time now;
     const struct shard_log *logs; /* [log_count]; 0: no JetStream */
     uint32_t log_count;
@@ -133,7 +134,12 @@ struct shard_config {
     struct directory *directory; /* of all streams, on shard 0; else NULL */
 };
 
-enum { SHARD_FANOUT_LINE_BYTES = 4096 + 64 }; /* "[reply ][header ]total\r\n" */
+enum {
+    /* A hundred receivers get all that was read of a publisher in one turn; beyond that, sending
+     * is tens of milliseconds in which nobody is heard. */
+    SHARD_FLUSH_BYTES_MAX = 32 << 20,
+    SHARD_FANOUT_LINE_BYTES = 4096 + 64, /* "[reply ][header ]total\r\n" */
+};
 
 struct shard {
     uint32_t index, shard_count;
@@ -158,6 +164,7 @@ struct shard {
     struct list all;     /* every client that io has */
     struct list fenced;  /* those with held replies (R2b) */
     struct list dirty;   /* outputs to flush */
+    struct list late;    /* large ones: behind the others, as far as this turn has bytes */
     struct list sending; /* sends in flight, oldest first */
     struct list parked[PARK_REASON_COUNT];
     struct list stalled_long; /* PARK_CONGESTED for STALL_FULL_NS; the others for STALL_NS, so that
@@ -202,7 +209,11 @@ struct shard {
 
     struct bytes info_host; /* what INFO says: client_advertise or the real address */
     int info_port;
-    uint32_t subs_left;   /* SUBs and UNSUBs that this step may still run */
+    uint64_t flush_bytes_max;
+    uint64_t flush_left; /* bytes that this turn may still send */
+    bool is_late;       /* the last turn left outputs that could have been sent: what makes more for
+                           many receivers waits */
+    uint32_t subs_left; /* SUBs and UNSUBs that this step may still run */
     uint64_t stall_bytes; /* 75 % of max_pending (R5b) */
     uint32_t stall_ns;    /* set by a delivery to a congested receiver; read after each message */
     bool is_fanning_out;  /* a route is being walked: nothing may leave the index */
@@ -228,7 +239,8 @@ void shard_flush(struct shard *s, struct shard_time now);
 uint32_t shard_step(struct shard *s, struct event *events, uint32_t count, struct shard_time now,
                     struct outbox *outbox);
 
-/* Next connection with output to send and no send in flight, or NULL. Marks it as sending; io
+/* Next connection with output to send and no send in flight, or NULL: there is no more, or only
+ * large outputs for which the next turn has bytes again (s->is_late). Marks it as sending; io
  * takes the bytes with output_gather(&c->output, ...) and must answer with EVENT_SENT. */
 struct client *shard_next_dirty(struct shard *s);
 /* The turn is over that began with the last step's time: counts how long it took, and how long the

@@ -25,6 +25,7 @@ enum {
     SENDERS_EXTRA = 2,
     ORDER_RETRY_NS = 50000,
     QUIET_NS_MAX = 2000000000,
+    FEW_FLUSH_BYTES = 16 * 1024, /* that a shard of every third world sends in a turn */
 };
 static const uint64_t HASH_PRIME = 1099511628211u;
 /* The longest that a world may take to come to rest after its last connection. */
@@ -327,6 +328,7 @@ static bool open_shard(struct server *s, uint32_t index)
                                   .server = &s->facts,
                                   .seed = rng_next(&s->rng),
                                   .slots_max = NET_SLOTS_MAX - TURN_SLOTS_EXTRA,
+                                  .flush_bytes_max = s->config.seed % 3 == 0 ? FEW_FLUSH_BYTES : 0,
                                   .now = time_now(s)};
     struct simstore *store = s->config.store;
     struct shard_log logs[SIMSTORE_LOGS_MAX];

@@ -432,6 +432,7 @@ static void count(struct workload *w, struct workload_counts *c)
     c->tokens += SERVER_SUM(s, rare.tokens);
     c->doomed += SERVER_SUM(s, rare.doomed);
     c->sliced_reaping += SERVER_SUM(s, rare.sliced_reaping);
+    c->late_flushes += SERVER_SUM(s, rare.late_flushes);
     c->slow_deadline += SERVER_SUM(s, rare.slow_deadline);
     c->rechecks += SERVER_SUM(s, rare.rechecks);
     c->crypto_logins += SERVER_SUM(s, rare.crypto_logins);

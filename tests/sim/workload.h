@@ -7,12 +7,13 @@
  * that the simulator is blind there. */
 #define RARE_PATHS(X)                                                                              \
     X(queue_forwards)                                                                              \
-    X(ring_full) X(park_mail) X(park_memory) X(park_congested) X(park_index) X(park_pings)         \
-        X(park_tokens) X(spills) X(stalls) X(congested_mail) X(loans) X(route_stale)               \
-            X(fences_held) X(tokens) X(no_responders) X(doomed) X(partial_pieces)                  \
-                X(sliced_reaping) X(slow_pending) X(slow_deadline) X(dropped) X(reloads)           \
-                    X(rechecks) X(lame_ducks) X(vanished) X(crypto_logins) X(preemptions)      \
-                        X(outbox_full) X(close_owed) X(lines_lost)
+    X(ring_full)                                                                                   \
+    X(park_mail) X(park_memory) X(park_congested) X(park_index) X(park_pings) X(park_tokens)       \
+        X(spills) X(stalls) X(congested_mail) X(loans) X(route_stale) X(fences_held) X(tokens)     \
+            X(no_responders) X(doomed) X(partial_pieces) X(sliced_reaping) X(late_flushes)         \
+                X(slow_pending) X(slow_deadline) X(dropped) X(reloads) X(rechecks) X(lame_ducks)   \
+                    X(vanished) X(crypto_logins) X(preemptions) X(outbox_full) X(close_owed)       \
+                        X(lines_lost)
 
 struct workload_counts {
 #define X(name) uint64_t name;

@@ -177,3 +177,52 @@ Test(shard, who_subscribes_to_much_lets_others_come_between)
     }
     close_rig(r, little);
 }
+
+/* A message of 5 kB to three, where a turn may send 8: the answer to somebody else goes first, and
+ * the third receiver is served in the next turn, before anything more is made. */
+Test(shard, what_is_large_is_sent_behind_the_rest_and_over_several_turns)
+{
+    enum { BYTES = 5000 };
+    struct rig *r = open_rig("max_control_line: 4096\n", 1);
+    static char text[BYTES + 64];
+    struct client *sent[8], *c;
+    uint32_t count = 0;
+    for (uint32_t slot = 0; slot < 4; slot++) open_client(r, conn_id_of(slot, 1));
+    for (uint32_t slot = 1; slot < 4; slot++) {
+        static const char sub[] = "SUB a 1\r\n";
+        struct event e = {.kind = EVENT_BYTES, .conn = conn_id_of(slot, 1)};
+        e.bytes.data = sub;
+        e.bytes.len = sizeof sub - 1;
+        step(r, &e);
+    }
+    for (uint32_t slot = 0; slot < 4; slot++) {
+        struct event e = {.kind = EVENT_SENT, .conn = conn_id_of(slot, 1)};
+        e.sent.bytes = shard_client(r->shard, e.conn)->output.pending_bytes;
+        step(r, &e);
+    }
+    r->shard->flush_bytes_max = 8192;
+    struct event pub = {.kind = EVENT_BYTES, .conn = conn_id_of(0, 1)};
+    int head = snprintf(text, sizeof text, "PUB a %d\r\n", BYTES);
+    memset(text + head, 'x', BYTES);
+    memcpy(text + head + BYTES, "\r\nPING\r\n", 8);
+    pub.bytes.data = text;
+    pub.bytes.len = (size_t)head + BYTES + 8;
+    r->outbox.count = 0;
+    cr_assert_eq(shard_step(r->shard, &pub, 1, r->now, &r->outbox), 1);
+    while ((c = shard_next_dirty(r->shard)) != NULL) sent[count++] = c;
+    cr_assert_eq(count, 3);
+    cr_assert_eq(sent[0]->id.bits, pub.conn.bits, "its PONG");
+    cr_assert(r->shard->is_late);
+    struct event sent_pong = {.kind = EVENT_SENT, .conn = pub.conn};
+    sent_pong.sent.bytes = 6;
+    cr_assert_eq(shard_step(r->shard, &sent_pong, 1, r->now, &r->outbox), 1);
+    c = shard_next_dirty(r->shard);
+    cr_assert(c != NULL && c != sent[1] && c != sent[2]);
+    cr_assert_null(shard_next_dirty(r->shard));
+    cr_assert_not(r->shard->is_late);
+    for (uint32_t slot = 1; slot < 4; slot++) {
+        struct event gone = {.kind = EVENT_GONE, .conn = conn_id_of(slot, 1)};
+        step(r, &gone);
+    }
+    close_rig(r, pub.conn);
+}
