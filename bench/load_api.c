@@ -296,6 +296,10 @@ static bool publish_all(struct load_api *api, uint64_t count, uint8_t *payload)
         uint64_t now = load_probe_now_ns();
         if (api->acks - acked_before != acked) moved_ns = now;
         acked = api->acks - acked_before;
+        if (load_probe_is_interrupted()) {
+            load_report_fail(api->report, "interrupted");
+            return false;
+        }
         if (now - moved_ns > o->timeout_ns) {
             load_report_fail(api->report, "publishes were not acknowledged");
             return false;

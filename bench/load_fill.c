@@ -69,6 +69,6 @@ void load_fill_run(const struct load_opts *o, struct load_report *report)
         report->published = o->fills ? o->msgs : 0;
         add_figures(report, o, written);
     }
-    if (ok && !o->keeps) (void)load_api_delete_streams(&api);
+    if (!o->keeps && !api.conn.failed) (void)load_api_delete_streams(&api);
     load_api_close(&api);
 }

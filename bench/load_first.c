@@ -121,6 +121,6 @@ void load_first_run(const struct load_opts *o, struct load_report *report)
     ok = ok && measure(&api, messages);
     (void)load_probe_take(&report->after, o->server_pid, false);
     report->wall_ns = report->after.at_ns - report->before.at_ns;
-    if (ok && !o->keeps) (void)load_api_delete_streams(&api);
+    if (!o->keeps && !api.conn.failed) (void)load_api_delete_streams(&api);
     load_api_close(&api);
 }

@@ -203,7 +203,7 @@ void load_jet_run(const struct load_opts *o, struct load_report *report)
     bool ok = load_api_open(&api, o, report);
     if (ok && (!o->fills || load_api_make_streams(&api))) {
         if (open_all(&run)) measure(&run);
-        if (!o->keeps) (void)load_api_delete_streams(&api);
+        if (!o->keeps && !api.conn.failed) (void)load_api_delete_streams(&api);
     }
     if (ok) load_api_close(&api);
     for (uint32_t i = 0; i < o->pubs; i++) {

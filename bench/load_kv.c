@@ -204,7 +204,7 @@ void load_kv_run(const struct load_opts *o, struct load_report *report)
     report->unit = o->workload == LOAD_WORKLOAD_KVPUT ? "put" : "get";
     bool ok = prepare(&api) && open_all(&run);
     if (ok) measure(&run);
-    if (ok && !o->keeps) (void)load_api_delete_streams(&api);
+    if (!o->keeps && !api.conn.failed) (void)load_api_delete_streams(&api);
     for (uint32_t i = 0; i < o->pubs; i++) load_conn_close(&run.clients[i].conn);
     load_loop_deinit(&run.loop);
     load_api_close(&api);

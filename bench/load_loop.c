@@ -8,6 +8,9 @@
 #include "bench/load_probe.h"
 #include "core/base/must.h"
 
+/* Between two looks at whether the user wants it to end. */
+static const uint64_t INTERRUPT_NS = 100 * 1000 * 1000;
+
 enum { EVENTS_MAX = 256, WAIT_MAX_NS = 20 * 1000 * 1000, WAIT_PAUSED_NS = 100 * 1000 };
 
 void load_loop_init(struct load_loop *loop, uint32_t worker_count)
@@ -196,6 +199,7 @@ static void run_worker(struct load_worker *worker)
     uint64_t cpu_begin = load_probe_thread_cpu_ns();
     uint64_t moved_last = UINT64_MAX;
     uint64_t moved_at = load_probe_now_ns();
+    uint64_t looked_at = moved_at;
     bool stopped = false;
     for (;;) {
         uint64_t now = load_probe_now_ns();
@@ -214,6 +218,10 @@ static void run_worker(struct load_worker *worker)
         } else if (now - moved_at > loop->phase.idle_ns) {
             atomic_store(&loop->gave_up, true);
             break;
+        }
+        if (now - looked_at > INTERRUPT_NS) {
+            looked_at = now;
+            if (load_probe_is_interrupted()) atomic_store(&loop->gave_up, true);
         }
         mind_window(worker, waiting);
         /* While paused, what is awaited may happen in another thread. */

@@ -45,6 +45,17 @@ static void run(const struct load_opts *opts, struct load_report *report)
     }
 }
 
+/* Who makes streams has to delete them: it looks for these signals itself. */
+static void block_interrupts(const struct load_opts *opts)
+{
+    sigset_t set;
+    if (opts->workload < LOAD_WORKLOAD_JSPUB || opts->workload > LOAD_WORKLOAD_KVGET) return;
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 int main(int argc, char **argv)
 {
     struct load_opts opts;
@@ -54,6 +65,7 @@ int main(int argc, char **argv)
     /* A sleep for an open loop at 100,000/s must not be rounded up by the default 50 us. */
     (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
     (void)signal(SIGPIPE, SIG_IGN);
+    block_interrupts(&opts);
     if (opts.workload == LOAD_WORKLOAD_SELFTEST) return load_selftest_run();
     load_report_init(&report, &opts);
     run(&opts, &report);

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,13 @@ uint64_t load_probe_now_ns(void)
 uint64_t load_probe_thread_cpu_ns(void)
 {
     return clock_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
+bool load_probe_is_interrupted(void)
+{
+    sigset_t waiting;
+    if (sigpending(&waiting) != 0) return false;
+    return sigismember(&waiting, SIGINT) == 1 || sigismember(&waiting, SIGTERM) == 1;
 }
 
 uint64_t load_probe_raise_files(void)

@@ -35,6 +35,10 @@ uint64_t load_probe_written_bytes(pid_t pid);
 /* The monotonic clock in nanoseconds. */
 uint64_t load_probe_now_ns(void);
 
+/* True once SIGINT or SIGTERM waits for this process, which has blocked them (load_main): a
+ * workload that leaves something on the server ends its phase and clears up. */
+bool load_probe_is_interrupted(void);
+
 /* CPU time of the calling thread in nanoseconds. */
 uint64_t load_probe_thread_cpu_ns(void);
 

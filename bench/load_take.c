@@ -283,7 +283,7 @@ void load_take_run(const struct load_opts *o, struct load_report *report)
     ok = ok && open_all(&run);
     if (ok) measure(&run);
     ok = ok && load_api_request(&run.api, "$JS.API.CONSUMER.DELETE.LOAD0.TAKE", "");
-    if (ok && !o->keeps) (void)load_api_delete_streams(&run.api);
+    if (!o->keeps && !run.api.conn.failed) (void)load_api_delete_streams(&run.api);
     for (uint32_t i = 0; i < o->pubs; i++) load_conn_close(&run.takers[i].conn);
     load_loop_deinit(&run.loop);
     load_api_close(&run.api);
