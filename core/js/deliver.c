@@ -546,6 +546,13 @@ void deliver_interest(struct deliver *d, uint32_t account, struct bytes filter,
             bind(d, x, now);
 }
 
+void deliver_interest_all(struct deliver *d, struct shard_time now)
+{
+    struct deliver_consumer *x;
+    uint32_t at = 0;
+    while ((x = table_each(&d->pushes, &at)) != NULL) bind(d, x, now);
+}
+
 /* --- deliveries ------------------------------------------------------------------------------ */
 
 void deliver_stored(struct deliver *d, struct js_stream *s, uint64_t seq, uint32_t node)

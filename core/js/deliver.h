@@ -89,6 +89,8 @@ void deliver_flow(struct deliver *d, struct js_stream *s, struct bytes subject);
 /* Subscriptions with this filter came or went in the account. */
 void deliver_interest(struct deliver *d, uint32_t account, struct bytes filter,
                       struct shard_time now);
+/* Subscriptions came or went, which ones is not known any more. */
+void deliver_interest_all(struct deliver *d, struct shard_time now);
 
 /* --- the store --- */
 /* Everything up to ticket is durable; or nothing from it on was stored. */

@@ -998,7 +998,8 @@ static uint64_t deadline_ns(const struct shard *s, const struct jet *j)
     if (j->has_more && j->out.count == 0 && !rests) return 0;
     if (j->has_more && rests && j->rests_until_ns < next) next = j->rests_until_ns;
     bool waits = is_subscribing(j) || j->out.count > 0 || jet_api_is_due(j) ||
-                 j->interest.count > 0 || j->forwards.count > 0 || !list_is_empty(&j->telling);
+                 j->interest.count > 0 || j->is_interest_lost || j->forwards.count > 0 ||
+                 !list_is_empty(&j->telling);
     if (waits && s->now.mono_ns + JET_RETRY_NS < next) next = s->now.mono_ns + JET_RETRY_NS;
     return next;
 }

@@ -114,7 +114,7 @@ void jet_consumer_interest(struct shard *s, uint32_t account, struct bytes filte
         struct jet *j = s->jets[i];
         if (j->deliver.pushes.count == 0) continue;
         if (a == NULL || jet_queue_message(s, &j->interest, 0, NULL, &m) != ERR_OK)
-            s->counts.dropped_msgs++;
+            j->is_interest_lost = true;
     }
 }
 
@@ -127,6 +127,9 @@ static void take_interest(struct shard *s)
         if (jet_queue_read(s, e, &m)) deliver_interest(&j->deliver, e->account, m.subject, s->now);
         jet_queue_pop(&j->interest);
     }
+    if (!j->is_interest_lost) return;
+    j->is_interest_lost = false;
+    deliver_interest_all(&j->deliver, s->now);
 }
 
 void jet_consumer_step(struct shard *s)

@@ -447,6 +447,10 @@ Test(deliver, a_push_consumer_delivers_while_somebody_listens)
     publish("s.2", "b");
     run();
     cr_assert_eq(r.sent_count, 1);
+    r.listens = true;
+    deliver_interest_all(&r.d, r.now);
+    run();
+    cr_assert_eq(r.sent_count, 2);
 }
 
 Test(deliver, a_flow_control_request_follows_the_message)
