@@ -446,10 +446,15 @@ uint32_t server_default_shards(void)
 /* Ends all connections and threads. The caller has stopped accepting or does not care. */
 void server_stop(struct server *s)
 {
-    struct order tell = {.kind = ORDER_STOPPING}, o = {.kind = ORDER_SHUTDOWN};
+    struct order o = {.kind = ORDER_SHUTDOWN};
     listener_stop(s);
-    /* While every connection is still there, whichever shard it is on. */
-    (void)server_order(s, &tell, server_sender_main(s), ORDER_WAIT_FOR_EVER);
+    /* While every connection is still there, whichever shard it is on. What a shard has to say to a
+     * client of another leaves at the end of its turn, and that other one has had a turn behind it
+     * when it has done two more orders. */
+    for (int i = 0; i < 3; i++) {
+        struct order tell = {.kind = ORDER_STOPPING};
+        (void)server_order(s, &tell, server_sender_main(s), ORDER_WAIT_FOR_EVER);
+    }
     /* However long a turn takes: a shard that was not told keeps its clients, and its loop waits
      * for them to go. */
     for (uint32_t left = 1; left > 0;) {

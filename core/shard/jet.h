@@ -302,7 +302,7 @@ NODISCARD bool jet_mail_request(struct shard *s, uint32_t shard, uint32_t log,
                                 const struct message *m);
 
 /* --- used bytes over all shards --- */
-#define SHARE_OF_SERVER UINT32_MAX
+#define JET_SHARE_OF_SERVER UINT32_MAX
 void jet_share_step(struct shard *s);
 void jet_share_told(struct shard *s, uint32_t sender, uint32_t account, uint64_t memory,
                     uint64_t storage);

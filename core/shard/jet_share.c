@@ -11,7 +11,7 @@ struct jet_share_sum {
     uint64_t memory, storage;
 };
 
-/* Of an account, or SHARE_OF_SERVER. */
+/* Of an account, or JET_SHARE_OF_SERVER. */
 struct jet_share {
     uint32_t account;
     struct jet_share_sum told;
@@ -45,7 +45,7 @@ static struct jet_share *share_of(struct shard *s, uint32_t account)
 
 static struct quota *quota_of(const struct jet *j, uint32_t account)
 {
-    return account == SHARE_OF_SERVER ? &j->js->total : js_quota_of(j->js, account);
+    return account == JET_SHARE_OF_SERVER ? &j->js->total : js_quota_of(j->js, account);
 }
 
 static struct jet_share_sum sum_here(const struct shard *s, uint32_t account)
@@ -107,7 +107,7 @@ void jet_share_step(struct shard *s)
 {
     const struct js *first = s->jets[0]->js;
     if (s->config.log_total < 2) return;
-    struct jet_share_sum all = sum_here(s, SHARE_OF_SERVER);
+    struct jet_share_sum all = sum_here(s, JET_SHARE_OF_SERVER);
     if (all.memory + all.storage != s->share.seen) {
         s->share.seen = all.memory + all.storage;
         s->share.left = 0;
@@ -115,7 +115,7 @@ void jet_share_step(struct shard *s)
         s->share.is_due = true;
     }
     if (!s->share.is_due) return;
-    if (is_limited(&first->total) && !look_at(s, SHARE_OF_SERVER)) return;
+    if (is_limited(&first->total) && !look_at(s, JET_SHARE_OF_SERVER)) return;
     for (uint32_t n = 0; n < SHARES_STEP && s->share.left > 0; n++) {
         if (s->share.jet >= s->jet_count) s->share.jet = 0;
         const struct quota *q = table_each(&s->jets[s->share.jet]->js->quotas, &s->share.at);

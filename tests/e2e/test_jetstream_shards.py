@@ -143,3 +143,21 @@ def test_the_limit_of_bytes_is_one_for_all_shards(start, tmp_path, shards):
             assert js.ok("STREAM.PURGE." + n)["success"]
         for n in names():
             assert "error" not in js.publish(n, b"x" * 10000)
+
+
+def test_a_shutdown_is_told_to_pullers_of_streams_on_all_shards(start, tmp_path):
+    s = start("-js", "-sd", str(tmp_path / "store"), "--shards", "3")
+    with Js(s) as js:
+        for n in names():
+            js.stream(n, subjects=[n])
+            js.consumer(n, "c", durable_name="c", ack_policy="explicit")
+            js.c.pub("$JS.API.CONSUMER.MSG.NEXT.%s.c" % n, '{"expires": 60000000000}',
+                     reply="_INBOX.wait-" + n)
+        js.c.ping()
+        for n in names():  # it waits there
+            while js.ok("CONSUMER.INFO.%s.c" % n)["num_waiting"] != 1:
+                pass
+        s.process.send_signal(signal.SIGINT)
+        told = [js.c.msg() for _ in names()]
+        assert sorted(m.subject for m in told) == ["_INBOX.wait-" + n for n in names()]
+        assert all(m.headers.startswith(b"NATS/1.0 409 Server Shutdown") for m in told)
