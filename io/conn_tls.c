@@ -39,7 +39,7 @@ struct turn_tls {
     struct tls_peer *peer;
     struct login_tls names;
     struct conn_tls facts;
-    char spki[65], cert[65];
+    char spki[2 * TLS_PIN_BYTES], cert[2 * TLS_PIN_BYTES];
 };
 
 /* --- the context
@@ -215,16 +215,6 @@ static void decrypt(struct turn_tls *x, struct bytes cipher)
     x->has_ended = e == ERR_CLOSED;
 }
 
-static void hex(const uint8_t *from, char *to)
-{
-    static const char digits[] = "0123456789abcdef";
-    for (int i = 0; i < TLS_PIN_BYTES; i++) {
-        to[2 * i] = digits[from[i] >> 4];
-        to[2 * i + 1] = digits[from[i] & 15];
-    }
-    to[2 * TLS_PIN_BYTES] = 0;
-}
-
 static void learn_facts(struct turn_tls *x)
 {
     x->facts = (struct conn_tls){.version = bytes_from_text(tls_conn_version(x->tls)),
@@ -244,12 +234,12 @@ static void learn_facts(struct turn_tls *x)
                                   .dn = p->dn,
                                   .dcs = p->dcs,
                                   .rdn = p->rdn};
-    hex(p->certs[0].spki_sha256, x->spki);
-    hex(p->certs[0].cert_sha256, x->cert);
+    bytes_to_hex(p->certs[0].spki_sha256, TLS_PIN_BYTES, x->spki);
+    bytes_to_hex(p->certs[0].cert_sha256, TLS_PIN_BYTES, x->cert);
     x->facts.names = &x->names;
     x->facts.subject = p->certs[0].subject;
-    x->facts.spki_sha256 = bytes_from_text(x->spki);
-    x->facts.cert_sha256 = bytes_from_text(x->cert);
+    x->facts.spki_sha256 = bytes_of(x->spki, sizeof x->spki);
+    x->facts.cert_sha256 = bytes_of(x->cert, sizeof x->cert);
 }
 
 /* --- handshake

@@ -156,6 +156,15 @@ void writer_i64(struct writer *w, int64_t value)
     writer_u64(w, value < 0 ? 0 - (uint64_t)value : (uint64_t)value);
 }
 
+void bytes_to_hex(const uint8_t *from, size_t count, char *to)
+{
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < count; i++) {
+        to[2 * i] = digits[from[i] >> 4];
+        to[2 * i + 1] = digits[from[i] & 15];
+    }
+}
+
 /* Go's %q escapes with a letter where one exists and as \xNN below space and at DEL. Bytes from
  * 0x80 up pass unchanged: they are valid UTF-8 in all that clients may name. */
 void writer_quoted(struct writer *w, struct bytes b)

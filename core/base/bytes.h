@@ -90,6 +90,8 @@ void writer_text(struct writer *w, const char *text);
 void writer_char(struct writer *w, char c);
 void writer_u64(struct writer *w, uint64_t value);
 void writer_i64(struct writer *w, int64_t value);
+/* Two small digits for each byte, without a zero behind them: to has room for 2 * count. */
+void bytes_to_hex(const uint8_t *from, size_t count, char *to);
 /* "%q" of Go: double quotes, with escapes for quote, backslash and control bytes. */
 void writer_quoted(struct writer *w, struct bytes b);
 static inline struct bytes writer_written(const struct writer *w)

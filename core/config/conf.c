@@ -2,6 +2,8 @@
 #include "core/base/float_text.h"
 #include "core/base/json_write.h"
 #include "core/base/must.h"
+#include "core/base/sort.h"
+#include "core/base/table.h"
 
 /* --- maps ----------------------------------------------------------------------------------- */
 
@@ -9,9 +11,7 @@ enum { SLOTS_FROM = 16 };
 
 static uint32_t key_hash(struct bytes key)
 {
-    uint32_t h = 2166136261u;
-    for (size_t i = 0; i < key.len; i++) h = (h ^ (unsigned char)key.data[i]) * 16777619u;
-    return h ^ h >> 15;
+    return (uint32_t)hash_bytes(key.data, key.len, 0);
 }
 
 static struct conf_entry *map_find(const struct conf_map *m, struct bytes key)
@@ -141,29 +141,10 @@ void conf_error_print(const struct conf_error *e, struct text *out)
     text_string(out, e->text);
 }
 
-static void sort_down(struct conf_entry **heap, size_t at, size_t count)
+static int compare_keys(const void *a, const void *b)
 {
-    for (;;) {
-        size_t child = at * 2 + 1;
-        if (child >= count) return;
-        if (child + 1 < count && bytes_compare(heap[child]->key, heap[child + 1]->key) < 0) child++;
-        if (bytes_compare(heap[at]->key, heap[child]->key) >= 0) return;
-        struct conf_entry *swap = heap[at];
-        heap[at] = heap[child];
-        heap[child] = swap;
-        at = child;
-    }
-}
-
-static void sort_entries(struct conf_entry **entries, size_t count)
-{
-    for (size_t i = count / 2; i-- > 0;) sort_down(entries, i, count);
-    for (size_t i = count; i-- > 1;) {
-        struct conf_entry *swap = entries[0];
-        entries[0] = entries[i];
-        entries[i] = swap;
-        sort_down(entries, 0, i);
-    }
+    const struct conf_entry *x = a, *y = b;
+    return bytes_compare(x->key, y->key);
 }
 
 static enum err canonical_value(const struct conf_value *v, struct arena *scratch,
@@ -176,7 +157,7 @@ static enum err canonical_map(const struct conf_map *m, struct arena *scratch, s
     size_t count = 0;
     for (struct conf_entry *e = m->first; e != NULL; e = e->next) sorted[count++] = e;
     must(count == m->count);
-    sort_entries(sorted, count);
+    sort_pointers((const void **)sorted, count, compare_keys);
     text_char(out, '{');
     for (size_t i = 0; i < count; i++) {
         if (i > 0) text_char(out, ',');

@@ -215,14 +215,12 @@ static void put_texts(struct text *out, const struct bytes *items, uint32_t coun
 
 static void put_pins(struct text *out, const struct options_tls *t)
 {
-    static const char hex[] = "0123456789abcdef";
+    char hex[2 * OPTIONS_PIN_BYTES];
     text_char(out, '[');
     for (uint32_t i = 0; i < t->pinned_count; i++) {
         text_string(out, i > 0 ? ", \"" : "\"");
-        for (int k = 0; k < OPTIONS_PIN_BYTES; k++) {
-            text_char(out, hex[t->pinned[i][k] >> 4]);
-            text_char(out, hex[t->pinned[i][k] & 15]);
-        }
+        bytes_to_hex(t->pinned[i], OPTIONS_PIN_BYTES, hex);
+        text_bytes(out, bytes_of(hex, sizeof hex));
         text_char(out, '"');
     }
     text_char(out, ']');

@@ -359,7 +359,7 @@ static enum err flags_tree(struct load *l, const struct flags *flags, struct con
 static enum err digest_of(struct load *l, const struct options_input *in,
                           const struct conf_value *file)
 {
-    static const char hex[] = "0123456789abcdef", prefix[] = "sha256:";
+    static const char prefix[] = "sha256:";
     enum { DIGEST_BYTES = 32, CANONICAL_BYTES_MAX = 256 << 20 };
     if (in->sha256 == NULL) return ERR_OK;
     struct text canonical;
@@ -371,12 +371,8 @@ static enum err digest_of(struct load *l, const struct options_input *in,
     if (e == ERR_OK) {
         in->sha256(canonical.data, canonical.len, digest);
         memcpy(text, prefix, sizeof(prefix) - 1);
-        size_t len = sizeof(prefix) - 1;
-        for (int i = 0; i < DIGEST_BYTES; i++) {
-            text[len++] = hex[digest[i] >> 4];
-            text[len++] = hex[digest[i] & 15];
-        }
-        l->o->config_digest = bytes_of(text, len);
+        bytes_to_hex(digest, DIGEST_BYTES, text + sizeof(prefix) - 1);
+        l->o->config_digest = bytes_of(text, sizeof(prefix) - 1 + 2 * DIGEST_BYTES);
     }
     text_deinit(&canonical);
     return e;

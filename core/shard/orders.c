@@ -46,12 +46,10 @@ static void tell_info(struct shard *s)
  * shows none of the pinned ones. */
 static bool is_pinned(const struct options_tls *tls, const struct client *c)
 {
-    static const char digits[] = "0123456789abcdef";
     char hex[2 * OPTIONS_PIN_BYTES];
     if (tls->pinned_count == 0 || client_has(c, CLIENT_IS_UNIX)) return true;
     for (uint32_t i = 0; i < tls->pinned_count; i++) {
-        for (size_t k = 0; k < sizeof hex; k++)
-            hex[k] = digits[tls->pinned[i][k / 2] >> (k % 2 == 0 ? 4 : 0) & 15];
+        bytes_to_hex(tls->pinned[i], OPTIONS_PIN_BYTES, hex);
         if (bytes_equal(c->tls.spki_sha256, bytes_of(hex, sizeof hex))) return true;
     }
     return false;
