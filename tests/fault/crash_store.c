@@ -1310,6 +1310,45 @@ static void full_while_packing(void)
     end();
 }
 
+/* A full disk: publishers are refused, deletes are not, and what they free is served again without
+ * a restart, also while the disk stays full. */
+static void full_disk(void)
+{
+    doing = "the disk is full";
+    begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
+    must(start());
+    w.log.options.sealed_wait = 0;
+    w.disk.capacity_bytes = 10 * SEGMENT_BYTES;
+    enum err e = ERR_OK;
+    uint32_t published = 0, erased = 0;
+    for (; e == ERR_OK && published < 200; published++) {
+        w.now_ns += SLOG_RETRY_NS;
+        settle();
+        e = append(true, RECORD_MESSAGE);
+    }
+    if (e != ERR_NO_SPACE) wrong("a full disk is no answer to a publisher");
+    for (e = ERR_OK; e == ERR_OK && erased + 2 < published; erased++) {
+        e = append(false, RECORD_ERASE);
+        w.now_ns += COMPACT_RETRY_MAX_NS;
+        settle();
+    }
+    if (e != ERR_OK) wrong("a delete is refused");
+    for (int i = 0; i < 40; i++) {
+        w.now_ns += COMPACT_RETRY_MAX_NS;
+        settle();
+    }
+    e = append(true, RECORD_MESSAGE);
+    if (e != ERR_OK) wrong("what was deleted is not free");
+    w.log.options.sealed_wait = UINT32_MAX;
+    settle();
+    w.disk.capacity_bytes = 0;
+    stop();
+    prove();
+    printf("full disk: %u published, %u deleted\n", published, erased);
+    if (w.has_failed) exit(1);
+    end();
+}
+
 /* --- the n-th call fails ------------------------------------------------------------------- */
 
 enum fault {
@@ -1484,6 +1523,7 @@ int main(int argc, char **argv)
     rot_in_checkpoint();
     large_checkpoints_rest();
     full_while_packing();
+    full_disk();
     rot_is_not_freed(false);
     rot_is_not_freed(true);
     for (unsigned long seed = first; seed <= last; seed++) random_run(seed);
