@@ -79,6 +79,7 @@ static enum err set_config(struct consumer *c, const struct consumer_config *con
         free_parts(c->mem, &p);
         return e;
     }
+    if (c->feed->changes != NULL) ++*c->feed->changes;
     c->packed = p.packed;
     c->packed_bytes = p.packed_bytes;
     c->filters = p.filters;
@@ -468,6 +469,7 @@ close:
 void consumer_close(struct consumer *c)
 {
     struct parts p = parts_of(c);
+    if (c->feed->changes != NULL) ++*c->feed->changes;
     consumer_state_close_latest(c);
     close_sieve(c);
     ackwin_clear(&c->window);

@@ -37,6 +37,7 @@ struct consumer_feed {
     const uint64_t *first_seq, *last_seq; /* as STREAM.INFO has them */
     uint64_t message_bytes_max;           /* of the stream or server */
     bool is_latest_only;                  /* max_msgs_per_subject is 1 */
+    uint32_t *changes;                    /* counts those of filters; NULL: nobody asks */
     struct bytes name;                    /* of the stream; lives as long */
 };
 

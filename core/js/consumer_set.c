@@ -4,7 +4,10 @@
 #include "core/js/sieve.h"
 #include "core/route/subject.h"
 
-enum { NAME_BYTES = 8 };
+enum {
+    NAME_BYTES = 8,
+    WANTED_MIN = 8, /* consumers; fewer are asked one by one */
+};
 
 void consumer_set_init(struct consumer_set *s, struct mem *mem, const struct consumer_feed *feed)
 {
@@ -19,10 +22,17 @@ static void free_consumer(struct consumer_set *s, struct consumer *c)
     mem_free(s->mem, MEM_JETSTREAM, c, sizeof *c);
 }
 
+static void forget_wanted(struct consumer_set *s)
+{
+    if (s->has_wanted) overlap_list_close(&s->wanted);
+    s->has_wanted = false;
+}
+
 void consumer_set_deinit(struct consumer_set *s)
 {
     uint32_t at = 0;
     struct consumer *c;
+    forget_wanted(s);
     while ((c = table_each(&s->names, &at)) != NULL) free_consumer(s, c);
     table_deinit(&s->names);
     table_deinit(&s->numbers);
@@ -274,10 +284,44 @@ bool consumer_set_needs(const struct consumer_set *s, uint64_t seq, struct bytes
     return false;
 }
 
-bool consumer_set_matches(const struct consumer_set *s, struct bytes subject)
+/* Without memory there is none. */
+static void collect_wanted(struct consumer_set *s)
+{
+    struct overlap_list *l = &s->wanted;
+    struct consumer *c;
+    uint32_t at = 0, count = 0;
+    forget_wanted(s);
+    while ((c = table_each(&s->names, &at)) != NULL) count += c->filter_count;
+    if (overlap_list_open(l, s->mem, NULL, 0) != ERR_OK) return;
+    if (count > 0) l->claims = mem_alloc(s->mem, MEM_JETSTREAM, count * sizeof *l->claims);
+    if (count > 0 && l->claims == NULL) return;
+    l->room = count;
+    s->has_wanted = true;
+    s->is_all_wanted = false;
+    s->wanted_changes = s->changes;
+    for (at = 0; (c = table_each(&s->names, &at)) != NULL;) {
+        if (c->filter_count == 0) s->is_all_wanted = true;
+        for (uint32_t i = 0; i < c->filter_count; i++) {
+            if (overlap_claim(&l->overlap, 0, c->filters[i], c, &l->claims[l->count]) != ERR_OK) {
+                forget_wanted(s);
+                return;
+            }
+            l->count++;
+        }
+    }
+}
+
+bool consumer_set_matches(struct consumer_set *s, struct bytes subject)
 {
     uint32_t at = 0;
     const struct consumer *c;
+    /* A subject may have tokens that are wildcards elsewhere. */
+    if (s->feed->changes == &s->changes && s->names.count >= WANTED_MIN &&
+        !subject_has_wildcard(subject)) {
+        if (!s->has_wanted || s->wanted_changes != s->changes) collect_wanted(s);
+        if (s->has_wanted)
+            return s->is_all_wanted || overlap_meets(&s->wanted.overlap, 0, subject, NULL);
+    }
     while ((c = table_each(&s->names, &at)) != NULL)
         if (consumer_matches(c, subject)) return true;
     return false;

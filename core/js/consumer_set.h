@@ -9,6 +9,7 @@
 #include "core/base/table.h"
 #include "core/js/consumer.h"
 #include "core/js/consumer_request.h"
+#include "core/js/overlap.h"
 
 struct consumer_set {
     struct mem *mem;
@@ -17,6 +18,10 @@ struct consumer_set {
     uint32_t hidden_count;       /* whose first record is not durable yet */
     uint64_t number_next;
     uint64_t floor; /* below it no consumer has anything left, or pending */
+    /* What all of them select, as it was after so many changes of their filters. */
+    uint32_t changes, wanted_changes;
+    bool has_wanted, is_all_wanted;
+    struct overlap_list wanted;
 };
 
 /* What the stream and the account say about a new consumer. */
@@ -28,6 +33,7 @@ struct consumer_set_bounds {
 
 enum { CONSUMER_SET_DEFAULT_MAX = 1000 };
 
+/* feed->changes has to lead to s->changes (where it is NULL, matches looks at every consumer). */
 void consumer_set_init(struct consumer_set *s, struct mem *mem, const struct consumer_feed *feed);
 /* Closes and frees all. */
 void consumer_set_deinit(struct consumer_set *s);
@@ -66,6 +72,6 @@ void consumer_set_purged(struct consumer_set *s, struct bytes filter, uint64_t f
 /* Some consumer must still get or settle message seq. */
 bool consumer_set_needs(const struct consumer_set *s, uint64_t seq, struct bytes subject);
 /* Some consumer's filters match. */
-bool consumer_set_matches(const struct consumer_set *s, struct bytes subject);
+bool consumer_set_matches(struct consumer_set *s, struct bytes subject);
 
 #endif

@@ -296,7 +296,7 @@ static void cleared(void *context)
 
 static bool has_interest(void *context, struct bytes subject)
 {
-    const struct js_stream *s = context;
+    struct js_stream *s = context;
     return consumer_set_matches(&s->consumers, subject);
 }
 
@@ -344,6 +344,7 @@ enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
                                      .last_seq = &s->stream.seq_last};
     follow_config(s);
     consumer_set_init(&s->consumers, js->mem, &s->feed);
+    s->feed.changes = &s->consumers.changes;
     wake_init(&s->wake, js->mem);
     e = table_insert(&js->streams, key_of(js, account, c->name), s);
     must(e == ERR_OK);

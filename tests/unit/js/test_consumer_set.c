@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 #include "core/js/consumer_set.h"
 #include "tests/support/mem_heap.h"
@@ -57,6 +58,31 @@ static uint32_t create(const char *name, const char *filter, enum consumer_actio
     else
         cr_assert_eq(consumer_set_add(&set, &r.config, 0, 1, now, &c), ERR_OK);
     return 0;
+}
+
+Test(consumer_set, many_are_asked_by_their_filters_as_they_are_now)
+{
+    char name[8], filter[16];
+    feed.changes = &set.changes;
+    for (int i = 0; i < 100; i++) {
+        snprintf(name, sizeof name, "c%d", i);
+        snprintf(filter, sizeof filter, i % 2 == 0 ? "a.%d" : "b.*.%d", i);
+        cr_assert_eq(create(name, filter, CONSUMER_ACTION_ANY), 0);
+    }
+    cr_assert(consumer_set_matches(&set, BYTES_LITERAL("a.98")));
+    cr_assert(set.has_wanted);
+    cr_assert_not(consumer_set_matches(&set, BYTES_LITERAL("a.99")));
+    cr_assert(consumer_set_matches(&set, BYTES_LITERAL("b.x.99")));
+    cr_assert_not(consumer_set_matches(&set, BYTES_LITERAL("b.x.98")));
+    cr_assert_not(consumer_set_matches(&set, BYTES_LITERAL("a.*")),
+                  "a message's subject is literal");
+    cr_assert_eq(create("c98", "z.>", CONSUMER_ACTION_ANY), 0);
+    cr_assert_not(consumer_set_matches(&set, BYTES_LITERAL("a.98")));
+    cr_assert(consumer_set_matches(&set, BYTES_LITERAL("z.1.2")));
+    consumer_set_drop(&set, consumer_set_find(&set, BYTES_LITERAL("c98")));
+    cr_assert_not(consumer_set_matches(&set, BYTES_LITERAL("z.1.2")));
+    cr_assert_eq(create("all", "", CONSUMER_ACTION_ANY), 0);
+    cr_assert(consumer_set_matches(&set, BYTES_LITERAL("z.1.2")));
 }
 
 Test(consumer_set, actions_say_whether_it_may_exist)
