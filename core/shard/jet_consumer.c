@@ -20,8 +20,10 @@ static bool outlet_has_interest(struct outlet *o, struct bytes subject)
     const struct route *r;
     if (a == NULL) return false;
     /* Asked for each message of a pull, whose delivery takes the same route. Inside a fan-out the
-     * cache must not let go of the one that is being followed. */
-    if (s->is_fanning_out || route_cache_find(s->routes, a->number, a->trie, subject, &r) != ERR_OK)
+     * cache must not let go of the one that is being followed. While streams are opened, before the
+     * hooks are there, the shard has no place among the readers yet. */
+    bool has_cache = !s->is_fanning_out && x->jet->js->hooks != NULL;
+    if (!has_cache || route_cache_find(s->routes, a->number, a->trie, subject, &r) != ERR_OK)
         return interest_exists(s->interest, a->trie, subject);
     return r->plain_count + r->group_count > 0 || r->remote_plain != 0;
 }
