@@ -78,7 +78,11 @@ enum err shard_open(const struct shard_config *config, struct shard **out)
         return ERR_MEMORY;
     }
     interest_attach(s->interest, s->index, s->subs);
-    if (jet_open(s, config) != ERR_OK) {
+    /* Push consumers look at once whether somebody listens. */
+    interest_online(s->interest, s->index);
+    enum err e = jet_open(s, config);
+    interest_offline(s->interest, s->index);
+    if (e != ERR_OK) {
         jet_close(s);
         free_all(s);
         return ERR_MEMORY;
