@@ -26,7 +26,7 @@ def check(js, rounds):
     assert [s["config"]["name"] for s in page["streams"]] == names()
     assert [s["state"]["messages"] for s in page["streams"]] == [rounds] * COUNT
     info = js.ok("INFO")
-    assert (info["streams"], info["consumers"]) == (COUNT, COUNT)
+    assert (info["streams"], info["consumers"]) == (COUNT, 2 * COUNT)
     for n in names():
         got = js.request("$JS.API.DIRECT.GET.%s.%s.x" % (n, n))
         assert got.data.decode() == "%s %d" % (n, rounds - 1)
@@ -43,6 +43,7 @@ def test_any_number_of_shards_finds_all_streams(start, tmp_path, is_killed):
                 for n in names():
                     js.stream(n, subjects=[n + ".>"], allow_direct=True)
                     js.consumer(n, "c", durable_name="c", ack_policy="explicit")
+                    js.consumer(n, "p", durable_name="p", deliver_subject="push." + n)
             else:
                 check(js, round_)
             fill(js, round_)
