@@ -62,7 +62,7 @@ static uint32_t create(const char *name, const char *filter, enum consumer_actio
 
 Test(consumer_set, many_are_asked_by_their_filters_as_they_are_now)
 {
-    char name[8], filter[16];
+    char name[32], filter[32];
     feed.changes = &set.changes;
     for (int i = 0; i < 100; i++) {
         snprintf(name, sizeof name, "c%d", i);
