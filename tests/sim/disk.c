@@ -517,7 +517,7 @@ static uint64_t hash_of_file(struct disk *d, int32_t number, struct disk_fate fa
     }
     char *out = calloc(1, end);
     must(out != NULL);
-    memcpy(out, f->stable, f->capacity);
+    if (f->capacity > 0) memcpy(out, f->stable, f->capacity);
     if (is_dirty_file(f)) size = left_of(f, chosen(fate, index), out);
     for (uint32_t i = 0; i < d->op_count; i++) {
         const struct vfs_op *op = d->ops[i];
