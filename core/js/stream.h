@@ -1,4 +1,4 @@
-/* A stream: a deterministic machine fed by records (D6, P2).
+/* A stream: a deterministic machine fed by records (P2).
  *
  *   publish_check   (core/js/publish) looks at a publish in the light of everything in flight:
  *                   store this record, a duplicate, a refusal, or wait. Nothing visible changes.
