@@ -7,6 +7,7 @@
 #include "bench/load_api.h"
 #include "bench/load_conn.h"
 #include "bench/load_loop.h"
+#include "bench/load_timed.h"
 #include "core/base/must.h"
 
 enum {
@@ -152,38 +153,22 @@ static bool open_all(struct jet *run)
     return true;
 }
 
-static bool run_phase(struct jet *run, uint64_t run_ns, uint64_t msgs)
+static void begin_phase(void *context, uint64_t per_pub)
 {
-    const struct load_opts *o = run->opts;
-    struct load_phase phase = {.run_ns = run_ns, .idle_ns = o->timeout_ns};
-    run->per_pub = UINT64_MAX;
-    if (msgs > 0) {
-        run->per_pub = msgs > o->pubs ? msgs / o->pubs : 1;
-        phase.msgs = run->per_pub; /* only says that no clock ends the phase */
-    }
-    for (uint32_t i = 0; i < o->pubs; i++) run->pubs[i].phase_begin = run->pubs[i].sent;
-    memset(run->hists, 0, sizeof(run->hists[0]) * o->threads);
-    return load_loop_run(&run->loop, &phase);
+    struct jet *run = context;
+    run->per_pub = per_pub;
+    for (uint32_t i = 0; i < run->opts->pubs; i++) run->pubs[i].phase_begin = run->pubs[i].sent;
 }
 
 static void measure(struct jet *run)
 {
-    const struct load_opts *o = run->opts;
-    struct load_report *report = run->report;
-    bool ok = o->warmup_ns == 0 || run_phase(run, o->warmup_ns, 0);
-    if (ok && !load_probe_take(&report->before, o->server_pid, true)) {
-        load_report_fail(report, "no process with that --server-pid");
-        return;
-    }
-    ok = ok && run_phase(run, o->duration_ns, o->msgs);
-    (void)load_probe_take(&report->after, o->server_pid, false);
-    load_report_take_phase(report, &run->loop);
-    if (!ok) {
-        const char *error = load_loop_error(&run->loop);
-        load_report_fail(report, error ? error : "timed out");
-    }
-    for (uint32_t i = 0; i < o->threads; i++) load_hist_merge(report->latency, &run->hists[i]);
-    report->operations = report->latency->count;
+    struct load_timed t = {.opts = run->opts,
+                           .report = run->report,
+                           .loop = &run->loop,
+                           .hists = run->hists,
+                           .run = run,
+                           .begin = begin_phase};
+    load_timed_run(&t);
 }
 
 void load_jet_run(const struct load_opts *o, struct load_report *report)
