@@ -275,13 +275,13 @@ static int look(struct checker *c)
                               .name = checkpoint_name};
     enum err e = check_run(&c->check, &o);
     end_progress(c);
-    fflush(stdout);
+    if (fflush(stdout) != 0 && e == ERR_OK) e = ERR_CLOSED;
     switch (e) {
     case ERR_OK: return say_all(c);
     case ERR_UNKNOWN: return refuse(c, "there is no store", "");
     case ERR_UNSUPPORTED: return say_newer(c);
     case ERR_CORRUPT: return refuse(c, "neither its root nor any manifest is valid", "");
-    case ERR_CLOSED: return refuse(c, "nobody reads the dump", "");
+    case ERR_CLOSED: return refuse(c, "the dump cannot be written", "");
     default: return refuse(c, "cannot be read: ", err_text(e));
     }
 }

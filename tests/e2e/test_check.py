@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 
+import harness
 import pytest
 import xxhash
 from fixture_store import unpack
@@ -103,6 +104,21 @@ def test_dump_has_every_record(store):
     assert [r["subject"] for r in records if r["kind"] == "STREAM"] == ["$G ORDERS", "$G OTHER"]
     assert all(r["file"] == LOG for r in records)
     assert [r["offset"] for r in records] == sorted(r["offset"] for r in records)
+
+
+def test_a_dump_that_finds_no_room_is_no_success(start, tmp_path):
+    """A few lines stay in a buffer until the end."""
+    store = str(tmp_path / "store")
+    s = start("-js", "-sd", store)
+    with Js(s) as js:
+        js.stream("S", subjects=["s"])
+    assert s.stop() == 0
+    with open("/dev/full", "w", encoding="ascii") as full:
+        r = subprocess.run([harness.NAME, "check", "--dump", store], executable=harness.BINARY,
+                           env=harness.ENVIRONMENT, stdout=full, stderr=subprocess.PIPE, text=True,
+                           check=False, timeout=60 * harness.SLOW)
+    assert r.returncode == UNREADABLE
+    assert "the dump cannot be written" in r.stderr
 
 
 def test_a_flipped_byte_is_found_and_what_it_cost_is_said(store):
