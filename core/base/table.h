@@ -52,7 +52,9 @@ void table_shrink(struct table *t);
  * The map must not change in between. */
 void *table_first(const struct table *t, uint64_t hash, uint32_t *at);
 void *table_next(const struct table *t, uint64_t hash, uint32_t *at);
-/* Every value, in no order: *at starts at 0. NULL at the end. No change in between. */
+/* Every value, in no order: *at starts at 0. NULL at the end. No change in between, but that the
+ * value given last may be removed if *at is then taken down by one; one that was given before may
+ * come again. */
 void *table_each(const struct table *t, uint32_t *at);
 
 #endif

@@ -186,7 +186,7 @@ void directory_deinit(struct directory *d)
     struct directory_entry *e;
     while ((e = table_each(&d->ids, &at)) != NULL) {
         drop(d, e);
-        at = 0;
+        at--; /* another one may have moved into its slot */
     }
     struct quota *q;
     at = 0;

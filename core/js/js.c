@@ -75,7 +75,7 @@ enum err js_enter(struct js *js, struct directory *d, uint32_t *refused)
         if (e != ERR_EXISTS) return e;
         js_drop(js, s); /* from memory only: its records stay */
         ++*refused;
-        at = 0; /* the table has moved */
+        at--; /* another one may have moved into its slot */
     }
     return ERR_OK;
 }
@@ -568,7 +568,7 @@ void js_replay_end(struct js *js)
         s->messages_missing = 0;
         if (s->stream.config.storage != STREAM_MEMORY) continue;
         js_drop(js, s);
-        at = 0;
+        at--; /* another one may have moved into its slot */
     }
     uint32_t refused = 0;
     if (js->directory != &js->own) return; /* the owner enters all logs in one */
