@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+from harness import wait_until
 from jetstream import Js
 
 pytestmark = pytest.mark.ours_only
@@ -155,9 +156,9 @@ def test_a_shutdown_is_told_to_pullers_of_streams_on_all_shards(start, tmp_path)
             js.c.pub("$JS.API.CONSUMER.MSG.NEXT.%s.c" % n, '{"expires": 60000000000}',
                      reply="_INBOX.wait-" + n)
         js.c.ping()
-        for n in names():  # it waits there
-            while js.ok("CONSUMER.INFO.%s.c" % n)["num_waiting"] != 1:
-                pass
+        for n in names():
+            wait_until(lambda n=n: js.ok("CONSUMER.INFO.%s.c" % n)["num_waiting"] == 1,
+                       what="it waits there")
         s.process.send_signal(signal.SIGINT)
         told = [js.c.msg() for _ in names()]
         assert sorted(m.subject for m in told) == ["_INBOX.wait-" + n for n in names()]
