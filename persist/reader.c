@@ -876,21 +876,6 @@ enum err reader_read(struct reader *r, struct store_read *q, struct record *out)
     return ERR_BUSY;
 }
 
-void reader_expect(struct reader *r, uint64_t place, uint32_t bytes)
-{
-    struct reader_segment *s = find_by_place(r, place);
-    if (s == NULL || r->is_stopping) return;
-    if (s->state == READER_CLOSED) open_file(r, s);
-    uint64_t start = block_start(place_offset(place));
-    if (s->is_packed) {
-        if (s->state == READER_OPEN && want_table(r, s) == ERR_OK)
-            expect_packed(r, s, pack_table_find(&s->table, place_offset(place)));
-        return;
-    }
-    if (s->state != READER_OPEN || bytes > READ_CACHE_BLOCK_BYTES) return;
-    if (read_cache_find(&r->cache, block_key(s, start)) == NULL) (void)load_block(r, s, start);
-}
-
 static enum err answer_exact_packed(struct reader *r, struct store_read *q, struct reader_exact *x,
                                     const struct reader_segment *s, struct record *out)
 {

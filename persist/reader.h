@@ -137,7 +137,6 @@ void reader_set_written(struct reader *r, uint32_t log, uint32_t segment, uint64
 NODISCARD bool reader_retire(struct reader *r, bool is_packed, uint32_t log, uint32_t segment);
 /* As store_read, for records that are not in the tail. */
 NODISCARD enum err reader_read(struct reader *r, struct store_read *q, struct record *out);
-void reader_expect(struct reader *r, uint64_t place, uint32_t bytes);
 /* The next request that ended; its record is valid until the next call of a reader function. */
 bool reader_next(struct reader *r, struct store_event *out);
 /* Damage that was met since the last call, each range once. False: none, or more than anybody wants

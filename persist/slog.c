@@ -566,22 +566,13 @@ static enum err slog_read(struct store *store, struct store_read *q, struct reco
     return out->stream == q->stream && out->seq == q->seq ? ERR_OK : ERR_UNKNOWN;
 }
 
-static void slog_expect(struct store *store, uint64_t place, uint32_t bytes)
-{
-    struct slog *l = (struct slog *)store;
-    uint32_t found;
-    if (commit_find(&l->commit, place, &found) == NULL) reader_expect(&l->reader, place, bytes);
-}
-
 static uint32_t slog_staged_percent(const struct store *store)
 {
     return commit_staged_percent(&((const struct slog *)store)->commit);
 }
 
-static const struct store_ops SLOG_OPS = {.append = slog_append,
-                                          .read = slog_read,
-                                          .expect = slog_expect,
-                                          .staged_percent = slog_staged_percent};
+static const struct store_ops SLOG_OPS = {
+    .append = slog_append, .read = slog_read, .staged_percent = slog_staged_percent};
 
 /* --- life --------------------------------------------------------------------------------- */
 

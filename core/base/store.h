@@ -68,7 +68,6 @@ struct store_stub {
 struct store_ops {
     enum err (*append)(struct store *s, const struct record *r, struct store_stub *out);
     enum err (*read)(struct store *s, struct store_read *q, struct record *out);
-    void (*expect)(struct store *s, uint64_t place, uint32_t bytes);
     uint32_t (*staged_percent)(const struct store *s);
 };
 
@@ -96,12 +95,6 @@ NODISCARD static inline enum err store_read(struct store *s, struct store_read *
                                             struct record *out)
 {
     return s->ops->read(s, q, out);
-}
-
-/* A hint: this place will be read soon. Never fails, may do nothing. */
-static inline void store_expect(struct store *s, uint64_t place, uint32_t bytes)
-{
-    s->ops->expect(s, place, bytes);
 }
 
 /* How much of the room for records that are not durable yet is taken: 0 to 100. From 75 on

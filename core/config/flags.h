@@ -5,8 +5,8 @@
  *   an unknown or malformed flag: one line on standard error, the usage on standard output, exit 0
  *
  * The words "version" and "help" work without a dash, and so does "check STORE", which may be
- * followed or preceded by --dump; any other word is an error. The last of
- * several equal flags wins. Texts are copied, so that argv can be wiped afterwards. */
+ * followed or preceded by --dump; any other word is an error. The last of several equal flags
+ * wins. Texts are copied, so that argv can be wiped afterwards. */
 #ifndef CORE_CONFIG_FLAGS_H
 #define CORE_CONFIG_FLAGS_H
 #include "core/base/arena.h"

@@ -76,8 +76,6 @@ struct consumer_rules {
     int64_t server_max_ack_pending, server_max_batch;
 };
 
-/* A point in time, not unset and not Go's zero time. */
-bool consumer_config_is_time(const struct time_stamp *t);
 bool consumer_config_is_push(const struct consumer_config *c);
 bool consumer_config_is_durable(const struct consumer_config *c);
 /* Filters, from whichever field; 0: everything. */

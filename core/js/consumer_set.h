@@ -31,8 +31,6 @@ struct consumer_set_bounds {
     int64_t max_consumers_default; /* of the server, where there is no other; 0: none */
 };
 
-enum { CONSUMER_SET_DEFAULT_MAX = 1000 };
-
 /* feed->changes has to lead to s->changes (where it is NULL, matches looks at every consumer). */
 void consumer_set_init(struct consumer_set *s, struct mem *mem, const struct consumer_feed *feed);
 /* Closes and frees all. */

@@ -70,15 +70,23 @@ struct directory_ask {
     struct request_texts subjects;
 };
 
+/* Empty, no memory yet. seed: of the store, so that nobody can make names meet. */
 void directory_init(struct directory *d, struct mem *mem, uint64_t seed);
+/* Frees all entries, claimed ones too. */
 void directory_deinit(struct directory *d);
 
+/* GRANTED: entry, subjects and bytes are taken until directory_settle; of a stream that changes the
+ * old ones too. Each other verdict leaves everything as it was. Copies what it keeps of a. An entry
+ * of that name and log under which a new stream is claimed is out of date, and goes. */
 enum directory_verdict directory_claim(struct directory *d, const struct directory_ask *a,
                                        const struct directory_limits *l);
-/* Nothing, when the entry has gone. */
+/* is_done: what was claimed is so now; else what was before stands, and a new stream's entry goes.
+ * Nothing, when the entry has gone or nothing of it is claimed. */
 void directory_settle(struct directory *d, uint64_t stream, bool is_done);
+/* The stream has gone, with its name, subjects and bytes. Nothing, when the entry has. */
 void directory_drop(struct directory *d, uint64_t stream);
-/* A stream that is there, at a start. ERR_EXISTS: the name is taken. ERR_MEMORY, ERR_FULL. */
+/* A stream that is there, at a start. ERR_EXISTS: the name is taken. ERR_MEMORY, ERR_FULL: nothing
+ * changed. */
 NODISCARD enum err directory_enter(struct directory *d, const struct directory_ask *a);
 
 /* Also new ones. NULL: none. */

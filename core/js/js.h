@@ -8,7 +8,7 @@
  *        ├─> JS_WAIT_CLAIM: the directory is elsewhere, and is to be asked request.ask
  *        │                                                             ──> jsapi_claimed
  *        ├─> JS_WAIT_PAGE: other logs have streams of request.page     ──> jsapi_paged
- *        └─> JS_ELSEWHERE: the stream lives in another log, which the directory names
+ *        ├─> JS_ELSEWHERE: the stream lives in another log, which the directory names
  *        └─> JS_MORE: a long piece of work is not done: in another turn ──> jsapi_stored
  *
  * Requests that wait for tickets are gone on with in ticket order, and those with one ticket in the

@@ -118,17 +118,13 @@ static enum err read_now(struct store *store, struct store_read *q, struct recor
     return ERR_OK;
 }
 
-static void expect(struct store *store, uint64_t place, uint32_t bytes)
-{
-}
-
 static uint32_t staged_percent(const struct store *store)
 {
     return 0; /* nothing is ever staged */
 }
 
 static const struct store_ops memstore_ops = {
-    .append = append, .read = read_now, .expect = expect, .staged_percent = staged_percent};
+    .append = append, .read = read_now, .staged_percent = staged_percent};
 
 void memstore_init(struct memstore *s, struct mem *mem, uint64_t bytes_max)
 {

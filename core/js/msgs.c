@@ -739,25 +739,6 @@ uint64_t msgs_count_in_set(const struct msgs *m, uint64_t from, uint64_t to,
     return count;
 }
 
-uint64_t msgs_next_in_set(const struct msgs *m, uint64_t seq, const struct node_set *set,
-                          uint32_t scan_max, uint64_t *resume)
-{
-    uint32_t at;
-    *resume = 0;
-    for (uint32_t i = slot_from(m, seq, &at); i < m->slot_count; i++, at = 0) {
-        const struct msgs_slot *s = slot_at(m, i);
-        const uint32_t *nodes = nodes_of(s->block);
-        for (; at < s->used; at++) {
-            if (node_set_has(set, nodes[at])) return block_seq(s, at);
-            if (scan_max-- == 0) {
-                *resume = block_seq(s, at);
-                return 0;
-            }
-        }
-    }
-    return 0;
-}
-
 uint64_t msgs_sift(const struct msgs *m, uint64_t seq, uint64_t to, const struct msgs_verdicts *v,
                    uint64_t *count, uint32_t *left, uint64_t *resume)
 {

@@ -104,12 +104,9 @@ bool msgs_gap(const struct msgs *m, uint64_t last_seq, uint64_t *first, uint64_t
 uint64_t msgs_next_of_node(const struct msgs *m, uint64_t seq, uint32_t node);
 uint64_t msgs_prev_of_node(const struct msgs *m, uint64_t seq, uint32_t node);
 uint64_t msgs_count_of_node(const struct msgs *m, uint64_t from, uint64_t to, uint32_t node);
+/* Those whose node is in the set. */
 uint64_t msgs_count_in_set(const struct msgs *m, uint64_t from, uint64_t to,
                            const struct node_set *set);
-/* First live sequence >= seq whose node is in the set, looking at up to scan_max messages.
- * 0: none among them; *resume is where to go on, or 0 when the end was reached. */
-uint64_t msgs_next_in_set(const struct msgs *m, uint64_t seq, const struct node_set *set,
-                          uint32_t scan_max, uint64_t *resume);
 
 /* What is known of nodes, two bits each; a number beyond node_count is MSGS_VERDICT_UNKNOWN. */
 enum msgs_verdict { MSGS_VERDICT_UNKNOWN, MSGS_VERDICT_NO, MSGS_VERDICT_YES };

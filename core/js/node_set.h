@@ -11,23 +11,14 @@ struct node_set {
     uint32_t node_count;
 };
 
-/* Empty, with room for node_count numbers. ERR_MEMORY. */
+/* Empty, with room for node_count numbers. ERR_MEMORY: it has room for none. */
 NODISCARD enum err node_set_init(struct node_set *s, struct mem *mem, uint32_t node_count);
 void node_set_deinit(struct node_set *s, struct mem *mem);
-/* More room; what is in stays. ERR_MEMORY: nothing changed. */
-NODISCARD enum err node_set_grow(struct node_set *s, struct mem *mem, uint32_t node_count);
-/* Empty again, same room. */
-void node_set_clear(struct node_set *s);
 
 /* node < node_count. */
 static inline void node_set_add(struct node_set *s, uint32_t node)
 {
     s->bits[node >> 6] |= UINT64_C(1) << (node & 63);
-}
-
-static inline void node_set_remove(struct node_set *s, uint32_t node)
-{
-    s->bits[node >> 6] &= ~(UINT64_C(1) << (node & 63));
 }
 
 /* Any node. */

@@ -48,27 +48,3 @@ enum err pending_count(struct subject_index *x, const struct msgs *msgs,
     node_set_deinit(&set, x->mem);
     return ERR_OK;
 }
-
-uint64_t pending_count_last(struct subject_index *x, const struct msgs *msgs,
-                            const struct bytes *filters, uint32_t filter_count, uint64_t seq)
-{
-    uint64_t count = 0;
-    bool is_start = seq <= msgs_first(msgs);
-    if (filter_count == 0) {
-        filters = &everything;
-        filter_count = 1;
-    }
-    for (uint32_t i = 0; i < filter_count; i++) {
-        if (is_start) {
-            count += subject_index_total(x, filters[i]).keys;
-            continue;
-        }
-        struct subject_index_walk w;
-        uint32_t node;
-        subject_index_walk_begin(&w, x, filters[i], bytes_of(NULL, 0));
-        while ((node = subject_index_walk_next(&w)) != MSGS_NODE_NONE)
-            if (subject_index_node(x, node)->last >= seq)
-                count += subject_index_last(x, msgs, node) >= seq;
-    }
-    return count;
-}

@@ -16,9 +16,4 @@ NODISCARD enum err pending_count(struct subject_index *x, const struct msgs *msg
                                  const struct bytes *filters, uint32_t filter_count, uint64_t seq,
                                  uint64_t *count);
 
-/* The same for deliver policy last_per_subject: subjects that match and whose last message is at or
- * above seq. A walk over what matches, unless seq is the start. */
-uint64_t pending_count_last(struct subject_index *x, const struct msgs *msgs,
-                            const struct bytes *filters, uint32_t filter_count, uint64_t seq);
-
 #endif

@@ -635,14 +635,6 @@ bool stream_config_equal(const struct stream_config *a, const struct stream_conf
            a->persist_mode == b->persist_mode && metadata_equal(&a->metadata, &b->metadata);
 }
 
-bool stream_config_overlaps(const struct request_texts *a, const struct request_texts *b)
-{
-    for (uint32_t i = 0; i < a->count; i++)
-        for (uint32_t k = 0; k < b->count; k++)
-            if (subject_collides(a->items[i], b->items[k])) return true;
-    return false;
-}
-
 struct copier {
     struct arena *arena;
     bool is_short;

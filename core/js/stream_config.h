@@ -143,8 +143,6 @@ NODISCARD enum err stream_config_set_level(struct arena *scratch, struct stream_
 /* Some other stream's or an unchanged configuration? Subjects and so on in the same order. The
  * needed level in the metadata does not count. */
 bool stream_config_equal(const struct stream_config *a, const struct stream_config *b);
-/* Two lists of subjects have a subject in common. */
-bool stream_config_overlaps(const struct request_texts *a, const struct request_texts *b);
 /* A deep copy in the arena. ERR_MEMORY: *out is void. */
 NODISCARD enum err stream_config_copy(struct arena *arena, const struct stream_config *c,
                                       struct stream_config *out);

@@ -10,7 +10,8 @@ enum {
     STALL_FULL_NS = 5000000,
     STALL_PASS_NS = 10000000, /* at most so much per read pass */
     VERBS_MAPPED_MAX = 8192,  /* a mapped subject */
-    RELAY_JET_BYTES_MAX = 144,
+    RELAY_JET_BYTES_MAX = 144, /* of a mail without texts: the sums of an account with their head.
+                                  relay.c keeps so much free for each answer that is owed */
     RELAY_GROUPS_MAX = 128, /* groups of one subject that are picked at random over shards; the
                                others go to this shard or to the first that has members */
 };
@@ -183,7 +184,6 @@ void relay_drop_tokens(struct shard *s, struct client *c);
 enum permit { PERMIT_GRANTED, PERMIT_REFUSED, PERMIT_ASKED };
 enum permit relay_ask_permit(struct shard *s, struct client *c, uint32_t account);
 void relay_free_permit(struct shard *s, uint32_t account);
-uint64_t relay_position(const struct shard *s, uint32_t target); /* after all mail so far */
 bool relay_is_reached(struct shard *s, uint32_t target, uint64_t position);
 
 /* --- fence: PONGs behind the mail before them (R2b) --- */

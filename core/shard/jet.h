@@ -286,7 +286,7 @@ void jet_api_forget(struct shard *s, const struct jet_stream *x);
 void jet_api_close(struct shard *s);
 
 /* --- between shards --- */
-/* The one of this shard that has the log; NULL: none. */
+/* The JetStream of the log, if this shard serves it; NULL: it does not. */
 struct jet *jet_of_log(struct shard *s, uint32_t log);
 /* Asks, or tells the directory. False: no memory. */
 NODISCARD bool jet_mail_claim(struct shard *s, struct jet_request *q);
@@ -303,11 +303,15 @@ NODISCARD bool jet_mail_request(struct shard *s, uint32_t shard, uint32_t log,
 
 /* --- used bytes over all shards --- */
 #define JET_SHARE_OF_SERVER UINT32_MAX
+/* At the end of a step: tells the others what changed, a piece of it. */
 void jet_share_step(struct shard *s);
+/* Another shard's sums, or of all accounts of it (JET_SHARE_OF_SERVER). Without memory they do not
+ * count until it tells them again. */
 void jet_share_told(struct shard *s, uint32_t sender, uint32_t account, uint64_t memory,
                     uint64_t storage);
 /* The account has a quota here now. */
 void jet_share_apply(struct shard *s, uint32_t account);
+/* Frees what was told. */
 void jet_share_close(struct shard *s);
 
 #endif

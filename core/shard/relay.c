@@ -6,7 +6,7 @@
  *    the ring is full. Each kind that is sent while consuming has its bound: BLOCK_BACK <= loans
  *    received, ANSWER and forwards <= messages received, CONGESTED <= messages received, PERMIT <=
  *    requests received; JET: one answer to each, and JS_LIST_PAGE parts to an ask for a page, of
- *    which a shard has no more under way than requests (JET_REQUESTS_MAX).
+ *    which a shard has no more under way than requests (info_queue_limit).
  *    The spill of a target drains before anything new, so order is kept.
  *    Without memory for a spill, what others count on is not lost: mail that will be answered stays
  *    unread until there is room for the answer (may_answer; each spill keeps room of its own, so
@@ -1025,11 +1025,6 @@ uint64_t relay_awaits(const struct shard *s, uint32_t target)
                  ((s->relay->full >> target & 1) != 0 && !list_is_empty(&s->parked[PARK_MAIL]));
     if (!waits || l->tail == 0) return 0;
     return l->tail > l->ring_bytes / 2 ? l->tail - l->ring_bytes / 2 : 1;
-}
-
-uint64_t relay_position(const struct shard *s, uint32_t target)
-{
-    return s->outbox->lanes[target]->tail;
 }
 
 bool relay_is_reached(struct shard *s, uint32_t target, uint64_t position)

@@ -74,16 +74,12 @@ static enum err read_record(struct store *s, struct store_read *q, struct record
     return ERR_OK;
 }
 
-static void expect(struct store *s, uint64_t place, uint32_t bytes)
-{
-}
-
 static uint32_t staged_percent(const struct store *s)
 {
     return 0;
 }
 
-static const struct store_ops log_ops = {append, read_record, expect, staged_percent};
+static const struct store_ops log_ops = {append, read_record, staged_percent};
 
 /* The newest record never was: as after a failed write. */
 static void take_back(struct world *w)

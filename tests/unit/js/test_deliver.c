@@ -52,16 +52,12 @@ static enum err log_read(struct store *s, struct store_read *q, struct record *o
     return store_read(&r.log.inner.store, q, out);
 }
 
-static void log_expect(struct store *s, uint64_t place, uint32_t bytes)
-{
-}
-
 static uint32_t log_percent(const struct store *s)
 {
     return 0;
 }
 
-static const struct store_ops log_ops = {log_append, log_read, log_expect, log_percent};
+static const struct store_ops log_ops = {log_append, log_read, log_percent};
 
 static void copy(char *to, size_t room, struct bytes from)
 {
