@@ -78,8 +78,7 @@ def test_requests_beyond_the_queue_are_dropped_and_told(start, tmp_path):
         assert told == {"type": "io.nats.jetstream.advisory.v1.api_limit_reached",
                         "server": "mill", "dropped": 1}
         assert j.ok("STREAM.NAMES")["total"] == 0
-        with pytest.raises(Exception):
-            j.c.msg(timeout=0.05)
+        j.c.quiet(0.05)
     system.c.close()
 
 

@@ -3,10 +3,9 @@ survives SIGKILL."""
 import base64
 import os
 import signal
-import time
 
 import pytest
-from harness import SLOW
+from harness import SLOW, wait_until
 from jetstream import Js
 
 pytestmark = pytest.mark.ours_only
@@ -27,13 +26,6 @@ def body_of(i):
     return (b"%07d." % i) * (BODY // 8)
 
 
-def wait_for(what, seconds=10):
-    deadline = time.time() + seconds * SLOW
-    while not what():
-        assert time.time() < deadline, "does not happen"
-        time.sleep(0.05)
-
-
 def test_full_segments_are_packed_and_recycled(start, tmp_path):
     store = str(tmp_path / "store")
     s = start("-js", "-sd", store)
@@ -45,7 +37,8 @@ def test_full_segments_are_packed_and_recycled(start, tmp_path):
             subject = "last.%d" % (i % 3 if i > 5 else i)
             seq = js.publish(subject, body_of(i))["seq"]
             last[subject] = (seq, i)
-        wait_for(lambda: len(store_files(store)[0]) <= 6 and store_files(store)[1])
+        wait_until(lambda: len(store_files(store)[0]) <= 6 and store_files(store)[1], 30 * SLOW,
+                   what="packed and recycled segments")
     os.kill(s.pid, signal.SIGKILL)
     s.process.wait()
     again = start("-js", "-sd", store)
