@@ -345,6 +345,17 @@ def test_resets_right_behind_a_login(start):
         c.send('CONNECT {"user":"a","pass":"b"}\r\n').closed("Authorization Violation")
 
 
+def soon(ask):
+    until = time.monotonic() + harness.WAIT
+    while True:
+        try:
+            return ask()
+        except ConnectionError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+
+
 def test_slow_http_clients_do_not_keep_the_pages_from_others(start):
     server = start("-m", "-1")
     crowd = []
@@ -353,6 +364,8 @@ def test_slow_http_clients_do_not_keep_the_pages_from_others(start):
         s.sendall(b"GET /varz HTTP/1.1\r\nHost: x\r\nX: ")
         crowd.append(s)
         if i % 50 == 49:
-            assert server.page("/varz")["port"] == server.port
+            # While more come than the server can send away, one may be refused: not twice in a row
+            # for long, though the crowd stays.
+            assert soon(lambda: server.page("/varz")["port"] == server.port)
     for s in crowd:
         s.close()
