@@ -511,3 +511,31 @@ Test(jsapi, records_that_no_server_wrote_are_refused_at_a_start)
     cr_assert_eq(js_replay(&r.js, 0, &record, 1), ERR_CORRUPT);
     rig_deinit(&r);
 }
+
+/* Streams move in their table as others go. */
+Test(jsapi, of_many_streams_those_of_memory_are_gone_after_a_start)
+{
+    enum { COUNT = 300 };
+    struct rig r;
+    char config[96];
+    rig_init(&r);
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(config, sizeof config, "{\"name\":\"S%d\",\"subjects\":[\"s.%d\"]%s}", i, i,
+                 i % 3 == 0 ? "" : ",\"storage\":\"memory\"");
+        char subject[48];
+        snprintf(subject, sizeof subject, "$JS.API.STREAM.CREATE.S%d", i);
+        struct js_request q = request(&r, subject, config);
+        enum js_step step = jsapi_run(&r.js, &q);
+        if (step == JS_WAIT_STORED) step = jsapi_stored(&r.js, &q, ERR_OK);
+        cr_assert_eq(step, JS_REPLY);
+        jsapi_end(&q);
+        text_clear(&r.out);
+    }
+    js_replay_end(&r.js);
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(config, sizeof config, "S%d", i);
+        bool is_there = js_find(&r.js, 0, bytes_from_text(config), true) != NULL;
+        cr_assert_eq(is_there, i % 3 == 0, "%s", config);
+    }
+    rig_deinit(&r);
+}
