@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include "core/auth/account.h"
+#include "core/base/must.h"
 #include "tests/support/mem_heap.h"
 
 static const char *const user_key = "UAAACAQDAQCQMBYIBEFAWDANBYHRAEISCMKBKFQXDAMRUGY4DUPB63NN";
@@ -21,7 +22,7 @@ static void finish(void)
 {
     account_set_close(set);
     account_numbers_close(numbers);
-    cr_assert_eq(heap.live_count, 0);
+    must(heap.live_count == 0);
 }
 
 TestSuite(account, .init = start, .fini = finish);

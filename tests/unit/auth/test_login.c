@@ -2,6 +2,7 @@
 #include "core/auth/login.h"
 #include "core/base/base64.h"
 #include "core/base/json.h"
+#include "core/base/must.h"
 #include "tests/support/mem_heap.h"
 
 static const char *const user_key = "UAAACAQDAQCQMBYIBEFAWDANBYHRAEISCMKBKFQXDAMRUGY4DUPB63NN";
@@ -30,7 +31,7 @@ static void finish(void)
     login_options_free(&heap.mem, &options);
     account_set_close(set);
     account_numbers_close(numbers);
-    cr_assert_eq(heap.live_count, 0);
+    must(heap.live_count == 0);
 }
 
 TestSuite(login, .init = start, .fini = finish);

@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include "core/auth/perms.h"
+#include "core/base/must.h"
 #include "tests/support/mem_heap.h"
 
 static struct mem_heap heap;
@@ -11,7 +12,7 @@ static void start(void)
 
 static void no_leak(void)
 {
-    cr_assert_eq(heap.live_count, 0);
+    must(heap.live_count == 0);
 }
 
 TestSuite(perms, .init = start, .fini = no_leak);

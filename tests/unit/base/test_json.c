@@ -1,6 +1,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include "core/base/json.h"
+#include "core/base/must.h"
 #include "tests/support/mem_heap.h"
 
 static struct mem_heap heap;
@@ -14,8 +15,8 @@ static void start(void)
 
 static void no_leak(void)
 {
-    cr_assert_eq(heap.live_count, 0);
-    cr_assert_eq(heap.mem.used_bytes[MEM_CONFIG], 0);
+    must(heap.live_count == 0);
+    must(heap.mem.used_bytes[MEM_CONFIG] == 0);
 }
 
 TestSuite(json, .init = start, .fini = no_leak);

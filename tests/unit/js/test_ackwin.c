@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <string.h>
+#include "core/base/must.h"
 #include "core/base/rng.h"
 #include "core/js/ackwin.h"
 #include "tests/support/mem_heap.h"
@@ -17,7 +18,7 @@ static void setup(void)
 static void teardown(void)
 {
     ackwin_clear(&w);
-    cr_assert_eq(heap.live_count, 0);
+    must(heap.live_count == 0);
 }
 
 TestSuite(ackwin, .init = setup, .fini = teardown);

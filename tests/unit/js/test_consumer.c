@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <string.h>
+#include "core/base/must.h"
 #include "core/js/consumer.h"
 #include "tests/support/mem_heap.h"
 
@@ -89,7 +90,7 @@ static void close_all(void)
     msgs_clear(&r.msgs);
     subject_index_clear(&r.subjects);
     arena_deinit(&r.arena);
-    cr_assert_eq(r.heap.live_count, 0);
+    must(r.heap.live_count == 0);
 }
 
 TestSuite(consumer, .init = setup, .fini = close_all);

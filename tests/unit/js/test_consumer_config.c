@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "core/base/must.h"
 #include "core/js/consumer_config.h"
 #include "tests/support/mem_heap.h"
 
@@ -20,7 +21,7 @@ static void setup(void)
 static void teardown(void)
 {
     arena_deinit(&arena);
-    cr_assert_eq(heap.live_count, 0);
+    must(heap.live_count == 0);
 }
 
 TestSuite(consumer_config, .init = setup, .fini = teardown);

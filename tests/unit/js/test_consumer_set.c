@@ -1,6 +1,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
+#include "core/base/must.h"
 #include "core/js/consumer_set.h"
 #include "tests/support/mem_heap.h"
 
@@ -36,7 +37,7 @@ static void teardown(void)
 {
     consumer_set_deinit(&set);
     arena_deinit(&arena);
-    cr_assert_eq(heap.live_count, 0);
+    must(heap.live_count == 0);
 }
 
 TestSuite(consumer_set, .init = setup, .fini = teardown);

@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include "core/base/must.h"
 #include "core/js/directory.h"
 #include "tests/support/mem_heap.h"
 
@@ -16,7 +17,7 @@ static void setup(void)
 static void teardown(void)
 {
     directory_deinit(&d);
-    cr_assert_eq(heap.live_count, 0);
+    must(heap.live_count == 0);
 }
 
 TestSuite(directory, .init = setup, .fini = teardown);

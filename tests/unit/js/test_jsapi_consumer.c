@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include "core/base/must.h"
 #include "core/js/jsapi.h"
 #include "tests/support/mem_heap.h"
 
@@ -120,7 +121,7 @@ static void teardown(void)
     js_deinit(&r.js);
     memstore_deinit(&r.file);
     text_deinit(&r.out);
-    cr_assert_eq(r.heap.live_count, 0);
+    must(r.heap.live_count == 0);
 }
 
 TestSuite(jsapi_consumer, .init = setup, .fini = teardown);

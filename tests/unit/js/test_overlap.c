@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include "core/base/must.h"
 #include "core/base/rng.h"
 #include "core/js/overlap.h"
 #include "core/route/subject.h"
@@ -17,7 +18,7 @@ static void setup(void)
 static void teardown(void)
 {
     overlap_deinit(&overlap);
-    cr_assert_eq(heap.live_count, 0);
+    must(heap.live_count == 0);
 }
 
 TestSuite(overlap, .init = setup, .fini = teardown);

@@ -1,6 +1,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
+#include "core/base/must.h"
 #include "core/js/pullq.h"
 #include "tests/support/mem_heap.h"
 
@@ -49,7 +50,7 @@ static void setup(void)
 static void teardown(void)
 {
     pullq_clear(&q);
-    cr_assert_eq(heap.live_count, 0);
+    must(heap.live_count == 0);
 }
 
 TestSuite(pullq, .init = setup, .fini = teardown);

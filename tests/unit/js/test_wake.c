@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include "core/base/must.h"
 #include "core/js/wake.h"
 #include "core/base/rng.h"
 #include "core/route/subject.h"
@@ -16,7 +17,7 @@ static void setup(void)
 static void teardown(void)
 {
     wake_deinit(&wake);
-    cr_assert_eq(heap.live_count, 0);
+    must(heap.live_count == 0);
 }
 
 TestSuite(wake, .init = setup, .fini = teardown);

@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include "core/base/must.h"
 #include "persist/checkpoints.h"
 #include "tests/support/mem_heap.h"
 
@@ -14,7 +15,7 @@ static void setup(void)
 static void teardown(void)
 {
     checkpoints_deinit(&c);
-    cr_assert_eq(heap.live_count, 0);
+    must(heap.live_count == 0);
 }
 
 TestSuite(checkpoints, .init = setup, .fini = teardown);

@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <xxhash.h>
+#include "core/base/must.h"
 #include "persist/manifest.h"
 #include "persist/place.h"
 #include "persist/wire.h"
@@ -42,7 +43,7 @@ static void setup(void)
 static void teardown(void)
 {
     manifest_deinit(&m);
-    cr_assert_eq(heap.live_count, 0);
+    must(heap.live_count == 0);
 }
 
 static void seal(void)

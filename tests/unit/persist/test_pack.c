@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include "core/base/must.h"
 #include "persist/pack.h"
 #include "persist/pack_table.h"
 #include "persist/wire.h"
@@ -25,7 +26,7 @@ static void teardown(void)
 {
     pack_zstd_deinit(&packer);
     pack_zstd_deinit(&unpacker);
-    cr_assert_eq(heap.live_count, 0);
+    must(heap.live_count == 0);
 }
 
 TestSuite(pack, .init = setup, .fini = teardown);

@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include "core/base/must.h"
 #include "persist/pack_index.h"
 #include "tests/support/mem_heap.h"
 
@@ -22,7 +23,7 @@ static void teardown(void)
     pack_index_deinit(x);
     mem_free(&heap.mem, MEM_STORE, x, sizeof *x);
     text_deinit(&encoded);
-    cr_assert_eq(heap.live_count, 0);
+    must(heap.live_count == 0);
 }
 
 TestSuite(pack_index, .init = setup, .fini = teardown);

@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include "core/base/must.h"
 #include "persist/read_cache.h"
 #include "tests/support/mem_heap.h"
 
@@ -16,7 +17,7 @@ static void setup(void)
 static void teardown(void)
 {
     read_cache_deinit(&c);
-    cr_assert_eq(heap.live_count, 0);
+    must(heap.live_count == 0);
 }
 
 TestSuite(read_cache, .init = setup, .fini = teardown);

@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include "core/base/must.h"
 #include "persist/record.h"
 #include "persist/scan.h"
 #include "tests/support/mem_heap.h"
@@ -30,8 +31,8 @@ static void setup(void)
 static void teardown(void)
 {
     scan_close(&s);
-    cr_assert_eq(heap.live_count, 0);
-    cr_assert_eq(files.write_count, 0);
+    must(heap.live_count == 0);
+    must(files.write_count == 0);
 }
 
 TestSuite(scan, .init = setup, .fini = teardown);
