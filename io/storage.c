@@ -586,6 +586,7 @@ static bool next_event(struct store *store, struct store_event *out)
 
 static void count(struct store *store, struct js_store_counts *out)
 {
+    uint32_t staged = store_staged_percent(store), behind = store_behind_percent(store);
     const struct slog *l = (const struct slog *)(const void *)store;
     const struct storage_log *s = log_of_store(store);
     *out = (struct js_store_counts){
@@ -599,7 +600,7 @@ static void count(struct store *store, struct js_store_counts *out)
             l->counts.group_bytes + l->maker.written_bytes + l->compact.counts.pack_bytes,
         .flushes = l->counts.flushes,
         .failures = l->counts.failures,
-        .staged_percent = store_staged_percent(store),
+        .staged_percent = staged > behind ? staged : behind,
         .recovery_ns = s->recovery_ns,
         .damaged_ranges = s->damaged_ranges + l->reader.counts.damaged_ranges,
         .damaged_bytes = s->damaged_bytes + l->reader.counts.damaged_bytes};

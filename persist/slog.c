@@ -512,15 +512,59 @@ static void settle_failure(struct slog *l)
 
 /* --- the store port ----------------------------------------------------------------------- */
 
+static bool is_freeing(const struct slog *l)
+{
+    return l->options.hooks != NULL && l->options.sealed_wait < SLOG_SEALED_MAX &&
+           l->compact.state != COMPACT_PINNED;
+}
+
+/* Segments that took groups: the current one, and those that wait to be freed. */
+static uint32_t used_count(const struct slog *l)
+{
+    return l->manifest.count - l->ready_count - (l->make_wanted != 0);
+}
+
 /* Publishers never take the last ready segment when no other can be made, and wait when too much
  * waits to be freed. */
 static enum err may_publish_on(const struct slog *l)
 {
     if (l->ready_count < SLOG_READY_MADE && l->has_no_space) return ERR_NO_SPACE;
-    bool is_freeing = l->options.hooks != NULL && l->options.sealed_wait < SLOG_SEALED_MAX &&
-                      l->compact.state != COMPACT_PINNED;
-    uint32_t waiting = l->manifest.count - l->ready_count;
-    return is_freeing && waiting > SLOG_SEALED_MAX + 1 + compact_extra(l) ? ERR_FULL : ERR_OK;
+    uint32_t most = SLOG_SEALED_MAX + 1 + compact_extra(l);
+    return is_freeing(l) && used_count(l) > most ? ERR_FULL : ERR_OK;
+}
+
+/* What is left of the current segment. */
+static uint64_t current_room(const struct slog *l)
+{
+    return l->current == 0 ? 0 : l->commit.segment_bytes - l->commit.offset;
+}
+
+/* How near the log is to refusing publishes because the disk is slower than they are: segments are
+ * not made, flushed or freed fast enough. Of what is stuck nothing is said: whoever waits for that
+ * waits for ever, so publishers run on to the bound and are refused there. */
+static uint32_t behind_percent(const struct slog *l)
+{
+    if (l->state != SLOG_RUNNING || l->has_no_space) return 0;
+    uint64_t segment = l->options.segment_bytes, left = current_room(l), percent = 0;
+    uint64_t room = left + l->ready_count * segment;
+    if (room < segment && l->now_ns >= l->retry_ns) percent = 100 - room * 100 / segment;
+    if (l->old_count > 0) {
+        uint64_t used = left < segment ? segment - left : 0;
+        uint64_t open =
+            ((uint64_t)l->old_count * segment + used) * 100 / ((SLOG_OLD_MAX / 2 + 1) * segment);
+        if (open > percent) percent = open;
+    }
+    /* As many as may lie there do not count: nothing is done about them. */
+    uint32_t idle = l->options.sealed_wait + 1;
+    if (used_count(l) > idle && is_freeing(l) && l->compact.retry_ns == 0) {
+        uint32_t most = SLOG_SEALED_MAX + 2 + compact_extra(l);
+        idle += compact_extra(l);
+        uint64_t full = used_count(l) * segment;
+        full = full < left + idle * segment ? 0 : full - left - idle * segment;
+        uint64_t sealed = full * 100 / ((most - idle) * segment);
+        if (sealed > percent) percent = sealed;
+    }
+    return percent > 100 ? 100 : (uint32_t)percent;
 }
 
 enum err slog_append_own(struct slog *l, const struct record *r, struct store_stub *out)
@@ -571,8 +615,15 @@ static uint32_t slog_staged_percent(const struct store *store)
     return commit_staged_percent(&((const struct slog *)store)->commit);
 }
 
-static const struct store_ops SLOG_OPS = {
-    .append = slog_append, .read = slog_read, .staged_percent = slog_staged_percent};
+static uint32_t slog_behind_percent(const struct store *store)
+{
+    return behind_percent((const struct slog *)store);
+}
+
+static const struct store_ops SLOG_OPS = {.append = slog_append,
+                                          .read = slog_read,
+                                          .staged_percent = slog_staged_percent,
+                                          .behind_percent = slog_behind_percent};
 
 /* --- life --------------------------------------------------------------------------------- */
 

@@ -15,6 +15,8 @@
  * 3. After a failed write nothing more of that segment is told as stored (P3).
  * 4. Messages never take the last ready segment: it is the reserve of deletes, acks and
  *    configuration while the disk is full (P9).
+ * 5. behind_percent counts all of the disk that publishers can outrun: segments made ahead,
+ *    flushes, segments that wait to be freed. At 100 they are refused.
  * Belongs to one shard. Takes over after recovery_open; everything here is asynchronous. */
 #ifndef PERSIST_SLOG_H
 #define PERSIST_SLOG_H

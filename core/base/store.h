@@ -69,6 +69,7 @@ struct store_ops {
     enum err (*append)(struct store *s, const struct record *r, struct store_stub *out);
     enum err (*read)(struct store *s, struct store_read *q, struct record *out);
     uint32_t (*staged_percent)(const struct store *s);
+    uint32_t (*behind_percent)(const struct store *s); /* NULL: never */
 };
 
 struct store {
@@ -102,6 +103,14 @@ NODISCARD static inline enum err store_read(struct store *s, struct store_read *
 static inline uint32_t store_staged_percent(const struct store *s)
 {
     return s->ops->staged_percent(s);
+}
+
+/* How near the store is to refusing publishes because what is stored is not made room for as fast
+ * as it comes: 0 to 100, from 75 on likewise. That passes in seconds, not milliseconds. 0 while it
+ * is stuck, since nobody is to wait for that: publishes are refused when its bound is reached. */
+static inline uint32_t store_behind_percent(const struct store *s)
+{
+    return s->ops->behind_percent == NULL ? 0 : s->ops->behind_percent(s);
 }
 
 /* --- what the store asks of core ---------------------------------------------------------- */

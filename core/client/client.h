@@ -61,6 +61,18 @@ enum {
     CLIENT_SUB_FLAG_INTERNAL = 4, /* of the server itself (core/shard/jet), of no connection */
 };
 
+/* Why a publisher waits after a message (R5b), the least urgent first. */
+enum client_stall {
+    CLIENT_STALL_NONE,
+    CLIENT_STALL_RECEIVER,      /* it is above 75 % of max_pending */
+    CLIENT_STALL_RECEIVER_FULL, /* above all of it */
+    /* The log of a stream is: 2 ms, and four times as long with each step. */
+    CLIENT_STALL_LOG,
+    CLIENT_STALL_LOG_STAGED = CLIENT_STALL_LOG + 1, /* at most, for what is written soon */
+    CLIENT_STALL_LOG_BEHIND = CLIENT_STALL_LOG + 4, /* at most, for a disk that is slower */
+    CLIENT_STALL_COUNT
+};
+
 struct shard_account;
 struct held_reply; /* core/shard/fence: replies behind a PONG that waits for mail */
 
@@ -102,10 +114,10 @@ struct client {
     struct wheel_timer timer; /* login deadline, then pings */
     struct list parked;       /* in a list of the shard, by reason */
     uint64_t park_began_ns;
-    uint64_t resume_ns;      /* PARK_CONGESTED: go on at this time */
-    uint32_t stall_pass_ns;  /* spent parked in this read pass */
-    uint32_t stall_asked_ns; /* by mail: a receiver on another shard is congested */
-    struct list all;         /* every connection of the shard; or the reaping list */
+    uint64_t resume_ns;     /* PARK_CONGESTED: go on at this time */
+    uint32_t stall_pass_ns; /* spent parked in this read pass */
+    uint8_t stall_asked;    /* enum client_stall, by mail: who takes its messages is congested */
+    struct list all;        /* every connection of the shard; or the reaping list */
 
     uint64_t *mail_until; /* [shards] lane position after our last mail; NULL: never mailed */
     struct held_reply *held_first, *held_last;

@@ -137,12 +137,14 @@ static enum delivery deliver(struct shard *s, struct sub *sub, struct frame *f)
             s->counts.dropped_msgs++;
             return UNABLE;
         }
+        enum client_stall stall = pending >= (uint64_t)s->options->max_pending
+                                      ? CLIENT_STALL_RECEIVER_FULL
+                                      : CLIENT_STALL_RECEIVER;
         if (m->origin_shard == s->index && c->id.bits != m->origin.bits) {
-            s->stall_ns = pending >= (uint64_t)s->options->max_pending ? STALL_FULL_NS : STALL_NS;
+            if (s->stall < stall) s->stall = (uint8_t)stall;
             c->stalls++;
         } else if (m->origin_shard != s->index) {
-            relay_congested(s, m->origin_shard, m->origin,
-                            pending >= (uint64_t)s->options->max_pending);
+            relay_congested(s, m->origin_shard, m->origin, stall);
         }
     }
     if (UNLIKELY(pending + m->total_bytes > (uint64_t)s->options->max_pending) ||

@@ -8,7 +8,7 @@ enum {
     OUTBOX_LINE_MAX = 3 * 4096 + 128, /* a traced MSG line */
     STALL_NS = 2000000, /* R5b: a publisher waits for a receiver above 75 % of max_pending */
     STALL_FULL_NS = 5000000,
-    STALL_PASS_NS = 10000000, /* at most so much per read pass */
+    STALL_PASS_NS = 10000000, /* at most so much per read pass, for receivers */
     VERBS_MAPPED_MAX = 8192,  /* a mapped subject */
     RELAY_JET_BYTES_MAX = 144, /* of a mail without texts: the sums of an account with their head.
                                   relay.c keeps so much free for each answer that is owed */
@@ -158,7 +158,8 @@ bool relay_send(struct shard *s, const struct message *m, const struct route *r,
 /* No member here could take it: on to a shard that was not tried yet, if there is one. */
 void relay_forward(struct shard *s, const struct message *m, const struct route_group *g,
                    struct relay_order *o);
-void relay_congested(struct shard *s, uint32_t shard, struct conn_id publisher, bool is_full);
+void relay_congested(struct shard *s, uint32_t shard, struct conn_id publisher,
+                     enum client_stall stall);
 /* Consumes the mail of one sender; false: the outbox is nearly full, offer the rest again. */
 bool relay_mail(struct shard *s, struct event *e);
 /* Drains spilled mail, wakes publishers that wait for ring space or tokens. */

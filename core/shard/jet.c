@@ -178,9 +178,9 @@ static bool publish(struct shard *s, const struct message *m)
     enum fanout_result result =
         m->target.len > 0 ? fanout_publish_to(s, m, &reason) : fanout_publish(s, m, NULL, &reason);
     if (result == FANOUT_PARK) return false;
-    if (UNLIKELY(s->stall_ns > 0)) {
+    if (UNLIKELY(s->stall != CLIENT_STALL_NONE)) {
         s->jet->is_congested = true;
-        s->stall_ns = 0;
+        s->stall = CLIENT_STALL_NONE;
     }
     return true;
 }

@@ -5,7 +5,9 @@
 enum {
     WORK_FIRST = 16384,
     ACK_BODY_MAX = 4096,    /* an error with its description, escaped */
-    CONGESTED_PERCENT = 75, /* of the room for staged records: publishers are slowed down (R5b) */
+    CONGESTED_PERCENT = 75, /* of what the store can take: publishers are slowed down (R5b) */
+    STALL_PERCENT = 5,      /* more: four times as slow */
+    SHORT_BUFFER = 4096,    /* a limit of fewer publishes is there to refuse a burst at once */
     EXPIRE_ROUNDS = 4,      /* batches of one stream in a step */
     MARKERS_MAX = 64,
 };
@@ -154,13 +156,26 @@ static void refuse_store(struct shard *s, struct jet_stream *x, const struct mes
     answer_outcome(s, x, m, o, headers);
 }
 
-void jet_publish_slow_down(struct shard *s, const struct message *m)
+static void slow_down(struct shard *s, const struct message *m, enum client_stall stall)
 {
     if (m->origin.bits == 0) return;
-    if (m->origin_shard == s->index)
-        s->stall_ns = STALL_NS;
-    else
-        relay_congested(s, m->origin_shard, m->origin, false);
+    if (m->origin_shard != s->index)
+        relay_congested(s, m->origin_shard, m->origin, stall);
+    else if (s->stall < stall)
+        s->stall = (uint8_t)stall;
+}
+
+void jet_publish_slow_down(struct shard *s, const struct message *m)
+{
+    slow_down(s, m, CLIENT_STALL_RECEIVER);
+}
+
+/* The fuller it is the longer they wait, so that what comes in is what the disk takes. */
+static enum client_stall stall_of(uint64_t percent, enum client_stall most)
+{
+    if (LIKELY(percent < CONGESTED_PERCENT)) return CLIENT_STALL_NONE;
+    uint64_t stall = CLIENT_STALL_LOG + (percent - CONGESTED_PERCENT) / STALL_PERCENT;
+    return stall < most ? (enum client_stall)stall : most;
 }
 
 void jet_publish_staged(struct jet_stream *x)
@@ -203,8 +218,6 @@ static void append(struct shard *s, struct jet_stream *x, const struct message *
             j->timed_ticket = stub.ticket;
             j->timed_ns = s->now.mono_ns;
         }
-        if (UNLIKELY(store_staged_percent(j->port.store) >= CONGESTED_PERCENT))
-            jet_publish_slow_down(s, m);
         return;
     }
     /* Without memory it stays in flight and is settled with the next one. */
@@ -234,23 +247,21 @@ static bool run(struct shard *s, struct jet_stream *x, const struct message *m)
     return true;
 }
 
-/* As many of the stream's publishes wait as may, to be durable or behind an order. */
-static bool is_buffer_full(const struct shard *s, const struct jet_stream *x)
+/* In percent of how many publishes of the stream may wait, to be durable or behind an order. */
+static uint64_t buffer_percent(const struct shard *s, const struct jet_stream *x)
 {
     const struct options_jetstream *o = &s->options->jetstream;
     const struct staged *staged = &x->s->stream.staged;
-    int64_t count = (int64_t)(staged->op_count + x->held.count);
-    int64_t bytes = (int64_t)(staged->bytes_waiting + (x->held.len - x->held.at));
-    return (o->buffered_messages_max > 0 && count >= o->buffered_messages_max) ||
-           (o->buffered_bytes_max > 0 && bytes >= o->buffered_bytes_max);
+    uint64_t count = staged->op_count + x->held.count;
+    uint64_t bytes = (uint64_t)staged->bytes_waiting + (x->held.len - x->held.at);
+    uint64_t percent = 0, of_bytes = 0;
+    if (o->buffered_messages_max > 0) percent = count * 100 / (uint64_t)o->buffered_messages_max;
+    if (o->buffered_bytes_max > 0) of_bytes = bytes * 100 / (uint64_t)o->buffered_bytes_max;
+    return percent > of_bytes ? percent : of_bytes;
 }
 
-void jet_publish_take(struct shard *s, struct jet_stream *x, const struct message *m)
+static void take(struct shard *s, struct jet_stream *x, const struct message *m)
 {
-    if (UNLIKELY(is_buffer_full(s, x))) {
-        refuse_store(s, x, m, &s->jet->outcome, ERR_FULL);
-        return;
-    }
     /* A message that lies in the store's memory must not be there when an append moves it on. */
     if (LIKELY(x->held.count == 0 && !s->jet->is_from_store) && run(s, x, m)) return;
     bool is_full = x->held.len - x->held.at > JET_HELD_BYTES_MAX;
@@ -259,6 +270,27 @@ void jet_publish_take(struct shard *s, struct jet_stream *x, const struct messag
         return;
     }
     if (list_is_empty(&x->held_link)) list_push(&s->jet->held, &x->held_link);
+}
+
+void jet_publish_take(struct shard *s, struct jet_stream *x, const struct message *m)
+{
+    uint64_t percent = buffer_percent(s, x);
+    if (UNLIKELY(percent >= 100))
+        refuse_store(s, x, m, &s->jet->outcome, ERR_FULL);
+    else
+        take(s, x, m);
+    int64_t most = s->options->jetstream.buffered_messages_max;
+    bool is_short = most > 0 && most < SHORT_BUFFER;
+    enum client_stall stall =
+        is_short ? CLIENT_STALL_NONE : stall_of(percent, CLIENT_STALL_LOG_STAGED);
+    if (x->s->stream.config.storage == STREAM_FILE) {
+        const struct store *log = s->jet->port.store;
+        enum client_stall staged = stall_of(store_staged_percent(log), CLIENT_STALL_LOG_STAGED);
+        enum client_stall behind = stall_of(store_behind_percent(log), CLIENT_STALL_LOG_BEHIND);
+        if (staged > stall) stall = staged;
+        if (behind > stall) stall = behind;
+    }
+    if (UNLIKELY(stall != CLIENT_STALL_NONE)) slow_down(s, m, stall);
 }
 
 /* --- what became of them ---------------------------------------------------------------------- */

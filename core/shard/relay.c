@@ -71,7 +71,8 @@ struct mail_answer {
 struct mail_permit {
     uint64_t conn;
     uint64_t ticket; /* of the login that asked: a reload may have begun another since */
-    uint32_t account, is_granted;
+    uint32_t account;
+    uint16_t is_granted, stall; /* enum client_stall */
 };
 
 struct spill {
@@ -599,9 +600,10 @@ void relay_forward(struct shard *s, const struct message *m, const struct route_
     if (own != NULL) block_release(&s->outputs, own);
 }
 
-void relay_congested(struct shard *s, uint32_t shard, struct conn_id publisher, bool is_full)
+void relay_congested(struct shard *s, uint32_t shard, struct conn_id publisher,
+                     enum client_stall stall)
 {
-    struct mail_permit body = {.conn = publisher.bits, .is_granted = is_full};
+    struct mail_permit body = {.conn = publisher.bits, .stall = stall};
     if (publisher.bits == 0) return;
     /* One word per turn and publisher is enough: it parks at the first. */
     if (s->relay_congested_turn == s->counts.turns && s->relay_congested_conn == publisher.bits)
@@ -687,13 +689,15 @@ static void on_message(struct shard *s, const char *at, uint32_t bytes)
 static void on_congested(struct shard *s, const struct mail_permit *p)
 {
     s->rare.congested_mail++;
+    s->rare.log_stalls_mailed += p->stall >= CLIENT_STALL_LOG;
     if (p->conn == MESSAGE_OF_STREAM.bits) {
         jet_congested(s);
         return;
     }
     struct client *c = shard_client(s, (struct conn_id){p->conn});
     if (c == NULL || c->state == CLIENT_CLOSING) return;
-    c->stall_asked_ns = p->is_granted ? STALL_FULL_NS : STALL_NS;
+    must(p->stall < CLIENT_STALL_COUNT);
+    c->stall_asked = (uint8_t)p->stall;
 }
 
 /* --- JetStream -------------------------------------------------------------------------------- */

@@ -21,7 +21,7 @@ static void init_lists(struct shard *s)
     list_init(&s->fenced);
     list_init(&s->reaping);
     for (int i = 0; i < PARK_REASON_COUNT; i++) list_init(&s->parked[i]);
-    list_init(&s->stalled_long);
+    for (int i = 0; i < CLIENT_STALL_COUNT; i++) list_init(&s->stalled[i]);
 }
 
 static void free_all(struct shard *s)
@@ -279,8 +279,7 @@ static void run_timers(struct shard *s)
     while (session_has_room(s) && (t = wheel_pop(&s->wheel, s->now.mono_ns)) != NULL)
         verbs_timer(s, LIST_OWNER(t, struct client, timer));
 
-    resume_stalled(s, &s->parked[PARK_CONGESTED]);
-    resume_stalled(s, &s->stalled_long);
+    for (int i = 0; i < CLIENT_STALL_COUNT; i++) resume_stalled(s, &s->stalled[i]);
     /* Oldest send first: a receiver that has not taken its bytes in time goes (R5c). */
     uint64_t deadline = (uint64_t)s->options->write_deadline_ns;
     while (!list_is_empty(&s->sending) && deadline > 0 && session_has_room(s)) {
@@ -319,10 +318,10 @@ uint64_t shard_deadline_ns(const struct shard *s)
         return 0;
     bool wants_memory = !list_is_empty(&s->parked[PARK_MEMORY]) || relay_wants_memory(s);
     if (wants_memory && s->now.mono_ns + RETRY_NS < next) next = s->now.mono_ns + RETRY_NS;
-    uint64_t stall_end = stall_ends_ns(&s->parked[PARK_CONGESTED]);
-    if (stall_end < next) next = stall_end;
-    stall_end = stall_ends_ns(&s->stalled_long);
-    if (stall_end < next) next = stall_end;
+    for (int i = 0; i < CLIENT_STALL_COUNT; i++) {
+        uint64_t stall_end = stall_ends_ns(&s->stalled[i]);
+        if (stall_end < next) next = stall_end;
+    }
     if (!list_is_empty(&s->sending)) {
         const struct client *c = LIST_OWNER(s->sending.next, struct client, sending);
         uint64_t at = c->send_began_ns + (uint64_t)s->options->write_deadline_ns;

@@ -115,7 +115,7 @@ struct shard;
 /* How often paths were taken that a test must not miss (tests/sim); nobody else reads it. */
 struct shard_rare {
     uint64_t congested_mail, loans, fences_held, tokens, doomed, sliced_reaping, slow_deadline,
-        rechecks, crypto_logins, late_flushes;
+        rechecks, crypto_logins, late_flushes, log_stalls, log_stalls_mailed;
 };
 
 struct shard_config {
@@ -167,8 +167,7 @@ struct shard {
     struct list late;    /* large ones: behind the others, as far as this turn has bytes */
     struct list sending; /* sends in flight, oldest first */
     struct list parked[PARK_REASON_COUNT];
-    struct list stalled_long; /* PARK_CONGESTED for STALL_FULL_NS; the others for STALL_NS, so that
-                                 the first of either list is the first to go on */
+    struct list stalled[CLIENT_STALL_COUNT]; /* PARK_CONGESTED: the first goes on first */
     struct list reaping; /* closed ones whose subscriptions still leave the index */
     uint32_t close_owed_count; /* of those: io has not been told yet */
     bool is_cut_short; /* the last step filled the outbox: what it left goes on at once */
@@ -215,7 +214,7 @@ struct shard {
                            many receivers waits */
     uint32_t subs_left; /* SUBs and UNSUBs that this step may still run */
     uint64_t stall_bytes; /* 75 % of max_pending (R5b) */
-    uint32_t stall_ns;    /* set by a delivery to a congested receiver; read after each message */
+    uint8_t stall; /* enum client_stall: by who took a message and is congested; read after each */
     bool is_fanning_out;  /* a route is being walked: nothing may leave the index */
     uint64_t relay_congested_turn, relay_congested_conn; /* the last `congested` mail */
     size_t log_from;                                     /* start of the log line being written */

@@ -421,8 +421,8 @@ static enum verb_outcome publish(struct shard *s, struct client *c, const struct
     count_in(s, c, op->total_bytes);
     if (UNLIKELY(subject.data[0] == '$') && system_takes(s, c, &m)) result = FANOUT_DELIVERED;
     if (result == FANOUT_NOBODY && wants_word) fanout_no_responders(s, c, subject, op->reply);
-    if (UNLIKELY(s->stall_ns > c->stall_asked_ns)) c->stall_asked_ns = s->stall_ns;
-    s->stall_ns = 0;
+    if (UNLIKELY(s->stall > c->stall_asked)) c->stall_asked = s->stall;
+    s->stall = CLIENT_STALL_NONE;
     return c->state == CLIENT_CLOSING ? VERB_STOP : VERB_DONE;
 }
 
@@ -447,19 +447,35 @@ static enum verb_outcome on_pub(struct shard *s, struct client *c, const struct 
     return publish(s, c, op, op->subject, false, block);
 }
 
-/* R5b: a receiver is congested: the publisher waits a little after this message. */
+static uint32_t stall_ns(enum client_stall why)
+{
+    switch (why) {
+    case CLIENT_STALL_RECEIVER: return STALL_NS;
+    case CLIENT_STALL_RECEIVER_FULL: return STALL_FULL_NS;
+    default: return (uint32_t)STALL_NS << 2 * (why - CLIENT_STALL_LOG);
+    }
+}
+
+/* R5b: a receiver, or the log of a stream, is congested: the publisher waits a little after this
+ * message. For a receiver it does not wait for ever, since others get the message too; a log that
+ * is behind has no use for more. */
 static enum verb_outcome stall(struct shard *s, struct client *c)
 {
-    uint32_t ns = c->stall_asked_ns;
-    c->stall_asked_ns = 0;
-    if (c->stall_pass_ns + ns > STALL_PASS_NS) return VERB_DONE;
-    c->stall_pass_ns += ns;
+    enum client_stall why = c->stall_asked;
+    uint32_t ns = stall_ns(why);
+    c->stall_asked = CLIENT_STALL_NONE;
+    if (why < CLIENT_STALL_LOG) {
+        if (c->stall_pass_ns + ns > STALL_PASS_NS) return VERB_DONE;
+        c->stall_pass_ns += ns;
+    } else {
+        s->rare.log_stalls++;
+    }
     s->counts.stalled_clients++;
     c->resume_ns = s->now.mono_ns + ns;
     enum verb_outcome outcome = park(s, c, PARK_CONGESTED);
-    if (outcome == VERB_PARK && ns == STALL_FULL_NS) {
+    if (outcome == VERB_PARK) {
         list_remove(&c->parked);
-        list_push(&s->stalled_long, &c->parked);
+        list_push(&s->stalled[why], &c->parked);
     }
     return outcome;
 }
@@ -615,7 +631,7 @@ static size_t run_all(struct shard *s, struct client *c, const char *data, size_
         if (outcome == VERB_STOP) return len;
         if (outcome == VERB_PARK) return at;
         at = next;
-        if (UNLIKELY(c->stall_asked_ns > 0) && stall(s, c) == VERB_PARK) return at;
+        if (UNLIKELY(c->stall_asked != CLIENT_STALL_NONE) && stall(s, c) == VERB_PARK) return at;
     }
     return at;
 }

@@ -79,7 +79,7 @@ static uint32_t staged_percent(const struct store *s)
     return 0;
 }
 
-static const struct store_ops log_ops = {append, read_record, staged_percent};
+static const struct store_ops log_ops = {append, read_record, staged_percent, NULL};
 
 /* The newest record never was: as after a failed write. */
 static void take_back(struct world *w)

@@ -660,6 +660,10 @@ static void cut_power(struct work *w)
                           &w->counts->cuts_prefix, &w->counts->cuts_missing, &w->counts->cuts_torn};
     (*counts[d->fate.kind])++;
     w->counts->read_only += simstore_is_read_only(&w->store);
+    for (uint32_t i = 0; i < w->server.shard_count; i++) {
+        w->counts->log_stalls += w->server.shards[i].shard->rare.log_stalls;
+        w->counts->log_stalls_mailed += w->server.shards[i].shard->rare.log_stalls_mailed;
+    }
     server_crash(&w->server);
     d->capacity_bytes = 0;
     w->full_until_ns = 0;
@@ -807,6 +811,7 @@ void jswork_run(const struct jswork_config *config, struct jswork_counts *counts
     jsledger_init(&w->ledger, config->seed);
     simstore_init(&w->store, rng_next(&w->rng));
     w->store.frees = config->frees;
+    w->store.is_relaxed = config->is_relaxed;
     w->client_count = 2 + below(w, CLIENTS_MAX - 1);
     for (uint32_t i = 0; i < JSLEDGER_SLOTS; i++) {
         w->ledger.slots[i].retention = (enum jsledger_retention)i;

@@ -1,7 +1,9 @@
 /* The simulator of JetStream: seeds in, broken rules and counts of rare paths out.
  *
  *   simjs [--seed N | --seeds A-B] [--ops N] [--verbose] [--replay EVERY] [--stop] [--free]
- *   --free: segments of the log are freed, by checkpoints and packs */
+ *         [--relaxed]
+ *   --free: segments of the log are freed, by checkpoints and packs
+ *   --relaxed: with a sync interval, and the process is killed where else the power fails */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,15 +16,18 @@ enum { OPS_DEFAULT = 2500, SEEDS_FOR_RARE = 40, REPLAY_EVERY = 20 };
 
 struct run {
     uint32_t ops;
-    bool is_verbose, stops, frees;
+    bool is_verbose, stops, frees, is_relaxed;
     uint64_t seeds, failed, replay_every;
     struct jswork_counts counts;
 };
 
 static void run_seed(struct run *r, uint64_t seed)
 {
-    struct jswork_config config = {
-        .seed = seed, .ops = r->ops, .is_verbose = r->is_verbose, .frees = r->frees};
+    struct jswork_config config = {.seed = seed,
+                                   .ops = r->ops,
+                                   .is_verbose = r->is_verbose,
+                                   .frees = r->frees,
+                                   .is_relaxed = r->is_relaxed};
     struct jswork_result result = {0}, again = {0};
     jswork_run(&config, &r->counts, &result);
     if (r->replay_every > 0 && r->seeds % r->replay_every == 0) {
@@ -67,6 +72,10 @@ int main(int argc, char **argv)
         }
         if (strcmp(argv[i], "--free") == 0) {
             r.frees = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--relaxed") == 0) {
+            r.is_relaxed = true;
             continue;
         }
         if (strcmp(argv[i], "--stop") == 0) {

@@ -12,6 +12,7 @@ enum {
     QUICK_NS = 20000,    /* an operation takes so long at least */
     USUAL_NS = 400000,   /* and up to so much more */
     SLOW_NS = 30000000,  /* or that */
+    SYNC_INTERVAL_NS = 1000000000,
     STREAM_IDS_STEP = 8, /* as io/storage: ids of two shards never meet */
 };
 
@@ -73,7 +74,22 @@ static enum err on_submit(struct vfs *v, struct vfs_op *op)
     return ERR_OK;
 }
 
-static const struct vfs_ops OPS = {.submit = on_submit};
+static enum err on_write_now(struct vfs *v, struct vfs_op *op)
+{
+    struct simstore *x = ((struct simstore_shard *)v)->store;
+    if (latency(x) == SLOW_NS) return ERR_BUSY; /* the page cache has no room at hand */
+    return vfs_write_now(&x->disk.vfs, op);
+}
+
+static const struct vfs_ops OPS = {.submit = on_submit, .write_now = on_write_now};
+
+static void crash(struct simstore *x)
+{
+    if (x->is_relaxed)
+        disk_kill(&x->disk);
+    else
+        disk_crash(&x->disk);
+}
 
 static void forget(struct simstore_op *o)
 {
@@ -102,7 +118,7 @@ static bool pump(void *context)
     struct simstore *x = context;
     if (x->steps_left > 0 && --x->steps_left == 0) {
         x->is_off = true;
-        disk_crash(&x->disk);
+        crash(x);
     }
     return !x->is_off && disk_step(&x->disk);
 }
@@ -258,6 +274,7 @@ enum err simstore_open_log(struct simstore *x, uint32_t log, struct net_driver *
                              .staging_bytes = STAGING_BYTES,
                              .cache_bytes = STAGING_BYTES,
                              .is_direct = true,
+                             .sync_interval_ns = x->is_relaxed ? SYNC_INTERVAL_NS : 0,
                              .hooks = x->frees ? &s->hooks : NULL,
                              .files = &x->files,
                              .files_mem = s->js.mem,
@@ -345,7 +362,7 @@ void simstore_close(struct simstore *x)
 
 void simstore_crash(struct simstore *x)
 {
-    disk_crash(&x->disk);
+    crash(x);
     for (uint32_t i = 0; i < SIMSTORE_LOGS_MAX; i++) {
         struct simstore_shard *s = &x->shards[i];
         if (s->has_log) count(x, &s->log);

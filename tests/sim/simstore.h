@@ -50,7 +50,8 @@ struct simstore {
     struct rng rng;
     uint32_t segment_bytes, group_bytes;
     bool frees;    /* segments: checkpoints and packs */
-    uint32_t slow; /* one operation in so many takes long */
+    bool is_relaxed; /* with a sync interval; a crash is the end of the process alone */
+    uint32_t slow;   /* one operation in so many takes long */
     struct simstore_life life;
     struct simstore_shard shards[SIMSTORE_LOGS_MAX];
     struct directory directory;
@@ -85,8 +86,8 @@ void simstore_stop_log(struct simstore *x, uint32_t shard);
 bool simstore_is_stopped(const struct simstore *x, uint32_t shard);
 void simstore_close_log(struct simstore *x, uint32_t shard);
 void simstore_close(struct simstore *x);
-/* The power fails: the disk keeps what a throw of the dice says, memory of the life is forgotten,
- * not freed. */
+/* The power fails, or the process ends: the disk keeps what a throw of the dice says, memory of the
+ * life is forgotten, not freed. */
 void simstore_crash(struct simstore *x);
 
 #endif

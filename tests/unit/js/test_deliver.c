@@ -58,7 +58,7 @@ static uint32_t log_percent(const struct store *s)
     return 0;
 }
 
-static const struct store_ops log_ops = {log_append, log_read, log_percent};
+static const struct store_ops log_ops = {log_append, log_read, log_percent, NULL};
 
 static void copy(char *to, size_t room, struct bytes from)
 {

@@ -4,6 +4,7 @@
 #include "core/base/base64.h"
 #include "core/base/json.h"
 #include "core/config/flags.h"
+#include "core/js/js.h"
 #include "core/shard/shard.h"
 #include "tests/support/conf_world.h"
 #include "tests/support/mem_heap.h"
@@ -19,6 +20,8 @@ struct rig {
     struct lane *lanes[1];
     struct shard_time now;
     struct server_facts facts;
+    const struct shard_log *log; /* NULL: no JetStream */
+    struct directory *directory;
     char got[8192];
 };
 
@@ -38,10 +41,8 @@ static void load(struct rig *r, const char *conf)
     options_report_deinit(&report);
 }
 
-static struct rig *open_rig(const char *conf, uint64_t seed)
+static struct rig *open_rig_on(struct rig *r, const char *conf, uint64_t seed)
 {
-    struct rig *r = calloc(1, sizeof *r);
-    mem_heap_init(&r->heap);
     json_init(1);
     load(r, conf);
     r->now = (struct shard_time){1000000000, 1700000000000000000};
@@ -58,10 +59,21 @@ static struct rig *open_rig(const char *conf, uint64_t seed)
                                   .server = &r->facts,
                                   .seed = seed,
                                   .slots_max = 4,
-                                  .now = r->now};
+                                  .now = r->now,
+                                  .logs = r->log,
+                                  .log_count = r->log != NULL,
+                                  .log_total = r->log != NULL,
+                                  .directory = r->directory};
     cr_assert_eq(shard_open(&config, &r->shard), ERR_OK);
     interest_online(r->interest, 0);
     return r;
+}
+
+static struct rig *open_rig(const char *conf, uint64_t seed)
+{
+    struct rig *r = calloc(1, sizeof *r);
+    mem_heap_init(&r->heap);
+    return open_rig_on(r, conf, seed);
 }
 
 static void step(struct rig *r, struct event *e)
@@ -225,4 +237,107 @@ Test(shard, what_is_large_is_sent_behind_the_rest_and_over_several_turns)
         step(r, &gone);
     }
     close_rig(r, pub.conn);
+}
+
+/* --- a store that is behind --- */
+
+struct slow_store {         /* stores at once, and says it cannot go on like that */
+    struct memstore memory; /* first */
+    struct store_ops ops;
+    uint64_t told;
+    uint32_t percent;
+};
+
+static uint32_t slow_percent(const struct store *s)
+{
+    return ((const struct slow_store *)(const void *)s)->percent;
+}
+
+static bool slow_next(struct store *store, struct store_event *out)
+{
+    struct slow_store *s = (struct slow_store *)(void *)store;
+    if (s->told == s->memory.ticket) return false;
+    s->told = s->memory.ticket;
+    *out = (struct store_event){.kind = STORE_STORED, .ticket = s->told};
+    return true;
+}
+
+static size_t send(struct rig *r, struct conn_id conn, const char *text)
+{
+    struct event e = {.kind = EVENT_BYTES, .conn = conn};
+    e.bytes.data = text;
+    e.bytes.len = strlen(text);
+    step(r, &e);
+    return e.bytes.used;
+}
+
+/* How long the shard would leave its publisher alone after this one of two messages. */
+static uint64_t stall_at(struct rig *r, struct slow_store *slow, struct conn_id conn,
+                         uint32_t percent)
+{
+    static const char one[] = "PUB s 2\r\nok\r\n", two[] = "PUB s 2\r\nok\r\nPUB s 2\r\nok\r\n";
+    slow->percent = percent;
+    size_t used = send(r, conn, two);
+    if (used == sizeof two - 1) return 0;
+    cr_assert_eq(used, sizeof one - 1, "it waits after each message");
+    uint64_t wait = shard_client(r->shard, conn)->resume_ns - r->now.mono_ns;
+    cr_assert_leq(shard_deadline_ns(r->shard), r->now.mono_ns + wait);
+    cr_assert_eq(send(r, conn, one), 0, "and is not heard meanwhile");
+    r->now.mono_ns += wait;
+    slow->percent = 0;
+    cr_assert_eq(send(r, conn, ""), 0);
+    cr_assert_eq(send(r, conn, one), sizeof one - 1);
+    return wait;
+}
+
+/* 75 % is for slowing down, 100 % for refusals (P1); and a log that is only behind is never full
+ * for publishers who were slowed down enough. */
+Test(shard, who_publishes_into_a_log_that_is_behind_waits_the_longer_the_fuller_it_is)
+{
+    struct rig *r = calloc(1, sizeof *r);
+    struct slow_store slow = {.percent = 0};
+    struct js js;
+    struct directory directory;
+    mem_heap_init(&r->heap);
+    memstore_init(&slow.memory, &r->heap.mem, 1 << 20);
+    slow.ops = *slow.memory.store.ops;
+    slow.ops.behind_percent = slow_percent;
+    slow.memory.store.ops = &slow.ops;
+    js_init(&js, &r->heap.mem, &slow.memory.store, 1, 1 << 20);
+    js.id_next = js.id_step = 1;
+    js.total.memory.max = js.total.storage.max = -1;
+    js.message_bytes_max = 1 << 20;
+    directory_init(&directory, &r->heap.mem, 1);
+    struct shard_log log = {.js = &js, .store = {.store = &slow.memory.store, .next = slow_next}};
+    js.directory = r->directory = &directory;
+    r->log = &log;
+    open_rig_on(r, "jetstream: enabled\n", 1);
+    struct conn_id conn = conn_id_of(0, 1);
+    open_client(r, conn);
+    static const char create[] = "SUB in 1\r\nPUB $JS.API.STREAM.CREATE.S in 29\r\n"
+                                 "{\"name\":\"S\",\"subjects\":[\"s\"]}\r\n";
+    struct event sent = {.kind = EVENT_SENT, .conn = conn};
+    sent.sent.bytes = shard_client(r->shard, conn)->output.pending_bytes;
+    step(r, &sent);
+    send(r, conn, create);
+    for (int i = 0; i < 4 && r->got[0] == 0; i++) send(r, conn, "");
+    cr_assert_not_null(strstr(r->got, "stream_create_response"), "%s", r->got);
+    cr_assert_eq(stall_at(r, &slow, conn, 74), 0);
+    cr_assert_eq(stall_at(r, &slow, conn, 75), 2000000);
+    cr_assert_eq(stall_at(r, &slow, conn, 85), 32000000);
+    cr_assert_eq(stall_at(r, &slow, conn, 100), 512000000);
+    struct event gone = {.kind = EVENT_GONE, .conn = conn};
+    step(r, &gone);
+    interest_offline(r->interest, 0);
+    shard_close(r->shard);
+    interest_close(r->interest);
+    js_deinit(&js);
+    directory_deinit(&directory);
+    memstore_deinit(&slow.memory);
+    options_free(r->options);
+    account_numbers_close(r->numbers);
+    free(r->outbox.effects);
+    free(r->outbox.text.data);
+    cr_assert_eq(r->heap.live_count, 0);
+    free(r);
 }

@@ -1,0 +1,199 @@
+#include <criterion/criterion.h>
+#include "persist/place.h"
+#include "persist/slog.h"
+#include "tests/support/mem_heap.h"
+
+/* How near a log says it is to refusing publishes, while a part of the disk is slower than they
+ * are. */
+
+enum {
+    SEGMENT = 64 * 1024,
+    GROUP = 16 * 1024,
+    STAGING = 16 * GROUP,
+    BODY = 3900, /* a message and the head of its group are a block */
+    OPS_MAX = 64,
+    CONGESTED = 75, /* from here on publishers are slowed down */
+};
+
+static char body[BODY];
+
+/* A disk that keeps nothing, and ends what it is not told to hold. */
+struct rig {
+    struct vfs vfs; /* first */
+    struct mem_heap heap;
+    struct manifest manifest;
+    struct slog log;
+    struct vfs_op *ops[OPS_MAX];
+    uint32_t count;
+    uint64_t now_ns, seq;
+    bool holds_making, holds_flushes, is_full;
+    struct store_hooks hooks; /* segments are to be freed, and nobody does it */
+};
+
+static enum err submit(struct vfs *v, struct vfs_op *op)
+{
+    struct rig *r = (struct rig *)v;
+    cr_assert_lt(r->count, OPS_MAX);
+    r->ops[r->count++] = op;
+    return ERR_OK;
+}
+
+static const struct vfs_ops ops = {.submit = submit};
+
+static bool is_held(const struct rig *r, const struct vfs_op *op)
+{
+    return (r->holds_making && op->kind == VFS_ALLOCATE) ||
+           (r->holds_flushes && op == &r->log.flush_op);
+}
+
+static bool end_one(struct rig *r)
+{
+    for (uint32_t i = 0; i < r->count; i++) {
+        struct vfs_op *op = r->ops[i];
+        if (is_held(r, op)) continue;
+        r->ops[i] = r->ops[--r->count];
+        op->result = r->is_full && op->kind == VFS_ALLOCATE ? ERR_NO_SPACE : ERR_OK;
+        op->bytes_done = op->bytes;
+        op->done(op);
+        return true;
+    }
+    return false;
+}
+
+static void settle(struct rig *r)
+{
+    struct store_event e;
+    for (int i = 0; i < 8; i++) {
+        r->now_ns += 1000000;
+        slog_turn(&r->log, r->now_ns);
+        while (end_one(r)) continue;
+        while (slog_next_event(&r->log, &e)) cr_assert_eq(e.kind, STORE_STORED);
+    }
+}
+
+static struct rig *open_rig(uint64_t sync_interval_ns, bool frees)
+{
+    struct rig *r = calloc(1, sizeof *r);
+    r->vfs.ops = &ops;
+    r->now_ns = 1000000000;
+    mem_heap_init(&r->heap);
+    manifest_init(&r->manifest, &r->heap.mem, 0, 1, 2);
+    r->manifest.incarnation = r->manifest.next_segment = 1;
+    r->manifest.next_group = 1;
+    struct slog_options o = {.vfs = &r->vfs,
+                             .mem = &r->heap.mem,
+                             .segment_bytes = SEGMENT,
+                             .group_bytes = GROUP,
+                             .staging_bytes = STAGING,
+                             .cache_bytes = 1024 * 1024,
+                             .sync_interval_ns = sync_interval_ns,
+                             .hooks = frees ? &r->hooks : NULL,
+                             .sealed_wait = 2};
+    cr_assert_eq(slog_open(&r->log, &o, &r->manifest, &r->manifest, 1), ERR_OK);
+    settle(r);
+    cr_assert_eq(r->log.state, SLOG_RUNNING);
+    cr_assert_eq(r->log.ready_count, SLOG_READY_MADE);
+    return r;
+}
+
+static void close_rig(struct rig *r)
+{
+    slog_close(&r->log);
+    manifest_deinit(&r->manifest);
+    cr_assert_eq(r->heap.live_count, 0);
+    free(r);
+}
+
+static enum err publish(struct rig *r)
+{
+    struct store_stub stub;
+    struct record record = {.kind = RECORD_MESSAGE,
+                            .stream = 1,
+                            .seq = ++r->seq,
+                            .subject = BYTES_LITERAL("s"),
+                            .body = bytes_of(body, sizeof body)};
+    enum err e = store_append(&r->log.store, &record, &stub);
+    settle(r);
+    return e;
+}
+
+static uint32_t percent(const struct rig *r)
+{
+    return store_behind_percent(&r->log.store);
+}
+
+/* Bytes that go in from the first word about it to the refusal. */
+static uint64_t fill(struct rig *r, enum err refusal)
+{
+    uint64_t after = 0;
+    for (;;) {
+        bool is_told = percent(r) >= CONGESTED;
+        enum err e = publish(r);
+        cr_assert(e == ERR_OK || e == refusal);
+        if (e != ERR_OK) break;
+        cr_assert(after == 0 || is_told, "%u percent, and it was more", percent(r));
+        if (is_told) after += PLACE_BLOCK_BYTES;
+    }
+    return after;
+}
+
+Test(slog, publishers_faster_than_segments_are_made_are_told_before_they_are_refused)
+{
+    struct rig *r = open_rig(0, false);
+    cr_assert_eq(percent(r), 0);
+    r->holds_making = true;
+    cr_assert_gt(fill(r, ERR_FULL), SEGMENT / 8);
+    cr_assert_eq(publish(r), ERR_FULL);
+    r->holds_making = false;
+    settle(r);
+    cr_assert_eq(percent(r), 0);
+    cr_assert_eq(publish(r), ERR_OK);
+    close_rig(r);
+}
+
+Test(slog, publishers_who_wait_when_told_are_never_refused)
+{
+    enum { MESSAGES = 200 }; /* a dozen segments */
+    struct rig *r = open_rig(0, false);
+    uint32_t waits = 0;
+    for (int i = 0; i < MESSAGES; i++) {
+        r->holds_making = true;
+        for (; percent(r) >= CONGESTED; waits++) {
+            r->holds_making = false;
+            settle(r);
+        }
+        cr_assert_eq(publish(r), ERR_OK);
+    }
+    cr_assert_gt(waits, 3);
+    close_rig(r);
+}
+
+Test(slog, publishers_faster_than_segments_are_freed_are_told_long_before)
+{
+    struct rig *r = open_rig(0, true);
+    cr_assert_gt(fill(r, ERR_FULL), 3 * SEGMENT);
+    cr_assert_geq(percent(r), 99);
+    close_rig(r);
+}
+
+Test(slog, publishers_faster_than_flushes_are_told)
+{
+    struct rig *r = open_rig(120000000000, false);
+    r->holds_flushes = true;
+    cr_assert_gt(fill(r, ERR_FULL), SEGMENT / 2);
+    r->holds_flushes = false;
+    settle(r);
+    cr_assert_lt(percent(r), CONGESTED);
+    cr_assert_eq(publish(r), ERR_OK);
+    close_rig(r);
+}
+
+/* Nobody is to wait for what only people can mend. */
+Test(slog, a_full_disk_is_told_by_refusals_at_once)
+{
+    struct rig *r = open_rig(0, false);
+    r->is_full = true;
+    cr_assert_eq(fill(r, ERR_NO_SPACE), 0);
+    cr_assert_eq(percent(r), 0);
+    close_rig(r);
+}
