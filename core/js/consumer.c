@@ -269,7 +269,7 @@ bool consumer_count(struct consumer *c)
         return true;
     }
     struct sieve *sieve = sieve_of(c);
-    if (sieve == NULL) return false; /* memory comes back; until then a few at a time */
+    if (sieve == NULL) return count_next(c); /* until memory comes back a few at a time */
     resume = sieve_count(sieve, c->counted_to + 1, UINT64_MAX, &left, &c->left);
     c->counted_to = resume != 0 ? resume - 1 : last;
     return c->counted_to >= last;
@@ -572,8 +572,13 @@ static struct ackwin_entry *next_redelivery(struct consumer *c, struct outlet *o
 static uint64_t next_latest(struct consumer *c)
 {
     struct consumer_latest *l = c->latest;
-    while (l->at < l->count && (l->seqs[l->at] & CONSUMER_LATEST_GONE) != 0) l->at++;
-    if (l->at < l->count) return l->seqs[l->at];
+    for (; l->at < l->count; l->at++) {
+        if ((l->seqs[l->at] & CONSUMER_LATEST_GONE) != 0) continue;
+        if (msgs_has(c->feed->msgs, l->seqs[l->at])) return l->seqs[l->at];
+        /* By a purge that goes by pieces: consumers are told at its end. */
+        l->live--;
+        c->left--;
+    }
     c->next_seq = l->resume + 1;
     consumer_state_close_latest(c);
     return 0;

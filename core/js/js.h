@@ -148,6 +148,7 @@ struct js_page {
     uint64_t total, offset;
     uint32_t count;
     struct js_page_item *items; /* in the request's arena */
+    bool is_failed;             /* there was no memory for some texts */
 };
 
 enum js_order {

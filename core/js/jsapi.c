@@ -818,6 +818,7 @@ enum js_step jsapi_paged(struct js *js, struct js_request *r)
                             .r = r,
                             .type = endpoints[ENDPOINT_LIST].type,
                             .tail = endpoints[ENDPOINT_LIST].tail};
+    if (r->page.is_failed) return jsapi_reply_refuse(&p, JSAPI_INSUFFICIENT_RESOURCES);
     return write_page(&p);
 }
 

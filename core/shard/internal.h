@@ -185,6 +185,7 @@ void relay_drop_tokens(struct shard *s, struct client *c);
 enum permit { PERMIT_GRANTED, PERMIT_REFUSED, PERMIT_ASKED };
 enum permit relay_ask_permit(struct shard *s, struct client *c, uint32_t account);
 void relay_free_permit(struct shard *s, uint32_t account);
+uint64_t relay_position(const struct shard *s, uint32_t target); /* after all mail so far */
 bool relay_is_reached(struct shard *s, uint32_t target, uint64_t position);
 
 /* --- fence: PONGs behind the mail before them (R2b) --- */
@@ -219,6 +220,8 @@ bool jet_take(struct shard *s, const struct sub *sub, const struct message *m);
 void jet_events(struct shard *s);
 void jet_step(struct shard *s);
 uint64_t jet_deadline_ns(const struct shard *s);
+/* The position in the lane towards target that answers to requests wait for; 0 none (M4). */
+uint64_t jet_api_awaits(const struct shard *s, uint32_t target);
 /* A subscription with this filter came or went, on any shard. */
 void jet_consumer_interest(struct shard *s, uint32_t account, struct bytes filter);
 /* A receiver of a stream's deliveries on another shard is congested. */

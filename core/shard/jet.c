@@ -707,7 +707,7 @@ static enum err open_jet(struct shard *s, const struct shard_log *log)
     list_init(&j->asking);
     list_init(&j->answered);
     list_init(&j->behind);
-    table_init(&j->about, s->mem, MEM_JETSTREAM);
+    table_init(&j->firsts, s->mem, MEM_JETSTREAM);
     list_init(&j->telling);
     uint32_t at = 0;
     struct js_stream *stream;
@@ -770,7 +770,9 @@ static void close_jet(struct shard *s)
 void jet_close(struct shard *s)
 {
     if (s->jets == NULL) return;
-    for (uint32_t i = 0; i < s->jet_count; i++) {
+    uint32_t count = s->jet_count;
+    s->jet_count = 0; /* nobody tells one that is closed of what leaves the index */
+    for (uint32_t i = 0; i < count; i++) {
         s->jet = s->jets[i];
         if (s->jet != NULL) close_jet(s);
     }
@@ -778,7 +780,6 @@ void jet_close(struct shard *s)
     jet_share_close(s);
     s->jets = NULL;
     s->jet = NULL;
-    s->jet_count = 0;
 }
 
 /* Runs it for each log in turn. */
@@ -815,6 +816,7 @@ static void use_options(struct shard *s)
 void jet_use_options(struct shard *s)
 {
     each(s, use_options);
+    jet_share_look_again(s);
 }
 
 static void tell_pullers(struct shard *s)

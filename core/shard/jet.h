@@ -123,10 +123,11 @@ struct jet_request {
     enum js_step wait;
     struct quota usage; /* the sum so far */
     size_t page_bytes;
-    bool is_told; /* its notice is sent */
+    bool is_told;        /* its notice is sent */
+    uint64_t told_until; /* and is read when the directory's shard has come to here; 0: not yet */
     /* Others of the stream come behind it. */
     uint64_t about; /* hash of the account and the stream */
-    bool is_first, is_behind;
+    bool is_first;
     bool is_reading; /* STREAM.INFO and the like */
 };
 
@@ -152,7 +153,7 @@ struct jet {
     struct list asking;   /* requests that wait for other shards' answers */
     struct list answered; /* and have them */
     struct list behind;   /* requests about a stream of which another one asks first */
-    struct table about;   /* those that are first or behind, by stream */
+    struct table firsts;  /* those others, by stream */
     struct list telling;  /* their answers wait until the directory was told */
     uint64_t last_token;
     bool has_released;            /* a first one has gone on: others may */
@@ -305,6 +306,8 @@ NODISCARD bool jet_mail_request(struct shard *s, uint32_t shard, uint32_t log,
 #define JET_SHARE_OF_SERVER UINT32_MAX
 /* At the end of a step: tells the others what changed, a piece of it. */
 void jet_share_step(struct shard *s);
+/* Other limits: what nobody wanted to know before may count now. */
+void jet_share_look_again(struct shard *s);
 /* Another shard's sums, or of all accounts of it (JET_SHARE_OF_SERVER). Without memory they do not
  * count until it tells them again. */
 void jet_share_told(struct shard *s, uint32_t sender, uint32_t account, uint64_t memory,

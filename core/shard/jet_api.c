@@ -105,43 +105,40 @@ static uint64_t about_of(const struct js_request *r)
     return name.len == 0 ? 0 : hash_bytes(name.data, name.len, r->account);
 }
 
-/* Without memory for it the order is as it comes. */
-static bool know_about(struct jet *j, struct jet_request *q)
-{
-    q->about = about_of(&q->r);
-    return q->about != 0 && table_insert(&j->about, q->about, q) == ERR_OK;
-}
-
-static void forget_about(struct jet *j, struct jet_request *q)
-{
-    if (!q->is_first && !q->is_behind) return;
-    must(table_remove(&j->about, q->about, q) == ERR_OK);
-    if (q->is_first) j->has_released = true;
-    q->is_first = q->is_behind = false;
-}
-
-static bool waits_behind(struct jet *j, struct jet_request *q)
+static bool has_first(const struct jet *j, uint64_t about)
 {
     uint32_t at;
+    return about != 0 && table_first(&j->firsts, about, &at) != NULL;
+}
+
+/* Without memory for it the order is as it comes. */
+static void become_first(struct jet *j, struct jet_request *q)
+{
+    q->about = about_of(&q->r);
+    q->is_first = q->about != 0 && table_insert(&j->firsts, q->about, q) == ERR_OK;
+}
+
+static void end_first(struct jet *j, struct jet_request *q)
+{
+    if (!q->is_first) return;
+    must(table_remove(&j->firsts, q->about, q) == ERR_OK);
+    q->is_first = false;
+    j->has_released = true;
+}
+
+/* Whoever is behind has a first: when that one goes on, so do they, in the same step. */
+static bool waits_behind(struct jet *j, struct jet_request *q)
+{
     uint64_t about = about_of(&q->r);
-    if (about == 0 || table_first(&j->about, about, &at) == NULL || !know_about(j, q)) return false;
-    q->is_behind = true;
+    if (!has_first(j, about)) return false;
+    q->about = about;
     list_push(&j->behind, &q->link);
     return true;
 }
 
-static bool has_first(const struct jet *j, const struct jet_request *q)
-{
-    uint32_t at;
-    for (const struct jet_request *other = table_first(&j->about, q->about, &at); other != NULL;
-         other = table_next(&j->about, q->about, &at))
-        if (other->is_first) return true;
-    return false;
-}
-
 static void end_request(struct shard *s, struct jet_request *q)
 {
-    forget_about(s->jet, q);
+    end_first(s->jet, q);
     jsapi_end(&q->r);
     list_remove(&q->link);
     text_deinit(&q->out);
@@ -161,20 +158,41 @@ static void wait_for_ticket(struct shard *s, struct jet_request *q)
 
 static void reply(struct shard *s, struct jet_request *q)
 {
-    if (q->out.is_failed) return;
+    if (q->out.is_failed) {
+        s->counts.dropped_msgs++;
+        return;
+    }
     if (q->reply.len > 0)
         jet_send(s, q->r.account, q->reply, bytes_of(NULL, 0), bytes_of(NULL, 0),
                  text_written(&q->out));
     jet_advisory_request(s, &q->r, q->origin, q->origin_shard);
 }
 
-/* The directory hears of a change before the client does: a list that it asks for next has it.
- * False: not yet. */
+/* The directory has heard of a change before the client does: a list that it asks for next has it,
+ * whatever way that comes, and the subjects of a stream that went are free. False: not yet. */
 static bool tell(struct shard *s, struct jet_request *q)
 {
     if (q->r.notice == JS_NOTICE_NONE) return true;
     if (!q->is_told) q->is_told = jet_mail_notice(s, q);
-    return q->is_told && relay_is_clear(s, JET_DIRECTORY_SHARD);
+    if (!q->is_told || !relay_is_clear(s, JET_DIRECTORY_SHARD)) return false;
+    if (q->told_until == 0) q->told_until = relay_position(s, JET_DIRECTORY_SHARD);
+    return relay_is_reached(s, JET_DIRECTORY_SHARD, q->told_until);
+}
+
+uint64_t jet_api_awaits(const struct shard *s, uint32_t target)
+{
+    uint64_t first = 0;
+    if (target != JET_DIRECTORY_SHARD) return 0;
+    for (uint32_t i = 0; i < s->jet_count; i++) {
+        const struct list *telling = &s->jets[i]->telling;
+        for (const struct list *link = telling->next; link != telling; link = link->next) {
+            uint64_t until = LIST_OWNER(link, const struct jet_request, link)->told_until;
+            if (until == 0) continue;
+            if (first == 0 || until < first) first = until;
+            break; /* those behind it were told later */
+        }
+    }
+    return first;
 }
 
 /* The directory says another log than the one that was asked. */
@@ -202,7 +220,7 @@ static void ask(struct shard *s, struct jet_request *q, enum js_step step)
     q->token = ++s->jet->last_token;
     q->owed = 0;
     list_push(&s->jet->asking, &q->link);
-    if (step == JS_WAIT_CLAIM) q->is_first = know_about(s->jet, q);
+    if (step == JS_WAIT_CLAIM) become_first(s->jet, q);
     bool is_asked = step == JS_WAIT_CLAIM ? jet_mail_claim(s, q) : jet_mail_page(s, q);
     if (!is_asked && step == JS_WAIT_CLAIM) q->verdict = DIRECTORY_MEMORY;
     if (q->owed > 0) return;
@@ -259,7 +277,7 @@ void jet_api_request(struct shard *s, const struct message *m)
         s->counts.dropped_msgs++;
         return;
     }
-    if (UNLIKELY(s->jet->about.count > 0) && waits_behind(s->jet, q)) return;
+    if (UNLIKELY(s->jet->firsts.count > 0) && waits_behind(s->jet, q)) return;
     if (!is_of_all_logs(s, &q->r)) {
         go_on(s, q, jsapi_run(s->jet->js, &q->r));
         return;
@@ -312,7 +330,7 @@ void jet_api_route(struct shard *s, const struct message *m)
 static void go_on_answered(struct shard *s, struct jet_request *q)
 {
     struct js *js = s->jet->js;
-    forget_about(s->jet, q);
+    end_first(s->jet, q);
     switch (q->wait) {
     case JS_WAIT_CLAIM: go_on(s, q, jsapi_claimed(js, &q->r, q->verdict)); return;
     case JS_WAIT_PAGE: go_on(s, q, jsapi_paged(js, &q->r)); return;
@@ -331,10 +349,21 @@ static void run_behind(struct shard *s)
     while (j->has_released && link != &j->behind) {
         struct jet_request *q = LIST_OWNER(link, struct jet_request, link);
         link = link->next;
-        if (has_first(j, q)) continue;
-        forget_about(j, q);
+        if (has_first(j, q->about)) continue;
         bool is_again = q->r.order == JS_ORDER_AGAIN;
         go_on(s, q, is_again ? jsapi_stored(j->js, &q->r, ERR_OK) : jsapi_run(j->js, &q->r));
+    }
+}
+
+/* Those that have to wait on stand at the end again, and are not met twice. */
+static void tell_on(struct shard *s)
+{
+    struct list due, *link;
+    list_init(&due);
+    while ((link = list_pop(&s->jet->telling)) != NULL) list_push(&due, link);
+    while ((link = list_pop(&due)) != NULL) {
+        struct jet_request *q = LIST_OWNER(link, struct jet_request, link);
+        go_on(s, q, q->wait);
     }
 }
 
@@ -352,12 +381,7 @@ void jet_api_step(struct shard *s)
     while ((link = list_pop(&j->answered)) != NULL)
         go_on_answered(s, LIST_OWNER(link, struct jet_request, link));
     run_behind(s);
-    link = j->telling.next;
-    while (link != &j->telling) {
-        struct jet_request *q = LIST_OWNER(link, struct jet_request, link);
-        link = link->next;
-        go_on(s, q, q->wait);
-    }
+    tell_on(s);
 }
 
 void jet_api_work(struct shard *s)
@@ -538,7 +562,7 @@ void jet_api_close(struct shard *s)
     for (size_t i = 0; i < sizeof waiting / sizeof waiting[0]; i++)
         while (!list_is_empty(waiting[i]))
             end_request(s, LIST_OWNER(waiting[i]->next, struct jet_request, link));
-    table_deinit(&j->about);
+    table_deinit(&j->firsts);
     while (!list_is_empty(&j->directs))
         end_direct(s, LIST_OWNER(j->directs.next, struct direct_get, link));
 }

@@ -287,7 +287,7 @@ bool jet_mail_page(struct shard *s, struct jet_request *q)
         is_good = write_here(s, q, &q->r.page.items[i]);
     for (uint32_t i = 0; is_good && i < s->shard_count; i++)
         if (i != s->index) is_good = ask_page_of(s, q, i);
-    if (!is_good) q->out.is_failed = true;
+    if (!is_good) q->r.page.is_failed = true;
     return is_good;
 }
 
@@ -347,7 +347,7 @@ static void on_part(struct shard *s, const struct jet_mail *mail, const struct m
     must(mail->stream < q->r.page.count);
     if (m->payload == NULL ||
         !keep_text(q, &q->r.page.items[mail->stream], bytes_of(m->payload, m->total_bytes)))
-        q->out.is_failed = true;
+        q->r.page.is_failed = true;
 }
 
 static void on_answer(struct shard *s, const struct jet_mail *mail, const char *body)
@@ -356,7 +356,7 @@ static void on_answer(struct shard *s, const struct jet_mail *mail, const char *
     struct jet_request *q = find_asking(s, mail);
     if (q == NULL) return;
     if (mail->kind == JET_MAIL_CLAIM) q->verdict = mail->word;
-    if (mail->kind == JET_MAIL_PAGE_END && !mail->word) q->out.is_failed = true;
+    if (mail->kind == JET_MAIL_PAGE_END && !mail->word) q->r.page.is_failed = true;
     if (mail->kind == JET_MAIL_USAGE) {
         memcpy(&usage, body, sizeof usage);
         quota_add(&q->usage, &usage.sum);

@@ -103,6 +103,13 @@ static bool is_limited(const struct quota *q)
     return q->memory.max >= 0 || q->storage.max >= 0;
 }
 
+void jet_share_look_again(struct shard *s)
+{
+    s->share.left = 0;
+    for (uint32_t i = 0; i < s->jet_count; i++) s->share.left += s->jets[i]->js->quotas.count;
+    s->share.is_due = s->config.log_total > 1;
+}
+
 void jet_share_step(struct shard *s)
 {
     const struct js *first = s->jets[0]->js;
@@ -110,9 +117,7 @@ void jet_share_step(struct shard *s)
     struct jet_share_sum all = sum_here(s, JET_SHARE_OF_SERVER);
     if (all.memory + all.storage != s->share.seen) {
         s->share.seen = all.memory + all.storage;
-        s->share.left = 0;
-        for (uint32_t i = 0; i < s->jet_count; i++) s->share.left += s->jets[i]->js->quotas.count;
-        s->share.is_due = true;
+        jet_share_look_again(s);
     }
     if (!s->share.is_due) return;
     if (is_limited(&first->total) && !look_at(s, JET_SHARE_OF_SERVER)) return;

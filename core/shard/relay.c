@@ -1031,6 +1031,11 @@ uint64_t relay_awaits(const struct shard *s, uint32_t target)
     return l->tail > l->ring_bytes / 2 ? l->tail - l->ring_bytes / 2 : 1;
 }
 
+uint64_t relay_position(const struct shard *s, uint32_t target)
+{
+    return s->outbox->lanes[target]->tail;
+}
+
 bool relay_is_reached(struct shard *s, uint32_t target, uint64_t position)
 {
     struct lane *l = s->outbox->lanes[target];

@@ -335,6 +335,8 @@ uint64_t shard_awaits(const struct shard *s, uint32_t target)
     uint64_t position = fence_awaits(s, target);
     uint64_t half = relay_awaits(s, target);
     if (half != 0 && (position == 0 || half < position)) position = half;
+    uint64_t told = s->jet == NULL ? 0 : jet_api_awaits(s, target);
+    if (told != 0 && (position == 0 || told < position)) position = told;
     return position;
 }
 

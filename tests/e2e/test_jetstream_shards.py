@@ -147,6 +147,24 @@ def test_the_limit_of_bytes_is_one_for_all_shards(start, tmp_path, shards):
             assert "error" not in js.publish(n, b"x" * 10000)
 
 
+def test_a_limit_that_comes_by_a_reload_counts_what_all_shards_hold(start, tmp_path):
+    conf = """
+        jetstream { store_dir: "%s" }
+        accounts { A { users: [{user: a, password: a}]
+                       jetstream { max_file: %s } } }
+        no_auth_user: a
+    """
+    s = start("--shards", "3", config=conf % (tmp_path / "store", "-1"))
+    with Js(s) as js:
+        for n in names():
+            js.stream(n, subjects=[n])
+            js.publish(n, b"x" * 100000)
+        s.reload(conf % (tmp_path / "store", "1M"))
+        # The other shards store nothing that would make them tell what they hold.
+        acks = [js.publish("S00", b"x" * 1000) for _ in range(100)]
+        assert acks[-1]["error"]["err_code"] == 10002
+
+
 def test_a_shutdown_is_told_to_pullers_of_streams_on_all_shards(start, tmp_path):
     s = start("-js", "-sd", str(tmp_path / "store"), "--shards", "3")
     with Js(s) as js:

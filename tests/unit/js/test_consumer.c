@@ -166,6 +166,46 @@ Test(consumer, last_per_subject_skips_what_is_older_then_goes_on)
     expect_order((uint64_t[]){8, 10, 11, 0});
 }
 
+static void remove_untold(uint64_t seq)
+{
+    struct msgs_entry entry;
+    cr_assert_eq(msgs_remove(&r.msgs, seq, &entry), ERR_OK);
+    (void)subject_index_remove(&r.subjects, entry.node, seq);
+}
+
+/* A purge goes by pieces, and consumers are told at its end: a pull may come between. */
+Test(consumer, the_last_of_a_subject_may_go_before_it_is_told)
+{
+    struct consumer_delivery d;
+    r.config.deliver_policy = CONSUMER_DELIVER_LAST_PER_SUBJECT;
+    r.config.filter_subject = BYTES_LITERAL("s.*");
+    open_consumer();
+    cr_assert_eq(consumer_left(&r.consumer), 3);
+    remove_untold(8);
+    cr_assert_eq(deliver(&d), 9);
+    cr_assert_eq(d.left, 1);
+    remove_untold(10);
+    cr_assert_eq(deliver(&d), 0);
+    cr_assert_eq(consumer_left(&r.consumer), 0);
+    consumer_purged(&r.consumer, BYTES_LITERAL(""), 11);
+    publish("s.a");
+    cr_assert_eq(consumer_left(&r.consumer), 1);
+    expect_order((uint64_t[]){11, 0});
+}
+
+Test(consumer, what_is_left_is_counted_without_memory, .timeout = 60)
+{
+    r.config.filter_subjects.items = (struct bytes[]){BYTES_LITERAL("*.a"), BYTES_LITERAL("s.*")};
+    r.config.filter_subjects.count = 2; /* they meet: no index says how many these select */
+    r.config.deliver_policy = CONSUMER_DELIVER_NEW;
+    open_consumer();
+    for (int i = 0; i < 2000; i++) publish(i % 2 == 0 ? "s.a" : "t.b");
+    r.heap.fail_at = r.heap.alloc_count + 1;
+    r.heap.fail_from = 1;
+    cr_assert_eq(consumer_left(&r.consumer), 1000);
+    r.heap.fail_at = 0;
+}
+
 Test(consumer, the_ack_subject_tells_the_delivery)
 {
     struct consumer_delivery d;

@@ -432,6 +432,27 @@ Test(jsapi, a_large_purge_goes_by_pieces)
     purge_by_pieces("{\"name\":\"S\",\"subjects\":[\"s.>\"]}", "{\"filter\":\"s.*.a\"}");
 }
 
+/* Streams of another log, which says what they are; a list is whole or it is none. */
+Test(jsapi, a_list_whose_parts_found_no_memory_is_refused)
+{
+    struct rig r;
+    struct bytes other = BYTES_LITERAL("other");
+    struct directory_ask a = {
+        .log = 1, .stream = 2, .name = BYTES_LITERAL("T"), .subjects = {&other, 1}};
+    rig_init(&r);
+    cr_assert_eq(directory_enter(&r.js.own, &a), ERR_OK);
+    struct js_request q = request(&r, "$JS.API.STREAM.LIST", "");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_PAGE);
+    cr_assert_eq(q.page.count, 1);
+    q.page.is_failed = true;
+    cr_assert_eq(jsapi_paged(&r.js, &q), JS_REPLY);
+    say(&r, &q,
+        "{\"type\":\"io.nats.jetstream.api.v1.stream_list_response\",\"error\":{\"code\":503,"
+        "\"err_code\":10023,\"description\":\"insufficient resources\"},\"total\":0,"
+        "\"offset\":0,\"limit\":0,\"streams\":[]}");
+    rig_deinit(&r);
+}
+
 Test(jsapi, a_smaller_limit_trims_by_pieces)
 {
     struct rig r;

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include "core/base/json.h"
 #include "core/config/flags.h"
-#include "core/shard/shard.h"
+#include "core/shard/jet.h"
 #include "tests/support/conf_world.h"
 
 /* Two shards without io, and no memory for mail when dry is set: what shard 0 owes to shard 1 finds
@@ -22,13 +22,24 @@ enum {
 };
 
 static const char conf[] =
-    "accounts: { A: { limits: {max_connections: 102}, users: [\n"
+    "jetstream: {}\n"
+    "accounts: { A: { jetstream: enabled, limits: {max_connections: 102}, users: [\n"
     "  {user: deaf, password: p, permissions: {subscribe: {deny: \"q.x\"}}},\n"
     "  {user: guest, password: p} ] } }\n"
     "no_auth_user: guest\n";
 
+/* What is appended is durable at the next step, unless it is held. */
+struct log {
+    struct memstore store; /* first */
+    struct js js;
+    uint64_t told;
+    bool is_held;
+};
+
 struct rig {
     struct mem mem; /* of both, on malloc */
+    struct directory directory;
+    struct log *logs; /* [SHARDS]; NULL: no JetStream */
     int64_t live;
     bool is_dry;
     struct account_numbers *numbers;
@@ -168,6 +179,38 @@ static uint32_t open_count(const struct rig *r)
     return count;
 }
 
+static bool next_event(struct store *store, struct store_event *out)
+{
+    struct log *l = (struct log *)(void *)store;
+    if (l->is_held || l->told == l->store.ticket) return false;
+    l->told = l->store.ticket;
+    *out = (struct store_event){.kind = STORE_STORED, .ticket = l->told};
+    return true;
+}
+
+static struct shard_log open_log(struct rig *r, uint32_t i)
+{
+    struct log *l = &r->logs[i];
+    memstore_init(&l->store, &r->mem, 1 << 20);
+    js_init(&l->js, &r->mem, &l->store.store, 5, 1 << 20);
+    l->js.log = i;
+    l->js.id_next = i + 1;
+    l->js.id_step = SHARDS;
+    l->js.directory = i == 0 ? &r->directory : NULL;
+    return (struct shard_log){
+        .number = i, .js = &l->js, .store = {.store = &l->store.store, .next = next_event}};
+}
+
+static void close_logs(struct rig *r)
+{
+    for (uint32_t i = 0; r->logs != NULL && i < SHARDS; i++) {
+        js_deinit(&r->logs[i].js);
+        memstore_deinit(&r->logs[i].store);
+    }
+    if (r->logs != NULL) directory_deinit(&r->directory);
+    free(r->logs);
+}
+
 static void open_rig(struct rig *r)
 {
     struct world world = {.files = {{"server.conf", conf}}};
@@ -197,7 +240,16 @@ static void open_rig(struct rig *r)
                                       .seed = 7,
                                       .slots_max = SLOTS,
                                       .now = r->now};
-        uint32_t bytes = i == 0 ? NARROW : WIDE;
+        struct shard_log log;
+        if (r->logs != NULL) {
+            if (i == 0) directory_init(&r->directory, &r->mem, 5);
+            log = open_log(r, i);
+            config.logs = &log;
+            config.log_count = 1;
+            config.log_total = SHARDS;
+            config.directory = i == 0 ? &r->directory : NULL;
+        }
+        uint32_t bytes = i == 0 && r->logs == NULL ? NARROW : WIDE;
         r->lanes[i] = (struct lane){
             .ring = aligned_alloc(64, bytes), .ring_bytes = bytes, .refresh = no_refresh};
         r->lane_lists[i][1 - i] = &r->lanes[i];
@@ -221,6 +273,7 @@ static void close_rig(struct rig *r)
         free(r->outboxes[i].text.data);
         free(r->lanes[i].ring);
     }
+    close_logs(r);
     interest_close(r->interest);
     options_free(r->options);
     account_numbers_close(r->numbers);
@@ -370,4 +423,110 @@ Test(relay, a_request_waits_for_each_of_many_forwards)
     close_client(r, 1, DEAF, 1);
     settle(r);
     close_rig(r);
+}
+
+/* A stream of shard 1, or what else the API is to do with it. */
+static void ask_api(struct rig *r, const char *verb, const char *name, const char *more,
+                    const char *reply)
+{
+    char line[256], body[128];
+    int len =
+        snprintf(body, sizeof body, "{\"name\":\"%s\",\"subjects\":[\"%s\"]%s}", name, name, more);
+    len = snprintf(line, sizeof line, "PUB $JS.API.STREAM.%s.%s %s %d\r\n%s\r\n", verb, name, reply,
+                   len, body);
+    say(r, 1, ASKER, line, (size_t)len);
+}
+
+/* names: of streams that live on shard 1. */
+static struct rig *open_jet_rig(char names[][8], uint32_t count)
+{
+    static const char begin[] = "CONNECT {\"verbose\":false,\"user\":\"guest\",\"pass\":\"p\"}\r\n";
+    static const char inbox[] = "SUB in 1\r\n";
+    struct rig *r = calloc(1, sizeof *r);
+    r->logs = calloc(SHARDS, sizeof *r->logs);
+    open_rig(r);
+    open_client(r, 1, ASKER, 1);
+    settle(r);
+    say(r, 1, ASKER, begin, sizeof begin - 1);
+    settle(r);
+    say(r, 1, ASKER, inbox, sizeof inbox - 1);
+    for (uint32_t found = 0, i = 0; found < count; i++) {
+        snprintf(names[found], sizeof names[found], "S%u", i);
+        found += js_place(BYTES_LITERAL("A"), bytes_from_text(names[found]), SHARDS) == 1;
+    }
+    return r;
+}
+
+static void close_jet_rig(struct rig *r)
+{
+    close_client(r, 1, ASKER, 1);
+    settle(r);
+    close_rig(r);
+}
+
+Test(relay, the_directory_is_told_of_many_streams_when_its_ring_has_room_again, .timeout = 60)
+{
+    enum { COUNT = 5 };
+    char names[COUNT][8];
+    struct rig *r = open_jet_rig(names, COUNT);
+    r->logs[1].is_held = true;
+    for (int i = 0; i < COUNT; i++) ask_api(r, "CREATE", names[i], "", "in");
+    settle(r);
+    cr_assert_eq(r->logs[1].store.ticket, COUNT);
+    struct lane *l = &r->lanes[1];
+    l->ring_bytes = NARROW;
+    l->tail = l->tail / NARROW * NARROW + NARROW;
+    l->head = l->tail - NARROW; /* all of it is unread */
+    r->logs[1].is_held = false;
+    for (int i = 0; i < 3; i++) run(r, 1, NULL);
+    cr_assert_eq(count_of(r, "did_create"), 0, "a client knows more than the directory");
+    l->head = l->tail;
+    for (int i = 0; i < 3; i++) run(r, 1, NULL);
+    cr_assert_eq(count_of(r, "did_create"), 0, "what was sent is not read yet");
+    cr_assert_neq(shard_awaits(r->shards[1], 0), 0);
+    settle(r);
+    run(r, 1, NULL);
+    cr_assert_eq(count_of(r, "did_create"), COUNT);
+    cr_assert_eq(shard_awaits(r->shards[1], 0), 0);
+    for (int i = 0; i < COUNT; i++) {
+        const struct directory_entry *e =
+            directory_find(&r->directory, r->shards[1]->clients[ASKER]->account->number,
+                           bytes_from_text(names[i]));
+        cr_assert_not_null(e);
+        cr_assert(!e->is_new && !e->is_claimed);
+    }
+    close_jet_rig(r);
+}
+
+Test(relay, requests_behind_a_claim_go_on_in_their_order)
+{
+    enum { COUNT = 60 };
+    char names[1][8], more[32];
+    struct rig *r = open_jet_rig(names, 1);
+    const struct jet *j = r->shards[1]->jets[0];
+    uint32_t behind_most = 0;
+    ask_api(r, "CREATE", names[0], "", "in");
+    settle(r);
+    cr_assert_eq(count_of(r, "did_create"), 1);
+    for (int i = 1; i <= COUNT; i++) {
+        snprintf(more, sizeof more, ",\"max_msgs\":%d", i);
+        ask_api(r, "UPDATE", names[0], more, i == COUNT ? "in" : "");
+    }
+    for (int round = 0; round < 20 * COUNT && count_of(r, "max_msgs\":60") == 0; round++) {
+        uint32_t behind = 0;
+        deliver(r, 1);
+        deliver(r, 0);
+        /* However many wait, one is looked up. */
+        for (const struct list *link = j->behind.next; link != &j->behind; link = link->next)
+            behind++;
+        if (behind > behind_most) behind_most = behind;
+        cr_assert_leq(j->firsts.count, 1);
+    }
+    cr_assert_eq(behind_most, COUNT - 1);
+    settle(r);
+    cr_assert_eq(count_of(r, "max_msgs\":60"), 1);
+    const struct js_stream *s = js_find_id(&r->logs[1].js, 2);
+    cr_assert_eq(s->stream.config.max_msgs, COUNT);
+    cr_assert_eq(j->firsts.count, 0);
+    close_jet_rig(r);
 }
