@@ -52,6 +52,7 @@ enum client_flag {
     CLIENT_CLOSE_OWED = 1 << 17,    /* closed, but io has not been told: the outbox was full */
     CLIENT_CLOSE_FLUSHES = 1 << 18, /* with CLOSE_OWED: what is queued is sent first */
     CLIENT_SAID_ALL = 1 << 19, /* its stream has ended; it is closed when its PONGs have left */
+    CLIENT_LOGIN_OWED = 1 << 20, /* its login begins again with a reload's users: no room so far */
 };
 
 enum {

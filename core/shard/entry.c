@@ -18,6 +18,10 @@ static struct login_facts facts_of(struct shard *s, struct client *c)
 
 void entry_abandon(struct shard *s, struct client *c)
 {
+    if (client_has(c, CLIENT_LOGIN_OWED)) {
+        c->flags &= ~(uint32_t)CLIENT_LOGIN_OWED;
+        s->login_owed_count--;
+    }
     login_options_forget(s->mem, &c->connect);
     if (c->login != NULL) mem_free(s->mem, MEM_CONNECTION, c->login, sizeof *c->login);
     c->login = NULL;
@@ -238,6 +242,32 @@ static const struct user *find_again(const struct account_set *set, const struct
                              : account_set_user(set, was->name);
 }
 
+/* With the users of the options now in force. */
+static void begin_again(struct shard *s, struct client *c)
+{
+    c->flags &= ~(uint32_t)CLIENT_LOGIN_OWED;
+    s->login_owed_count--;
+    struct login_facts facts = facts_of(s, c);
+    facts.is_again = false;
+    facts.earlier = NULL;
+    if (c->is_connect)
+        login_begin(s->options->accounts, &c->connect, &facts, c->login);
+    else
+        login_begin_without_connect(s->options->accounts, &facts, c->login);
+    go_on(s, c, follow(s, c));
+}
+
+/* A crowd that logs in during a reload: those for whom there was no room in that step. */
+void entry_begin_owed(struct shard *s)
+{
+    for (struct list *link = s->all.next;
+         link != &s->all && s->login_owed_count > 0 && session_has_room(s);) {
+        struct client *c = LIST_OWNER(link, struct client, all);
+        link = link->next;
+        if (client_has(c, CLIENT_LOGIN_OWED)) begin_again(s, c);
+    }
+}
+
 /* After a reload (old is the set before it): a connection whose user vanished or moved to another
  * account is closed without a word, as nats-server does; one whose secret changed would fail its
  * login now; others keep going with the new rights. */
@@ -245,22 +275,14 @@ void entry_recheck(struct shard *s, struct client *c, const struct account_set *
 {
     const struct account_set *set = s->options->accounts;
     if (c->state == CLIENT_CHECKING && c->login != NULL) {
-        /* A crowd that logs in during a reload: those for whom there is no room come again. */
-        if (!session_has_room(s)) {
-            session_close(s, c, CLOSED_AUTH_FAILURE, false);
-            return;
-        }
-        /* The check under way was against the old users: begin again, the old answer is ignored. */
-        struct login_facts facts = facts_of(s, c);
-        facts.is_again = false;
+        /* The check under way was against the old users: the answer to it is ignored. */
+        c->ticket = 0;
         c->user = NULL; /* of the old options */
         c->perms = NULL;
-        facts.earlier = NULL;
-        if (c->is_connect)
-            login_begin(set, &c->connect, &facts, c->login);
-        else
-            login_begin_without_connect(set, &facts, c->login);
-        go_on(s, c, follow(s, c));
+        if (client_has(c, CLIENT_LOGIN_OWED)) return;
+        c->flags |= CLIENT_LOGIN_OWED;
+        s->login_owed_count++;
+        if (session_has_room(s)) begin_again(s, c);
         return;
     }
     if (c->state != CLIENT_OPEN) return;

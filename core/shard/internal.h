@@ -91,6 +91,8 @@ void entry_permit(struct shard *s, struct client *c, bool is_granted);
 void entry_abandon(struct shard *s, struct client *c);
 /* After a reload: still allowed? Closes or narrows the connection. */
 void entry_recheck(struct shard *s, struct client *c, const struct account_set *old);
+/* Logins that a reload made stale and for which its step had no room. */
+void entry_begin_owed(struct shard *s);
 bool entry_open_without_login(struct shard *s, struct client *c);
 
 /* --- verbs: the client protocol --- */

@@ -406,6 +406,7 @@ uint32_t shard_step(struct shard *s, struct event *events, uint32_t count, struc
     s->counts.turns++;
     if (count == 0) s->counts.turns_idle++;
     if (s->close_owed_count > 0) session_tell_closed(s);
+    if (s->login_owed_count > 0) entry_begin_owed(s);
     if (!list_is_empty(&s->parked[PARK_INDEX])) session_resume_all(s, PARK_INDEX);
     if (!list_is_empty(&s->parked[PARK_MEMORY])) session_resume_all(s, PARK_MEMORY);
     if (!list_is_empty(&s->parked[PARK_TURN]) && !s->is_late) session_resume_all(s, PARK_TURN);

@@ -170,6 +170,7 @@ struct shard {
     struct list stalled[CLIENT_STALL_COUNT]; /* PARK_CONGESTED: the first goes on first */
     struct list reaping; /* closed ones whose subscriptions still leave the index */
     uint32_t close_owed_count; /* of those: io has not been told yet */
+    uint32_t login_owed_count; /* of all: CLIENT_LOGIN_OWED */
     bool is_cut_short; /* the last step filled the outbox: what it left goes on at once */
     /* Dead subscriptions that could not leave the index yet (auto-unsubscribed in a fan-out, or
      * UNSUB while the writer was busy): a chain through sid_next. */
