@@ -202,10 +202,12 @@ static bool spin_for_work(struct turn *t, struct spin *spin, uint32_t budget_ns)
 }
 
 /* One turn that had work, waited for with or without sleep (io/spin decides). */
-static void run_or_wait(struct turn *t, struct spin *spin)
+static void run_or_wait(struct server *s, struct turn *t, struct spin *spin)
 {
     uint32_t budget = spin_budget_ns(spin, t->done_count);
     if (budget > 0 && spin_for_work(t, spin, budget)) return;
+    /* The bell that tells of the end may have been heard while we looked: it rings once. */
+    if (atomic_load(&s->is_stopping)) return;
     bool has_found = turn_run(t, UINT64_MAX);
     if (budget == 0 && t->slept_ns > 0) spin_slept(spin, has_found, t->slept_ns);
 }
@@ -232,7 +234,7 @@ void *loop_run(void *server_shard)
     struct spin spin;
     spin_init(&spin, sysinfo_cores());
     while (!atomic_load_explicit(&s->is_stopping, memory_order_relaxed)) {
-        run_or_wait(x->turn, &spin);
+        run_or_wait(s, x->turn, &spin);
         mem_jemalloc_budget_look(&s->budget, x->turn->now.mono_ns);
     }
     /* Lent payloads go home before anybody ends: until no shard has a connection and nothing comes.
