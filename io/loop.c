@@ -15,7 +15,7 @@
 
 enum { QUIET_TURNS = 3, QUIET_NS = 5000000 };
 #define LOG_NONE UINT32_MAX
-static const uint64_t STOP_NS = 10000000000u; /* for a log to write its end */
+static const uint64_t STOP_NS = 10000000000u;  /* for a log to write its end */
 static const uint64_t START_NS = 20000000000u; /* for its first segment */
 
 struct shard_time server_now(void *unused)
@@ -201,13 +201,12 @@ static bool spin_for_work(struct turn *t, struct spin *spin, uint32_t budget_ns)
     return has_found;
 }
 
-/* One turn that had work, waited for with or without sleep (io/spin decides). */
-static void run_or_wait(struct server *s, struct turn *t, struct spin *spin)
+void loop_turn(struct turn *t, struct spin *spin, const _Atomic bool *is_stopping)
 {
     uint32_t budget = spin_budget_ns(spin, t->done_count);
     if (budget > 0 && spin_for_work(t, spin, budget)) return;
     /* The bell that tells of the end may have been heard while we looked: it rings once. */
-    if (atomic_load(&s->is_stopping)) return;
+    if (atomic_load(is_stopping)) return;
     bool has_found = turn_run(t, UINT64_MAX);
     if (budget == 0 && t->slept_ns > 0) spin_slept(spin, has_found, t->slept_ns);
 }
@@ -234,7 +233,7 @@ void *loop_run(void *server_shard)
     struct spin spin;
     spin_init(&spin, sysinfo_cores());
     while (!atomic_load_explicit(&s->is_stopping, memory_order_relaxed)) {
-        run_or_wait(s, x->turn, &spin);
+        loop_turn(x->turn, &spin, &s->is_stopping);
         mem_jemalloc_budget_look(&s->budget, x->turn->now.mono_ns);
     }
     /* Lent payloads go home before anybody ends: until no shard has a connection and nothing comes.

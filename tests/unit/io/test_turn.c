@@ -4,6 +4,7 @@
 #include "core/base/json.h"
 #include "core/config/flags.h"
 #include "core/route/interest_account.h"
+#include "io/loop.h"
 #include "tests/support/conf_world.h"
 #include "tests/support/mem_heap.h"
 
@@ -23,7 +24,9 @@ struct rig {
     struct shard_time now;
     struct done next[FLOOD]; /* completions of the next poll */
     uint32_t next_count;
-    uint32_t sends, sends_empty, closes, orders_done, released, suspends, resumes;
+    uint32_t sends, sends_empty, closes, orders_done, released, suspends, resumes, sleeps;
+    _Atomic bool is_stopping;
+    bool stops_at_a_look; /* the end comes, with its wake-up, while the shard looks for work */
 };
 
 static struct rig *rig; /* for the calls that bring no context */
@@ -73,8 +76,10 @@ static void socket_close(struct driver *d, uint32_t slot)
 static uint32_t poll_once(struct driver *d, struct done *done, uint32_t max, uint64_t timeout_ns)
 {
     uint32_t count = rig->next_count;
-    (void)d, (void)timeout_ns;
+    (void)d;
     cr_assert_leq(count, max);
+    if (timeout_ns > 0) rig->sleeps++;
+    if (rig->stops_at_a_look) atomic_store(&rig->is_stopping, true);
     memcpy(done, rig->next, count * sizeof *done);
     rig->next_count = 0;
     return count;
@@ -306,6 +311,31 @@ Test(turn, a_shard_that_stood_still_runs_every_order_that_waits)
     for (int i = 0; i < 10; i++) turn_run(rig->turn, 0);
     cr_assert_eq(rig->orders_done, ORDERS, "%u of %u", rig->orders_done, (unsigned)ORDERS);
     free(orders);
+    close_rig();
+}
+
+/* As after many short sleeps: a look pays. */
+static struct spin eager(void)
+{
+    struct spin spin;
+    spin_init(&spin, 2);
+    for (int i = 0; i < 32; i++) spin_slept(&spin, true, SPIN_NS_MIN);
+    return spin;
+}
+
+/* The wake-up rings once: whoever heard it while it looked must not wait for it. */
+Test(turn, a_shard_that_looks_for_work_hears_of_the_end)
+{
+    open_rig();
+    struct spin spin = eager();
+    loop_turn(rig->turn, &spin, &rig->is_stopping);
+    cr_assert_eq(spin.spins, 1);
+    cr_assert_eq(rig->sleeps, 1, "nothing was found and nothing stopped");
+    spin = eager();
+    rig->stops_at_a_look = true;
+    loop_turn(rig->turn, &spin, &rig->is_stopping);
+    cr_assert_eq(spin.spins, 1);
+    cr_assert_eq(rig->sleeps, 1, "it slept behind the end");
     close_rig();
 }
 
