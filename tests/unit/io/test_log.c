@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+#include "core/base/must.h"
 #include "io/log.h"
 
 enum { TEXT_BYTES = 4 * 1024 * 1024 };
@@ -28,7 +29,7 @@ static void teardown(void)
 {
     char command[128];
     snprintf(command, sizeof command, "rm -rf %s", directory);
-    cr_assert_eq(system(command), 0);
+    must(system(command) == 0);
 }
 
 TestSuite(log, .init = setup, .fini = teardown, .timeout = 20);

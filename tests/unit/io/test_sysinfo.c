@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include "core/base/must.h"
 #include "io/sysinfo.h"
 
 static char directory[64];
@@ -21,7 +22,7 @@ static void teardown(void)
 {
     char command[128];
     snprintf(command, sizeof command, "rm -rf %s", directory);
-    cr_assert_eq(system(command), 0);
+    must(system(command) == 0);
 }
 
 TestSuite(sysinfo, .init = setup, .fini = teardown, .timeout = 20);

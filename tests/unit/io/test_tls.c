@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "core/base/must.h"
 #include "io/tls.h"
 
 /* --- certificates, made anew for each test --- */
@@ -37,7 +38,7 @@ static void teardown(void)
     }
     char command[128];
     snprintf(command, sizeof command, "rm -rf %s", directory);
-    cr_assert_eq(system(command), 0);
+    must(system(command) == 0);
 }
 
 TestSuite(tls, .init = setup, .fini = teardown, .timeout = 20);
