@@ -1,501 +1,10 @@
 #include "core/shard/jet.h"
 #include "core/base/must.h"
-#include "core/proto/nats_parse.h"
 
 enum {
-    QUEUE_FIRST = 16384,
-    QUEUE_KEPT = 1 << 20,     /* an empty queue above this gives its memory back */
     STEP_MESSAGES_MAX = 4096, /* acks and pull requests */
     REQUEST_COST = 64,        /* of them a request of the API may take the time of */
 };
-
-#define DIRECT_GET "$JS.API.DIRECT.GET."
-#define MSG_NEXT "$JS.API.CONSUMER.MSG.NEXT."
-
-/* --- queues --------------------------------------------------------------------------------- */
-
-static size_t rounded(size_t bytes)
-{
-    return (bytes + 7) & ~(size_t)7;
-}
-
-static bool make_room(struct shard *s, struct jet_queue *q, size_t bytes)
-{
-    if (q->capacity - q->len >= bytes) return true;
-    if (q->at > q->capacity / 2) {
-        memmove(q->data, q->data + q->at, q->len - q->at);
-        q->len -= q->at;
-        q->at = 0;
-        if (q->capacity - q->len >= bytes) return true;
-    }
-    size_t capacity = q->capacity < QUEUE_FIRST ? QUEUE_FIRST : q->capacity * 2;
-    while (capacity - q->len < bytes) capacity *= 2;
-    char *grown = mem_resize(s->mem, MEM_JETSTREAM, q->data, q->capacity, capacity);
-    if (grown == NULL) return false;
-    q->data = grown;
-    q->capacity = capacity;
-    return true;
-}
-
-void *jet_queue_room(struct shard *s, struct jet_queue *q, size_t bytes)
-{
-    bytes = rounded(bytes);
-    if (bytes > UINT32_MAX || !make_room(s, q, bytes)) return NULL;
-    void *entry = q->data + q->len;
-    uint32_t size = (uint32_t)bytes;
-    memcpy(entry, &size, sizeof size);
-    return entry;
-}
-
-static uint32_t size_of(const void *entry)
-{
-    uint32_t size;
-    memcpy(&size, entry, sizeof size);
-    return size;
-}
-
-void jet_queue_add(struct jet_queue *q)
-{
-    q->len += size_of(q->data + q->len);
-    must(q->len <= q->capacity);
-    q->count++;
-}
-
-void *jet_queue_first(const struct jet_queue *q)
-{
-    return q->count == 0 ? NULL : q->data + q->at;
-}
-
-void jet_queue_pop(struct jet_queue *q)
-{
-    must(q->count > 0);
-    q->at += size_of(q->data + q->at);
-    q->count--;
-    if (q->count == 0) q->at = q->len = 0;
-}
-
-void jet_queue_free(struct shard *s, struct jet_queue *q)
-{
-    mem_free(s->mem, MEM_JETSTREAM, q->data, q->capacity);
-    *q = (struct jet_queue){0};
-}
-
-struct jet_queue jet_queue_detach(struct jet_queue *q)
-{
-    struct jet_queue batch = *q;
-    *q = (struct jet_queue){0};
-    return batch;
-}
-
-void jet_queue_rejoin(struct shard *s, struct jet_queue *q, struct jet_queue *batch)
-{
-    size_t more = q->len - q->at;
-    if (batch->count == 0 && (q->count > 0 || batch->capacity > QUEUE_KEPT)) {
-        jet_queue_free(s, batch);
-        return;
-    }
-    if (more > 0 && !make_room(s, batch, more)) {
-        /* Without memory one of both is lost: what came last. */
-        s->counts.dropped_msgs += q->count;
-    } else if (more > 0) {
-        memcpy(batch->data + batch->len, q->data + q->at, more);
-        batch->len += more;
-        batch->count += q->count;
-    }
-    jet_queue_free(s, q);
-    *q = *batch;
-}
-
-static char *put(char *to, struct bytes b)
-{
-    if (b.len > 0) memcpy(to, b.data, b.len);
-    return to + b.len;
-}
-
-/* headers and body of a message that is in two pieces; else body is all of it. */
-static enum err queue_parts(struct shard *s, struct jet_queue *q, const struct jet_message *head,
-                            struct bytes target, struct bytes subject, struct bytes reply,
-                            struct bytes headers, struct bytes body)
-{
-    size_t texts = target.len + subject.len + reply.len + headers.len + body.len + 2;
-    struct jet_message *e = jet_queue_room(s, q, sizeof *e + texts);
-    if (e == NULL) return ERR_MEMORY;
-    uint32_t bytes = e->bytes;
-    *e = *head;
-    e->bytes = bytes;
-    e->target_len = (uint16_t)target.len;
-    e->subject_len = (uint16_t)subject.len;
-    e->reply_len = (uint16_t)reply.len;
-    e->total_len = (uint32_t)(headers.len + body.len);
-    char *to = put(put(put((char *)(e + 1), target), subject), reply);
-    to = put(put(to, headers), body);
-    memcpy(to, "\r\n", 2);
-    jet_queue_add(q);
-    return ERR_OK;
-}
-
-enum err jet_queue_message(struct shard *s, struct jet_queue *q, uint8_t kind,
-                           struct jet_stream *stream, const struct message *m)
-{
-    struct jet_message head = {.account = m->account->number,
-                               .stream = stream,
-                               .kind = kind,
-                               .is_no_echo = m->is_no_echo,
-                               .header_len = m->header_bytes,
-                               .origin_shard = m->origin_shard,
-                               .origin = m->origin};
-    return queue_parts(s, q, &head, bytes_of(NULL, 0), m->subject, m->reply, bytes_of(NULL, 0),
-                       bytes_of(m->payload, m->total_bytes));
-}
-
-bool jet_queue_read(struct shard *s, const struct jet_message *e, struct message *m)
-{
-    const char *at = (const char *)(e + 1) + e->target_len;
-    *m = (struct message){.account = session_account(s, e->account),
-                          .subject = bytes_of(at, e->subject_len),
-                          .header_bytes = e->header_len,
-                          .total_bytes = e->total_len,
-                          .is_no_echo = e->is_no_echo,
-                          .origin_shard = s->index,
-                          .target = bytes_of((const char *)(e + 1), e->target_len)};
-    if (e->target_len > 0) m->origin = MESSAGE_OF_STREAM;
-    if (e->kind == JET_SUB_API || e->kind == JET_SUB_ROUTED) {
-        m->origin = e->origin;
-        m->origin_shard = e->origin_shard;
-    }
-    at += e->subject_len;
-    m->reply = bytes_of(at, e->reply_len);
-    m->payload = at + e->reply_len;
-    return m->account != NULL;
-}
-
-/* --- sending -------------------------------------------------------------------------------- */
-
-/* False: it has to wait. */
-static bool publish(struct shard *s, const struct message *m)
-{
-    enum park_reason reason;
-    enum fanout_result result =
-        m->target.len > 0 ? fanout_publish_to(s, m, &reason) : fanout_publish(s, m, NULL, &reason);
-    if (result == FANOUT_PARK) return false;
-    if (UNLIKELY(s->stall != CLIENT_STALL_NONE)) {
-        s->jet->is_congested = true;
-        s->stall = CLIENT_STALL_NONE;
-    }
-    return true;
-}
-
-/* What is sent, in pieces. */
-struct parts {
-    uint32_t account;
-    struct bytes target; /* empty: the subject */
-    struct bytes subject, reply, headers, body;
-};
-
-static void keep(struct shard *s, const struct parts *p)
-{
-    struct jet_message head = {.account = p->account, .header_len = (uint32_t)p->headers.len};
-    if (queue_parts(s, &s->jet->out, &head, p->target, p->subject, p->reply, p->headers, p->body) !=
-        ERR_OK)
-        s->counts.dropped_msgs++;
-}
-
-/* The bytes of a message one behind the other with CRLF; NULL: no memory. */
-static const char *join(struct shard *s, struct bytes headers, struct bytes body)
-{
-    struct jet *j = s->jet;
-    size_t need = headers.len + body.len + 2;
-    if (j->scratch_bytes < need) {
-        size_t bytes = j->scratch_bytes < QUEUE_FIRST ? QUEUE_FIRST : j->scratch_bytes;
-        while (bytes < need) bytes *= 2;
-        char *fresh = mem_alloc(s->mem, MEM_JETSTREAM, bytes);
-        if (fresh == NULL) return NULL;
-        mem_free(s->mem, MEM_JETSTREAM, j->scratch, j->scratch_bytes);
-        j->scratch = fresh;
-        j->scratch_bytes = bytes;
-    }
-    memcpy(put(put(j->scratch, headers), body), "\r\n", 2);
-    return j->scratch;
-}
-
-static void send_parts(struct shard *s, const struct parts *p, bool is_in_place)
-{
-    struct shard_account *a = session_account(s, p->account);
-    const char *payload = NULL;
-    if (is_in_place) payload = p->headers.len > 0 ? p->headers.data : p->body.data;
-    bool waits = s->jet->out.count > 0 || s->is_fanning_out || a == NULL;
-    if (!waits && payload == NULL) payload = join(s, p->headers, p->body);
-    if (waits || payload == NULL) {
-        keep(s, p);
-        return;
-    }
-    struct message m = {.account = a,
-                        .subject = p->subject,
-                        .reply = p->reply,
-                        .header_bytes = (uint32_t)p->headers.len,
-                        .total_bytes = (uint32_t)(p->headers.len + p->body.len),
-                        .payload = payload,
-                        .origin = p->target.len > 0 ? MESSAGE_OF_STREAM : (struct conn_id){0},
-                        .origin_shard = s->index,
-                        .target = p->target};
-    if (!publish(s, &m)) keep(s, p);
-}
-
-void jet_send(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
-              struct bytes headers, struct bytes body)
-{
-    struct parts p = {
-        .account = account, .subject = subject, .reply = reply, .headers = headers, .body = body};
-    send_parts(s, &p, false);
-}
-
-/* Headers and body may lie in the store's memory. */
-static void send_stored(struct shard *s, const struct parts *p)
-{
-    /* Mail copies two bytes behind the payload, which here are not CRLF. */
-    bool is_whole =
-        p->headers.len == 0 || p->body.len == 0 || p->headers.data + p->headers.len == p->body.data;
-    bool is_in_place = is_whole && s->shard_count == 1 && p->headers.len + p->body.len > 0;
-    s->jet->is_from_store = true;
-    send_parts(s, p, is_in_place);
-    s->jet->is_from_store = false;
-}
-
-void jet_send_stored(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
-                     struct bytes headers, struct bytes body)
-{
-    struct parts p = {
-        .account = account, .subject = subject, .reply = reply, .headers = headers, .body = body};
-    send_stored(s, &p);
-}
-
-void jet_send_delivery(struct shard *s, uint32_t account, struct bytes target, struct bytes subject,
-                       struct bytes reply, struct bytes headers, struct bytes body)
-{
-    struct parts p = {.account = account,
-                      .target = target,
-                      .subject = subject,
-                      .reply = reply,
-                      .headers = headers,
-                      .body = body};
-    send_stored(s, &p);
-}
-
-void jet_send_later(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
-                    struct bytes headers, struct bytes body)
-{
-    struct parts p = {
-        .account = account, .subject = subject, .reply = reply, .headers = headers, .body = body};
-    keep(s, &p);
-}
-
-void jet_drain(struct shard *s)
-{
-    struct jet *j = s->jet;
-    struct message m;
-    const struct jet_message *e;
-    if (j->out.count == 0) return;
-    struct jet_queue batch = jet_queue_detach(&j->out);
-    while ((e = jet_queue_first(&batch)) != NULL) {
-        if (jet_queue_read(s, e, &m) && !publish(s, &m)) break;
-        jet_queue_pop(&batch);
-    }
-    jet_queue_rejoin(s, &j->out, &batch);
-}
-
-/* --- subscriptions --------------------------------------------------------------------------- */
-
-enum err jet_subscribe(struct shard *s, uint32_t account, struct bytes filter,
-                       enum jet_sub_kind kind, struct jet_stream *stream, uint32_t *index)
-{
-    struct jet_sub what = {.kind = (uint8_t)kind, .stream = stream};
-    struct shard_account *a = session_account(s, account);
-    uint32_t fresh;
-    if (a == NULL) return ERR_MEMORY;
-    enum err e =
-        sub_acquire(s->subs, &s->jet->inside, bytes_of((const char *)&what, sizeof what), &fresh);
-    if (e != ERR_OK) return e;
-    sub_at(s->subs, fresh)->flags |= CLIENT_SUB_FLAG_INTERNAL;
-    e = interest_insert(s->interest, a->trie, s->index, filter, bytes_of(NULL, 0), fresh);
-    if (e != ERR_OK) {
-        sub_release(s->subs, fresh);
-        return e;
-    }
-    *index = fresh;
-    return ERR_OK;
-}
-
-static enum err add_sub(struct jet_stream *x, struct bytes filter, enum jet_sub_kind kind)
-{
-    struct shard *s = x->jet->shard;
-    if (x->sub_count == x->sub_room) {
-        uint32_t room = x->sub_room == 0 ? 8 : x->sub_room * 2;
-        uint32_t *subs = mem_resize(s->mem, MEM_JETSTREAM, x->subs, x->sub_room * sizeof *subs,
-                                    room * sizeof *subs);
-        if (subs == NULL) return ERR_MEMORY;
-        x->subs = subs;
-        x->sub_room = room;
-    }
-    enum err e = jet_subscribe(s, x->s->stream.account, filter, kind, x, &x->subs[x->sub_count]);
-    if (e == ERR_OK) x->sub_count++;
-    return e;
-}
-
-enum { FILTER_ROOM = 2 * INTEREST_FILTER_BYTES_MAX + 64 };
-
-static struct jet_sub what_of(const struct sub *sub)
-{
-    struct jet_sub what;
-    memcpy(&what, sub_sid(sub).data, sizeof what);
-    return what;
-}
-
-static uint64_t key_of(struct bytes filter, uint8_t kind)
-{
-    return hash_bytes(filter.data, filter.len, kind);
-}
-
-/* Its subscriptions by kind and filter: a stream may have thousands of subjects. */
-static enum err index_subs(struct jet_stream *x, struct table *subs)
-{
-    char room[FILTER_ROOM];
-    struct shard *s = x->jet->shard;
-    struct bytes filter, queue;
-    table_init(subs, s->mem, MEM_JETSTREAM);
-    enum err e = table_reserve(subs, x->sub_count + 1);
-    for (uint32_t i = 0; e == ERR_OK && i < x->sub_count; i++) {
-        struct sub *sub = sub_at(s->subs, x->subs[i]);
-        e = interest_filter_of(s->interest, sub, room, sizeof room, &filter, &queue);
-        if (e == ERR_OK) e = table_insert(subs, key_of(filter, what_of(sub).kind), sub);
-    }
-    return e;
-}
-
-/* Takes it out: what is left at the end is wanted no more. */
-static bool take_filter(struct jet_stream *x, struct table *subs, struct bytes filter, uint8_t kind)
-{
-    char room[FILTER_ROOM];
-    struct shard *s = x->jet->shard;
-    struct bytes own, queue;
-    uint32_t at;
-    uint64_t hash = key_of(filter, kind);
-    for (struct sub *sub = table_first(subs, hash, &at); sub != NULL;
-         sub = table_next(subs, hash, &at)) {
-        if (what_of(sub).kind != kind ||
-            interest_filter_of(s->interest, sub, room, sizeof room, &own, &queue) != ERR_OK ||
-            !bytes_equal(own, filter))
-            continue;
-        must(table_remove(subs, hash, sub) == ERR_OK);
-        return true;
-    }
-    return false;
-}
-
-static const struct {
-    const char *before, *behind;
-    enum jet_sub_kind kind;
-} stream_subs[] = {
-    {DIRECT_GET, "", JET_SUB_DIRECT},    {DIRECT_GET, ".>", JET_SUB_DIRECT},
-    {MSG_NEXT, ".*", JET_SUB_NEXT},      {"$JS.ACK.", ".>", JET_SUB_ACK},
-    {"$JS.ACK.*.*.", ".>", JET_SUB_ACK}, {"$JS.FC.", ".>", JET_SUB_FLOW},
-    {"$JS.FC.*.*.", ".>", JET_SUB_FLOW},
-};
-
-/* The subscriptions that it should have; old is left with those that it has beside them. */
-static enum err add_missing(struct jet_stream *x, struct table *old)
-{
-    const struct stream_config *c = &x->s->stream.config;
-    char room[FILTER_ROOM];
-    enum err e = ERR_OK;
-    for (size_t i = 0; e == ERR_OK && i < sizeof stream_subs / sizeof stream_subs[0]; i++) {
-        struct writer w;
-        writer_init(&w, room, sizeof room);
-        writer_text(&w, stream_subs[i].before);
-        writer_bytes(&w, c->name);
-        writer_text(&w, stream_subs[i].behind);
-        if (stream_subs[i].kind == JET_SUB_DIRECT && !c->allow_direct) continue;
-        if (!take_filter(x, old, writer_written(&w), (uint8_t)stream_subs[i].kind))
-            e = add_sub(x, writer_written(&w), stream_subs[i].kind);
-    }
-    for (uint32_t i = 0; e == ERR_OK && i < c->subjects.count; i++)
-        if (!take_filter(x, old, c->subjects.items[i], JET_SUB_PUBLISH))
-            e = add_sub(x, c->subjects.items[i], JET_SUB_PUBLISH);
-    return e;
-}
-
-/* Those in old go; their maximum, which has no other use, marks them. */
-static void drop_subs(struct jet_stream *x, const struct table *old)
-{
-    struct shard *s = x->jet->shard;
-    uint32_t at = 0, kept = 0;
-    struct sub *sub;
-    while ((sub = table_each(old, &at)) != NULL) sub->max = 1;
-    for (uint32_t i = 0; i < x->sub_count; i++)
-        if (sub_at(s->subs, x->subs[i])->max == 0)
-            x->subs[kept++] = x->subs[i];
-        else
-            session_forget_sub(s, x->s->stream.account, x->subs[i]);
-    x->sub_count = kept;
-}
-
-/* New subscriptions come before old ones go, so that no publish of another shard falls between. */
-static enum err update_subs(struct jet_stream *x)
-{
-    struct table old;
-    enum err e = index_subs(x, &old);
-    if (e == ERR_OK) e = add_missing(x, &old);
-    if (e == ERR_OK) drop_subs(x, &old);
-    table_deinit(&old);
-    return e;
-}
-
-static enum err subscribe_accounts(struct shard *s)
-{
-    struct jet *j = s->jet;
-    const struct account_set *set = s->options->accounts;
-    for (uint32_t i = 0; i < set->account_count; i++) {
-        uint32_t number = set->accounts[i]->number;
-        if (number >= j->api_count) {
-            uint32_t count = number + 8;
-            uint32_t *subs = mem_resize(s->mem, MEM_JETSTREAM, j->api_subs,
-                                        j->api_count * sizeof *subs, count * sizeof *subs);
-            if (subs == NULL) return ERR_MEMORY;
-            memset(subs + j->api_count, 0, (count - j->api_count) * sizeof *subs);
-            j->api_subs = subs;
-            j->api_count = count;
-        }
-        if (j->api_subs[number] != 0) continue;
-        enum err e = jet_subscribe(s, number, BYTES_LITERAL("$JS.API.>"), JET_SUB_API, NULL,
-                                   &j->api_subs[number]);
-        if (e != ERR_OK) return e;
-    }
-    return ERR_OK;
-}
-
-/* What could not enter the index, for a busy writer or for memory, is tried in each step. */
-static void subscribe_all(struct shard *s)
-{
-    struct jet *j = s->jet;
-    if (j->wants_accounts && subscribe_accounts(s) == ERR_OK) j->wants_accounts = false;
-    struct list *link = j->unsubscribed.next;
-    while (link != &j->unsubscribed) {
-        struct jet_stream *x = LIST_OWNER(link, struct jet_stream, unsubscribed);
-        link = link->next;
-        if (update_subs(x) != ERR_OK) return;
-        list_remove(&x->unsubscribed);
-    }
-}
-
-/* $JS.API.> is the first log's, which lies on the shard with the directory. */
-static bool has_api(const struct jet *j)
-{
-    return j->log == 0;
-}
-
-static bool is_subscribing(const struct jet *j)
-{
-    return j->wants_accounts || !list_is_empty(&j->unsubscribed);
-}
 
 /* --- streams --------------------------------------------------------------------------------- */
 
@@ -522,7 +31,7 @@ static bool make_ack_head(struct shard *s, struct jet_stream *x)
 static void free_stream(struct shard *s, struct jet_stream *x)
 {
     if (x->ack_head != NULL) mem_free(s->mem, MEM_JETSTREAM, x->ack_head, x->ack_head_len);
-    mem_free(s->mem, MEM_JETSTREAM, x->subs, x->sub_room * sizeof *x->subs);
+    jet_subs_free(s, x);
     jet_queue_free(s, &x->held);
     mem_free(s->mem, MEM_JETSTREAM, x, sizeof *x);
 }
@@ -556,7 +65,7 @@ static void on_opened(void *context, struct js_stream *stream)
     struct shard *s = context;
     jet_share_apply(s, stream->stream.account);
     if (make_stream(s, stream) != NULL) {
-        subscribe_all(s);
+        jet_subs_step(s);
         return;
     }
     /* It is on disk and serves again after the next start. */
@@ -576,7 +85,7 @@ static void on_updated(void *context, struct js_stream *stream)
     if (x == NULL) return;
     list_remove(&x->unsubscribed);
     list_push(&s->jet->unsubscribed, &x->unsubscribed);
-    subscribe_all(s);
+    jet_subs_step(s);
     jet_publish_arm(s, x);
 }
 
@@ -598,9 +107,7 @@ static void on_closing(void *context, struct js_stream *stream)
     if (x == NULL) return;
     stream->owner = NULL;
     stream->outlet = &s->jet->js->silent;
-    for (uint32_t i = 0; i < x->sub_count; i++)
-        session_forget_sub(s, stream->stream.account, x->subs[i]);
-    x->sub_count = 0;
+    jet_subs_forget(s, x);
     forget_in_inbox(&s->jet->inbox, x);
     forget_in_inbox(&s->jet->batch, x);
     jet_publish_forget(s, x);
@@ -608,7 +115,6 @@ static void on_closing(void *context, struct js_stream *stream)
     list_remove(&x->all);
     list_remove(&x->staged);
     list_remove(&x->held_link);
-    list_remove(&x->unsubscribed);
     wheel_cancel(&x->timer);
     free_stream(s, x);
 }
@@ -694,7 +200,7 @@ static enum err open_jet(struct shard *s, const struct shard_log *log)
     j->log = log->number;
     j->port = log->store;
     j->inside.state = CLIENT_OPEN;
-    j->wants_accounts = has_api(j);
+    jet_subs_look_again(j);
     wheel_init(&j->wheel, s->config.now.mono_ns);
     list_init(&j->streams);
     list_init(&j->staged);
@@ -752,9 +258,7 @@ static void close_jet(struct shard *s)
     deliver_deinit(&j->deliver);
     while (!list_is_empty(&j->streams))
         on_closing(s, LIST_OWNER(j->streams.next, struct jet_stream, all)->s);
-    for (uint32_t i = 0; i < j->api_count; i++)
-        if (j->api_subs[i] != 0) session_forget_sub(s, i, j->api_subs[i]);
-    mem_free(s->mem, MEM_JETSTREAM, j->api_subs, j->api_count * sizeof *j->api_subs);
+    jet_subs_close(s);
     jet_api_close(s);
     jet_queue_free(s, &j->acks);
     jet_queue_free(s, &j->ready);
@@ -809,7 +313,7 @@ static void use_options(struct shard *s)
     js->consumers_default_max = o->default_max_consumers > 0 ? o->default_max_consumers : 0;
     js->total.memory.max = o->memory_bytes_max;
     js->total.storage.max = o->storage_bytes_max;
-    s->jet->wants_accounts = has_api(s->jet);
+    jet_subs_look_again(s->jet);
     js_limits_changed(js);
 }
 
@@ -850,8 +354,8 @@ static bool take(struct shard *s, struct jet_sub what, const struct message *m)
         return true;
     }
     /* What is sent to a stream has a subscription of its own; without that nobody answers. */
-    if (what.kind == JET_SUB_API && (bytes_starts_with(m->subject, BYTES_LITERAL(DIRECT_GET)) ||
-                                     bytes_starts_with(m->subject, BYTES_LITERAL(MSG_NEXT))))
+    if (what.kind == JET_SUB_API && (bytes_starts_with(m->subject, BYTES_LITERAL(JET_DIRECT_GET)) ||
+                                     bytes_starts_with(m->subject, BYTES_LITERAL(JET_MSG_NEXT))))
         return false;
     if (what.kind == JET_SUB_NEXT && !jet_consumer_exists(what.stream, m->subject)) return false;
     if (jet_queue_message(s, &s->jet->inbox, what.kind, what.stream, m) != ERR_OK)
@@ -863,9 +367,8 @@ static bool take(struct shard *s, struct jet_sub what, const struct message *m)
 
 bool jet_take(struct shard *s, const struct sub *sub, const struct message *m)
 {
-    struct jet_sub what;
+    struct jet_sub what = jet_subs_what(sub);
     struct jet *before = s->jet;
-    memcpy(&what, sub_sid(sub).data, sizeof what);
     s->jet = what.stream == NULL ? s->jets[0] : what.stream->jet;
     bool is_taken = take(s, what, m);
     s->jet = before;
@@ -901,8 +404,8 @@ static void take_events(struct shard *s)
 {
     struct jet *j = s->jet;
     struct store_event e;
-    if (UNLIKELY(is_subscribing(j))) subscribe_all(s);
-    jet_drain(s);
+    if (UNLIKELY(jet_subs_is_due(j))) jet_subs_step(s);
+    jet_send_waiting(s);
     while (j->port.next(j->port.store, &e)) {
         switch (e.kind) {
         case STORE_STORED:
@@ -978,9 +481,9 @@ static void step(struct shard *s)
     while ((t = wheel_pop(&j->wheel, s->now.mono_ns)) != NULL)
         jet_publish_expire(s, LIST_OWNER(t, struct jet_stream, timer));
     jet_publish_step(s);
-    jet_drain(s);
+    jet_send_waiting(s);
     jet_consumer_step(s);
-    jet_drain(s);
+    jet_send_waiting(s);
 }
 
 void jet_step(struct shard *s)
@@ -999,7 +502,7 @@ static uint64_t deadline_ns(const struct shard *s, const struct jet *j)
     bool rests = j->rests_until_ns > s->now.mono_ns;
     if (j->has_more && j->out.count == 0 && !rests) return 0;
     if (j->has_more && rests && j->rests_until_ns < next) next = j->rests_until_ns;
-    bool waits = is_subscribing(j) || j->out.count > 0 || jet_api_is_due(j) ||
+    bool waits = jet_subs_is_due(j) || j->out.count > 0 || jet_api_is_due(j) ||
                  j->interest.count > 0 || j->is_interest_lost || j->forwards.count > 0 ||
                  !list_is_empty(&j->telling);
     if (waits && s->now.mono_ns + JET_RETRY_NS < next) next = s->now.mono_ns + JET_RETRY_NS;

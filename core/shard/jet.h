@@ -35,6 +35,9 @@ enum {
     JET_DIRECTORY_SHARD = 0,
 };
 
+#define JET_DIRECT_GET "$JS.API.DIRECT.GET."
+#define JET_MSG_NEXT "$JS.API.CONSUMER.MSG.NEXT."
+
 enum jet_sub_kind {
     JET_SUB_PUBLISH = 1, /* a subject of the stream */
     JET_SUB_API,         /* $JS.API.>, no stream; of the shard with the directory */
@@ -50,6 +53,15 @@ struct jet_sub {
     uint8_t kind;
     struct jet_stream *stream; /* NULL: of no stream */
 } __attribute__((packed));
+
+/* A message of the server itself, borrowed in pieces; each may be empty but the subject. */
+struct jet_parts {
+    uint32_t account;
+    struct bytes target; /* of a delivery: whose subscriptions get it; empty: the subject's */
+    struct bytes subject, reply;
+    struct bytes headers; /* a whole block */
+    struct bytes body;
+};
 
 /* Entries one behind the other, each a multiple of 8 bytes that starts with its size. */
 struct jet_queue {
@@ -192,6 +204,10 @@ void jet_queue_free(struct shard *s, struct jet_queue *q);
  * back before that. */
 struct jet_queue jet_queue_detach(struct jet_queue *q);
 void jet_queue_rejoin(struct shard *s, struct jet_queue *q, struct jet_queue *batch);
+/* Copies a message of the server itself; of head only what parts does not say is looked at. headers
+ * may be the beginning of a body in one piece (head->header_len). ERR_MEMORY. */
+NODISCARD enum err jet_queue_parts(struct shard *s, struct jet_queue *q,
+                                   const struct jet_message *head, const struct jet_parts *parts);
 /* Copies a message. ERR_MEMORY. */
 NODISCARD enum err jet_queue_message(struct shard *s, struct jet_queue *q, uint8_t kind,
                                      struct jet_stream *stream, const struct message *m);
@@ -199,22 +215,16 @@ NODISCARD enum err jet_queue_message(struct shard *s, struct jet_queue *q, uint8
 bool jet_queue_read(struct shard *s, const struct jet_message *e, struct message *m);
 
 /* --- sending --- */
-/* Publishes a message of the server itself; parts are copied if they have to wait. headers is a
- * whole block or empty. */
-void jet_send(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
-              struct bytes headers, struct bytes body);
-/* From inside a change of streams or consumers, which no message may meet half done: it leaves when
- * `out` is drained next. */
-void jet_send_later(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
-                    struct bytes headers, struct bytes body);
-void jet_drain(struct shard *s);
-/* As jet_send, without copying where possible; headers and body may lie in the store's memory. */
-void jet_send_stored(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
-                     struct bytes headers, struct bytes body);
-
-/* A delivery of a stream: to the subscriptions of target, which see subject. */
-void jet_send_delivery(struct shard *s, uint32_t account, struct bytes target, struct bytes subject,
-                       struct bytes reply, struct bytes headers, struct bytes body);
+/* Publishes it now if it can; what has to wait is copied into `out`. A message for which that finds
+ * no memory is lost, and counted as dropped. */
+void jet_send(struct shard *s, const struct jet_parts *p);
+/* As jet_send, without copying where possible: headers and body lie in the store's memory. */
+void jet_send_stored(struct shard *s, const struct jet_parts *p);
+/* From inside a change of streams or consumers, which no message may meet half done: it leaves with
+ * the next jet_send_waiting. */
+void jet_send_later(struct shard *s, const struct jet_parts *p);
+/* What waits in `out`, in order, until one finds no room. */
+void jet_send_waiting(struct shard *s);
 
 /* --- consumers --- */
 void jet_consumer_open(struct shard *s);
@@ -238,10 +248,18 @@ void jet_advisory_request(struct shard *s, const struct js_request *r, struct co
                           uint32_t origin_shard);
 
 /* --- subscriptions --- */
-/* ERR_BUSY, ERR_MEMORY: nothing changed. */
-NODISCARD enum err jet_subscribe(struct shard *s, uint32_t account, struct bytes filter,
-                                 enum jet_sub_kind kind, struct jet_stream *stream,
-                                 uint32_t *index);
+/* What the internal subscription is for. */
+struct jet_sub jet_subs_what(const struct sub *sub);
+/* Puts what is owed into the index. A stream that is new or was changed is in `unsubscribed`. */
+void jet_subs_step(struct shard *s);
+bool jet_subs_is_due(const struct jet *j); /* something is owed */
+/* Accounts may have come. */
+void jet_subs_look_again(struct jet *j);
+/* The stream goes: its subscriptions are dead at once. */
+void jet_subs_forget(struct shard *s, struct jet_stream *x);
+void jet_subs_free(struct shard *s, struct jet_stream *x);
+/* Those of accounts. */
+void jet_subs_close(struct shard *s);
 
 /* --- publishes --- */
 /* A publish that reached the stream. */

@@ -21,9 +21,9 @@ static void send(struct shard *s, uint32_t account, struct advisory *a)
     a->domain = s->jet->js->domain;
     text_init(&body, s->mem, MEM_JETSTREAM, ADVISORY_BYTES_MAX);
     advisory_write(a, &body);
-    if (!body.is_failed)
-        jet_send_later(s, account, writer_written(&subject), bytes_of(NULL, 0), bytes_of(NULL, 0),
-                       text_written(&body));
+    struct jet_parts parts = {
+        .account = account, .subject = writer_written(&subject), .body = text_written(&body)};
+    if (!body.is_failed) jet_send_later(s, &parts);
     text_deinit(&body);
 }
 

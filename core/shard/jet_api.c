@@ -162,9 +162,9 @@ static void reply(struct shard *s, struct jet_request *q)
         s->counts.dropped_msgs++;
         return;
     }
-    if (q->reply.len > 0)
-        jet_send(s, q->r.account, q->reply, bytes_of(NULL, 0), bytes_of(NULL, 0),
-                 text_written(&q->out));
+    struct jet_parts parts = {
+        .account = q->r.account, .subject = q->reply, .body = text_written(&q->out)};
+    if (q->reply.len > 0) jet_send(s, &parts);
     jet_advisory_request(s, &q->r, q->origin, q->origin_shard);
 }
 
@@ -460,19 +460,27 @@ static void send_direct(struct shard *s, struct direct_get *g, const struct reco
     struct text headers;
     text_init(&headers, s->mem, MEM_JETSTREAM, REPLY_BYTES_MAX);
     direct_write(&g->d, &g->x->s->stream, record, &headers);
-    if (!headers.is_failed)
-        jet_send_stored(s, g->account, g->reply, bytes_of(NULL, 0),
-                        headers.len > 0 ? text_written(&headers) : record->headers, record->body);
+    struct jet_parts parts = {.account = g->account,
+                              .subject = g->reply,
+                              .headers = headers.len > 0 ? text_written(&headers) : record->headers,
+                              .body = record->body};
+    if (!headers.is_failed) jet_send_stored(s, &parts);
     text_deinit(&headers);
+}
+
+/* An answer that is nothing but headers. */
+static void send_status(struct shard *s, const struct direct_get *g, struct bytes headers)
+{
+    struct jet_parts parts = {.account = g->account, .subject = g->reply, .headers = headers};
+    jet_send(s, &parts);
 }
 
 static void finish_direct(struct shard *s, struct direct_get *g)
 {
     struct text headers;
     text_init(&headers, s->mem, MEM_JETSTREAM, REPLY_BYTES_MAX);
-    if (direct_write_end(&g->d, &headers) && !headers.is_failed)
-        jet_send(s, g->account, g->reply, bytes_of(NULL, 0), text_written(&headers),
-                 bytes_of(NULL, 0));
+    bool has_end = direct_write_end(&g->d, &headers);
+    if (has_end && !headers.is_failed) send_status(s, g, text_written(&headers));
     text_deinit(&headers);
     end_direct(s, g);
 }
@@ -537,8 +545,7 @@ void jet_api_direct(struct shard *s, struct jet_stream *x, const struct message 
     const char *status = direct_begin(&g->d, &x->s->stream, &g->arena, g->key, g->request_headers,
                                       g->request_body, DIRECT_BATCH_BYTES_MAX);
     if (status != NULL) {
-        jet_send(s, g->account, g->reply, bytes_of(NULL, 0), bytes_from_text(status),
-                 bytes_of(NULL, 0));
+        send_status(s, g, bytes_from_text(status));
         end_direct(s, g);
         return;
     }

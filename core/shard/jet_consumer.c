@@ -9,7 +9,9 @@ static void outlet_send(struct outlet *o, struct bytes subject, struct bytes rep
                         struct bytes headers)
 {
     const struct jet_stream *x = (const struct jet_stream *)(void *)o;
-    jet_send_later(x->jet->shard, x->s->stream.account, subject, reply, headers, bytes_of(NULL, 0));
+    struct jet_parts parts = {
+        .account = x->s->stream.account, .subject = subject, .reply = reply, .headers = headers};
+    jet_send_later(x->jet->shard, &parts);
 }
 
 static bool outlet_has_interest(struct outlet *o, struct bytes subject)
@@ -57,8 +59,14 @@ static bool on_message(void *context, struct js_stream *stream, struct bytes tar
                        struct bytes body)
 {
     struct shard *s = context;
+    struct jet_parts parts = {.account = stream->stream.account,
+                              .target = target,
+                              .subject = subject,
+                              .reply = reply,
+                              .headers = headers,
+                              .body = body};
     s->jet->is_congested = false;
-    jet_send_delivery(s, stream->stream.account, target, subject, reply, headers, body);
+    jet_send_stored(s, &parts);
     return !s->jet->is_congested;
 }
 

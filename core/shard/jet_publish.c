@@ -20,8 +20,11 @@ static const uint64_t FULL_LOG_NS = 1000000000u;
 static void send_ack(struct shard *s, const struct jet_ack *a, struct bytes headers,
                      struct bytes body)
 {
-    struct bytes reply = bytes_of((const char *)(a + 1), a->reply_len);
-    jet_send(s, a->account, reply, bytes_of(NULL, 0), headers, body);
+    struct jet_parts parts = {.account = a->account,
+                              .subject = bytes_of((const char *)(a + 1), a->reply_len),
+                              .headers = headers,
+                              .body = body};
+    jet_send(s, &parts);
 }
 
 static void answer(struct shard *s, const struct jet_ack *a)
