@@ -312,7 +312,7 @@ static bool check_push(const struct consumer_config *c, const struct consumer_ru
 {
     if (subject_has_wildcard(c->deliver_subject))
         return jsapi_error_refuse(error, JSAPI_CONSUMER_DELIVER_TO_WILDCARDS);
-    if (!subject_is_valid(c->deliver_subject))
+    if (!subject_is_valid(c->deliver_subject) || c->deliver_subject.len > JS_SUBJECT_BYTES_MAX)
         return jsapi_error_refuse(error, JSAPI_CONSUMER_INVALID_DELIVER_SUBJECT);
     if (forms_cycle(rules, c->deliver_subject))
         return jsapi_error_refuse(error, JSAPI_CONSUMER_DELIVER_CYCLE);

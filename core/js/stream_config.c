@@ -357,6 +357,8 @@ static bool check_subject(const struct stream_config *c, const struct overlap_li
 {
     struct bytes subject = c->subjects.items[at];
     if (!subject_is_valid(subject)) return invalid(e, "invalid subject");
+    if (subject.len > JS_SUBJECT_BYTES_MAX)
+        return invalid(e, "subject is too long, maximum allowed is 4096");
     if (!check_reserved(c, subject, e)) return false;
     if (!overlap_list_meets(list, subject, &c->subjects.items[at])) return true;
     for (uint32_t k = 0; k < at; k++)

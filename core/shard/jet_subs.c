@@ -44,6 +44,7 @@ static enum err add_sub(struct jet_stream *x, struct bytes filter, enum jet_sub_
 }
 
 enum { FILTER_ROOM = 2 * INTEREST_FILTER_BYTES_MAX + 64 }; /* of interest_filter_of */
+_Static_assert((int)JS_SUBJECT_BYTES_MAX == (int)INTEREST_FILTER_BYTES_MAX, "what it takes");
 
 struct jet_sub jet_subs_what(const struct sub *sub)
 {
@@ -120,6 +121,9 @@ static enum err add_missing(struct jet_stream *x, struct table *old)
             e = add_sub(x, writer_written(&w), stream_subs[i].kind);
     }
     for (uint32_t i = 0; e == ERR_OK && i < c->subjects.count; i++) {
+        /* A store may hold such a stream from when they were taken. Nobody can publish on it, and
+         * an error here would hold up all streams behind this one. */
+        if (c->subjects.items[i].len > JS_SUBJECT_BYTES_MAX) continue;
         if (!take_filter(x, old, c->subjects.items[i], JET_SUB_PUBLISH))
             e = add_sub(x, c->subjects.items[i], JET_SUB_PUBLISH);
     }

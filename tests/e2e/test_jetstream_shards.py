@@ -181,3 +181,17 @@ def test_a_shutdown_is_told_to_pullers_of_streams_on_all_shards(start, tmp_path)
         told = [js.c.msg() for _ in names()]
         assert sorted(m.subject for m in told) == ["_INBOX.wait-" + n for n in names()]
         assert all(m.headers.startswith(b"NATS/1.0 409 Server Shutdown") for m in told)
+
+
+@pytest.mark.parametrize("length", [4097, 70000])
+def test_a_subject_that_nobody_can_publish_on_is_refused(start, tmp_path, length):
+    """One that was taken kept the subscriptions of all later streams out of the index."""
+    s = start("-js", "-sd", str(tmp_path / "store"), "--shards", "3")
+    with Js(s) as js:
+        for n in names():
+            assert js.refused_stream("LONG" + n, subjects=[n + "." + "x" * length])[1] == 10052
+            js.stream(n, subjects=[n + ".*"])
+            assert js.publish(n + ".x", b"taken")["seq"] == 1
+            config = {"name": "LONG", "deliver_subject": "x" * length, "ack_policy": "none"}
+            assert js.refused("CONSUMER.CREATE.%s.LONG" % n,
+                              {"stream_name": n, "config": config})[1] == 10112

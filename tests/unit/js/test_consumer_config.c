@@ -167,6 +167,18 @@ Test(consumer_config, limits_of_stream_account_and_server_count)
     cr_assert_str_eq(out, "10125 consumer max request batch exceeds server limit of 10");
 }
 
+Test(consumer_config, a_deliver_subject_is_no_longer_than_one_can_subscribe_to)
+{
+    char out[4 * JS_SUBJECT_BYTES_MAX], text[2 * JS_SUBJECT_BYTES_MAX];
+    struct consumer_config c;
+    for (int more = 0; more < 2; more++) {
+        int length = JS_SUBJECT_BYTES_MAX + more;
+        snprintf(text, sizeof text, "{\"deliver_subject\":\"%0*d\"}", length, 0);
+        create(text, false, &c, out, sizeof out);
+        cr_assert_eq(strcmp(out, "10112 invalid push consumer deliver subject") == 0, more == 1);
+    }
+}
+
 Test(consumer_config, what_is_not_there_yet_is_refused_by_name)
 {
     static const struct row rows[] = {

@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include "core/js/stream_config.h"
 #include "tests/support/mem_heap.h"
 
@@ -222,5 +223,20 @@ Test(stream_config, a_first_sequence_leaves_room_for_those_behind_it)
     rig_init(&r);
     cr_assert_not(create(&r, text, &request));
     expect_refusal(&r, text, 10052, "first sequence is too large");
+    rig_deinit(&r);
+}
+
+Test(stream_config, a_subject_is_no_longer_than_the_interest_index_takes)
+{
+    struct rig r;
+    struct stream_config_request request;
+    char text[2 * JS_SUBJECT_BYTES_MAX];
+    rig_init(&r);
+    for (int more = 0; more < 2; more++) {
+        int length = JS_SUBJECT_BYTES_MAX + more;
+        snprintf(text, sizeof text, "{\"name\":\"S\",\"subjects\":[\"%0*d\"]}", length, 0);
+        cr_assert_eq(create(&r, text, &request), more == 0);
+    }
+    expect_refusal(&r, "a subject", 10052, "subject is too long, maximum allowed is 4096");
     rig_deinit(&r);
 }
