@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 import nkey
-from harness import SLOW
+from harness import SLOW, Server
 from test_tls import Certs
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -20,6 +20,14 @@ if not os.path.exists(CLIENT) and not os.environ.get("MILLRACE_E2E_REQUIRE"):
 @pytest.fixture(scope="module")
 def certs(tmp_path_factory):
     return Certs(tmp_path_factory.mktemp("certs"))
+
+
+@pytest.fixture(scope="module")
+def js_server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("js")
+    s = Server(folder, ["-js", "-sd", str(folder / "store")])
+    yield s
+    assert s.stop() == 0
 
 
 def scenario(name, url, *args):
@@ -132,3 +140,44 @@ def test_lame_duck(start):
     s.signal(signal.SIGUSR2)
     out, _ = p.communicate(timeout=20 * SLOW)
     assert json.loads(out) == {"told": True}
+
+
+def test_streams(js_server):
+    assert scenario("streams", js_server.url) == {
+        "state": [6, 1, 6], "subjects": {"ORDERS.0": 3, "ORDERS.1": 3}, "last": "4",
+        "deleted": 10037, "changed": [2, "few"], "names": ["ORDERS"], "found": "ORDERS",
+        "overlap": 10065, "missing": 10059, "streams": 1}
+
+
+def test_publish_with_ids_and_expectations(js_server):
+    assert scenario("publish", js_server.url) == {
+        "acks": ["PUB", 1, False, 1, True], "refused": [10060, 10071, 10071, 10070], "fits": 2,
+        "many": 500}
+
+
+def test_pull_consumer(js_server):
+    assert scenario("pull", js_server.url) == {
+        "meta": [4, 4, 1, 16], "seen": [2, *range(5, 21)], "again": [2], "waited": True,
+        "floor": [20, 0], "none": True, "late": "late"}
+
+
+def test_push_consumer(js_server):
+    assert scenario("push", js_server.url) == {"got": [str(i) for i in range(11)], "bound": True}
+
+
+def test_ordered_consumer(js_server):
+    assert scenario("ordered", js_server.url) == {"right": 150}
+
+
+def test_key_value(js_server):
+    assert scenario("kv", js_server.url) == {
+        "revisions": [1, 2, 3], "exists": True, "stale": 10071, "got": ["3", 3], "first": "1",
+        "history": ["1", "3"], "keys": ["k.a", "k.b"], "deleted": True, "again": 6, "changes": [
+            "k.a KeyValuePutOp 1", "k.b KeyValuePutOp 2", "k.a KeyValuePutOp 3",
+            "k.b KeyValueDeleteOp ", "k.a KeyValuePurgeOp ", "k.b KeyValuePutOp 4"]}
+
+
+def test_object_store(js_server):
+    assert scenario("objects", js_server.url) == {
+        "put": [300000, 5], "same": True, "replaced": "other", "deleted": True,
+        "names": ["small"], "sealed": 10109}

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 import nkey
-from harness import SLOW
+from harness import SLOW, Server
 from test_tls import Certs
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -27,12 +27,20 @@ def certs(tmp_path_factory):
     return Certs(tmp_path_factory.mktemp("certs"))
 
 
-def command(library, name, url, *args):
-    return ["node", os.path.join(HERE, "node", "scenario.cjs"), library, name, url, *args]
+@pytest.fixture(scope="module")
+def js_server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("js")
+    s = Server(folder, ["-js", "-sd", str(folder / "store")])
+    yield s
+    assert s.stop() == 0
 
 
-def scenario(*args):
-    r = subprocess.run(command(*args), capture_output=True, text=True, check=False, env=ENV,
+def command(library, name, url, *args, script="scenario.cjs"):
+    return ["node", os.path.join(HERE, "node", script), library, name, url, *args]
+
+
+def scenario(*args, script="scenario.cjs"):
+    r = subprocess.run(command(*args, script=script), capture_output=True, text=True, check=False, env=ENV,
                        timeout=60 * SLOW)
     assert r.returncode == 0, r.stderr
     return json.loads(r.stdout.strip().splitlines()[-1])
@@ -119,3 +127,54 @@ def test_lame_duck(start, library):
     s.signal(signal.SIGUSR2)
     out, _ = p.communicate(timeout=20 * SLOW)
     assert json.loads(out) == {"told": True}
+
+
+def streams(server, library, name):
+    return scenario(library, name, server.url, script="streams.cjs")
+
+
+def test_streams(js_server, library):
+    assert streams(js_server, library, "streams") == {
+        "state": [4, 3, 6, {"ORDERS.new": 3, "ORDERS.paid": 1}], "message": "p", "deleted": [4],
+        "purged": 1, "changed": [1, "few", 1], "names": ["ORDERS"], "listed": ["ORDERS"],
+        "found": "ORDERS", "other": 10065, "missing": 10059, "account": [1, True], "gone": True}
+
+
+def test_publish_with_ids_and_expectations(js_server, library):
+    assert streams(js_server, library, "publish") == {
+        "first": ["PUB", 1, False], "again": [1, True], "refused": [10060, 10071, 10071, 10070],
+        "fits": 2, "many": True}
+
+
+def test_pull_consumer(js_server, library):
+    r = streams(js_server, library, "pull")
+    assert r == {
+        "fetched": ["0", "1", "2", "3"], "info": [4, 4, 1, 16], "waited": True, "again": [[2, 2]],
+        "seen": [2, *range(5, 21)], "floor": [20, 0, 0], "none": True, "late": "late",
+        "names": ["d"], "gone": True}
+
+
+def test_ordered_consumer(js_server, library):
+    assert streams(js_server, library, "ordered") == {"count": 150, "right": True}
+
+
+def test_push_consumer(js_server, library):
+    assert streams(js_server, library, "push") == {
+        "got": [str(i) for i in range(11)], "name": "p", "bound": True, "floor": 11}
+
+
+def test_key_value(js_server, library):
+    assert streams(js_server, library, "kv") == {
+        "revisions": [1, 2, 3], "exists": True, "stale": True, "got": ["k.a", "4", 3, "PUT"],
+        "first": "1", "history": [[3, "4"], [4, "6"], [5, "7"]], "deleted": "DEL", "again": 7,
+        "keys": ["k.a", "k.b"], "status": ["B", 4, 3], "missing": None, "ttl": [True, None],
+        "gone": True, "changes": [
+            ["k.a", "PUT", "1"], ["k.b", "PUT", "2"], ["k.a", "PUT", "4"], ["k.a", "PUT", "6"],
+            ["k.a", "PUT", "7"], ["k.b", "DEL", ""], ["k.b", "PUT", "8"], ["k.a", "PURGE", ""]]}
+
+
+def test_object_store(js_server, library):
+    assert streams(js_server, library, "objects") == {
+        "put": ["dir/big file", 300000, 5], "same": True, "listed": ["dir/big file", "small"],
+        "replaced": "other", "deleted": [None, True], "status": ["FILES", "things", False],
+        "sealed": True, "refused": True, "gone": True}
