@@ -31,6 +31,7 @@
 #include "core/js/directory.h"
 #include "core/js/memstore.h"
 #include "core/js/publish.h"
+#include "core/js/search.h"
 #include "core/js/wake.h"
 
 enum {
@@ -158,6 +159,7 @@ enum js_order {
     JS_ORDER_DELETE,
     JS_ORDER_PURGE,
     JS_ORDER_ERASE,
+    JS_ORDER_READ,  /* none: a reading that is not done */
     JS_ORDER_AGAIN, /* another order comes first; then the request is run again */
     JS_ORDER_CONSUMER_CREATE,
     JS_ORDER_CONSUMER_UPDATE,
@@ -173,6 +175,16 @@ enum js_action {
     JS_ACTION_CONSUMER_CREATED,
     JS_ACTION_CONSUMER_DELETED,
     JS_ACTION_CONSUMER_PAUSED, /* or resumed: pause_until_ns says it */
+};
+
+/* A request that only reads, and goes by pieces: STREAM.INFO, or STREAM.MSG.GET. */
+struct js_reading {
+    bool is_info, is_last; /* is_last: the last message of a subject is searched */
+    bool is_begun;         /* INFO: writer holds the first part */
+    struct json_write writer;
+    struct stream_report state;
+    struct search search;
+    uint64_t seq; /* where the search goes on */
 };
 
 struct js_request {
@@ -205,6 +217,7 @@ struct js_request {
     struct bytes filter;
     bool is_secure, no_headers;
     struct js_work work;
+    struct js_reading *reading; /* in the arena; NULL: none */
 };
 
 void js_init(struct js *js, struct mem *mem, struct store *file, uint64_t seed,

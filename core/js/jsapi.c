@@ -16,20 +16,20 @@ static struct js_stream *target(struct jsapi_reply *p)
 
 /* --- STREAM.CREATE, UPDATE, DELETE, INFO ----------------------------------------------------- */
 
-static void write_info(struct jsapi_reply *p, const char *key, const struct stream *s,
-                       bool is_reply, bool has_deleted, struct bytes filter, uint64_t offset)
+/* What stands before the state. */
+static void write_config(struct jsapi_reply *p, const struct stream *s, bool is_reply)
 {
-    uint64_t total;
-    if (key == NULL && p->w.is_array[p->w.depth - 1]) json_write_object(&p->w, NULL);
     stream_config_write(&s->config, &p->w, "config", is_reply);
     json_write_time(&p->w, "created", s->created_ns);
-    stream_write_state(s, &p->w, has_deleted, filter, offset, &total);
+}
+
+/* And in an answer to UPDATE or CREATE, or in a list, the rest. */
+static void write_info(struct jsapi_reply *p, const struct stream *s, bool is_reply)
+{
+    if (p->w.is_array[p->w.depth - 1]) json_write_object(&p->w, NULL);
+    write_config(p, s, is_reply);
+    stream_write_state(s, &p->w);
     json_write_text_if(&p->w, "domain", p->js->domain);
-    if (key != NULL && p->js->leader.len > 0) {
-        json_write_object(&p->w, "cluster");
-        json_write_text(&p->w, "leader", p->js->leader);
-        json_write_end(&p->w);
-    }
     json_write_time(&p->w, "ts", p->r->now_ns);
 }
 
@@ -160,7 +160,7 @@ static enum js_step append_config(struct jsapi_reply *p, uint64_t id, int64_t cr
 static enum js_step created(struct jsapi_reply *p, const struct js_stream *s)
 {
     jsapi_reply_begin(p);
-    write_info(p, NULL, &s->stream, true, false, BYTES_LITERAL(""), 0);
+    write_info(p, &s->stream, true);
     json_write_bool(&p->w, "did_create", true);
     return jsapi_reply_finish(p);
 }
@@ -255,6 +255,54 @@ static const struct request_field info_fields[] = {
 static const struct request_type info_type = {"JSApiStreamInfoRequest", info_fields, 3,
                                               sizeof(struct info_body)};
 
+/* The next piece of what the request reads. */
+static enum js_step more_to_read(struct jsapi_reply *p)
+{
+    p->r->order = JS_ORDER_READ;
+    p->r->ticket = 0;
+    return JS_MORE;
+}
+
+/* False: out of memory. */
+static bool begin_reading(struct jsapi_reply *p, const struct js_stream *s)
+{
+    p->r->stream_id = s->stream.id;
+    p->r->reading = arena_alloc(&p->r->arena, sizeof *p->r->reading);
+    return p->r->reading != NULL;
+}
+
+static enum js_step write_whole_info(struct jsapi_reply *p, const struct js_stream *s)
+{
+    struct js_reading *reading = p->r->reading;
+    struct stream_report *state = &reading->state;
+    uint32_t left = SIEVE_STEP;
+    enum err e;
+    if (!reading->is_begun) {
+        if (stream_report_count(&s->stream, state, &left, &e)) return more_to_read(p);
+        if (e != ERR_OK) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+        uint64_t total = state->total.keys;
+        jsapi_reply_begin(p);
+        json_write_u64(&p->w, "total", total);
+        json_write_u64(&p->w, "offset", total > 0 ? state->offset : 0);
+        json_write_u64(&p->w, "limit", total > 0 ? STREAM_SUBJECTS_PAGE : 0);
+        write_config(p, &s->stream, true);
+        reading->is_begun = true;
+    } else {
+        p->w = reading->writer;
+    }
+    bool has_more = stream_report_write(&s->stream, state, &p->w, &left);
+    reading->writer = p->w;
+    if (has_more) return more_to_read(p);
+    json_write_text_if(&p->w, "domain", p->js->domain);
+    if (p->js->leader.len > 0) {
+        json_write_object(&p->w, "cluster");
+        json_write_text(&p->w, "leader", p->js->leader);
+        json_write_end(&p->w);
+    }
+    json_write_time(&p->w, "ts", p->r->now_ns);
+    return jsapi_reply_finish(p);
+}
+
 static enum js_step stream_info(struct jsapi_reply *p)
 {
     struct info_body body = {0};
@@ -262,17 +310,15 @@ static enum js_step stream_info(struct jsapi_reply *p)
         return jsapi_reply_fail(p);
     struct js_stream *s = target(p);
     if (s == NULL) return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
-    uint64_t offset = body.offset > 0 ? (uint64_t)body.offset : 0;
     bool has_filter = body.subjects_filter.len > 0 && subject_is_valid(body.subjects_filter);
-    uint64_t total =
-        has_filter ? subject_index_total(&s->stream.subjects, body.subjects_filter).keys : 0;
-    jsapi_reply_begin(p);
-    json_write_u64(&p->w, "total", total);
-    json_write_u64(&p->w, "offset", total > 0 ? offset : 0);
-    json_write_u64(&p->w, "limit", total > 0 ? STREAM_SUBJECTS_PAGE : 0);
-    write_info(p, "info", &s->stream, true, body.deleted_details,
-               total > 0 ? body.subjects_filter : BYTES_LITERAL(""), offset);
-    return jsapi_reply_finish(p);
+    if (!begin_reading(p, s)) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    struct stream_report *state = &p->r->reading->state;
+    p->r->reading->is_info = true;
+    stream_report_init(state, p->js->mem);
+    state->offset = body.offset > 0 ? (uint64_t)body.offset : 0;
+    state->has_deleted = body.deleted_details;
+    if (has_filter) state->subjects_filter = body.subjects_filter;
+    return write_whole_info(p, s);
 }
 
 /* --- STREAM.NAMES, LIST ---------------------------------------------------------------------- */
@@ -303,7 +349,7 @@ void jsapi_write_item(struct js *js, int64_t now_ns, uint64_t stream, struct tex
     if (s == NULL || s->is_hidden) return;
     json_write_init(&p.w, out, 0);
     json_write_object(&p.w, NULL);
-    write_info(&p, NULL, &s->stream, false, false, BYTES_LITERAL(""), 0);
+    write_info(&p, &s->stream, false);
     json_write_end(&p.w);
 }
 
@@ -322,7 +368,7 @@ static enum js_step write_page(struct jsapi_reply *p)
         if (item->text.len > 0) {
             json_write_raw(&p->w, NULL, item->text);
         } else if (s != NULL && !s->is_hidden) {
-            write_info(p, NULL, &s->stream, false, false, BYTES_LITERAL(""), 0);
+            write_info(p, &s->stream, false);
             json_write_end(&p->w);
         }
     }
@@ -522,6 +568,38 @@ static enum js_step message_found(struct jsapi_reply *p, const struct record *m)
     return JS_REPLY; /* not counted among the API's requests, as in nats-server */
 }
 
+static enum js_step read_message(struct jsapi_reply *p, struct js_stream *s, uint64_t seq)
+{
+    struct stream *m = &s->stream;
+    struct msgs_entry entry;
+    struct record record;
+    if (seq == 0 || msgs_get(&m->msgs, seq, &entry) != ERR_OK)
+        return jsapi_reply_refuse(p, JSAPI_NO_MESSAGE_FOUND);
+    p->r->read = (struct store_read){.place = entry.place, .stream = m->id, .seq = seq};
+    p->r->read.context = p->r->context;
+    switch (store_read(js_store_of(p->js, s), &p->r->read, &record)) {
+    case ERR_OK: return message_found(p, &record);
+    case ERR_BUSY: return JS_WAIT_READ;
+    default: return jsapi_reply_refuse(p, JSAPI_NO_MESSAGE_FOUND);
+    }
+}
+
+static enum js_step search_message(struct jsapi_reply *p, struct js_stream *s)
+{
+    struct js_reading *reading = p->r->reading;
+    uint32_t left = SIEVE_STEP;
+    uint64_t seq, resume = 0;
+    enum err e = ERR_OK;
+    if (reading->is_last) {
+        if (search_last(&reading->search, &left, &seq, &e)) resume = 1;
+    } else {
+        seq = search_next(&reading->search, reading->seq, &left, &resume);
+        reading->seq = resume;
+    }
+    if (e != ERR_OK) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    return seq == 0 && resume != 0 ? more_to_read(p) : read_message(p, s, seq);
+}
+
 static enum js_step message_get(struct jsapi_reply *p)
 {
     struct get_body b = {0};
@@ -537,22 +615,15 @@ static enum js_step message_get(struct jsapi_reply *p)
     if (s == NULL) return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
     struct stream *m = &s->stream;
     uint64_t seq = has_time ? stream_seq_at_time(m, b.start_time.wall_ns) : b.seq;
-    if (has_next)
-        seq = stream_next_by_filter(m, b.next_by_subj, seq);
-    else if (has_last)
-        seq = stream_last_by_filter(m, b.last_by_subj);
-    struct msgs_entry entry;
-    if (seq == 0 || msgs_get(&m->msgs, seq, &entry) != ERR_OK)
-        return jsapi_reply_refuse(p, JSAPI_NO_MESSAGE_FOUND);
     p->r->no_headers = b.no_hdr;
-    p->r->read = (struct store_read){.place = entry.place, .stream = m->id, .seq = seq};
-    p->r->read.context = p->r->context;
-    struct record record;
-    switch (store_read(js_store_of(p->js, s), &p->r->read, &record)) {
-    case ERR_OK: return message_found(p, &record);
-    case ERR_BUSY: return JS_WAIT_READ;
-    default: return jsapi_reply_refuse(p, JSAPI_NO_MESSAGE_FOUND);
-    }
+    if (!has_next && !has_last) return read_message(p, s, seq);
+    if (!begin_reading(p, s)) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    struct js_reading *reading = p->r->reading;
+    search_init(&reading->search, p->js->mem, &m->msgs, &m->subjects,
+                has_next ? b.next_by_subj : b.last_by_subj);
+    reading->is_last = !has_next;
+    reading->seq = seq > 0 ? seq : 1;
+    return search_message(p, s);
 }
 
 /* --- INFO ------------------------------------------------------------------------------------ */
@@ -681,6 +752,7 @@ static enum endpoint endpoint_of_order(enum js_order order)
     case JS_ORDER_DELETE: return ENDPOINT_DELETE;
     case JS_ORDER_PURGE: return ENDPOINT_PURGE;
     case JS_ORDER_ERASE: return ENDPOINT_MSG_DELETE;
+    case JS_ORDER_READ: return ENDPOINT_MSG_GET;
     default: must(false); return ENDPOINT_COUNT;
     }
 }
@@ -764,7 +836,7 @@ static enum js_step carry_out(struct jsapi_reply *p, struct js_stream *s)
     r->is_claim_done = true;
     r->action = JS_ACTION_UPDATED;
     if (hooks != NULL && hooks->updated != NULL) hooks->updated(p->js->hooks_context, s);
-    write_info(p, NULL, &s->stream, true, false, BYTES_LITERAL(""), 0);
+    write_info(p, &s->stream, true);
     return jsapi_reply_finish(p);
 }
 
@@ -773,10 +845,13 @@ static enum js_step stored(struct js *js, struct js_request *r, enum err result)
     if (r->order == JS_ORDER_AGAIN) return run_again(js, r);
     if (r->order >= JS_ORDER_CONSUMER_CREATE) return jsapi_consumer_stored(js, r, result);
     enum endpoint endpoint = endpoint_of_order(r->order);
+    if (r->order == JS_ORDER_READ && r->reading->is_info) endpoint = ENDPOINT_STREAM_INFO;
     struct jsapi_reply p = {
         .js = js, .r = r, .type = endpoints[endpoint].type, .tail = endpoints[endpoint].tail};
     struct js_stream *s = js_find_id(js, r->stream_id);
     if (s == NULL) return jsapi_reply_refuse(&p, JSAPI_STREAM_NOT_FOUND);
+    if (r->order == JS_ORDER_READ)
+        return endpoint == ENDPOINT_STREAM_INFO ? write_whole_info(&p, s) : search_message(&p, s);
     if (result != ERR_OK) {
         if (r->order == JS_ORDER_CREATE)
             js_drop(js, s);
@@ -854,8 +929,17 @@ enum js_step jsapi_read(struct js *js, struct js_request *r, enum err result,
                             : jsapi_reply_refuse(&p, JSAPI_NO_MESSAGE_FOUND);
 }
 
+static void end_reading(struct js_reading *reading)
+{
+    if (reading->is_info)
+        stream_report_deinit(&reading->state);
+    else
+        search_deinit(&reading->search);
+}
+
 void jsapi_end(struct js_request *r)
 {
     js_work_end(&r->work);
+    if (r->reading != NULL) end_reading(r->reading);
     arena_deinit(&r->arena);
 }

@@ -151,15 +151,6 @@ static uint32_t block_count_of(const struct msgs_slot *s, uint32_t from, uint32_
     return count;
 }
 
-static uint32_t block_count_in_set(const struct msgs_slot *s, uint32_t from, uint32_t to,
-                                   const struct node_set *set)
-{
-    const uint32_t *nodes = nodes_of(s->block);
-    uint32_t count = 0;
-    for (uint32_t i = from; i < to; i++) count += node_set_has(set, nodes[i]);
-    return count;
-}
-
 static bool step_has(const uint32_t *nodes, uint32_t node)
 {
     uint32_t found = 0;
@@ -683,23 +674,48 @@ bool msgs_gap(const struct msgs *m, uint64_t last_seq, uint64_t *first, uint64_t
 
 /* --- by subject -------------------------------------------------------------------------- */
 
-uint64_t msgs_next_of_node(const struct msgs *m, uint64_t seq, uint32_t node)
+/* The entries of a slot are looked at; false: that was all that may be. */
+static bool spend(uint32_t *left, uint32_t count)
+{
+    *left = count < *left ? *left - count : 0;
+    return *left > 0;
+}
+
+uint64_t msgs_next_of_node_within(const struct msgs *m, uint64_t seq, uint32_t node, uint32_t *left,
+                                  uint64_t *resume)
 {
     must(node != MSGS_NODE_NONE);
     uint32_t at;
+    *resume = 0;
     for (uint32_t i = slot_from(m, seq, &at); i < m->slot_count; i++, at = 0) {
         const struct msgs_slot *s = slot_at(m, i);
         const uint32_t *nodes = nodes_of(s->block);
         while (at + SCAN_STEP <= s->used && !step_has(nodes + at, node)) at += SCAN_STEP;
         for (; at < s->used; at++)
             if (nodes[at] == node) return block_seq(s, at);
+        if (spend(left, s->used) || i + 1 == m->slot_count) continue;
+        *resume = slot_at(m, i + 1)->base;
+        break;
     }
     return 0;
 }
 
-uint64_t msgs_prev_of_node(const struct msgs *m, uint64_t seq, uint32_t node)
+uint64_t msgs_next_of_node(const struct msgs *m, uint64_t seq, uint32_t node)
+{
+    uint64_t found, resume = seq;
+    uint32_t left;
+    do {
+        left = UINT32_MAX;
+        found = msgs_next_of_node_within(m, resume, node, &left, &resume);
+    } while (found == 0 && resume != 0);
+    return found;
+}
+
+uint64_t msgs_prev_of_node_within(const struct msgs *m, uint64_t seq, uint32_t node, uint32_t *left,
+                                  uint64_t *resume)
 {
     must(node != MSGS_NODE_NONE);
+    *resume = 0;
     uint32_t i = slot_find(m, seq);
     if (i == UINT32_MAX) return 0;
     const struct msgs_slot *s = slot_at(m, i);
@@ -710,9 +726,24 @@ uint64_t msgs_prev_of_node(const struct msgs *m, uint64_t seq, uint32_t node)
         for (; at > 0; at--)
             if (nodes[at - 1] == node) return block_seq(s, at - 1);
         if (i == 0) return 0;
+        if (!spend(left, s->used)) {
+            *resume = s->base - 1;
+            return 0;
+        }
         s = slot_at(m, --i);
         at = s->used;
     }
+}
+
+uint64_t msgs_prev_of_node(const struct msgs *m, uint64_t seq, uint32_t node)
+{
+    uint64_t found, resume = seq;
+    uint32_t left;
+    do {
+        left = UINT32_MAX;
+        found = msgs_prev_of_node_within(m, resume, node, &left, &resume);
+    } while (found == 0 && resume != 0);
+    return found;
 }
 
 uint64_t msgs_count_of_node(const struct msgs *m, uint64_t from, uint64_t to, uint32_t node)
@@ -723,18 +754,6 @@ uint64_t msgs_count_of_node(const struct msgs *m, uint64_t from, uint64_t to, ui
     for (uint32_t i = slot_start(m, from); i < m->slot_count; i++) {
         if (!slot_range(m, i, from, to, &first, &end)) break;
         if (first < end) count += block_count_of(slot_at(m, i), first, end, node);
-    }
-    return count;
-}
-
-uint64_t msgs_count_in_set(const struct msgs *m, uint64_t from, uint64_t to,
-                           const struct node_set *set)
-{
-    uint64_t count = 0;
-    uint32_t first, end;
-    for (uint32_t i = slot_start(m, from); i < m->slot_count; i++) {
-        if (!slot_range(m, i, from, to, &first, &end)) break;
-        if (first < end) count += block_count_in_set(slot_at(m, i), first, end, set);
     }
     return count;
 }

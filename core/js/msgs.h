@@ -31,7 +31,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "core/base/mem.h"
-#include "core/js/node_set.h"
 
 /* No subject: the number of a node that does not exist. */
 #define MSGS_NODE_NONE UINT32_MAX
@@ -103,11 +102,13 @@ bool msgs_gap(const struct msgs *m, uint64_t last_seq, uint64_t *first, uint64_t
 /* By subject. The searches read 4 bytes a message. */
 uint64_t msgs_next_of_node(const struct msgs *m, uint64_t seq, uint32_t node);
 uint64_t msgs_prev_of_node(const struct msgs *m, uint64_t seq, uint32_t node);
+/* The same, with a look at about *left entries at most, which are taken off. 0: there is none, or
+ * *resume (not 0) is where to go on. */
+uint64_t msgs_next_of_node_within(const struct msgs *m, uint64_t seq, uint32_t node, uint32_t *left,
+                                  uint64_t *resume);
+uint64_t msgs_prev_of_node_within(const struct msgs *m, uint64_t seq, uint32_t node, uint32_t *left,
+                                  uint64_t *resume);
 uint64_t msgs_count_of_node(const struct msgs *m, uint64_t from, uint64_t to, uint32_t node);
-/* Those whose node is in the set. */
-uint64_t msgs_count_in_set(const struct msgs *m, uint64_t from, uint64_t to,
-                           const struct node_set *set);
-
 /* What is known of nodes, two bits each; a number beyond node_count is MSGS_VERDICT_UNKNOWN. */
 enum msgs_verdict { MSGS_VERDICT_UNKNOWN, MSGS_VERDICT_NO, MSGS_VERDICT_YES };
 struct msgs_verdicts {

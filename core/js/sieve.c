@@ -1,7 +1,6 @@
 #include "core/js/sieve.h"
 #include <string.h>
 #include "core/base/must.h"
-#include "core/js/subject_index_walk.h"
 #include "core/route/subject.h"
 
 enum {
@@ -24,15 +23,14 @@ void sieve_init(struct sieve *s, struct mem *mem, const struct msgs *msgs,
                         .subjects = subjects,
                         .filters = filters,
                         .filter_count = filter_count};
+    subject_index_rest_init(&s->seed_rest, mem);
 }
 
 void sieve_deinit(struct sieve *s)
 {
     mem_free(s->mem, MEM_JETSTREAM, s->verdicts.words, bytes_for(s->verdicts.node_count));
-    mem_free(s->mem, MEM_JETSTREAM, s->seed_text, s->seed_room);
+    subject_index_rest_deinit(&s->seed_rest);
     s->verdicts = (struct msgs_verdicts){0};
-    s->seed_text = NULL;
-    s->seed_room = 0;
 }
 
 static void set(struct sieve *s, uint32_t node, enum msgs_verdict verdict)
@@ -69,20 +67,6 @@ static void refresh(struct sieve *s)
 
 /* --- the index ------------------------------------------------------------------------------- */
 
-/* Without room for the subject it begins anew, behind the last one it has room for. */
-static void remember(struct sieve *s, struct bytes subject)
-{
-    if (subject.len > s->seed_room) {
-        uint32_t room = (uint32_t)subject.len * 2;
-        char *text = mem_resize(s->mem, MEM_JETSTREAM, s->seed_text, s->seed_room, room);
-        if (text == NULL) return;
-        s->seed_text = text;
-        s->seed_room = room;
-    }
-    if (subject.len > 0) memcpy(s->seed_text, subject.data, subject.len);
-    s->seed_len = (uint32_t)subject.len;
-}
-
 /* What was not selected of the numbers that were there when the walk began is known to be not. */
 static void end_seeding(struct sieve *s)
 {
@@ -98,27 +82,26 @@ static void end_seeding(struct sieve *s)
 static void seed(struct sieve *s, uint32_t *left)
 {
     uint32_t node;
+    enum err e;
     if (!s->is_seeding) {
         s->is_seeding = true;
-        s->seed_filter = s->seed_len = 0;
+        s->seed_filter = s->seed_rest.len = 0;
         s->seed_end = s->subjects->node_end;
     }
     while (s->seed_filter < s->filter_count && *left >= SIEVE_WALK) {
         struct subject_index_walk w;
         uint32_t steps = *left / SIEVE_WALK;
-        subject_index_walk_begin(&w, s->subjects, s->filters[s->seed_filter],
-                                 bytes_of(s->seed_text, s->seed_len));
+        subject_index_rest_begin(&s->seed_rest, &w, s->subjects, s->filters[s->seed_filter]);
         w.left = steps;
         w.has_claimed = true;
         while ((node = subject_index_walk_next(&w)) != MSGS_NODE_NONE)
             set(s, node, MSGS_VERDICT_YES);
         *left -= (steps - w.left) * SIEVE_WALK;
-        if (w.depth > 0) {
+        /* Without room for the position it begins anew, behind the last one it has room for. */
+        if (subject_index_rest_end(&s->seed_rest, &w, &e)) {
             *left = 0;
-            remember(s, subject_index_walk_position(&w));
             return;
         }
-        s->seed_len = 0;
         s->seed_filter++;
     }
     if (s->seed_filter == s->filter_count)

@@ -9,7 +9,7 @@
  * The unit of a piece is a message whose verdict is known. Owned by whoever reads; pure. */
 #ifndef CORE_JS_SIEVE_H
 #define CORE_JS_SIEVE_H
-#include "core/js/subject_index.h"
+#include "core/js/subject_index_walk.h"
 
 enum {
     SIEVE_COMPARE = 512, /* units, of a comparison: the subject is seldom in a cache */
@@ -31,8 +31,7 @@ struct sieve {
     bool is_seeding, is_seeded, is_lazy;
     uint32_t seed_filter, seed_end;
     uint32_t compared;
-    char *seed_text;
-    uint32_t seed_len, seed_room;
+    struct subject_index_rest seed_rest;
 };
 
 /* Takes no memory yet. */

@@ -8,7 +8,8 @@ enum {
     FILE_OVERHEAD = 30,
     FILE_HEADERS_OVERHEAD = 4,
     MEMORY_OVERHEAD = 16,
-    SCAN_BACK_MAX = 1024, /* messages from the end on, looked at for the last one of a filter */
+    STATE_DELETED_COST = 32, /* units of core/js/sieve, of a deleted sequence that is written */
+    STATE_GAP_COST = 128,    /* and of a gap of them */
     FILE_RECORD_BYTES_MAX = 32 * 1024 * 1024, /* nats-server's bound of a stored message */
 };
 
@@ -355,7 +356,10 @@ static uint64_t next_to_purge(struct stream *s, struct stream_purge *p, uint32_t
         return seq < p->end ? seq : 0;
     }
     if (!subject_has_wildcard(p->filter)) {
-        uint64_t seq = stream_next_by_filter(s, p->filter, p->at);
+        uint32_t node = subject_index_find(&s->subjects, p->filter);
+        if (node == MSGS_NODE_NONE) return 0;
+        uint64_t seq = subject_index_next_within(&s->subjects, &s->msgs, node, p->at, left, resume);
+        if (*resume >= p->end) *resume = 0;
         return seq < p->end ? seq : 0;
     }
     return sieve_next(&p->sieve, p->at, p->end - 1, left, resume);
@@ -711,88 +715,10 @@ void stream_restore_end(struct stream *s)
 
 /* --- reading --------------------------------------------------------------------------------- */
 
-uint64_t stream_last_by_filter(struct stream *s, struct bytes filter)
-{
-    uint64_t last = 0;
-    if (!subject_has_wildcard(filter)) {
-        uint32_t node = subject_index_find(&s->subjects, filter);
-        if (node == MSGS_NODE_NONE || subject_index_node(&s->subjects, node)->count == 0) return 0;
-        return subject_index_last(&s->subjects, &s->msgs, node);
-    }
-    if (bytes_equal(filter, BYTES_LITERAL(">"))) return msgs_last(&s->msgs);
-    /* A filter that selects much has it near, one that selects little is found by the index. */
-    uint64_t seq = msgs_last(&s->msgs);
-    for (uint32_t i = 0; i < SCAN_BACK_MAX && seq != 0; i++, seq = msgs_prev(&s->msgs, seq - 1)) {
-        struct msgs_entry entry;
-        must(msgs_get(&s->msgs, seq, &entry) == ERR_OK);
-        if (subject_matches(subject_index_subject(&s->subjects, entry.node), filter)) return seq;
-    }
-    struct subject_index_walk w;
-    subject_index_walk_begin(&w, &s->subjects, filter, BYTES_LITERAL(""));
-    for (uint32_t node = subject_index_walk_next(&w); node != MSGS_NODE_NONE;
-         node = subject_index_walk_next(&w)) {
-        if (subject_index_node(&s->subjects, node)->last <= last) continue;
-        seq = subject_index_last(&s->subjects, &s->msgs, node);
-        if (seq > last) last = seq;
-    }
-    return last;
-}
-
-uint64_t stream_next_by_filter(struct stream *s, struct bytes filter, uint64_t seq)
-{
-    if (filter.len == 0 || bytes_equal(filter, BYTES_LITERAL(">"))) return msgs_next(&s->msgs, seq);
-    if (!subject_has_wildcard(filter)) {
-        uint32_t node = subject_index_find(&s->subjects, filter);
-        if (node == MSGS_NODE_NONE || subject_index_node(&s->subjects, node)->count == 0) return 0;
-        return subject_index_next(&s->subjects, &s->msgs, node, seq);
-    }
-    struct sieve sieve;
-    uint64_t resume = seq > 0 ? seq : 1;
-    uint32_t left;
-    sieve_init(&sieve, s->mem, &s->msgs, &s->subjects, &filter, 1);
-    do {
-        left = SIEVE_STEP;
-        seq = sieve_next(&sieve, resume, UINT64_MAX, &left, &resume);
-    } while (seq == 0 && resume != 0);
-    sieve_deinit(&sieve);
-    return seq;
-}
-
 uint64_t stream_seq_at_time(const struct stream *s, int64_t time_ns)
 {
     uint64_t seq = msgs_seq_at_time(&s->msgs, time_ns);
     return seq != 0 ? seq : s->seq_last + 1;
-}
-
-static void write_deleted(const struct stream *s, struct json_write *w)
-{
-    uint64_t first = s->seq_first, last;
-    json_write_array(w, "deleted");
-    while (msgs_gap(&s->msgs, s->seq_last, &first, &last)) {
-        for (uint64_t seq = first; seq <= last && !w->out->is_failed; seq++)
-            json_write_u64(w, NULL, seq);
-        first = last + 1;
-    }
-    json_write_end(w);
-}
-
-static void write_subjects(const struct stream *s, struct json_write *w, struct bytes filter,
-                           uint64_t offset, uint64_t *total)
-{
-    *total = subject_index_total(&s->subjects, filter).keys;
-    if (offset >= *total) return;
-    struct subject_index_walk walk;
-    uint64_t at = 0;
-    json_write_object(w, "subjects");
-    subject_index_walk_begin(&walk, &s->subjects, filter, BYTES_LITERAL(""));
-    for (uint32_t node = subject_index_walk_next(&walk); node != MSGS_NODE_NONE;
-         node = subject_index_walk_next(&walk), at++) {
-        if (at < offset) continue;
-        if (at >= offset + STREAM_SUBJECTS_PAGE) break;
-        json_write_key(w, subject_index_subject(&s->subjects, node));
-        json_write_u64(w, NULL, subject_index_node(&s->subjects, node)->count);
-    }
-    json_write_end(w);
 }
 
 /* 0: Go's zero time. */
@@ -804,13 +730,11 @@ static void write_time(struct json_write *w, const char *key, int64_t wall_ns)
         json_write_text(w, key, BYTES_LITERAL("0001-01-01T00:00:00Z"));
 }
 
-void stream_write_state(const struct stream *s, struct json_write *w, bool has_deleted,
-                        struct bytes subjects_filter, uint64_t offset, uint64_t *subject_total)
+static void write_head(const struct stream *s, struct stream_report *q, struct json_write *w)
 {
     struct msgs_entry first = {0};
     bool is_empty = s->msgs.live_count == 0;
     if (!is_empty) must(msgs_get(&s->msgs, s->seq_first, &first) == ERR_OK);
-    *subject_total = 0;
     json_write_object(w, "state");
     json_write_u64(w, "messages", s->msgs.live_count);
     json_write_u64(w, "bytes", s->bytes);
@@ -820,10 +744,114 @@ void stream_write_state(const struct stream *s, struct json_write *w, bool has_d
     write_time(w, "last_ts", s->time_last_ns);
     json_write_u64_if(w, "num_subjects",
                       subject_index_total(&s->subjects, BYTES_LITERAL(">")).keys);
-    if (subjects_filter.len > 0) write_subjects(s, w, subjects_filter, offset, subject_total);
-    uint64_t deleted = is_empty ? 0 : s->seq_last - s->seq_first + 1 - s->msgs.live_count;
-    json_write_u64_if(w, "num_deleted", deleted);
-    if (has_deleted && deleted > 0) write_deleted(s, w);
+    q->seq_next = s->seq_first;
+    q->seq_last = s->seq_last;
+    q->deleted = is_empty ? 0 : s->seq_last - s->seq_first + 1 - s->msgs.live_count;
+    q->part = STREAM_REPORT_SUBJECTS;
+    if (q->subjects_filter.len == 0 || q->offset >= q->total.keys)
+        q->part = STREAM_REPORT_GAPS;
+    else
+        json_write_object(w, "subjects");
+    q->at = 0;
+}
+
+/* True: the rest of them in the next piece. */
+static bool write_subjects(const struct stream *s, struct stream_report *q, struct json_write *w,
+                           uint32_t *left)
+{
+    struct subject_index_walk walk;
+    enum err e = ERR_OK;
+    uint32_t node, steps = *left / SIEVE_WALK, spent = 0;
+    if (steps == 0) return true;
+    subject_index_rest_begin(&q->rest, &walk, &s->subjects, q->subjects_filter);
+    walk.left = steps;
+    while (spent < steps && q->at < q->offset + STREAM_SUBJECTS_PAGE &&
+           (node = subject_index_walk_next(&walk)) != MSGS_NODE_NONE) {
+        if (q->at++ < q->offset) continue;
+        spent++; /* as much again */
+        json_write_key(w, subject_index_subject(&s->subjects, node));
+        json_write_u64(w, NULL, subject_index_node(&s->subjects, node)->count);
+    }
+    bool has_more = subject_index_rest_end(&q->rest, &walk, &e);
+    if (e != ERR_OK) w->out->is_failed = true; /* nobody gets half an answer */
+    if (has_more && q->at < q->offset + STREAM_SUBJECTS_PAGE && !w->out->is_failed) {
+        *left = 0;
+        return true;
+    }
+    json_write_end(w);
+    return false;
+}
+
+/* True: the rest of them in the next piece. */
+static bool write_deleted(const struct stream *s, struct stream_report *q, struct json_write *w,
+                          uint32_t *left)
+{
+    uint64_t first = q->seq_next, last;
+    while (first <= q->seq_last && msgs_gap(&s->msgs, q->seq_last, &first, &last)) {
+        for (; first <= last && *left > 0 && !w->out->is_failed; first++) {
+            json_write_u64(w, NULL, first);
+            *left -= *left < STATE_DELETED_COST ? *left : STATE_DELETED_COST;
+        }
+        *left -= *left < STATE_GAP_COST ? *left : STATE_GAP_COST;
+        if (w->out->is_failed) break;
+        q->seq_next = first;
+        if (*left == 0) return true;
+    }
+    json_write_end(w);
+    return false;
+}
+
+void stream_report_init(struct stream_report *q, struct mem *mem)
+{
+    *q = (struct stream_report){0};
+    subject_index_rest_init(&q->rest, mem);
+}
+
+void stream_report_deinit(struct stream_report *q)
+{
+    subject_index_rest_deinit(&q->rest);
+}
+
+bool stream_report_count(const struct stream *s, struct stream_report *q, uint32_t *left,
+                         enum err *e)
+{
+    uint32_t steps = *left / SIEVE_WALK, spent = steps;
+    *e = ERR_OK;
+    if (q->subjects_filter.len == 0) return false;
+    bool has_more =
+        subject_index_rest_total(&q->rest, &s->subjects, q->subjects_filter, &steps, &q->total, e);
+    *left = has_more ? 0 : *left - (spent - steps) * SIEVE_WALK;
+    return has_more && *e == ERR_OK;
+}
+
+bool stream_report_write(const struct stream *s, struct stream_report *q, struct json_write *w,
+                         uint32_t *left)
+{
+    if (q->part == STREAM_REPORT_HEAD) write_head(s, q, w);
+    if (q->part == STREAM_REPORT_SUBJECTS) {
+        if (*left == 0 || write_subjects(s, q, w, left)) return true;
+        q->part = STREAM_REPORT_GAPS;
+    }
+    if (q->part == STREAM_REPORT_GAPS) {
+        json_write_u64_if(w, "num_deleted", q->deleted);
+        q->part = STREAM_REPORT_TAIL;
+        if (q->has_deleted && q->deleted > 0) {
+            json_write_array(w, "deleted");
+            q->part = STREAM_REPORT_DELETED;
+        }
+    }
+    if (q->part == STREAM_REPORT_DELETED && (*left == 0 || write_deleted(s, q, w, left)))
+        return true;
     json_write_u64(w, "consumer_count", s->consumer_count);
     json_write_end(w);
+    return false;
+}
+
+void stream_write_state(const struct stream *s, struct json_write *w)
+{
+    struct stream_report q;
+    uint32_t left = UINT32_MAX;
+    stream_report_init(&q, s->mem);
+    must(!stream_report_write(s, &q, w, &left));
+    stream_report_deinit(&q);
 }

@@ -174,15 +174,39 @@ uint32_t stream_message_bytes(enum stream_storage storage, size_t subject, size_
 void stream_describe(const struct stream *s, const struct record *r, struct staged_op *op);
 /* The value of Nats-TTL. False: not valid. seconds: 0 none, -1 for ever. */
 bool stream_parse_ttl(struct bytes value, int64_t *seconds);
-/* Sequences of messages whose subject matches, in the durable state; 0 none. */
-uint64_t stream_last_by_filter(struct stream *s, struct bytes filter);
-uint64_t stream_next_by_filter(struct stream *s, struct bytes filter, uint64_t seq);
 /* The first sequence at or after that time, or the one behind the last. */
 uint64_t stream_seq_at_time(const struct stream *s, int64_t time_ns);
-/* The member "state" of STREAM.INFO. has_deleted: with the deleted sequences. subjects_filter:
- * empty, or which subjects to show: from offset on, at most STREAM_SUBJECTS_PAGE of them;
- * *subject_total says how many there are. */
-void stream_write_state(const struct stream *s, struct json_write *w, bool has_deleted,
-                        struct bytes subjects_filter, uint64_t offset, uint64_t *subject_total);
+
+/* The member "state" of STREAM.INFO, which may be long: by pieces (units of core/js/sieve). Numbers
+ * are those of the first piece of stream_report_write; subjects and deleted sequences those that
+ * are there as they are written. */
+enum stream_report_part {
+    STREAM_REPORT_HEAD,
+    STREAM_REPORT_SUBJECTS,
+    STREAM_REPORT_GAPS,
+    STREAM_REPORT_DELETED,
+    STREAM_REPORT_TAIL,
+};
+struct stream_report {
+    /* Of the caller, behind stream_report_init. */
+    bool has_deleted;             /* with the deleted sequences */
+    struct bytes subjects_filter; /* empty, or which subjects to show; borrowed, valid */
+    uint64_t offset;              /* from which on, at most STREAM_SUBJECTS_PAGE of them */
+    /* Of its own. */
+    enum stream_report_part part;
+    struct subject_total total; /* what the filter selects */
+    struct subject_index_rest rest;
+    uint64_t at, deleted, seq_next, seq_last;
+};
+void stream_report_init(struct stream_report *q, struct mem *mem);
+void stream_report_deinit(struct stream_report *q);
+/* Fills total in; before the first stream_report_write. True: there is more, call again. */
+NODISCARD bool stream_report_count(const struct stream *s, struct stream_report *q, uint32_t *left,
+                                   enum err *e);
+/* True: there is more, call again with the same w. */
+NODISCARD bool stream_report_write(const struct stream *s, struct stream_report *q,
+                                   struct json_write *w, uint32_t *left);
+/* The plain one, at once. */
+void stream_write_state(const struct stream *s, struct json_write *w);
 
 #endif

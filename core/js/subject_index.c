@@ -611,18 +611,60 @@ uint64_t subject_index_last(struct subject_index *x, const struct msgs *msgs, ui
     return n->last;
 }
 
+/* Without a search, where that can be: *found is the answer. */
+static bool next_at_once(const struct subject_index *x, uint32_t node, uint64_t seq,
+                         uint64_t *found)
+{
+    const struct subject_node *n = used_record(x, node);
+    *found = 0;
+    if (n->count == 0 || seq > n->last) return true;
+    if (seq <= n->first) {
+        *found = n->first;
+        return !n->first_stale;
+    }
+    if (n->list != 0) {
+        const struct list *l = list_of(x, n);
+        *found = l->seqs[list_lower_bound(l, seq)];
+        return true;
+    }
+    *found = n->last;
+    return n->count <= 2 && !n->first_stale && !n->last_stale;
+}
+
 uint64_t subject_index_next(struct subject_index *x, const struct msgs *msgs, uint32_t node,
                             uint64_t seq)
 {
+    uint64_t found;
+    if (next_at_once(x, node, seq, &found)) return found;
     const struct subject_node *n = used_record(x, node);
-    if (n->count == 0 || seq > n->last) return 0;
     if (seq <= n->first) return subject_index_first(x, msgs, node);
+    return msgs_next_of_node(msgs, seq, node);
+}
+
+uint64_t subject_index_next_within(const struct subject_index *x, const struct msgs *msgs,
+                                   uint32_t node, uint64_t seq, uint32_t *left, uint64_t *resume)
+{
+    uint64_t found;
+    *resume = 0;
+    if (next_at_once(x, node, seq, &found)) return found;
+    const struct subject_node *n = used_record(x, node);
+    return msgs_next_of_node_within(msgs, seq > n->first ? seq : n->first, node, left, resume);
+}
+
+uint64_t subject_index_last_within(const struct subject_index *x, const struct msgs *msgs,
+                                   uint32_t node, uint64_t to, uint32_t *left, uint64_t *resume)
+{
+    const struct subject_node *n = used_record(x, node);
+    *resume = 0;
+    if (n->count == 0 || to < n->first) return 0;
+    if (n->last <= to && !n->last_stale) return n->last;
+    if (to > n->last) to = n->last;
     if (n->list != 0) {
         const struct list *l = list_of(x, n);
-        return l->seqs[list_lower_bound(l, seq)];
+        return l->seqs[list_lower_bound(l, to + 1) - 1];
     }
-    if (n->count <= 2 && !n->first_stale && !n->last_stale) return n->last;
-    return msgs_next_of_node(msgs, seq, node);
+    if (n->count <= 2 && !n->first_stale && !n->last_stale) return n->first;
+    return msgs_prev_of_node_within(msgs, to, node, left, resume);
 }
 
 uint64_t subject_index_count_from(const struct subject_index *x, const struct msgs *msgs,

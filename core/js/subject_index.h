@@ -114,6 +114,13 @@ uint64_t subject_index_last(struct subject_index *x, const struct msgs *msgs, ui
 uint64_t subject_index_next(struct subject_index *x, const struct msgs *msgs, uint32_t node,
                             uint64_t seq);
 
+/* First sequence >= seq, and last one <= to, with a search as msgs_next_of_node_within; what it
+ * finds is not remembered. */
+uint64_t subject_index_next_within(const struct subject_index *x, const struct msgs *msgs,
+                                   uint32_t node, uint64_t seq, uint32_t *left, uint64_t *resume);
+uint64_t subject_index_last_within(const struct subject_index *x, const struct msgs *msgs,
+                                   uint32_t node, uint64_t to, uint32_t *left, uint64_t *resume);
+
 /* How many messages of the node have a sequence >= seq: with a list a binary search, else up to
  * 0.6 ns for each message of the stream that lies between seq and the nearer end of the node. */
 uint64_t subject_index_count_from(const struct subject_index *x, const struct msgs *msgs,

@@ -271,26 +271,87 @@ struct subject_total subject_index_total(const struct subject_index *x, struct b
     return total;
 }
 
+/* What the rest of the walk meets is added. */
+static void add_total(struct subject_index_walk *w, struct subject_total *total)
+{
+    const struct subject_index *x = w->index;
+    uint32_t link;
+    while ((link = step(w, true)) != MSGS_NODE_NONE) {
+        if (subject_index_is_branch(link)) {
+            const struct subject_index_branch *b = subject_index_branch_at(x, link);
+            total->keys += b->keys;
+            total->msgs += b->msgs;
+        } else {
+            total->keys++;
+            total->msgs += subject_index_record(x, link)->count;
+        }
+    }
+}
+
 bool subject_index_total_within(const struct subject_index *x, struct bytes filter, uint32_t steps,
                                 struct subject_total *out)
 {
-    struct subject_total total = {0};
     struct subject_index_walk w;
-    uint32_t link;
+    *out = (struct subject_total){0};
     subject_index_walk_begin(&w, x, filter, bytes_of(NULL, 0));
     w.left = steps;
-    while ((link = step(&w, true)) != MSGS_NODE_NONE) {
-        if (subject_index_is_branch(link)) {
-            const struct subject_index_branch *b = subject_index_branch_at(x, link);
-            total.keys += b->keys;
-            total.msgs += b->msgs;
-        } else {
-            total.keys++;
-            total.msgs += subject_index_record(x, link)->count;
-        }
-    }
-    *out = total;
+    add_total(&w, out);
     return w.depth == 0;
+}
+
+/* --- by pieces ------------------------------------------------------------------------------- */
+
+void subject_index_rest_init(struct subject_index_rest *r, struct mem *mem)
+{
+    *r = (struct subject_index_rest){.mem = mem};
+}
+
+void subject_index_rest_deinit(struct subject_index_rest *r)
+{
+    mem_free(r->mem, MEM_JETSTREAM, r->text, r->room);
+    *r = (struct subject_index_rest){.mem = r->mem};
+}
+
+void subject_index_rest_begin(const struct subject_index_rest *r, struct subject_index_walk *w,
+                              const struct subject_index *x, struct bytes filter)
+{
+    subject_index_walk_begin(w, x, filter, bytes_of(r->text, r->len));
+}
+
+bool subject_index_rest_end(struct subject_index_rest *r, const struct subject_index_walk *w,
+                            enum err *e)
+{
+    struct bytes at = subject_index_walk_position(w);
+    *e = ERR_OK;
+    if (w->depth == 0) {
+        r->len = 0;
+        return false;
+    }
+    if (at.len > r->room) {
+        uint32_t room = (uint32_t)at.len * 2;
+        char *text = mem_resize(r->mem, MEM_JETSTREAM, r->text, r->room, room);
+        if (text == NULL) {
+            *e = ERR_MEMORY;
+            return true;
+        }
+        r->text = text;
+        r->room = room;
+    }
+    if (at.len > 0) memcpy(r->text, at.data, at.len);
+    r->len = (uint32_t)at.len;
+    return true;
+}
+
+bool subject_index_rest_total(struct subject_index_rest *r, const struct subject_index *x,
+                              struct bytes filter, uint32_t *left, struct subject_total *total,
+                              enum err *e)
+{
+    struct subject_index_walk w;
+    subject_index_rest_begin(r, &w, x, filter);
+    w.left = *left;
+    add_total(&w, total);
+    *left = w.left;
+    return subject_index_rest_end(r, &w, e);
 }
 
 void subject_index_walk_collect(const struct subject_index *x, struct bytes filter,

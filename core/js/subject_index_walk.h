@@ -48,6 +48,31 @@ uint32_t subject_index_walk_next(struct subject_index_walk *w);
 /* The walk stopped since left is 0: begin again behind this. Valid until the index changes. */
 struct bytes subject_index_walk_position(const struct subject_index_walk *w);
 
+/* A walk that goes by pieces, however the index changes between them: where the next one begins.
+ *
+ *   subject_index_rest_init(&rest, mem);
+ *   subject_index_rest_begin(&rest, &w, x, filter); w.left = steps; ... next ...
+ *   subject_index_rest_end(&rest, &w): is there more? Then begin again, in another turn. */
+struct subject_index_rest {
+    struct mem *mem;
+    char *text; /* a copy of the position; NULL at first */
+    uint32_t len, room;
+};
+
+void subject_index_rest_init(struct subject_index_rest *r, struct mem *mem);
+void subject_index_rest_deinit(struct subject_index_rest *r);
+void subject_index_rest_begin(const struct subject_index_rest *r, struct subject_index_walk *w,
+                              const struct subject_index *x, struct bytes filter);
+/* False: it is through, and the next one begins at the first subject. ERR_MEMORY in *e: the next
+ * one begins where this one did. */
+NODISCARD bool subject_index_rest_end(struct subject_index_rest *r,
+                                      const struct subject_index_walk *w, enum err *e);
+/* Adds a piece of subject_index_total to *total, of at most *left steps, which it takes off. As
+ * subject_index_rest_end. */
+NODISCARD bool subject_index_rest_total(struct subject_index_rest *r, const struct subject_index *x,
+                                        struct bytes filter, uint32_t *left,
+                                        struct subject_total *total, enum err *e);
+
 /* Adds to the set the numbers of all subjects that the filter selects. The set has room for all
  * numbers of the index. Reads no leaf where a whole branch matches. */
 void subject_index_walk_collect(const struct subject_index *x, struct bytes filter,

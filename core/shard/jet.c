@@ -4,6 +4,7 @@
 enum {
     STEP_MESSAGES_MAX = 4096, /* acks and pull requests */
     REQUEST_COST = 64,        /* of them a request of the API may take the time of */
+    UNITS_PER_COST = SIEVE_STEP / STEP_MESSAGES_MAX,
 };
 
 /* --- streams --------------------------------------------------------------------------------- */
@@ -210,6 +211,7 @@ static enum err open_jet(struct shard *s, const struct shard_log *log)
     list_init(&j->reading);
     list_init(&j->working);
     list_init(&j->directs);
+    list_init(&j->direct_work);
     list_init(&j->asking);
     list_init(&j->answered);
     list_init(&j->behind);
@@ -445,7 +447,7 @@ static void take_inbox(struct shard *s)
     struct jet *j = s->jet;
     const struct jet_message *e;
     struct message m;
-    uint32_t spent = 0;
+    uint32_t spent = 0, left;
     if (j->inbox.count == 0) return;
     j->batch = jet_queue_detach(&j->inbox);
     while (spent < STEP_MESSAGES_MAX && (e = jet_queue_first(&j->batch)) != NULL) {
@@ -456,7 +458,11 @@ static void take_inbox(struct shard *s)
         if (jet_queue_read(s, e, &m) && (!is_of_stream || e->stream != NULL)) switch (e->kind) {
             case JET_SUB_API: jet_api_route(s, &m); break;
             case JET_SUB_ROUTED: jet_api_request(s, &m); break;
-            case JET_SUB_DIRECT: jet_api_direct(s, e->stream, &m); break;
+            case JET_SUB_DIRECT:
+                left = SIEVE_STEP;
+                jet_api_direct(s, e->stream, &m, &left);
+                spent += (SIEVE_STEP - left) / UNITS_PER_COST;
+                break;
             case JET_SUB_NEXT: jet_consumer_pull(s, e->stream, &m); break;
             case JET_SUB_ACK: jet_consumer_ack(s, e->stream, &m); break;
             case JET_SUB_FLOW: jet_consumer_flow(s, e->stream, &m); break;
@@ -496,7 +502,9 @@ static uint64_t deadline_ns(const struct shard *s, const struct jet *j)
 {
     uint64_t next = wheel_next_ns(&j->wheel), of_deliver = deliver_next_ns(&j->deliver);
     bool has_work = j->inbox.count > 0 || !list_is_empty(&j->answered);
-    if (has_work || !list_is_empty(&j->working) || jet_publish_is_due(j)) return 0;
+    if (has_work || !list_is_empty(&j->working) || !list_is_empty(&j->direct_work) ||
+        jet_publish_is_due(j))
+        return 0;
     if (of_deliver < next) next = of_deliver;
     if (jet_api_tell_ns(j) < next) next = jet_api_tell_ns(j);
     bool rests = j->rests_until_ns > s->now.mono_ns;

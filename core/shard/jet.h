@@ -158,15 +158,16 @@ struct jet {
     struct jet_queue out;
     struct jet_queue interest; /* filters of subscriptions that came or went */
     struct deliver deliver;
-    struct list requests; /* wait for a ticket, in its order */
-    struct list reading;  /* wait for a read */
-    struct list working;  /* take more than one turn */
-    struct list directs;  /* direct gets that wait for a read */
-    struct list asking;   /* requests that wait for other shards' answers */
-    struct list answered; /* and have them */
-    struct list behind;   /* requests about a stream of which another one asks first */
-    struct table firsts;  /* those others, by stream */
-    struct list telling;  /* their answers wait until the directory was told */
+    struct list requests;    /* wait for a ticket, in its order */
+    struct list reading;     /* wait for a read */
+    struct list working;     /* take more than one turn */
+    struct list directs;     /* direct gets that wait for a read */
+    struct list direct_work; /* and those that wait for another turn */
+    struct list asking;      /* requests that wait for other shards' answers */
+    struct list answered;    /* and have them */
+    struct list behind;      /* requests about a stream of which another one asks first */
+    struct table firsts;     /* those others, by stream */
+    struct list telling;     /* their answers wait until the directory was told */
     uint64_t last_token;
     bool has_released;            /* a first one has gone on: others may */
     struct jet_queue forwards;    /* requests for other shards whose rings are full */
@@ -292,9 +293,10 @@ void jet_api_step(struct shard *s);
 void jet_api_tell_dropped(struct shard *s);
 /* When to call it again: now, or later; UINT64_MAX: there is nothing to tell. */
 uint64_t jet_api_tell_ns(const struct jet *j);
-/* The next piece of a request that is done by pieces: one in a turn. */
+/* The next piece of a request, and of a direct get, that is done by pieces: one in a turn. */
 void jet_api_work(struct shard *s);
-void jet_api_direct(struct shard *s, struct jet_stream *x, const struct message *m);
+/* What it takes of this turn's time is taken off *left (units of core/js/sieve). */
+void jet_api_direct(struct shard *s, struct jet_stream *x, const struct message *m, uint32_t *left);
 /* STORED (ERR_OK) up to the ticket, or FAILED from it on. */
 void jet_api_stored(struct shard *s, uint64_t ticket);
 /* One found no memory, or waits for another that has ended: jet_api_stored again. */

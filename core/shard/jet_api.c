@@ -384,14 +384,6 @@ void jet_api_step(struct shard *s)
     tell_on(s);
 }
 
-void jet_api_work(struct shard *s)
-{
-    struct list *link = list_pop(&s->jet->working);
-    if (link == NULL) return;
-    struct jet_request *q = LIST_OWNER(link, struct jet_request, link);
-    go_on(s, q, jsapi_stored(s->jet->js, &q->r, ERR_OK));
-}
-
 /* Goes on with those that wait for tickets in [from, to]. One that has to wait again, or whose new
  * record got a ticket of this range, is not met again. */
 static void end_wait(struct shard *s, uint64_t from, uint64_t to, enum err e)
@@ -451,6 +443,7 @@ static void on_direct_read(struct shard *s, struct jet_reader *reader, enum err 
 static void end_direct(struct shard *s, struct direct_get *g)
 {
     list_remove(&g->link);
+    direct_end(&g->d);
     arena_deinit(&g->arena);
     mem_free(s->mem, MEM_JETSTREAM, g, g->bytes);
 }
@@ -485,24 +478,35 @@ static void finish_direct(struct shard *s, struct direct_get *g)
     end_direct(s, g);
 }
 
-/* Until a read has to wait, or the end. */
-static void run_direct(struct shard *s, struct direct_get *g)
+static void wait_direct(struct direct_get *g, struct list *in)
+{
+    list_remove(&g->link);
+    list_push(in, &g->link);
+}
+
+/* Until a read has to wait, a piece is done, or the end. */
+static void run_direct(struct shard *s, struct direct_get *g, uint32_t *left)
 {
     uint64_t seq;
     struct record record;
+    enum direct_step step;
     struct stream *stream = &g->x->s->stream;
-    while ((seq = direct_next(&g->d, stream, &g->entry)) != 0) {
+    while ((step = direct_next(&g->d, stream, left, &seq, &g->entry)) == DIRECT_MESSAGE) {
         g->read = (struct store_read){
             .place = g->entry.place, .stream = stream->id, .seq = seq, .context = &g->reader};
         enum err e = store_read(js_store_of(s->jet->js, g->x->s), &g->read, &record);
         if (e == ERR_BUSY) {
-            list_remove(&g->link);
-            list_push(&s->jet->directs, &g->link);
+            wait_direct(g, &s->jet->directs);
             return;
         }
-        if (e == ERR_OK) send_direct(s, g, &record);
+        if (e != ERR_OK) continue;
+        send_direct(s, g, &record);
+        *left -= *left < record.body.len ? *left : (uint32_t)record.body.len;
     }
-    finish_direct(s, g);
+    if (step == DIRECT_AGAIN)
+        wait_direct(g, &s->jet->direct_work);
+    else
+        finish_direct(s, g);
 }
 
 static void on_direct_read(struct shard *s, struct jet_reader *reader, enum err e,
@@ -514,10 +518,11 @@ static void on_direct_read(struct shard *s, struct jet_reader *reader, enum err 
         return;
     }
     if (e == ERR_OK) send_direct(s, g, record);
-    run_direct(s, g);
+    uint32_t left = SIEVE_STEP;
+    run_direct(s, g, &left);
 }
 
-void jet_api_direct(struct shard *s, struct jet_stream *x, const struct message *m)
+void jet_api_direct(struct shard *s, struct jet_stream *x, const struct message *m, uint32_t *left)
 {
     if (m->reply.len == 0) return;
     size_t bytes = sizeof(struct direct_get) + m->subject.len + m->reply.len + m->total_bytes;
@@ -546,17 +551,42 @@ void jet_api_direct(struct shard *s, struct jet_stream *x, const struct message 
                                       g->request_body, DIRECT_BATCH_BYTES_MAX);
     if (status != NULL) {
         send_status(s, g, bytes_from_text(status));
-        end_direct(s, g);
+        arena_deinit(&g->arena);
+        mem_free(s->mem, MEM_JETSTREAM, g, g->bytes);
         return;
     }
-    run_direct(s, g);
+    run_direct(s, g, left);
+}
+
+/* In a turn one piece, of whichever waits longest. */
+static void work_direct(struct shard *s)
+{
+    struct list *link = list_pop(&s->jet->direct_work);
+    uint32_t left = SIEVE_STEP;
+    if (link != NULL) run_direct(s, LIST_OWNER(link, struct direct_get, link), &left);
+}
+
+void jet_api_work(struct shard *s)
+{
+    struct list *link = list_pop(&s->jet->working);
+    work_direct(s);
+    if (link == NULL) return;
+    struct jet_request *q = LIST_OWNER(link, struct jet_request, link);
+    go_on(s, q, jsapi_stored(s->jet->js, &q->r, ERR_OK));
 }
 
 void jet_api_forget(struct shard *s, const struct jet_stream *x)
 {
-    for (struct list *l = s->jet->directs.next; l != &s->jet->directs; l = l->next) {
-        struct direct_get *g = LIST_OWNER(l, struct direct_get, link);
+    struct jet *j = s->jet;
+    struct list *link;
+    for (link = j->directs.next; link != &j->directs; link = link->next) {
+        struct direct_get *g = LIST_OWNER(link, struct direct_get, link);
         if (g->x == x) g->x = NULL;
+    }
+    for (link = j->direct_work.next; link != &j->direct_work;) {
+        struct direct_get *g = LIST_OWNER(link, struct direct_get, link);
+        link = link->next;
+        if (g->x == x) end_direct(s, g);
     }
 }
 
@@ -570,6 +600,7 @@ void jet_api_close(struct shard *s)
         while (!list_is_empty(waiting[i]))
             end_request(s, LIST_OWNER(waiting[i]->next, struct jet_request, link));
     table_deinit(&j->firsts);
-    while (!list_is_empty(&j->directs))
-        end_direct(s, LIST_OWNER(j->directs.next, struct direct_get, link));
+    struct list *link;
+    while ((link = list_pop(&j->directs)) != NULL || (link = list_pop(&j->direct_work)) != NULL)
+        end_direct(s, LIST_OWNER(link, struct direct_get, link));
 }

@@ -272,7 +272,11 @@ static void direct_get(struct world *w, struct bytes key, struct bytes body)
     arena_init(&arena, &w->heap.mem, MEM_JETSTREAM);
     if (direct_begin(&d, &x->stream, &arena, key, BYTES_LITERAL(""), body, 1 << 16) == NULL) {
         uint64_t seq;
-        while ((seq = direct_next(&d, &x->stream, &entry)) != 0) {
+        uint32_t left = 1 << 12;
+        enum direct_step step;
+        while ((step = direct_next(&d, &x->stream, &left, &seq, &entry)) != DIRECT_OVER) {
+            left = 1 << 12;
+            if (step == DIRECT_AGAIN) continue;
             struct store_read q = {.place = entry.place, .stream = x->stream.id, .seq = seq};
             struct record record;
             must(store_read(js_store_of(&w->js, x), &q, &record) == ERR_OK);
@@ -281,6 +285,7 @@ static void direct_get(struct world *w, struct bytes key, struct bytes body)
         }
         text_clear(&w->out);
         (void)direct_write_end(&d, &w->out);
+        direct_end(&d);
     }
     arena_deinit(&arena);
 }

@@ -225,12 +225,20 @@ static void describe(struct js *js, struct text *out)
     struct json_write j;
     struct msgs_cursor cursor;
     struct msgs_entry e;
-    uint64_t total, seq;
+    struct stream_report state;
+    enum err e_count;
+    uint32_t left = UINT32_MAX;
+    uint64_t seq;
     text_clear(out);
     json_write_init(&j, out, 0);
     json_write_object(&j, NULL);
     stream_config_write(&s->stream.config, &j, "config", false);
-    stream_write_state(&s->stream, &j, true, BYTES_LITERAL(">"), 0, &total);
+    stream_report_init(&state, s->stream.mem);
+    state.has_deleted = true;
+    state.subjects_filter = BYTES_LITERAL(">");
+    must(!stream_report_count(&s->stream, &state, &left, &e_count) && e_count == ERR_OK);
+    must(!stream_report_write(&s->stream, &state, &j, &left));
+    stream_report_deinit(&state);
     json_write_u64(&j, "number_next", s->consumers.number_next);
     json_write_text(&j, "last_id", bytes_of(s->stream.last_id, s->stream.last_id_len));
     /* Of messages that went, entries may be left behind. */

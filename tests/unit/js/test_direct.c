@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include "core/js/direct.h"
 #include "tests/support/mem_heap.h"
 
@@ -33,7 +34,9 @@ static void rig_init(struct rig *r)
     r->records[4].headers = BYTES_LITERAL("NATS/1.0\r\nA: b\r\n\r\n");
 }
 
-static void expect(struct rig *r, const char *key, const char *body, const char *answers)
+/* piece: what a turn may do. */
+static void expect_by(struct rig *r, uint32_t piece, const char *key, const char *body,
+                      const char *answers)
 {
     struct direct d;
     struct msgs_entry entry;
@@ -45,11 +48,24 @@ static void expect(struct rig *r, const char *key, const char *body, const char 
         cr_assert_str_eq(status, answers);
         return;
     }
-    while ((seq = direct_next(&d, &r->stream, &entry)) != 0)
-        direct_write(&d, &r->stream, &r->records[seq], &r->out);
+    enum direct_step step;
+    uint32_t left = piece;
+    while ((step = direct_next(&d, &r->stream, &left, &seq, &entry)) != DIRECT_OVER) {
+        if (step == DIRECT_MESSAGE) direct_write(&d, &r->stream, &r->records[seq], &r->out);
+        left = piece;
+    }
     (void)direct_write_end(&d, &r->out);
+    direct_end(&d);
     cr_assert(bytes_equal(text_written(&r->out), bytes_from_text(answers)), "%s: %.*s", body,
               (int)r->out.len, r->out.data);
+}
+
+/* In however many turns. */
+static void expect(struct rig *r, const char *key, const char *body, const char *answers)
+{
+    static const uint32_t pieces[] = {SIEVE_STEP, 5000, 200};
+    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++)
+        expect_by(r, pieces[i], key, body, answers);
 }
 
 /* Answers of nats-server 2.15.2. */
@@ -115,6 +131,50 @@ Test(direct, the_last_messages_of_many_subjects_come_in_order)
         cr_assert_eq(stream_replay(&r.stream, &record, seq), ERR_OK);
     }
     expect(&r, "", "{\"multi_last\":[\">\",\"*\"]}", "NATS/1.0 413 Too Many Results\r\n\r\n");
+    stream_deinit(&r.stream);
+    arena_deinit(&r.arena);
+    text_deinit(&r.out);
+    cr_assert_eq(r.heap.live_count, 0);
+}
+
+static void store(struct rig *r, uint64_t seq, const char *subject)
+{
+    struct record record = {.kind = RECORD_MESSAGE, .seq = seq, .time_ns = now_ns};
+    record.subject = bytes_from_text(subject);
+    cr_assert_eq(stream_replay(&r->stream, &record, seq), ERR_OK);
+}
+
+Test(direct, a_filter_over_many_subjects_takes_many_turns_and_misses_no_key_that_changes_meanwhile)
+{
+    enum { COUNT = 20000 };
+    struct rig r;
+    struct direct d;
+    struct msgs_entry entry;
+    uint64_t seq = 4, found, last_a = 0;
+    uint32_t turns = 0, count = 0, left;
+    enum direct_step step;
+    rig_init(&r);
+    r.stream.config.max_msgs_per_subject = 1;
+    store(&r, ++seq, "k.0.a");
+    for (int i = 0; i < COUNT; i++) {
+        char subject[32];
+        snprintf(subject, sizeof subject, "k.%d.b", i);
+        store(&r, ++seq, subject);
+    }
+    const char *status = direct_begin(&d, &r.stream, &r.arena, BYTES_LITERAL(""), BYTES_LITERAL(""),
+                                      BYTES_LITERAL("{\"multi_last\":[\"k.*.a\"]}"), 1000);
+    cr_assert_null(status);
+    do {
+        left = SIEVE_STEP / 4;
+        step = direct_next(&d, &r.stream, &left, &found, &entry);
+        if (step == DIRECT_MESSAGE) last_a = found;
+        count += step == DIRECT_MESSAGE;
+        if (turns++ == 2) store(&r, ++seq, "k.0.a");
+    } while (step != DIRECT_OVER);
+    cr_assert_gt(turns, 10);
+    cr_assert_eq(count, 1);
+    cr_assert_eq(last_a, seq);
+    direct_end(&d);
     stream_deinit(&r.stream);
     arena_deinit(&r.arena);
     text_deinit(&r.out);

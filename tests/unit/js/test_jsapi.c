@@ -479,6 +479,57 @@ Test(jsapi, a_smaller_limit_trims_by_pieces)
     rig_deinit(&r);
 }
 
+/* How often the request was gone on with; its answer is in r->out. */
+static int turns_of(struct rig *r, const char *subject, const char *body)
+{
+    struct js_request q = request(r, subject, body);
+    enum js_step step = jsapi_run(&r->js, &q);
+    int turns = 0;
+    for (; step == JS_MORE; turns++) step = jsapi_stored(&r->js, &q, ERR_OK);
+    cr_assert_eq(step, JS_REPLY);
+    jsapi_end(&q);
+    return turns;
+}
+
+static bool has_text(const struct rig *r, const char *text)
+{
+    return memmem(r->out.data, r->out.len, text, strlen(text)) != NULL;
+}
+
+/* One request of one client: the others do not wait for it. */
+Test(jsapi, what_reads_much_of_a_stream_goes_by_pieces)
+{
+    enum { COUNT = 12000 };
+    struct rig r;
+    rig_init(&r);
+    r.file.bytes_max = 1 << 24;
+    make_stream(&r, "{\"name\":\"S\",\"subjects\":[\"s.>\"]}", true);
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    for (uint64_t i = 1; i <= COUNT; i++) {
+        char subject[32];
+        snprintf(subject, sizeof subject, "s.%d.%c", (int)i, i == 7 ? 'a' : 'b');
+        struct record record = {.kind = RECORD_MESSAGE, .seq = i, .time_ns = now_ns};
+        record.subject = bytes_from_text(subject);
+        cr_assert_eq(stream_replay(&s->stream, &record, i), ERR_OK);
+    }
+    cr_assert_eq(turns_of(&r, "$JS.API.STREAM.INFO.S", ""), 0);
+    cr_assert_geq(turns_of(&r, "$JS.API.STREAM.INFO.S", "{\"subjects_filter\":\"s.*.b\"}"), 5);
+    cr_assert(has_text(&r, "\"total\":11999,\"offset\":0,\"limit\":100000,\"config\""));
+    cr_assert(has_text(&r, "\"num_subjects\":12000,\"subjects\":{\"s.1.b\":1,"));
+    cr_assert(has_text(&r, "\"s.9999.b\":1},\"consumer_count\":0}"));
+    cr_assert_geq(
+        turns_of(&r, "$JS.API.STREAM.INFO.S", "{\"subjects_filter\":\"s.*.b\",\"offset\":11997}"),
+        2);
+    cr_assert(has_text(&r, "\"subjects\":{\"s.9998.b\":1,\"s.9999.b\":1},"));
+    cr_assert_geq(turns_of(&r, "$JS.API.STREAM.MSG.GET.S", "{\"last_by_subj\":\"s.*.a\"}"), 1);
+    cr_assert(!has_text(&r, "error") || has_text(&r, "no message found")); /* no record of it */
+    for (uint64_t i = 2; i < COUNT; i += 2) cr_assert(stream_remove(&s->stream, i));
+    cr_assert_geq(turns_of(&r, "$JS.API.STREAM.INFO.S", "{\"deleted_details\":true}"), 1);
+    cr_assert(has_text(&r, "\"num_deleted\":5999,\"deleted\":[2,4,6,"));
+    cr_assert(has_text(&r, ",11996,11998],\"consumer_count\":0}"));
+    rig_deinit(&r);
+}
+
 Test(jsapi, many_subjects_are_checked_in_a_moment_and_too_many_refused)
 {
     struct rig r;

@@ -1,6 +1,5 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
-#include "core/js/pending.h"
 #include "core/js/subject_index_walk.h"
 #include "tests/support/mem_heap.h"
 
