@@ -159,9 +159,10 @@ static void make_segment(struct slog *l)
     bool is_wanted = l->state == SLOG_OPENING || l->state == SLOG_RUNNING;
     if (!is_wanted || l->is_making || l->make_wanted != 0) return;
     if (l->ready_count >= SLOG_READY_MADE || l->now_ns < l->retry_ns) return;
-    if (manifest_reserve(&l->manifest, l->manifest.count + 1) != ERR_OK) return;
-    enum err e = segment_prepare(&l->maker, l->manifest.log, l->manifest.next_segment,
-                                 l->options.segment_bytes);
+    enum err e = manifest_reserve(&l->manifest, l->manifest.count + 1);
+    if (e == ERR_OK)
+        e = segment_prepare(&l->maker, l->manifest.log, l->manifest.next_segment,
+                            l->options.segment_bytes);
     if (e == ERR_OK)
         l->is_making = true;
     else
@@ -744,19 +745,20 @@ static void go_on(struct slog *l)
     if (l->state == SLOG_STOPPING) go_on_stopping(l);
 }
 
+/* Without room it has to wait for the next segment, and nobody may wait for it by turns. */
 static bool wants_empty_group(const struct slog *l)
 {
     return l->state == SLOG_RUNNING && commit_is_idle(&l->commit) && l->current != 0 &&
-           l->commit.durable == l->commit.written && l->last_group_with_records > l->announced;
+           l->commit.durable == l->commit.written && l->last_group_with_records > l->announced &&
+           l->commit.offset + PLACE_BLOCK_BYTES <= l->commit.segment_bytes;
 }
 
 void slog_turn(struct slog *l, uint64_t now_ns)
 {
     l->now_ns = now_ns;
     if (l->state == SLOG_RUNNING || l->state == SLOG_STOPPING) close_open(l);
-    if (wants_empty_group(l) && now_ns >= l->last_append_ns + SLOG_IDLE_NS &&
-        l->commit.offset + PLACE_BLOCK_BYTES <= l->commit.segment_bytes)
-        (void)!commit_add_empty(&l->commit); /* no room: later */
+    if (wants_empty_group(l) && now_ns >= l->last_append_ns + SLOG_IDLE_NS)
+        if (commit_add_empty(&l->commit) != ERR_OK) l->last_append_ns = now_ns; /* later */
     compact_turn(l);
     /* Its checkpoints go out now: nobody may come for another turn. */
     if (l->state == SLOG_RUNNING) close_open(l);
@@ -788,9 +790,10 @@ static uint64_t own_deadline_ns(const struct slog *l)
         return l->now_ns;
     uint64_t flush = wants_flush(l) ? flush_due_ns(l) : UINT64_MAX, other = UINT64_MAX;
     bool needs_segment = l->state == SLOG_OPENING || l->state == SLOG_RUNNING;
+    bool is_made = l->is_making || l->make_wanted != 0; /* its file, or its name in the manifest */
     if (wants_empty_group(l))
         other = l->last_append_ns + SLOG_IDLE_NS;
-    else if (needs_segment && l->ready_count < SLOG_READY_MADE && !l->is_making)
+    else if (needs_segment && l->ready_count < SLOG_READY_MADE && !is_made)
         other = l->retry_ns;
     /* A read that found no memory is not waited for by anything that ends. */
     if (l->reader.waiting.first != NULL && l->reader.flying == 0 &&

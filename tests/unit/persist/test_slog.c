@@ -4,7 +4,7 @@
 #include "tests/support/mem_heap.h"
 
 /* How near a log says it is to refusing publishes, while a part of the disk is slower than they
- * are. */
+ * are; and when it asks for a turn. */
 
 enum {
     SEGMENT = 64 * 1024,
@@ -26,7 +26,7 @@ struct rig {
     struct vfs_op *ops[OPS_MAX];
     uint32_t count;
     uint64_t now_ns, seq;
-    bool holds_making, holds_flushes, is_full;
+    bool holds_making, holds_naming, holds_flushes, is_full;
     struct store_hooks hooks; /* segments are to be freed, and nobody does it */
 };
 
@@ -43,6 +43,7 @@ static const struct vfs_ops ops = {.submit = submit};
 static bool is_held(const struct rig *r, const struct vfs_op *op)
 {
     return (r->holds_making && op->kind == VFS_ALLOCATE) ||
+           (r->holds_naming && r->log.make_wanted != 0) ||
            (r->holds_flushes && op == &r->log.flush_op);
 }
 
@@ -195,5 +196,34 @@ Test(slog, a_full_disk_is_told_by_refusals_at_once)
     r->is_full = true;
     cr_assert_eq(fill(r, ERR_NO_SPACE), 0);
     cr_assert_eq(percent(r), 0);
+    close_rig(r);
+}
+
+/* Else its shard would spin: also when the last segment has no room for the group that closes it.
+ */
+Test(slog, a_log_with_nothing_to_do_asks_for_no_turn)
+{
+    struct rig *r = open_rig(0, false);
+    cr_assert_eq(publish(r), ERR_OK); /* so that a message has the last block, not an empty group */
+    for (int i = 0; i < 2 * SEGMENT / PLACE_BLOCK_BYTES; i++) {
+        cr_assert_eq(publish(r), ERR_OK);
+        r->now_ns += SLOG_IDLE_NS;
+        settle(r);
+        cr_assert_gt(slog_deadline_ns(&r->log), r->now_ns);
+    }
+    close_rig(r);
+}
+
+Test(slog, the_manifest_that_names_a_segment_is_waited_for_without_turns)
+{
+    struct rig *r = open_rig(0, false);
+    r->holds_naming = true;
+    while (r->log.make_wanted == 0) cr_assert_eq(publish(r), ERR_OK);
+    r->now_ns += SLOG_IDLE_NS;
+    slog_turn(&r->log, r->now_ns);
+    cr_assert_gt(slog_deadline_ns(&r->log), r->now_ns);
+    r->holds_naming = false;
+    settle(r);
+    cr_assert_eq(r->log.ready_count, SLOG_READY_MADE);
     close_rig(r);
 }
