@@ -536,6 +536,7 @@ static void flip_file(const struct disk_name *name, uint64_t step)
     uint32_t flips = 0;
     snprintf(current.text, sizeof current.text, "%s", name->path);
     bytes = f->now;
+    f->used = f->capacity;
     uint64_t end = is_named(".log") ? end_of(&current) : f->now_bytes;
     for (uint64_t at = end % step; at < end && !w.has_failed; at += step)
         flip(f->now, at, f->now_bytes, &flips);

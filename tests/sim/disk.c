@@ -30,12 +30,42 @@ static int32_t file_new(struct disk *d)
     return (int32_t)d->file_count++;
 }
 
+static uint64_t sectors(uint64_t bytes)
+{
+    return (bytes + DISK_SECTOR_BYTES - 1) / DISK_SECTOR_BYTES;
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static void use_to(struct disk_file *f, uint64_t end)
+{
+    if (end > f->used) f->used = end;
+}
+
 /* Changed by the operation that ends now; a sector remembers its first change. */
 static void soil(const struct disk *d, struct disk_file *f, uint64_t offset, uint64_t bytes)
 {
-    for (uint64_t s = offset / DISK_SECTOR_BYTES; s <= (offset + bytes - 1) / DISK_SECTOR_BYTES;
-         s++)
+    uint64_t first = offset / DISK_SECTOR_BYTES, end = sectors(offset + bytes);
+    for (uint64_t s = first; s < end; s++)
         if (f->is_dirty[s] == 0) f->is_dirty[s] = d->ended + 1;
+    if (f->dirty_first == f->dirty_end) f->dirty_first = first;
+    f->dirty_first = least(f->dirty_first, first);
+    if (end > f->dirty_end) f->dirty_end = end;
+    f->is_touched = true;
+}
+
+static void set_size(struct disk_file *f, uint64_t bytes)
+{
+    f->now_bytes = bytes;
+    f->is_touched = true;
+}
+
+static bool is_zero(const char *data, uint64_t bytes)
+{
+    return data[0] == 0 && memcmp(data, data + 1, bytes - 1) == 0;
 }
 
 static void put(const struct disk *d, struct disk_file *f, uint64_t offset, const char *data,
@@ -43,7 +73,11 @@ static void put(const struct disk *d, struct disk_file *f, uint64_t offset, cons
 {
     if (bytes == 0) return;
     file_room(f, offset + bytes);
-    memcpy(f->now + offset, data, bytes);
+    /* Most of what is written are the zeros of new segments, where nothing else has been. */
+    if (offset < f->used || !is_zero(data, bytes)) {
+        memcpy(f->now + offset, data, bytes);
+        use_to(f, offset + bytes);
+    }
     soil(d, f, offset, bytes);
 }
 
@@ -51,12 +85,34 @@ static void sectors_settle(struct disk_file *f, uint64_t offset, uint64_t bytes)
 {
     if (bytes == 0) return;
     f->is_hashed = false;
-    for (uint64_t s = offset / DISK_SECTOR_BYTES; s <= (offset + bytes - 1) / DISK_SECTOR_BYTES;
-         s++) {
-        memcpy(f->stable + s * DISK_SECTOR_BYTES, f->now + s * DISK_SECTOR_BYTES,
-               DISK_SECTOR_BYTES);
-        f->is_dirty[s] = 0;
-    }
+    uint64_t first = offset / DISK_SECTOR_BYTES, end = sectors(offset + bytes);
+    uint64_t copied = least(end, sectors(f->used));
+    memset(f->is_dirty + first, 0, (end - first) * sizeof *f->is_dirty);
+    if (copied > first)
+        memcpy(f->stable + first * DISK_SECTOR_BYTES, f->now + first * DISK_SECTOR_BYTES,
+               (copied - first) * DISK_SECTOR_BYTES);
+}
+
+static void dirty_none(struct disk_file *f)
+{
+    if (f->dirty_first < f->dirty_end)
+        memset(f->is_dirty + f->dirty_first, 0,
+               (f->dirty_end - f->dirty_first) * sizeof *f->is_dirty);
+    f->dirty_first = f->dirty_end = 0;
+}
+
+/* After a crash: what is stable is all there is. */
+static void forget_now(struct disk_file *f)
+{
+    f->is_hashed = false;
+    dirty_none(f);
+    /* Behind its end a file has nothing. */
+    if (f->used > f->stable_bytes)
+        memset(f->stable + f->stable_bytes, 0, f->used - f->stable_bytes);
+    if (f->used > 0) memcpy(f->now, f->stable, f->used);
+    f->used = least(f->used, f->stable_bytes);
+    f->now_bytes = f->stable_bytes;
+    f->is_touched = false;
 }
 
 static uint64_t used_bytes(const struct disk *d)
@@ -174,7 +230,7 @@ static void put_some(const struct disk *d, struct disk_file *f, const struct vfs
                      uint32_t some)
 {
     put(d, f, op->offset, op->data, some);
-    if (op->offset + some > f->now_bytes) f->now_bytes = op->offset + some;
+    if (op->offset + some > f->now_bytes) set_size(f, op->offset + some);
 }
 
 static enum err run_write(struct disk *d, struct vfs_op *op)
@@ -205,7 +261,7 @@ static enum err run_write(struct disk *d, struct vfs_op *op)
         if (op->is_durable) sectors_settle(f, offset, bytes);
     }
     file_room(f, op->offset + op->bytes);
-    if (op->offset + op->bytes > f->now_bytes) f->now_bytes = op->offset + op->bytes;
+    if (op->offset + op->bytes > f->now_bytes) set_size(f, op->offset + op->bytes);
     if (op->is_durable && op->offset + op->bytes > f->stable_bytes) {
         f->stable_bytes = op->offset + op->bytes;
         f->is_hashed = false;
@@ -237,13 +293,22 @@ static enum err run_flush(struct disk *d, struct vfs_op *op)
     struct disk_file *f = file_of(d, op);
     if (is_nth(++d->faults.flushes, d->faults.flush_error_at)) {
         /* As Linux does: what could not be written counts as clean from now on. */
-        for (uint64_t s = 0; s < f->capacity / DISK_SECTOR_BYTES; s++)
+        for (uint64_t s = f->dirty_first; s < f->dirty_end; s++)
             if (f->is_dirty[s] != 0 && rng_below(&d->rng, 2) == 0) f->is_dirty[s] = 0;
         return ERR_IO;
     }
-    for (uint64_t s = 0; s < f->capacity / DISK_SECTOR_BYTES; s++)
-        if (f->is_dirty[s] != 0 && f->is_dirty[s] <= op->port[0])
+    uint64_t first = f->dirty_end, end = f->dirty_first; /* of what stays dirty */
+    for (uint64_t s = f->dirty_first; s < f->dirty_end; s++) {
+        if (f->is_dirty[s] == 0) continue;
+        if (f->is_dirty[s] <= op->port[0]) {
             sectors_settle(f, s * DISK_SECTOR_BYTES, DISK_SECTOR_BYTES);
+            continue;
+        }
+        first = least(first, s);
+        end = s + 1;
+    }
+    f->dirty_first = first < end ? first : 0;
+    f->dirty_end = first < end ? end : 0;
     f->stable_bytes = f->now_bytes;
     f->is_hashed = false;
     return ERR_OK;
@@ -256,7 +321,7 @@ static enum err run_allocate(struct disk *d, struct vfs_op *op)
     ++d->faults.allocations;
     if (!has_space(d, f, end)) return ERR_NO_SPACE;
     file_room(f, end);
-    if (end > f->now_bytes) f->now_bytes = end;
+    if (end > f->now_bytes) set_size(f, end);
     return ERR_OK;
 }
 
@@ -269,7 +334,7 @@ static enum err run_truncate(struct disk *d, struct vfs_op *op)
         memset(f->now + from, 0, count);
         soil(d, f, from, count);
     }
-    f->now_bytes = op->size;
+    set_size(f, op->size);
     return ERR_OK;
 }
 
@@ -386,7 +451,8 @@ bool disk_step(struct disk *d)
 
 static void crash_file(struct disk *d, struct disk_file *f)
 {
-    for (uint64_t s = 0; s < f->capacity / DISK_SECTOR_BYTES; s++) {
+    if (!f->is_touched) return;
+    for (uint64_t s = f->dirty_first; s < f->dirty_end; s++) {
         if (f->is_dirty[s] == 0) continue;
         char *stable = f->stable + s * DISK_SECTOR_BYTES, *now = f->now + s * DISK_SECTOR_BYTES;
         uint32_t cut = rng_below(&d->rng, DISK_SECTOR_BYTES);
@@ -395,22 +461,16 @@ static void crash_file(struct disk *d, struct disk_file *f)
         case 1: memcpy(stable, now, DISK_SECTOR_BYTES); break;
         default: memcpy(stable, now, cut); break;
         }
-        f->is_dirty[s] = 0;
     }
     if (f->now_bytes != f->stable_bytes && rng_below(&d->rng, 2) == 0)
         f->stable_bytes = f->now_bytes;
-    f->is_hashed = false;
-    if (f->capacity == 0) return;
-    /* Behind its end a file has nothing. */
-    memset(f->stable + f->stable_bytes, 0, f->capacity - f->stable_bytes);
-    memcpy(f->now, f->stable, f->capacity);
-    f->now_bytes = f->stable_bytes;
+    forget_now(f);
 }
 
 static bool is_dirty_file(const struct disk_file *f)
 {
     if (f->now_bytes != f->stable_bytes) return true;
-    for (uint64_t s = 0; s < f->capacity / DISK_SECTOR_BYTES; s++)
+    for (uint64_t s = f->dirty_first; s < f->dirty_end; s++)
         if (f->is_dirty[s] != 0) return true;
     return false;
 }
@@ -441,7 +501,7 @@ static enum chosen chosen(struct disk_fate fate, uint32_t index)
 static uint64_t left_of(const struct disk_file *f, enum chosen how, char *out)
 {
     bool is_odd = false;
-    for (uint64_t s = 0; s < f->capacity / DISK_SECTOR_BYTES; s++) {
+    for (uint64_t s = f->dirty_first; s < f->dirty_end; s++) {
         if (f->is_dirty[s] == 0) continue;
         is_odd = !is_odd;
         if (how == WHOLE || (how == PART && is_odd))
@@ -470,8 +530,6 @@ static void crash_chosen(struct disk *d)
     for (uint32_t i = 0; i < d->file_count; i++) {
         struct disk_file *f = &d->files[i];
         if (is_dirty_file(f)) f->stable_bytes = left_of(f, chosen(d->fate, index++), f->stable);
-        if (f->capacity > 0)
-            memset(f->is_dirty, 0, f->capacity / DISK_SECTOR_BYTES * sizeof *f->is_dirty);
     }
     for (uint32_t i = 0; i < d->op_count; i++) {
         const struct vfs_op *op = d->ops[i];
@@ -481,16 +539,12 @@ static void crash_chosen(struct disk *d)
         if (bytes == 0) continue;
         file_room(f, op->offset + bytes);
         memcpy(f->stable + op->offset, op->data, bytes);
+        use_to(f, op->offset + bytes);
+        f->is_touched = true;
         if (op->offset + bytes > f->stable_bytes) f->stable_bytes = op->offset + bytes;
     }
-    for (uint32_t i = 0; i < d->file_count; i++) {
-        struct disk_file *f = &d->files[i];
-        f->is_hashed = false;
-        if (f->capacity == 0) continue;
-        memset(f->stable + f->stable_bytes, 0, f->capacity - f->stable_bytes);
-        memcpy(f->now, f->stable, f->capacity);
-        f->now_bytes = f->stable_bytes;
-    }
+    for (uint32_t i = 0; i < d->file_count; i++)
+        if (d->files[i].is_touched) forget_now(&d->files[i]);
     d->op_count = 0;
     d->change_count = 0;
     memset(d->handles, 0, sizeof d->handles);
@@ -498,8 +552,8 @@ static void crash_chosen(struct disk *d)
 }
 
 /* A file as the crash would leave it: hashed, without touching it. */
-static uint64_t hash_of_file(struct disk *d, int32_t number, struct disk_fate fate,
-                             uint32_t index, uint32_t index_writes)
+static uint64_t hash_of_file(struct disk *d, int32_t number, struct disk_fate fate, uint32_t index,
+                             uint32_t index_writes)
 {
     struct disk_file *f = &d->files[number];
     uint64_t end = f->capacity, size = f->stable_bytes;
@@ -569,7 +623,7 @@ void disk_crash(struct disk *d)
         if (op->kind != VFS_WRITE || rng_below(&d->rng, 2) == 0) continue;
         struct disk_file *f = file_of(d, op);
         put(d, f, op->offset, op->data, op->bytes);
-        if (op->offset + op->bytes > f->now_bytes) f->now_bytes = op->offset + op->bytes;
+        if (op->offset + op->bytes > f->now_bytes) set_size(f, op->offset + op->bytes);
     }
     d->op_count = 0;
     memset(d->handles, 0, sizeof d->handles);
@@ -600,6 +654,7 @@ void disk_rot(struct disk *d, const char *path, uint64_t offset)
     struct disk_file *f = &d->files[n->file];
     must(offset < f->now_bytes);
     char bit = (char)(1 << rng_below(&d->rng, 8));
+    use_to(f, offset + 1);
     f->now[offset] ^= bit;
     f->stable[offset] ^= bit;
     f->is_hashed = false;

@@ -39,7 +39,10 @@ struct disk_file { /* bytes without a name */
     char *now, *stable;
     uint64_t now_bytes, stable_bytes; /* sizes */
     uint64_t capacity;
+    uint64_t used;      /* behind it both have zeros only; who changes now himself sets it */
     uint64_t *is_dirty; /* by sector: number of its first change since it was stable; 0 none */
+    uint64_t dirty_first, dirty_end; /* of them: outside none is dirty */
+    bool is_touched;                 /* since the last crash, after which now and stable are one */
     uint64_t stable_hash;
     bool is_hashed;
 };

@@ -10,6 +10,7 @@
  * server_crash ends it where it stands, and the next one opens what the disk holds. */
 #ifndef TESTS_SIM_SERVER_H
 #define TESTS_SIM_SERVER_H
+#include <setjmp.h>
 #include <ucontext.h>
 #include "core/config/options.h"
 #include "core/shard/shard.h"
@@ -32,6 +33,13 @@ struct server_mem { /* the memory port; counts and fails over all of the world's
     uint32_t shard; /* SERVER_SHARDS_MAX: not a shard's own */
 };
 
+struct server_stack {
+    ucontext_t context; /* for the first step onto it */
+    jmp_buf jump;       /* for all others */
+    bool is_begun;
+    char *bytes;
+};
+
 struct server_shard {
     struct server *server;
     uint32_t index;
@@ -39,8 +47,7 @@ struct server_shard {
     struct net_driver driver;
     struct shard *shard;
     struct turn *turn;
-    ucontext_t context;
-    char *stack;
+    struct server_stack stack;
     void *fake_stack; /* of the address sanitizer */
     bool is_sleeping;
     bool can_yield;
@@ -85,9 +92,9 @@ struct server {
     uint32_t shard_count, next_target;
     uint64_t next_cid;
     bool is_deaf, is_stopping;
-    ucontext_t main_context;
-    const void *main_stack; /* of the address sanitizer */
-    size_t main_stack_bytes;
+    struct server_stack main_stack;
+    const void *asan_stack; /* the main one, of the address sanitizer */
+    size_t asan_bytes;
     void *main_fake_stack;
     struct server_shard *current;
 
