@@ -194,6 +194,14 @@ class Server:
         assert status == 200, (status, body)
         return json.loads(body)
 
+    def memory(self, field="VmRSS"):
+        """Bytes, by a field of /proc's status: VmHWM is the peak."""
+        with open("/proc/%d/status" % self.pid, encoding="ascii") as f:
+            return next(int(l.split()[1]) << 10 for l in f if l.startswith(field + ":"))
+
+    def descriptors(self):
+        return len(os.listdir("/proc/%d/fd" % self.pid))
+
     def signal(self, number):
         self.process.send_signal(number)
 

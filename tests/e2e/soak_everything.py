@@ -205,26 +205,17 @@ async def reloads(server, until):
         await asyncio.sleep(1)
 
 
-def peak(server):
-    with open("/proc/%d/status" % server.pid, encoding="ascii") as f:
-        return next(int(l.split()[1]) << 10 for l in f if l.startswith("VmHWM"))
-
-
-def descriptors(server):
-    return len(os.listdir("/proc/%d/fd" % server.pid))
-
-
 async def settle(server, before):
     """Descriptors of everybody who left are closed soon."""
     for _ in range(100):
-        if descriptors(server) <= before:
+        if server.descriptors() <= before:
             return
         await asyncio.sleep(0.1)
-    fault("descriptors: %d before, %d after" % (before, descriptors(server)))
+    fault("descriptors: %d before, %d after" % (before, server.descriptors()))
 
 
 async def soak(server):
-    before = descriptors(server)
+    before = server.descriptors()
     until = time.monotonic() + SECONDS
     pairs = [Pair(server, i, until) for i in range(PAIRS)]
     subscribers = []
@@ -282,7 +273,7 @@ async def main():
         nonlocal highest
         while server.process.poll() is None:
             with contextlib.suppress(OSError, StopIteration):
-                highest = max(highest, peak(server))
+                highest = max(highest, server.memory("VmHWM"))
             await asyncio.sleep(0.2)
     watcher = asyncio.ensure_future(watch())
     _, slow, duck_s = await soak(server)

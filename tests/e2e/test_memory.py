@@ -17,17 +17,9 @@ LIMIT = 256 << 20
 SANITIZED = harness.SLOW > 1  # shadow memory counts as resident: figures mean nothing there
 
 
-def status(server, field):
-    with open("/proc/%d/status" % server.pid, encoding="ascii") as f:
-        for line in f:
-            if line.startswith(field + ":"):
-                return int(line.split()[1]) << 10
-    raise AssertionError(field)
-
-
 def check(server):
     """The peak so far is within the limit, and a new client is served."""
-    peak = status(server, "VmHWM")
+    peak = server.memory("VmHWM")
     assert SANITIZED or peak <= LIMIT, "grew to %.1f MB\n%s" % (
         peak / (1 << 20), server.log()[-2000:])
 
@@ -51,7 +43,7 @@ def stubborn(server, text, rcvbuf=4096):
 @pytest.mark.skipif(SANITIZED, reason="shadow memory counts as resident")
 def test_room_for_many_connections_costs_nothing_before_they_come(start):
     few, many = (start(config="max_connections: %d\n" % n) for n in (100, 60000))
-    spent = status(many, "RssAnon") - status(few, "RssAnon")
+    spent = many.memory("RssAnon") - few.memory("RssAnon")
     assert spent < 1 << 20, "%d KiB" % (spent >> 10)
 
 
@@ -113,7 +105,7 @@ def test_small_messages_to_many_that_do_not_read(start):
                 b"PUB load.b 9\r\n123456789\r\n" * 50, 4)
     pump.join()
     assert pump.sent > 100000
-    assert SANITIZED or status(server, "VmHWM") <= LIMIT
+    assert SANITIZED or server.memory("VmHWM") <= LIMIT
     for s in slow:
         s.close()
     check(server)
@@ -196,7 +188,7 @@ def test_a_million_subscriptions(start):
         clients.append((c, t))
     for _, t in clients:
         t.join(25)
-    peak = status(server, "VmHWM")
+    peak = server.memory("VmHWM")
     assert SANITIZED or peak <= LIMIT
     for c, _ in clients:
         c.close()
@@ -214,7 +206,7 @@ def test_idle_crowd_is_refused_in_time(start):
                     b"n" * 900, i))
                 crowd.append(s)
     finally:
-        peak = status(server, "VmHWM")
+        peak = server.memory("VmHWM")
         for s in crowd:
             s.close()
     assert SANITIZED or peak <= LIMIT
@@ -237,7 +229,7 @@ def test_requests_to_the_server_that_wait_are_bounded(start):
         t.start()
     for t in threads:
         t.join()
-    assert status(server, "VmHWM") <= 72 << 20
+    assert server.memory("VmHWM") <= 72 << 20
 
 
 def test_a_limit_that_is_too_little_for_the_shards_is_named():
@@ -259,7 +251,7 @@ def test_the_kernel_gives_no_more_memory(start, what):
                    A { users: [ {user: a, password: "%s"} ] } }
         """ % bcrypt)
     honest = server.connect(user="s", **{"pass": "s"})
-    size = status(server, "VmSize")
+    size = server.memory("VmSize")
     before = resource.prlimit(server.pid, resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
     # No answer within the time is one, too.
     with contextlib.suppress(OSError, AssertionError, http.client.HTTPException):

@@ -190,10 +190,12 @@ class Client(asyncio.Protocol):
 
 
 class Memory:
-    """What all workers share: the dice, what went wrong, and counts."""
+    """What all workers share: the dice, what went wrong, and counts. pace: seconds that a worker
+    rests for each thing it asked for."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, pace=0.0):
         self.dice = random.Random(seed)
+        self.pace = pace
         self.wrong = {}
         self.examples = []
         self.counts = {}
@@ -207,6 +209,10 @@ class Memory:
 
     def count(self, name, by=1):
         self.counts[name] = self.counts.get(name, 0) + by
+
+    async def rest(self, asked=1):
+        if self.pace > 0:
+            await asyncio.sleep(asked * self.pace)
 
 
 async def make_stream(c, name, **config):
@@ -265,6 +271,7 @@ class Publisher:
         for name in list(self.unknown):
             self.send(c, name)
         while not self.is_over:
+            await self.m.rest(self.window - self.in_flight)
             while self.in_flight < self.window:
                 self.next += 1
                 name = "%s-%d-%d" % (self.ledger.stream, self.number, self.next)
@@ -308,6 +315,8 @@ class Ledger:
         self.consumers = []
 
     def seen(self, seq, name):
+        if self.is_queue and seq <= self.consumers[0].below:
+            return  # acked long ago; its publisher had not heard of it
         before = self.known.setdefault(seq, name)
         if before != name:
             self.m.is_wrong("sequence reused",
@@ -369,7 +378,7 @@ class Ledger:
 
     def forget(self):
         for seq in [s for s in self.known if s < self.floor]:
-            del self.known[seq]
+            self.sent.discard(self.known.pop(seq))
 
 
 class Trimmer:
@@ -502,7 +511,7 @@ class Fetcher:
             s.difference_update([q for q in s if q <= self.below])
         if self.ledger.is_queue:
             for seq in [q for q in known if q <= self.below]:
-                del known[seq]
+                self.ledger.sent.discard(known.pop(seq))
 
 
 class Eraser:
@@ -519,6 +528,7 @@ class Eraser:
     async def run(self, c):
         dice = self.m.dice
         while True:
+            await self.m.rest()
             luck = dice.random()
             if luck < 0.7 or not self.model:
                 self.next += 1
@@ -623,6 +633,7 @@ class Keys:
         dice = self.m.dice
         shared = self.shared
         while True:
+            await self.m.rest()
             key = "shared.%d" % dice.randrange(4) if dice.random() < 0.4 else \
                 "own.%d.%d" % (self.number, dice.randrange(6))
             revision = shared.last.get(key, 0)
@@ -709,6 +720,7 @@ class Chain:
 
     async def run(self, c):
         while True:
+            await self.m.rest()
             self.next += 1
             name = "%s-chain%d-%d" % (self.ledger.stream, self.number, self.next)
             self.ledger.sent.add(name)
