@@ -113,6 +113,25 @@ static void trace_message(struct shard *s, const struct client *c, const struct 
     session_trace(s, c, writer_written(&w));
 }
 
+/* R5b: the publisher is to wait for this receiver. That helps who reads, if slowly. Who has not
+ * taken a byte for a second gets max_pending full or ends by its deadline, and nobody waits for it.
+ */
+static void congested(struct shard *s, struct client *c, const struct message *m, uint64_t pending)
+{
+    bool is_self = m->origin_shard == s->index && c->id.bits == m->origin.bits;
+    bool is_stuck = client_has(c, CLIENT_SENDING) && s->now.mono_ns - c->send_began_ns >= STUCK_NS;
+    if (is_self || is_stuck) return;
+    enum client_stall stall = pending >= (uint64_t)s->options->max_pending
+                                  ? CLIENT_STALL_RECEIVER_FULL
+                                  : CLIENT_STALL_RECEIVER;
+    if (m->origin_shard != s->index) {
+        relay_congested(s, m->origin_shard, m->origin, stall);
+        return;
+    }
+    if (s->stall < stall) s->stall = (uint8_t)stall;
+    c->stalls++;
+}
+
 enum delivery { TAKEN, UNABLE };
 
 /* Hands the message to one subscription. UNABLE: it must not or cannot take it, and another
@@ -137,15 +156,7 @@ static enum delivery deliver(struct shard *s, struct sub *sub, struct frame *f)
             s->counts.dropped_msgs++;
             return UNABLE;
         }
-        enum client_stall stall = pending >= (uint64_t)s->options->max_pending
-                                      ? CLIENT_STALL_RECEIVER_FULL
-                                      : CLIENT_STALL_RECEIVER;
-        if (m->origin_shard == s->index && c->id.bits != m->origin.bits) {
-            if (s->stall < stall) s->stall = (uint8_t)stall;
-            c->stalls++;
-        } else if (m->origin_shard != s->index) {
-            relay_congested(s, m->origin_shard, m->origin, stall);
-        }
+        congested(s, c, m, pending);
     }
     if (UNLIKELY(pending + m->total_bytes > (uint64_t)s->options->max_pending) ||
         UNLIKELY(write_message(s, c, sub_sid(sub), f) != ERR_OK)) {

@@ -8,12 +8,13 @@ enum {
     OUTBOX_LINE_MAX = 3 * 4096 + 128, /* a traced MSG line */
     STALL_NS = 2000000, /* R5b: a publisher waits for a receiver above 75 % of max_pending */
     STALL_FULL_NS = 5000000,
-    STALL_PASS_NS = 10000000, /* at most so much per read pass, for receivers */
-    VERBS_MAPPED_MAX = 8192,  /* a mapped subject */
+    STALL_PASS_NS = 10000000,  /* at most so much per read pass, for receivers */
+    STUCK_NS = 1000000000,     /* who took no byte for so long is not waited for */
+    VERBS_MAPPED_MAX = 8192,   /* a mapped subject */
     RELAY_JET_BYTES_MAX = 144, /* of a mail without texts: the sums of an account with their head.
                                   relay.c keeps so much free for each answer that is owed */
-    RELAY_GROUPS_MAX = 128, /* groups of one subject that are picked at random over shards; the
-                               others go to this shard or to the first that has members */
+    RELAY_GROUPS_MAX = 128,    /* groups of one subject that are picked at random over shards; the
+                                  others go to this shard or to the first that has members */
 };
 
 struct message {
@@ -166,7 +167,7 @@ void relay_congested(struct shard *s, uint32_t shard, struct conn_id publisher,
 bool relay_mail(struct shard *s, struct event *e);
 /* Drains spilled mail, wakes publishers that wait for ring space or tokens. */
 void relay_step(struct shard *s);
-bool relay_is_due(const struct shard *s); /* somebody could go on at once */
+bool relay_is_due(const struct shard *s);       /* somebody could go on at once */
 bool relay_wants_memory(const struct shard *s); /* to send what it owes: try again soon */
 uint64_t relay_awaits(const struct shard *s, uint32_t target); /* a position in its lane; 0 none */
 /* To the shard with the streams: a subscription with this filter came or went. */

@@ -271,6 +271,36 @@ static size_t send(struct rig *r, struct conn_id conn, const char *text)
     return e.bytes.used;
 }
 
+/* R5b: above 75 % of max_pending a message costs its publisher 2 ms, unless the receiver has not
+ * taken a byte for a second: then it would wait for nobody. */
+Test(shard, a_publisher_waits_for_who_is_slow_and_not_for_who_is_stuck)
+{
+    enum { MAX_PENDING = 64 * 1024, BODY = 1024 };
+    struct rig *r = open_rig("max_payload: 4096\nmax_pending: 65536\n", 1);
+    struct conn_id reader = conn_id_of(0, 1), publisher = conn_id_of(1, 1);
+    char pub[BODY + 32], body[BODY + 1];
+    memset(body, 'x', BODY);
+    body[BODY] = 0;
+    snprintf(pub, sizeof pub, "PUB s %d\r\n%s\r\n", BODY, body);
+    open_client(r, reader);
+    open_client(r, publisher);
+    send(r, reader, "SUB s 1\r\n");
+    struct client *c = shard_client(r->shard, reader);
+    while (c->output.pending_bytes <= MAX_PENDING / 4 * 3) send(r, publisher, pub);
+    uint64_t before = r->shard->counts.stalled_clients;
+    send(r, publisher, pub);
+    cr_assert_eq(r->shard->counts.stalled_clients, before + 1);
+    cr_assert_eq(shard_client(r->shard, publisher)->resume_ns, r->now.mono_ns + 2000000);
+    r->now.mono_ns += 1000000000;
+    send(r, publisher, "");
+    send(r, publisher, pub);
+    cr_assert_eq(r->shard->counts.stalled_clients, before + 1, "it waited for who does not read");
+    cr_assert_eq(c->state, CLIENT_OPEN);
+    struct event gone = {.kind = EVENT_GONE, .conn = publisher};
+    step(r, &gone);
+    close_rig(r, reader);
+}
+
 /* How long the shard would leave its publisher alone after this one of two messages. */
 static uint64_t stall_at(struct rig *r, struct slow_store *slow, struct conn_id conn,
                          uint32_t percent)
