@@ -23,7 +23,7 @@ enum {
     REFUSED_TELL_NS = 1000000000,
     FIRST_CID = 5, /* nats-server's first client has this number too */
     BIND_PAUSE_NS = 5000000,
-    BIND_TRIES = 200, /* one second: see bind_and_listen */
+    BIND_TRIES = 200, /* one second: see bind_patiently */
 };
 
 /* Connections before login, counted by address; entries that reach zero are freed. */
@@ -116,11 +116,11 @@ static void fail(char *reason, size_t reason_bytes, const char *what, const char
  * the accept that flew in it keeps the old listening socket alive. So a server that is started
  * right after its predecessor was killed finds the port taken for some milliseconds: it waits for
  * it. A port that another program really has is refused a second later than it could be. */
-static bool bind_and_listen(int fd, const struct sockaddr *address, socklen_t bytes)
+static bool bind_patiently(int fd, const struct sockaddr *address, socklen_t bytes)
 {
     struct timespec pause = {.tv_nsec = BIND_PAUSE_NS};
     for (int i = 0; i < BIND_TRIES; i++) {
-        if (bind(fd, address, bytes) == 0 && listen(fd, BACKLOG) == 0) return true;
+        if (bind(fd, address, bytes) == 0) return true;
         if (errno != EADDRINUSE) return false;
         nanosleep(&pause, NULL);
     }
@@ -128,8 +128,8 @@ static bool bind_and_listen(int fd, const struct sockaddr *address, socklen_t by
     return false;
 }
 
-/* A listening socket on host:port; port -1: the kernel picks. */
-static int listen_tcp(const char *host, int port, char *reason, size_t reason_bytes)
+/* A socket that is bound to host:port and does not listen yet; port -1: the kernel picks. */
+static int bind_tcp(const char *host, int port, char *reason, size_t reason_bytes)
 {
     char service[16];
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
@@ -153,7 +153,7 @@ static int listen_tcp(const char *host, int port, char *reason, size_t reason_by
         if (a->ai_family == AF_INET6)
             setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, is_any ? &off : &on, sizeof on);
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        if (!bind_and_listen(fd, a->ai_addr, a->ai_addrlen)) {
+        if (!bind_patiently(fd, a->ai_addr, a->ai_addrlen)) {
             int why = errno;
             close(fd);
             fd = -1;
@@ -167,7 +167,7 @@ static int listen_tcp(const char *host, int port, char *reason, size_t reason_by
         int on = 1;
         fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (fd >= 0) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        if (fd >= 0 && !bind_and_listen(fd, (struct sockaddr *)&any, sizeof any)) {
+        if (fd >= 0 && !bind_patiently(fd, (struct sockaddr *)&any, sizeof any)) {
             int why = errno;
             close(fd);
             fd = -1;
@@ -190,7 +190,7 @@ static int port_of(int fd)
 
 /* Removes a socket file that nobody listens on: a killed server left it behind. Only a refusal says
  * so; a listener whose backlog is full, or that may not be asked, is alive. The file of a server
- * that was killed just now seems alive for as long as its port does: see bind_and_listen. */
+ * that was killed just now seems alive for as long as its port does: see bind_patiently. */
 static void unix_clear(const struct sockaddr_un *a)
 {
     struct timespec pause = {.tv_nsec = BIND_PAUSE_NS};
@@ -251,26 +251,38 @@ enum err listener_open(struct server *s, char *reason, size_t reason_bytes)
     if (s->admission == NULL) return ERR_MEMORY;
     pthread_mutex_init(&s->admission->lock, NULL);
     atomic_store(&s->next_cid, FIRST_CID);
-    int fd = listen_tcp(o->host.data, o->port, reason, reason_bytes);
+    int fd = bind_tcp(o->host.data, o->port, reason, reason_bytes);
     if (fd < 0) return ERR_IO;
     s->facts.port = port_of(fd);
     add(s, (struct server_listener){.fd = fd});
-    if (o->unix_socket.len > 0) {
-        struct stat file;
-        fd = listen_unix(o->unix_socket.data, &file, reason, reason_bytes);
-        if (fd < 0) return ERR_IO;
-        add(s, (struct server_listener){
-                   .fd = fd, .is_unix = true, .device = file.st_dev, .inode = file.st_ino});
-    }
     const int ports[2] = {o->http_port, o->https_port};
     for (int i = 0; i < 2; i++) {
         if (ports[i] == OPTIONS_PORT_OFF) continue;
         const char *host = o->http_host.len > 0 ? o->http_host.data : o->host.data;
-        fd = listen_tcp(host, ports[i], reason, reason_bytes);
+        fd = bind_tcp(host, ports[i], reason, reason_bytes);
         if (fd < 0) return ERR_IO;
         *(i == 0 ? &s->http_port : &s->https_port) = port_of(fd);
         add(s, (struct server_listener){.fd = fd, .is_http = i == 0, .is_https = i == 1});
     }
+    return ERR_OK;
+}
+
+enum err listener_listen(struct server *s, char *reason, size_t reason_bytes)
+{
+    const struct options *o = atomic_load(&s->options);
+    for (uint32_t i = 0; i < s->listener_count; i++) {
+        if (listen(s->listeners[i].fd, BACKLOG) == 0) continue;
+        fail(reason, reason_bytes, "listen", o->host.data, port_of(s->listeners[i].fd));
+        return ERR_IO;
+    }
+    if (o->unix_socket.len == 0) return ERR_OK;
+    /* Made here and not bound earlier: a file that nobody listens on is another server's to
+     * remove. */
+    struct stat file;
+    int fd = listen_unix(o->unix_socket.data, &file, reason, reason_bytes);
+    if (fd < 0) return ERR_IO;
+    add(s, (struct server_listener){
+               .fd = fd, .is_unix = true, .device = file.st_dev, .inode = file.st_ino});
     return ERR_OK;
 }
 

@@ -416,6 +416,8 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
             s->storage.logs[i].js.leader = s->facts.name;
         s->has_storage = true;
     }
+    e = listener_listen(s, reason, reason_bytes);
+    if (e != ERR_OK) return e;
     for (uint32_t i = s->shard_count; i-- > 0;) {
         struct server_shard *x = &s->shards[i];
         if (mem_jemalloc_thread(&x->thread, loop_run, x) != ERR_OK) {

@@ -1,16 +1,19 @@
 """Streams: made, published to, read back, kept over restarts and SIGKILL. nats-py where a client
 hides nothing that matters, raw requests elsewhere."""
 import asyncio
+import datetime
 import json
 import os
 import signal
+import socket
+import time
 
 import nats
 import pytest
 from nats.js.api import StorageType, StreamConfig
 from nats.js.errors import BadRequestError, NotFoundError
 
-from harness import SLOW
+from harness import SLOW, free_port
 
 ours_only = pytest.mark.ours_only
 
@@ -270,6 +273,26 @@ def test_sigkill_loses_nothing_that_was_acknowledged(start, tmp_path, sync):
             await c.close()
         run(go())
     assert acked >= 900
+
+
+@pytest.mark.parametrize("kind", ["tcp", pytest.param("unix", marks=ours_only)])
+def test_nobody_gets_in_before_the_store_is_read(start, tmp_path, kind):
+    """Until then a connection is refused: it does not hang without an INFO."""
+    port, path = free_port(), str(tmp_path / "socket")
+    s = start("-js", "-sd", str(tmp_path / "store"), "-p", str(port), wait=False,
+              config="unix_socket: %r\n" % path if kind == "unix" else None)
+
+    def is_in():
+        with socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET) as c:
+            return c.connect_ex(path if kind == "unix" else ("127.0.0.1", port)) == 0
+
+    deadline = time.monotonic() + 10 * SLOW
+    while not is_in():
+        assert s.process.poll() is None and time.monotonic() < deadline, s.log()
+    first = datetime.datetime.now()
+    found = s.wait_log(r"\] (\S+ \S+) \[INF\]   Max Storage:")
+    assert datetime.datetime.strptime(found.group(1), "%Y/%m/%d %H:%M:%S.%f") <= first
+    s.wait_ready()
 
 
 @ours_only
