@@ -454,10 +454,10 @@ static enum store_fate fate(void *context, uint64_t stream, uint64_t seq, uint64
     return checkpoint_fate(&s->js, s->storage->damaged_count > 0, stream, seq, place);
 }
 
-static bool needs(void *context, uint64_t stream, uint64_t seq_first, uint64_t seq_last)
+static uint64_t count_live(void *context, uint64_t stream, uint64_t seq_first, uint64_t seq_last)
 {
     const struct storage_log *s = context;
-    return checkpoint_needs(&s->js, s->storage->damaged_count > 0, stream, seq_first, seq_last);
+    return checkpoint_count(&s->js, s->storage->damaged_count > 0, stream, seq_first, seq_last);
 }
 
 static enum err moved(void *context, uint64_t stream, uint64_t seq, uint64_t from, uint64_t to,
@@ -485,7 +485,7 @@ static void open_packing(struct storage *x, struct storage_log *s)
     if (x->packers == NULL || vfs_blocking_open(&p->vfs, x->folder) != ERR_OK) return;
     p->files = (struct blocking){.vfs = &p->vfs.vfs, .pump = pump, .context = &p->vfs};
     p->hooks = (struct store_hooks){
-        .context = s, .fate = fate, .moved = moved, .checkpoint = checkpoint, .needs = needs};
+        .context = s, .fate = fate, .moved = moved, .checkpoint = checkpoint, .count = count_live};
     p->helper = (struct slog_helper){.context = s, .start = start_job, .is_done = job_is_done};
     mem_jemalloc_init(&p->mem, x->budget);
     s->has_packing = true;

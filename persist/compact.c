@@ -99,6 +99,13 @@ static void pause(struct slog *l, uint64_t for_ns)
     c->state = COMPACT_PAUSED;
 }
 
+static void end_run(struct compact *c)
+{
+    c->is_run = false;
+    c->run_count = 0;
+    c->run_bytes = c->run_messages = 0;
+}
+
 static uint64_t longer(uint64_t *pause_ns, uint64_t first_ns, uint64_t max_ns)
 {
     uint64_t now = *pause_ns == 0 ? first_ns : *pause_ns;
@@ -106,10 +113,33 @@ static uint64_t longer(uint64_t *pause_ns, uint64_t first_ns, uint64_t max_ns)
     return now;
 }
 
+/* As long as this process runs. */
+static void leave_pack(struct slog *l, const struct manifest_pack *p)
+{
+    manifest_find_pack(&l->manifest, p->number)->is_left = true;
+}
+
+/* The packs stay as they are for now. */
+static void give_up_run(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    c->look_ns = l->now_ns + longer(&c->look_retry_ns, COMPACT_RETRY_NS, COMPACT_RETRY_MAX_NS);
+    packer_end(&c->packer);
+    c->writing = NULL;
+    end_run(c);
+    c->state = COMPACT_IDLE;
+}
+
 static void fail(struct slog *l)
 {
     struct compact *c = &l->compact;
     c->counts.errors++;
+    if (c->is_run) {
+        /* One that is damaged takes the others with it only until the next run. */
+        if (c->packer.result == ERR_CORRUPT) leave_pack(l, &c->run[c->packer.source_bad]);
+        give_up_run(l);
+        return;
+    }
     pause(l, longer(&c->retry_ns, COMPACT_RETRY_NS, COMPACT_RETRY_MAX_NS));
 }
 
@@ -147,11 +177,12 @@ static void begin(struct slog *l)
     begin_streams(c, 1);
     c->has_pack = false;
     c->writing = NULL;
+    end_run(c);
     packer_begin(&c->packer, &l->manifest, &c->segment);
     c->state = COMPACT_READING;
 }
 
-static void judge(struct slog *l);
+static void begin_judging(struct slog *l);
 
 static void work_on(struct slog *l)
 {
@@ -166,7 +197,7 @@ static void work_on(struct slog *l)
         if (c->is_job_out) return; /* the packer is somebody else's now */
     }
     if (c->packer.state == PACKER_LISTED && c->state == COMPACT_LOOKING) {
-        judge(l);
+        begin_judging(l);
         return;
     }
     if (c->packer.state == PACKER_LISTED && c->packer.is_damaged) {
@@ -179,11 +210,34 @@ static void work_on(struct slog *l)
     if (c->packer.state == PACKER_LISTED) c->state = COMPACT_ASKING;
     if (c->packer.state == PACKER_PACKED) c->state = COMPACT_CHECKPOINTING;
     if (c->packer.state == PACKER_FAILED && c->state == COMPACT_LOOKING) {
-        packer_end(&c->packer); /* it stays as it is */
         c->counts.errors++;
-        c->state = COMPACT_IDLE;
+        if (c->packer.result == ERR_CORRUPT) leave_pack(l, &c->pack);
+        give_up_run(l);
     } else if (c->packer.state == PACKER_FAILED) {
         fail(l);
+    }
+}
+
+/* Where the message of this index of the packer's list lies until it moves. */
+static uint64_t place_before(const struct compact *c, uint32_t i)
+{
+    const struct packer *p = &c->packer;
+    uint64_t offset = (uint64_t)p->messages[i].at * PLACE_UNIT_BYTES;
+    if (!c->is_run) return place_of(p->log, p->segment.number, offset);
+    return place_packed(p->log, p->sources[packer_source_of(p, i)].pack.number, offset);
+}
+
+/* As many packs of the run as one can hold. */
+static void fit_run(struct compact *c)
+{
+    struct packer *p = &c->packer;
+    uint64_t bytes = 0;
+    for (uint32_t source = 0, i = 0; source < p->source_count; source++) {
+        for (; i < p->sources[source].end; i++)
+            bytes += p->messages[i].is_live ? p->messages[i].bytes : 0;
+        if (bytes <= PACK_RECORDS_BYTES_MAX || source == 0) continue;
+        packer_leave_packs(p, source);
+        c->run_count = source;
     }
 }
 
@@ -194,19 +248,28 @@ static void ask(struct slog *l)
     const struct store_hooks *h = l->options.hooks;
     for (uint32_t n = 0; n < COMPACT_ASK_SLICE && c->ask_at < p->message_count; n++) {
         struct packer_message *m = &p->messages[c->ask_at++];
-        uint64_t place = place_of(p->log, p->segment.number, (uint64_t)m->at * PLACE_UNIT_BYTES);
+        uint64_t place = place_before(c, c->ask_at - 1);
         enum store_fate fate = h->fate(h->context, p->streams[m->stream].id, m->seq, place);
         m->is_live = fate == STORE_LIVE;
         p->streams[m->stream].live_count += m->is_live;
         c->counts.messages++;
         c->counts.live += m->is_live;
         if (fate != STORE_KEEP) continue;
+        if (c->is_run) {
+            leave_pack(l, &c->run[packer_source_of(p, c->ask_at - 1)]);
+            give_up_run(l);
+            return;
+        }
         packer_end(p);
         c->state = COMPACT_PINNED;
         return;
     }
     if (c->ask_at < p->message_count) return;
     c->asked_group = l->told_group;
+    if (c->is_run) {
+        c->segment = (struct manifest_segment){.last_group = c->asked_group};
+        fit_run(c);
+    }
     for (uint32_t i = 0; i < p->stream_count && !c->has_pack; i++)
         c->has_pack = p->streams[i].live_count > 0;
     if (c->has_pack) packer_pack(p);
@@ -266,6 +329,11 @@ static bool begin_checkpoint(struct slog *l, uint64_t stream)
         return true;
     }
     struct compact_done *d = e == ERR_OK && !c->body.is_failed ? make_done(l, stream) : NULL;
+    if (e == ERR_DENIED && c->is_run) {
+        for (uint32_t i = 0; i < c->run_count; i++) leave_pack(l, &c->run[i]);
+        give_up_run(l);
+        return false;
+    }
     if (e == ERR_DENIED) {
         packer_end(&c->packer);
         c->state = COMPACT_PINNED;
@@ -285,23 +353,41 @@ static bool begin_checkpoint(struct slog *l, uint64_t stream)
     return true;
 }
 
+static struct manifest_pack written_pack(const struct packer *p)
+{
+    return (struct manifest_pack){.number = p->segment.number,
+                                  .incarnation = p->segment.incarnation,
+                                  .size = p->file_at,
+                                  .message_count = p->live_count,
+                                  .record_bytes = p->record_bytes};
+}
+
 static void name_without(struct slog *l)
 {
     struct compact *c = &l->compact;
-    must(l->manifest.segments[0].number == c->segment.number);
-    if (c->has_pack) {
-        struct manifest_pack pack = {.number = c->segment.number,
-                                     .incarnation = c->segment.incarnation,
-                                     .size = c->packer.file_at,
-                                     .message_count = c->packer.live_count,
-                                     .record_bytes = c->packer.record_bytes};
-        if (manifest_add_pack(&l->manifest, &pack) != ERR_OK) return; /* the next turn */
-        c->counts.packs++;
-        c->counts.pack_bytes += pack.size;
+    struct manifest_pack pack = written_pack(&c->packer);
+    if (c->is_run) {
+        manifest_replace_packs(&l->manifest, c->run[0].number, c->run_count,
+                               c->has_pack ? &pack : NULL);
+    } else {
+        must(l->manifest.segments[0].number == c->segment.number);
+        if (c->has_pack && manifest_add_pack(&l->manifest, &pack) != ERR_OK) return; /* next turn */
+        manifest_remove_first(&l->manifest);
     }
-    manifest_remove_first(&l->manifest);
+    c->counts.packs += c->has_pack;
+    c->counts.pack_bytes += c->has_pack ? pack.size : 0;
     c->wanted = ++l->manifest_wanted;
     c->state = COMPACT_NAMING;
+}
+
+/* All of its messages here stay where a start finds them, or its checkpoints know better. */
+static bool is_covered(const struct compact *c, const struct packer_stream *s)
+{
+#ifdef MILLRACE_BREAK_REWRITTEN_BEFORE_CHECKPOINTS
+    if (c->is_run) return true;
+#endif
+    if (c->is_run && s->live_count == s->message_count) return true;
+    return covering(c, find_done(c, s->id)) >= c->copies;
 }
 
 static void checkpoint_streams(struct slog *l)
@@ -313,7 +399,7 @@ static void checkpoint_streams(struct slog *l)
         if (c->writing != NULL && !append_parts(l)) return;
         if (c->stream_at == p->stream_count) break;
         uint64_t stream = p->streams[c->stream_at].id;
-        if (covering(c, find_done(c, stream)) >= c->copies)
+        if (is_covered(c, &p->streams[c->stream_at]))
             c->stream_at++;
         else if (!begin_checkpoint(l, stream))
             return;
@@ -336,8 +422,9 @@ static void checkpoint_streams(struct slog *l)
 static bool know_pack(struct slog *l)
 {
     struct compact *c = &l->compact;
-    enum err e = reader_add_pack(&l->reader, l->manifest.log, c->segment.number,
-                                 c->segment.incarnation, c->packer.file_at);
+    const struct manifest_segment *s = &c->packer.segment;
+    enum err e =
+        reader_add_pack(&l->reader, l->manifest.log, s->number, s->incarnation, c->packer.file_at);
     return e == ERR_OK;
 }
 
@@ -349,10 +436,10 @@ static bool move(struct slog *l)
     const struct store_hooks *h = l->options.hooks;
     for (uint32_t n = 0; n < COMPACT_ASK_SLICE && c->move_at < p->message_count; n++) {
         const struct packer_message *m = &p->messages[c->move_at];
-        uint64_t from = place_of(p->log, c->segment.number, (uint64_t)m->at * PLACE_UNIT_BYTES);
+        uint64_t from = place_before(c, c->move_at);
         if (m->is_live &&
             h->moved(h->context, p->streams[m->stream].id, m->seq, from,
-                     place_packed(p->log, c->segment.number, (uint64_t)m->to * PLACE_UNIT_BYTES),
+                     place_packed(p->log, p->segment.number, (uint64_t)m->to * PLACE_UNIT_BYTES),
                      m->bytes) != ERR_OK)
             return false;
         c->move_at++;
@@ -403,10 +490,16 @@ static void file_step(struct slog *l, enum compact_state state)
 static void finish(struct slog *l)
 {
     struct compact *c = &l->compact;
+    c->state = COMPACT_IDLE;
+    c->look_ns = l->now_ns; /* as fast as packs are made they are looked at */
+    if (c->is_run) {
+        c->look_retry_ns = 0;
+        c->state = ++c->shed_at < c->run_count ? COMPACT_SHEDDING : COMPACT_IDLE;
+        if (c->state == COMPACT_IDLE) end_run(c);
+        return;
+    }
     c->counts.segments++;
     c->retry_ns = 0;
-    c->look_ns = l->now_ns; /* as fast as packs are made they are looked at */
-    c->state = COMPACT_IDLE;
 }
 
 static void on_file(struct vfs_op *op)
@@ -446,79 +539,164 @@ static void drain(struct slog *l)
     file_step(l, COMPACT_RENAMING);
 }
 
-/* --- packs that nobody needs -------------------------------------------------------------- */
-
-/* In turns the oldest one, since limits remove the oldest messages, and each of the others. */
-static const struct manifest_pack *pack_to_look_at(struct slog *l)
-{
-    struct compact *c = &l->compact;
-    const struct manifest *m = &l->manifest;
-    c->looks_at_oldest = !c->looks_at_oldest;
-    if (c->looks_at_oldest) return &m->packs[0];
-    for (uint32_t i = 0; i < m->pack_count; i++)
-        if (m->packs[i].number > c->look_after) {
-            c->look_after = m->packs[i].number;
-            return &m->packs[i];
-        }
-    c->look_after = 0;
-    return &m->packs[0];
-}
+/* --- packs of which little is needed ------------------------------------------------------- */
 
 static bool may_look(const struct slog *l)
 {
-    return l->options.hooks != NULL && l->options.files != NULL &&
-           l->options.hooks->needs != NULL && l->manifest.pack_count > 0;
+    if (l->options.hooks == NULL || l->options.files == NULL || l->options.hooks->count == NULL ||
+        l->manifest.pack_count == 0)
+        return false;
+    /* Segments that wait come first, but on a full disk. */
+    return l->has_no_space || sealed_count(l) <= (uint64_t)l->options.sealed_wait +
+                                                     compact_extra(l) + SLOG_SEALED_MAX / 2;
+}
+
+/* In turns the oldest one, since limits remove the oldest messages, and each of the others. */
+static uint32_t pack_to_look_at(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    c->looks_at_oldest = !c->looks_at_oldest;
+    if (c->looks_at_oldest) return 0;
+    if (++c->look_after >= l->manifest.pack_count) c->look_after = 0;
+    return c->look_after;
+}
+
+static void look_at(struct slog *l, const struct manifest_pack *p)
+{
+    struct compact *c = &l->compact;
+    c->pack = *p;
+    packer_look(&c->packer, &l->manifest, p);
+    c->state = COMPACT_LOOKING;
+}
+
+static bool may_join(const struct compact *c, const struct manifest_pack *p)
+{
+    if (p->is_left || c->run_count == PACKER_SOURCES_MAX) return false;
+    return c->run_count == 0 || (c->run_bytes <= PACK_RECORDS_BYTES_MAX / 4 * 3 &&
+                                 c->run_messages + p->message_count <= COMPACT_RUN_MESSAGES);
+}
+
+static void join(struct compact *c, const struct manifest_pack *p, uint64_t bytes)
+{
+    c->run[c->run_count++] = *p;
+    c->run_bytes += bytes;
+    c->run_messages += p->message_count;
+}
+
+/* Small ones from here on, enough of them. */
+static bool has_small_ones(struct slog *l, uint32_t at)
+{
+    struct compact *c = &l->compact;
+    const struct manifest *m = &l->manifest;
+    for (; at < m->pack_count && may_join(c, &m->packs[at]); at++) {
+        const struct manifest_pack *p = &m->packs[at];
+        if (p->size > l->options.segment_bytes / COMPACT_SMALL_PART) break;
+        join(c, p, p->record_bytes);
+    }
+    if (c->run_count >= COMPACT_SMALL_RUN) return true;
+    end_run(c);
+    return false;
+}
+
+static void begin_run(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    uint32_t number;
+    if (!slog_take_number(l, &number)) {
+        end_run(c);
+        c->state = COMPACT_IDLE; /* the next look finds them again */
+        return;
+    }
+    c->is_run = true;
+    c->ask_at = c->move_at = c->shed_at = 0;
+    begin_streams(c, 1);
+    c->has_pack = false;
+    c->writing = NULL;
+    packer_begin_packs(&c->packer, &l->manifest, c->run, c->run_count, number);
+    c->state = COMPACT_READING;
 }
 
 static void look(struct slog *l)
 {
     struct compact *c = &l->compact;
-    c->pack = *pack_to_look_at(l);
-    c->look_ns = l->now_ns + COMPACT_LOOK_NS;
-    packer_look(&c->packer, &l->manifest, &c->pack);
-    c->state = COMPACT_LOOKING;
+    uint32_t at = pack_to_look_at(l);
+    bool is_busy = l->told_ticket != c->looked_ticket;
+    c->look_ns = l->now_ns + (is_busy ? COMPACT_LOOK_SOON_NS : COMPACT_LOOK_NS);
+    c->looked_ticket = l->told_ticket;
+    end_run(c);
+    if (has_small_ones(l, at))
+        begin_run(l);
+    else if (!l->manifest.packs[at].is_left)
+        look_at(l, &l->manifest.packs[at]);
 }
 
-static bool is_needed(const struct slog *l)
+static void begin_judging(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    c->judge_at = 0;
+    c->judge_bytes = 0;
+    c->state = COMPACT_JUDGING;
+}
+
+/* Of the index at this place of the directory: its records, and how much of them is needed, taken
+ * as alike in size. */
+static uint64_t needed_of(const struct slog *l, size_t at)
 {
     const struct compact *c = &l->compact;
     const struct store_hooks *h = l->options.hooks;
-    for (size_t at = 0; at < c->packer.directory.len; at += PACK_DIRECTORY_BYTES) {
-        struct pack_directory_entry d;
-        pack_decode_directory_entry(c->packer.directory.data + at, &d);
-        if (h->needs(h->context, d.stream, d.seq_first, d.seq_last)) return true;
-    }
-    return false;
+    const struct text *directory = &c->packer.directory;
+    struct pack_directory_entry d, next = {.at = c->pack.record_bytes};
+    pack_decode_directory_entry(directory->data + at, &d);
+    if (at + PACK_DIRECTORY_BYTES < directory->len)
+        pack_decode_directory_entry(directory->data + at + PACK_DIRECTORY_BYTES, &next);
+    uint64_t count = h->count(h->context, d.stream, d.seq_first, d.seq_last);
+    if (count >= d.count) return next.at - d.at;
+    return (uint64_t)((double)(next.at - d.at) * (double)count / d.count) + 1;
 }
 
 static void judge(struct slog *l)
 {
     struct compact *c = &l->compact;
-    bool is_dead = !is_needed(l);
+    for (uint32_t n = 0; n < COMPACT_JUDGE_SLICE && c->judge_at < c->packer.directory.len; n++) {
+        c->judge_bytes += needed_of(l, c->judge_at);
+        c->judge_at += PACK_DIRECTORY_BYTES;
+    }
+    if (c->judge_at < c->packer.directory.len) return;
+    uint32_t most = l->has_no_space ? COMPACT_FULL_PERCENT : COMPACT_SPARSE_PERCENT;
+    bool is_sparse = c->judge_bytes * 100 <= c->pack.record_bytes * most;
     packer_end(&c->packer);
-    c->state = is_dead ? COMPACT_DOOMED : COMPACT_IDLE;
-    c->asked_group = l->told_group;
-}
-
-static void drop(struct slog *l)
-{
-    struct compact *c = &l->compact;
-#ifndef MILLRACE_BREAK_DROPPED_BEFORE_DURABLE
-    if (l->commit.durable < c->asked_group) return;
-#endif
-    manifest_remove_pack(&l->manifest, c->pack.number);
-    c->wanted = ++l->manifest_wanted;
-    c->look_ns = l->now_ns; /* the next one may be dead too */
-    c->state = COMPACT_DROPPING;
+    c->state = COMPACT_IDLE;
+    if (is_sparse) {
+        join(c, &c->pack, c->judge_bytes);
+        const struct manifest_pack *end = l->manifest.packs + l->manifest.pack_count;
+        const struct manifest_pack *next = manifest_find_pack(&l->manifest, c->pack.number) + 1;
+        if (next < end && may_join(c, next)) {
+            look_at(l, next);
+            return;
+        }
+    }
+    if (c->run_count > 0) begin_run(l);
 }
 
 static void shed(struct slog *l)
 {
     struct compact *c = &l->compact;
-    if (!reader_retire(&l->reader, true, l->manifest.log, c->pack.number)) return;
-    c->from = names_pack(l->manifest.log, c->pack.number);
-    c->counts.dropped++;
+    uint32_t number = c->run[c->shed_at].number;
+    if (!reader_retire(&l->reader, true, l->manifest.log, number)) return;
+    c->from = names_pack(l->manifest.log, number);
     file_step(l, COMPACT_UNLINKING);
+}
+
+static void begin_shedding(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    uint64_t written = c->has_pack ? c->packer.file_at : 0;
+    *(c->has_pack ? &c->counts.rewritten : &c->counts.dropped) += c->run_count;
+    for (uint32_t i = 0; i < c->run_count; i++) c->counts.freed_bytes += c->run[i].size;
+    c->counts.freed_bytes -= written < c->counts.freed_bytes ? written : c->counts.freed_bytes;
+    packer_end(&c->packer);
+    c->state = COMPACT_SHEDDING;
+    shed(l);
 }
 
 /* --- life --------------------------------------------------------------------------------- */
@@ -575,17 +753,16 @@ void compact_turn(struct slog *l)
         /* fall through */
     case COMPACT_MOVING:
         if (c->has_pack && !move(l)) return;
+        if (c->is_run) {
+            begin_shedding(l);
+            return;
+        }
         packer_end(&c->packer);
         c->state = COMPACT_DRAINING;
         drain(l);
         return;
     case COMPACT_DRAINING: drain(l); return;
-    case COMPACT_DOOMED: drop(l); return;
-    case COMPACT_DROPPING:
-        if (l->manifest_written < c->wanted) return;
-        c->state = COMPACT_SHEDDING;
-        shed(l);
-        return;
+    case COMPACT_JUDGING: judge(l); return;
     case COMPACT_SHEDDING: shed(l); return;
     default: return; /* an operation will say */
     }
@@ -602,13 +779,12 @@ uint64_t compact_deadline_ns(const struct slog *l)
     case COMPACT_LOOKING:
     case COMPACT_READING:
     case COMPACT_WRITING: return c->is_job_out ? l->now_ns + COMPACT_POLL_NS : l->now_ns;
+    case COMPACT_JUDGING:
     case COMPACT_ASKING: return l->now_ns;
     case COMPACT_CHECKPOINTING:
         if (c->writing == NULL && c->stream_at == c->packer.stream_count) return UINT64_MAX;
         return l->now_ns < c->resume_ns ? c->resume_ns : l->now_ns + COMPACT_BUSY_NS;
     case COMPACT_SHEDDING: return l->now_ns + COMPACT_BUSY_NS;
-    case COMPACT_DOOMED: return l->commit.durable < c->asked_group ? UINT64_MAX : l->now_ns;
-    case COMPACT_DROPPING:
     case COMPACT_NAMING:
         return l->manifest_written < c->wanted ? UINT64_MAX : l->now_ns + COMPACT_BUSY_NS;
     case COMPACT_MOVING:

@@ -16,19 +16,32 @@
  *   an error before NAMING: PAUSED for a while --> IDLE: nothing happened
  *   an error after it: the file is left to the next start, which removes it --> IDLE
  *
- * Between two segments, and once a second, one pack is looked at:
+ * Between two segments, and now and then, one pack is looked at:
  *
- *   IDLE --> LOOKING: its directory is read (persist/packer); core is asked whether any message of
- *        each range is needed --> IDLE
- *        \-- none is --> DOOMED --> DROPPING: the manifest without it --> SHEDDING: no read is in
- *            it any more --> UNLINKING --> IDLE
+ *   IDLE --> LOOKING: its directory is read (persist/packer) --> JUDGING: core is asked how many
+ *        messages of each range are needed, a slice per turn
+ *        \-- few are: the pack behind it is looked at too, and so on: a run of them
+ *        \-- many are, or the run is long enough --> IDLE, without a run
+ *
+ * A run, or one of small packs side by side, becomes one pack in their place, or none:
+ *
+ *   READING: what they hold --> ASKING --> WRITING --> CHECKPOINTING of each stream that loses
+ *     messages --> NAMING: the manifest with the new pack in their place --> MOVING
+ *     --> SHEDDING: no read is in one of them any more --> UNLINKING, one after the other --> IDLE
+ *   an error before NAMING: IDLE; they are looked at again after a while, damaged ones never
  *
  * 1. Segments go in the order of the log, so no tombstone leaves before what it kills.
  * 2. A segment is looked at only when everything in it was told as stored.
  * 3. A checkpoint counts when its first part lies behind the segment, all of it is durable, and it
  *    stands for every record in the segment.
  * 4. What core said is not needed goes only when the records that made it so are durable.
- * 5. The log may hold the newest checkpoints twice over before a segment is freed for its length,
+ * 5. What is not in a pack any more is not live in any checkpoint that a start may use: else
+ * records behind that would be applied to fewer messages than when they were made, and a purge that
+ * keeps some would keep others.
+ * 6. A pack is rewritten when at most COMPACT_SPARSE_PERCENT of it is needed: so at most two bytes
+ *    are written for three that are freed, and packs take at most 2.5 times what is needed of them
+ *    once each was looked at. On a full disk more of it may be needed.
+ * 7. The log may hold the newest checkpoints twice over before a segment is freed for its length,
  *    or they would be written again and again on a server that has nothing to do.
  * Part of slog, on its thread; only the packer may run elsewhere. */
 #ifndef PERSIST_COMPACT_H
@@ -40,18 +53,25 @@
 
 enum {
     COMPACT_ASK_SLICE = 4096,      /* messages asked about in a turn */
+    COMPACT_JUDGE_SLICE = 1024,    /* indexes of a pack */
     COMPACT_CHECKPOINT_SLICE = 64, /* streams looked at in a turn */
     COMPACT_STAGED_PERCENT = 50,   /* of the room for staged records: no checkpoint above */
     COMPACT_PART_BYTES = 128 * 1024,
     COMPACT_COPIES = 2, /* of each checkpoint, before what they stand for goes */
+    COMPACT_SPARSE_PERCENT = 40,
+    COMPACT_FULL_PERCENT = 75,      /* likewise, on a full disk */
+    COMPACT_RUN_MESSAGES = 1 << 20, /* in a run, unless one pack has more */
+    COMPACT_SMALL_PART = 64,        /* of a segment: a pack of that size is small */
+    COMPACT_SMALL_RUN = 8,          /* so many side by side become one */
 };
 
 #define COMPACT_RETRY_NS 1000000000u      /* after an error; twice as long after each further one */
 #define COMPACT_RETRY_MAX_NS 16000000000u /* a full disk is not read for nothing all the time */
 #define COMPACT_BUSY_NS 1000000u          /* after core said ERR_BUSY; likewise */
 #define COMPACT_BUSY_MAX_NS 512000000u
-#define COMPACT_LOOK_NS 1000000000u  /* from one look at a pack to the next */
-#define COMPACT_POLL_NS 2000000u     /* whether the job that runs elsewhere is done */
+#define COMPACT_LOOK_NS 1000000000u     /* from one look at a pack to the next */
+#define COMPACT_LOOK_SOON_NS 100000000u /* when something was stored since the last one */
+#define COMPACT_POLL_NS 2000000u        /* whether the job that runs elsewhere is done */
 
 enum compact_state {
     COMPACT_IDLE,
@@ -67,8 +87,7 @@ enum compact_state {
     COMPACT_FLUSHING,
     COMPACT_UNLINKING,
     COMPACT_LOOKING,
-    COMPACT_DOOMED,
-    COMPACT_DROPPING,
+    COMPACT_JUDGING,
     COMPACT_SHEDDING,
     COMPACT_PAUSED,
     COMPACT_PINNED
@@ -91,8 +110,10 @@ struct compact_done {
 };
 
 struct compact_counts {
-    uint64_t segments, recycled, packs, dropped, pack_bytes, messages, live, checkpoints;
+    uint64_t segments, recycled, packs, pack_bytes, messages, live, checkpoints;
     uint64_t checkpoint_bytes, errors;
+    uint64_t rewritten, dropped; /* packs: something of their run is left, or nothing */
+    uint64_t freed_bytes;        /* of files of packs, beyond what was written for them */
 };
 
 struct slog;
@@ -108,19 +129,29 @@ struct compact {
     uint64_t ticket_last; /* of any checkpoint */
     uint64_t held_bytes;  /* of the newest checkpoint of each stream */
     bool has_pack;
+    struct manifest_pack run[PACKER_SOURCES_MAX]; /* packs to be rewritten, side by side */
+    uint32_t run_count;
+    bool is_run;        /* they are what the job is about, not segment */
+    uint64_t run_bytes; /* needed of them, about */
+    uint64_t run_messages;
+    uint32_t shed_at;
     struct manifest_pack pack; /* that is looked at */
+    size_t judge_at;           /* in its directory */
+    uint64_t judge_bytes;      /* that are needed, so far */
     uint64_t look_ns;          /* the next look */
+    uint64_t looked_ticket;    /* told_ticket at the last one */
+    uint64_t look_retry_ns;    /* the next pause after a rewrite that failed */
     bool looks_at_oldest;      /* in turns with the one behind look_after */
-    uint32_t look_after;       /* number of the pack */
+    uint32_t look_after;       /* index of the pack */
     struct table done;         /* of struct compact_done, by stream */
     struct text body;          /* of the checkpoint that is being appended */
     size_t body_at;
     struct compact_done *writing; /* whose it is; NULL none */
     uint32_t part, slot;
     uint64_t part_bytes;
-    uint64_t asked_group;            /* core's answers stand on records up to this group */
-    uint64_t wanted;                 /* manifest change that lets go of the segment */
-    struct manifest_segment segment; /* that is freed */
+    uint64_t asked_group; /* core's answers stand on records up to this group */
+    uint64_t wanted;      /* manifest change that lets go of the segment, or of the run */
+    struct manifest_segment segment; /* that is freed; of a run: what its checkpoints stand for */
     uint32_t number;                 /* that its file gets */
     struct names_text from, to;
     struct vfs_op op;

@@ -59,34 +59,38 @@ enum err manifest_reserve_packs(struct manifest *m, uint32_t count)
                    sizeof *m->packs);
 }
 
-enum err manifest_add_pack(struct manifest *m, const struct manifest_pack *p)
+static enum err add_pack(struct manifest *m, const struct manifest_pack *p)
 {
-    must(m->pack_count == 0 || m->packs[m->pack_count - 1].number < p->number);
     enum err e = manifest_reserve_packs(m, m->pack_count + 1);
     if (e != ERR_OK) return e;
     m->packs[m->pack_count++] = *p;
     return ERR_OK;
 }
 
-struct manifest_pack *manifest_find_pack(const struct manifest *m, uint32_t number)
+enum err manifest_add_pack(struct manifest *m, const struct manifest_pack *p)
 {
-    uint32_t low = 0, high = m->pack_count;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (m->packs[middle].number < number)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < m->pack_count && m->packs[low].number == number ? &m->packs[low] : NULL;
+    must(manifest_find_pack(m, p->number) == NULL);
+    return add_pack(m, p);
 }
 
-void manifest_remove_pack(struct manifest *m, uint32_t number)
+struct manifest_pack *manifest_find_pack(const struct manifest *m, uint32_t number)
 {
-    struct manifest_pack *p = manifest_find_pack(m, number);
-    must(p != NULL);
-    m->pack_count--;
-    memmove(p, p + 1, (size_t)(m->packs + m->pack_count - p) * sizeof *p);
+    for (uint32_t i = 0; i < m->pack_count; i++)
+        if (m->packs[i].number == number) return &m->packs[i];
+    return NULL;
+}
+
+void manifest_replace_packs(struct manifest *m, uint32_t first_number, uint32_t count,
+                            const struct manifest_pack *to)
+{
+    struct manifest_pack *p = manifest_find_pack(m, first_number);
+    must(p != NULL && count > 0 && count <= (size_t)(m->packs + m->pack_count - p));
+    uint32_t gone = to == NULL ? count : count - 1;
+    struct manifest_pack *rest = p + count;
+    size_t left = (size_t)(m->packs + m->pack_count - rest);
+    if (to != NULL) *p = *to;
+    memmove(rest - gone, rest, left * sizeof *p);
+    m->pack_count -= gone;
 }
 
 enum err manifest_add(struct manifest *m, const struct manifest_segment *s)
@@ -214,7 +218,7 @@ void manifest_encode(const struct manifest *m, char *out)
     wire_put_u64(end, XXH3_64bits_withSeed(out, bytes - CHECKSUM_BYTES, SEED ^ m->log));
 }
 
-static enum err decode_segment(const char *data, const struct manifest *m,
+static enum err decode_segment(const char *data, const struct manifest *m, uint32_t pack_max,
                                struct manifest_segment *out)
 {
     uint32_t state = wire_u32(data + 12);
@@ -229,6 +233,8 @@ static enum err decode_segment(const char *data, const struct manifest *m,
                                      .has_checkpoints =
                                          (wire_u32(data + 48) & SEGMENT_HAS_CHECKPOINTS) != 0};
     if (out->number == 0 || out->number >= m->next_segment) return ERR_CORRUPT;
+    /* Its own pack will have that number. */
+    if (out->number <= pack_max && manifest_find_pack(m, out->number) != NULL) return ERR_CORRUPT;
     if (m->count > 0 && out->number <= m->segments[m->count - 1].number) return ERR_CORRUPT;
     if (out->size % PLACE_BLOCK_BYTES != 0 || out->size > PLACE_SEGMENT_BYTES_MAX)
         return ERR_CORRUPT;
@@ -238,7 +244,9 @@ static enum err decode_segment(const char *data, const struct manifest *m,
     return ERR_OK;
 }
 
-static enum err decode_pack(const char *data, const struct manifest *m, struct manifest_pack *out)
+/* *number_max: the highest number of any so far. */
+static enum err decode_pack(const char *data, const struct manifest *m, uint32_t *number_max,
+                            struct manifest_pack *out)
 {
     *out = (struct manifest_pack){.number = wire_u32(data + 4),
                                   .incarnation = wire_u32(data + 8),
@@ -246,20 +254,27 @@ static enum err decode_pack(const char *data, const struct manifest *m, struct m
                                   .message_count = wire_u64(data + 24),
                                   .record_bytes = wire_u64(data + 32)};
     if (out->number == 0 || out->number >= m->next_segment || m->count > 0) return ERR_CORRUPT;
-    if (m->pack_count > 0 && out->number <= m->packs[m->pack_count - 1].number) return ERR_CORRUPT;
+    if (m->pack_count > 0 && out->incarnation < m->packs[m->pack_count - 1].incarnation)
+        return ERR_CORRUPT;
+    /* As a rule they ascend, so nothing has to be searched. */
+    if (out->number <= *number_max && manifest_find_pack(m, out->number) != NULL)
+        return ERR_CORRUPT;
+    if (out->number > *number_max) *number_max = out->number;
     return out->size % PLACE_BLOCK_BYTES == 0 ? ERR_OK : ERR_CORRUPT;
 }
 
-static enum err decode_entry(const char *data, struct manifest *m)
+static enum err decode_entry(const char *data, struct manifest *m, uint32_t *pack_max)
 {
     struct manifest_segment s;
     struct manifest_pack p;
     enum err e;
     switch (wire_u32(data)) {
     case KIND_SEGMENT:
-        e = decode_segment(data, m, &s);
+        e = decode_segment(data, m, *pack_max, &s);
         return e == ERR_OK ? manifest_add(m, &s) : e;
-    case KIND_PACK: e = decode_pack(data, m, &p); return e == ERR_OK ? manifest_add_pack(m, &p) : e;
+    case KIND_PACK:
+        e = decode_pack(data, m, pack_max, &p);
+        return e == ERR_OK ? add_pack(m, &p) : e;
     default: return ERR_UNSUPPORTED;
     }
 }
@@ -290,19 +305,14 @@ enum err manifest_decode(const char *data, size_t bytes, uint32_t log, struct me
     if (m.next_segment == 0 || m.next_segment == UINT32_MAX || m.next_group == 0 ||
         m.next_group > GROUP_NUMBER_MAX || m.durable_group > GROUP_NUMBER_MAX)
         return ERR_CORRUPT;
+    uint32_t pack_max = 0;
     for (uint32_t i = 0; i < count; i++) {
-        enum err e =
-            decode_entry(data + MANIFEST_HEAD_BYTES + (size_t)i * MANIFEST_ENTRY_BYTES, &m);
+        enum err e = decode_entry(data + MANIFEST_HEAD_BYTES + (size_t)i * MANIFEST_ENTRY_BYTES, &m,
+                                  &pack_max);
         if (e != ERR_OK) {
             manifest_deinit(&m);
             return e;
         }
-    }
-    /* A pack has the number of a segment that is gone, and they go in order. */
-    if (m.pack_count > 0 && m.count > 0 &&
-        m.packs[m.pack_count - 1].number >= m.segments[0].number) {
-        manifest_deinit(&m);
-        return ERR_CORRUPT;
     }
     *out = m;
     return ERR_OK;

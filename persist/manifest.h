@@ -25,9 +25,12 @@ struct manifest_segment {
     uint64_t first_group; /* 0: not known (yet) */
 };
 
-/* Messages of the segment of this number, which is gone. */
+/* Messages of segments that are gone. Written when one was freed it has the number of that; written
+ * out of earlier packs it has a number of its own, and the incarnation and the place of the first
+ * of these. */
 struct manifest_pack {
     uint32_t number, incarnation;
+    bool is_left;           /* in memory only: it cannot be rewritten in this run */
     uint64_t size;          /* of the file */
     uint64_t message_count; /* when it was written */
     uint64_t record_bytes;  /* unpacked */
@@ -46,7 +49,7 @@ struct manifest {
     bool is_clean;
     struct manifest_segment *segments; /* in the order of the log */
     uint32_t count, capacity;
-    struct manifest_pack *packs; /* likewise */
+    struct manifest_pack *packs; /* as what they hold stood in the log: not by number */
     uint32_t pack_count, pack_capacity;
 };
 
@@ -63,9 +66,12 @@ void manifest_remove(struct manifest *m, uint32_t number);
 void manifest_remove_first(struct manifest *m);
 /* Room for so many packs. */
 NODISCARD enum err manifest_reserve_packs(struct manifest *m, uint32_t count);
-/* Its number is above those that are there. */
+/* Behind those that are there; no other has its number. */
 NODISCARD enum err manifest_add_pack(struct manifest *m, const struct manifest_pack *p);
-void manifest_remove_pack(struct manifest *m, uint32_t number);
+/* In place of these, which stand side by side: *to, or nothing (NULL). */
+void manifest_replace_packs(struct manifest *m, uint32_t first_number, uint32_t count,
+                            const struct manifest_pack *to);
+/* NULL: no such pack. Valid until the next change of them. */
 struct manifest_pack *manifest_find_pack(const struct manifest *m, uint32_t number);
 /* NULL: no such segment. Valid until the next add or remove. */
 struct manifest_segment *manifest_find(const struct manifest *m, uint32_t number);

@@ -22,7 +22,7 @@ void packer_begin(struct packer *p, const struct manifest *m, const struct manif
     text_init(&p->table, p->mem, MEM_STORE, SIZE_MAX / 4);
     text_init(&p->directory, p->mem, MEM_STORE, SIZE_MAX / 4);
     text_init(&p->raw, p->mem, MEM_STORE, SIZE_MAX / 4);
-    p->zstd.mem = p->mem;
+    p->zstd.mem = p->unzstd.mem = p->mem;
     p->secret = m->secret;
     p->log = m->log;
     p->segment = *s;
@@ -37,8 +37,40 @@ void packer_look(struct packer *p, const struct manifest *m, const struct manife
     p->state = PACKER_LOOKING;
 }
 
+void packer_begin_packs(struct packer *p, const struct manifest *m,
+                        const struct manifest_pack *packs, uint32_t count, uint32_t number)
+{
+    must(count > 0 && count <= PACKER_SOURCES_MAX);
+    struct manifest_segment s = {
+        .is_closed = true, .number = number, .incarnation = packs[0].incarnation};
+    packer_begin(p, m, &s);
+    for (uint32_t i = 0; i < count; i++) p->sources[i].pack = packs[i];
+    p->source_count = count;
+}
+
+uint32_t packer_source_of(const struct packer *p, uint32_t message)
+{
+    uint32_t i = 0;
+    while (p->sources[i].end <= message) i++;
+    must(i < p->source_count);
+    return i;
+}
+
+void packer_leave_packs(struct packer *p, uint32_t first)
+{
+    must(p->state == PACKER_LISTED && first > 0 && first < p->source_count);
+    for (uint32_t i = p->sources[first - 1].end; i < p->message_count; i++) {
+        struct packer_stream *s = &p->streams[p->messages[i].stream];
+        s->message_count--;
+        s->live_count -= p->messages[i].is_live;
+    }
+    p->message_count = p->sources[first - 1].end;
+    p->source_count = first;
+}
+
 static void close_files(struct packer *p)
 {
+    for (uint32_t i = 0; i < p->source_count; i++) pack_source_close(&p->sources[i].reader);
     if (p->is_loaded) scan_close(&p->scan);
     p->is_loaded = false;
     if (!p->is_open) return;
@@ -75,6 +107,7 @@ void packer_end(struct packer *p)
     text_deinit(&p->directory);
     text_deinit(&p->raw);
     pack_zstd_deinit(&p->zstd);
+    pack_zstd_deinit(&p->unzstd);
     packer_init(p, p->files, p->mem, p->is_direct);
 }
 
@@ -134,6 +167,7 @@ static enum err on_record(void *context, const struct record *r, const struct st
                                 .stream = stream,
                                 .at = (uint32_t)(place_offset(stub->place) / PLACE_UNIT_BYTES),
                                 .bytes = stub->bytes};
+    p->streams[stream].message_count++;
     return ERR_OK;
 }
 
@@ -162,6 +196,23 @@ static enum err read_segment(struct packer *p)
     return e;
 }
 
+/* What a pack says that it does not hold as it was written, it is not rewritten for. */
+static enum err read_source(struct packer *p)
+{
+    struct recovery_options o = {
+        .blocking = p->files, .mem = p->mem, .replay = {.context = p, .record = on_record}};
+    struct recovery_counts counts = {0};
+    struct manifest m = {.log = p->log, .secret = p->secret};
+    struct packer_source *s = &p->sources[p->source_at];
+    p->source_bad = p->source_at;
+    enum err e = pack_file_read(&o, &m, &s->pack, false, &counts);
+    s->end = p->message_count;
+    p->source_at++;
+    if (e == ERR_OK && counts.read_errors > 0) return ERR_IO;
+    bool is_whole = counts.damaged_ranges == 0 && counts.damaged_indexes == 0;
+    return e == ERR_OK && !is_whole ? ERR_CORRUPT : e;
+}
+
 /* --- the pack ----------------------------------------------------------------------------- */
 
 static struct place_key key_of(const struct packer *p)
@@ -181,7 +232,7 @@ void packer_pack(struct packer *p)
     p->state = PACKER_LOADING;
 }
 
-/* By stream; in a stream the order of the log is that of its sequences. */
+/* By stream; in a stream the order of the log is that of its sequences, also across packs. */
 static void sort_messages(struct packer *p)
 {
     uint32_t sum = 0;
@@ -207,9 +258,29 @@ static enum err open_file(struct packer *p)
     return blocking_run(p->files, &truncate);
 }
 
-static enum err load(struct packer *p)
+static enum err load_segment(struct packer *p)
 {
     struct place_key key = key_of(p);
+    enum err e =
+        scan_open(&p->scan, p->files, p->mem, &key, p->segment.size, p->is_direct ? VFS_DIRECT : 0);
+    if (e != ERR_OK) return e;
+    p->is_loaded = true;
+    return scan_at(&p->scan, 0, p->segment.end, &p->data);
+}
+
+static enum err load_sources(struct packer *p)
+{
+    enum err e = pack_zstd_init(&p->unzstd, p->mem, false);
+    for (uint32_t i = 0; e == ERR_OK && i < p->source_count; i++) {
+        p->source_bad = i;
+        e = pack_source_open(&p->sources[i].reader, p->files, p->mem, p->log, p->secret,
+                             &p->sources[i].pack);
+    }
+    return e;
+}
+
+static enum err load(struct packer *p)
+{
     p->order = mem_alloc(p->mem, MEM_STORE, p->live_count * sizeof *p->order);
     p->index = mem_alloc(p->mem, MEM_STORE, sizeof *p->index);
     if (p->index != NULL) pack_index_init(p->index, p->mem);
@@ -217,10 +288,7 @@ static enum err load(struct packer *p)
     enum err e = pack_zstd_init(&p->zstd, p->mem, true);
     if (e != ERR_OK) return e;
     sort_messages(p);
-    e = scan_open(&p->scan, p->files, p->mem, &key, p->segment.size, p->is_direct ? VFS_DIRECT : 0);
-    if (e != ERR_OK) return e;
-    p->is_loaded = true;
-    e = scan_at(&p->scan, 0, p->segment.end, &p->data);
+    e = p->source_count > 0 ? load_sources(p) : load_segment(p);
     return e == ERR_OK ? open_file(p) : e;
 }
 
@@ -259,11 +327,18 @@ static enum err write_piece(struct packer *p, struct pack_piece *piece, bool is_
     return e;
 }
 
-static enum err decode(const struct packer *p, const struct packer_message *m, struct record *r)
+/* The next message in the order of the pack. */
+static enum err decode(struct packer *p, struct record *r)
 {
+    const struct packer_message *m = &p->messages[p->order[p->order_at]];
     struct place_key key = key_of(p);
     uint64_t offset = (uint64_t)m->at * PLACE_UNIT_BYTES;
     uint32_t bytes;
+    if (p->source_count > 0) {
+        uint32_t from = p->source_bad = packer_source_of(p, p->order[p->order_at]);
+        enum err e = pack_source_record(&p->sources[from].reader, &p->unzstd, offset, r);
+        return e == ERR_OK && r->seq != m->seq ? ERR_CORRUPT : e;
+    }
     enum err e = record_decode(p->data + offset, p->segment.end - offset, &key, offset, r, &bytes);
     /* It was whole when it was listed: the disk, or the memory, is at fault. */
     return e == ERR_INCOMPLETE ? ERR_CORRUPT : e;
@@ -278,7 +353,7 @@ static enum err write_block(struct packer *p)
     while (p->order_at < p->live_count) {
         struct packer_message *m = &p->messages[p->order[p->order_at]];
         struct record r;
-        enum err e = decode(p, m, &r);
+        enum err e = decode(p, &r);
         if (e != ERR_OK) return e;
         uint32_t bytes = pack_record_bytes(&r);
         if (p->raw.len > 0 && p->raw.len + bytes > PACK_BLOCK_BYTES) break;
@@ -309,7 +384,7 @@ static enum err write_index(struct packer *p)
         struct packer_message *m = &p->messages[p->order[p->order_at]];
         struct record r;
         if (m->stream != first->stream) break;
-        enum err e = decode(p, m, &r);
+        enum err e = decode(p, &r);
         if (e != ERR_OK) return e;
         struct pack_index_message im = {.stream = r.stream,
                                         .seq = r.seq,
@@ -416,8 +491,8 @@ static enum err run_step(struct packer *p)
     enum err e;
     switch (p->state) {
     case PACKER_READING:
-        e = read_segment(p);
-        if (e == ERR_OK) go_to(p, PACKER_LISTED);
+        e = p->source_count > 0 ? read_source(p) : read_segment(p);
+        if (e == ERR_OK && p->source_at == p->source_count) go_to(p, PACKER_LISTED);
         return e;
     case PACKER_LOOKING:
         e = look(p);

@@ -1,9 +1,11 @@
-/* The job behind freeing a segment: reads what it holds, then writes what of it is still needed
- * into a pack. Runs in steps of blocking calls, on the shard's thread in tests and on a helper
- * thread in the server; between any two the shard may be cut off.
+/* The job behind freeing a segment, or packs of which little is left: reads what they hold, then
+ * writes what of it is still needed into a pack. Runs in steps of blocking calls, on the shard's
+ * thread in tests and on a helper thread in the server; between any two the shard may be cut off.
  *
  *   IDLE -- packer_begin --> READING -- the whole segment was read --> LISTED
- *   LISTED -- the shard has marked what is live; packer_pack --> LOADING (the segment's bytes)
+ *   IDLE -- packer_begin_packs --> READING: the indexes of a pack a step --> LISTED
+ *   LISTED -- the shard has marked what is live; packer_pack --> LOADING (the segment's bytes, or
+ *     the tables of the packs)
  *     --> BLOCKS, one a step --> INDEXES, one a step --> TABLES --> FLUSHING (file, folder)
  *     --> PACKED: the messages know where they lie in the pack
  *   IDLE -- packer_look --> LOOKING -- the directory of a pack was read --> LISTED
@@ -20,7 +22,10 @@
 #include "persist/manifest.h"
 #include "persist/names.h"
 #include "persist/pack_index.h"
+#include "persist/pack_source.h"
 #include "persist/scan.h"
+
+enum { PACKER_SOURCES_MAX = 16 };
 
 enum packer_state {
     PACKER_IDLE,
@@ -39,15 +44,22 @@ enum packer_state {
 struct packer_message {
     uint64_t seq;
     uint32_t stream;      /* index in streams */
-    uint32_t at;          /* offset in the segment, in units of 8 */
+    uint32_t at;          /* offset in the segment, or in its pack, in units of 8 */
     uint32_t to;          /* PACKED: offset among all records of the pack, in units of 8 */
     uint32_t bytes : 31;  /* of the record; PACKED: in the pack */
     uint32_t is_live : 1; /* the shard's word */
 };
 
+/* A pack that is rewritten. */
+struct packer_source {
+    struct manifest_pack pack;
+    uint32_t end; /* behind its messages in the list */
+    struct pack_source reader;
+};
+
 struct packer_stream {
     uint64_t id;
-    uint32_t live_count;
+    uint32_t message_count, live_count;
     uint32_t order_at; /* behind its messages in the order of the pack */
 };
 
@@ -59,9 +71,13 @@ struct packer {
     enum err result; /* FAILED: why */
     uint64_t secret;
     uint32_t log;
-    struct manifest_segment segment;
+    struct manifest_segment segment; /* or number and incarnation of what is written out of packs */
     struct manifest_pack pack;       /* LOOKING: at this one */
-    struct packer_message *messages; /* in the order of the log */
+    struct packer_source sources[PACKER_SOURCES_MAX];
+    uint32_t source_count;           /* 0: a segment is packed */
+    uint32_t source_at;              /* that is read */
+    uint32_t source_bad;             /* FAILED with ERR_CORRUPT: which one */
+    struct packer_message *messages; /* in the order of the log; of each pack in the pack's */
     uint32_t message_count, message_room;
     struct packer_stream *streams; /* every stream with any record in the segment */
     uint32_t stream_count, stream_room;
@@ -88,12 +104,20 @@ struct packer {
     char *piece;     /* as it goes to the file */
     size_t piece_room;
     struct pack_index *index;
-    struct pack_zstd zstd;
+    struct pack_zstd zstd, unzstd;
 };
 
 void packer_init(struct packer *p, const struct blocking *files, struct mem *mem, bool is_direct);
 /* IDLE only; the segment is closed. */
 void packer_begin(struct packer *p, const struct manifest *m, const struct manifest_segment *s);
+/* IDLE only: what is live of count packs, which stand side by side in the manifest, goes into one
+ * of this number. ERR_CORRUPT of the job: one of them is damaged. */
+void packer_begin_packs(struct packer *p, const struct manifest *m,
+                        const struct manifest_pack *packs, uint32_t count, uint32_t number);
+/* LISTED: the packs from this one on stay as they are after all. */
+void packer_leave_packs(struct packer *p, uint32_t first);
+/* The pack that holds the message of this index. */
+uint32_t packer_source_of(const struct packer *p, uint32_t message);
 /* LISTED only, and some message is live. */
 void packer_pack(struct packer *p);
 /* IDLE only: directory becomes that of a pack. */

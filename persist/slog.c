@@ -143,6 +143,13 @@ bool slog_begin_recycling(struct slog *l, uint32_t *number)
     return true;
 }
 
+bool slog_take_number(struct slog *l, uint32_t *number)
+{
+    if (l->is_making || l->make_wanted != 0) return false;
+    *number = l->manifest.next_segment++;
+    return true;
+}
+
 void slog_end_recycling(struct slog *l, const struct slog_ready *ready)
 {
     must(l->is_making);

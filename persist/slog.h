@@ -41,8 +41,8 @@ enum {
     SLOG_DIRTY_BYTES_MAX = 8 * 1024 * 1024,
 };
 
-#define SLOG_IDLE_NS 1000000000u  /* then an empty group says what is durable */
-#define SLOG_RETRY_NS 1000000000u /* after a segment could not be made */
+#define SLOG_IDLE_NS 1000000000u    /* then an empty group says what is durable */
+#define SLOG_RETRY_NS 1000000000u   /* after a segment could not be made */
 #define SLOG_READ_RETRY_NS 1000000u /* after a read found no memory */
 /* With a sync interval: from the beginning of one flush to that of the next, at least. What a power
  * cut takes is bounded by it and the time of a flush, what flushes cost by it alone. */
@@ -189,6 +189,8 @@ void slog_close(struct slog *l);
 uint32_t slog_file_flags(const struct slog *l);
 /* As store_append, for records of the log itself. */
 NODISCARD enum err slog_append_own(struct slog *l, const struct record *r, struct store_stub *out);
+/* The number of a pack that is written out of others. False: a segment is being made. */
+NODISCARD bool slog_take_number(struct slog *l, uint32_t *number);
 /* A freed file may become the segment of this number. False: another is being made. */
 NODISCARD bool slog_begin_recycling(struct slog *l, uint32_t *number);
 /* It has, or could not (NULL). */

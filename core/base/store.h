@@ -164,7 +164,7 @@ enum store_fate {
 struct store_hooks {
     void *context;
     /* Is the message of this sequence, at this place, still needed? Asked for every message of a
-     * segment that is to be packed. STORE_KEEP leaves the segment as it is until a restart. */
+     * segment that is to be packed, or of packs. STORE_KEEP leaves it as it is until a restart. */
     enum store_fate (*fate)(void *context, uint64_t stream, uint64_t seq, uint64_t place);
     /* The message lies elsewhere from now on, if it is still there; bytes for store_read. The old
      * place goes. ERR_MEMORY: it still stands; asked again later. */
@@ -175,9 +175,9 @@ struct store_hooks {
      * dedup, which sequences are live, time. ERR_UNKNOWN: there is no such stream any more.
      * ERR_BUSY, ERR_MEMORY: asked again later. ERR_DENIED: as STORE_KEEP. */
     enum err (*checkpoint)(void *context, uint64_t stream, struct text *out);
-    /* Is any message of the stream from seq_first to seq_last still needed, wherever it lies? A
-     * pack of which nothing is goes. NULL: packs stay. */
-    bool (*needs)(void *context, uint64_t stream, uint64_t seq_first, uint64_t seq_last);
+    /* How many messages of the stream from seq_first to seq_last are still needed, wherever they
+     * lie? A pack of which few are is written anew. NULL: packs stay as they are. */
+    uint64_t (*count)(void *context, uint64_t stream, uint64_t seq_first, uint64_t seq_last);
 };
 
 #endif

@@ -403,13 +403,12 @@ enum store_fate checkpoint_fate(const struct js *js, bool keeps_unknown, uint64_
     return entry.place == place ? STORE_LIVE : STORE_DEAD;
 }
 
-bool checkpoint_needs(const struct js *js, bool keeps_unknown, uint64_t stream, uint64_t seq_first,
-                      uint64_t seq_last)
+uint64_t checkpoint_count(const struct js *js, bool keeps_unknown, uint64_t stream,
+                          uint64_t seq_first, uint64_t seq_last)
 {
     const struct js_stream *s = js_find_id(js, stream);
-    if (s == NULL) return keeps_unknown;
-    uint64_t next = msgs_next(&s->stream.msgs, seq_first);
-    return next != 0 && next <= seq_last;
+    if (s == NULL) return keeps_unknown ? seq_last - seq_first + 1 : 0;
+    return msgs_count(&s->stream.msgs, seq_first, seq_last);
 }
 
 enum err checkpoint_moved(struct js *js, uint64_t stream, uint64_t seq, uint64_t from, uint64_t to)

@@ -43,8 +43,8 @@ void checkpoint_drop(struct js_stream *s);
  * somebody's. */
 enum store_fate checkpoint_fate(const struct js *js, bool keeps_unknown, uint64_t stream,
                                 uint64_t seq, uint64_t place);
-bool checkpoint_needs(const struct js *js, bool keeps_unknown, uint64_t stream, uint64_t seq_first,
-                      uint64_t seq_last);
+uint64_t checkpoint_count(const struct js *js, bool keeps_unknown, uint64_t stream,
+                          uint64_t seq_first, uint64_t seq_last);
 enum err checkpoint_moved(struct js *js, uint64_t stream, uint64_t seq, uint64_t from, uint64_t to);
 
 #endif

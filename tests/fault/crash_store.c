@@ -6,8 +6,8 @@
  *
  *   crash_store [--ops N] [--recovery-ops N] [--past N] [--seeds A-B]
  *   --ops: length of the workloads (default 1); --recovery-ops: up to which length the recovery is
- *   cut too (default 0); --past: of what may have happened before, only this, from 0; --seeds: long
- *   random runs, with random survival
+ *   cut too (default 0); --past: nothing but workloads after this past, from 0; --seeds: long
+ * random runs, with random survival
  *
  * Crashes that leave the same disk to a server that was told the same are one crash: their hash is
  * compared before anything is started, so that a workload runs once to see what it could leave, and
@@ -122,7 +122,8 @@ static struct keys proved, cut_again;
 static struct scout scout;
 static uint64_t cases, recoveries, crashes;
 /* Rare paths, taken. */
-static uint64_t failures, cache_waits, asked, moves, checkpoints, freed, recycled, dropped;
+static uint64_t failures, cache_waits, asked, moves, checkpoints, freed, recycled, dropped,
+    rewritten;
 static const char *doing = "";
 static uint64_t sync_interval_ns; /* the level */
 static uint64_t checkpoint_bytes; /* at least */
@@ -364,17 +365,18 @@ static enum err on_checkpoint(void *context, uint64_t stream, struct text *out)
     return ERR_OK;
 }
 
-static bool on_needs(void *context, uint64_t stream, uint64_t seq_first, uint64_t seq_last)
+static uint64_t on_count(void *context, uint64_t stream, uint64_t seq_first, uint64_t seq_last)
 {
     (void)context;
     toy_fold(&model, (uint32_t)stream, told_last());
+    uint64_t count = 0;
     for (uint32_t i = 0; i < model.live_count; i++)
-        if (model.live[i] >= seq_first && model.live[i] <= seq_last) return true;
-    return false;
+        count += model.live[i] >= seq_first && model.live[i] <= seq_last;
+    return count;
 }
 
 static const struct store_hooks HOOKS = {
-    .fate = on_fate, .moved = on_moved, .checkpoint = on_checkpoint, .needs = on_needs};
+    .fate = on_fate, .moved = on_moved, .checkpoint = on_checkpoint, .count = on_count};
 
 static void replay_checkpoint(struct toy *t, const struct record *r)
 {
@@ -675,6 +677,7 @@ static void power_off(void)
         freed += w.log.compact.counts.segments;
         recycled += w.log.compact.counts.recycled;
         dropped += w.log.compact.counts.dropped;
+        rewritten += w.log.compact.counts.rewritten;
     }
     if (w.is_open) slog_close(&w.log);
     w.is_open = false;
@@ -806,6 +809,11 @@ static const enum op LIVE_SEGMENTS[] = {OP_PUBLISH, OP_BIG,  OP_PUBLISH, OP_WAIT
                                         OP_ERASE,   OP_WAIT, OP_SEAL,    OP_ACK,  OP_WAIT};
 static const enum op DEAD_PACK[] = {OP_PUBLISH, OP_WAIT,  OP_SEAL, OP_WAIT,
                                     OP_FREE,    OP_ERASE, OP_WAIT};
+static const enum op SPARSE_PACK[] = {OP_BIG,  OP_PUBLISH, OP_WAIT,  OP_SEAL,
+                                      OP_WAIT, OP_FREE,    OP_ERASE, OP_WAIT};
+static const enum op SPARSE_PACKS[] = {OP_BIG,   OP_PUBLISH, OP_WAIT,  OP_SEAL, OP_WAIT, OP_FREE,
+                                       OP_BIG,   OP_PUBLISH, OP_WAIT,  OP_SEAL, OP_WAIT, OP_FREE,
+                                       OP_ERASE, OP_ERASE,   OP_ERASE, OP_WAIT};
 static const enum op PACKED[] = {OP_PUBLISH, OP_BIG, OP_PUBLISH, OP_WAIT, OP_SEAL,  OP_WAIT,
                                  OP_FREE,    OP_ACK, OP_WAIT,    OP_SEAL, OP_ERASE, OP_WAIT};
 #define OPS(a) a, sizeof a / sizeof *a
@@ -814,7 +822,9 @@ static const struct past PASTS[] = {{"no past", NULL, 0, 0, 0, false},
                                     {"a checkpoint", OPS(CHECKPOINTED), 1, 1, false},
                                     {"live segments", OPS(LIVE_SEGMENTS), 2, 0, false},
                                     {"a dead pack", OPS(DEAD_PACK), 0, 1, true},
-                                    {"a pack", OPS(PACKED), 1, 1, true}};
+                                    {"a pack", OPS(PACKED), 1, 1, true},
+                                    {"a sparse pack", OPS(SPARSE_PACK), 0, 1, true},
+                                    {"two sparse packs", OPS(SPARSE_PACKS), 1, 3, true}};
 enum { PASTS_COUNT = sizeof PASTS / sizeof *PASTS };
 
 static const struct past *past = &PASTS[0];
@@ -836,6 +846,9 @@ static bool live_through(void)
     uint32_t closed = 0;
     while (closed < w.log.manifest.count && w.log.manifest.segments[closed].is_closed) closed++;
     if (sync_interval_ns == 0) { /* what waits for a flush there is done later */
+        if (closed != past->closed || w.log.compact.counts.segments != past->freed)
+            fprintf(stderr, "%s: %u closed, %llu freed\n", past->name, closed,
+                    (unsigned long long)w.log.compact.counts.segments);
         must(closed == past->closed && w.log.compact.counts.segments == past->freed);
         must((w.log.manifest.pack_count > 0) == past->has_pack);
     }
@@ -1347,6 +1360,129 @@ static void full_disk(void)
     end();
 }
 
+/* --- sparse packs -------------------------------------------------------------------------- */
+
+static uint64_t pack_bytes(uint32_t *count)
+{
+    uint64_t bytes = 0;
+    *count = 0;
+    for (int i = 0; i < DISK_NAMES_MAX; i++) {
+        const char *path = w.disk.names[i].path;
+        if (strstr(path, ".pack") == NULL) continue;
+        bytes += w.disk.files[w.disk.names[i].file].now_bytes;
+        ++*count;
+    }
+    return bytes;
+}
+
+static void let_it_look(void)
+{
+    for (int i = 0; i < 8 && !w.is_off; i++) {
+        w.now_ns += 2 * COMPACT_LOOK_NS;
+        settle();
+    }
+}
+
+/* One pack of a large message and a small one, the large one erased. */
+static void make_sparse(void)
+{
+    begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
+    must(start());
+    for (uint32_t i = 0; i < sizeof SPARSE_PACK / sizeof *SPARSE_PACK; i++) run_op(SPARSE_PACK[i]);
+}
+
+/* It gives its space back, and a start finds what is left of it. */
+static void sparse_is_rewritten(void)
+{
+    uint32_t count;
+    doing = "a sparse pack";
+    make_sparse();
+    (void)pack_bytes(&count);
+    if (count != 1 || w.log.manifest.packs[0].record_bytes < 7000) wrong("there is no pack");
+    let_it_look();
+    (void)pack_bytes(&count);
+    if (count != 1 || w.log.manifest.packs[0].record_bytes > 400) wrong("it stays as large");
+    if (w.log.compact.counts.rewritten != 1) wrong("it is not rewritten, or again and again");
+    read_all();
+    stop();
+    prove();
+    if (w.has_failed) exit(1);
+    end();
+}
+
+/* Something of it cannot be read: it is left as it is, whatever else might be freed (P6). */
+static void damaged_is_not_rewritten(bool is_index)
+{
+    doing = is_index ? "a sparse pack with a damaged index" : "a sparse pack with a damaged block";
+    make_sparse();
+    struct disk_file *file = file_at("0001-00000001.pack");
+    uint32_t held;
+    memcpy(&held, file->now + 12, sizeof held);
+    uint64_t at = is_index ? 32 + (held + 7) / 8 * 8 + 40 : 60;
+    file->now[at] ^= 1;
+    let_it_look();
+    if (!has_name("0001-00000001.pack") || w.log.compact.counts.rewritten != 0)
+        wrong("it is rewritten");
+    if (w.log.compact.counts.errors != 1) wrong("it is tried again and again, or never");
+    file->now[at] ^= 1;
+    read_all();
+    stop();
+    prove();
+    if (w.has_failed) exit(1);
+    end();
+}
+
+/* Without room for the new one the old one stays; with room it goes on. */
+static void full_while_rewriting(void)
+{
+    uint32_t count;
+    doing = "the disk is full while a pack is rewritten";
+    make_sparse();
+    w.disk.capacity_bytes = 1;
+    let_it_look();
+    (void)pack_bytes(&count);
+    if (count != 1 || !has_name("0001-00000001.pack")) wrong("a part of the new pack stays");
+    uint64_t errors = w.log.compact.counts.errors;
+    if (errors < 2 || errors > 8) wrong("it is tried all the time, or not at all");
+    read_all();
+    w.disk.capacity_bytes = 0;
+    w.now_ns += COMPACT_RETRY_MAX_NS;
+    let_it_look();
+    if (w.log.compact.counts.rewritten != 1) wrong("it does not go on when there is space");
+    stop();
+    prove();
+    if (w.has_failed) exit(1);
+    end();
+}
+
+/* A message or two of each of many segments: their packs become few. */
+static void small_packs_become_one(void)
+{
+    uint32_t count, most = 0;
+    doing = "small packs";
+    begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
+    must(start());
+    w.log.options.segment_bytes =
+        1024 * 1024; /* what is small beside that; files stay as they are */
+    for (int i = 0; i < 3 * COMPACT_SMALL_RUN; i++) {
+        run_op(OP_PUBLISH);
+        run_op(OP_WAIT);
+        run_op(OP_SEAL);
+        run_op(OP_FREE);
+        (void)pack_bytes(&count);
+        if (count > most) most = count;
+    }
+    let_it_look();
+    (void)pack_bytes(&count);
+    if (most < COMPACT_SMALL_RUN || count >= COMPACT_SMALL_RUN) wrong("they stay");
+    read_all();
+    w.log.options.segment_bytes = SEGMENT_BYTES;
+    stop();
+    prove();
+    if (w.has_failed) exit(1);
+    end();
+}
+
 /* --- the n-th call fails ------------------------------------------------------------------- */
 
 enum fault {
@@ -1385,21 +1521,22 @@ static const uint64_t *plant(enum fault fault, uint64_t n)
     }
 }
 
+struct script {
+    const enum op *ops;
+    uint32_t count;
+};
+
 /* False: n is beyond the last call. */
-static bool fail_nth(enum fault fault, uint64_t n)
+static bool fail_nth(enum fault fault, const struct script *script, uint64_t n)
 {
-    static const enum op OPS[] = {OP_PUBLISH, OP_BIG,  OP_WAIT,  OP_ACK,     OP_BIG,  OP_ERASE,
-                                  OP_PUBLISH, OP_WAIT, OP_STOP,  OP_PUBLISH, OP_BIG,  OP_WAIT,
-                                  OP_ERASE,   OP_SEAL, OP_ERASE, OP_ERASE,   OP_FREE, OP_WAIT,
-                                  OP_FREE,    OP_ACK,  OP_WAIT,  OP_STOP,    OP_IDLE, OP_WAIT};
     static char text[64];
     snprintf(text, sizeof text, "%s %llu fails", FAULT_NAMES[fault], (unsigned long long)n);
     doing = text;
     begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
     w.may_fail = true;
     const uint64_t *calls = plant(fault, n);
-    for (uint32_t i = 0; i < sizeof OPS / sizeof *OPS; i++) {
-        run_op(OPS[i]);
+    for (uint32_t i = 0; i < script->count; i++) {
+        run_op(script->ops[i]);
         w.now_ns += 2 * SLOG_RETRY_NS;
     }
     bool was_reached = n <= *calls;
@@ -1415,14 +1552,23 @@ static bool fail_nth(enum fault fault, uint64_t n)
 
 static void every_fault(void)
 {
+    static const enum op LIFE[] = {OP_PUBLISH, OP_BIG,  OP_WAIT,  OP_ACK,     OP_BIG,  OP_ERASE,
+                                   OP_PUBLISH, OP_WAIT, OP_STOP,  OP_PUBLISH, OP_BIG,  OP_WAIT,
+                                   OP_ERASE,   OP_SEAL, OP_ERASE, OP_ERASE,   OP_FREE, OP_WAIT,
+                                   OP_FREE,    OP_ACK,  OP_WAIT,  OP_STOP,    OP_IDLE, OP_WAIT};
+    static const enum op REWRITE[] = {OP_BIG,   OP_PUBLISH, OP_WAIT, OP_SEAL, OP_WAIT, OP_FREE,
+                                      OP_ERASE, OP_WAIT,    OP_FREE, OP_WAIT, OP_STOP};
+    static const struct script SCRIPTS[] = {{OPS(LIFE)}, {OPS(REWRITE)}};
     for (int fault = 0; fault < FAULT_COUNT; fault++) {
-        uint64_t n = 1;
-        while (fail_nth((enum fault)fault, n)) n++;
-        printf("%s: %llu calls, each failed once\n", FAULT_NAMES[fault], (unsigned long long)n - 1);
-        /* A flush that fails may take what was acknowledged: see flush_fails. */
-        sync_interval_ns = LEVELS[1];
-        for (n = 1; fault != FAULT_FLUSH && fail_nth((enum fault)fault, n); n++) continue;
+        uint64_t calls = 0;
+        for (int i = 0; i < 4; i++) {
+            /* A flush that fails may take what was acknowledged: see flush_fails. */
+            if (i >= 2 && fault == FAULT_FLUSH) break;
+            sync_interval_ns = LEVELS[i / 2];
+            for (uint64_t n = 1; fail_nth((enum fault)fault, &SCRIPTS[i % 2], n); n++) calls++;
+        }
         sync_interval_ns = 0;
+        printf("%s: %llu calls, each failed once\n", FAULT_NAMES[fault], (unsigned long long)calls);
     }
 }
 
@@ -1512,6 +1658,10 @@ int main(int argc, char **argv)
             must(sscanf(argv[i + 1], "%lu-%lu", &first, &last) == 2);
     }
     clock_t began = clock();
+    if (past_only < PASTS_COUNT) {
+        every_workload(ops, recovery_ops, past_only);
+        return 0;
+    }
     /* What finds most in least time comes first: tests/sim/broken gives it a minute. */
     flush_fails();
     dead_is_kept_until_flushed();
@@ -1522,6 +1672,11 @@ int main(int argc, char **argv)
     large_checkpoints_rest();
     full_while_packing();
     full_disk();
+    sparse_is_rewritten();
+    damaged_is_not_rewritten(false);
+    damaged_is_not_rewritten(true);
+    full_while_rewriting();
+    small_packs_become_one();
     rot_is_not_freed(false);
     rot_is_not_freed(true);
     for (unsigned long seed = first; seed <= last; seed++) random_run(seed);
@@ -1529,12 +1684,14 @@ int main(int argc, char **argv)
     every_fault();
     every_workload(ops, recovery_ops, past_only);
     printf("%llu failed groups, %llu reads from disk, %llu messages asked about, %llu moved, "
-           "%llu checkpoints, %llu segments freed, %llu of them recycled, %llu packs dropped\n",
+           "%llu checkpoints, %llu segments freed, %llu of them recycled, %llu packs dropped, %llu "
+           "rewritten\n",
            (unsigned long long)failures, (unsigned long long)cache_waits, (unsigned long long)asked,
            (unsigned long long)moves, (unsigned long long)checkpoints, (unsigned long long)freed,
-           (unsigned long long)recycled, (unsigned long long)dropped);
+           (unsigned long long)recycled, (unsigned long long)dropped,
+           (unsigned long long)rewritten);
     if (failures == 0 || cache_waits == 0 || asked == 0 || checkpoints == 0 || freed == 0 ||
-        recycled == 0 || dropped == 0) {
+        recycled == 0 || dropped == 0 || rewritten == 0) {
         printf("blind: some of these paths were never taken\n");
         return 1;
     }

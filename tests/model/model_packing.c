@@ -121,15 +121,15 @@ static enum err on_checkpoint(void *context, uint64_t stream, struct text *out)
     return ERR_OK;
 }
 
-static bool on_needs(void *context, uint64_t stream, uint64_t seq_first, uint64_t seq_last)
+static uint64_t on_count(void *context, uint64_t stream, uint64_t seq_first, uint64_t seq_last)
 {
-    for (uint64_t seq = seq_first; seq <= seq_last && seq <= w.told; seq++)
-        if (is_live(seq)) return true;
-    return false;
+    uint64_t count = 0;
+    for (uint64_t seq = seq_first; seq <= seq_last && seq <= w.told; seq++) count += is_live(seq);
+    return count;
 }
 
 static const struct store_hooks HOOKS = {
-    .fate = on_fate, .moved = on_moved, .checkpoint = on_checkpoint, .needs = on_needs};
+    .fate = on_fate, .moved = on_moved, .checkpoint = on_checkpoint, .count = on_count};
 
 static enum err on_record(void *context, const struct record *r, const struct store_stub *stub)
 {

@@ -827,6 +827,8 @@ void jswork_run(const struct jswork_config *config, struct jswork_counts *counts
     if (w->store.skipped > 0) jsledger_wrong(&w->ledger, "records that make no sense");
     counts->checkpoints += w->store.checkpoints;
     counts->moves += w->store.moves;
+    counts->packs_dropped += w->store.dropped;
+    counts->packs_rewritten += w->store.rewritten;
     counts->cut_groups += w->store.cut_groups;
     counts->writes_failed += w->store.failures;
     counts->segments += w->store.segments;

@@ -20,6 +20,7 @@ struct jswork_counts {
     JSWORK_PATHS(X)
 #undef X
     uint64_t ops, stored, deliveries, starts, simulated_ns, checkpoints, moves;
+    uint64_t packs_dropped, packs_rewritten;
 };
 
 struct jswork_config {

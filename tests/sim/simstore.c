@@ -9,9 +9,9 @@
 enum {
     STAGING_BYTES = 512 * 1024,
     MEMORY_BYTES_MAX = 16 << 20,
-    QUICK_NS = 20000,    /* an operation takes so long at least */
-    USUAL_NS = 400000,   /* and up to so much more */
-    SLOW_NS = 30000000,  /* or that */
+    QUICK_NS = 20000,   /* an operation takes so long at least */
+    USUAL_NS = 400000,  /* and up to so much more */
+    SLOW_NS = 30000000, /* or that */
     SYNC_INTERVAL_NS = 1000000000,
     STREAM_IDS_STEP = 8, /* as io/storage: ids of two shards never meet */
 };
@@ -227,10 +227,10 @@ static enum store_fate fate(void *context, uint64_t stream, uint64_t seq, uint64
     return checkpoint_fate(&s->js, false, stream, seq, place);
 }
 
-static bool needs(void *context, uint64_t stream, uint64_t seq_first, uint64_t seq_last)
+static uint64_t count_live(void *context, uint64_t stream, uint64_t seq_first, uint64_t seq_last)
 {
     const struct simstore_shard *s = context;
-    return checkpoint_needs(&s->js, false, stream, seq_first, seq_last);
+    return checkpoint_count(&s->js, false, stream, seq_first, seq_last);
 }
 
 static enum err moved(void *context, uint64_t stream, uint64_t seq, uint64_t from, uint64_t to,
@@ -265,7 +265,7 @@ enum err simstore_open_log(struct simstore *x, uint32_t log, struct net_driver *
     s->store = x;
     s->driver = d;
     s->hooks = (struct store_hooks){
-        .context = s, .fate = fate, .moved = moved, .checkpoint = checkpoint, .needs = needs};
+        .context = s, .fate = fate, .moved = moved, .checkpoint = checkpoint, .count = count_live};
     x->files = (struct blocking){.vfs = &x->disk.vfs, .pump = pump_files, .context = &x->disk};
     struct slog_options o = {.vfs = &s->vfs,
                              .mem = s->js.mem,
@@ -337,6 +337,8 @@ static void count(struct simstore *x, const struct slog *l)
     x->records += l->counts.records;
     x->failures += l->counts.failures;
     x->segments += l->counts.segments;
+    x->dropped += l->compact.counts.dropped;
+    x->rewritten += l->compact.counts.rewritten;
 }
 
 void simstore_close_log(struct simstore *x, uint32_t shard)

@@ -64,6 +64,7 @@ struct simstore {
     uint64_t damaged, skipped, cuts; /* seen by recoveries */
     uint64_t checkpoints, moves;     /* what freeing segments asked for */
     uint64_t cut_groups, records, reads, failures, segments;
+    uint64_t dropped, rewritten; /* packs */
 };
 
 void simstore_init(struct simstore *x, uint64_t seed);

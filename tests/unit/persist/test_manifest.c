@@ -142,7 +142,23 @@ Test(manifest, the_first_segment_goes_and_the_reader_knows_where_to_begin)
     cr_assert_eq(m.segments[0].first_group, 31);
     manifest_remove_first(&m);
     cr_assert_eq(m.segments[0].first_group, 41, "it was not known before");
-    manifest_remove_pack(&m, 2);
+}
+
+Test(manifest, packs_make_room_for_one_in_their_place)
+{
+    for (uint32_t i = 0; i < 3; i++) {
+        struct manifest_pack p = {.number = 20 + i, .incarnation = 1};
+        cr_assert_eq(manifest_add_pack(&m, &p), ERR_OK);
+    }
+    struct manifest_pack of_two = {.number = 5, .incarnation = 1};
+    manifest_replace_packs(&m, 20, 2, &of_two);
+    cr_assert_eq(m.pack_count, 3);
+    cr_assert_eq(m.packs[0].number, 2);
+    cr_assert_eq(m.packs[1].number, 5);
+    cr_assert_eq(m.packs[2].number, 22);
+    manifest_replace_packs(&m, 5, 2, NULL);
+    cr_assert_eq(m.pack_count, 1);
+    manifest_replace_packs(&m, 2, 1, NULL);
     cr_assert_eq(m.pack_count, 0);
 }
 

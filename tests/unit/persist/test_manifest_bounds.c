@@ -38,7 +38,19 @@ Test(manifest_bounds, numbers_that_nobody_counted_to_are_refused)
     cr_expect_eq(decoded(&m), ERR_OK);
     m.packs[0].number = 3; /* its segment is there */
     cr_expect_eq(decoded(&m), ERR_CORRUPT);
-    m.packs[0].number = 2;
+    m.packs[0].number = 5; /* written out of an earlier one, while that segment was there */
+    cr_expect_eq(decoded(&m), ERR_OK);
+    p.number = 7;
+    cr_assert_eq(manifest_add_pack(&m, &p), ERR_OK);
+    p.number = 2;
+    cr_assert_eq(manifest_add_pack(&m, &p), ERR_OK);
+    cr_expect_eq(decoded(&m), ERR_OK);
+    m.packs[2].number = 5;
+    cr_expect_eq(decoded(&m), ERR_CORRUPT, "two of one name");
+    m.packs[2].number = 2;
+    m.packs[0].incarnation = 2;
+    cr_expect_eq(decoded(&m), ERR_CORRUPT, "not in the order of the log");
+    m.packs[0].incarnation = 1;
     m.segments[0].is_closed = true;
     m.segments[0].last_group = UINT64_MAX;
     cr_expect_eq(decoded(&m), ERR_CORRUPT);
