@@ -867,6 +867,10 @@ static enum js_step stored(struct js *js, struct js_request *r, enum err result)
         return created(&p, s);
     }
     if (r->order == JS_ORDER_DELETE) {
+        /* Of a stream in memory each message is freed: before it goes, by pieces. */
+        bool is_memory = s->stream.config.storage == STREAM_MEMORY;
+        if (is_memory && !r->work.is_begun) js_purge(s, BYTES_LITERAL(""), 0, 0, &r->work);
+        if (is_memory && js_work_step(s, &r->work)) return JS_MORE;
         js_drop(js, s);
         tell_gone(js, r);
         r->action = JS_ACTION_DELETED;

@@ -303,6 +303,10 @@ static bool prepare(struct check *c, struct writer *scratch)
     if (is_kept && (o->op.flags & STAGED_ROLLUP) != 0)
         evicts = staged_count(&s->staged, &s->subjects, node);
     if ((o->op.flags & STAGED_ROLLUP_ALL) != 0) evicts = s->staged.msgs;
+    if (evicts > STREAM_PURGE_BATCH && stream_keeps_last(s, &o->op)) {
+        o->op.flags |= STAGED_ROLLUP_LARGE;
+        evicts = 2;
+    }
     if (is_fine &&
         (evicts > UINT32_MAX / 8 || staged_reserve(&s->staged, (uint32_t)evicts + 1) != ERR_OK))
         is_fine = no_memory(c);

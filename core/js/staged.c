@@ -268,7 +268,8 @@ static void evict(struct staged *s, const struct staged_op *op, struct subject_i
     if (per_subject != 0)
         while (staged_count(s, x, op->node) > per_subject && grow_cells(s, 2) == ERR_OK)
             kill(s, m, staged_first(s, x, m, op->node));
-    uint64_t max_msgs = (op->flags & STAGED_ROLLUP_ALL) != 0 ? 1 : l->max_msgs;
+    bool is_alone = (op->flags & (STAGED_ROLLUP_ALL | STAGED_ROLLUP_LARGE)) == STAGED_ROLLUP_ALL;
+    uint64_t max_msgs = is_alone ? 1 : l->max_msgs;
     while (
         ((max_msgs != 0 && s->msgs > max_msgs) || (l->max_bytes != 0 && s->bytes > l->max_bytes)) &&
         s->msgs > 0 && grow_cells(s, 2) == ERR_OK)

@@ -210,9 +210,52 @@ static enum err apply_message(struct stream *s, const struct staged_op *op)
     return ERR_OK;
 }
 
+bool stream_keeps_last(const struct stream *s, const struct staged_op *op)
+{
+    return (op->flags & STAGED_ROLLUP_ALL) != 0 && s->watch.cleared != NULL && op->deadline_ns == 0;
+}
+
+/* All but the message that was stored last go, without a look at any of them: it is put into
+ * indexes of its own, which take the place of the others. False: no memory for those, or other
+ * messages are in flight that count on numbers of subjects. */
+static bool keep_last(struct stream *s, const struct staged_op *op)
+{
+    struct msgs_entry entry = {
+        .place = op->place, .time_ns = op->time_ns, .bytes = op->bytes, .node = op->node};
+    struct subject_index subjects;
+    struct msgs msgs;
+    bool is_new;
+    if (s->staged.op_count > 0) return false;
+    struct bytes subject = subject_index_subject(&s->subjects, op->node);
+    subject_index_init(&subjects, s->mem, s->subjects.list_max);
+    msgs_init(&msgs, s->mem);
+    if (subject_index_intern(&subjects, subject, &entry.node, &is_new) != ERR_OK ||
+        msgs_append(&msgs, op->seq, &entry) != ERR_OK) {
+        subject_index_clear(&subjects);
+        msgs_clear(&msgs);
+        return false;
+    }
+    subject_index_add(&subjects, entry.node, op->seq);
+    subjects.renewals = s->subjects.renewals + 1;
+    subject_index_clear(&s->subjects);
+    msgs_clear(&s->msgs);
+    msg_ttl_clear(&s->ttl);
+    s->subjects = subjects;
+    s->msgs = msgs;
+    uint64_t bytes = s->bytes - (op->bytes & STAGED_BYTES_MASK);
+    quota_bytes_give_back(s->account_bytes, bytes);
+    quota_bytes_give_back(s->server_bytes, bytes);
+    s->bytes -= bytes;
+    s->seq_first = op->seq;
+    s->watch.cleared(s->watch.context);
+    return true;
+}
+
 static void apply_evictions(struct stream *s, const struct staged_op *op)
 {
+    bool is_large = s->msgs.live_count > STREAM_PURGE_BATCH && stream_keeps_last(s, op);
     if (s->watch.stored != NULL) s->watch.stored(s->watch.context, op->seq, op->node);
+    if (is_large && keep_last(s, op)) return;
     if ((op->flags & STAGED_ROLLUP_MATCHING) != 0) trim_matching(s, op->node);
     uint64_t per_subject = limit_of(s->config.max_msgs_per_subject);
     if ((op->flags & STAGED_ROLLUP) != 0) per_subject = 1;
@@ -531,7 +574,7 @@ void stream_stage(struct stream *s, const struct stream_outcome *o, uint64_t tic
     s->clock_ns = op.time_ns;
     staged_push(&s->staged, &op, &s->subjects, &s->msgs, &l);
     /* What it leaves is not worked out ahead: as with a purge, later publishes wait. */
-    if ((op.flags & STAGED_ROLLUP_MATCHING) != 0) {
+    if ((op.flags & (STAGED_ROLLUP_MATCHING | STAGED_ROLLUP_LARGE)) != 0) {
         stream_stage_order(s, ticket);
         s->is_order_message = true;
     }

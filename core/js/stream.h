@@ -170,6 +170,8 @@ int64_t stream_expire_next_ns(const struct stream *s);
 /* What nats-server counts for a message. */
 uint32_t stream_message_bytes(enum stream_storage storage, size_t subject, size_t headers,
                               size_t body);
+/* The rollup leaves nothing else, and all that goes can go in one step. */
+bool stream_keeps_last(const struct stream *s, const struct staged_op *op);
 /* What is kept of a message, but for its subject's number, place and ticket. r: as stored. */
 void stream_describe(const struct stream *s, const struct record *r, struct staged_op *op);
 /* The value of Nats-TTL. False: not valid. seconds: 0 none, -1 for ever. */

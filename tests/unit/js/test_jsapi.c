@@ -530,6 +530,74 @@ Test(jsapi, what_reads_much_of_a_stream_goes_by_pieces)
     rig_deinit(&r);
 }
 
+static void fill(struct rig *r, int from, int to)
+{
+    char ack[64], subject[32];
+    for (int i = from; i <= to; i++) {
+        snprintf(ack, sizeof ack, "{\"stream\":\"S\",\"seq\":%d}", i);
+        snprintf(subject, sizeof subject, "s.%d", i % 100);
+        publish(r, subject, "", ack);
+    }
+}
+
+Test(jsapi, a_rollup_of_a_large_stream_is_one_short_step_and_publishes_wait_for_it)
+{
+    enum { COUNT = 2 * STREAM_PURGE_BATCH };
+    struct rig r;
+    char scratch[PUBLISH_SCRATCH_EXTRA + 256];
+    struct stream_outcome o, later;
+    struct store_stub stub;
+    struct writer w;
+    struct bytes all = BYTES_LITERAL("NATS/1.0\r\nNats-Rollup: all\r\n\r\n");
+    rig_init(&r);
+    make_stream(&r, "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"allow_rollup_hdrs\":true}", true);
+    fill(&r, 1, COUNT);
+    cr_assert_eq(turns_of(&r, "$JS.API.CONSUMER.CREATE.S.c",
+                          "{\"stream_name\":\"S\",\"config\":{\"name\":\"c\",\"mem_storage\":true,"
+                          "\"filter_subject\":\"s.7\"}}"),
+                 0);
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    struct stream *m = &s->stream;
+    writer_init(&w, scratch, sizeof scratch);
+    publish_check(m, BYTES_LITERAL("s.7"), all, BYTES_LITERAL(""), now_ns, &w, &o);
+    cr_assert_eq(o.verdict, STREAM_STORE);
+    cr_assert_eq(store_append(r.js.file, &o.record, &stub), ERR_OK);
+    stream_stage(m, &o, stub.ticket, stub.place);
+    writer_init(&w, scratch, sizeof scratch);
+    publish_check(m, BYTES_LITERAL("s.8"), BYTES_LITERAL(""), BYTES_LITERAL(""), now_ns, &w,
+                  &later);
+    cr_assert_eq(later.verdict, STREAM_WAIT);
+    cr_assert_eq(stream_settle(m, stub.ticket), ERR_OK);
+    cr_assert_eq(m->msgs.live_count, 1);
+    cr_assert_eq(m->seq_first, COUNT + 1);
+    cr_assert_eq(m->bytes, stream_message_bytes(STREAM_FILE, 3, all.len, 0));
+    cr_assert_eq(js_quota_of(&r.js, 0)->storage.used, m->bytes);
+    fill(&r, COUNT + 2, COUNT + 107);
+    cr_assert_eq(turns_of(&r, "$JS.API.CONSUMER.INFO.S.c", ""), 0);
+    cr_assert(has_text(&r, "\"num_pending\":2,"), "%.*s", (int)r.out.len, r.out.data);
+    cr_assert_eq(turns_of(&r, "$JS.API.STREAM.INFO.S", "{\"subjects_filter\":\"s.7\"}"), 0);
+    cr_assert(has_text(&r, "\"num_subjects\":100,\"subjects\":{\"s.7\":2}"), "%.*s", (int)r.out.len,
+              r.out.data);
+    rig_deinit(&r);
+}
+
+Test(jsapi, a_large_stream_in_memory_is_deleted_by_pieces)
+{
+    struct rig r;
+    rig_init(&r);
+    make_stream(&r, "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"storage\":\"memory\"}", true);
+    fill(&r, 1, 2 * STREAM_PURGE_BATCH);
+    struct js_request q = request(&r, "$JS.API.STREAM.DELETE.S", "");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_MORE);
+    cr_assert_eq(r.js.memory.live_count, STREAM_PURGE_BATCH);
+    enum js_step step;
+    while ((step = jsapi_stored(&r.js, &q, ERR_OK)) == JS_MORE) continue;
+    say(&r, &q, "{\"type\":\"io.nats.jetstream.api.v1.stream_delete_response\",\"success\":true}");
+    cr_assert_eq(r.js.memory.live_count, 0);
+    rig_deinit(&r);
+}
+
 Test(jsapi, many_subjects_are_checked_in_a_moment_and_too_many_refused)
 {
     struct rig r;
