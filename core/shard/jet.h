@@ -244,6 +244,14 @@ void jet_advisory_consumer_gone(struct shard *s, const struct js_stream *stream,
                                 const struct consumer *c);
 /* So many requests of one queue were dropped. */
 void jet_advisory_dropped(struct shard *s, uint64_t count);
+/* A request that was answered. */
+struct jet_audit {
+    uint32_t account;
+    struct bytes subject, request, response;
+    struct conn_id origin; /* as of its message */
+    uint32_t origin_shard;
+};
+void jet_advisory_audit(struct shard *s, const struct jet_audit *audit);
 /* The request was answered; origin: as of its message. */
 void jet_advisory_request(struct shard *s, const struct js_request *r, struct conn_id origin,
                           uint32_t origin_shard);
@@ -318,6 +326,8 @@ NODISCARD bool jet_mail_page(struct shard *s, struct jet_request *q);
 /* Sums of used bytes that changed. */
 NODISCARD bool jet_mail_used(struct shard *s, uint32_t shard, uint32_t account, uint64_t memory,
                              uint64_t storage);
+/* Has the client's own shard tell of its request. False: not now, or no memory. */
+NODISCARD bool jet_mail_audit(struct shard *s, const struct jet_audit *audit);
 /* Hands a request on. False: not now, or no memory. */
 NODISCARD bool jet_mail_request(struct shard *s, uint32_t shard, uint32_t log,
                                 const struct message *m);

@@ -5,16 +5,23 @@
 
 enum { ADVISORY_BYTES_MAX = 2 * JS_REPLY_BYTES_MAX, ADVISORY_ID_BYTES = 22 };
 
+/* Writes its subject; false: nobody listens there. */
+static bool is_wanted(struct shard *s, uint32_t account, const struct advisory *a,
+                      struct writer *subject)
+{
+    struct shard_account *of = session_account(s, account);
+    advisory_subject(a, subject);
+    return of != NULL && interest_exists(s->interest, of->trie, writer_written(subject));
+}
+
 static void send(struct shard *s, uint32_t account, struct advisory *a)
 {
     static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     char room[ADVISORY_SUBJECT_BYTES_MAX], id[ADVISORY_ID_BYTES];
     struct writer subject;
     struct text body;
-    struct shard_account *of = session_account(s, account);
     writer_init(&subject, room, sizeof room);
-    advisory_subject(a, &subject);
-    if (of == NULL || !interest_exists(s->interest, of->trie, writer_written(&subject))) return;
+    if (!is_wanted(s, account, a, &subject)) return;
     for (size_t i = 0; i < sizeof id; i++) id[i] = digits[rng_below(&s->rng, 62)];
     a->id = bytes_of(id, sizeof id);
     a->time_ns = s->now.wall_ns;
@@ -69,7 +76,7 @@ static void send_action(struct shard *s, const struct js_request *r)
     send(s, r->account, &a);
 }
 
-/* Who asked, as far as this shard knows: a client of another one is told by its account alone. */
+/* Who asked, where it is a client of this shard that is still there. */
 static void describe(const struct shard *s, struct conn_id origin, uint32_t origin_shard,
                      struct advisory_client *out)
 {
@@ -90,16 +97,35 @@ static void describe(const struct shard *s, struct conn_id origin, uint32_t orig
     out->type = BYTES_LITERAL("nats");
 }
 
+void jet_advisory_audit(struct shard *s, const struct jet_audit *audit)
+{
+    const struct shard_account *of = session_account(s, audit->account);
+    struct advisory a = {.kind = ADVISORY_API,
+                         .server = s->server->name,
+                         .subject = audit->subject,
+                         .request = audit->request,
+                         .response = audit->response};
+    if (of != NULL && of->conf != NULL) a.client.account = of->conf->name;
+    describe(s, audit->origin, audit->origin_shard, &a.client);
+    send(s, audit->account, &a);
+}
+
 void jet_advisory_request(struct shard *s, const struct js_request *r, struct conn_id origin,
                           uint32_t origin_shard)
 {
-    struct advisory a = {.kind = ADVISORY_API,
-                         .server = s->server->name,
-                         .client = {.account = r->account_name},
-                         .subject = r->subject,
-                         .request = r->body,
-                         .response = text_written(r->out)};
+    const struct advisory a = {.kind = ADVISORY_API};
+    const struct jet_audit audit = {.account = r->account,
+                                    .subject = r->subject,
+                                    .request = r->body,
+                                    .response = text_written(r->out),
+                                    .origin = origin,
+                                    .origin_shard = origin_shard};
+    char room[ADVISORY_SUBJECT_BYTES_MAX];
+    struct writer subject;
     if (!r->is_error) send_action(s, r);
-    describe(s, origin, origin_shard, &a.client);
-    send(s, r->account, &a);
+    writer_init(&subject, room, sizeof room);
+    if (!is_wanted(s, r->account, &a, &subject)) return;
+    /* Only its own shard can name the client. Where that cannot be asked it is told without. */
+    bool is_elsewhere = origin.bits != 0 && origin_shard != s->index;
+    if (!is_elsewhere || !jet_mail_audit(s, &audit)) jet_advisory_audit(s, &audit);
 }

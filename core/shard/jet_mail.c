@@ -11,6 +11,7 @@
  *        USAGE_ASK ──> <── USAGE                      sums of an account
  *        PAGE_ASK ──> <── PAGE_PART ... PAGE_END      infos of the streams on one page
  *
+ *   a shard that answered a client of another one: AUDIT ──> that client's, which tells of it
  *   a shard whose streams grew: USED ──────────────────> every other one (core/shard/jet_share)
  *
  * An answer finds its request by log and token; one that finds none is of a request that is over.
@@ -30,6 +31,7 @@ enum jet_mail_kind {
     JET_MAIL_PAGE_PART,
     JET_MAIL_PAGE_END,
     JET_MAIL_USED,
+    JET_MAIL_AUDIT,
 };
 
 struct jet_mail {
@@ -145,8 +147,7 @@ bool jet_mail_claim(struct shard *s, struct jet_request *q)
     size_t bytes = 0;
     const char *packed = pack_subjects(&q->r.arena, &a->subjects, &bytes);
     struct bytes info = bytes_of(packed, bytes);
-    if (packed == NULL || !send_texts(s, JET_DIRECTORY_SHARD, &mail, a->name, info))
-        return false;
+    if (packed == NULL || !send_texts(s, JET_DIRECTORY_SHARD, &mail, a->name, info)) return false;
     q->owed = 1;
     return true;
 }
@@ -326,6 +327,49 @@ static void on_page_ask(struct shard *s, uint32_t sender, const struct jet_mail 
     relay_jet_owed(s, sender, &back, sizeof back);
 }
 
+/* --- audits ----------------------------------------------------------------------------------- */
+
+bool jet_mail_audit(struct shard *s, const struct jet_audit *audit)
+{
+    struct jet_mail mail = {.kind = JET_MAIL_AUDIT, .account = audit->account};
+    struct text text;
+    text_init(&text, s->mem, MEM_JETSTREAM, 2 * JS_REPLY_BYTES_MAX);
+    text_bytes(&text, audit->request);
+    text_bytes(&text, audit->response);
+    struct message m = {.account = session_account(s, audit->account),
+                        .target = bytes_of_mail(&mail),
+                        .subject = audit->subject,
+                        .header_bytes = (uint32_t)audit->request.len,
+                        .total_bytes = (uint32_t)text.len,
+                        .origin = audit->origin,
+                        .origin_shard = audit->origin_shard};
+    text_string(&text, "\r\n");
+    m.payload = text.data;
+    bool is_sent = !text.is_failed && m.account != NULL &&
+                   relay_has_room(s, audit->origin_shard, &m) &&
+                   relay_jet_message(s, audit->origin_shard, &m);
+    text_deinit(&text);
+    return is_sent;
+}
+
+static void on_audit(struct shard *s, const struct jet_mail *mail, const struct message *m)
+{
+    struct jet *before = s->jet;
+    struct jet_audit audit = {.account = mail->account,
+                              .subject = m->subject,
+                              .origin = m->origin,
+                              .origin_shard = m->origin_shard};
+    if (m->payload == NULL) {
+        s->counts.dropped_msgs++;
+        return;
+    }
+    audit.request = bytes_of(m->payload, m->header_bytes);
+    audit.response = bytes_of(m->payload + m->header_bytes, m->total_bytes - m->header_bytes);
+    s->jet = s->jets[0];
+    jet_advisory_audit(s, &audit);
+    s->jet = before;
+}
+
 /* --- answers ---------------------------------------------------------------------------------- */
 
 static struct jet_request *find_asking(struct shard *s, const struct jet_mail *mail)
@@ -391,6 +435,7 @@ void jet_mail_message(struct shard *s, uint32_t sender, const struct message *m)
     case JET_MAIL_CLAIM_ASK: on_claim_ask(s, sender, &mail, &copy); return;
     case JET_MAIL_PAGE_ASK: on_page_ask(s, sender, &mail, &copy); return;
     case JET_MAIL_PAGE_PART: on_part(s, &mail, &copy); return;
+    case JET_MAIL_AUDIT: on_audit(s, &mail, &copy); return;
     default: must(false);
     }
 }

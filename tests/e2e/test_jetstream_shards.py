@@ -1,5 +1,6 @@
 """Streams spread over shards: what spans all of them is one, and a start with another number of
 shards finds everything."""
+import json
 import os
 import signal
 
@@ -195,3 +196,23 @@ def test_a_subject_that_nobody_can_publish_on_is_refused(start, tmp_path, length
             config = {"name": "LONG", "deliver_subject": "x" * length, "ack_policy": "none"}
             assert js.refused("CONSUMER.CREATE.%s.LONG" % n,
                               {"stream_name": n, "config": config})[1] == 10112
+
+
+def test_audits_name_clients_of_other_shards(start, tmp_path):
+    s = start("-js", "-sd", str(tmp_path / "store"), "--shards", "3")
+    with s.connect() as watcher:
+        watcher.sub("$JS.EVENT.ADVISORY.API")
+        watcher.ping()
+        for i in range(6):
+            name = "client %d" % i
+            with Js(s, name=name, lang="x", version="1") as js:
+                js.stream("S%d" % i, subjects=["s.%d" % i])
+                js.refused("STREAM.INFO.none")
+                js.ok("STREAM.NAMES")
+                for subject in ["STREAM.CREATE.S%d" % i, "STREAM.INFO.none", "STREAM.NAMES"]:
+                    audit = json.loads(watcher.msg().data)
+                    assert audit["subject"] == "$JS.API." + subject
+                    assert audit["client"]["name"] == name
+                    assert audit["client"]["id"] == js.c.info["client_id"]
+                    assert audit["client"]["acc"] == "$G"
+                    assert json.loads(audit["response"])["type"].startswith("io.nats.jetstream.api")
