@@ -267,6 +267,15 @@ enum err listener_open(struct server *s, char *reason, size_t reason_bytes)
     return ERR_OK;
 }
 
+static void start_accepting(void *server, struct turn *t)
+{
+    struct server *s = server;
+    for (uint32_t i = 0; i < s->listener_count; i++)
+        if (t->driver->ops->listen(t->driver, s->listeners[i].slot, 0, s->listeners[i].fd) !=
+            ERR_OK)
+            log_error(s->log, "Cannot accept on listener %u", i);
+}
+
 enum err listener_listen(struct server *s, char *reason, size_t reason_bytes)
 {
     const struct options *o = atomic_load(&s->options);
@@ -275,23 +284,18 @@ enum err listener_listen(struct server *s, char *reason, size_t reason_bytes)
         fail(reason, reason_bytes, "listen", o->host.data, port_of(s->listeners[i].fd));
         return ERR_IO;
     }
-    if (o->unix_socket.len == 0) return ERR_OK;
-    /* Made here and not bound earlier: a file that nobody listens on is another server's to
-     * remove. */
-    struct stat file;
-    int fd = listen_unix(o->unix_socket.data, &file, reason, reason_bytes);
-    if (fd < 0) return ERR_IO;
-    add(s, (struct server_listener){
-               .fd = fd, .is_unix = true, .device = file.st_dev, .inode = file.st_ino});
+    if (o->unix_socket.len > 0) {
+        /* Made here and not bound earlier: a file that nobody listens on is another server's to
+         * remove. */
+        struct stat file;
+        int fd = listen_unix(o->unix_socket.data, &file, reason, reason_bytes);
+        if (fd < 0) return ERR_IO;
+        add(s, (struct server_listener){
+                   .fd = fd, .is_unix = true, .device = file.st_dev, .inode = file.st_ino});
+    }
+    struct turn_call call = {.run = start_accepting, .context = s};
+    server_mail(s, server_sender_main(s), 0, TURN_MAIL_CALL, &call, sizeof call);
     return ERR_OK;
-}
-
-void listener_start(struct server *s, struct turn *t)
-{
-    for (uint32_t i = 0; i < s->listener_count; i++)
-        if (t->driver->ops->listen(t->driver, s->listeners[i].slot, 0, s->listeners[i].fd) !=
-            ERR_OK)
-            log_error(s->log, "Cannot accept on listener %u", i);
 }
 
 /* --- accepting

@@ -9,12 +9,11 @@
  * is taken is known before a store is opened, but refusing connections. On failure reason says
  * which and why; listener_close closes what was opened until then. */
 NODISCARD enum err listener_open(struct server *s, char *reason, size_t reason_bytes);
-/* From now on they take connections; the Unix socket is made. Called when all that a client could
- * ask for is there: one that connects to a server that still reads its store would wait for INFO
- * until it gives up, and be told nothing of why. */
+/* From now on they take connections, on shard 0's thread; the Unix socket is made. Called when all
+ * shards run: who connects to a server that still reads its store would wait for INFO until it
+ * gives up, and be told nothing of why. */
 NODISCARD enum err listener_listen(struct server *s, char *reason, size_t reason_bytes);
-void listener_start(struct server *s, struct turn *t); /* on shard 0's thread */
-void listener_stop(struct server *s);                  /* stops accepting, from main */
+void listener_stop(struct server *s); /* stops accepting, from main */
 void listener_close(struct server *s);
 
 /* Hooks of the turns. */

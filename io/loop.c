@@ -228,7 +228,6 @@ void *loop_run(void *server_shard)
     }
     interest_online(s->interest, x->index);
     if (has_log(x)) start_log(x);
-    if (x->index == 0) listener_start(s, x->turn);
     atomic_store(&x->is_open, true);
     struct spin spin;
     spin_init(&spin, sysinfo_cores());

@@ -416,8 +416,6 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
             s->storage.logs[i].js.leader = s->facts.name;
         s->has_storage = true;
     }
-    e = listener_listen(s, reason, reason_bytes);
-    if (e != ERR_OK) return e;
     for (uint32_t i = s->shard_count; i-- > 0;) {
         struct server_shard *x = &s->shards[i];
         if (mem_jemalloc_thread(&x->thread, loop_run, x) != ERR_OK) {
@@ -425,7 +423,6 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
             return ERR_IO;
         }
         x->is_started = true;
-        /* Shard 0 comes last: it accepts, and the others must be there. */
         struct timespec pause = {.tv_nsec = 100000};
         while (!atomic_load(&x->is_open)) nanosleep(&pause, NULL);
         if (x->failure == ERR_MEMORY) return no_memory(s, reason, reason_bytes);
@@ -434,7 +431,7 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
             return x->failure;
         }
     }
-    return ERR_OK;
+    return listener_listen(s, reason, reason_bytes);
 }
 
 uint32_t server_default_shards(void)
