@@ -66,8 +66,7 @@ bool load_api_open(struct load_api *api, const struct load_opts *opts, struct lo
         api->conn.fd = -1;
         return false;
     }
-    memcpy(report->server_version, api->conn.server_version, sizeof(report->server_version));
-    memcpy(report->server_name, api->conn.server_name, sizeof(report->server_name));
+    load_report_take_server(report, &api->conn);
     api->conn.on_message = take_message;
     api->conn.owner = api;
     api->buffer = malloc(LOAD_CONN_READ_BYTES);

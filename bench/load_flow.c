@@ -194,9 +194,7 @@ static bool open_publishers(struct load_flow *flow, struct load_report *report)
         conn->pub = &flow->pubs[i];
         load_loop_add(&flow->loop, i, conn);
     }
-    memcpy(report->server_version, flow->pub_conns[0].server_version,
-           sizeof(report->server_version));
-    memcpy(report->server_name, flow->pub_conns[0].server_name, sizeof(report->server_name));
+    load_report_take_server(report, &flow->pub_conns[0]);
     return true;
 }
 

@@ -33,11 +33,9 @@ struct publisher {
 
 struct jet {
     const struct load_opts *opts;
-    struct load_report *report;
-    struct load_loop loop;
+    struct load_timed timed;
     struct publisher *pubs;
-    struct load_hist *hists; /* one per worker */
-    uint64_t per_pub;        /* publishes of each in this phase; UINT64_MAX: by time */
+    uint64_t per_pub; /* publishes of each in this phase; UINT64_MAX: by time */
 };
 
 /* --- publishing ----------------------------------------------------------------------------- */
@@ -68,7 +66,7 @@ static void put_number(uint8_t *at, uint64_t number)
 
 static bool may_send(const struct publisher *p, uint64_t now)
 {
-    return p->sent - p->phase_begin < p->run->per_pub && now < p->run->loop.phase.end_ns &&
+    return p->sent - p->phase_begin < p->run->per_pub && now < p->run->timed.loop.phase.end_ns &&
            p->sent - p->acked < p->run->opts->inflight;
 }
 
@@ -100,7 +98,7 @@ static void take_ack(struct load_conn *conn, const struct load_message *m)
         return;
     }
     uint64_t now = m->now_ns;
-    load_hist_record(&p->run->hists[p->worker->index],
+    load_hist_record(&p->run->timed.hists[p->worker->index],
                      now - p->sent_ns[p->acked % p->run->opts->inflight]);
     p->acked++;
     send_more(p, now);
@@ -129,27 +127,16 @@ static uint64_t tick(struct load_worker *worker, uint64_t now)
 
 static bool open_all(struct jet *run)
 {
-    const struct load_opts *o = run->opts;
-    struct load_loop *loop = &run->loop;
-    for (uint32_t i = 0; i < o->pubs; i++) {
+    for (uint32_t i = 0; i < run->opts->pubs; i++) {
         struct publisher *p = &run->pubs[i];
+        char filter[sizeof(p->inbox) + 1];
         p->run = run;
-        p->worker = &loop->workers[i % loop->worker_count];
-        build_frame(p, i, o);
-        bool ok = load_conn_open(&p->conn, o, NULL) == ERR_OK;
-        p->conn.on_message = take_ack;
-        p->conn.owner = p;
-        if (ok) load_conn_putf(&p->conn, "SUB %s* 1\r\n", p->inbox);
-        if (!ok || load_conn_flush_wait(&p->conn, o->timeout_ns) != ERR_OK) {
-            load_report_fail(run->report, p->conn.error);
+        p->worker = load_timed_worker(&run->timed, i);
+        build_frame(p, i, run->opts);
+        snprintf(filter, sizeof(filter), "%s*", p->inbox);
+        if (!load_timed_connect(&run->timed, p->worker, &p->conn, filter, take_ack, p))
             return false;
-        }
-        load_loop_add(loop, p->worker->index, &p->conn);
     }
-    memcpy(run->report->server_version, run->pubs[0].conn.server_version,
-           sizeof(run->report->server_version));
-    memcpy(run->report->server_name, run->pubs[0].conn.server_name,
-           sizeof(run->report->server_name));
     return true;
 }
 
@@ -160,34 +147,20 @@ static void begin_phase(void *context, uint64_t per_pub)
     for (uint32_t i = 0; i < run->opts->pubs; i++) run->pubs[i].phase_begin = run->pubs[i].sent;
 }
 
-static void measure(struct jet *run)
-{
-    struct load_timed t = {.opts = run->opts,
-                           .report = run->report,
-                           .loop = &run->loop,
-                           .hists = run->hists,
-                           .run = run,
-                           .begin = begin_phase};
-    load_timed_run(&t);
-}
-
 void load_jet_run(const struct load_opts *o, struct load_report *report)
 {
-    struct jet run = {.opts = o, .report = report};
+    struct jet run = {.opts = o};
     struct load_api api;
+    load_timed_init(&run.timed, o, report);
+    run.timed.loop.tick = tick;
+    run.timed.loop.owner = &run;
     run.pubs = calloc(o->pubs, sizeof(run.pubs[0]));
-    run.hists = calloc(o->threads, sizeof(run.hists[0]));
-    report->latency = calloc(1, sizeof(*report->latency));
-    must(run.pubs && run.hists && report->latency);
+    must(run.pubs != NULL);
     for (uint32_t i = 0; i < o->pubs; i++) run.pubs[i].conn.fd = -1;
-    load_loop_init(&run.loop, o->threads);
-    run.loop.tick = tick;
-    run.loop.owner = &run;
-    run.loop.spin = o->spin;
     report->unit = "acked publish";
     bool ok = load_api_open(&api, o, report);
     if (ok && (!o->fills || load_api_make_streams(&api))) {
-        if (open_all(&run)) measure(&run);
+        if (open_all(&run)) load_timed_run(&run.timed, begin_phase);
         if (!o->keeps && !api.conn.failed) (void)load_api_delete_streams(&api);
     }
     if (ok) load_api_close(&api);
@@ -196,7 +169,6 @@ void load_jet_run(const struct load_opts *o, struct load_report *report)
         free(run.pubs[i].frame);
         free(run.pubs[i].sent_ns);
     }
-    load_loop_deinit(&run.loop);
+    load_timed_deinit(&run.timed);
     free(run.pubs);
-    free(run.hists);
 }

@@ -28,10 +28,8 @@ struct client {
 
 struct kv {
     const struct load_opts *opts;
-    struct load_report *report;
-    struct load_loop loop;
+    struct load_timed timed;
     struct client *clients;
-    struct load_hist *hists; /* one per worker */
     uint8_t *payload;
     uint64_t per_client; /* requests of each client in this phase; UINT64_MAX: by time */
 };
@@ -60,7 +58,7 @@ static void send_request(struct client *c, uint64_t now)
 
 static bool may_send(const struct client *c, uint64_t now)
 {
-    return c->answered < c->run->per_client && now < c->run->loop.phase.end_ns;
+    return c->answered < c->run->per_client && now < c->run->timed.loop.phase.end_ns;
 }
 
 /* A value has its key in its headers and at its start, and the size that was put. */
@@ -103,7 +101,7 @@ static void take_message(struct load_conn *conn, const struct load_message *m)
                        (const char *)m->payload - m->header_bytes);
         return;
     }
-    load_hist_record(&c->run->hists[c->worker->index], now - c->sent_ns);
+    load_hist_record(&c->run->timed.hists[c->worker->index], now - c->sent_ns);
     c->is_waiting = false;
     c->answered++;
     if (may_send(c, now)) send_request(c, now);
@@ -125,20 +123,13 @@ static uint64_t tick(struct load_worker *worker, uint64_t now)
 
 static bool open_all(struct kv *run)
 {
-    const struct load_opts *o = run->opts;
-    for (uint32_t i = 0; i < o->pubs; i++) {
+    for (uint32_t i = 0; i < run->opts->pubs; i++) {
         struct client *c = &run->clients[i];
-        *c = (struct client){.run = run, .index = i};
-        c->worker = &run->loop.workers[i % run->loop.worker_count];
-        bool ok = load_conn_open(&c->conn, o, NULL) == ERR_OK;
-        c->conn.on_message = take_message;
-        c->conn.owner = c;
-        if (ok) load_conn_putf(&c->conn, "SUB _INBOX.kv%08u.* 1\r\n", i);
-        if (!ok || load_conn_flush_wait(&c->conn, o->timeout_ns) != ERR_OK) {
-            load_report_fail(run->report, c->conn.error);
+        char filter[32];
+        snprintf(filter, sizeof(filter), "_INBOX.kv%08u.*", i);
+        c->worker = load_timed_worker(&run->timed, i);
+        if (!load_timed_connect(&run->timed, c->worker, &c->conn, filter, take_message, c))
             return false;
-        }
-        load_loop_add(&run->loop, c->worker->index, &c->conn);
     }
     return true;
 }
@@ -148,17 +139,6 @@ static void begin_phase(void *context, uint64_t per_client)
     struct kv *run = context;
     run->per_client = per_client;
     for (uint32_t i = 0; i < run->opts->pubs; i++) run->clients[i].answered = 0;
-}
-
-static void measure(struct kv *run)
-{
-    struct load_timed t = {.opts = run->opts,
-                           .report = run->report,
-                           .loop = &run->loop,
-                           .hists = run->hists,
-                           .run = run,
-                           .begin = begin_phase};
-    load_timed_run(&t);
 }
 
 /* A get needs every key; a put finds none, so that its first lap also makes them. */
@@ -172,28 +152,24 @@ static bool prepare(struct load_api *api)
 
 void load_kv_run(const struct load_opts *o, struct load_report *report)
 {
-    struct kv run = {.opts = o, .report = report};
+    struct kv run = {.opts = o};
     struct load_api api;
     if (!load_api_open(&api, o, report)) return;
+    load_timed_init(&run.timed, o, report);
+    run.timed.loop.tick = tick;
+    run.timed.loop.owner = &run;
     run.clients = calloc(o->pubs, sizeof(run.clients[0]));
-    run.hists = calloc(o->threads, sizeof(run.hists[0]));
     run.payload = malloc(o->size + 1);
-    report->latency = calloc(1, sizeof(*report->latency));
-    must(run.clients && run.hists && run.payload && report->latency);
+    must(run.clients && run.payload);
     memset(run.payload, 'x', o->size);
-    for (uint32_t i = 0; i < o->pubs; i++) run.clients[i].conn.fd = -1;
-    load_loop_init(&run.loop, o->threads);
-    run.loop.tick = tick;
-    run.loop.owner = &run;
-    run.loop.spin = o->spin;
+    for (uint32_t i = 0; i < o->pubs; i++)
+        run.clients[i] = (struct client){.conn.fd = -1, .run = &run, .index = i};
     report->unit = o->workload == LOAD_WORKLOAD_KVPUT ? "put" : "get";
-    bool ok = prepare(&api) && open_all(&run);
-    if (ok) measure(&run);
+    if (prepare(&api) && open_all(&run)) load_timed_run(&run.timed, begin_phase);
     if (!o->keeps && !api.conn.failed) (void)load_api_delete_streams(&api);
     for (uint32_t i = 0; i < o->pubs; i++) load_conn_close(&run.clients[i].conn);
-    load_loop_deinit(&run.loop);
+    load_timed_deinit(&run.timed);
     load_api_close(&api);
     free(run.clients);
-    free(run.hists);
     free(run.payload);
 }

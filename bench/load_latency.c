@@ -38,7 +38,6 @@ struct latency {
     uint64_t first_seq; /* of this phase at the sender */
     struct load_hist *hist;
     uint8_t *frame;
-    bool in_phase;
 };
 
 static void on_message(struct load_conn *conn, const struct load_message *m)
@@ -220,8 +219,7 @@ void load_latency_run(const struct load_opts *o, struct load_report *report)
     run.loop.owner = &run;
     run.loop.spin = o->spin;
     if (open_all(&run)) {
-        memcpy(report->server_version, run.sub.server_version, sizeof(report->server_version));
-        memcpy(report->server_name, run.sub.server_name, sizeof(report->server_name));
+        load_report_take_server(report, &run.sub);
         measure(&run);
     }
     load_conn_close(&run.sub);

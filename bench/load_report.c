@@ -30,6 +30,14 @@ void load_report_fail(struct load_report *report, const char *text)
     snprintf(report->error, sizeof(report->error), "%s", text);
 }
 
+void load_report_take_server(struct load_report *report, const struct load_conn *conn)
+{
+    _Static_assert(sizeof(report->server_version) == sizeof(conn->server_version), "the same");
+    _Static_assert(sizeof(report->server_name) == sizeof(conn->server_name), "the same");
+    memcpy(report->server_version, conn->server_version, sizeof(report->server_version));
+    memcpy(report->server_name, conn->server_name, sizeof(report->server_name));
+}
+
 void load_report_take_phase(struct load_report *report, const struct load_loop *loop)
 {
     report->published = loop->published;

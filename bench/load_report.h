@@ -47,6 +47,9 @@ void load_report_add(struct load_report *report, const char *name, double value)
 /* Keeps the first failure. */
 void load_report_fail(struct load_report *report, const char *text);
 
+/* Takes name and version of the server that the open connection leads to. */
+void load_report_take_server(struct load_report *report, const struct load_conn *conn);
+
 /* Takes counts and times of the loop's last phase. */
 void load_report_take_phase(struct load_report *report, const struct load_loop *loop);
 

@@ -26,11 +26,9 @@ struct client {
 
 struct reqrep {
     const struct load_opts *opts;
-    struct load_report *report;
-    struct load_loop loop;
+    struct load_timed timed;
     struct client *clients;
     struct load_conn *services;
-    struct load_hist *hists; /* one per worker */
     uint8_t *payload;
     uint64_t per_client; /* requests of each client in this phase; UINT64_MAX: by time */
 };
@@ -50,7 +48,7 @@ static void send_request(struct client *c, uint64_t now)
 
 static bool may_send(const struct client *c, uint64_t now)
 {
-    return c->answered < c->run->per_client && now < c->run->loop.phase.end_ns;
+    return c->answered < c->run->per_client && now < c->run->timed.loop.phase.end_ns;
 }
 
 static void client_message(struct load_conn *conn, const struct load_message *m)
@@ -72,7 +70,7 @@ static void client_message(struct load_conn *conn, const struct load_message *m)
         load_conn_fail(conn, "an answer that nobody waits for");
         return;
     }
-    load_hist_record(&c->run->hists[c->worker->index], now - c->sent_ns);
+    load_hist_record(&c->run->timed.hists[c->worker->index], now - c->sent_ns);
     c->is_waiting = false;
     c->answered++;
     if (may_send(c, now)) send_request(c, now);
@@ -102,40 +100,27 @@ static uint64_t tick(struct load_worker *worker, uint64_t now)
     return UINT64_MAX;
 }
 
+/* Services sit on the last workers first, so that a second thread serves while one asks. */
 static bool open_all(struct reqrep *run)
 {
     const struct load_opts *o = run->opts;
-    struct load_loop *loop = &run->loop;
+    uint32_t workers = run->timed.loop.worker_count;
     for (uint32_t i = 0; i < o->subs; i++) {
-        struct load_conn *conn = &run->services[i];
-        bool ok = load_conn_open(conn, o, NULL) == ERR_OK;
-        conn->on_message = service_message;
-        if (ok) load_conn_putf(conn, "SUB load.svc load 1\r\n");
-        if (!ok || load_conn_flush_wait(conn, o->timeout_ns) != ERR_OK) {
-            load_report_fail(run->report, conn->error);
+        struct load_worker *worker = load_timed_worker(&run->timed, workers - 1 - i % workers);
+        if (!load_timed_connect(&run->timed, worker, &run->services[i], "load.svc load",
+                                service_message, NULL))
             return false;
-        }
-        load_loop_add(loop, loop->worker_count - 1 - i % loop->worker_count, conn);
     }
     for (uint32_t i = 0; i < o->pubs; i++) {
         struct client *c = &run->clients[i];
-        c->run = run;
-        c->worker = &loop->workers[i % loop->worker_count];
-        bool ok = load_conn_open(&c->conn, o, NULL) == ERR_OK;
-        c->conn.on_message = client_message;
-        c->conn.owner = c;
+        char filter[INBOX_MAX + 1];
         snprintf(c->inbox, sizeof(c->inbox), "_INBOX.load%018u.", i);
-        if (ok) load_conn_putf(&c->conn, "SUB %s* 1\r\n", c->inbox);
-        if (!ok || load_conn_flush_wait(&c->conn, o->timeout_ns) != ERR_OK) {
-            load_report_fail(run->report, c->conn.error);
+        snprintf(filter, sizeof(filter), "%s*", c->inbox);
+        c->run = run;
+        c->worker = load_timed_worker(&run->timed, i);
+        if (!load_timed_connect(&run->timed, c->worker, &c->conn, filter, client_message, c))
             return false;
-        }
-        load_loop_add(loop, c->worker->index, &c->conn);
     }
-    memcpy(run->report->server_version, run->clients[0].conn.server_version,
-           sizeof(run->report->server_version));
-    memcpy(run->report->server_name, run->clients[0].conn.server_name,
-           sizeof(run->report->server_name));
     return true;
 }
 
@@ -146,40 +131,25 @@ static void begin_phase(void *context, uint64_t per_client)
     for (uint32_t i = 0; i < run->opts->pubs; i++) run->clients[i].answered = 0;
 }
 
-static void measure(struct reqrep *run)
-{
-    struct load_timed t = {.opts = run->opts,
-                           .report = run->report,
-                           .loop = &run->loop,
-                           .hists = run->hists,
-                           .run = run,
-                           .begin = begin_phase};
-    load_timed_run(&t);
-}
-
 void load_reqrep_run(const struct load_opts *o, struct load_report *report)
 {
-    struct reqrep run = {.opts = o, .report = report};
+    struct reqrep run = {.opts = o};
+    load_timed_init(&run.timed, o, report);
+    run.timed.loop.tick = tick;
+    run.timed.loop.owner = &run;
     run.clients = calloc(o->pubs, sizeof(run.clients[0]));
     run.services = calloc(o->subs, sizeof(run.services[0]));
-    run.hists = calloc(o->threads, sizeof(run.hists[0]));
     run.payload = malloc(o->size + 1);
-    report->latency = calloc(1, sizeof(*report->latency));
-    must(run.clients && run.services && run.hists && run.payload && report->latency);
+    must(run.clients && run.services && run.payload);
     memset(run.payload, 'x', o->size);
     for (uint32_t i = 0; i < o->pubs; i++) run.clients[i].conn.fd = -1;
     for (uint32_t i = 0; i < o->subs; i++) run.services[i].fd = -1;
-    load_loop_init(&run.loop, o->threads);
-    run.loop.tick = tick;
-    run.loop.owner = &run;
-    run.loop.spin = o->spin;
     report->unit = "request";
-    if (open_all(&run)) measure(&run);
+    if (open_all(&run)) load_timed_run(&run.timed, begin_phase);
     for (uint32_t i = 0; i < o->pubs; i++) load_conn_close(&run.clients[i].conn);
     for (uint32_t i = 0; i < o->subs; i++) load_conn_close(&run.services[i]);
-    load_loop_deinit(&run.loop);
+    load_timed_deinit(&run.timed);
     free(run.clients);
     free(run.services);
-    free(run.hists);
     free(run.payload);
 }

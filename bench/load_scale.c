@@ -126,8 +126,7 @@ void load_scale_run_subs(const struct load_opts *o, struct load_report *report)
         load_report_fail(report, sub.error);
         goto close;
     }
-    memcpy(report->server_version, sub.server_version, sizeof(report->server_version));
-    memcpy(report->server_name, sub.server_name, sizeof(report->server_name));
+    load_report_take_server(report, &sub);
     if (load_conn_open(&pub_conn, o, NULL) != ERR_OK) {
         load_report_fail(report, pub_conn.error);
         goto close;
@@ -185,8 +184,7 @@ void load_scale_run_idle(const struct load_opts *o, struct load_report *report)
     report->expected = o->conns;
     report->delivered = opened;
     if (opened > 0) {
-        memcpy(report->server_version, conns[0].server_version, sizeof(report->server_version));
-        memcpy(report->server_name, conns[0].server_name, sizeof(report->server_name));
+        load_report_take_server(report, &conns[0]);
         double rss = (double)report->after.rss_bytes - (double)report->before.rss_bytes;
         double pss = (double)report->after.pss_bytes - (double)report->before.pss_bytes;
         load_report_add(report, "rss_per_conn", rss / opened);

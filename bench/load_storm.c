@@ -65,10 +65,8 @@ static void end_attempt(struct storm *s, struct attempt *attempt)
     } else {
         s->done++;
         load_hist_record(s->report->latency, load_probe_now_ns() - attempt->begin_ns);
-        if (s->report->server_version[0] == '\0') {
-            memcpy(s->report->server_version, attempt->conn.server_version,
-                   sizeof(s->report->server_version));
-        }
+        if (s->report->server_version[0] == '\0')
+            load_report_take_server(s->report, &attempt->conn);
     }
     load_conn_close(&attempt->conn);
     s->live--;
