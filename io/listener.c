@@ -37,7 +37,7 @@ struct address_count {
 struct admission {
     pthread_mutex_t lock;
     uint32_t pre_login;
-    uint64_t refused_pre_login, refused_connections, refused_memory;
+    uint64_t refused_pre_login, refused_memory;
     uint64_t told_ns; /* when the log last heard of refusals for memory */
     uint64_t told_pre_login_ns;
     uint64_t failed_accepts, told_failed_ns; /* shard 0's */

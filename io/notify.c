@@ -87,20 +87,7 @@ void notify_stopping(struct notify *n)
     send_with_status(n, "STOPPING=1", NULL);
 }
 
-void notify_status(struct notify *n, const char *status)
-{
-    send_with_status(n, "", status);
-}
-
 void notify_watchdog(struct notify *n)
 {
     send_with_status(n, "WATCHDOG=1", NULL);
-}
-
-void notify_extend(struct notify *n, uint64_t by_ns)
-{
-    char text[64];
-    int bytes =
-        snprintf(text, sizeof text, "EXTEND_TIMEOUT_USEC=%llu", (unsigned long long)(by_ns / 1000));
-    send_text(n, text, (size_t)bytes);
 }

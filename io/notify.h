@@ -26,9 +26,6 @@ void notify_close(struct notify *n);
 void notify_ready(struct notify *n, const char *status);
 void notify_reloading(struct notify *n, uint64_t monotonic_ns);
 void notify_stopping(struct notify *n);
-void notify_status(struct notify *n, const char *status);
 void notify_watchdog(struct notify *n);
-/* Start takes longer: not before now plus this. */
-void notify_extend(struct notify *n, uint64_t by_ns);
 
 #endif

@@ -436,7 +436,7 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
 
 uint32_t server_default_shards(void)
 {
-    uint32_t cores = sysinfo_cores();
+    uint32_t cores = sysinfo_cores_by_quota();
     /* Measured: on two cores one shard beats two, since the second core is the clients'
      * (docs/BENCHMARKS.md). */
     return cores <= 2 ? 1 : cores;

@@ -243,11 +243,6 @@ void sysinfo_cpu_sample(struct sysinfo_cpu *c)
     c->at_ns_last = at_ns;
 }
 
-void sysinfo_wipe_argument(char *argument)
-{
-    memset(argument, '*', strlen(argument));
-}
-
 const char *sysinfo_errno_text(int number, char out[SYSINFO_ERRNO_TEXT_BYTES])
 {
     const char *text = strerrordesc_np(number);

@@ -37,9 +37,6 @@ void sysinfo_cpu_init(struct sysinfo_cpu *c);
 /* Called about once a second by one thread; percent changes when a second has passed. */
 void sysinfo_cpu_sample(struct sysinfo_cpu *c);
 
-/* Overwrites an argument of main with '*', so that ps does not show a secret. */
-void sysinfo_wipe_argument(char *argument);
-
 enum { SYSINFO_ERRNO_TEXT_BYTES = 64 };
 /* The text of an errno as Go spells it ("no such file or directory"); returns out. */
 const char *sysinfo_errno_text(int number, char out[SYSINFO_ERRNO_TEXT_BYTES]);

@@ -154,7 +154,7 @@ static int escape_value(struct bytes text, size_t at)
 struct scan {
     char *out;       /* NULL: measure */
     size_t len;      /* written or measured */
-    uint32_t depth, depth_max, depth_limit;
+    uint32_t depth, depth_max;
     bool is_changed;
 };
 
@@ -446,15 +446,6 @@ enum err json_as_u64(const struct json_node *n, const char *name, uint64_t *valu
     return ERR_OK;
 }
 
-enum err json_as_double(const struct json_node *n, const char *name, double *value,
-                        struct json_fault *fault)
-{
-    if (!is_kind(n, JSON_KIND_INTEGER) && !is_kind(n, JSON_KIND_REAL))
-        return wrong_kind(n, name, "a number", fault);
-    *value = json_number_value(value_of(n));
-    return ERR_OK;
-}
-
 enum err json_as_text(const struct json_node *n, const char *name, struct bytes *value,
                       struct json_fault *fault)
 {
@@ -501,13 +492,6 @@ enum err json_get_u64(const struct json_node *object, const char *name, uint64_t
     return n == NULL ? ERR_OK : json_as_u64(n, name, value, fault);
 }
 
-enum err json_get_double(const struct json_node *object, const char *name, double *value,
-                         struct json_fault *fault)
-{
-    const struct json_node *n = json_field(object, name);
-    return n == NULL ? ERR_OK : json_as_double(n, name, value, fault);
-}
-
 enum err json_get_text(const struct json_node *object, const char *name, struct bytes *value,
                        struct json_fault *fault)
 {
@@ -532,28 +516,5 @@ enum err json_get_object(const struct json_node *object, const char *name,
     if (n == NULL) return ERR_OK;
     if (!is_kind(n, JSON_KIND_OBJECT)) return wrong_kind(n, name, "an object", fault);
     *value = n;
-    return ERR_OK;
-}
-
-enum err json_check_fields(const struct json_node *object, const char *const *names, size_t count,
-                           struct json_fault *fault)
-{
-    const void *at = NULL;
-    struct bytes key;
-    const struct json_node *value;
-    while (json_each(object, &at, &key, &value)) {
-        bool is_known = false;
-        for (size_t i = 0; i < count && !is_known; i++)
-            is_known = bytes_equal_nocase(key, bytes_from_text(names[i]));
-        if (is_known) continue;
-        if (fault != NULL) {
-            struct fault_text f;
-            fault_begin(&f, fault);
-            writer_text(&f.w, "json: unknown field ");
-            writer_quoted(&f.w, key);
-            fault_end(&f);
-        }
-        return ERR_UNKNOWN;
-    }
     return ERR_OK;
 }

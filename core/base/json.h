@@ -77,9 +77,6 @@ NODISCARD enum err json_as_i64(const struct json_node *n, const char *name, int6
                                struct json_fault *fault);
 NODISCARD enum err json_as_u64(const struct json_node *n, const char *name, uint64_t *value,
                                struct json_fault *fault);
-/* Integers and reals. */
-NODISCARD enum err json_as_double(const struct json_node *n, const char *name, double *value,
-                                  struct json_fault *fault);
 /* Borrowed from the document; may hold zero bytes. */
 NODISCARD enum err json_as_text(const struct json_node *n, const char *name, struct bytes *value,
                                 struct json_fault *fault);
@@ -94,18 +91,11 @@ NODISCARD enum err json_get_i64_in(const struct json_node *object, const char *n
                                    int64_t high, int64_t *value, struct json_fault *fault);
 NODISCARD enum err json_get_u64(const struct json_node *object, const char *name, uint64_t *value,
                                 struct json_fault *fault);
-NODISCARD enum err json_get_double(const struct json_node *object, const char *name, double *value,
-                                   struct json_fault *fault);
 NODISCARD enum err json_get_text(const struct json_node *object, const char *name,
                                  struct bytes *value, struct json_fault *fault);
 NODISCARD enum err json_get_array(const struct json_node *object, const char *name,
                                   const struct json_node **value, struct json_fault *fault);
 NODISCARD enum err json_get_object(const struct json_node *object, const char *name,
                                    const struct json_node **value, struct json_fault *fault);
-
-/* Strict mode: every field of the object is one of names[count]. ERR_UNKNOWN: the fault reads
- * json: unknown field "x" , as Go says it. */
-NODISCARD enum err json_check_fields(const struct json_node *object, const char *const *names,
-                                     size_t count, struct json_fault *fault);
 
 #endif

@@ -173,34 +173,6 @@ void help_man(struct text *out, struct bytes version)
                      "INT and TERM stop.\n");
 }
 
-/* --- compatibility -------------------------------------------------------------------------- */
-
-void help_compatibility(struct text *out)
-{
-    size_t count;
-    const struct option *rows = option_rows(&count);
-    text_string(out, "| option | also | flags | state | reload |\n|---|---|---|---|---|\n");
-    for (size_t i = 0; i < count; i++) {
-        const struct option *o = &rows[i];
-        const char *state = o->type == OPTION_REFUSED ? "refused: not built yet"
-                            : o->type == OPTION_IGNORED || (o->traits & OPTION_IDLE)
-                                ? "accepted, no effect"
-                            : (o->traits & OPTION_HALF) ? "accepted, less effect"
-                                : "works";
-        const char *cells[] = {o->path, o->aliases, o->flags};
-        for (int c = 0; c < 3; c++) {
-            text_string(out, c == 0 ? "| " : " | ");
-            if (cells[c][0] == 0) continue;
-            text_char(out, '`');
-            text_string(out, cells[c]);
-            text_char(out, '`');
-        }
-        text_string(out, " | ");
-        text_string(out, state);
-        text_string(out, o->traits & OPTION_RELOAD ? " | yes |\n" : " | no |\n");
-    }
-}
-
 /* --- the options in effect ------------------------------------------------------------------ */
 
 static void put_texts(struct text *out, const struct bytes *items, uint32_t count)

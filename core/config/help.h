@@ -1,5 +1,5 @@
 /* Texts about options, all made from options.def: the help of the command line, the manual page,
- * the help about TLS, the options in effect, and the rows of the compatibility table. */
+ * the help about TLS, and the options in effect. */
 #ifndef CORE_CONFIG_HELP_H
 #define CORE_CONFIG_HELP_H
 #include "core/base/text.h"
@@ -11,8 +11,6 @@ void help_usage(struct text *out, struct bytes program);
 void help_tls(struct text *out);
 /* --man: roff for man(1). */
 void help_man(struct text *out, struct bytes version);
-/* docs/COMPATIBILITY.md: one table row per option that nats-server or we have. */
-void help_compatibility(struct text *out);
 /* --print-config: the options in effect as a configuration file; passwords, tokens and the like
  * read [REDACTED]. */
 void help_config(struct text *out, const struct options *o);

@@ -4,8 +4,6 @@
 #define CORE_ROUTE_SUBJECT_H
 #include "core/base/bytes.h"
 
-enum { SUBJECT_TOKENS_MAX = 4096 };
-
 /* Non-empty tokens, no space, tab, CR, LF, FF inside, > only as the last token. Wildcards are
  * allowed. */
 bool subject_is_valid(struct bytes subject);

@@ -40,7 +40,6 @@ struct net_link {
     bool is_reset;       /* by the client: both directions are dead */
     bool is_closed;      /* by the shard */
     uint64_t closed_ns;  /* when */
-    bool is_close_told;  /* the client read everything up to the end */
     bool is_client_gone; /* nobody reads or writes any more */
 
     /* The shard's side, once it took the socket. */

@@ -6,7 +6,7 @@
 #include "tests/sim/ledger.h"
 #include "tests/sim/server.h"
 
-enum { PEER_PINGS_MAX = 64, PEER_HOARD_SID = 1000000 };
+enum { PEER_HOARD_SID = 1000000 };
 
 enum peer_expected { EXPECT_OK, EXPECT_PONG, EXPECT_ERROR };
 struct peer_expect {

@@ -82,19 +82,6 @@ Test(help, manual_names_every_option_that_works)
     teardown(&f);
 }
 
-Test(help, compatibility_has_a_row_per_option)
-{
-    struct fixture f;
-    setup(&f);
-    help_compatibility(&f.out);
-    size_t count, lines = 0;
-    (void)option_rows(&count);
-    for (const char *c = written(&f); *c != 0; c++) lines += *c == '\n';
-    cr_expect_eq(lines, count + 2);
-    cr_expect_not_null(strstr(f.out.data, "| `leafnodes` | `leaf` |  | refused: not built yet |"));
-    teardown(&f);
-}
-
 /* The options in effect of content, and the same again when that text is loaded. */
 static void print_config(struct fixture *f, const char *content, struct text *out)
 {

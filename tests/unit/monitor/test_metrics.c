@@ -12,7 +12,7 @@ static void teardown(void)
     fixture_close(&f);
 }
 
-enum { FAMILIES_MAX = 400, SAMPLES_MAX = 8000, NAME_MAX_BYTES = 200 };
+enum { FAMILIES_MAX = 400, SAMPLES_MAX = 8000 };
 
 struct family {
     struct bytes name;
