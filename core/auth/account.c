@@ -573,14 +573,13 @@ static enum err seal_lone_system(struct account_set *set, uint64_t seed,
         set->is_authorization_defined || set->single.name.len > 0 || set->token.len > 0)
         return ERR_OK;
 
-    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     char name[13] = "nats-", password[16];
     struct rng rng;
     rng_init(&rng, seed);
     do {
-        for (size_t i = 5; i < sizeof name; i++) name[i] = digits[rng_below(&rng, 62)];
+        rng_text(&rng, name + 5, sizeof name - 5);
     } while (is_user_known(set, bytes_of(name, sizeof name)));
-    for (size_t i = 0; i < sizeof password; i++) password[i] = digits[rng_below(&rng, 62)];
+    rng_text(&rng, password, sizeof password);
     struct account_user_spec spec = {.name = bytes_of(name, sizeof name),
                                      .password = bytes_of(password, sizeof password)};
     struct user_entry *added;

@@ -45,3 +45,9 @@ uint32_t rng_below(struct rng *r, uint32_t bound)
     }
     return (uint32_t)(product >> 32);
 }
+
+void rng_text(struct rng *r, char *text, size_t count)
+{
+    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    for (size_t i = 0; i < count; i++) text[i] = digits[rng_below(r, sizeof digits - 1)];
+}

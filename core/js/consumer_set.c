@@ -141,11 +141,10 @@ static bool check_workqueue(const struct consumer_set *s, const struct consumer_
 static bool pick_name(const struct consumer_set *s, struct arena *arena, struct rng *rng,
                       struct consumer_config *c)
 {
-    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     char *name = arena_alloc(arena, NAME_BYTES);
     if (name == NULL) return false;
     do {
-        for (int i = 0; i < NAME_BYTES; i++) name[i] = digits[rng_below(rng, sizeof digits - 1)];
+        rng_text(rng, name, NAME_BYTES);
     } while (consumer_set_find(s, bytes_of(name, NAME_BYTES)) != NULL);
     c->name = bytes_of(name, NAME_BYTES);
     c->is_nameless = true;

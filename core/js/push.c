@@ -89,11 +89,9 @@ static void write_flow_subject(const struct push *p, const struct push_names *na
 
 static void ask(struct push *p, const struct push_names *names, struct rng *rng, struct outlet *o)
 {
-    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     char subject[FLOW_SUBJECT_BYTES_MAX];
     struct writer w;
-    for (size_t i = 0; i < PUSH_FLOW_ID_BYTES; i++)
-        p->flow_id[i] = digits[rng_below(rng, sizeof digits - 1)];
+    rng_text(rng, p->flow_id, PUSH_FLOW_ID_BYTES);
     p->asked_bytes = p->out_bytes;
     writer_init(&w, subject, sizeof subject);
     write_flow_subject(p, names, &w);

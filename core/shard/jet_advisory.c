@@ -16,13 +16,12 @@ static bool is_wanted(struct shard *s, uint32_t account, const struct advisory *
 
 static void send(struct shard *s, uint32_t account, struct advisory *a)
 {
-    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     char room[ADVISORY_SUBJECT_BYTES_MAX], id[ADVISORY_ID_BYTES];
     struct writer subject;
     struct text body;
     writer_init(&subject, room, sizeof room);
     if (!is_wanted(s, account, a, &subject)) return;
-    for (size_t i = 0; i < sizeof id; i++) id[i] = digits[rng_below(&s->rng, 62)];
+    rng_text(&s->rng, id, sizeof id);
     a->id = bytes_of(id, sizeof id);
     a->time_ns = s->now.wall_ns;
     a->domain = s->jet->js->domain;

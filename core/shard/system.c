@@ -143,7 +143,6 @@ struct event_facts {
 
 static void describe_event(struct shard *s, const struct client *c, struct event_facts *f)
 {
-    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     *f = (struct event_facts){.server = {.id = s->server->id,
                                          .name = s->server->name,
                                          .version = s->server->version,
@@ -154,7 +153,7 @@ static void describe_event(struct shard *s, const struct client *c, struct event
                                          .jetstream = {.is_on = s->options->jetstream.is_on},
                                          .now_ns = s->now.wall_ns,
                                          .seq = ++s->event_seq}};
-    for (size_t i = 0; i < sizeof f->id; i++) f->id[i] = digits[rng_below(&s->rng, 62)];
+    rng_text(&s->rng, f->id, sizeof f->id);
     f->head =
         (struct sysevents_head){.id = bytes_of(f->id, sizeof f->id), .time_ns = s->now.wall_ns};
     collect_describe(s, c, &f->conn);
