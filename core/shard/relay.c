@@ -17,11 +17,10 @@
  * M3 A lent block stays the lender's: targets see it through proxies and send it home. */
 #include "core/base/must.h"
 #include "core/shard/internal.h"
+#include "core/shard/token.h"
 
 enum {
     INLINE_BYTES_MAX = 16384, /* payloads above are lent */
-    TOKENS_MAX = 1024,        /* open requests with no local responder, per shard */
-    TOKEN_TEXT_MAX = 208,
     SPILL_FIRST = 16384,
     INTEREST_SPILL_MAX = 65536, /* more changes than that are told as one */
     SPILL_KEPT = 256,           /* what a spill has from the start, and never gives back */
@@ -80,19 +79,9 @@ struct spill {
     uint32_t len, capacity, at;
 };
 
-struct token {
-    uint64_t conn;   /* 0: free */
-    uint32_t weight; /* still out */
-    uint16_t generation;
-    uint16_t subject_len, reply_len;
-    char text[TOKEN_TEXT_MAX];
-    char *far; /* texts that are longer */
-};
-
 struct relay {
     struct spill *spills; /* [shard_count] */
-    struct token *tokens; /* TOKENS_MAX; NULL until needed */
-    uint32_t token_hint, token_count;
+    struct token_table tokens;
     uint32_t *account_conns; /* shard 0: permits out, by account */
     uint32_t account_capacity;
     struct block *homebound; /* proxies nobody refers to, whose blocks go home with the next mail */
@@ -212,79 +201,27 @@ static void return_block(void *shard, struct block *proxy)
     send_home(s);
 }
 
-/* --- tokens (R9) --------------------------------------------------------------------------------
- *
- * Weights are counts, so nothing is lost by dividing: a mail sets out with one unit of its own and
- * one for each group that it names. A group that is forwarded takes its unit along, a group's mail
- * that is forwarded again has only that one to give, and what a mail has left when it is done goes
- * home with its answer. The token is complete when every unit is back. */
-
-static struct token *token_at(struct shard *s, uint32_t token)
-{
-    if (token == 0 || s->relay->tokens == NULL) return NULL;
-    struct token *t = &s->relay->tokens[token % TOKENS_MAX];
-    return t->conn != 0 && t->generation == token / TOKENS_MAX ? t : NULL;
-}
-
-static void token_free(struct shard *s, struct token *t)
-{
-    if (t->far != NULL) mem_free(s->mem, MEM_MAIL, t->far, (size_t)t->subject_len + t->reply_len);
-    t->far = NULL;
-    t->conn = 0;
-    s->relay->token_count--;
-}
-
-/* 0: the table is full or memory is short. */
-static uint32_t token_take(struct shard *s, struct client *c, const struct message *m)
-{
-    struct relay *x = s->relay;
-    if (x->token_count == TOKENS_MAX) return 0;
-    if (x->tokens == NULL)
-        x->tokens = mem_alloc_zero(s->mem, MEM_MAIL, TOKENS_MAX * sizeof *x->tokens);
-    if (x->tokens == NULL) return 0;
-    while (x->tokens[x->token_hint].conn != 0) x->token_hint = (x->token_hint + 1) % TOKENS_MAX;
-    struct token *t = &x->tokens[x->token_hint];
-    char *text = t->text;
-    if (m->subject.len + m->reply.len > TOKEN_TEXT_MAX) {
-        t->far = text = mem_alloc(s->mem, MEM_MAIL, m->subject.len + m->reply.len);
-        if (text == NULL) return 0;
-    }
-    memcpy(text, m->subject.data, m->subject.len);
-    memcpy(text + m->subject.len, m->reply.data, m->reply.len);
-    t->subject_len = (uint16_t)m->subject.len;
-    t->reply_len = (uint16_t)m->reply.len;
-    t->conn = c->id.bits;
-    t->weight = 0;
-    t->generation = (uint16_t)(t->generation + 1);
-    if (t->generation == 0) t->generation = 1;
-    x->token_count++;
-    s->rare.tokens++;
-    return (uint32_t)t->generation * TOKENS_MAX + x->token_hint;
-}
+/* --- answers to requests (R9) ------------------------------------------------------------------
+ */
 
 void relay_drop_tokens(struct shard *s, struct client *c)
 {
-    struct relay *x = s->relay;
-    for (uint32_t i = 0; x->token_count > 0 && i < TOKENS_MAX; i++)
-        if (x->tokens[i].conn == c->id.bits) token_free(s, &x->tokens[i]);
+    token_free_of(&s->relay->tokens, s->mem, c->id);
 }
 
 static void answered(struct shard *s, const struct mail_answer *a)
 {
-    struct token *t = token_at(s, a->token);
+    struct token *t = token_at(&s->relay->tokens, a->token);
     if (t == NULL) return; /* answered before, or its client is gone */
     must(a->weight <= t->weight);
     t->weight -= a->weight;
     if (!a->is_delivered && t->weight > 0) return;
-    struct client *c = shard_client(s, (struct conn_id){t->conn});
-    const char *text = t->far != NULL ? t->far : t->text;
+    struct client *c = shard_client(s, t->conn);
 #ifdef MILLRACE_BREAK_TOKEN_DROPPED
     c = NULL;
 #endif
-    if (!a->is_delivered && c != NULL)
-        fanout_no_responders(s, c, bytes_of(text, t->subject_len),
-                             bytes_of(text + t->subject_len, t->reply_len));
-    token_free(s, t);
+    if (!a->is_delivered && c != NULL) fanout_no_responders(s, c, token_subject(t), token_reply(t));
+    token_free(&s->relay->tokens, s->mem, t);
 }
 
 static void answer(struct shard *s, uint32_t origin, uint32_t token, uint32_t weight,
@@ -476,9 +413,12 @@ bool relay_plan(struct shard *s, const struct message *m, const struct route *r,
     }
     /* With plain subscriptions here too: none of them may be able to take it. */
     if (token_for == NULL) return true;
-    plan->token = token_take(s, token_for, m);
-    if (plan->token != 0) return true;
-    *reason = s->relay->token_count == TOKENS_MAX ? PARK_TOKENS : PARK_MEMORY;
+    plan->token = token_take(&s->relay->tokens, s->mem, token_for->id, m->subject, m->reply);
+    if (plan->token != 0) {
+        s->rare.tokens++;
+        return true;
+    }
+    *reason = s->relay->tokens.count == TOKEN_COUNT_MAX ? PARK_TOKENS : PARK_MEMORY;
     if (plan->copy != NULL) block_release(&s->outputs, plan->copy);
     return false;
 }
@@ -486,9 +426,9 @@ bool relay_plan(struct shard *s, const struct message *m, const struct route *r,
 bool relay_send(struct shard *s, const struct message *m, const struct route *r,
                 struct relay_plan *plan, bool is_delivered)
 {
-    struct token *t = token_at(s, plan->token);
+    struct token *t = token_at(&s->relay->tokens, plan->token);
     if (t != NULL && is_delivered) {
-        token_free(s, t);
+        token_free(&s->relay->tokens, s->mem, t);
         t = NULL;
         plan->token = 0;
     }
@@ -548,7 +488,7 @@ bool relay_send(struct shard *s, const struct message *m, const struct route *r,
         bool is_pending = t->weight > 1;
         if (!is_pending) {
             /* Nobody else was asked: the caller tells the publisher itself. */
-            token_free(s, t);
+            token_free(&s->relay->tokens, s->mem, t);
             plan->token = 0;
         } else {
             answered(s, &own);
@@ -1006,13 +946,13 @@ void relay_step(struct shard *s)
             x->full &= ~(1ull << t);
     /* Those that wait for another ring find it full again and park again. */
     if (x->full != full_before || x->full == 0) session_resume_all(s, PARK_MAIL);
-    if (x->token_count < TOKENS_MAX) session_resume_all(s, PARK_TOKENS);
+    if (x->tokens.count < TOKEN_COUNT_MAX) session_resume_all(s, PARK_TOKENS);
 }
 
 bool relay_is_due(const struct shard *s)
 {
     return (s->relay->full == 0 && !list_is_empty(&s->parked[PARK_MAIL])) ||
-           (s->relay->token_count < TOKENS_MAX && !list_is_empty(&s->parked[PARK_TOKENS]));
+           (s->relay->tokens.count < TOKEN_COUNT_MAX && !list_is_empty(&s->parked[PARK_TOKENS]));
 }
 
 bool relay_wants_memory(const struct shard *s)
@@ -1072,9 +1012,7 @@ void relay_close(struct shard *s)
     for (uint32_t t = 0; t < s->shard_count; t++)
         mem_free(s->mem, MEM_MAIL, x->spills[t].data, x->spills[t].capacity);
     mem_free(s->mem, MEM_MAIL, x->spills, s->shard_count * sizeof *x->spills);
-    for (uint32_t i = 0; x->tokens != NULL && i < TOKENS_MAX; i++)
-        if (x->tokens[i].conn != 0) token_free(s, &x->tokens[i]);
-    mem_free(s->mem, MEM_MAIL, x->tokens, TOKENS_MAX * sizeof *x->tokens);
+    token_deinit(&x->tokens, s->mem);
     mem_free(s->mem, MEM_CONNECTION, x->account_conns,
              x->account_capacity * sizeof *x->account_conns);
     mem_free(s->mem, MEM_MAIL, x, sizeof *x);
