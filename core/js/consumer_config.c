@@ -387,6 +387,9 @@ static bool check_filters(struct mem *mem, const struct consumer_config *c,
     for (uint32_t i = 0; i < f->count; i++)
         if (f->items[i].len == 0) return jsapi_error_refuse(error, JSAPI_CONSUMER_EMPTY_FILTER);
     if (f->count > JS_SUBJECTS_MAX) return refuse_config(error, "too many filter subjects");
+    for (uint32_t i = 0; i < consumer_config_filter_count(c); i++)
+        if (consumer_config_filter(c, i).len > JS_SUBJECT_BYTES_MAX)
+            return refuse_config(error, "filter subject is too long, maximum allowed is 4096");
     struct overlap_list list;
     if (overlap_list_open(&list, mem, f->items, f->count) != ERR_OK)
         return jsapi_error_refuse(error, JSAPI_INSUFFICIENT_RESOURCES);

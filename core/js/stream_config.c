@@ -357,8 +357,6 @@ static bool check_subject(const struct stream_config *c, const struct overlap_li
 {
     struct bytes subject = c->subjects.items[at];
     if (!subject_is_valid(subject)) return invalid(e, "invalid subject");
-    if (subject.len > JS_SUBJECT_BYTES_MAX)
-        return invalid(e, "subject is too long, maximum allowed is 4096");
     if (!check_reserved(c, subject, e)) return false;
     if (!overlap_list_meets(list, subject, &c->subjects.items[at])) return true;
     for (uint32_t k = 0; k < at; k++)
@@ -380,6 +378,9 @@ static bool check_subjects(struct arena *scratch, struct stream_config *c, struc
         return true;
     }
     if (c->subjects.count > JS_SUBJECTS_MAX) return invalid(e, "too many subjects");
+    for (uint32_t i = 0; i < c->subjects.count; i++)
+        if (c->subjects.items[i].len > JS_SUBJECT_BYTES_MAX)
+            return invalid(e, "subject is too long, maximum allowed is 4096");
     struct overlap_list list;
     if (overlap_list_open(&list, scratch->mem, c->subjects.items, c->subjects.count) != ERR_OK)
         return no_memory(e);

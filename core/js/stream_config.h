@@ -12,10 +12,12 @@
 enum {
     JS_NAME_BYTES_MAX = 255, /* of a stream or consumer */
     JS_DESCRIPTION_BYTES_MAX = 4096,
-    JS_SUBJECT_BYTES_MAX = 4096, /* of a stream, and of deliveries: what the interest index takes */
     /* Subjects of a stream, filters of a consumer: each is compared with all that are like it, so
      * a request of a million bytes could hold the shard for minutes. */
     JS_SUBJECTS_MAX = 4096,
+    /* Of one of these, and of a deliver_subject: what the interest index takes. The work on it
+     * grows with the square of its tokens, too. */
+    JS_SUBJECT_BYTES_MAX = 4096,
     JS_METADATA_BYTES_MAX = 128 * 1024,
     JS_API_LEVEL = 5,
     STREAM_REPLICAS_MAX = 5,

@@ -179,6 +179,23 @@ Test(consumer_config, a_deliver_subject_is_no_longer_than_one_can_subscribe_to)
     }
 }
 
+Test(consumer_config, a_filter_is_no_longer_than_a_subject_may_be)
+{
+    char out[4 * JS_SUBJECT_BYTES_MAX], text[2 * JS_SUBJECT_BYTES_MAX];
+    struct consumer_config c;
+    for (int i = 0; i < 4; i++) {
+        int length = JS_SUBJECT_BYTES_MAX + i % 2;
+        if (i < 2)
+            snprintf(text, sizeof text, "{\"filter_subject\":\"%0*d\"}", length, 0);
+        else
+            snprintf(text, sizeof text, "{\"filter_subjects\":[\"a\",\"%0*d\"]}", length, 0);
+        create(text, false, &c, out, sizeof out);
+        bool is_refused =
+            strcmp(out, "10052 filter subject is too long, maximum allowed is 4096") == 0;
+        cr_assert_eq(is_refused, i % 2 == 1);
+    }
+}
+
 Test(consumer_config, what_is_not_there_yet_is_refused_by_name)
 {
     static const struct row rows[] = {
