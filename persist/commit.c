@@ -307,6 +307,9 @@ const char *commit_find(const struct commit *c, uint64_t place, uint32_t *bytes)
     uint64_t low = c->oldest, high = c->newest;
     uint64_t offset = place_offset(place);
     if (low == high || place_is_packed(place) || place_log(place) != c->key.log) return NULL;
+    const struct commit_group *oldest = group_at(c, low); /* most who read are far behind */
+    if (place_segment(place) < oldest->key.segment) return NULL;
+    if (place_segment(place) == oldest->key.segment && offset < oldest->offset) return NULL;
     /* The last group that starts at or before the place. */
     while (high - low > 1) {
         uint64_t middle = low + (high - low) / 2;

@@ -836,6 +836,29 @@ bool reader_retire(struct reader *r, bool is_packed, uint32_t log, uint32_t segm
     return true;
 }
 
+/* The way of a reader that goes forward: the same block as before, no neighbour of which has to be
+ * asked for. False: nothing is known. */
+static bool read_near(struct reader *r, const struct store_read *q, struct record *out)
+{
+    const struct read_cache_block *b = r->near.block;
+    uint64_t offset = place_offset(q->place), at = offset - block_start(offset);
+    if (b == NULL || b->key != r->near.key || b->state != READ_CACHE_VALID) return false;
+    if (q->place - at / PLACE_UNIT_BYTES != b->key || at >= b->valid_bytes) return false;
+    if (q->place / AHEAD_STEP_BYTES != r->ahead_at) return false;
+    uint32_t length;
+    enum err e =
+        record_decode(b->data + at, b->valid_bytes - at, &r->near.place, offset, out, &length);
+    return e == ERR_OK && is_asked_for(q, out);
+}
+
+static void stay_near(struct reader *r, const struct reader_segment *s, uint64_t place)
+{
+    r->near.block = NULL;
+    if (s->is_packed) return;
+    uint64_t key = block_key(s, block_start(place_offset(place)));
+    r->near = (struct reader_near){read_cache_find(&r->cache, key), key, s->key};
+}
+
 static void let_go_of_given(struct reader *r)
 {
     if (r->given != NULL) free_exact(r, r->given);
@@ -847,9 +870,11 @@ enum err reader_read(struct reader *r, struct store_read *q, struct record *out)
     let_go_of_given(r);
     r->counts.reads++;
     q->state = 0;
+    if (read_near(r, q, out)) return ERR_OK;
     enum err e = try_blocks(r, q, out);
     struct reader_segment *s = find_by_place(r, q->place);
     if (e != ERR_BUSY) {
+        if (e == ERR_OK) stay_near(r, s, q->place);
         /* Once per stretch of a block: a look at its neighbours is a search of the cache. */
         uint64_t near = q->place / AHEAD_STEP_BYTES;
         if (e == ERR_OK && s->state == READER_OPEN && near != r->ahead_at) {

@@ -84,6 +84,13 @@ struct reader_list {
     struct store_read *first, *last;
 };
 
+/* Where the last record was found, which mostly holds the next one too. */
+struct reader_near {
+    const struct read_cache_block *block; /* NULL: nowhere */
+    uint64_t key;                         /* of the block, while it holds what it did */
+    struct place_key place;               /* of the segment */
+};
+
 struct reader_counts {
     uint64_t reads, waits, read_bytes, corrupt, errors;
     uint64_t damaged_ranges, damaged_bytes; /* different ones */
@@ -110,6 +117,7 @@ struct reader {
     struct pack_zstd zstd;      /* made with the first pack */
     struct reader_exact *given; /* its record was told last; freed at the next call */
     struct reader_list waiting, ready;
+    struct reader_near near;
     uint64_t ahead_at; /* the stretch of the last answer: what follows it was asked for */
     char *scratch;     /* one block: a record that lies across two */
     uint32_t flying;

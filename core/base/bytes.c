@@ -86,12 +86,21 @@ enum err bytes_to_i64(struct bytes a, int64_t *value)
     return ERR_OK;
 }
 
+static const char pairs[] = "0001020304050607080910111213141516171819202122232425262728293031323334"
+                            "3536373839404142434445464748495051525354555657585960616263646566676869"
+                            "707172737475767778798081828384858687888990919293949596979899";
+
+void bytes_u32_digits(char *out, size_t count, uint32_t value)
+{
+    for (; count >= 2; value /= 100) {
+        count -= 2;
+        memcpy(out + count, pairs + value % 100 * 2, 2);
+    }
+    if (count > 0) out[0] = (char)('0' + value % 10);
+}
+
 size_t bytes_u64_text(char *out, uint64_t value)
 {
-    static const char pairs[] =
-        "0001020304050607080910111213141516171819202122232425262728293031323334"
-        "3536373839404142434445464748495051525354555657585960616263646566676869"
-        "707172737475767778798081828384858687888990919293949596979899";
     char digits[BYTES_U64_TEXT_MAX];
     size_t at = sizeof digits;
     /* Two at a time: a division is what a digit costs. */

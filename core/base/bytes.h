@@ -74,6 +74,34 @@ NODISCARD enum err bytes_to_i64(struct bytes a, int64_t *value);
 enum { BYTES_U64_TEXT_MAX = 20 };
 /* Writes value in decimal at out (room for BYTES_U64_TEXT_MAX), no terminator; gives the length. */
 size_t bytes_u64_text(char *out, uint64_t value);
+/* The last count digits of value, zeroes in front included. */
+void bytes_u32_digits(char *out, size_t count, uint32_t value);
+
+/* Copies b and gives the place behind it. For texts that mostly are short: a call of memcpy costs
+ * more than such a copy. */
+static inline char *bytes_put(char *to, struct bytes b)
+{
+    const char *from = b.data;
+    size_t len = b.len;
+    if (len > 64) {
+        memcpy(to, from, len);
+    } else if (len >= 32) {
+        memcpy(to, from, 32);
+        memcpy(to + len - 32, from + len - 32, 32);
+    } else if (len >= 16) {
+        memcpy(to, from, 16);
+        memcpy(to + len - 16, from + len - 16, 16);
+    } else if (len >= 8) {
+        memcpy(to, from, 8);
+        memcpy(to + len - 8, from + len - 8, 8);
+    } else if (len >= 4) {
+        memcpy(to, from, 4);
+        memcpy(to + len - 4, from + len - 4, 4);
+    } else {
+        for (size_t i = 0; i < len; i++) to[i] = from[i];
+    }
+    return to + len;
+}
 
 /* Appends into a fixed buffer. What does not fit is dropped whole and is_full is set for good,
  * so a caller may append many times and check once. */

@@ -1,5 +1,6 @@
 #include "core/js/ack.h"
 #include "core/base/duration.h"
+#include "core/base/must.h"
 #include "core/route/subject.h"
 
 enum {
@@ -66,6 +67,82 @@ void ack_write_subject(struct writer *w, const struct ack_subject *a)
     writer_u64(w, a->time_ns);
     writer_char(w, '.');
     writer_u64(w, a->pending);
+}
+
+enum { TIME_DIGITS = 19, SECOND_DIGITS = 9 }; /* of nanoseconds since 1970, from 2001 to 2286 */
+#define NS_PER_SECOND UINT64_C(1000000000)
+
+static void write_anew(struct ack_text *t, const struct ack_subject *a)
+{
+    const uint64_t numbers[] = {a->deliveries, a->stream_seq, a->consumer_seq, a->time_ns,
+                                a->pending};
+    struct writer w;
+    writer_init(&w, t->text, sizeof t->text);
+    writer_text(&w, "$JS.ACK.");
+    writer_bytes(&w, a->stream);
+    writer_char(&w, '.');
+    writer_bytes(&w, a->consumer);
+    for (int i = 0; i < 5; i++) {
+        writer_char(&w, '.');
+        t->at[i] = (uint16_t)w.len;
+        writer_u64(&w, numbers[i]);
+    }
+    must(!w.is_full);
+    t->len = (uint32_t)w.len;
+    t->last = *a;
+    t->is_known = true;
+}
+
+/* False: it would take another digit; what is there is void. */
+static bool count_up(char *from, char *end)
+{
+    while (end > from) {
+        if (*--end != '9') {
+            ++*end;
+            return true;
+        }
+        *end = '0';
+    }
+    return false;
+}
+
+/* False: it would take a digit less. */
+static bool count_down(char *from, char *end)
+{
+    while (end > from) {
+        if (*--end != '0') {
+            --*end;
+            return *from != '0';
+        }
+        *end = '9';
+    }
+    return false;
+}
+
+static bool write_time(struct ack_text *t, uint64_t time_ns)
+{
+    char *to = t->text + t->at[3];
+    if (t->at[4] - t->at[3] != TIME_DIGITS + 1) return false;
+    if (time_ns / NS_PER_SECOND != t->last.time_ns / NS_PER_SECOND) return false;
+    bytes_u32_digits(to + TIME_DIGITS - SECOND_DIGITS, SECOND_DIGITS,
+                     (uint32_t)(time_ns % NS_PER_SECOND));
+    return true;
+}
+
+void ack_text_write(struct ack_text *t, const struct ack_subject *a)
+{
+    const struct ack_subject *b = &t->last;
+    char *text = t->text;
+    bool is_next = t->is_known && a->deliveries == b->deliveries &&
+                   a->stream_seq == b->stream_seq + 1 && a->consumer_seq == b->consumer_seq + 1 &&
+                   a->pending + 1 == b->pending && a->pending > 0 &&
+                   count_up(text + t->at[1], text + t->at[2] - 1) &&
+                   count_up(text + t->at[2], text + t->at[3] - 1) && write_time(t, a->time_ns) &&
+                   count_down(text + t->at[4], text + t->len);
+    if (is_next)
+        t->last = *a;
+    else
+        write_anew(t, a);
 }
 
 enum err ack_parse_flow(struct bytes subject, struct bytes *stream, struct bytes *consumer)

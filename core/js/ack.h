@@ -25,6 +25,19 @@ NODISCARD enum err ack_parse_subject(struct bytes subject, struct ack_subject *a
 /* Appends the v1 form. */
 void ack_write_subject(struct writer *w, const struct ack_subject *a);
 
+enum { ACK_SUBJECT_BYTES_MAX = 8 + 2 * 256 + 5 * 21 };
+
+/* The subject of one delivery after the other. In a run of messages most numbers go up or down by
+ * one: those digits are changed where they stand. */
+struct ack_text {
+    char text[ACK_SUBJECT_BYTES_MAX];
+    uint32_t len;
+    bool is_known;           /* text is that of last; false: written anew */
+    struct ack_subject last; /* names are borrowed: whoever changes them says is_known = false */
+    uint16_t at[5];          /* where the numbers begin */
+};
+void ack_text_write(struct ack_text *t, const struct ack_subject *a);
+
 /* $JS.FC.<stream>.<consumer>.<id> and its v2 form. ERR_SYNTAX: none. */
 NODISCARD enum err ack_parse_flow(struct bytes subject, struct bytes *stream,
                                   struct bytes *consumer);

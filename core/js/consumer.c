@@ -606,25 +606,25 @@ static uint64_t next_literal(const struct consumer *c, uint64_t from)
 }
 
 /* The next matching message at or above next_seq; 0: none, or none yet with *is_more. Moves the
- * cursor over what does not match. */
-static uint64_t find_next(struct consumer *c, bool *is_more)
+ * cursor over what does not match. entry is filled only where that costs nothing; its node says. */
+static uint64_t find_next(struct consumer *c, struct msgs_entry *entry, bool *is_more)
 {
     const struct consumer_feed *f = c->feed;
     *is_more = false;
     if (c->next_seq > *f->last_seq) return 0;
     uint64_t seq = 0, resume = 0;
     if (c->filter_count == 0) {
-        seq = msgs_next(f->msgs, c->next_seq);
+        seq = msgs_next_entry(f->msgs, c->next_seq, entry);
     } else if (is_literal(c)) {
         seq = next_literal(c, c->next_seq);
     } else {
         uint64_t from = c->next_seq;
         uint32_t plain = has_sieve(c) ? 0 : SCAN_PLAIN_MAX;
         for (uint32_t i = 0; i < plain; i++) {
-            struct msgs_entry entry;
-            from = msgs_next(f->msgs, from);
-            if (from == 0 || msgs_get(f->msgs, from, &entry) != ERR_OK) break;
-            if (consumer_matches(c, subject_index_subject(f->subjects, entry.node))) return from;
+            from = msgs_next_entry(f->msgs, from, entry);
+            if (from == 0) break;
+            if (consumer_matches(c, subject_index_subject(f->subjects, entry->node))) return from;
+            entry->node = MSGS_NODE_NONE;
             c->next_seq = ++from;
         }
         struct sieve *sieve = from != 0 ? sieve_of(c) : NULL;
@@ -689,7 +689,8 @@ enum consumer_verdict consumer_next(struct consumer *c, struct shard_time now, s
     if (c->push == NULL ? c->pulls.count == 0 : !c->is_bound) return CONSUMER_ALONE;
     if (c->push != NULL && push_is_stalled(c->push)) return CONSUMER_STALLED;
     if (!consumer_count(c)) return CONSUMER_AGAIN;
-    *pick = (struct consumer_pick){.at_ns = now_ns};
+    *pick = (struct consumer_pick){
+        .at_ns = now_ns, .is_fresh = true, .entry = {.node = MSGS_NODE_NONE}};
     const struct ackwin_entry *e = next_redelivery(c, o, &pick->entry);
     if (e != NULL) {
         pick->seq = e->seq;
@@ -699,10 +700,12 @@ enum consumer_verdict consumer_next(struct consumer *c, struct shard_time now, s
             c->window.pending_count >= c->max_ack_pending)
             return idle(c, now, o, false);
         if (c->latest != NULL) pick->seq = next_latest(c);
-        if (pick->seq == 0) pick->seq = find_next(c, &is_more);
+        if (pick->seq == 0) pick->seq = find_next(c, &pick->entry, &is_more);
         if (pick->seq == 0 && is_more) return CONSUMER_AGAIN;
         if (pick->seq == 0) return idle(c, now, o, true);
-        if (msgs_get(c->feed->msgs, pick->seq, &pick->entry) != ERR_OK) must(false);
+        if (pick->entry.node == MSGS_NODE_NONE &&
+            msgs_get(c->feed->msgs, pick->seq, &pick->entry) != ERR_OK)
+            must(false);
         pick->at_ns = replay_ready_ns(c, pick->entry.time_ns, now_ns);
     }
     if (c->push != NULL) {
@@ -738,11 +741,7 @@ static void write_ack_subject(const struct consumer *c, const struct consumer_pi
                             .consumer_seq = d->consumer_seq,
                             .time_ns = (uint64_t)pick->entry.time_ns,
                             .pending = d->left};
-    struct writer w;
-    writer_init(&w, d->ack_subject, sizeof d->ack_subject);
-    ack_write_subject(&w, &a);
-    must(!w.is_full);
-    d->ack_subject_len = (uint32_t)w.len;
+    ack_text_write(&d->ack, &a);
 }
 
 /* Room for the entry of a new delivery comes before anything that cannot be taken back. */
@@ -782,15 +781,15 @@ bool consumer_deliver(struct consumer *c, struct shard_time now, const struct co
                       struct consumer_delivery *d)
 {
     int64_t now_ns = (int64_t)now.mono_ns;
-    if (!is_current(c, pick)) return false;
+    if (!pick->is_fresh && !is_current(c, pick)) return false;
     const struct ackwin_entry *e = pick->is_redelivery ? ackwin_find(&c->window, pick->seq) : NULL;
-    *d = (struct consumer_delivery){.seq = pick->seq,
-                                    .consumer_seq = c->delivered_cseq + 1,
-                                    .deliveries = e == NULL ? 1 : e->deliveries + 1u,
-                                    .headers_only = c->headers_only};
+    d->seq = pick->seq;
+    d->consumer_seq = c->delivered_cseq + 1;
+    d->deliveries = e == NULL ? 1 : e->deliveries + 1u;
+    d->headers_only = c->headers_only;
     d->left = consumer_left(c) - (pick->is_redelivery ? 0 : 1);
     write_ack_subject(c, pick, d);
-    uint64_t bytes = m->subject + d->ack_subject_len + m->headers;
+    uint64_t bytes = m->subject + d->ack.len + m->headers;
     if (c->headers_only) {
         char digits[BYTES_U64_TEXT_MAX];
         bytes += (m->headers == 0 ? sizeof "NATS/1.0\r\n\r\n" - 1 : 0) + sizeof "Nats-Msg-Size: " -

@@ -24,6 +24,7 @@
 #ifndef CORE_JS_CONSUMER_H
 #define CORE_JS_CONSUMER_H
 #include "core/base/effect.h"
+#include "core/js/ack.h"
 #include "core/js/ackwin.h"
 #include "core/js/consumer_config.h"
 #include "core/js/pullq.h"
@@ -91,6 +92,7 @@ struct consumer_pick {
     uint64_t seq;
     struct msgs_entry entry;
     bool is_redelivery;
+    bool is_fresh; /* nothing can have happened since; who waits for a read says that it may */
     int64_t at_ns;
 };
 
@@ -99,15 +101,14 @@ struct consumer_message {
     uint64_t subject, headers, body;
 };
 
-enum { CONSUMER_ACK_SUBJECT_BYTES_MAX = 8 + 2 * 256 + 5 * 21 };
-
+/* Large: who delivers many keeps one, for ack to be cheap. */
 struct consumer_delivery {
     uint64_t seq, consumer_seq, deliveries;
     uint64_t left; /* after it */
     uint64_t bytes;
     bool headers_only;
-    char ack_subject[CONSUMER_ACK_SUBJECT_BYTES_MAX]; /* the reply of the message */
-    uint32_t ack_subject_len;
+    struct ack_text
+        ack; /* the reply of the message; is_known = false before one of another consumer */
     struct bytes target; /* deliver subject, or in taker */
     struct pullq_taker taker;
 };

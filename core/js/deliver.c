@@ -594,20 +594,19 @@ static enum run send(struct deliver *d, struct deliver_consumer *x,
                      const struct consumer_pick *pick, const struct record *r,
                      struct shard_time now)
 {
-    struct consumer_delivery delivery;
+    struct consumer_delivery *delivery = &d->delivery;
     struct consumer_message m = {
         .subject = r->subject.len, .headers = r->headers.len, .body = r->body.len};
     struct outlet *o = x->s->outlet;
-    if (!consumer_deliver(x->c, now, pick, &m, o, &delivery)) return RUN_ON;
+    if (!consumer_deliver(x->c, now, pick, &m, o, delivery)) return RUN_ON;
     struct bytes headers = r->headers, body = r->body;
-    if (delivery.headers_only) {
+    if (delivery->headers_only) {
         headers = size_headers(d, r);
         body = EMPTY;
     }
-    bool goes_on =
-        d->port->message(d->context, x->s, delivery.target, r->subject,
-                         bytes_of(delivery.ack_subject, delivery.ack_subject_len), headers, body);
-    consumer_delivered_done(x->c, now, &delivery, &d->js->rng, o);
+    bool goes_on = d->port->message(d->context, x->s, delivery->target, r->subject,
+                                    bytes_of(delivery->ack.text, delivery->ack.len), headers, body);
+    consumer_delivered_done(x->c, now, delivery, &d->js->rng, o);
     d->delivered++;
     if (goes_on) {
         x->rest_ms = 0;
@@ -624,6 +623,7 @@ static enum run wait_for_read(struct deliver *d, struct deliver_consumer *x,
                               struct deliver_reading *r)
 {
     r->x = x;
+    r->pick.is_fresh = false;
     x->reading = r;
     list_push(&d->readings, &r->link);
     return RUN_OVER;
@@ -684,6 +684,7 @@ static void run_one(struct deliver *d, struct deliver_consumer *x, struct shard_
                     uint32_t *left)
 {
     bool may_run = x->reading == NULL && x->rest_ns <= now.mono_ns;
+    d->delivery.ack.is_known = false;
     enum run run = may_run ? RUN_ON : RUN_OVER;
     if (x->rest_ns > now.mono_ns) arm(d, x, (int64_t)x->rest_ns);
     for (uint32_t i = 0; run == RUN_ON; i++) {
@@ -737,6 +738,7 @@ void deliver_read(struct deliver *d, struct store_read *read, enum err result,
     if (x != NULL) {
         x->reading = NULL;
         bool goes_on = result == ERR_OK || failed(d, x, &r->pick, result, now);
+        d->delivery.ack.is_known = false;
         if (result == ERR_OK && d->port->may_send(d->context))
             goes_on = send(d, x, &r->pick, record, now) == RUN_ON;
         note_change(d, x, now);
@@ -794,29 +796,35 @@ void deliver_flush(struct deliver *d, struct shard_time now)
     }
 }
 
+/* One run of each that is ready. Those that become ready again wait for the next round. */
+static void run_round(struct deliver *d, struct shard_time now, uint32_t *left)
+{
+    struct list round;
+    struct list *link;
+    list_init(&round);
+    list_push(&d->ready, &round);
+    list_remove(&d->ready);
+    list_init(&d->ready);
+    while (*left > 0 && d->port->may_send(d->context) && (link = list_pop(&round)) != NULL)
+        run_one(d, OWNER(link, ready), now, left);
+    /* What is left comes first next time. */
+    while (!list_is_empty(&round)) {
+        link = round.prev;
+        list_remove(link);
+        list_push(d->ready.next, link);
+    }
+}
+
 bool deliver_run(struct deliver *d, struct shard_time now, uint32_t messages_max)
 {
-    struct list turn;
-    struct list *link;
     uint32_t left = messages_max;
     if (d->is_short) open_missing(d, now);
     run_timers(d, now);
     bool is_through = resend_all(d, &left);
-    /* Those that become ready again wait for the next turn. */
-    list_init(&turn);
-    if (!list_is_empty(&d->ready)) {
-        list_push(&d->ready, &turn);
-        list_remove(&d->ready);
-        list_init(&d->ready);
-    }
-    while (left > 0 && d->port->may_send(d->context) && (link = list_pop(&turn)) != NULL)
-        run_one(d, OWNER(link, ready), now, &left);
-    /* What is left comes first next time. */
-    while (!list_is_empty(&turn)) {
-        link = turn.prev;
-        list_remove(link);
-        list_push(d->ready.next, link);
-    }
+    /* Each in turn, and again while there is room in this step: a step has its price, so the only
+     * reader of a long stream should not have one for each run of it. */
+    while (left > 0 && !list_is_empty(&d->ready) && d->port->may_send(d->context))
+        run_round(d, now, &left);
     save_due(d, now);
     return !is_through || !list_is_empty(&d->ready);
 }

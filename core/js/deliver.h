@@ -57,9 +57,10 @@ struct deliver {
     struct deliver_reading *spare;
     struct table pushes; /* struct deliver_consumer by account and deliver subject */
     struct republish republish;
-    struct text body;          /* of the record, or headers, being put together */
-    bool is_short;             /* of memory: consumers without deliver_consumer may exist */
-    uint64_t delivered, saved; /* messages, records; since the start */
+    struct text body;                  /* of the record, or headers, being put together */
+    struct consumer_delivery delivery; /* the one being made */
+    bool is_short;                     /* of memory: consumers without deliver_consumer may exist */
+    uint64_t delivered, saved;         /* messages, records; since the start */
 };
 
 /* context is handed to the port. js->hooks have to lead to deliver_opened, _updated, _closing and

@@ -570,6 +570,19 @@ uint64_t msgs_next(const struct msgs *m, uint64_t seq)
     return 0;
 }
 
+uint64_t msgs_next_entry(const struct msgs *m, uint64_t seq, struct msgs_entry *entry)
+{
+    uint32_t at;
+    for (uint32_t i = slot_from(m, seq, &at); i < m->slot_count; i++, at = 0) {
+        const struct msgs_slot *s = slot_at(m, i);
+        at = block_next_live(s, at);
+        if (at == s->used) continue;
+        block_get(s->block, at, entry);
+        return block_seq(s, at);
+    }
+    return 0;
+}
+
 uint64_t msgs_prev(const struct msgs *m, uint64_t seq)
 {
     uint32_t i = slot_find(m, seq);

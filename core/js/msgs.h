@@ -89,6 +89,8 @@ uint64_t msgs_first(const struct msgs *m);
 uint64_t msgs_last(const struct msgs *m);
 /* The nearest live sequence >= seq, <= seq; 0 when there is none. */
 uint64_t msgs_next(const struct msgs *m, uint64_t seq);
+/* The same, and what it is. */
+uint64_t msgs_next_entry(const struct msgs *m, uint64_t seq, struct msgs_entry *entry);
 uint64_t msgs_prev(const struct msgs *m, uint64_t seq);
 /* Live messages in [from, to]. Reads 24 bytes per block in between: 20 us at 10 M messages. */
 uint64_t msgs_count(const struct msgs *m, uint64_t from, uint64_t to);

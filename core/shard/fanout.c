@@ -4,7 +4,7 @@
  * group, the room in every mail lane and the memory for local output. Only then are deliveries
  * written, so a publish that has to wait waits whole (M2). */
 #include "core/base/must.h"
-#include "core/shard/internal.h"
+#include "core/shard/jet.h"
 
 enum {
     FOOTPRINT_PER_TARGET = 512,
@@ -261,6 +261,71 @@ NOINLINE enum fanout_result fanout_publish_to(struct shard *s, const struct mess
                                               enum park_reason *reason)
 {
     return publish_to(s, m, m->target, NULL, reason);
+}
+
+/* The only one who gets it, if nothing about it has to be looked at; or NULL. */
+static struct sub *sole_taker(const struct shard *s, const struct route *r,
+                              const struct jet_parts *d, size_t bytes)
+{
+    if (r->plain_count != 1 || r->group_count > 0 || r->remote_plain != 0) return NULL;
+    struct sub *sub = r->subs[0];
+    if (sub->flags != 0 || sub->max != 0) return NULL;
+    const struct client *c = sub->owner;
+    if (c->state == CLIENT_CLOSING || client_has(c, CLIENT_SUB_FILTERED)) return NULL;
+    if (d->headers.len > 0 && !client_has(c, CLIENT_HEADERS)) return NULL;
+    uint64_t pending = c->output.pending_bytes + bytes;
+    bool is_usual = pending <= s->stall_bytes && pending <= (uint64_t)s->options->max_pending;
+    return is_usual && c->replies == NULL && !s->options->trace ? sub : NULL;
+}
+
+static char *put_number(char *to, uint64_t value)
+{
+    return to + bytes_u64_text(to, value);
+}
+
+bool fanout_deliver(struct shard *s, const struct jet_parts *d)
+{
+    const struct route *r;
+    size_t bytes = d->headers.len + d->body.len;
+    const struct shard_account *a = session_account(s, d->account);
+    if (bytes > OUTPUT_LARGE_BYTES || a == NULL) return false;
+    if (route_cache_find(s->routes, a->number, a->trie, d->target, &r) != ERR_OK) return false;
+    struct sub *sub = sole_taker(s, r, d, bytes);
+    if (UNLIKELY(sub == NULL)) return false;
+    struct client *c = sub->owner;
+    struct bytes sid = sub_sid(sub);
+    size_t most = d->subject.len + sid.len + d->reply.len + bytes + 16 + 2 * BYTES_U64_TEXT_MAX;
+    char *start = output_reserve(&s->outputs, &c->output, (uint32_t)most), *to = start;
+    if (UNLIKELY(start == NULL)) return false;
+    if (d->headers.len > 0) *to++ = 'H';
+    memcpy(to, "MSG ", 4);
+    to = bytes_put(to + 4, d->subject);
+    *to++ = ' ';
+    to = bytes_put(to, sid);
+    *to++ = ' ';
+    if (d->reply.len > 0) {
+        to = bytes_put(to, d->reply);
+        *to++ = ' ';
+    }
+    if (d->headers.len > 0) {
+        to = put_number(to, d->headers.len);
+        *to++ = ' ';
+    }
+    to = put_number(to, bytes);
+    memcpy(to, "\r\n", 2);
+    to = bytes_put(to + 2, d->headers);
+    to = bytes_put(to, d->body);
+    memcpy(to, "\r\n", 2);
+    output_commit(&s->outputs, &c->output, (uint32_t)(to + 2 - start));
+    c->out.msgs++;
+    c->out.bytes += bytes;
+    c->account->counts.sent.msgs++;
+    c->account->counts.sent.bytes += bytes;
+    s->counts.out.msgs++;
+    s->counts.out.bytes += bytes;
+    session_mark_dirty(s, c);
+    sub->delivered++;
+    return true;
 }
 
 bool fanout_mailed(struct shard *s, const struct message *m, struct relay_order *o)

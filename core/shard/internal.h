@@ -119,6 +119,10 @@ enum fanout_result fanout_publish(struct shard *s, const struct message *m,
 /* The same for a message with a target. */
 enum fanout_result fanout_publish_to(struct shard *s, const struct message *m,
                                      enum park_reason *reason);
+struct jet_parts;
+/* A delivery of a stream, where all is as usual: one plain subscriber of this shard who keeps up.
+ * False: nothing happened, and it goes the way of other messages. */
+bool fanout_deliver(struct shard *s, const struct jet_parts *d);
 struct relay_order;
 /* A message that came by mail. Returns whether somebody here took it. */
 bool fanout_mailed(struct shard *s, const struct message *m, struct relay_order *o);

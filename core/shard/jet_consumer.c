@@ -65,6 +65,8 @@ static bool on_message(void *context, struct js_stream *stream, struct bytes tar
                               .reply = reply,
                               .headers = headers,
                               .body = body};
+    bool is_first = s->jet->out.count == 0 && !s->is_fanning_out;
+    if (LIKELY(is_first) && fanout_deliver(s, &parts)) return true;
     s->jet->is_congested = false;
     jet_send_stored(s, &parts);
     return !s->jet->is_congested;

@@ -145,7 +145,7 @@ static struct consumer *deliver(void)
     struct consumer *c = consumer_set_find_number(&s->consumers, 1 + rng_below(&w.rng, CONSUMERS));
     struct arena arena;
     struct consumer_pick pick;
-    struct consumer_delivery d;
+    struct consumer_delivery d = {0};
     struct consumer_message m = {.subject = 3, .body = 5};
     arena_init(&arena, &w.heap.mem, MEM_JETSTREAM);
     for (uint32_t i = rng_below(&w.rng, 6); i > 0; i--) {

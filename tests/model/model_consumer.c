@@ -141,7 +141,7 @@ static uint64_t oracle_pending(const struct model *m)
 static void deliver(struct model *m)
 {
     struct consumer_pick pick;
-    struct consumer_delivery d;
+    struct consumer_delivery d = {0};
     if (m->consumer.push == NULL && m->consumer.pulls.count == 0)
         consumer_pull(&m->consumer, m->now, &m->arena, BYTES_LITERAL("5"), BYTES_LITERAL("r"),
                       &m->outlet);

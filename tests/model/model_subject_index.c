@@ -244,7 +244,10 @@ static void check_order(struct world *w)
     CHECK(msgs_next(&w->msgs, seq_of(w, from)) == next);
     CHECK(msgs_prev(&w->msgs, seq_of(w, from)) == prev);
     CHECK(msgs_count(&w->msgs, seq_of(w, from), seq_of(w, to)) == inside);
-    struct msgs_entry entry;
+    struct msgs_entry entry, there;
+    CHECK(msgs_next_entry(&w->msgs, seq_of(w, from), &there) == next);
+    CHECK(next == 0 || (msgs_get(&w->msgs, next, &entry) == ERR_OK && entry.place == there.place &&
+                        entry.node == there.node && entry.time_ns == there.time_ns));
     enum err e = msgs_get(&w->msgs, seq_of(w, from), &entry);
     CHECK(e == (w->messages[from].is_live ? ERR_OK : ERR_UNKNOWN));
     if (e == ERR_OK) CHECK(memcmp(&entry, &w->messages[from].entry, sizeof entry) == 0);

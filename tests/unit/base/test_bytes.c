@@ -58,3 +58,24 @@ Test(bytes, short_texts_are_compared_to_their_last_byte)
         }
     }
 }
+
+Test(bytes, a_copy_of_any_length_is_whole_and_no_more)
+{
+    char from[100], to[104];
+    for (size_t i = 0; i < sizeof from; i++) from[i] = (char)(i + 1);
+    for (size_t len = 0; len <= sizeof from; len++) {
+        memset(to, 0, sizeof to);
+        cr_assert_eq(bytes_put(to + 2, bytes_of(from, len)), to + 2 + len);
+        cr_assert_eq(memcmp(to + 2, from, len), 0);
+        cr_assert(to[1] == 0 && to[2 + len] == 0);
+    }
+}
+
+Test(bytes, digits_fill_their_place)
+{
+    char to[10] = "xxxxxxxxxx";
+    bytes_u32_digits(to, 9, 1050709);
+    cr_assert_eq(memcmp(to, "001050709x", 10), 0);
+    bytes_u32_digits(to, 3, 1234);
+    cr_assert_eq(memcmp(to, "234", 3), 0);
+}

@@ -78,6 +78,49 @@ Test(ack, the_subject_that_is_written_reads_back)
     cr_assert_eq(b.pending, 0);
 }
 
+static void expect_text(struct ack_text *t, const struct ack_subject *a)
+{
+    char text[ACK_SUBJECT_BYTES_MAX];
+    struct writer w;
+    writer_init(&w, text, sizeof text);
+    ack_write_subject(&w, a);
+    ack_text_write(t, a);
+    cr_assert(bytes_equal(bytes_of(t->text, t->len), writer_written(&w)), "%.*s not %.*s",
+              (int)t->len, t->text, (int)w.len, text);
+}
+
+/* Over every place where a number gets or loses a digit, and where a second ends. */
+Test(ack, a_run_of_subjects_is_written_as_each_by_itself)
+{
+    struct ack_text t = {0};
+    struct ack_subject a = {.stream = BYTES_LITERAL("S"),
+                            .consumer = BYTES_LITERAL("c"),
+                            .deliveries = 1,
+                            .stream_seq = 95,
+                            .consumer_seq = 7,
+                            .time_ns = 1700000000999999000u,
+                            .pending = 1205};
+    for (; a.pending > 0; a.stream_seq++, a.consumer_seq++, a.pending--, a.time_ns += 7)
+        expect_text(&t, &a);
+    expect_text(&t, &a); /* nothing is left */
+    a.pending = 500;
+    expect_text(&t, &a);
+    a.stream_seq += 2; /* one is missing */
+    a.consumer_seq++;
+    a.pending--;
+    expect_text(&t, &a);
+    a.time_ns = 5; /* before 2001 */
+    a.stream_seq++;
+    a.consumer_seq++;
+    a.pending--;
+    expect_text(&t, &a);
+    a.deliveries = 2;
+    expect_text(&t, &a);
+    a.consumer = BYTES_LITERAL("another");
+    t.is_known = false;
+    expect_text(&t, &a);
+}
+
 Test(ack, flow_subjects_name_stream_and_consumer)
 {
     struct bytes stream, consumer;

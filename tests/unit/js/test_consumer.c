@@ -107,7 +107,7 @@ static uint64_t deliver(struct consumer_delivery *d)
 
 static void expect_order(const uint64_t *seqs)
 {
-    struct consumer_delivery d;
+    struct consumer_delivery d = {0};
     for (; *seqs != 0; seqs++) cr_assert_eq(deliver(&d), *seqs);
     cr_assert_eq(deliver(&d), 0);
     cr_assert_eq(consumer_left(&r.consumer), 0);
@@ -135,7 +135,7 @@ Test(consumer, new_means_what_comes_later)
 {
     r.config.deliver_policy = CONSUMER_DELIVER_NEW;
     open_consumer();
-    struct consumer_delivery d;
+    struct consumer_delivery d = {0};
     cr_assert_eq(deliver(&d), 0);
     publish("s.a");
     cr_assert_eq(consumer_left(&r.consumer), 1);
@@ -176,7 +176,7 @@ static void remove_untold(uint64_t seq)
 /* A purge goes by pieces, and consumers are told at its end: a pull may come between. */
 Test(consumer, the_last_of_a_subject_may_go_before_it_is_told)
 {
-    struct consumer_delivery d;
+    struct consumer_delivery d = {0};
     r.config.deliver_policy = CONSUMER_DELIVER_LAST_PER_SUBJECT;
     r.config.filter_subject = BYTES_LITERAL("s.*");
     open_consumer();
@@ -208,17 +208,17 @@ Test(consumer, what_is_left_is_counted_without_memory, .timeout = 60)
 
 Test(consumer, the_ack_subject_tells_the_delivery)
 {
-    struct consumer_delivery d;
+    struct consumer_delivery d = {0};
     open_consumer();
     cr_assert_eq(deliver(&d), 1);
-    cr_assert(bytes_equal(bytes_of(d.ack_subject, d.ack_subject_len),
+    cr_assert(bytes_equal(bytes_of(d.ack.text, d.ack.len),
                           BYTES_LITERAL("$JS.ACK.S.c.1.1.1.1000000000.9")));
     cr_assert(bytes_equal(d.target, BYTES_LITERAL("d")));
 }
 
 Test(consumer, the_floor_follows_the_lowest_that_waits)
 {
-    struct consumer_delivery d;
+    struct consumer_delivery d = {0};
     open_consumer();
     for (uint64_t i = 1; i <= 3; i++) cr_assert_eq(deliver(&d), i);
     cr_assert(ack(2, 2, ""));
@@ -232,7 +232,7 @@ Test(consumer, the_floor_follows_the_lowest_that_waits)
 
 Test(consumer, max_deliver_gives_up_once_and_says_so)
 {
-    struct consumer_delivery d;
+    struct consumer_delivery d = {0};
     bool is_gone;
     r.config.max_deliver = 2;
     open_consumer();
@@ -255,7 +255,7 @@ Test(consumer, max_deliver_gives_up_once_and_says_so)
 
 Test(consumer, a_nak_with_delay_comes_back_when_it_is_over)
 {
-    struct consumer_delivery d;
+    struct consumer_delivery d = {0};
     bool is_gone;
     open_consumer();
     for (int i = 0; i < 10; i++) (void)deliver(&d);
@@ -271,7 +271,7 @@ Test(consumer, a_nak_with_delay_comes_back_when_it_is_over)
 
 Test(consumer, max_ack_pending_stalls_and_an_ack_frees)
 {
-    struct consumer_delivery d;
+    struct consumer_delivery d = {0};
     struct consumer_pick pick;
     r.config.max_ack_pending = 2;
     open_consumer();
@@ -284,7 +284,7 @@ Test(consumer, max_ack_pending_stalls_and_an_ack_frees)
 
 Test(consumer, replay_original_keeps_the_gaps)
 {
-    struct consumer_delivery d;
+    struct consumer_delivery d = {0};
     struct consumer_pick pick;
     r.config.replay_policy = CONSUMER_REPLAY_ORIGINAL;
     open_consumer();
@@ -297,7 +297,7 @@ Test(consumer, replay_original_keeps_the_gaps)
 
 Test(consumer, a_pause_ends_by_itself)
 {
-    struct consumer_delivery d;
+    struct consumer_delivery d = {0};
     struct consumer_pick pick;
     bool is_gone;
     r.config.pause_until =
@@ -326,7 +326,7 @@ Test(consumer, one_that_nobody_listens_to_goes_after_its_threshold)
 
 Test(consumer, a_reset_starts_again_where_it_may)
 {
-    struct consumer_delivery d;
+    struct consumer_delivery d = {0};
     char text[100];
     struct writer why;
     uint64_t seq;
@@ -351,7 +351,7 @@ Test(consumer, info_has_the_fields_of_nats_server)
 {
     struct text text;
     struct json_write w;
-    struct consumer_delivery d;
+    struct consumer_delivery d = {0};
     r.config.filter_subject = BYTES_LITERAL("s.a");
     open_consumer();
     cr_assert_eq(deliver(&d), 1);

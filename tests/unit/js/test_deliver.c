@@ -419,6 +419,28 @@ Test(deliver, nothing_is_delivered_without_room)
     cr_assert_eq(r.sent_count, 1);
 }
 
+Test(deliver, those_who_read_take_turns_and_a_step_has_room_for_several)
+{
+    uint32_t runs = 0;
+    open_limits();
+    for (int i = 0; i < DELIVER_RUN_MAX + 10; i++) publish("s.1", "a");
+    open_consumer("c", "\"ack_policy\":\"none\"");
+    open_consumer("e", "\"ack_policy\":\"none\"");
+    for (int i = 0; i < 2; i++)
+        cr_assert(deliver_pull(&r.d, stream(), bytes_from_text(i == 0 ? "c" : "e"),
+                               BYTES_LITERAL("1000"), bytes_from_text(i == 0 ? "in.c" : "in.e"),
+                               r.now));
+    cr_assert_not(deliver_run(&r.d, r.now, 1000));
+    cr_assert_eq(r.sent_count, 2 * (DELIVER_RUN_MAX + 10));
+    for (uint32_t i = 0; i < r.sent_count; i++)
+        runs += i == 0 || strcmp(r.sent[i].target, r.sent[i - 1].target) != 0;
+    cr_assert_eq(runs, 4);
+    cr_assert_str_eq(r.sent[DELIVER_RUN_MAX - 1].reply,
+                     "$JS.ACK.S.c.1.64.64.1795263937500000000.10");
+    cr_assert_str_eq(r.sent[DELIVER_RUN_MAX].reply, "$JS.ACK.S.e.1.1.1.1795263937500000000.73");
+    cr_assert_str_eq(r.sent[r.sent_count - 1].reply, "$JS.ACK.S.e.1.74.74.1795263937500000000.0");
+}
+
 Test(deliver, a_push_consumer_delivers_while_somebody_listens)
 {
     open_limits();
