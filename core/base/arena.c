@@ -27,17 +27,30 @@ void arena_deinit(struct arena *a)
     a->used_bytes = 0;
 }
 
+static struct arena_chunk *chunk_of(struct arena *a, size_t bytes)
+{
+    struct arena_chunk *chunk = mem_alloc(a->mem, a->class, bytes);
+    if (chunk == NULL) return NULL;
+    *chunk = (struct arena_chunk){.older = a->chunks, .bytes = bytes, .used = HEAD_BYTES};
+    a->chunks = chunk;
+    return chunk;
+}
+
 /* Chunks double, so that a small object costs one page and a large one few chunks. */
 static struct arena_chunk *chunk_new(struct arena *a, size_t need)
 {
     size_t bytes = a->chunks == NULL ? ARENA_CHUNK_BYTES_MIN : a->chunks->bytes * 2;
     if (bytes > ARENA_CHUNK_BYTES_MAX) bytes = ARENA_CHUNK_BYTES_MAX;
     if (bytes < need + HEAD_BYTES) bytes = need + HEAD_BYTES;
-    struct arena_chunk *chunk = mem_alloc(a->mem, a->class, bytes);
-    if (chunk == NULL) return NULL;
-    *chunk = (struct arena_chunk){.older = a->chunks, .bytes = bytes, .used = HEAD_BYTES};
-    a->chunks = chunk;
-    return chunk;
+    return chunk_of(a, bytes);
+}
+
+enum err arena_reserve(struct arena *a, size_t bytes)
+{
+    const struct arena_chunk *chunk = a->chunks;
+    if (bytes == 0 || (chunk != NULL && chunk->bytes - chunk->used >= bytes)) return ERR_OK;
+    if (bytes > SIZE_MAX / 2) return ERR_MEMORY;
+    return chunk_of(a, bytes + HEAD_BYTES) == NULL ? ERR_MEMORY : ERR_OK;
 }
 
 void *arena_alloc(struct arena *a, size_t bytes)

@@ -25,6 +25,9 @@ struct arena {
 void arena_init(struct arena *a, struct mem *mem, enum mem_class class);
 /* Frees every chunk; the arena is empty and usable again. */
 void arena_deinit(struct arena *a);
+/* The next allocations, of so many bytes as used_bytes counts them, come out of one chunk that is
+ * no larger: for what is measured first and kept long. ERR_MEMORY: nothing changed. */
+NODISCARD enum err arena_reserve(struct arena *a, size_t bytes);
 /* Zeroed, aligned to ARENA_ALIGN; NULL when mem has no more. bytes may be 0. */
 NODISCARD void *arena_alloc(struct arena *a, size_t bytes);
 /* A copy of text followed by a zero byte that is not counted. ERR_MEMORY: *copy is not written. */

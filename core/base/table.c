@@ -5,7 +5,7 @@
 #include "core/base/must.h"
 
 enum {
-    SLOTS_MIN = 8,
+    SLOTS_MIN = 2, /* many streams have one consumer */
     SLOTS_MAX = 1 << 30,
 };
 

@@ -58,6 +58,7 @@ void cells_clear(struct cells *c)
     for (uint32_t i = 0; i < c->run_count; i++)
         mem_free(c->mem, MEM_JETSTREAM, c->runs[i].data, (size_t)c->runs[i].units * CELLS_UNIT);
     mem_free(c->mem, MEM_JETSTREAM, c->runs, c->run_room * sizeof *c->runs);
+    mem_free(c->mem, MEM_JETSTREAM, c->free, CELLS_CLASSES * sizeof *c->free);
     cells_init(c, c->mem);
 }
 
@@ -92,8 +93,13 @@ static void free_units(struct cells *c, uint32_t cell, uint32_t units)
 static bool grow(struct cells *c, uint32_t units)
 {
     if (c->run_count == CELLS_RUNS_MAX) return false;
+    if (c->free == NULL) {
+        c->free = mem_alloc_zero(c->mem, MEM_JETSTREAM, CELLS_CLASSES * sizeof *c->free);
+        if (c->free == NULL) return false;
+        c->bytes_taken += CELLS_CLASSES * sizeof *c->free;
+    }
     if (c->run_count == c->run_room) {
-        uint32_t room = c->run_room == 0 ? 4 : c->run_room * 2;
+        uint32_t room = c->run_room == 0 ? 1 : c->run_room * 2;
         struct cells_run *runs = mem_resize(c->mem, MEM_JETSTREAM, c->runs,
                                             c->run_room * sizeof *runs, room * sizeof *runs);
         if (runs == NULL) return false;

@@ -15,7 +15,7 @@ enum {
     CELLS_UNIT = 8,       /* bytes */
     CELLS_RUN_SHIFT = 15, /* units of a full run: 256 KiB */
     CELLS_RUN_UNITS = 1 << CELLS_RUN_SHIFT,
-    CELLS_RUNS_MAX = 0xffff, /* 16 GiB: a number stays below 2^31 - 1, an index may tag it */
+    CELLS_RUNS_MAX = 0xffff,      /* 16 GiB: a number stays below 2^31 - 1, an index may tag it */
     CELLS_BYTES_MAX = 128 * 1024, /* of one block */
     CELLS_CLASSES = 56,
 };
@@ -29,11 +29,12 @@ struct cells {
     struct mem *mem;
     struct cells_run *runs; /* run_count of run_room */
     uint32_t run_count, run_room;
-    uint32_t run_at;              /* units given out of the last run */
-    uint32_t free[CELLS_CLASSES]; /* first freed block of each class, 0 none; each holds the next */
-    uint64_t free_classes;        /* a bit per class that has any */
-    size_t bytes_taken;           /* from the port */
-    size_t bytes_used;            /* in blocks that are out */
+    uint32_t run_at;       /* units given out of the last run */
+    uint32_t *free;        /* [CELLS_CLASSES]: first freed block of each class, 0 none; each
+                              holds the next. There with the first run */
+    uint64_t free_classes; /* a bit per class that has any */
+    size_t bytes_taken;    /* from the port */
+    size_t bytes_used;     /* in blocks that are out */
 };
 
 /* Empty, no memory yet. */

@@ -264,11 +264,14 @@ enum err checkpoint_load(struct js *js, uint32_t account, const struct record *r
     e = split(x, bytes_of(x->body + (x->bytes - rest.len), rest.len)) ? ERR_OK : ERR_CORRUPT;
     if (e == ERR_OK) e = make_stream(js, account, r->stream, &h, &s);
     if (e != ERR_OK) goto free;
-    stream_restore_begin(&s->stream, h.seq_first, h.seq_last, h.time_last_ns, h.clock_ns,
-                         h.last_id);
+    e = stream_restore_begin(&s->stream, h.seq_first, h.seq_last, h.time_last_ns, h.clock_ns,
+                             h.last_id);
+    if (e != ERR_OK) goto drop;
     if (h.number_next > s->consumers.number_next) s->consumers.number_next = h.number_next;
     s->restore = x;
     return ERR_OK;
+drop:
+    js_drop(js, s);
 free:
     mem_free(js->mem, MEM_JETSTREAM, x->body, x->bytes);
     mem_free(js->mem, MEM_JETSTREAM, x, sizeof *x);

@@ -435,6 +435,47 @@ enum err consumer_start(struct consumer *c)
     return e;
 }
 
+void consumer_idle_init(struct consumer_live *idle, struct mem *mem)
+{
+    ackwin_init(&idle->window, mem);
+    pullq_init(&idle->pulls, mem);
+}
+
+enum err consumer_state_wake(struct consumer *c)
+{
+    if (c->live != c->feed->idle) return ERR_OK;
+    struct consumer_live *live = mem_alloc(c->mem, MEM_JETSTREAM, sizeof *live);
+    if (live == NULL) return ERR_MEMORY;
+    consumer_idle_init(live, c->mem);
+    c->live = live;
+    return ERR_OK;
+}
+
+static void close_live(struct consumer *c)
+{
+    if (c->live == c->feed->idle) return;
+    ackwin_clear(&c->live->window);
+    pullq_clear(&c->live->pulls);
+    mem_free(c->mem, MEM_JETSTREAM, c->live, sizeof *c->live);
+    c->live = c->feed->idle;
+}
+
+void consumer_rest(struct consumer *c)
+{
+    /* Since when it is inactive stands there. */
+    if (c->feed->idle == NULL || c->inactive_ns > 0 || c->live->pulls.count > 0) return;
+    if (c->live->window.count == 0) close_live(c);
+}
+
+/* Those that end when they are inactive know since when. */
+static enum err follow_config(struct consumer *c, struct shard_time now)
+{
+    enum err e = ERR_OK;
+    if (c->inactive_ns > 0 || c->feed->idle == NULL) e = consumer_state_wake(c);
+    if (e == ERR_OK) c->live->pulls.last_active_ns = (int64_t)now.mono_ns;
+    return e;
+}
+
 enum err consumer_open(struct consumer *c, struct mem *mem, const struct consumer_feed *feed,
                        uint64_t number, const struct consumer_config *config, int64_t created_ns,
                        struct shard_time now)
@@ -445,11 +486,11 @@ enum err consumer_open(struct consumer *c, struct mem *mem, const struct consume
                            .created_ns = created_ns,
                            .expire_ns = INT64_MAX,
                            .is_changed = true};
-    ackwin_init(&c->window, mem);
-    pullq_init(&c->pulls, mem);
-    c->pulls.last_active_ns = (int64_t)now.mono_ns;
+    c->live = feed->idle;
     enum err e = set_config(c, config);
     if (e != ERR_OK) return e;
+    e = follow_config(c, now);
+    if (e != ERR_OK) goto close;
     if (consumer_config_is_push(config)) {
         struct push_setup setup = push_setup_of(c, config);
         c->push = mem_alloc(mem, MEM_JETSTREAM, sizeof *c->push);
@@ -472,8 +513,7 @@ void consumer_close(struct consumer *c)
     if (c->feed->changes != NULL) ++*c->feed->changes;
     consumer_state_close_latest(c);
     close_sieve(c);
-    ackwin_clear(&c->window);
-    pullq_clear(&c->pulls);
+    close_live(c);
     mem_free(c->mem, MEM_JETSTREAM, c->push, sizeof *c->push);
     end_replay(c);
     free_parts(c->mem, &p);
@@ -494,9 +534,10 @@ enum err consumer_update(struct consumer *c, const struct consumer_config *confi
 {
     struct parts old = parts_of(c);
     struct bytes old_deliver = c->deliver_subject;
-    enum err e = set_config(c, config);
+    enum err e = config->inactive_threshold_ns > 0 ? consumer_state_wake(c) : ERR_OK;
+    if (e == ERR_OK) e = set_config(c, config);
     if (e != ERR_OK) return e;
-    if (!bytes_equal(old_deliver, c->deliver_subject)) ackwin_queue_all(&c->window);
+    if (!bytes_equal(old_deliver, c->deliver_subject)) ackwin_queue_all(&c->live->window);
     if (c->push != NULL) {
         struct push_setup setup = push_setup_of(c, config);
         push_set_rate(c->push, &setup, (int64_t)now.mono_ns);
@@ -504,7 +545,7 @@ enum err consumer_update(struct consumer *c, const struct consumer_config *confi
     close_sieve(c); /* it borrows the filters */
     if (!has_same_filters(c, &old)) consumer_state_recount(c);
     c->expire_ns = (int64_t)now.mono_ns; /* waits may have become shorter */
-    c->pulls.last_active_ns = (int64_t)now.mono_ns;
+    c->live->pulls.last_active_ns = (int64_t)now.mono_ns;
     free_parts(c->mem, &old);
     return ERR_OK;
 }
@@ -513,7 +554,7 @@ enum err consumer_update(struct consumer *c, const struct consumer_config *confi
 
 void consumer_state_move_floor(struct consumer *c, uint64_t settled_seq)
 {
-    const struct ackwin_entry *low = ackwin_lowest(&c->window);
+    const struct ackwin_entry *low = ackwin_lowest(&c->live->window);
     if (low == NULL) {
         c->floor_cseq = c->delivered_cseq;
         c->floor_seq = c->delivered_seq;
@@ -534,7 +575,7 @@ static void give_up(struct consumer *c, struct ackwin_entry *e, struct outlet *o
 {
     struct outlet_event event = {
         .kind = OUTLET_MAX_DELIVERIES, .stream_seq = e->seq, .deliveries = e->deliveries};
-    ackwin_give_up(&c->window, e);
+    ackwin_give_up(&c->live->window, e);
     c->is_changed = true;
     consumer_state_tell(c, &event, o);
 }
@@ -547,7 +588,7 @@ static void terminate(struct consumer *c, struct ackwin_entry *e, const char *re
                                  .consumer_seq = e->cseq,
                                  .deliveries = e->deliveries,
                                  .reason = bytes_from_text(reason)};
-    ackwin_settle(&c->window, e);
+    ackwin_settle(&c->live->window, e);
     consumer_state_move_floor(c, event.stream_seq);
     c->is_changed = true;
     consumer_state_tell(c, &event, o);
@@ -558,7 +599,7 @@ static struct ackwin_entry *next_redelivery(struct consumer *c, struct outlet *o
                                             struct msgs_entry *entry)
 {
     struct ackwin_entry *e;
-    while ((e = ackwin_queue_first(&c->window)) != NULL) {
+    while ((e = ackwin_queue_first(&c->live->window)) != NULL) {
         if (msgs_get(c->feed->msgs, e->seq, entry) != ERR_OK)
             terminate(c, e, "Unacknowledged message was deleted", o);
         else if (c->max_deliver > 0 && e->deliveries >= c->max_deliver)
@@ -647,7 +688,7 @@ static uint64_t find_next(struct consumer *c, struct msgs_entry *entry, bool *is
 static struct pullq_facts facts_of(struct consumer *c, struct shard_time now)
 {
     return (struct pullq_facts){.now_ns = (int64_t)now.mono_ns,
-                                .pending = consumer_left(c) + c->window.queued_count,
+                                .pending = consumer_left(c) + c->live->window.queued_count,
                                 .stream_seq = c->next_seq - 1,
                                 .consumer_seq = c->delivered_cseq};
 }
@@ -663,8 +704,8 @@ static enum consumer_verdict idle(struct consumer *c, struct shard_time now, str
     struct pullq_facts facts = facts_of(c, now);
     if (is_end) close_sieve(c);
     if (replay_of(c) != NULL && c->next_seq > replay_of(c)->end) end_replay(c);
-    if (c->push == NULL && c->pulls.count > 0)
-        (void)pullq_sweep(&c->pulls, &facts, is_end, o, NULL);
+    if (c->push == NULL && c->live->pulls.count > 0)
+        (void)pullq_sweep(&c->live->pulls, &facts, is_end, o, NULL);
     return is_end ? CONSUMER_IDLE : CONSUMER_FULL;
 }
 
@@ -686,7 +727,7 @@ enum consumer_verdict consumer_next(struct consumer *c, struct shard_time now, s
         (void)idle(c, now, o, true); /* a request that does not wait is answered */
         return CONSUMER_PAUSED;
     }
-    if (c->push == NULL ? c->pulls.count == 0 : !c->is_bound) return CONSUMER_ALONE;
+    if (c->push == NULL ? c->live->pulls.count == 0 : !c->is_bound) return CONSUMER_ALONE;
     if (c->push != NULL && push_is_stalled(c->push)) return CONSUMER_STALLED;
     if (!consumer_count(c)) return CONSUMER_AGAIN;
     *pick = (struct consumer_pick){
@@ -697,7 +738,7 @@ enum consumer_verdict consumer_next(struct consumer *c, struct shard_time now, s
         pick->is_redelivery = true;
     } else {
         if (c->ack_policy != CONSUMER_ACK_NONE && c->max_ack_pending > 0 &&
-            c->window.pending_count >= c->max_ack_pending)
+            c->live->window.pending_count >= c->max_ack_pending)
             return idle(c, now, o, false);
         if (c->latest != NULL) pick->seq = next_latest(c);
         if (pick->seq == 0) pick->seq = find_next(c, &pick->entry, &is_more);
@@ -722,10 +763,10 @@ static bool is_current(struct consumer *c, const struct consumer_pick *pick)
 {
     if (!msgs_has(c->feed->msgs, pick->seq)) return false;
     if (pick->is_redelivery) {
-        const struct ackwin_entry *e = ackwin_queue_first(&c->window);
+        const struct ackwin_entry *e = ackwin_queue_first(&c->live->window);
         return e != NULL && e->seq == pick->seq;
     }
-    if (c->window.queued_count > 0) return false;
+    if (c->live->window.queued_count > 0) return false;
     if (c->latest != NULL)
         return c->latest->at < c->latest->count && c->latest->seqs[c->latest->at] == pick->seq;
     return pick->seq >= c->next_seq && pick->seq > c->delivered_seq;
@@ -748,17 +789,18 @@ static void write_ack_subject(const struct consumer *c, const struct consumer_pi
 static bool track(struct consumer *c, const struct consumer_pick *pick, int64_t now_ns)
 {
     if (pick->is_redelivery) {
-        ackwin_delivered(&c->window, ackwin_find(&c->window, pick->seq), now_ns);
+        ackwin_delivered(&c->live->window, ackwin_find(&c->live->window, pick->seq), now_ns);
         return true;
     }
     if (c->ack_policy == CONSUMER_ACK_NONE) return true;
-    return ackwin_add(&c->window, pick->seq, c->delivered_cseq + 1, now_ns) == ERR_OK;
+    if (consumer_state_wake(c) != ERR_OK) return false;
+    return ackwin_add(&c->live->window, pick->seq, c->delivered_cseq + 1, now_ns) == ERR_OK;
 }
 
 static void untrack(struct consumer *c, const struct consumer_pick *pick)
 {
     if (!pick->is_redelivery && c->ack_policy != CONSUMER_ACK_NONE)
-        ackwin_settle(&c->window, ackwin_find(&c->window, pick->seq));
+        ackwin_settle(&c->live->window, ackwin_find(&c->live->window, pick->seq));
 }
 
 static void advance(struct consumer *c, const struct consumer_pick *pick)
@@ -782,7 +824,8 @@ bool consumer_deliver(struct consumer *c, struct shard_time now, const struct co
 {
     int64_t now_ns = (int64_t)now.mono_ns;
     if (!pick->is_fresh && !is_current(c, pick)) return false;
-    const struct ackwin_entry *e = pick->is_redelivery ? ackwin_find(&c->window, pick->seq) : NULL;
+    const struct ackwin_entry *e =
+        pick->is_redelivery ? ackwin_find(&c->live->window, pick->seq) : NULL;
     d->seq = pick->seq;
     d->consumer_seq = c->delivered_cseq + 1;
     d->deliveries = e == NULL ? 1 : e->deliveries + 1u;
@@ -800,7 +843,7 @@ bool consumer_deliver(struct consumer *c, struct shard_time now, const struct co
     if (!pick->is_redelivery && !track(c, pick, now_ns)) return false;
     if (c->push == NULL) {
         struct pullq_facts facts = facts_of(c, now);
-        if (!pullq_take(&c->pulls, &facts, bytes, o, &d->taker)) {
+        if (!pullq_take(&c->live->pulls, &facts, bytes, o, &d->taker)) {
             untrack(c, pick);
             return false;
         }
@@ -844,7 +887,7 @@ void consumer_delivered_done(struct consumer *c, struct shard_time now,
 
 void consumer_skip(struct consumer *c, const struct consumer_pick *pick, struct outlet *o)
 {
-    struct ackwin_entry *e = ackwin_find(&c->window, pick->seq);
+    struct ackwin_entry *e = ackwin_find(&c->live->window, pick->seq);
     if (e != NULL && e->state == ACKWIN_PENDING) {
         terminate(c, e, "Unacknowledged message was deleted", o);
         return;
@@ -866,7 +909,8 @@ void consumer_pull(struct consumer *c, struct shard_time now, struct arena *aren
         return;
     }
     struct pullq_facts facts = facts_of(c, now);
-    (void)pullq_add(&c->pulls, &c->limits, &facts, arena, body, reply, o);
+    if (consumer_state_wake(c) != ERR_OK) return; /* it asks again */
+    (void)pullq_add(&c->live->pulls, &c->limits, &facts, arena, body, reply, o);
 }
 
 void consumer_flow(struct consumer *c, struct bytes subject)
@@ -876,6 +920,6 @@ void consumer_flow(struct consumer *c, struct bytes subject)
 
 void consumer_set_bound(struct consumer *c, bool is_bound, struct shard_time now)
 {
-    if (c->is_bound && !is_bound) c->pulls.last_active_ns = (int64_t)now.mono_ns;
+    if (c->is_bound && !is_bound) c->live->pulls.last_active_ns = (int64_t)now.mono_ns;
     c->is_bound = is_bound;
 }

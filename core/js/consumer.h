@@ -40,6 +40,13 @@ struct consumer_feed {
     bool is_latest_only;                  /* max_msgs_per_subject is 1 */
     uint32_t *changes;                    /* counts those of filters; NULL: nobody asks */
     struct bytes name;                    /* of the stream; lives as long */
+    struct consumer_live *idle;           /* shared by all that have nothing; NULL: there is none */
+};
+
+/* What a consumer that nobody uses has nothing in. */
+struct consumer_live {
+    struct ackwin window;
+    struct pullq pulls; /* of a push consumer only last_active_ns is used */
 };
 
 struct consumer_latest; /* the list of deliver policy last_per_subject */
@@ -72,9 +79,8 @@ struct consumer {
     int64_t expire_ns;                      /* when to look for expired deliveries */
     struct consumer_latest *latest;         /* NULL: none, or done */
     struct consumer_rare *rare;             /* what few have; NULL: none of it */
-    struct ackwin window;
-    struct pullq pulls; /* of a push consumer only last_active_ns is used */
-    struct push *push;  /* NULL: pull */
+    struct consumer_live *live;             /* its own, or feed->idle, where nothing may be put */
+    struct push *push;                      /* NULL: pull */
 };
 
 enum consumer_verdict {
@@ -120,6 +126,10 @@ NODISCARD enum err consumer_open(struct consumer *c, struct mem *mem,
                                  const struct consumer_config *config, int64_t created_ns,
                                  struct shard_time now);
 void consumer_close(struct consumer *c);
+/* One of those that are shared, for feeds. */
+void consumer_idle_init(struct consumer_live *idle, struct mem *mem);
+/* Gives back what it has nothing in any more. */
+void consumer_rest(struct consumer *c);
 /* It starts now: where it was opened, its record was not durable yet, and the stream went on since.
  * Nothing was delivered. consumer_count is next. ERR_MEMORY: call again. */
 NODISCARD enum err consumer_start(struct consumer *c);

@@ -27,20 +27,20 @@ static bool settle(struct consumer *c, struct shard_time now, const struct ack_s
     uint64_t seq = a->stream_seq;
     if (seq >= c->next_seq && seq > c->delivered_seq) return false;
     if (c->ack_policy == CONSUMER_ACK_EXPLICIT) {
-        struct ackwin_entry *e = ackwin_find(&c->window, seq);
+        struct ackwin_entry *e = ackwin_find(&c->live->window, seq);
         if (e == NULL) return true;
         bool was_pending = e->state == ACKWIN_PENDING;
         if (was_pending && may_sample) sample(c, now, a, e, rng, o);
-        ackwin_settle(&c->window, e);
+        ackwin_settle(&c->live->window, e);
         if (was_pending) consumer_state_move_floor(c, seq);
     } else if (c->ack_policy == CONSUMER_ACK_ALL) {
         if (a->consumer_seq <= c->floor_cseq || seq <= c->floor_seq) return true;
         if (seq > c->delivered_seq) return false;
-        ackwin_settle_to(&c->window, seq);
+        ackwin_settle_to(&c->live->window, seq);
         /* A client may say any consumer sequence; the floor stays below what was delivered. */
         c->floor_cseq = a->consumer_seq < c->delivered_cseq ? a->consumer_seq : c->delivered_cseq;
         c->floor_seq = seq;
-        const struct ackwin_entry *low = ackwin_lowest(&c->window);
+        const struct ackwin_entry *low = ackwin_lowest(&c->live->window);
         if (low != NULL && c->floor_cseq >= low->cseq) c->floor_cseq = low->cseq - 1;
     } else {
         return true;
@@ -53,7 +53,7 @@ static bool settle(struct consumer *c, struct shard_time now, const struct ack_s
 static void nak(struct consumer *c, struct shard_time now, const struct ack_subject *a,
                 const struct ack_payload *p, struct outlet *o)
 {
-    struct ackwin_entry *e = ackwin_find(&c->window, a->stream_seq);
+    struct ackwin_entry *e = ackwin_find(&c->live->window, a->stream_seq);
     int64_t now_ns = (int64_t)now.mono_ns;
     if (e == NULL || e->state != ACKWIN_PENDING) return;
     if (a->consumer_seq <= c->floor_cseq || a->consumer_seq > c->delivered_cseq) return;
@@ -63,13 +63,13 @@ static void nak(struct consumer *c, struct shard_time now, const struct ack_subj
                                  .deliveries = a->deliveries};
     consumer_state_tell(c, &event, o);
     if (!p->has_delay) {
-        if (ackwin_queue(&c->window, e) != ERR_OK) c->expire_ns = now_ns;
+        if (ackwin_queue(&c->live->window, e) != ERR_OK) c->expire_ns = now_ns;
         return;
     }
     /* The wait of this delivery ends when the delay does. */
     int64_t delay_ns = p->delay_ns < 0 ? 0 : p->delay_ns, end_ns;
     if (__builtin_add_overflow(now_ns, delay_ns, &end_ns)) end_ns = INT64_MAX;
-    ackwin_wait_from(&c->window, e, end_ns - ackwin_wait_ns(&c->waits, e->deliveries), true);
+    ackwin_wait_from(&c->live->window, e, end_ns - ackwin_wait_ns(&c->waits, e->deliveries), true);
     if (end_ns < c->expire_ns) c->expire_ns = end_ns;
     c->is_changed = true;
 }
@@ -90,16 +90,16 @@ static bool term(struct consumer *c, struct shard_time now, const struct ack_sub
 bool consumer_ack(struct consumer *c, struct shard_time now, const struct ack_subject *a,
                   const struct ack_payload *p, struct rng *rng, struct outlet *o)
 {
-    if (c->inactive_ns > 0) c->pulls.last_active_ns = (int64_t)now.mono_ns;
+    if (c->inactive_ns > 0) c->live->pulls.last_active_ns = (int64_t)now.mono_ns;
     switch (p->kind) {
     case ACK_DONE: return settle(c, now, a, true, rng, o) && a->stream_seq != 0;
     case ACK_NEXT: (void)settle(c, now, a, true, rng, o); return false;
     case ACK_TERM: return term(c, now, a, p, rng, o);
     case ACK_NAK: nak(c, now, a, p, o); break;
     case ACK_PROGRESS: {
-        struct ackwin_entry *e = ackwin_find(&c->window, a->stream_seq);
+        struct ackwin_entry *e = ackwin_find(&c->live->window, a->stream_seq);
         if (e != NULL && e->state == ACKWIN_PENDING)
-            ackwin_wait_from(&c->window, e, (int64_t)now.mono_ns, false);
+            ackwin_wait_from(&c->live->window, e, (int64_t)now.mono_ns, false);
         break;
     }
     case ACK_UNKNOWN: break;
@@ -119,11 +119,11 @@ static int64_t sooner(int64_t a, int64_t b)
 static int64_t inactive_ns(const struct consumer *c)
 {
     if (c->inactive_ns <= 0) return INT64_MAX;
-    int64_t since_ns = c->pulls.last_active_ns, end_ns;
+    int64_t since_ns = c->live->pulls.last_active_ns, end_ns;
     if (c->push != NULL && c->is_bound) return INT64_MAX;
-    if (c->push == NULL && c->pulls.count > 0) return INT64_MAX;
+    if (c->push == NULL && c->live->pulls.count > 0) return INT64_MAX;
     /* Somebody may still work on what waits for an ack. */
-    if (c->push == NULL && c->window.pending_count > 0 && c->expire_ns != INT64_MAX &&
+    if (c->push == NULL && c->live->window.pending_count > 0 && c->expire_ns != INT64_MAX &&
         c->expire_ns > since_ns)
         since_ns = c->expire_ns;
     return __builtin_add_overflow(since_ns, c->inactive_ns, &end_ns) ? INT64_MAX : end_ns;
@@ -132,14 +132,14 @@ static int64_t inactive_ns(const struct consumer *c)
 /* Expired deliveries that have had all their deliveries do not wait for somebody to ask. */
 static void give_up_expired(struct consumer *c, struct outlet *o)
 {
-    if (c->max_deliver <= 0 || c->window.queued_count == 0) return;
+    if (c->max_deliver <= 0 || c->live->window.queued_count == 0) return;
     struct ackwin_entry *e;
-    for (uint64_t at = 0; (e = ackwin_next_pending(&c->window, at)) != NULL;) {
+    for (uint64_t at = 0; (e = ackwin_next_pending(&c->live->window, at)) != NULL;) {
         at = e->seq;
         if (e->ticket == 0 || e->deliveries < c->max_deliver) continue;
         struct outlet_event event = {
             .kind = OUTLET_MAX_DELIVERIES, .stream_seq = e->seq, .deliveries = e->deliveries};
-        ackwin_give_up(&c->window, e);
+        ackwin_give_up(&c->live->window, e);
         c->is_changed = true;
         consumer_state_tell(c, &event, o);
     }
@@ -148,10 +148,10 @@ static void give_up_expired(struct consumer *c, struct outlet *o)
 int64_t consumer_timer(struct consumer *c, struct shard_time now, struct outlet *o, bool *is_gone)
 {
     int64_t now_ns = (int64_t)now.mono_ns, next_ns = INT64_MAX;
-    if (c->window.pending_count == 0) {
+    if (c->live->window.pending_count == 0) {
         c->expire_ns = INT64_MAX;
     } else if (now_ns >= c->expire_ns) {
-        c->expire_ns = ackwin_expire(&c->window, &c->waits, now_ns);
+        c->expire_ns = ackwin_expire(&c->live->window, &c->waits, now_ns);
         give_up_expired(c, o);
     }
     next_ns = sooner(next_ns, c->expire_ns);
@@ -164,12 +164,12 @@ int64_t consumer_timer(struct consumer *c, struct shard_time now, struct outlet 
         struct push_names names = {c->feed->name, c->name, c->deliver_subject};
         next_ns = sooner(next_ns, push_beat(c->push, &names, c->delivered_cseq, c->next_seq - 1,
                                             c->is_bound, now_ns, o));
-    } else if (c->pulls.count > 0) {
+    } else if (c->live->pulls.count > 0) {
         struct pullq_facts facts = {
             .now_ns = now_ns, .stream_seq = c->next_seq - 1, .consumer_seq = c->delivered_cseq};
         facts.is_stalled = c->ack_policy != CONSUMER_ACK_NONE && c->max_ack_pending > 0 &&
-                           c->window.pending_count >= c->max_ack_pending;
-        next_ns = sooner(next_ns, pullq_sweep(&c->pulls, &facts, false, o, NULL));
+                           c->live->window.pending_count >= c->max_ack_pending;
+        next_ns = sooner(next_ns, pullq_sweep(&c->live->pulls, &facts, false, o, NULL));
     }
     int64_t end_ns = inactive_ns(c);
     *is_gone = end_ns <= now_ns;
@@ -202,12 +202,12 @@ void consumer_removed(struct consumer *c, uint64_t seq, struct bytes subject, st
         remove_latest(c, seq);
     else if (seq >= c->next_seq && seq <= c->counted_to && consumer_matches(c, subject))
         c->left--;
-    if (c->window.count == 0) return;
-    struct ackwin_entry *e = ackwin_find(&c->window, seq);
+    if (c->live->window.count == 0) return;
+    struct ackwin_entry *e = ackwin_find(&c->live->window, seq);
     if (e == NULL) return;
     c->is_changed = true;
     if (e->state == ACKWIN_GIVEN_UP) {
-        ackwin_settle(&c->window, e);
+        ackwin_settle(&c->live->window, e);
         return;
     }
     struct outlet_event event = {.kind = OUTLET_TERMINATED,
@@ -215,14 +215,15 @@ void consumer_removed(struct consumer *c, uint64_t seq, struct bytes subject, st
                                  .consumer_seq = e->cseq,
                                  .deliveries = e->deliveries,
                                  .reason = BYTES_LITERAL("Unacknowledged message was deleted")};
-    ackwin_settle(&c->window, e);
+    ackwin_settle(&c->live->window, e);
     consumer_state_move_floor(c, seq);
     consumer_state_tell(c, &event, o);
 }
 
 uint64_t consumer_first_of_interest(const struct consumer *c)
 {
-    const struct ackwin_entry *e = c->window.count == 0 ? NULL : ackwin_next(&c->window, 0);
+    const struct ackwin_entry *e =
+        c->live->window.count == 0 ? NULL : ackwin_next(&c->live->window, 0);
     return e != NULL && e->seq < c->next_seq ? e->seq : c->next_seq;
 }
 
@@ -239,9 +240,9 @@ void consumer_purged(struct consumer *c, struct bytes filter, uint64_t first)
 {
     struct msgs *msgs = c->feed->msgs;
     struct ackwin_entry *e;
-    for (uint64_t at = 0; (e = ackwin_next(&c->window, at)) != NULL;) {
+    for (uint64_t at = 0; (e = ackwin_next(&c->live->window, at)) != NULL;) {
         at = e->seq + 1;
-        if (!msgs_has(msgs, e->seq)) ackwin_settle(&c->window, e);
+        if (!msgs_has(msgs, e->seq)) ackwin_settle(&c->live->window, e);
     }
     if (c->latest != NULL)
         for (uint32_t i = c->latest->at; i < c->latest->count; i++)
@@ -256,7 +257,7 @@ void consumer_purged(struct consumer *c, struct bytes filter, uint64_t first)
         c->delivered_seq = first - 1;
     }
     first = *c->feed->first_seq;
-    const struct ackwin_entry *low = ackwin_lowest(&c->window);
+    const struct ackwin_entry *low = ackwin_lowest(&c->live->window);
     if (low == NULL) {
         c->floor_cseq = c->delivered_cseq;
         c->floor_seq = c->delivered_seq;
@@ -271,7 +272,7 @@ void consumer_purged(struct consumer *c, struct bytes filter, uint64_t first)
 bool consumer_needs(const struct consumer *c, uint64_t seq, struct bytes subject)
 {
     if (!consumer_matches(c, subject)) return false;
-    const struct ackwin_entry *e = ackwin_find(&c->window, seq);
+    const struct ackwin_entry *e = ackwin_find(&c->live->window, seq);
     if (e != NULL) return true; /* pending, or given up: kept for whoever looks after those */
     if (c->ack_policy == CONSUMER_ACK_EXPLICIT) return seq > c->delivered_seq;
     return seq > c->floor_seq;
@@ -303,7 +304,7 @@ enum err consumer_reset(struct consumer *c, uint64_t seq, uint64_t *reset_seq, s
         return refuse_reset(why, "not allowed");
     }
     consumer_state_close_latest(c);
-    ackwin_clear(&c->window);
+    ackwin_clear(&c->live->window);
     c->next_seq = seq;
     c->delivered_seq = c->floor_seq = c->saved_seq = seq - 1;
     c->delivered_cseq = c->floor_cseq = 0;

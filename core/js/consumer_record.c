@@ -20,8 +20,8 @@ enum { RECORD_VERSION = 1, FLAG_WHOLE = 1, NS_PER_MS = 1000000 };
 /* A whole record tells of what was settled too: streams release by it. */
 static struct ackwin_entry *next_entry(const struct consumer *c, uint64_t seq, bool is_whole)
 {
-    struct ackwin_entry *dirty = ackwin_next_dirty(&c->window, seq);
-    struct ackwin_entry *live = is_whole ? ackwin_next(&c->window, seq) : NULL;
+    struct ackwin_entry *dirty = ackwin_next_dirty(&c->live->window, seq);
+    struct ackwin_entry *live = is_whole ? ackwin_next(&c->live->window, seq) : NULL;
     if (dirty == NULL || live == NULL) return dirty == NULL ? live : dirty;
     return dirty->seq < live->seq ? dirty : live;
 }
@@ -61,13 +61,14 @@ void consumer_encode(struct consumer *c, struct shard_time now, bool is_whole, s
 {
     is_whole |= c->is_all_unsaved;
     write_record(c, now, is_whole, out);
-    ackwin_set_saved(&c->window);
+    ackwin_set_saved(&c->live->window);
     if (is_whole) {
         struct ackwin_entry *live;
-        for (uint64_t at = 0; (live = ackwin_next(&c->window, at)) != NULL; at = live->seq + 1)
+        for (uint64_t at = 0; (live = ackwin_next(&c->live->window, at)) != NULL;
+             at = live->seq + 1)
             live->is_saved = 1;
     }
-    ackwin_trim(&c->window);
+    ackwin_trim(&c->live->window);
     c->saved_seq = c->delivered_seq;
     c->is_changed = c->is_all_unsaved = false;
 }
@@ -126,7 +127,8 @@ static enum err apply_entries(struct consumer *c, struct bytes rest, const struc
             __builtin_sub_overflow((int64_t)now.mono_ns, since_ns, &since_ns))
             since_ns = (int64_t)now.mono_ns;
         copy.since_ns = since_ns;
-        enum err e = ackwin_restore(&c->window, &copy);
+        enum err e = consumer_state_wake(c);
+        if (e == ERR_OK) e = ackwin_restore(&c->live->window, &copy);
         if (e != ERR_OK) return e;
     }
     return rest.len == 0 ? ERR_OK : ERR_CORRUPT;
@@ -137,9 +139,9 @@ static enum err apply_entries(struct consumer *c, struct bytes rest, const struc
 static void settle_unlisted(struct consumer *c, uint64_t from, uint64_t delivered_seq)
 {
     struct ackwin_entry *e;
-    while ((e = ackwin_next(&c->window, from + 1)) != NULL && e->seq <= delivered_seq) {
+    while ((e = ackwin_next(&c->live->window, from + 1)) != NULL && e->seq <= delivered_seq) {
         e->is_saved = 0;
-        ackwin_settle(&c->window, e);
+        ackwin_settle(&c->live->window, e);
     }
 }
 
@@ -149,7 +151,7 @@ enum err consumer_apply(struct consumer *c, struct bytes body, int64_t time_ns,
     struct head h;
     if (!get_head(&body, &h)) return ERR_CORRUPT;
     if ((h.flags & FLAG_WHOLE) != 0)
-        ackwin_clear(&c->window);
+        ackwin_clear(&c->live->window);
     else
         settle_unlisted(c, h.from, h.delivered_seq);
     enum err e = apply_entries(c, body, &h, time_ns, now);
@@ -164,7 +166,7 @@ enum err consumer_apply(struct consumer *c, struct bytes body, int64_t time_ns,
     c->floor_cseq = h.floor_cseq;
     c->floor_seq = h.floor_seq;
     c->next_seq = h.delivered_seq + 1;
-    c->expire_ns = c->window.pending_count > 0 ? (int64_t)now.mono_ns : INT64_MAX;
+    c->expire_ns = c->live->window.pending_count > 0 ? (int64_t)now.mono_ns : INT64_MAX;
     c->is_changed = c->is_all_unsaved = false;
     consumer_state_recount(c);
     return ERR_OK;
@@ -222,17 +224,17 @@ enum err consumer_write_info(struct consumer *c, struct arena *arena, struct sha
                                 .pending = consumer_left(c),
                                 .stream_seq = c->next_seq - 1,
                                 .consumer_seq = c->delivered_cseq};
-    if (c->pulls.count > 0) (void)pullq_sweep(&c->pulls, &facts, false, o, NULL);
+    if (c->live->pulls.count > 0) (void)pullq_sweep(&c->live->pulls, &facts, false, o, NULL);
     json_write_text(w, "stream_name", c->feed->name);
     json_write_text(w, "name", c->name);
     json_write_time(w, "created", c->created_ns);
     consumer_config_write(&config, w, "config", !is_listed);
     write_pair(w, "delivered", c->delivered_cseq, c->delivered_seq, c->last_delivered_ns);
     write_pair(w, "ack_floor", c->floor_cseq, c->floor_seq, c->last_ack_ns);
-    json_write_u64(w, "num_ack_pending", c->window.pending_count);
-    uint32_t redelivered = c->window.redelivered_count + c->window.given_up_count;
+    json_write_u64(w, "num_ack_pending", c->live->window.pending_count);
+    uint32_t redelivered = c->live->window.redelivered_count + c->live->window.given_up_count;
     json_write_u64(w, "num_redelivered", c->max_deliver == 1 ? 0 : redelivered);
-    json_write_u64(w, "num_waiting", c->pulls.count);
+    json_write_u64(w, "num_waiting", c->live->pulls.count);
     json_write_u64(w, "num_pending", facts.pending);
     json_write_bool_if(w, "push_bound", c->push != NULL && c->is_bound);
     bool is_paused = c->pause_until_ns > now.wall_ns;

@@ -13,7 +13,6 @@ void consumer_set_init(struct consumer_set *s, struct mem *mem, const struct con
 {
     *s = (struct consumer_set){.mem = mem, .feed = feed, .number_next = 1};
     table_init(&s->names, mem, MEM_JETSTREAM);
-    table_init(&s->numbers, mem, MEM_JETSTREAM);
 }
 
 static void free_consumer(struct consumer_set *s, struct consumer *c)
@@ -24,8 +23,10 @@ static void free_consumer(struct consumer_set *s, struct consumer *c)
 
 static void forget_wanted(struct consumer_set *s)
 {
-    if (s->has_wanted) overlap_list_close(&s->wanted);
-    s->has_wanted = false;
+    if (s->wanted == NULL) return;
+    overlap_list_close(s->wanted);
+    mem_free(s->mem, MEM_JETSTREAM, s->wanted, sizeof *s->wanted);
+    s->wanted = NULL;
 }
 
 void consumer_set_deinit(struct consumer_set *s)
@@ -35,17 +36,12 @@ void consumer_set_deinit(struct consumer_set *s)
     forget_wanted(s);
     while ((c = table_each(&s->names, &at)) != NULL) free_consumer(s, c);
     table_deinit(&s->names);
-    table_deinit(&s->numbers);
+    mem_free(s->mem, MEM_JETSTREAM, s->numbers, s->number_room * sizeof *s->numbers);
 }
 
 static uint64_t hash_of(struct bytes name)
 {
     return hash_bytes(name.data, name.len, 0);
-}
-
-static uint64_t hash_of_number(uint64_t number)
-{
-    return hash_bytes(&number, sizeof number, 0);
 }
 
 struct consumer *consumer_set_find(const struct consumer_set *s, struct bytes name)
@@ -58,14 +54,39 @@ struct consumer *consumer_set_find(const struct consumer_set *s, struct bytes na
     return NULL;
 }
 
+/* Of the first number that is not below, among count of them: new ones come at the end. */
+static uint32_t position_of(const struct consumer_set *s, uint64_t number, uint32_t count)
+{
+    uint32_t low = 0, high = count;
+    if (count > 0 && s->numbers[count - 1]->number < number) return count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (s->numbers[middle]->number < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Room for one more. */
+static enum err reserve_number(struct consumer_set *s)
+{
+    if (s->names.count < s->number_room) return ERR_OK;
+    uint32_t room = s->number_room + s->number_room / 2 + 2;
+    struct consumer **grown =
+        mem_resize(s->mem, MEM_JETSTREAM, s->numbers, s->number_room * sizeof(struct consumer *),
+                   room * sizeof(struct consumer *));
+    if (grown == NULL) return ERR_MEMORY;
+    s->numbers = grown;
+    s->number_room = room;
+    return ERR_OK;
+}
+
 struct consumer *consumer_set_find_number(const struct consumer_set *s, uint64_t number)
 {
-    uint32_t at;
-    uint64_t hash = hash_of_number(number);
-    for (struct consumer *c = table_first(&s->numbers, hash, &at); c != NULL;
-         c = table_next(&s->numbers, hash, &at))
-        if (c->number == number) return c;
-    return NULL;
+    uint32_t at = position_of(s, number, s->names.count);
+    return at < s->names.count && s->numbers[at]->number == number ? s->numbers[at] : NULL;
 }
 
 struct consumer *consumer_set_each(const struct consumer_set *s, uint32_t *at)
@@ -199,10 +220,12 @@ enum err consumer_set_add(struct consumer_set *s, const struct consumer_config *
     uint64_t used = number != 0 ? number : s->number_next;
     enum err e = consumer_open(new, s->mem, s->feed, used, config, created_ns, now);
     if (e != ERR_OK) goto free_new;
-    e = table_reserve(&s->numbers, s->numbers.count + 1);
+    e = reserve_number(s);
     if (e == ERR_OK) e = table_insert(&s->names, hash_of(new->name), new);
     if (e != ERR_OK) goto close_new;
-    must(table_insert(&s->numbers, hash_of_number(used), new) == ERR_OK);
+    uint32_t count = s->names.count - 1, at = position_of(s, used, count);
+    memmove(s->numbers + at + 1, s->numbers + at, (count - at) * sizeof(struct consumer *));
+    s->numbers[at] = new;
     s->floor = 0;
     if (used >= s->number_next) s->number_next = used + 1;
     *c = new;
@@ -217,8 +240,11 @@ free_new:
 
 void consumer_set_drop(struct consumer_set *s, struct consumer *c)
 {
+    uint32_t at = position_of(s, c->number, s->names.count);
+    must(s->numbers[at] == c);
+    memmove(s->numbers + at, s->numbers + at + 1,
+            (s->names.count - at - 1) * sizeof(struct consumer *));
     must(table_remove(&s->names, hash_of(c->name), c) == ERR_OK);
-    must(table_remove(&s->numbers, hash_of_number(c->number), c) == ERR_OK);
     free_consumer(s, c);
 }
 
@@ -286,16 +312,20 @@ bool consumer_set_needs(const struct consumer_set *s, uint64_t seq, struct bytes
 /* Without memory there is none. */
 static void collect_wanted(struct consumer_set *s)
 {
-    struct overlap_list *l = &s->wanted;
     struct consumer *c;
     uint32_t at = 0, count = 0;
     forget_wanted(s);
     while ((c = table_each(&s->names, &at)) != NULL) count += c->filter_count;
-    if (overlap_list_open(l, s->mem, NULL, 0) != ERR_OK) return;
+    struct overlap_list *l = mem_alloc(s->mem, MEM_JETSTREAM, sizeof *l);
+    if (l == NULL) return;
+    s->wanted = l;
+    if (overlap_list_open(l, s->mem, NULL, 0) != ERR_OK) goto free;
     if (count > 0) l->claims = mem_alloc(s->mem, MEM_JETSTREAM, count * sizeof *l->claims);
-    if (count > 0 && l->claims == NULL) return;
+    if (count > 0 && l->claims == NULL) {
+        forget_wanted(s);
+        return;
+    }
     l->room = count;
-    s->has_wanted = true;
     s->is_all_wanted = false;
     s->wanted_changes = s->changes;
     for (at = 0; (c = table_each(&s->names, &at)) != NULL;) {
@@ -308,6 +338,10 @@ static void collect_wanted(struct consumer_set *s)
             l->count++;
         }
     }
+    return;
+free:
+    mem_free(s->mem, MEM_JETSTREAM, l, sizeof *l);
+    s->wanted = NULL;
 }
 
 bool consumer_set_matches(struct consumer_set *s, struct bytes subject)
@@ -317,9 +351,9 @@ bool consumer_set_matches(struct consumer_set *s, struct bytes subject)
     /* A subject may have tokens that are wildcards elsewhere. */
     if (s->feed->changes == &s->changes && s->names.count >= WANTED_MIN &&
         !subject_has_wildcard(subject)) {
-        if (!s->has_wanted || s->wanted_changes != s->changes) collect_wanted(s);
-        if (s->has_wanted)
-            return s->is_all_wanted || overlap_meets(&s->wanted.overlap, 0, subject, NULL);
+        if (s->wanted == NULL || s->wanted_changes != s->changes) collect_wanted(s);
+        if (s->wanted != NULL)
+            return s->is_all_wanted || overlap_meets(&s->wanted->overlap, 0, subject, NULL);
     }
     while ((c = table_each(&s->names, &at)) != NULL)
         if (consumer_matches(c, subject)) return true;

@@ -14,14 +14,16 @@
 struct consumer_set {
     struct mem *mem;
     const struct consumer_feed *feed;
-    struct table names, numbers; /* of struct consumer */
-    uint32_t hidden_count;       /* whose first record is not durable yet */
+    struct table names;        /* of struct consumer */
+    struct consumer **numbers; /* the same by number, ascending: names.count of number_room */
+    uint32_t number_room;
+    uint32_t hidden_count; /* whose first record is not durable yet */
     uint64_t number_next;
     uint64_t floor; /* below it no consumer has anything left, or pending */
     /* What all of them select, as it was after so many changes of their filters. */
     uint32_t changes, wanted_changes;
-    bool has_wanted, is_all_wanted;
-    struct overlap_list wanted;
+    bool is_all_wanted;
+    struct overlap_list *wanted; /* NULL: nobody asked since */
 };
 
 /* What the stream and the account say about a new consumer. */

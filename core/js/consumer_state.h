@@ -29,6 +29,9 @@ struct consumer_rare {
     struct sieve sieve;
 };
 
+/* Something may be put into live from now on. ERR_MEMORY. */
+NODISCARD enum err consumer_state_wake(struct consumer *c);
+
 #define CONSUMER_LATEST_GONE (UINT64_C(1) << 63)
 
 /* Makes the list of subjects whose last message lies in [from, to]. ERR_MEMORY. */

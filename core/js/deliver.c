@@ -230,12 +230,14 @@ static void note_change(struct deliver *d, struct deliver_consumer *x, struct sh
 /* Nobody uses it, and nothing is to happen by itself. */
 static void close_unused(struct deliver *d, struct deliver_consumer *x)
 {
-    const struct consumer *c = x->c;
+    struct consumer *c = x->c;
     bool is_used = consumer_is_push(c) || c->inactive_ns > 0 || c->pause_until_ns > 0 ||
-                   c->pulls.count > 0 || c->window.pending_count > 0 || consumer_is_unsaved(c) ||
-                   x->flight != NULL || x->reading != NULL || x->replies != NULL ||
-                   !list_is_empty(&x->ready);
-    if (!is_used) close(d, x);
+                   c->live->pulls.count > 0 || c->live->window.pending_count > 0 ||
+                   consumer_is_unsaved(c) || x->flight != NULL || x->reading != NULL ||
+                   x->replies != NULL || !list_is_empty(&x->ready);
+    if (is_used) return;
+    close(d, x);
+    consumer_rest(c);
 }
 
 static enum err open(struct deliver *d, struct js_stream *s, struct consumer *c,

@@ -28,6 +28,7 @@ void js_init(struct js *js, struct mem *mem, struct store *file, uint64_t seed,
                       .silent = {drop_send, has_no_interest, drop_event}};
     rng_init(&js->rng, seed);
     memstore_init(&js->memory, mem, memory_bytes_max);
+    consumer_idle_init(&js->idle, mem);
     table_init(&js->streams, mem, MEM_JETSTREAM);
     table_init(&js->ids, mem, MEM_JETSTREAM);
     table_init(&js->quotas, mem, MEM_JETSTREAM);
@@ -242,7 +243,7 @@ struct js_stream *js_find_id(const struct js *js, uint64_t id)
 /* Pullers learn that nothing comes any more. */
 static void close_consumer(struct js *js, struct js_stream *s, struct consumer *c)
 {
-    if (c->pulls.count > 0) pullq_close(&c->pulls, s->outlet, "409 Consumer Deleted");
+    if (c->live->pulls.count > 0) pullq_close(&c->live->pulls, s->outlet, "409 Consumer Deleted");
     if (!c->is_hidden && js->hooks != NULL && js->hooks->consumer_closing != NULL)
         js->hooks->consumer_closing(js->hooks_context, s, c);
 }
@@ -341,7 +342,8 @@ enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
     s->feed = (struct consumer_feed){.msgs = &s->stream.msgs,
                                      .subjects = &s->stream.subjects,
                                      .first_seq = &s->stream.seq_first,
-                                     .last_seq = &s->stream.seq_last};
+                                     .last_seq = &s->stream.seq_last,
+                                     .idle = &js->idle};
     follow_config(s);
     consumer_set_init(&s->consumers, js->mem, &s->feed);
     s->feed.changes = &s->consumers.changes;

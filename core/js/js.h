@@ -86,6 +86,7 @@ struct js {
     struct mem *mem;
     struct store *file;
     struct memstore memory;
+    struct consumer_live idle;   /* of consumers that nobody uses */
     struct table streams;        /* of struct js_stream, by account and name */
     struct table ids;            /* the same by id */
     uint64_t id_next, id_step;   /* ids of this log are id_next modulo id_step */

@@ -1,6 +1,7 @@
 #include "core/js/msgs.h"
 #include <string.h>
 #include "core/base/must.h"
+#include "core/js/column.h"
 
 enum {
     ROOM_MIN = 8,        /* of the first block: an idle stream is small */
@@ -13,97 +14,167 @@ enum {
     JOIN_MAX = MSGS_BLOCK_MAX * LIVE_SHARE_NUMERATOR / LIVE_SHARE_DENOMINATOR,
 };
 
-/* The columns follow the head in this order: places, times (u64 or u32), nodes, bytes, offsets
- * (u32, may be missing). room is even, so that u64 columns are aligned behind u32 ones. */
+/* A block that may change: columns of room entries behind the head, places (u64), times (u64),
+ * nodes, bytes, offsets (u32). A sealed one instead is struct msgs_sealed, and what follows that.
+ */
 struct msgs_block {
     struct msgs_block *next; /* among the spares */
-    uint64_t place_base;     /* of narrow places */
-    int64_t time_base;       /* of narrow times */
     uint32_t room;
-    bool is_open;
-    bool is_place_wide, is_time_wide, has_offsets;
+    uint32_t bytes;          /* of all of it */
+    bool is_open, is_sealed; /* neither: its places change, or there was no memory to seal it */
 };
+
+enum which { PLACES, TIMES, SIZES, OFFSETS, COLUMNS };
+
+/* Behind it a node for each entry, or, when all have the same, a bit for each that is removed; then
+ * the data of the columns. */
+struct msgs_sealed {
+    struct msgs_block head;
+    uint32_t node; /* of all; MSGS_NODE_NONE: they differ */
+    uint32_t marks_bytes;
+    struct column columns[COLUMNS];
+    uint32_t data_at[COLUMNS]; /* from the block's begin */
+};
+
+enum { PLAIN_ENTRY_BYTES = 2 * sizeof(uint64_t) + 3 * sizeof(uint32_t) };
 
 _Static_assert(MSGS_BLOCK_MAX % 2 == 0, "room stays even");
 _Static_assert(sizeof(struct msgs_block) % 8 == 0, "the first column is aligned");
+_Static_assert(sizeof(struct msgs_sealed) % 8 == 0, "likewise");
+_Static_assert((int)MSGS_BLOCK_MAX <= (int)COLUMN_COUNT_MAX, "a block is a column");
 
-static size_t entry_bytes(const struct msgs_block *b)
+static size_t plain_bytes(uint32_t room)
 {
-    return 8u + (b->is_place_wide ? 8u : 4u) + (b->is_time_wide ? 8u : 4u) +
-           (b->has_offsets ? 4u : 0u);
+    return sizeof(struct msgs_block) + (size_t)room * PLAIN_ENTRY_BYTES;
 }
 
-static size_t block_bytes(const struct msgs_block *b)
+static struct msgs_sealed *sealed_of(const struct msgs_block *b)
 {
-    return sizeof *b + b->room * entry_bytes(b);
+    return (struct msgs_sealed *)(uintptr_t)(const void *)b;
 }
 
-static char *places_of(const struct msgs_block *b)
+static uint64_t *places_of(const struct msgs_block *b)
 {
-    return (char *)(b + 1);
+    return (uint64_t *)(uintptr_t)(const void *)(b + 1);
 }
 
-static char *times_of(const struct msgs_block *b)
+static int64_t *times_of(const struct msgs_block *b)
 {
-    return places_of(b) + (size_t)b->room * (b->is_place_wide ? 8 : 4);
+    return (int64_t *)(void *)(places_of(b) + b->room);
 }
 
-static uint32_t *nodes_of(const struct msgs_block *b)
+static uint32_t *plain_nodes_of(const struct msgs_block *b)
 {
-    return (uint32_t *)(void *)(times_of(b) + (size_t)b->room * (b->is_time_wide ? 8 : 4));
+    return (uint32_t *)(void *)(times_of(b) + b->room);
 }
 
 static uint32_t *sizes_of(const struct msgs_block *b)
 {
-    return nodes_of(b) + b->room;
+    return plain_nodes_of(b) + b->room;
 }
 
 static uint32_t *offsets_of(const struct msgs_block *b)
 {
-    return nodes_of(b) + (size_t)2 * b->room;
+    return plain_nodes_of(b) + (size_t)2 * b->room;
+}
+
+static char *marks_of(const struct msgs_sealed *s)
+{
+    return (char *)(uintptr_t)(const void *)(s + 1);
+}
+
+/* Nodes, MSGS_NODE_NONE where an entry is removed; NULL: all have one, see is_dead. */
+static uint32_t *nodes_of(const struct msgs_block *b)
+{
+    if (!b->is_sealed) return plain_nodes_of(b);
+    const struct msgs_sealed *s = sealed_of(b);
+    return s->node != MSGS_NODE_NONE ? NULL : (uint32_t *)(void *)marks_of(s);
+}
+
+/* A bit per entry that is removed, where nodes_of is NULL. */
+static uint64_t *dead_of(const struct msgs_block *b)
+{
+    return (uint64_t *)(void *)marks_of(sealed_of(b));
+}
+
+static bool is_dead(const struct msgs_block *b, uint32_t at)
+{
+    const uint32_t *nodes = nodes_of(b);
+    if (nodes != NULL) return nodes[at] == MSGS_NODE_NONE;
+    return (dead_of(b)[at / 64] >> at % 64 & 1) != 0;
+}
+
+static void set_dead(struct msgs_block *b, uint32_t at)
+{
+    uint32_t *nodes = nodes_of(b);
+    if (nodes != NULL)
+        nodes[at] = MSGS_NODE_NONE;
+    else
+        dead_of(b)[at / 64] |= UINT64_C(1) << at % 64;
+}
+
+static uint32_t block_node(const struct msgs_block *b, uint32_t at)
+{
+    const uint32_t *nodes = nodes_of(b);
+    return nodes != NULL ? nodes[at] : is_dead(b, at) ? MSGS_NODE_NONE : sealed_of(b)->node;
+}
+
+static uint64_t sealed_get(const struct msgs_sealed *s, enum which which, uint32_t at)
+{
+    const char *data = (const char *)s + s->data_at[which];
+    return column_get(&s->columns[which], (const uint64_t *)(const void *)data, at);
 }
 
 static uint64_t block_place(const struct msgs_block *b, uint32_t at)
 {
-    if (b->is_place_wide) return ((const uint64_t *)(void *)places_of(b))[at];
-    return b->place_base + ((const uint32_t *)(void *)places_of(b))[at];
+    return b->is_sealed ? sealed_get(sealed_of(b), PLACES, at) : places_of(b)[at];
 }
 
 static int64_t block_time(const struct msgs_block *b, uint32_t at)
 {
-    if (b->is_time_wide) return ((const int64_t *)(void *)times_of(b))[at];
-    return b->time_base + ((const uint32_t *)(void *)times_of(b))[at];
+    return b->is_sealed ? (int64_t)sealed_get(sealed_of(b), TIMES, at) : times_of(b)[at];
+}
+
+static uint32_t block_size(const struct msgs_block *b, uint32_t at)
+{
+    return b->is_sealed ? (uint32_t)sealed_get(sealed_of(b), SIZES, at) : sizes_of(b)[at];
+}
+
+static uint32_t block_offset(const struct msgs_block *b, uint32_t at)
+{
+    return b->is_sealed ? (uint32_t)sealed_get(sealed_of(b), OFFSETS, at) : offsets_of(b)[at];
+}
+
+/* Sequences follow each other. */
+static bool is_dense(const struct msgs_block *b)
+{
+    if (!b->is_sealed) return false;
+    const struct column *c = &sealed_of(b)->columns[OFFSETS];
+    return c->bytes == 0 && c->step == 1;
 }
 
 static uint64_t block_seq(const struct msgs_slot *s, uint32_t at)
 {
-    return s->base + (s->block->has_offsets ? offsets_of(s->block)[at] : at);
+    return s->base + block_offset(s->block, at);
 }
 
 static void block_get(const struct msgs_block *b, uint32_t at, struct msgs_entry *entry)
 {
     *entry = (struct msgs_entry){.place = block_place(b, at),
                                  .time_ns = block_time(b, at),
-                                 .bytes = sizes_of(b)[at],
-                                 .node = nodes_of(b)[at]};
+                                 .bytes = block_size(b, at),
+                                 .node = block_node(b, at)};
 }
 
-/* Writes what fits the form of the block: the caller has chosen the bases and widths. */
+/* Into one that is not sealed. */
 static void block_put(struct msgs_block *b, uint32_t at, uint32_t offset,
                       const struct msgs_entry *entry)
 {
-    if (b->is_place_wide)
-        ((uint64_t *)(void *)places_of(b))[at] = entry->place;
-    else
-        ((uint32_t *)(void *)places_of(b))[at] = (uint32_t)(entry->place - b->place_base);
-    if (b->is_time_wide)
-        ((int64_t *)(void *)times_of(b))[at] = entry->time_ns;
-    else
-        ((uint32_t *)(void *)times_of(b))[at] =
-            (uint32_t)((uint64_t)entry->time_ns - (uint64_t)b->time_base);
-    nodes_of(b)[at] = entry->node;
+    places_of(b)[at] = entry->place;
+    times_of(b)[at] = entry->time_ns;
+    plain_nodes_of(b)[at] = entry->node;
     sizes_of(b)[at] = entry->bytes;
-    if (b->has_offsets) offsets_of(b)[at] = offset;
+    offsets_of(b)[at] = offset;
 }
 
 /* The first entry with a sequence >= seq; used when there is none. */
@@ -111,12 +182,11 @@ static uint32_t block_lower_bound(const struct msgs_slot *s, uint64_t seq)
 {
     if (seq <= s->base) return 0;
     uint64_t offset = seq - s->base;
-    if (!s->block->has_offsets) return offset < s->used ? (uint32_t)offset : s->used;
-    const uint32_t *offsets = offsets_of(s->block);
+    if (is_dense(s->block)) return offset < s->used ? (uint32_t)offset : s->used;
     uint32_t low = 0, high = s->used;
     while (low < high) {
         uint32_t middle = (low + high) / 2;
-        if (offsets[middle] < offset)
+        if (block_offset(s->block, middle) < offset)
             low = middle + 1;
         else
             high = middle;
@@ -128,6 +198,12 @@ static uint32_t block_lower_bound(const struct msgs_slot *s, uint64_t seq)
 static uint32_t block_next_live(const struct msgs_slot *s, uint32_t at)
 {
     const uint32_t *nodes = nodes_of(s->block);
+    if (nodes == NULL) {
+        const uint64_t *dead = dead_of(s->block);
+        while (at < s->used && (dead[at / 64] >> at % 64 & 1) != 0)
+            at = dead[at / 64] >> at % 64 == UINT64_MAX >> at % 64 ? (at | 63) + 1 : at + 1;
+        return at < s->used ? at : s->used;
+    }
     while (at < s->used && nodes[at] == MSGS_NODE_NONE) at++;
     return at;
 }
@@ -135,15 +211,34 @@ static uint32_t block_next_live(const struct msgs_slot *s, uint32_t at)
 /* The last live entry before at; UINT32_MAX when there is none. */
 static uint32_t block_prev_live(const struct msgs_slot *s, uint32_t at)
 {
-    const uint32_t *nodes = nodes_of(s->block);
-    while (at > 0 && nodes[at - 1] == MSGS_NODE_NONE) at--;
+    while (at > 0 && is_dead(s->block, at - 1)) at--;
     return at - 1;
+}
+
+/* Those that are removed, where all have one node. */
+static uint32_t dead_count(const struct msgs_block *b, uint32_t from, uint32_t to)
+{
+    const uint64_t *dead = dead_of(b);
+    uint32_t count = 0;
+    while (from < to) {
+        uint32_t end = (from | 63) + 1 < to ? (from | 63) + 1 : to;
+        uint64_t word = dead[from / 64] >> from % 64;
+        if (end - from < 64) word &= (UINT64_C(1) << (end - from)) - 1;
+        count += (uint32_t)__builtin_popcountll(word);
+        from = end;
+    }
+    return count;
 }
 
 static uint32_t block_count_of(const struct msgs_slot *s, uint32_t from, uint32_t to, uint32_t node)
 {
     const uint32_t *nodes = nodes_of(s->block);
     uint32_t count = 0;
+    if (nodes == NULL) {
+        uint32_t dead = dead_count(s->block, from, to);
+        if (node == MSGS_NODE_NONE) return dead;
+        return node == sealed_of(s->block)->node ? to - from - dead : 0;
+    }
     /* In steps of a fixed size, which the compiler makes vectors of. */
     for (; to - from >= SCAN_STEP; from += SCAN_STEP)
         for (uint32_t i = 0; i < SCAN_STEP; i++) count += nodes[from + i] == node;
@@ -204,28 +299,26 @@ void msgs_init(struct msgs *m, struct mem *mem)
     *m = (struct msgs){.mem = mem, .seq_end = 1};
 }
 
-static struct msgs_block *block_new(struct msgs *m, struct msgs_block head)
+static void *block_new(struct msgs *m, size_t bytes, uint32_t room)
 {
-    struct msgs_block *b = mem_alloc(m->mem, MEM_JETSTREAM, block_bytes(&head));
+    struct msgs_block *b = mem_alloc(m->mem, MEM_JETSTREAM, bytes);
     if (b == NULL) return NULL;
-    *b = head;
-    m->bytes_taken += block_bytes(b);
+    *b = (struct msgs_block){.room = room, .bytes = (uint32_t)bytes};
+    m->bytes_taken += bytes;
     return b;
 }
 
 static void block_release(struct msgs *m, struct msgs_block *b)
 {
-    m->bytes_taken -= block_bytes(b);
-    mem_free(m->mem, MEM_JETSTREAM, b, block_bytes(b));
+    m->bytes_taken -= b->bytes;
+    mem_free(m->mem, MEM_JETSTREAM, b, b->bytes);
 }
 
 static struct msgs_block *block_new_open(struct msgs *m, uint32_t room)
 {
-    return block_new(m, (struct msgs_block){.room = room,
-                                            .is_open = true,
-                                            .is_place_wide = true,
-                                            .is_time_wide = true,
-                                            .has_offsets = true});
+    struct msgs_block *b = block_new(m, plain_bytes(room), room);
+    if (b != NULL) b->is_open = true;
+    return b;
 }
 
 void msgs_clear(struct msgs *m)
@@ -242,54 +335,119 @@ void msgs_clear(struct msgs *m)
     *m = (struct msgs){.mem = m->mem, .seq_end = m->seq_end};
 }
 
-/* --- packing columns --------------------------------------------------------------------- */
+/* --- sealing --------------------------------------------------------------------------------- */
 
-/* The live entries of count (1 or 2) neighbouring slots in one sealed block of the narrowest form
- * that holds them. Tells its slot. False: no memory. */
+/* The live entries of count (1 or 2) neighbouring slots, and their sequences' first. */
+struct seal_source {
+    const struct msgs_slot *from;
+    uint32_t count;
+    uint64_t first;
+};
+
+/* One of their columns. */
+static void gather(const struct seal_source *x, enum which which, uint64_t *values)
+{
+    for (uint32_t k = 0; k < x->count; k++) {
+        const struct msgs_slot *s = &x->from[k];
+        for (uint32_t i = 0; i < s->used; i++) {
+            if (is_dead(s->block, i)) continue;
+            switch (which) {
+            case PLACES: *values++ = block_place(s->block, i); break;
+            case TIMES: *values++ = (uint64_t)block_time(s->block, i); break;
+            case SIZES: *values++ = block_size(s->block, i); break;
+            default: *values++ = block_seq(s, i) - x->first; break;
+            }
+        }
+    }
+}
+
+/* How many there are, and the node of all of them; MSGS_NODE_NONE: they differ. */
+static uint32_t survey(struct seal_source *x, uint32_t *node)
+{
+    uint32_t live = 0;
+    for (uint32_t k = 0; k < x->count; k++) {
+        const struct msgs_slot *s = &x->from[k];
+        for (uint32_t i = 0; i < s->used; i++) {
+            if (is_dead(s->block, i)) continue;
+            uint32_t own = block_node(s->block, i);
+            if (live++ == 0) {
+                x->first = block_seq(s, i);
+                *node = own;
+            } else if (own != *node) {
+                *node = MSGS_NODE_NONE;
+            }
+        }
+    }
+    return live;
+}
+
+static void put_nodes(const struct seal_source *x, uint32_t *nodes)
+{
+    for (uint32_t k = 0; k < x->count; k++)
+        for (uint32_t i = 0; i < x->from[k].used; i++)
+            if (!is_dead(x->from[k].block, i)) *nodes++ = block_node(x->from[k].block, i);
+}
+
+/* The live entries of count (1 or 2) neighbouring slots in one sealed block. Tells its slot.
+ * False: no memory. */
 static bool pack(struct msgs *m, const struct msgs_slot *from, uint32_t count,
                  struct msgs_slot *packed)
 {
-    uint64_t place_min = UINT64_MAX, place_max = 0, seq_first = 0, seq_last = 0;
-    int64_t time_min = INT64_MAX, time_max = INT64_MIN;
-    uint32_t live = 0;
-    for (uint32_t k = 0; k < count; k++) {
-        const struct msgs_block *b = from[k].block;
-        for (uint32_t i = 0; i < from[k].used; i++) {
-            if (nodes_of(b)[i] == MSGS_NODE_NONE) continue;
-            uint64_t place = block_place(b, i);
-            int64_t time = block_time(b, i);
-            if (place < place_min) place_min = place;
-            if (place > place_max) place_max = place;
-            if (time < time_min) time_min = time;
-            if (time > time_max) time_max = time;
-            seq_last = block_seq(&from[k], i);
-            if (live++ == 0) seq_first = seq_last;
-        }
-    }
+    struct seal_source x = {.from = from, .count = count};
+    uint64_t values[MSGS_BLOCK_MAX];
+    struct msgs_sealed head = {.node = MSGS_NODE_NONE};
+    uint32_t live = survey(&x, &head.node);
     must(live > 0);
     must(live <= MSGS_BLOCK_MAX);
-    must(seq_last - seq_first <= UINT32_MAX);
-    struct msgs_block *b =
-        block_new(m, (struct msgs_block){
-                         .place_base = place_min,
-                         .time_base = time_min,
-                         .room = (live + 1) & ~1u,
-                         .is_place_wide = place_max - place_min > UINT32_MAX,
-                         .is_time_wide = (uint64_t)time_max - (uint64_t)time_min > UINT32_MAX,
-                         .has_offsets = seq_last - seq_first + 1 != live,
-                     });
-    if (b == NULL) return false;
-    uint32_t at = 0;
-    for (uint32_t k = 0; k < count; k++) {
-        for (uint32_t i = 0; i < from[k].used; i++) {
-            struct msgs_entry entry;
-            block_get(from[k].block, i, &entry);
-            if (entry.node == MSGS_NODE_NONE) continue;
-            block_put(b, at++, (uint32_t)(block_seq(&from[k], i) - seq_first), &entry);
-        }
+    head.marks_bytes = head.node == MSGS_NODE_NONE ? (live + 1) / 2 * 8 : (live + 63) / 64 * 8;
+    size_t bytes = sizeof head + head.marks_bytes;
+    for (enum which i = PLACES; i < COLUMNS; i++) {
+        gather(&x, i, values);
+        column_plan(&head.columns[i], values, live);
+        head.data_at[i] = (uint32_t)bytes;
+        bytes += head.columns[i].bytes;
     }
-    *packed = (struct msgs_slot){.base = seq_first, .block = b, .live = live, .used = live};
+    struct msgs_sealed *b = block_new(m, bytes, live);
+    if (b == NULL) return false;
+    head.head = b->head;
+    head.head.is_sealed = true;
+    *b = head;
+    memset(marks_of(b), 0, b->marks_bytes);
+    if (b->node == MSGS_NODE_NONE) put_nodes(&x, nodes_of(&b->head));
+    for (enum which i = PLACES; i < COLUMNS; i++) {
+        if (b->columns[i].bytes == 0) continue;
+        gather(&x, i, values);
+        column_write(&b->columns[i], (uint64_t *)(void *)((char *)b + b->data_at[i]), values, live);
+    }
+    *packed = (struct msgs_slot){.base = x.first, .block = &b->head, .live = live, .used = live};
     return true;
+}
+
+/* So that entries can be changed; it is sealed again when another one is opened up. */
+static enum err open_up(struct msgs *m, struct msgs_slot *s)
+{
+    struct msgs_block *b = block_new(m, plain_bytes(s->used), s->used);
+    if (b == NULL) return ERR_MEMORY;
+    for (uint32_t i = 0; i < s->used; i++) {
+        struct msgs_entry entry;
+        block_get(s->block, i, &entry);
+        block_put(b, i, block_offset(s->block, i), &entry);
+    }
+    block_release(m, s->block);
+    s->block = b;
+    return ERR_OK;
+}
+
+/* What was opened up, if it is still there. Without memory it stays so. */
+static void seal_again(struct msgs *m)
+{
+    uint32_t i = m->opened_up == 0 ? UINT32_MAX : slot_find(m, m->opened_up);
+    m->opened_up = 0;
+    if (i == UINT32_MAX) return;
+    struct msgs_slot *s = slot_at(m, i), packed;
+    if (s->block->is_open || s->block->is_sealed || !pack(m, s, 1, &packed)) return;
+    block_release(m, s->block);
+    *s = packed;
 }
 
 static void slot_take_out(struct msgs *m, uint32_t i)
@@ -374,7 +532,7 @@ static enum err open_grow(struct msgs *m, struct msgs_slot *s, uint32_t room)
     if (b == NULL) return ERR_MEMORY;
     memcpy(places_of(b), places_of(old), s->used * sizeof(uint64_t));
     memcpy(times_of(b), times_of(old), s->used * sizeof(uint64_t));
-    memcpy(nodes_of(b), nodes_of(old), s->used * sizeof(uint32_t));
+    memcpy(plain_nodes_of(b), plain_nodes_of(old), s->used * sizeof(uint32_t));
     memcpy(sizes_of(b), sizes_of(old), s->used * sizeof(uint32_t));
     memcpy(offsets_of(b), offsets_of(old), s->used * sizeof(uint32_t));
     block_release(m, old);
@@ -421,13 +579,14 @@ enum err msgs_reserve(struct msgs *m, uint32_t count)
 /* The open slot is full or out of reach: it becomes a sealed one. */
 static void seal(struct msgs *m)
 {
+    seal_again(m);
     struct msgs_slot *s = open_slot(m), packed;
     if (s == NULL) return;
     if (pack(m, s, 1, &packed)) {
         block_release(m, s->block);
         *s = packed;
     } else {
-        s->block->is_open = false; /* wide columns until memory is there */
+        s->block->is_open = false; /* as it is until there is memory */
     }
 }
 
@@ -477,7 +636,7 @@ static struct msgs_slot *find(const struct msgs *m, uint64_t seq, uint32_t *slot
     struct msgs_slot *s = slot_at(m, *slot);
     *at = block_lower_bound(s, seq);
     if (*at == s->used || block_seq(s, *at) != seq) return NULL;
-    return nodes_of(s->block)[*at] == MSGS_NODE_NONE ? NULL : s;
+    return is_dead(s->block, *at) ? NULL : s;
 }
 
 enum err msgs_remove(struct msgs *m, uint64_t seq, struct msgs_entry *entry)
@@ -486,7 +645,7 @@ enum err msgs_remove(struct msgs *m, uint64_t seq, struct msgs_entry *entry)
     struct msgs_slot *s = find(m, seq, &i, &at);
     if (s == NULL) return ERR_UNKNOWN;
     if (entry != NULL) block_get(s->block, at, entry);
-    nodes_of(s->block)[at] = MSGS_NODE_NONE;
+    set_dead(s->block, at);
     s->live--;
     m->live_count--;
     if (s->live == 0) {
@@ -524,25 +683,15 @@ enum err msgs_set_place(struct msgs *m, uint64_t seq, uint64_t place)
     uint32_t i, at;
     struct msgs_slot *s = find(m, seq, &i, &at);
     if (s == NULL) return ERR_UNKNOWN;
-    struct msgs_block *b = s->block;
-    bool fits = b->is_place_wide || (place >= b->place_base && place - b->place_base <= UINT32_MAX);
-    if (!fits) {
-        struct msgs_block head = *b;
-        head.is_place_wide = true;
-        struct msgs_block *wide = block_new(m, head);
-        if (wide == NULL) return ERR_MEMORY;
-        for (uint32_t k = 0; k < s->used; k++) {
-            struct msgs_entry entry;
-            block_get(b, k, &entry);
-            block_put(wide, k, (uint32_t)(block_seq(s, k) - s->base), &entry);
-        }
-        block_release(m, b);
-        s->block = b = wide;
+    if (s->block->is_sealed) {
+        if (block_place(s->block, at) == place) return ERR_OK;
+        /* Of the same one it would be for nothing: removals have sealed it meanwhile. */
+        if (m->opened_up != s->base) seal_again(m);
+        enum err e = open_up(m, s);
+        if (e != ERR_OK) return e;
+        m->opened_up = s->base;
     }
-    struct msgs_entry entry;
-    block_get(b, at, &entry);
-    entry.place = place;
-    block_put(b, at, (uint32_t)(seq - s->base), &entry);
+    places_of(s->block)[at] = place;
     return ERR_OK;
 }
 
@@ -663,13 +812,12 @@ static uint64_t run_end(const struct msgs *m, uint64_t seq)
     for (uint32_t i = slot_find(m, seq); i < m->slot_count; i++) {
         const struct msgs_slot *s = slot_at(m, i);
         if (seq < s->base) return seq;
-        if (!s->block->has_offsets && s->live == s->used) {
+        if (is_dense(s->block) && s->live == s->used) {
             seq = s->base + s->used;
             continue;
         }
-        const uint32_t *nodes = nodes_of(s->block);
         for (uint32_t at = block_lower_bound(s, seq); at < s->used; at++, seq++)
-            if (nodes[at] == MSGS_NODE_NONE || block_seq(s, at) != seq) return seq;
+            if (is_dead(s->block, at) || block_seq(s, at) != seq) return seq;
     }
     return seq;
 }
@@ -703,6 +851,11 @@ uint64_t msgs_next_of_node_within(const struct msgs *m, uint64_t seq, uint32_t n
     for (uint32_t i = slot_from(m, seq, &at); i < m->slot_count; i++, at = 0) {
         const struct msgs_slot *s = slot_at(m, i);
         const uint32_t *nodes = nodes_of(s->block);
+        if (nodes == NULL) {
+            at = sealed_of(s->block)->node == node ? block_next_live(s, at) : s->used;
+            if (at < s->used) return block_seq(s, at);
+            continue;
+        }
         while (at + SCAN_STEP <= s->used && !step_has(nodes + at, node)) at += SCAN_STEP;
         for (; at < s->used; at++)
             if (nodes[at] == node) return block_seq(s, at);
@@ -735,6 +888,11 @@ uint64_t msgs_prev_of_node_within(const struct msgs *m, uint64_t seq, uint32_t n
     uint32_t at = seq == UINT64_MAX ? s->used : block_lower_bound(s, seq + 1);
     for (;;) {
         const uint32_t *nodes = nodes_of(s->block);
+        if (nodes == NULL) {
+            at = sealed_of(s->block)->node == node ? block_prev_live(s, at) : UINT32_MAX;
+            if (at != UINT32_MAX) return block_seq(s, at);
+            at = 0;
+        }
         while (at >= SCAN_STEP && !step_has(nodes + at - SCAN_STEP, node)) at -= SCAN_STEP;
         for (; at > 0; at--)
             if (nodes[at - 1] == node) return block_seq(s, at - 1);
@@ -779,14 +937,14 @@ uint64_t msgs_sift(const struct msgs *m, uint64_t seq, uint64_t to, const struct
     for (uint32_t i = slot_start(m, seq); i < m->slot_count; i++) {
         if (!slot_range(m, i, seq, to, &first, &end)) break;
         const struct msgs_slot *s = slot_at(m, i);
-        const uint32_t *nodes = nodes_of(s->block);
         if (first >= end) continue;
         uint32_t at = first;
         uint32_t stop = end - first > *left ? first + *left : end;
         uint64_t yes = 0;
         for (; at < stop; at++) {
-            enum msgs_verdict verdict = msgs_verdict_of(v, nodes[at]);
-            if (verdict == MSGS_VERDICT_NO || nodes[at] == MSGS_NODE_NONE) continue;
+            uint32_t node = block_node(s->block, at);
+            enum msgs_verdict verdict = msgs_verdict_of(v, node);
+            if (verdict == MSGS_VERDICT_NO || node == MSGS_NODE_NONE) continue;
             if (count == NULL || verdict == MSGS_VERDICT_UNKNOWN) break;
             yes++;
         }

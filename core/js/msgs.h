@@ -4,8 +4,11 @@
  * messages, in a directory ordered by sequence. A block is a head and columns:
  *
  *   open (the last one)   offset u32, node u32, bytes u32, place u64, time u64: 28 bytes a message
- *   sealed                node u32, bytes u32; place and time as u32 above a base where all fit
- *                         (else u64); no offsets when the sequences have no gap: 16 to 28 bytes
+ *   sealed                each column by core/js/column: messages of one size that were stored
+ *                         together and lie one behind the other take 0.4 bytes, those that came
+ *                         one by one and of any size some 6. Nodes: a bit, when all are of one
+ *                         subject, else u32, since searches read them
+ *   opened up             as open, at most one: places of a sealed block change (a pack)
  *
  * M1 Bases ascend in the directory; no block is without a live message.
  * M2 node == MSGS_NODE_NONE marks a removed message; its entries stay in the columns until the
@@ -16,13 +19,6 @@
  *    10^18).
  * M4 Times do not go down with the sequence. If a caller breaks that, only msgs_seq_at_time is
  * wrong.
- *
- * Packed runs (entries that live in the footer of a pack file) come in as a third form of
- * directory entry: base, count, live bitmap as deletes arrive, number of the pack: about 32 bytes
- * for a pack block of hundreds of messages, below 0.5 byte a message. What such an entry does not
- * hold (place, bytes, node, time) is asked of persist; therefore every function that answers from
- * columns goes through the few block_* functions of msgs.c, and msgs_get may then answer that it
- * needs a read.
  *
  * Owned by the stream's shard; pure. */
 #ifndef CORE_JS_MSGS_H
@@ -60,6 +56,7 @@ struct msgs {
     uint64_t seq_end;          /* appends must be at or above */
     struct msgs_block *spares; /* empty blocks for the appends that msgs_reserve promised */
     uint32_t spare_count;
+    uint64_t opened_up; /* the base of that block; 0: none */
     size_t bytes_taken; /* memory of all blocks and the directory */
 };
 

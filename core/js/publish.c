@@ -312,8 +312,9 @@ static bool prepare(struct check *c, struct writer *scratch)
         is_fine = no_memory(c);
     if (is_fine && c->id.len > 0) {
         (void)dedupe_expire(&s->dedupe, c->now_ns, 16);
-        if (dedupe_add(&s->dedupe, dedupe_hash(&s->dedupe, c->id), o->seq, o->record.time_ns) !=
-            ERR_OK)
+        if (stream_hold_id(s, c->id.len) != ERR_OK ||
+            dedupe_add(&s->dedupe, dedupe_hash(&s->dedupe, c->id), o->seq, o->record.time_ns) !=
+                ERR_OK)
             is_fine = no_memory(c);
     }
     if (!is_fine && is_kept && !staged_has_node(&s->staged, node))

@@ -59,7 +59,12 @@ static enum err take_config(struct stream *s, const struct stream_config *c)
     struct stream_config copy;
     struct transform *transform = NULL, *republish = NULL;
     arena_init(&arena, s->mem, MEM_JETSTREAM);
+    /* Twice: the first copy says how much memory the second takes. Servers have many streams. */
     enum err e = stream_config_copy(&arena, c, &copy);
+    size_t bytes = arena.used_bytes;
+    arena_deinit(&arena);
+    if (e == ERR_OK) e = arena_reserve(&arena, bytes);
+    if (e == ERR_OK) e = stream_config_copy(&arena, c, &copy);
     if (e == ERR_OK && copy.subject_transform != NULL)
         e = transform_compile(s->mem, copy.subject_transform->src, copy.subject_transform->dest,
                               TRANSFORM_PLAIN, NULL, &transform);
@@ -111,6 +116,8 @@ void stream_deinit(struct stream *s)
     dedupe_clear(&s->dedupe);
     subject_index_clear(&s->subjects);
     msgs_clear(&s->msgs);
+    mem_free(s->mem, MEM_JETSTREAM, s->due, STREAM_DUE_MAX * sizeof *s->due);
+    mem_free(s->mem, MEM_JETSTREAM, s->last_id, s->last_id_room);
     transform_free(s->mem, s->transform);
     transform_free(s->mem, s->republish);
     arena_deinit(&s->arena);
@@ -503,7 +510,8 @@ static bool expire_one(struct stream *s, uint64_t seq, const struct msgs_entry *
     if (!is_marked) return stream_remove(s, seq);
     for (uint32_t i = 0; i < s->due_count; i++)
         if (s->due[i] == seq) return false;
-    if (s->due_count < STREAM_DUE_MAX) s->due[s->due_count++] = seq;
+    if (s->due == NULL) s->due = mem_alloc(s->mem, MEM_JETSTREAM, STREAM_DUE_MAX * sizeof *s->due);
+    if (s->due != NULL && s->due_count < STREAM_DUE_MAX) s->due[s->due_count++] = seq;
     return false;
 }
 
@@ -564,6 +572,23 @@ int64_t stream_expire_next_ns(const struct stream *s)
 
 /* --- in flight ------------------------------------------------------------------------------- */
 
+enum err stream_hold_id(struct stream *s, size_t id_bytes)
+{
+    if (id_bytes > STREAM_LAST_ID_BYTES || id_bytes <= s->last_id_room) return ERR_OK;
+    char *grown = mem_resize(s->mem, MEM_JETSTREAM, s->last_id, s->last_id_room, id_bytes);
+    if (grown == NULL) return ERR_MEMORY;
+    s->last_id = grown;
+    s->last_id_room = (uint32_t)id_bytes;
+    return ERR_OK;
+}
+
+/* Room was made; one that is too long is not remembered. */
+static void set_last_id(struct stream *s, struct bytes id)
+{
+    s->last_id_len = id.len <= s->last_id_room ? (uint32_t)id.len : 0;
+    if (s->last_id_len > 0) memcpy(s->last_id, id.data, id.len);
+}
+
 void stream_stage(struct stream *s, const struct stream_outcome *o, uint64_t ticket, uint64_t place)
 {
     must(o->verdict == STREAM_STORE);
@@ -581,8 +606,7 @@ void stream_stage(struct stream *s, const struct stream_outcome *o, uint64_t tic
 
     struct bytes id = BYTES_LITERAL("");
     (void)headers_find(o->record.headers, BYTES_LITERAL(ID_HEADER), &id);
-    s->last_id_len = id.len <= STREAM_LAST_ID_BYTES ? (uint32_t)id.len : 0;
-    if (s->last_id_len > 0) memcpy(s->last_id, id.data, id.len);
+    set_last_id(s, id);
 }
 
 void stream_cancel(struct stream *s, const struct stream_outcome *o)
@@ -666,8 +690,9 @@ static enum err replay_message(struct stream *s, const struct record *r, uint64_
             enum err e = dedupe_add(&s->dedupe, hash, r->seq, r->time_ns);
             if (e != ERR_OK) return e;
         }
-        s->last_id_len = id.len <= STREAM_LAST_ID_BYTES ? (uint32_t)id.len : 0;
-        memcpy(s->last_id, id.data, s->last_id_len);
+        enum err e = stream_hold_id(s, id.len);
+        if (e != ERR_OK) return e;
+        set_last_id(s, id);
     } else {
         s->last_id_len = 0;
     }
@@ -712,17 +737,19 @@ enum err stream_replay(struct stream *s, const struct record *r, uint64_t place)
 
 /* --- checkpoints ----------------------------------------------------------------------------- */
 
-void stream_restore_begin(struct stream *s, uint64_t seq_first, uint64_t seq_last,
-                          int64_t time_last_ns, int64_t clock_ns, struct bytes last_id)
+enum err stream_restore_begin(struct stream *s, uint64_t seq_first, uint64_t seq_last,
+                              int64_t time_last_ns, int64_t clock_ns, struct bytes last_id)
 {
     must(s->msgs.live_count == 0 && s->staged.op_count == 0);
     must(last_id.len <= STREAM_LAST_ID_BYTES);
+    enum err e = stream_hold_id(s, last_id.len);
+    if (e != ERR_OK) return e;
     s->seq_first = seq_first;
     s->seq_last = seq_last;
     s->time_last_ns = time_last_ns;
     s->clock_ns = clock_ns;
-    s->last_id_len = (uint32_t)last_id.len;
-    if (last_id.len > 0) memcpy(s->last_id, last_id.data, last_id.len);
+    set_last_id(s, last_id);
+    return ERR_OK;
 }
 
 enum err stream_restore_message(struct stream *s, const struct record *r, uint64_t place,

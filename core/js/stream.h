@@ -94,15 +94,16 @@ struct stream {
     struct dedupe dedupe;
     struct msg_ttl ttl;
     struct staged staged;
-    uint64_t due[STREAM_DUE_MAX]; /* messages whose subject's delete marker is due */
+    uint64_t
+        *due; /* [STREAM_DUE_MAX] messages whose subject's delete marker is due; NULL: none yet */
     uint32_t due_count;
     uint64_t order_ticket; /* of the order in flight; 0 none */
     bool is_order_message; /* it is a message, and over when that is settled */
     uint32_t consumer_count;
 
     /* The id of the last message in staged order: Nats-Expected-Last-Msg-Id. */
-    uint32_t last_id_len;
-    char last_id[STREAM_LAST_ID_BYTES];
+    uint32_t last_id_len, last_id_room;
+    char *last_id;
 };
 
 /* A new stream with this configuration (checked before), which is copied. seed is the store's, for
@@ -111,6 +112,8 @@ NODISCARD enum err stream_init(struct stream *s, struct mem *mem, uint64_t id, u
                                const struct stream_config *c, int64_t created_ns, uint64_t seed);
 void stream_deinit(struct stream *s);
 
+/* Room for the id of a message that may be the last one, before it is stored. ERR_MEMORY. */
+NODISCARD enum err stream_hold_id(struct stream *s, size_t id_bytes);
 /* o: STREAM_STORE, its record was appended. */
 void stream_stage(struct stream *s, const struct stream_outcome *o, uint64_t ticket,
                   uint64_t place);
@@ -157,8 +160,9 @@ NODISCARD enum err stream_replay(struct stream *s, const struct record *r, uint6
 
 /* The state of a checkpoint: sequences and times first, then each message that was live, ascending,
  * with its flags; of headers and body only the lengths count. Then the end. ERR_MEMORY. */
-void stream_restore_begin(struct stream *s, uint64_t seq_first, uint64_t seq_last,
-                          int64_t time_last_ns, int64_t clock_ns, struct bytes last_id);
+NODISCARD enum err stream_restore_begin(struct stream *s, uint64_t seq_first, uint64_t seq_last,
+                                        int64_t time_last_ns, int64_t clock_ns,
+                                        struct bytes last_id);
 NODISCARD enum err stream_restore_message(struct stream *s, const struct record *r, uint64_t place,
                                           uint32_t flags);
 void stream_restore_end(struct stream *s);

@@ -2,6 +2,8 @@
 #include "core/base/must.h"
 #include "core/route/subject.h"
 
+enum { COUNTS_BYTES = (WAKE_PREFIX_TOKENS_MAX + 1) * sizeof(uint32_t) };
+
 void wake_init(struct wake *w, struct mem *mem)
 {
     *w = (struct wake){.mem = mem};
@@ -57,26 +59,49 @@ static size_t leaf_bytes(size_t filter_bytes)
     return sizeof(struct wake_leaf) + filter_bytes;
 }
 
+/* A stream whose consumers nobody uses holds nothing here. */
+static void drop_empty(struct wake *w)
+{
+    if (w->leaves.count > 0) return;
+    table_deinit(&w->leaves);
+    mem_free(w->mem, MEM_JETSTREAM, w->leaf_counts, COUNTS_BYTES);
+    w->leaf_counts = NULL;
+}
+
+static enum err add_leaf(struct wake *w, struct bytes filter, uint32_t bytes, uint32_t tokens,
+                         struct wake_leaf **out)
+{
+    if (w->leaf_counts == NULL)
+        w->leaf_counts = mem_alloc_zero(w->mem, MEM_JETSTREAM, COUNTS_BYTES);
+    if (w->leaf_counts == NULL) return ERR_MEMORY;
+    enum err e = ERR_MEMORY;
+    struct wake_leaf *l = mem_alloc(w->mem, MEM_JETSTREAM, leaf_bytes(filter.len));
+    if (l == NULL) goto drop;
+    *l = (struct wake_leaf){
+        .prefix_bytes = bytes, .prefix_tokens = tokens, .filter_bytes = (uint32_t)filter.len};
+    list_init(&l->waiting);
+    memcpy(l->filter, filter.data, filter.len);
+    e = table_insert(&w->leaves, hash_of(prefix_of(l)), l);
+    if (e != ERR_OK) goto free;
+    w->leaf_counts[tokens]++;
+    *out = l;
+    return ERR_OK;
+free:
+    mem_free(w->mem, MEM_JETSTREAM, l, leaf_bytes(filter.len));
+drop:
+    drop_empty(w);
+    return e;
+}
+
 enum err wake_join(struct wake *w, struct bytes filter, struct wake_entry *e, void *owner)
 {
     uint32_t bytes, tokens;
     if (filter.len == 0) filter = BYTES_LITERAL(">");
     measure_prefix(filter, &bytes, &tokens);
-    uint64_t hash = hash_of(bytes_of(filter.data, bytes));
-    struct wake_leaf *l = find(w, filter, hash);
+    struct wake_leaf *l = find(w, filter, hash_of(bytes_of(filter.data, bytes)));
     if (l == NULL) {
-        l = mem_alloc(w->mem, MEM_JETSTREAM, leaf_bytes(filter.len));
-        if (l == NULL) return ERR_MEMORY;
-        *l = (struct wake_leaf){
-            .prefix_bytes = bytes, .prefix_tokens = tokens, .filter_bytes = (uint32_t)filter.len};
-        list_init(&l->waiting);
-        memcpy(l->filter, filter.data, filter.len);
-        enum err err = table_insert(&w->leaves, hash, l);
-        if (err != ERR_OK) {
-            mem_free(w->mem, MEM_JETSTREAM, l, leaf_bytes(filter.len));
-            return err;
-        }
-        w->leaf_counts[tokens]++;
+        enum err err = add_leaf(w, filter, bytes, tokens, &l);
+        if (err != ERR_OK) return err;
     }
     l->member_count++;
     *e = (struct wake_entry){.leaf = l, .owner = owner};
@@ -93,6 +118,7 @@ void wake_leave(struct wake *w, struct wake_entry *e)
     must(table_remove(&w->leaves, hash_of(prefix_of(l)), l) == ERR_OK);
     w->leaf_counts[l->prefix_tokens]--;
     mem_free(w->mem, MEM_JETSTREAM, l, leaf_bytes(l->filter_bytes));
+    drop_empty(w);
 }
 
 void wake_wait(struct wake *w, struct wake_entry *e)

@@ -38,7 +38,7 @@ struct wake {
     struct mem *mem;
     struct table leaves;    /* by their prefix */
     uint32_t waiting_count; /* entries */
-    uint32_t leaf_counts[WAKE_PREFIX_TOKENS_MAX + 1];
+    uint32_t *leaf_counts; /* [WAKE_PREFIX_TOKENS_MAX + 1] by tokens; NULL while there is no leaf */
 };
 
 void wake_init(struct wake *w, struct mem *mem);

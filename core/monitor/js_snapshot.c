@@ -50,7 +50,7 @@ static int64_t time_of(const struct stream *m, uint64_t seq)
 /* Its first pending delivery is the one above its ack floor, else the one that comes next. */
 static int64_t oldest_of(const struct stream *m, const struct consumer *c, uint64_t pending)
 {
-    if (c->window.pending_count > 0) return time_of(m, msgs_next(&m->msgs, c->floor_seq + 1));
+    if (c->live->window.pending_count > 0) return time_of(m, msgs_next(&m->msgs, c->floor_seq + 1));
     return pending == 0 ? 0 : time_of(m, msgs_next(&m->msgs, c->next_seq));
 }
 
@@ -83,10 +83,10 @@ static void add_consumer(struct shard_snapshot *out, struct js_stream_snapshot *
     x->floor_seq = c->floor_seq;
     x->last_delivered_ns = c->last_delivered_ns;
     x->last_ack_ns = c->last_ack_ns;
-    x->ack_pending = c->window.pending_count;
+    x->ack_pending = c->live->window.pending_count;
     if (c->max_deliver != 1)
-        x->redelivered = c->window.redelivered_count + c->window.given_up_count;
-    x->waiting = c->pulls.count;
+        x->redelivered = c->live->window.redelivered_count + c->live->window.given_up_count;
+    x->waiting = c->live->pulls.count;
     x->pending = consumer_left(c);
     x->is_push_bound = c->push != NULL && c->is_bound;
     x->pause_until_ns = c->pause_until_ns;

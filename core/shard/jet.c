@@ -333,7 +333,7 @@ static void tell_pullers(struct shard *s)
         struct consumer *c;
         uint32_t at = 0;
         while ((c = consumer_set_each(&x->consumers, &at)) != NULL)
-            pullq_shutdown(&c->pulls, x->outlet);
+            pullq_shutdown(&c->live->pulls, x->outlet);
     }
 }
 

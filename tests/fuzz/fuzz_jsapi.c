@@ -371,7 +371,7 @@ static void compare(const struct world *w, struct js *again)
                              bytes_of(d->packed, d->packed_bytes)));
             must(d->floor_seq == c->floor_seq);
             must(d->delivered_seq == c->delivered_seq);
-            must(d->window.pending_count == c->window.pending_count);
+            must(d->live->window.pending_count == c->live->window.pending_count);
         }
     }
     must(count == again->streams.count);

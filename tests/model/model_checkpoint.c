@@ -271,7 +271,7 @@ static void describe(struct js *js, struct text *out)
         json_write_u64(&j, "left", consumer_left(c));
         json_write_u64(&j, "progress", c->progress);
         struct ackwin_entry *p = NULL;
-        for (uint64_t at = 0; (p = ackwin_next(&c->window, at)) != NULL; at = p->seq + 1) {
+        for (uint64_t at = 0; (p = ackwin_next(&c->live->window, at)) != NULL; at = p->seq + 1) {
             if (p->state == ACKWIN_HOLE) continue;
             json_write_u64(&j, "pending", p->seq);
             json_write_u64(&j, "cseq", p->cseq);

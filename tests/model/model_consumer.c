@@ -33,6 +33,7 @@ struct model {
     struct msgs msgs;
     struct subject_index subjects;
     struct consumer_feed feed;
+    struct consumer_live idle;
     uint64_t first_seq;
     struct consumer consumer;
     struct consumer_config config;
@@ -142,7 +143,7 @@ static void deliver(struct model *m)
 {
     struct consumer_pick pick;
     struct consumer_delivery d = {0};
-    if (m->consumer.push == NULL && m->consumer.pulls.count == 0)
+    if (m->consumer.push == NULL && m->consumer.live->pulls.count == 0)
         consumer_pull(&m->consumer, m->now, &m->arena, BYTES_LITERAL("5"), BYTES_LITERAL("r"),
                       &m->outlet);
     enum consumer_verdict v = consumer_next(&m->consumer, m->now, &m->outlet, &pick);
@@ -226,13 +227,12 @@ static void save(struct model *m, bool is_twin)
         must(consumer_apply(c, text_written(&body), m->now.wall_ns, m->now) == ERR_OK);
         must(c->delivered_seq == old.delivered_seq && c->delivered_cseq == old.delivered_cseq);
         must(c->floor_seq == old.floor_seq && c->floor_cseq == old.floor_cseq);
-        must(c->window.pending_count == old.window.pending_count);
-        must(c->window.given_up_count == old.window.given_up_count);
+        must(c->live->window.pending_count == old.live->window.pending_count);
+        must(c->live->window.given_up_count == old.live->window.given_up_count);
         must(consumer_left(c) == consumer_left(&m->consumer));
         consumer_set_bound(c, true, m->now);
         consumer_close(&m->consumer);
         m->consumer = *c;
-        list_init(&m->consumer.pulls.requests);
         free(c);
         m->twins++;
     }
@@ -244,7 +244,7 @@ static void check(struct model *m)
     uint64_t pending = 0, given_up = 0, left = 0;
     for (uint64_t seq = 1; seq <= m->last_seq; seq++) {
         const struct oracle *s = &m->seqs[seq];
-        const struct ackwin_entry *e = ackwin_find(&m->consumer.window, seq);
+        const struct ackwin_entry *e = ackwin_find(&m->consumer.live->window, seq);
         must((e != NULL) == (s->fate == PENDING || s->fate == GIVEN_UP));
         must(e == NULL || (e->deliveries == s->deliveries && e->cseq == s->cseq));
         must(e == NULL || e->state != ACKWIN_PENDING || seq > m->consumer.floor_seq);
@@ -256,11 +256,14 @@ static void check(struct model *m)
         if (s->is_there && m->config.ack_policy == CONSUMER_ACK_EXPLICIT && s->fate == DONE)
             must(!consumer_needs(&m->consumer, seq, bytes_from_text(s->subject)));
     }
-    must(m->consumer.window.pending_count == pending);
-    must(m->consumer.window.given_up_count == given_up);
+    must(m->consumer.live->window.pending_count == pending);
+    must(m->consumer.live->window.given_up_count == given_up);
     must(consumer_left(&m->consumer) == left);
     must(m->consumer.floor_seq <= m->consumer.delivered_seq);
-    ackwin_verify(&m->consumer.window);
+    ackwin_verify(&m->consumer.live->window);
+    must(m->idle.window.count == 0 && m->idle.window.entries == NULL);
+    must(m->idle.pulls.count == 0 && list_is_empty(&m->idle.pulls.requests));
+    if (below(m, 4) == 0) consumer_rest(&m->consumer);
 }
 
 static void configure(struct model *m)
@@ -301,7 +304,9 @@ static void play(uint64_t seed, uint64_t *deliveries, uint64_t *given_up, uint64
                                      .subjects = &m->subjects,
                                      .first_seq = &m->first_seq,
                                      .last_seq = &m->last_seq,
-                                     .name = BYTES_LITERAL("S")};
+                                     .name = BYTES_LITERAL("S"),
+                                     .idle = &m->idle};
+    consumer_idle_init(&m->idle, &m->heap.mem);
     configure(m);
     for (uint32_t i = below(m, 50); i > 0; i--) publish(m);
     must(consumer_open(&m->consumer, &m->heap.mem, &m->feed, 1, &m->config, 1, m->now) == ERR_OK);

@@ -54,3 +54,21 @@ Test(arena, texts_end_with_a_zero_that_is_not_counted)
     cr_assert_eq(copy.len, 3, "a failure writes nothing");
     cr_assert_eq(heap.live_count, 0);
 }
+
+Test(arena, what_was_measured_takes_no_more_than_that)
+{
+    struct mem_heap heap;
+    struct arena a;
+    mem_heap_init(&heap);
+    arena_init(&a, &heap.mem, MEM_CONFIG);
+    for (size_t bytes = 1; bytes < 100; bytes += 9) cr_assert_not_null(arena_alloc(&a, bytes));
+    size_t measured = a.used_bytes;
+    arena_deinit(&a);
+    cr_assert_eq(arena_reserve(&a, measured), ERR_OK);
+    for (size_t bytes = 1; bytes < 100; bytes += 9) cr_assert_not_null(arena_alloc(&a, bytes));
+    cr_assert_eq(heap.live_count, 1);
+    cr_assert_leq(heap.mem.used_bytes[MEM_CONFIG], measured + 64);
+    cr_assert_eq(arena_reserve(&a, SIZE_MAX - 3), ERR_MEMORY);
+    arena_deinit(&a);
+    cr_assert_eq(heap.live_count, 0);
+}
