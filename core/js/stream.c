@@ -778,7 +778,7 @@ void stream_restore_end(struct stream *s)
 {
     if (s->msgs.live_count > 0)
         s->seq_first = msgs_first(&s->msgs);
-    else if (s->seq_first <= s->seq_last)
+    else if (s->seq_last > 0 && s->seq_first <= s->seq_last)
         s->seq_first = s->seq_last + 1; /* all that was live is lost */
     rest(s);
 }

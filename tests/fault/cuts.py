@@ -2,12 +2,14 @@
 """Takes the server away under load, again and again, and holds what it finds at its next start
 against all that it had acknowledged.
 
-  cuts.py [--how kill|power] [--rounds N] [--seed S] [--folder DIR] [--config FILE] [--verbose]
+  cuts.py [--how kill|power] [--rounds N] [--seed S] [--folder DIR] [--config FILE] [--rest S]
+          [--verbose]
 
 kill: SIGKILL, on the disk that FOLDER lies on. power: the disk loses what no flush covered
 (power_disk.py; root, and nbdkit, nbdfuse, fuse3 from Debian). The server is MILLRACE_SERVER, with
 MILLRACE_IO and MILLRACE_EXTRA_FLAGS as in tests/e2e; nats-server does as well. --config: more
-lines of configuration. What is wrong is counted by kind; after a round in which anything was, the
+lines of configuration. --rest: of power, so many seconds lie between the last that the clients hear
+and the cut, so that a server with a sync interval has flushed it. What is wrong is counted by kind; after a round in which anything was, the
 next one begins with an empty store. Exit code 0: nothing was.
 """
 import argparse
@@ -89,6 +91,7 @@ class Rounds:
         if self.args.how == "power":
             for client, _ in running:  # what is said from here on is not held against it
                 client.cut()
+            await asyncio.sleep(self.args.rest)
         self.disk.cut()
         self.kill()
         await asyncio.gather(*(task for _, task in running))
@@ -148,6 +151,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder")
     parser.add_argument("--config")
+    parser.add_argument("--rest", type=float, default=0)
     parser.add_argument("--verbose", action="store_true")
     args = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="cuts", dir=args.folder)
