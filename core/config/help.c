@@ -170,7 +170,9 @@ void help_man(struct text *out, struct bytes version)
     text_string(out, ".SH ENVIRONMENT\n.TP\n.B MILLRACE_A_B\nthe option a.b, as it would stand in "
                      "the file\n.SH SIGNALS\n"
                      "HUP reloads the file, USR1 opens the log anew, USR2 enters lame duck mode, "
-                     "INT and TERM stop.\n");
+                     "INT and TERM stop.\n.SH EXIT STATUS\n"
+                     "0: as asked. 1: a mistake in flags or configuration, or it cannot start. Of "
+                     "check: 0 clean, 1 something is damaged, 2 the store cannot be read.\n");
 }
 
 /* --- the options in effect ------------------------------------------------------------------ */

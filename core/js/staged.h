@@ -24,7 +24,6 @@ struct staged_op {
     int64_t time_ns;
     int64_t deadline_ns;   /* of its own TTL; 0 none */
     uint64_t next_of_node; /* sequence of the next one in flight of the same subject; 0 none */
-    uint64_t id_hash;      /* of its message id; 0 none */
     uint32_t node;
     uint32_t bytes; /* as in msgs */
     uint32_t flags;

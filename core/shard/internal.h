@@ -213,7 +213,7 @@ void collect_closed(struct shard *s, const struct client *c);
 void collect_snapshot(struct shard *s, const struct order *o);
 
 /* --- jet: JetStream; core/shard/jet.h shows its parts --- */
-/* Nothing without config->js. ERR_MEMORY: jet_close is next. */
+/* Nothing without logs in config. ERR_MEMORY: jet_close is next. */
 NODISCARD enum err jet_open(struct shard *s, const struct shard_config *config);
 void jet_close(struct shard *s);
 /* Accounts may have come. */
