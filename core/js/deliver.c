@@ -168,7 +168,15 @@ static void forget_push(struct deliver *d, struct deliver_consumer *x)
 static void bind(struct deliver *d, struct deliver_consumer *x, struct shard_time now)
 {
     struct consumer *c = x->c;
-    bool is_bound = x->s->outlet->has_interest(x->s->outlet, c->deliver_subject);
+    struct consumer_config config;
+    struct arena arena;
+    bool is_bound = c->is_bound;
+    arena_init(&arena, d->js->mem, MEM_JETSTREAM);
+    /* Without memory for a look at the group it stays as it is, until the next change. */
+    if (consumer_config_of(c, &arena, &config) == ERR_OK)
+        is_bound =
+            x->s->outlet->is_heard(x->s->outlet, config.deliver_subject, config.deliver_group);
+    arena_deinit(&arena);
     if (is_bound == c->is_bound) return;
     consumer_set_bound(c, is_bound, now);
     wheel_arm(&d->wheel, &x->timer, now.mono_ns);
@@ -537,15 +545,10 @@ void deliver_interest(struct deliver *d, uint32_t account, struct bytes filter,
     struct deliver_consumer *x;
     uint32_t at = 0;
     if (d->pushes.count == 0) return;
-    if (!subject_has_wildcard(filter)) {
-        uint64_t key = subject_hash(1, account, filter) | 1;
-        for (x = table_first(&d->pushes, key, &at); x != NULL; x = table_next(&d->pushes, key, &at))
-            bind(d, x, now);
-        return;
-    }
-    while ((x = table_each(&d->pushes, &at)) != NULL)
-        if (x->s->stream.account == account && subject_matches(x->c->deliver_subject, filter))
-            bind(d, x, now);
+    if (subject_has_wildcard(filter)) return; /* nobody is heard by those */
+    uint64_t key = subject_hash(1, account, filter) | 1;
+    for (x = table_first(&d->pushes, key, &at); x != NULL; x = table_next(&d->pushes, key, &at))
+        bind(d, x, now);
 }
 
 void deliver_interest_all(struct deliver *d, struct shard_time now)

@@ -12,6 +12,11 @@ static bool has_no_interest(struct outlet *o, struct bytes subject)
     return false;
 }
 
+static bool is_not_heard(struct outlet *o, struct bytes subject, struct bytes group)
+{
+    return false;
+}
+
 static void drop_event(struct outlet *o, const struct outlet_event *e)
 {
 }
@@ -25,7 +30,7 @@ void js_init(struct js *js, struct mem *mem, struct store *file, uint64_t seed,
                       .id_next = 1,
                       .id_step = 1,
                       .consumers_default_max = JS_CONSUMERS_DEFAULT_MAX,
-                      .silent = {drop_send, has_no_interest, drop_event}};
+                      .silent = {drop_send, has_no_interest, is_not_heard, drop_event}};
     rng_init(&js->rng, seed);
     memstore_init(&js->memory, mem, memory_bytes_max);
     consumer_idle_init(&js->idle, mem);

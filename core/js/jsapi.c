@@ -712,6 +712,43 @@ static enum endpoint endpoint_of(struct bytes subject, struct bytes *name)
     return ENDPOINT_COUNT;
 }
 
+/* What is not done here, but has a name: requests of clusters, as a server alone answers them, and
+ * what is not supported yet. tokens: behind the prefix. */
+static const struct {
+    const char *prefix, *type;
+    uint32_t tokens;
+    bool is_of_cluster;
+} unserved[] = {
+    {"STREAM.LEADER.STEPDOWN.", "stream_leader_stepdown", 1, true},
+    {"STREAM.PEER.REMOVE.", "stream_remove_peer", 1, true},
+    {"STREAM.PEER.EVACUATE.", "stream_evacuate_peer", 1, true},
+    {"STREAM.CANCEL_MOVE.", "stream_cancel_move", 1, true},
+    {"CONSUMER.LEADER.STEPDOWN.", "consumer_leader_stepdown", 2, true},
+    {"CONSUMER.PEER.REMOVE.", "consumer_remove_peer", 2, true},
+    {"CONSUMER.PEER.EVACUATE.", "consumer_evacuate_peer", 2, true},
+    {"STREAM.SNAPSHOT.", "stream_snapshot", 1, false},
+    {"STREAM.RESTORE.", "stream_restore", 1, false},
+    {"CONSUMER.UNPIN.", "consumer_unpin", 2, false},
+};
+
+static bool answer_unserved(struct jsapi_reply *p, enum js_step *step)
+{
+    struct bytes subject = p->r->subject;
+    if (!bytes_starts_with(subject, BYTES_LITERAL(API))) return false;
+    struct bytes rest = bytes_of(subject.data + sizeof API - 1, subject.len - sizeof API + 1);
+    for (size_t i = 0; i < sizeof unserved / sizeof unserved[0]; i++) {
+        struct bytes prefix = bytes_from_text(unserved[i].prefix);
+        if (!bytes_starts_with(rest, prefix)) continue;
+        rest = bytes_of(rest.data + prefix.len, rest.len - prefix.len);
+        if (rest.len == 0 || subject_token_count(rest) != unserved[i].tokens) return false;
+        p->type = unserved[i].type;
+        *step = jsapi_reply_refuse(p, unserved[i].is_of_cluster ? JSAPI_CLUSTER_REQUIRED
+                                                                : JSAPI_BAD_REQUEST);
+        return true;
+    }
+    return false;
+}
+
 static enum js_step run(struct js *js, struct js_request *r)
 {
     struct jsapi_reply p = {.js = js, .r = r, .type = "system"};
@@ -721,6 +758,8 @@ static enum js_step run(struct js *js, struct js_request *r)
         if (is_info) p.type = endpoints[ENDPOINT_INFO].type;
         return jsapi_reply_refuse(&p, JSAPI_NOT_ENABLED_FOR_ACCOUNT);
     }
+    enum js_step step;
+    if (answer_unserved(&p, &step)) return step;
     if (jsapi_consumer_is_for(r->subject)) return jsapi_consumer_run(js, r);
     enum endpoint endpoint = endpoint_of(r->subject, &r->stream_name);
     if (endpoint == ENDPOINT_COUNT) return jsapi_reply_refuse(&p, JSAPI_BAD_REQUEST);

@@ -26,6 +26,9 @@ struct outlet {
     void (*send)(struct outlet *o, struct bytes subject, struct bytes reply, struct bytes headers);
     /* Whether a subscription of the consumer's account matches the literal subject now. */
     bool (*has_interest)(struct outlet *o, struct bytes subject);
+    /* Whether a consumer that delivers to this subject and group (empty: none) is listened to: by a
+     * subscription of just that subject and group, so that one of `>` takes nothing. */
+    bool (*is_heard)(struct outlet *o, struct bytes subject, struct bytes group);
     /* The event lives only as long as the call. */
     void (*event)(struct outlet *o, const struct outlet_event *e);
 };

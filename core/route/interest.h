@@ -20,7 +20,7 @@
 
 enum {
     INTEREST_SHARDS_MAX = 64,
-    INTEREST_BUCKETS = 256, /* generations per account, by hash of the first token */
+    INTEREST_BUCKETS = 256,           /* generations per account, by hash of the first token */
     INTEREST_FILTER_BYTES_MAX = 4096, /* of a filter and of a queue name: a control line */
 };
 
@@ -84,11 +84,11 @@ struct route {
     uint64_t remote_plain; /* bit s: shard s (not this one) has plain subscriptions */
     uint32_t plain_count;  /* subs[0 .. plain_count): this shard's plain subscriptions */
     uint32_t group_count;
-    uint32_t bytes;        /* of this allocation */
-    uint32_t shard;        /* whose view */
-    uint32_t users;        /* of the route cache: how often it is held */
-    uint32_t looked_to;    /* offset of the last token that anything in the index looks at */
-    bool is_last_free;     /* the last token, whatever it is, makes no difference */
+    uint32_t bytes;     /* of this allocation */
+    uint32_t shard;     /* whose view */
+    uint32_t users;     /* of the route cache: how often it is held */
+    uint32_t looked_to; /* offset of the last token that anything in the index looks at */
+    bool is_last_free;  /* the last token, whatever it is, makes no difference */
     struct sub *const *subs;
     const struct route_group *groups;
     /* arrays and queue names follow */
@@ -104,6 +104,10 @@ NODISCARD enum err interest_resolve(struct interest *x, struct interest_account 
 void route_free(struct mem *mem, struct route *r);
 /* Does anything at all, in any shard, want this literal subject? The calling shard is online. */
 bool interest_exists(struct interest *x, struct interest_account *a, struct bytes subject);
+/* Is there a subscription with exactly this literal filter, in exactly this group (empty: plain)?
+ * Those with wildcards do not count. The calling shard is online. */
+bool interest_has(const struct interest *x, const struct interest_account *a, struct bytes filter,
+                  struct bytes queue);
 
 /* The shard wants to hear when subscriptions of the account come and go, or not any more. Who
  * inserts or removes asks for the watchers (a bit each) afterwards and tells them; who watches

@@ -146,6 +146,36 @@ bool interest_exists(struct interest *x, struct interest_account *a, struct byte
     return f.count > 0;
 }
 
+/* 0: none. */
+static uint32_t child_of(const struct interest *x, const struct interest_account *a, uint32_t node,
+                         struct bytes token, bool is_group)
+{
+    const struct interest_memory *m = &x->memory;
+    const struct interest_node *n = interest_memory_node_at(m, node);
+    uint32_t branch = atomic_load_explicit(&n->branch, memory_order_acquire);
+    if (branch == 0) return 0;
+    const struct interest_branch *b = interest_memory_branch_at(m, branch);
+    return interest_table_find(m, is_group ? &b->groups : &b->literals,
+                               (uint32_t)interest_account_hash(a->seed, token), token);
+}
+
+bool interest_has(const struct interest *x, const struct interest_account *a, struct bytes filter,
+                  struct bytes queue)
+{
+    uint32_t node = a->root;
+    if (subject_has_empty_token(filter)) return false;
+    for (size_t at = 0; at <= filter.len && node != 0;) {
+        size_t end = at;
+        while (end < filter.len && filter.data[end] != '.') end++;
+        node = child_of(x, a, node, bytes_of(filter.data + at, end - at), false);
+        at = end + 1;
+    }
+    if (node != 0 && queue.len > 0) node = child_of(x, a, node, queue, true);
+    if (node == 0) return false;
+    const struct interest_node *n = interest_memory_node_at(&x->memory, node);
+    return atomic_load_explicit(&n->content, memory_order_acquire) != 0;
+}
+
 /* --- building the route ------------------------------------------------------------------ */
 
 /* By queue name, plain ones (no name) first; the node breaks the tie, so that one that the walk met

@@ -360,6 +360,7 @@ static bool take(struct shard *s, struct jet_sub what, const struct message *m)
                                      bytes_starts_with(m->subject, BYTES_LITERAL(JET_MSG_NEXT))))
         return false;
     if (what.kind == JET_SUB_NEXT && !jet_consumer_exists(what.stream, m->subject)) return false;
+    if (what.kind == JET_SUB_ACK && !jet_consumer_takes_ack(what.stream, m->subject)) return false;
     if (jet_queue_message(s, &s->jet->inbox, what.kind, what.stream, m) != ERR_OK)
         s->counts.dropped_msgs++;
     /* More than a step takes: who sends it waits a little (R5b). */

@@ -232,6 +232,8 @@ void jet_consumer_open(struct shard *s);
 void jet_consumer_init_outlet(struct jet_stream *x);
 /* Is there a consumer of that name, at the end of subject? */
 bool jet_consumer_exists(const struct jet_stream *x, struct bytes subject);
+/* Or does the ack subject name none that is not there? */
+bool jet_consumer_takes_ack(const struct jet_stream *x, struct bytes subject);
 void jet_consumer_pull(struct shard *s, struct jet_stream *x, const struct message *m);
 void jet_consumer_ack(struct shard *s, struct jet_stream *x, const struct message *m);
 void jet_consumer_flow(struct shard *s, struct jet_stream *x, const struct message *m);

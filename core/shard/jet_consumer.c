@@ -30,6 +30,14 @@ static bool outlet_has_interest(struct outlet *o, struct bytes subject)
     return r->plain_count + r->group_count > 0 || r->remote_plain != 0;
 }
 
+static bool outlet_is_heard(struct outlet *o, struct bytes subject, struct bytes group)
+{
+    const struct jet_stream *x = (const struct jet_stream *)(void *)o;
+    const struct shard *s = x->jet->shard;
+    const struct shard_account *a = session_account(x->jet->shard, x->s->stream.account);
+    return a != NULL && interest_has(s->interest, a->trie, subject, group);
+}
+
 static void outlet_event(struct outlet *o, const struct outlet_event *e)
 {
     jet_advisory_event((struct jet_stream *)(void *)o, e);
@@ -37,7 +45,10 @@ static void outlet_event(struct outlet *o, const struct outlet_event *e)
 
 void jet_consumer_init_outlet(struct jet_stream *x)
 {
-    x->outlet = (struct outlet){outlet_send, outlet_has_interest, outlet_event};
+    x->outlet = (struct outlet){.send = outlet_send,
+                                .has_interest = outlet_has_interest,
+                                .is_heard = outlet_is_heard,
+                                .event = outlet_event};
 }
 
 /* --- the port of deliver ---------------------------------------------------------------------- */
@@ -96,6 +107,13 @@ static struct bytes body_of(const struct message *m)
 bool jet_consumer_exists(const struct jet_stream *x, struct bytes subject)
 {
     return consumer_set_find(&x->s->consumers, last_token(subject)) != NULL;
+}
+
+bool jet_consumer_takes_ack(const struct jet_stream *x, struct bytes subject)
+{
+    struct ack_subject a;
+    return ack_parse_subject(subject, &a) != ERR_OK ||
+           consumer_set_find(&x->s->consumers, a.consumer) != NULL;
 }
 
 void jet_consumer_pull(struct shard *s, struct jet_stream *x, const struct message *m)

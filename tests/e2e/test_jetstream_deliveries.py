@@ -445,3 +445,33 @@ def test_requests_are_audited(js):
     assert (client["kind"], client["client_type"], client["server"], client["host"]) == (
         "Client", "nats", "mill", "127.0.0.1")
     assert client["acc"] == client["user"].upper()
+
+
+@pytest.mark.parametrize("subscribed, queue, deliver, group, is_heard", [
+    ("d.x", "", "d.x", "", True), ("d.x", "g", "d.x", "g", True),
+    ("d.x", "", "d.x", "g", False), ("d.x", "h", "d.x", "g", False), ("d.x", "g", "d.x", "", False),
+    ("d.*", "", "d.x", "", False), (">", "", "d.x", "", False), ("d.>", "g", "d.x", "g", False)])
+def test_only_its_own_subscription_makes_a_push_consumer_deliver(
+        js, server, subscribed, queue, deliver, group, is_heard):
+    """Somebody who looks at `>` must not take what waits for a client that is away."""
+    js.stream("S", subjects=["s.>"])
+    js.publish("s.1", b"one")
+    with login(server, "a%d" % (server.accounts_used - 1)) as other:
+        listener = other.c
+        listener.sub(subscribed, sid="7", queue=queue or None)
+        listener.ping()
+        config = {"name": "c", "deliver_subject": deliver, "ack_policy": "none"}
+        if group:
+            config["deliver_group"] = group
+        js.ok("CONSUMER.CREATE.S.c", {"stream_name": "S", "config": config})
+        if is_heard:
+            while b"one" not in listener.msg().data:
+                pass
+        info = js.ok("CONSUMER.INFO.S.c")
+        assert info.get("push_bound", False) == is_heard
+        assert info["num_pending"] == (0 if is_heard else 1)
+
+
+def test_an_ack_of_a_consumer_that_is_not_there_has_no_responders(js):
+    js.stream("S")
+    assert js.status("$JS.ACK.S.none.1.1.1.1.0")[0] == "503"

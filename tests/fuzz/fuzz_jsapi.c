@@ -101,6 +101,11 @@ static bool has_interest(struct outlet *o, struct bytes subject)
     return true;
 }
 
+static bool is_heard(struct outlet *o, struct bytes subject, struct bytes group)
+{
+    return true;
+}
+
 static void on_event(struct outlet *o, const struct outlet_event *e)
 {
     must(e->consumer.len > 0);
@@ -399,7 +404,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(input != NULL);
     if (size > 0) memcpy(input, data, size);
     w->store.ops = &log_ops;
-    w->outlet = (struct outlet){on_send, has_interest, on_event};
+    w->outlet = (struct outlet){on_send, has_interest, is_heard, on_event};
     w->now = (struct shard_time){.mono_ns = 1, .wall_ns = INT64_C(1795263937500000000)};
     mem_heap_init(&w->heap);
     js_init(&w->js, &w->heap.mem, &w->store, 5, 1 << 20);

@@ -44,6 +44,11 @@ static bool listens(struct outlet *o, struct bytes subject)
     return true;
 }
 
+static bool is_heard(struct outlet *o, struct bytes subject, struct bytes group)
+{
+    return true;
+}
+
 static void ignore_event(struct outlet *o, const struct outlet_event *e)
 {
 }
@@ -400,7 +405,7 @@ int main(int argc, char **argv)
     unsigned long rounds = argc > 1 ? strtoul(argv[1], NULL, 10) : 120;
     unsigned long seed = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
     mem_heap_init(&w.heap);
-    w.outlet = (struct outlet){ignore_send, listens, ignore_event};
+    w.outlet = (struct outlet){ignore_send, listens, is_heard, ignore_event};
     for (unsigned long i = 0; i < rounds; i++) round_of(seed + i);
     printf("%lu rounds: %llu acks, %llu deliveries pending, %llu messages offered a place\n",
            rounds, (unsigned long long)w.acks, (unsigned long long)w.pendings,

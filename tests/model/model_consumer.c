@@ -54,6 +54,11 @@ static bool listens(struct outlet *o, struct bytes subject)
     return true;
 }
 
+static bool is_heard(struct outlet *o, struct bytes subject, struct bytes group)
+{
+    return true;
+}
+
 static void on_event(struct outlet *o, const struct outlet_event *e)
 {
     struct model *m = (struct model *)(void *)o;
@@ -292,7 +297,7 @@ static void play(uint64_t seed, uint64_t *deliveries, uint64_t *given_up, uint64
 {
     struct model *m = calloc(1, sizeof *m);
     must(m != NULL);
-    m->outlet = (struct outlet){ignore_send, listens, on_event};
+    m->outlet = (struct outlet){ignore_send, listens, is_heard, on_event};
     mem_heap_init(&m->heap);
     rng_init(&m->rng, seed);
     msgs_init(&m->msgs, &m->heap.mem);

@@ -87,6 +87,11 @@ static bool has_interest(struct outlet *o, struct bytes subject)
     return r.listens;
 }
 
+static bool is_heard(struct outlet *o, struct bytes subject, struct bytes group)
+{
+    return r.listens;
+}
+
 static void on_event(struct outlet *o, const struct outlet_event *e)
 {
 }
@@ -147,7 +152,7 @@ static const struct js_hooks hooks = {.opened = stream_opened,
 static void setup(void)
 {
     memset(&r, 0, sizeof r);
-    r.outlet = (struct outlet){on_send, has_interest, on_event};
+    r.outlet = (struct outlet){on_send, has_interest, is_heard, on_event};
     r.listens = true;
     r.now = (struct shard_time){.mono_ns = 1000000000, .wall_ns = INT64_C(1795263937500000000)};
     mem_heap_init(&r.heap);
@@ -455,6 +460,9 @@ Test(deliver, a_push_consumer_delivers_while_somebody_listens)
     run();
     cr_assert_eq(r.sent_count, 0);
     deliver_interest(&r.d, 0, BYTES_LITERAL("d.*"), r.now);
+    run();
+    cr_assert_eq(r.sent_count, 0);
+    deliver_interest(&r.d, 0, BYTES_LITERAL("d.x"), r.now);
     run();
     cr_assert_eq(r.sent_count, 1);
     cr_assert_str_eq(r.sent[0].target, "d.x");

@@ -194,6 +194,13 @@ Test(jsapi, unknown_subjects_and_higher_levels_are_refused)
     call(&r, ERR_OK, "$JS.API.FOO", "",
          "{\"type\":\"io.nats.jetstream.api.v1.system_response\",\"error\":{\"code\":400,"
          "\"err_code\":10003,\"description\":\"bad request\"}}");
+    call(&r, ERR_OK, "$JS.API.STREAM.PEER.REMOVE.S", "{",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_remove_peer_response\",\"error\":{\"code\":"
+         "503,"
+         "\"err_code\":10010,\"description\":\"JetStream clustering support required\"}}");
+    call(&r, ERR_OK, "$JS.API.STREAM.SNAPSHOT.S", "",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_snapshot_response\",\"error\":{\"code\":400,"
+         "\"err_code\":10003,\"description\":\"bad request\"}}");
     struct js_request q = request(&r, "$JS.API.INFO", "");
     q.headers = BYTES_LITERAL("NATS/1.0\r\nNats-Required-Api-Level: 6\r\n\r\n");
     cr_assert_eq(jsapi_run(&r.js, &q), JS_REPLY);
