@@ -714,6 +714,7 @@ static enum endpoint endpoint_of(struct bytes subject, struct bytes *name)
 
 /* What is not done here, but has a name: requests of clusters, as a server alone answers them, and
  * what is not supported yet. tokens: behind the prefix. */
+enum { UNSERVED_SNAPSHOT = 7 };
 static const struct {
     const char *prefix, *type;
     uint32_t tokens;
@@ -726,7 +727,7 @@ static const struct {
     {"CONSUMER.LEADER.STEPDOWN.", "consumer_leader_stepdown", 2, true},
     {"CONSUMER.PEER.REMOVE.", "consumer_remove_peer", 2, true},
     {"CONSUMER.PEER.EVACUATE.", "consumer_evacuate_peer", 2, true},
-    {"STREAM.SNAPSHOT.", "stream_snapshot", 1, false},
+    [UNSERVED_SNAPSHOT] = {"STREAM.SNAPSHOT.", "stream_snapshot", 1, false},
     {"STREAM.RESTORE.", "stream_restore", 1, false},
     {"CONSUMER.UNPIN.", "consumer_unpin", 2, false},
 };
@@ -742,6 +743,11 @@ static bool answer_unserved(struct jsapi_reply *p, enum js_step *step)
         rest = bytes_of(rest.data + prefix.len, rest.len - prefix.len);
         if (rest.len == 0 || subject_token_count(rest) != unserved[i].tokens) return false;
         p->type = unserved[i].type;
+        p->r->stream_name = subject_token(rest, 0);
+        if (i == UNSERVED_SNAPSHOT && !request_is_empty(p->r->body) && target(p) == NULL) {
+            *step = jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
+            return true;
+        }
         *step = jsapi_reply_refuse(p, unserved[i].is_of_cluster ? JSAPI_CLUSTER_REQUIRED
                                                                 : JSAPI_BAD_REQUEST);
         return true;

@@ -89,6 +89,8 @@ Test(direct, answers_as_nats_server_does)
                                "4", "s.1") "Nats-Num-Pending: 0\r\nNats-Last-Sequence: 2\r\n\r\n"
                                            "NATS/1.0 204 EOB\r\nNats-Num-Pending: "
                                            "0\r\nNats-Last-Sequence: 4\r\n\r\n");
+    expect(&r, "", "{\"seq\":1,\"batch\":-1}",
+           "NATS/1.0 204 EOB\r\nNats-Num-Pending: 3\r\nNats-Last-Sequence: 0\r\n\r\n");
     expect(&r, "", "", "NATS/1.0 408 Empty Request\r\n\r\n");
     expect(&r, "", "{}", "NATS/1.0 408 Empty Request\r\n\r\n");
     expect(&r, "", "{", "NATS/1.0 408 Malformed Request\r\n\r\n");

@@ -198,6 +198,9 @@ Test(jsapi, unknown_subjects_and_higher_levels_are_refused)
          "{\"type\":\"io.nats.jetstream.api.v1.stream_remove_peer_response\",\"error\":{\"code\":"
          "503,"
          "\"err_code\":10010,\"description\":\"JetStream clustering support required\"}}");
+    call(&r, ERR_OK, "$JS.API.STREAM.SNAPSHOT.S", "{\"deliver_subject\":\"d\"}",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_snapshot_response\",\"error\":{\"code\":404,"
+         "\"err_code\":10059,\"description\":\"stream not found\"}}");
     call(&r, ERR_OK, "$JS.API.STREAM.SNAPSHOT.S", "",
          "{\"type\":\"io.nats.jetstream.api.v1.stream_snapshot_response\",\"error\":{\"code\":400,"
          "\"err_code\":10003,\"description\":\"bad request\"}}");
