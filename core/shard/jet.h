@@ -28,10 +28,11 @@
 #include "core/shard/internal.h"
 
 enum {
-    JET_RETRY_NS = 1000000,        /* a busy index, a full mail ring, no memory: look again */
-    JET_HELD_BYTES_MAX = 16 << 20, /* publishes of one stream that wait for an order of it */
-    JET_FORWARDS_MAX = 10000,      /* API requests that wait for room in another shard's ring */
-    JET_LOG_ANY = UINT16_MAX,      /* the directory is to say which */
+    JET_RETRY_NS = 1000000,            /* a busy index, a full mail ring, no memory: look again */
+    JET_HELD_BYTES_MAX = 16 << 20,     /* publishes of one stream that wait for an order of it */
+    JET_FORWARDS_MAX = 10000,          /* API requests that wait for room in another shard's ring */
+    JET_FORWARDS_BYTES_MAX = 64 << 20, /* and what they take: each may be as large as a message */
+    JET_LOG_ANY = UINT16_MAX,          /* the directory is to say which */
     JET_DIRECTORY_SHARD = 0,
 };
 

@@ -323,8 +323,8 @@ void jet_api_route(struct shard *s, const struct message *m)
     struct jet_queue *q = &s->jet->forwards;
     must(s->config.directory != NULL);
     if (q->count == 0 && route(s, m)) return;
-    if (q->count >= JET_FORWARDS_MAX || jet_queue_message(s, q, JET_SUB_API, NULL, m) != ERR_OK)
-        s->counts.dropped_msgs++;
+    bool is_all = q->count >= JET_FORWARDS_MAX || q->len - q->at >= JET_FORWARDS_BYTES_MAX;
+    if (is_all || jet_queue_message(s, q, JET_SUB_API, NULL, m) != ERR_OK) s->counts.dropped_msgs++;
 }
 
 static void go_on_answered(struct shard *s, struct jet_request *q)
