@@ -57,7 +57,7 @@ static void publish(const char *subject)
 static void setup(void)
 {
     static const char *const subjects[] = {"s.a", "s.b", "s.c"};
-    r = (struct rig){.outlet = {ignore_send, listens, on_event}};
+    r = (struct rig){.outlet = {.send = ignore_send, .has_interest = listens, .event = on_event}};
     mem_heap_init(&r.heap);
     msgs_init(&r.msgs, &r.heap.mem);
     subject_index_init(&r.subjects, &r.heap.mem, 0);
