@@ -117,6 +117,18 @@ static bool probe_direct(const struct storage *x)
 
 /* --- recovery -------------------------------------------------------------------------------- */
 
+/* Of a replay: the manifest that is written at its end says it. */
+static void scrub_later(void *context, uint64_t place)
+{
+    struct storage *x = context;
+    manifest_scrub(&x->recovery.logs[place_log(place)], place);
+}
+
+static void scrub(void *context, uint64_t place)
+{
+    slog_scrub(context, place);
+}
+
 /* The streams of a log, from its first record on. */
 static struct js *js_of(struct storage *x, uint32_t log)
 {
@@ -142,6 +154,8 @@ static struct js *js_of(struct storage *x, uint32_t log)
     js->total.memory.max = j->memory_bytes_max;
     js->total.storage.max = j->storage_bytes_max;
     js->is_damaged = x->damaged_count > 0;
+    js->scrub = scrub_later;
+    js->scrub_context = x;
     l->number = log;
     l->storage = x;
     l->has_js = true;
@@ -542,6 +556,8 @@ enum err storage_open_log(struct storage *x, uint32_t log, struct driver *d)
         return e;
     }
     s->js.file = &s->log.store;
+    s->js.scrub = scrub;
+    s->js.scrub_context = &s->log;
     s->has_log = true;
     return ERR_OK;
 }

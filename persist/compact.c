@@ -158,11 +158,22 @@ static uint32_t sealed_count(const struct slog *l)
     return count;
 }
 
+/* One that is closed is to be scrubbed: it goes, and what lies before it. */
+static bool has_sealed_scrub(const struct slog *l)
+{
+    for (uint32_t i = 0; i < l->manifest.count && l->manifest.segments[i].is_closed; i++)
+        if (l->manifest.segments[i].is_scrubbed) return true;
+    return false;
+}
+
 static bool is_due(const struct slog *l)
 {
     if (l->options.hooks == NULL || l->options.files == NULL) return false;
     if (l->manifest.count < 2) return false;
-    if (sealed_count(l) <= (uint64_t)l->options.sealed_wait + compact_extra(l)) return false;
+    if (!l->manifest.segments[0].is_closed) return false;
+    if (sealed_count(l) <= (uint64_t)l->options.sealed_wait + compact_extra(l) &&
+        !has_sealed_scrub(l))
+        return false;
     const struct manifest_segment *s = &l->manifest.segments[0];
     for (uint32_t i = 0; i < l->old_count; i++)
         if (l->olds[i].segment == s->number) return false;
@@ -175,7 +186,7 @@ static void begin(struct slog *l)
     c->segment = l->manifest.segments[0];
     c->ask_at = c->move_at = 0;
     begin_streams(c, 1);
-    c->has_pack = false;
+    c->has_pack = c->scrubs_output = c->is_wiped = false;
     c->writing = NULL;
     end_run(c);
     packer_begin(&c->packer, &l->manifest, &c->segment);
@@ -317,7 +328,8 @@ static bool begin_checkpoint(struct slog *l, uint64_t stream)
     struct compact *c = &l->compact;
     const struct store_hooks *h = l->options.hooks;
     const struct compact_done *known = find_done(c, stream);
-    if (known != NULL && known->end_ticket > l->told_ticket) {
+    bool is_scrub_named = l->manifest_written >= l->scrub_wanted;
+    if (!is_scrub_named || (known != NULL && known->end_ticket > l->told_ticket)) {
         ask_again(l);
         return false;
     }
@@ -366,6 +378,7 @@ static void name_without(struct slog *l)
 {
     struct compact *c = &l->compact;
     struct manifest_pack pack = written_pack(&c->packer);
+    pack.is_scrubbed = c->scrubs_output;
     if (c->is_run) {
         manifest_replace_packs(&l->manifest, c->run[0].number, c->run_count,
                                c->has_pack ? &pack : NULL);
@@ -456,7 +469,7 @@ static void give_up_file(struct slog *l, enum compact_state at)
     c->counts.errors++;
     finish(l);
     if (at == COMPACT_RENAMING || at == COMPACT_OPENING || at == COMPACT_FLUSHING)
-        slog_end_recycling(l, NULL);
+        slog_end_recycling(l, NULL, false);
 }
 
 static void file_step(struct slog *l, enum compact_state state)
@@ -489,6 +502,7 @@ static void finish(struct slog *l)
     struct compact *c = &l->compact;
     c->state = COMPACT_IDLE;
     c->look_ns = l->now_ns; /* as fast as packs are made they are looked at */
+    c->is_wiped = false;
     if (c->is_run) {
         c->look_retry_ns = 0;
         c->state = ++c->shed_at < c->run_count ? COMPACT_SHEDDING : COMPACT_IDLE;
@@ -517,9 +531,31 @@ static void on_file(struct vfs_op *op)
         struct slog_ready ready = {
             .number = c->number, .size = c->segment.size, .file = c->file, .is_open = true};
         c->counts.recycled++;
-        slog_end_recycling(l, &ready);
+        slog_end_recycling(l, &ready, c->is_wiped);
         finish(l);
     }
+}
+
+static void wipe(struct compact *c)
+{
+    packer_wipe(&c->packer, &c->from);
+    c->state = COMPACT_WIPING;
+}
+
+/* False: not yet, or it could not be and is tried again. */
+static bool is_wiped(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    if (c->is_job_out || packer_is_running(&c->packer)) return false;
+    c->is_wiped = c->packer.state == PACKER_WIPED;
+    c->counts.wiped += c->is_wiped;
+    c->counts.errors += !c->is_wiped;
+    packer_end(&c->packer);
+    if (!c->is_wiped)
+        c->resume_ns =
+            l->now_ns + longer(&c->look_retry_ns, COMPACT_RETRY_NS, COMPACT_RETRY_MAX_NS);
+    c->state = c->is_run ? COMPACT_SHEDDING : COMPACT_DRAINING;
+    return c->is_wiped;
 }
 
 static void drain(struct slog *l)
@@ -527,6 +563,10 @@ static void drain(struct slog *l)
     struct compact *c = &l->compact;
     if (!reader_retire(&l->reader, false, l->manifest.log, c->segment.number)) return;
     c->from = names_segment(l->manifest.log, c->segment.number);
+    if (c->segment.is_scrubbed && !c->is_wiped) {
+        wipe(c);
+        return;
+    }
     if (l->ready_count >= SLOG_READY_MAX || c->segment.size != l->options.segment_bytes) {
         file_step(l, COMPACT_UNLINKING);
         return;
@@ -607,15 +647,31 @@ static void begin_run(struct slog *l)
     c->is_run = true;
     c->ask_at = c->move_at = c->shed_at = 0;
     begin_streams(c, 1);
-    c->has_pack = false;
+    c->has_pack = c->scrubs_output = c->is_wiped = false;
     c->writing = NULL;
     packer_begin_packs(&c->packer, &l->manifest, c->run, c->run_count, number);
     c->state = COMPACT_READING;
 }
 
+/* The first pack that is to be scrubbed. UINT32_MAX: there is none. */
+static uint32_t scrubbed_pack(const struct slog *l)
+{
+    for (uint32_t i = 0; i < l->manifest.pack_count; i++)
+        if (l->manifest.packs[i].is_scrubbed && !l->manifest.packs[i].is_left) return i;
+    return UINT32_MAX;
+}
+
 static void look(struct slog *l)
 {
     struct compact *c = &l->compact;
+    uint32_t scrubbed = l->is_scrubbing ? scrubbed_pack(l) : UINT32_MAX;
+    if (scrubbed != UINT32_MAX) {
+        end_run(c);
+        c->look_ns = l->now_ns;
+        join(c, &l->manifest.packs[scrubbed], 0);
+        begin_run(l);
+        return;
+    }
     uint32_t at = pack_to_look_at(l);
     bool is_busy = l->told_ticket != c->looked_ticket;
     c->look_ns = l->now_ns + (is_busy ? COMPACT_LOOK_SOON_NS : COMPACT_LOOK_NS);
@@ -681,7 +737,10 @@ static void shed(struct slog *l)
     uint32_t number = c->run[c->shed_at].number;
     if (!reader_retire(&l->reader, true, l->manifest.log, number)) return;
     c->from = names_pack(l->manifest.log, number);
-    file_step(l, COMPACT_UNLINKING);
+    if (c->run[c->shed_at].is_scrubbed && !c->is_wiped)
+        wipe(c);
+    else
+        file_step(l, COMPACT_UNLINKING);
 }
 
 static void begin_shedding(struct slog *l)
@@ -758,9 +817,18 @@ void compact_turn(struct slog *l)
         c->state = COMPACT_DRAINING;
         drain(l);
         return;
-    case COMPACT_DRAINING: drain(l); return;
+    case COMPACT_WIPING:
+        work_on(l);
+        if (!is_wiped(l)) return;
+        compact_turn(l);
+        return;
+    case COMPACT_DRAINING:
+        if (l->now_ns >= c->resume_ns) drain(l);
+        return;
     case COMPACT_JUDGING: judge(l); return;
-    case COMPACT_SHEDDING: shed(l); return;
+    case COMPACT_SHEDDING:
+        if (l->now_ns >= c->resume_ns) shed(l);
+        return;
     default: return; /* an operation will say */
     }
 }
@@ -775,6 +843,7 @@ uint64_t compact_deadline_ns(const struct slog *l)
         return may_look(l) ? c->look_ns : UINT64_MAX;
     case COMPACT_LOOKING:
     case COMPACT_READING:
+    case COMPACT_WIPING:
     case COMPACT_WRITING: return c->is_job_out ? l->now_ns + COMPACT_POLL_NS : l->now_ns;
     case COMPACT_JUDGING:
     case COMPACT_ASKING: return l->now_ns;
@@ -788,6 +857,33 @@ uint64_t compact_deadline_ns(const struct slog *l)
     case COMPACT_DRAINING: return l->now_ns + COMPACT_BUSY_NS;
     default: return UINT64_MAX;
     }
+}
+
+void compact_scrub(struct slog *l, uint64_t place)
+{
+    struct compact *c = &l->compact;
+    uint32_t number = place_segment(place);
+    bool is_of_job = false, is_packed = place_is_packed(place);
+    bool has_job = c->state >= COMPACT_READING && c->state <= COMPACT_DRAINING;
+    if (has_job && !c->is_run && !is_packed && number == c->segment.number)
+        is_of_job = c->segment.is_scrubbed = true;
+    for (uint32_t i = 0; has_job && c->is_run && is_packed && i < c->run_count; i++)
+        if (c->run[i].number == number) is_of_job = c->run[i].is_scrubbed = true;
+    if (!is_of_job || c->state < COMPACT_ASKING) return;
+    /* It may have been said to be needed, and be on its way into the new pack. */
+    c->scrubs_output = true;
+    if (c->has_pack && c->state >= COMPACT_NAMING && c->packer.state == PACKER_PACKED)
+        manifest_find_pack(&l->manifest, c->packer.segment.number)->is_scrubbed = true;
+}
+
+bool compact_is_scrubbing(const struct slog *l)
+{
+    const struct compact *c = &l->compact;
+    if (scrubbed_pack(l) != UINT32_MAX) return true;
+    bool is_idle = c->state == COMPACT_IDLE || c->state == COMPACT_PAUSED;
+    if (!is_idle && c->is_run && c->shed_at < c->run_count && c->run[c->run_count - 1].is_scrubbed)
+        return true;
+    return !is_idle && !c->is_run && c->segment.is_scrubbed;
 }
 
 bool compact_stop(struct slog *l)

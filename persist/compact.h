@@ -13,8 +13,9 @@
  *     --> DRAINING: no read is in the old file any more
  *     --> RENAMING, OPENING, FLUSHING: the file has a new number --> the log names it as ready
  *          \-- enough are ready: UNLINKING --> IDLE
- *   an error before NAMING: PAUSED for a while --> IDLE: nothing happened
- *   an error after it: the file is left to the next start, which removes it --> IDLE
+ *   A segment that is to be scrubbed goes first of all, and is overwritten behind DRAINING
+ * (WIPING); a pack likewise, behind SHEDDING. an error before NAMING: PAUSED for a while --> IDLE:
+ * nothing happened an error after it: the file is left to the next start, which removes it --> IDLE
  *
  * Between two segments, and now and then, one pack is looked at:
  *
@@ -89,6 +90,7 @@ enum compact_state {
     COMPACT_LOOKING,
     COMPACT_JUDGING,
     COMPACT_SHEDDING,
+    COMPACT_WIPING,
     COMPACT_PAUSED,
     COMPACT_PINNED
 };
@@ -112,6 +114,7 @@ struct compact_done {
 struct compact_counts {
     uint64_t segments, recycled, packs, pack_bytes, messages, live, checkpoints;
     uint64_t checkpoint_bytes, errors;
+    uint64_t wiped;              /* files */
     uint64_t rewritten, dropped; /* packs: something of their run is left, or nothing */
     uint64_t freed_bytes;        /* of files of packs, beyond what was written for them */
 };
@@ -135,6 +138,8 @@ struct compact {
     uint64_t run_bytes; /* needed of them, about */
     uint64_t run_messages;
     uint32_t shed_at;
+    bool scrubs_output;        /* what is written may hold what was erased for good meanwhile */
+    bool is_wiped;             /* the file that goes */
     struct manifest_pack pack; /* that is looked at */
     size_t judge_at;           /* in its directory */
     uint64_t judge_bytes;      /* that are needed, so far */
@@ -174,6 +179,10 @@ NODISCARD enum err compact_prepare_end(struct slog *l, uint64_t stream);
 void compact_end(struct slog *l, uint64_t stream, uint64_t ticket);
 /* No record from this ticket on was stored. */
 void compact_unstage(struct slog *l, uint64_t ticket);
+/* What lies at this place was erased for good: the job at hand is told. */
+void compact_scrub(struct slog *l, uint64_t place);
+/* Packs are to be scrubbed, or a file is being. */
+bool compact_is_scrubbing(const struct slog *l);
 /* True when the log may stop: nothing is in flight here, and nothing will be begun. */
 bool compact_stop(struct slog *l);
 

@@ -8,8 +8,9 @@
 enum { SEED = 0x4D414E49, CHECKSUM_BYTES = 8, FIRST_CAPACITY = 16 };
 enum { KIND_SEGMENT = 1, KIND_PACK = 2 };
 enum { STATE_OPEN = 1, STATE_CLOSED = 2 };
-enum { FLAG_CLEAN = 1 };
-enum { SEGMENT_HAS_CHECKPOINTS = 1 };
+enum { FLAG_CLEAN = 1, FLAG_SCRUBS = 2 };
+enum { SEGMENT_HAS_CHECKPOINTS = 1, SEGMENT_SCRUBBED = 2 };
+enum { PACK_SCRUBBED = 1 };
 
 void manifest_init(struct manifest *m, struct mem *mem, uint32_t log, uint64_t store,
                    uint64_t secret)
@@ -139,6 +140,31 @@ struct manifest_segment *manifest_find(const struct manifest *m, uint32_t number
     return low < m->count && m->segments[low].number == number ? &m->segments[low] : NULL;
 }
 
+void manifest_scrub(struct manifest *m, uint64_t place)
+{
+    m->has_scrubs = true;
+    if (place_is_packed(place)) {
+        struct manifest_pack *p = manifest_find_pack(m, place_segment(place));
+        if (p != NULL) p->is_scrubbed = true;
+        /* It came there from a segment whose file has another life now, not overwritten to its end.
+         */
+        for (uint32_t i = 0; i < m->count; i++)
+            if (!m->segments[i].is_fresh) m->segments[i].is_scrubbed = true;
+        return;
+    }
+    struct manifest_segment *s = manifest_find(m, place_segment(place));
+    if (s != NULL) s->is_scrubbed = true;
+}
+
+bool manifest_is_scrubbed(const struct manifest *m)
+{
+    for (uint32_t i = 0; i < m->count; i++)
+        if (m->segments[i].is_scrubbed) return true;
+    for (uint32_t i = 0; i < m->pack_count; i++)
+        if (m->packs[i].is_scrubbed) return true;
+    return false;
+}
+
 enum err manifest_copy(struct manifest *to, const struct manifest *from, struct mem *mem)
 {
     *to = *from;
@@ -176,7 +202,8 @@ static void encode_segment(const struct manifest_segment *s, char *out)
     wire_put_u64(out + 24, s->is_closed ? s->end : 0);
     wire_put_u64(out + 32, s->is_closed ? s->last_group : 0);
     wire_put_u64(out + 40, s->first_group);
-    wire_put_u32(out + 48, s->has_checkpoints ? SEGMENT_HAS_CHECKPOINTS : 0);
+    wire_put_u32(out + 48, (s->has_checkpoints ? SEGMENT_HAS_CHECKPOINTS : 0u) |
+                               (s->is_scrubbed ? SEGMENT_SCRUBBED : 0u));
 }
 
 static void encode_pack(const struct manifest_pack *p, char *out)
@@ -188,6 +215,7 @@ static void encode_pack(const struct manifest_pack *p, char *out)
     wire_put_u64(out + 16, p->size);
     wire_put_u64(out + 24, p->message_count);
     wire_put_u64(out + 32, p->record_bytes);
+    wire_put_u32(out + 40, p->is_scrubbed ? PACK_SCRUBBED : 0);
 }
 
 void manifest_encode(const struct manifest *m, char *out)
@@ -206,7 +234,7 @@ void manifest_encode(const struct manifest *m, char *out)
     wire_put_u32(out + 60, bytes);
     wire_put_u32(out + 64, m->pack_count + m->count);
     wire_put_u32(out + 68, m->next_segment);
-    wire_put_u32(out + 72, m->is_clean ? FLAG_CLEAN : 0);
+    wire_put_u32(out + 72, (m->is_clean ? FLAG_CLEAN : 0u) | (m->has_scrubs ? FLAG_SCRUBS : 0u));
     wire_put_u32(out + 76, m->replay_segment);
     wire_put_u64(out + 80, m->stream_max);
     char *entry = out + MANIFEST_HEAD_BYTES;
@@ -231,7 +259,8 @@ static enum err decode_segment(const char *data, const struct manifest *m, uint3
                                      .last_group = wire_u64(data + 32),
                                      .first_group = wire_u64(data + 40),
                                      .has_checkpoints =
-                                         (wire_u32(data + 48) & SEGMENT_HAS_CHECKPOINTS) != 0};
+                                         (wire_u32(data + 48) & SEGMENT_HAS_CHECKPOINTS) != 0,
+                                     .is_scrubbed = (wire_u32(data + 48) & SEGMENT_SCRUBBED) != 0};
     if (out->number == 0 || out->number >= m->next_segment) return ERR_CORRUPT;
     /* Its own pack will have that number. */
     if (out->number <= pack_max && manifest_find_pack(m, out->number) != NULL) return ERR_CORRUPT;
@@ -252,7 +281,8 @@ static enum err decode_pack(const char *data, const struct manifest *m, uint32_t
                                   .incarnation = wire_u32(data + 8),
                                   .size = wire_u64(data + 16),
                                   .message_count = wire_u64(data + 24),
-                                  .record_bytes = wire_u64(data + 32)};
+                                  .record_bytes = wire_u64(data + 32),
+                                  .is_scrubbed = (wire_u32(data + 40) & PACK_SCRUBBED) != 0};
     if (out->number == 0 || out->number >= m->next_segment || m->count > 0) return ERR_CORRUPT;
     if (m->pack_count > 0 && out->incarnation < m->packs[m->pack_count - 1].incarnation)
         return ERR_CORRUPT;
@@ -300,6 +330,7 @@ enum err manifest_decode(const char *data, size_t bytes, uint32_t log, struct me
     m.incarnation = wire_u32(data + 56);
     m.next_segment = wire_u32(data + 68);
     m.is_clean = (wire_u32(data + 72) & FLAG_CLEAN) != 0;
+    m.has_scrubs = (wire_u32(data + 72) & FLAG_SCRUBS) != 0;
     m.replay_segment = wire_u32(data + 76);
     m.stream_max = wire_u64(data + 80);
     if (m.next_segment == 0 || m.next_segment == UINT32_MAX || m.next_group == 0 ||

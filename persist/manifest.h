@@ -19,9 +19,11 @@ struct manifest_segment {
     uint32_t number, incarnation;
     bool is_closed;       /* nothing is written to it any more; end and last_group count */
     bool has_checkpoints; /* closed: some of its records are CHECKPOINT or STREAM_GONE */
-    uint64_t size;        /* of the file */
-    uint64_t end;         /* of what counts */
-    uint64_t last_group;  /* that counts; 0: none */
+    bool is_scrubbed;    /* what is dead in it is to be overwritten before the file is used again */
+    bool is_fresh;       /* in memory only: the file had no life before this one */
+    uint64_t size;       /* of the file */
+    uint64_t end;        /* of what counts */
+    uint64_t last_group; /* that counts; 0: none */
     uint64_t first_group; /* 0: not known (yet) */
 };
 
@@ -31,6 +33,7 @@ struct manifest_segment {
 struct manifest_pack {
     uint32_t number, incarnation;
     bool is_left;           /* in memory only: it cannot be rewritten in this run */
+    bool is_scrubbed;       /* what is dead in it is to be overwritten before the file goes */
     uint64_t size;          /* of the file */
     uint64_t message_count; /* when it was written */
     uint64_t record_bytes;  /* unpacked */
@@ -47,12 +50,17 @@ struct manifest {
     uint32_t replay_segment; /* a replay starts with it; 0: with the first */
     uint64_t stream_max;     /* the highest stream id of any record so far: none is given again */
     bool is_clean;
+    bool has_scrubs; /* a file that no entry names is to be overwritten before it goes */
     struct manifest_segment *segments; /* in the order of the log */
     uint32_t count, capacity;
     struct manifest_pack *packs; /* as what they hold stood in the log: not by number */
     uint32_t pack_count, pack_capacity;
 };
 
+/* What lies at this place is to be gone soon, from earlier lives of segments too. */
+void manifest_scrub(struct manifest *m, uint64_t place);
+/* Some entry is to be scrubbed. */
+bool manifest_is_scrubbed(const struct manifest *m);
 /* An empty log. Allocates nothing yet. */
 void manifest_init(struct manifest *m, struct mem *mem, uint32_t log, uint64_t store,
                    uint64_t secret);

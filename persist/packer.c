@@ -4,6 +4,7 @@
 #include "persist/pack_file.h"
 #include "persist/record.h"
 #include "persist/replay.h"
+#include "persist/wipe.h"
 #include "persist/wire.h"
 
 enum { FIRST_ROOM = 256 };
@@ -13,16 +14,21 @@ void packer_init(struct packer *p, const struct blocking *files, struct mem *mem
     *p = (struct packer){.files = files, .mem = mem, .is_direct = is_direct};
 }
 
-void packer_begin(struct packer *p, const struct manifest *m, const struct manifest_segment *s)
+static void start(struct packer *p)
 {
     must(p->state == PACKER_IDLE);
-    must(s->is_closed);
     packer_init(p, p->files, p->mem, p->is_direct);
     table_init(&p->stream_index, p->mem, MEM_STORE);
     text_init(&p->table, p->mem, MEM_STORE, SIZE_MAX / 4);
     text_init(&p->directory, p->mem, MEM_STORE, SIZE_MAX / 4);
     text_init(&p->raw, p->mem, MEM_STORE, SIZE_MAX / 4);
     p->zstd.mem = p->unzstd.mem = p->mem;
+}
+
+void packer_begin(struct packer *p, const struct manifest *m, const struct manifest_segment *s)
+{
+    must(s->is_closed);
+    start(p);
     p->secret = m->secret;
     p->log = m->log;
     p->segment = *s;
@@ -46,6 +52,13 @@ void packer_begin_packs(struct packer *p, const struct manifest *m,
     packer_begin(p, m, &s);
     for (uint32_t i = 0; i < count; i++) p->sources[i].pack = packs[i];
     p->source_count = count;
+}
+
+void packer_wipe(struct packer *p, const struct names_text *name)
+{
+    start(p);
+    p->name = *name;
+    p->state = PACKER_WIPING;
 }
 
 uint32_t packer_source_of(const struct packer *p, uint32_t message)
@@ -498,6 +511,10 @@ static enum err run_step(struct packer *p)
         e = look(p);
         if (e == ERR_OK) go_to(p, PACKER_LISTED);
         return e;
+    case PACKER_WIPING:
+        e = wipe_file(p->files, p->mem, p->name.text);
+        if (e == ERR_OK) go_to(p, PACKER_WIPED);
+        return e;
     case PACKER_LOADING:
         e = load(p);
         if (e == ERR_OK) go_to(p, PACKER_BLOCKS);
@@ -526,7 +543,7 @@ static enum err run_step(struct packer *p)
 
 bool packer_is_running(const struct packer *p)
 {
-    return p->state == PACKER_READING || p->state == PACKER_LOOKING ||
+    return p->state == PACKER_READING || p->state == PACKER_LOOKING || p->state == PACKER_WIPING ||
            (p->state >= PACKER_LOADING && p->state <= PACKER_FLUSHING);
 }
 

@@ -9,6 +9,7 @@
  *     --> BLOCKS, one a step --> INDEXES, one a step --> TABLES --> FLUSHING (file, folder)
  *     --> PACKED: the messages know where they lie in the pack
  *   IDLE -- packer_look --> LOOKING -- the directory of a pack was read --> LISTED
+ *   IDLE -- packer_wipe --> WIPING: a file is overwritten --> WIPED
  *   any error --> FAILED, and the file that was begun is gone;   packer_end --> IDLE
  *
  * From READING and from LOADING on the job belongs to whoever runs packer_step, until that gives
@@ -38,6 +39,8 @@ enum packer_state {
     PACKER_TABLES,
     PACKER_FLUSHING,
     PACKER_PACKED,
+    PACKER_WIPING,
+    PACKER_WIPED,
     PACKER_FAILED
 };
 
@@ -122,7 +125,9 @@ uint32_t packer_source_of(const struct packer *p, uint32_t message);
 void packer_pack(struct packer *p);
 /* IDLE only: directory becomes that of a pack. */
 void packer_look(struct packer *p, const struct manifest *m, const struct manifest_pack *pack);
-/* Goes on by a step. False: it is the shard's turn: LISTED, PACKED or FAILED. */
+/* IDLE only: overwrites a file that nobody uses. */
+void packer_wipe(struct packer *p, const struct names_text *name);
+/* Goes on by a step. False: it is the shard's turn: LISTED, PACKED, WIPED or FAILED. */
 bool packer_step(struct packer *p);
 /* True while steps are to be run. */
 bool packer_is_running(const struct packer *p);

@@ -5,6 +5,7 @@
 #include "persist/pack_file.h"
 #include "persist/pair.h"
 #include "persist/replay.h"
+#include "persist/wipe.h"
 #include "persist/wire.h"
 
 enum { LIST_BYTES = 4096 };
@@ -433,6 +434,13 @@ static enum err find_orphan(const struct recovery *r, struct names_text *name)
     return e;
 }
 
+static bool has_scrubs(const struct recovery *r)
+{
+    for (uint32_t log = 0; log < r->log_count; log++)
+        if (r->logs[log].has_scrubs) return true;
+    return false;
+}
+
 static enum err remove_orphans(const struct recovery *r)
 {
     for (bool has_removed = false;; has_removed = true) {
@@ -440,8 +448,9 @@ static enum err remove_orphans(const struct recovery *r)
         enum err e = find_orphan(r, &name);
         if (e != ERR_OK) return e;
         if (name.text[0] == 0) return has_removed ? flush_folder(r) : ERR_OK;
+        if (has_scrubs(r)) e = wipe_file(r->options.blocking, r->options.mem, name.text);
         struct vfs_op op = {.kind = VFS_UNLINK, .path = name.text};
-        e = blocking_run(r->options.blocking, &op);
+        if (e == ERR_OK) e = blocking_run(r->options.blocking, &op);
         if (e != ERR_OK) return e;
     }
 }

@@ -101,12 +101,14 @@ static struct place_key key_of(const struct slog *l, uint32_t segment)
                               .incarnation = l->manifest.incarnation};
 }
 
-static void name_made(struct slog *l, const struct slog_ready *ready)
+static void name_made(struct slog *l, const struct slog_ready *ready, bool is_fresh)
 {
     l->has_no_space = false;
     l->made = *ready;
-    struct manifest_segment entry = {
-        .number = ready->number, .incarnation = l->manifest.incarnation, .size = ready->size};
+    struct manifest_segment entry = {.number = ready->number,
+                                     .incarnation = l->manifest.incarnation,
+                                     .size = ready->size,
+                                     .is_fresh = is_fresh};
     /* No group has gone anywhere since the last segment went, so the next one goes here. */
     if (l->manifest.count == 0) entry.first_group = l->commit.written + 1;
     /* Room for both was made before the preparation began. */
@@ -129,7 +131,7 @@ static void on_made(struct segment *s)
     }
     struct slog_ready ready = {
         .number = l->manifest.next_segment, .size = s->size, .file = s->file, .is_open = true};
-    name_made(l, &ready);
+    name_made(l, &ready, true);
     go_on(l);
 }
 
@@ -150,12 +152,12 @@ bool slog_take_number(struct slog *l, uint32_t *number)
     return true;
 }
 
-void slog_end_recycling(struct slog *l, const struct slog_ready *ready)
+void slog_end_recycling(struct slog *l, const struct slog_ready *ready, bool is_wiped)
 {
     must(l->is_making);
     l->is_making = false;
     if (ready != NULL)
-        name_made(l, ready);
+        name_made(l, ready, is_wiped);
     else
         l->manifest.next_segment++; /* nobody knows what has this name now */
     go_on(l);
@@ -673,6 +675,8 @@ enum err slog_open(struct slog *l, const struct slog_options *o, const struct ma
     l->pair.context = l;
     segment_init(&l->maker, o->vfs, o->mem, flags, slog_file_flags(l), on_made, l);
     l->announced = l->told_group = l->commit.durable;
+    /* Of an earlier start: soon. */
+    if (l->manifest.has_scrubs && o->hooks != NULL && o->files != NULL) l->scrub_ns = 1;
     compact_init(l);
     return ERR_OK;
 free_reader:
@@ -760,12 +764,74 @@ static bool wants_empty_group(const struct slog *l)
            l->commit.offset + PLACE_BLOCK_BYTES <= l->commit.segment_bytes;
 }
 
+/* --- what is to be overwritten ------------------------------------------------------------- */
+
+static uint64_t scrub_wait(const struct slog *l)
+{
+    return l->options.scrub_wait_ns == 0 ? SLOG_SCRUB_NS : l->options.scrub_wait_ns;
+}
+
+void slog_scrub(struct slog *l, uint64_t place)
+{
+    if (l->options.hooks == NULL || l->options.files == NULL) return;
+    compact_scrub(l, place);
+    manifest_scrub(&l->manifest, place);
+    l->scrub_wanted = ++l->manifest_wanted;
+    if (l->scrub_ns == 0) l->scrub_ns = l->now_ns + scrub_wait(l);
+}
+
+/* The current segment, or one that is ready, is to be overwritten in this pass. */
+static bool has_open_scrub(const struct slog *l)
+{
+    for (uint32_t i = 0; i < l->manifest.count; i++) {
+        const struct manifest_segment *s = &l->manifest.segments[i];
+        bool is_behind = l->current != 0 && s->number < l->current;
+        if (s->is_scrubbed && !s->is_closed && !is_behind && s->number <= l->scrub_last)
+            return true;
+    }
+    return false;
+}
+
+/* Segments are closed, also those that are ready: these hold their earlier life. */
+static void close_scrubbed(struct slog *l)
+{
+    if (l->current == 0) {
+        if (l->ready_count > 1) (void)!move_on(l);
+        return;
+    }
+    if (l->commit.offset == 0 && commit_is_idle(&l->commit))
+        (void)!commit_add_empty(&l->commit);
+    else if (commit_is_idle(&l->commit) && l->ready_count > 1)
+        (void)!move_on(l);
+}
+
+static void scrub(struct slog *l)
+{
+    if (l->state != SLOG_RUNNING || l->scrub_ns == 0 || l->now_ns < l->scrub_ns) return;
+    if (!l->is_scrubbing) l->scrub_last = l->manifest.next_segment - 1;
+    l->is_scrubbing = true;
+    if (has_open_scrub(l)) {
+        close_scrubbed(l);
+        return;
+    }
+    for (uint32_t i = 0; i < l->manifest.count; i++)
+        if (l->manifest.segments[i].is_scrubbed && l->manifest.segments[i].number <= l->scrub_last)
+            return;
+    if (compact_is_scrubbing(l)) return;
+    l->is_scrubbing = false;
+    bool is_left = manifest_is_scrubbed(&l->manifest);
+    l->scrub_ns = is_left ? l->now_ns + scrub_wait(l) : 0;
+    l->manifest.has_scrubs = is_left;
+    l->manifest_wanted++;
+}
+
 void slog_turn(struct slog *l, uint64_t now_ns)
 {
     l->now_ns = now_ns;
     if (l->state == SLOG_RUNNING || l->state == SLOG_STOPPING) close_open(l);
     if (wants_empty_group(l) && now_ns >= l->last_append_ns + SLOG_IDLE_NS)
         if (commit_add_empty(&l->commit) != ERR_OK) l->last_append_ns = now_ns; /* later */
+    scrub(l);
     compact_turn(l);
     /* Its checkpoints go out now: nobody may come for another turn. */
     if (l->state == SLOG_RUNNING) close_open(l);
@@ -802,6 +868,8 @@ static uint64_t own_deadline_ns(const struct slog *l)
         other = l->last_append_ns + SLOG_IDLE_NS;
     else if (needs_segment && l->ready_count < SLOG_READY_MADE && !is_made)
         other = l->retry_ns;
+    uint64_t next = l->is_scrubbing ? l->now_ns + SLOG_SCRUB_STEP_NS : l->scrub_ns;
+    if (l->state == SLOG_RUNNING && l->scrub_ns != 0 && next < other) other = next;
     /* A read that found no memory is not waited for by anything that ends. */
     if (l->reader.waiting.first != NULL && l->reader.flying == 0 &&
         other > l->now_ns + SLOG_READ_RETRY_NS)

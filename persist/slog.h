@@ -15,7 +15,11 @@
  * 3. After a failed write nothing more of that segment is told as stored (P3).
  * 4. Messages never take the last ready segment: it is the reserve of deletes, acks and
  *    configuration while the disk is full (P9).
- * 5. behind_percent counts all of the disk that publishers can outrun: segments made ahead,
+ * 5. What was erased for good is off the disk SLOG_SCRUB_NS and one round of freeing later: the
+ *    segments that hold it are closed, freed out of turn and overwritten, packs written anew. From
+ *    slog_scrub on the manifest says so, before any checkpoint stands for the record that asks for
+ * it.
+ * 6. behind_percent counts all of the disk that publishers can outrun: segments made ahead,
  *    flushes, segments that wait to be freed. At 100 they are refused.
  * Belongs to one shard. Takes over after recovery_open; everything here is asynchronous. */
 #ifndef PERSIST_SLOG_H
@@ -41,6 +45,8 @@ enum {
     SLOG_DIRTY_BYTES_MAX = 8 * 1024 * 1024,
 };
 
+#define SLOG_SCRUB_NS 15000000000u  /* for all that is erased for good meanwhile */
+#define SLOG_SCRUB_STEP_NS 5000000u /* a pass waits for files: it looks again */
 #define SLOG_IDLE_NS 1000000000u    /* then an empty group says what is durable */
 #define SLOG_RETRY_NS 1000000000u   /* after a segment could not be made */
 #define SLOG_READ_RETRY_NS 1000000u /* after a read found no memory */
@@ -83,6 +89,7 @@ struct slog_options {
     struct mem *files_mem;            /* likewise */
     const struct slog_helper *helper; /* runs the job elsewhere; NULL: slog_turn does, in steps */
     uint32_t sealed_wait;             /* closed segments that are left as they are */
+    uint64_t scrub_wait_ns;           /* SLOG_SCRUB_NS, or less in tests; 0: that */
 };
 
 struct slog_ready {
@@ -152,6 +159,10 @@ struct slog {
     uint64_t last_group_with_records;
     uint64_t now_ns, last_append_ns;
     uint64_t told_group, told_ticket; /* everything up to them was told as stored */
+    uint64_t scrub_ns;   /* the next pass over what is to be overwritten begins; 0: there is none */
+    bool is_scrubbing;   /* a pass is on its way: */
+    uint32_t scrub_last; /* through segments up to this one */
+    uint64_t scrub_wanted; /* manifest change that says what is to be overwritten */
     struct compact compact;
     struct store_event events[SLOG_EVENTS_MAX];
     uint64_t event_groups[SLOG_EVENTS_MAX]; /* of STORED */
@@ -176,6 +187,9 @@ bool slog_next_event(struct slog *l, struct store_event *out);
 /* Goes on in the next segment, so that this one can be freed. ERR_FULL: none is ready, or the open
  * one is empty. */
 NODISCARD enum err slog_seal(struct slog *l);
+/* What lies at this place was erased for good: its bytes are to be off the disk soon. Once the
+ * erasure was told as stored, or before. */
+void slog_scrub(struct slog *l, uint64_t place);
 /* Somebody else runs the job still: files_mem, files and the log must stay. */
 bool slog_is_helped(const struct slog *l);
 /* Begins a clean stop; go on with turns until the state is STOPPED. */
@@ -193,7 +207,7 @@ NODISCARD enum err slog_append_own(struct slog *l, const struct record *r, struc
 NODISCARD bool slog_take_number(struct slog *l, uint32_t *number);
 /* A freed file may become the segment of this number. False: another is being made. */
 NODISCARD bool slog_begin_recycling(struct slog *l, uint32_t *number);
-/* It has, or could not (NULL). */
-void slog_end_recycling(struct slog *l, const struct slog_ready *ready);
+/* It has, or could not (NULL). is_wiped: nothing of its earlier life is left in it. */
+void slog_end_recycling(struct slog *l, const struct slog_ready *ready, bool is_wiped);
 
 #endif

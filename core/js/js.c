@@ -701,6 +701,14 @@ static enum err replay_purge(struct js_stream *s, const struct record *r)
     return e;
 }
 
+void js_scrub(const struct js_stream *s, uint64_t seq)
+{
+    const struct js *js = s->js;
+    struct msgs_entry entry;
+    if (js->scrub == NULL || s->stream.config.storage == STREAM_MEMORY) return;
+    if (msgs_get(&s->stream.msgs, seq, &entry) == ERR_OK) js->scrub(js->scrub_context, entry.place);
+}
+
 /* The record itself, whatever a restore before it left out. */
 static enum err replay_record(struct js *js, uint32_t account, struct js_stream *s,
                               const struct record *r, uint64_t place)
@@ -718,6 +726,7 @@ static enum err replay_record(struct js *js, uint32_t account, struct js_stream 
     if (r->kind == RECORD_CONSUMER || r->kind == RECORD_CONSUMER_GONE || r->kind == RECORD_PROGRESS)
         return replay_of_consumer(js, s, r);
     if (r->kind == RECORD_PURGE) return replay_purge(s, r);
+    if (r->kind == RECORD_ERASE && (r->flags & RECORD_SECURE) != 0) js_scrub(s, r->seq);
     uint64_t next = s->stream.seq_last + 1;
     enum err e = stream_replay(&s->stream, r, place);
     /* Sequences of a log have no gaps: what is missing lay in what was damaged. */

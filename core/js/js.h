@@ -113,6 +113,9 @@ struct js {
     void (*limits_of)(void *context, uint32_t account, struct js_limits *limits);
     bool (*is_on)(void *context, uint32_t account); /* NULL: in every account */
     void *context;
+    /* What lies at this place was erased for good (file streams). NULL: nobody minds. */
+    void (*scrub)(void *scrub_context, uint64_t place);
+    void *scrub_context;
     const struct js_hooks *hooks; /* NULL: nobody listens */
     void *hooks_context;
 };
@@ -221,6 +224,8 @@ struct js_request {
     struct js_reading *reading; /* in the arena; NULL: none */
 };
 
+/* The message of a request that erases it for good: where it lies now is told. */
+void js_scrub(const struct js_stream *s, uint64_t seq);
 void js_init(struct js *js, struct mem *mem, struct store *file, uint64_t seed,
              uint64_t memory_bytes_max);
 void js_deinit(struct js *js);

@@ -512,6 +512,9 @@ static enum js_step message_delete(struct jsapi_reply *p)
     p->r->seq = body.seq;
     p->r->stream_id = m->id;
     enum js_step step = jsapi_reply_append(p, js_store_of(p->js, s), &record, JS_ORDER_ERASE);
+    /* If a limit takes it before the record is stored, this is known of it. */
+    p->r->is_secure = !body.no_erase;
+    if (step == JS_WAIT_STORED && !body.no_erase) js_scrub(s, body.seq);
     if (step == JS_WAIT_STORED) stream_stage_order(&s->stream, p->r->ticket);
     if (step == JS_WAIT_STORED && m->config.storage == STREAM_MEMORY)
         return jsapi_stored(p->js, p->r, ERR_OK);
@@ -858,6 +861,7 @@ static enum js_step carry_out(struct jsapi_reply *p, struct js_stream *s)
     if (!is_memory && !r->work.is_begun && stream_settle(&s->stream, r->ticket - 1) != ERR_OK)
         return JS_WAIT_STORED;
     if (r->order == JS_ORDER_ERASE) {
+        if (r->is_secure) js_scrub(s, r->seq); /* it may have moved since */
         (void)stream_remove(&s->stream, r->seq);
         s->stream.order_ticket = 0;
         return jsapi_reply_succeed(p);

@@ -93,6 +93,7 @@ struct world {
     uint64_t damaged;
     bool may_fail; /* faults are planted: refusals are an answer */
     bool has_failed;
+    bool is_past; /* what a workload begins with: nothing is erased for good */
 };
 
 /* A crash to look at: at this boundary, with this fate. */
@@ -123,7 +124,7 @@ static struct scout scout;
 static uint64_t cases, recoveries, crashes;
 /* Rare paths, taken. */
 static uint64_t failures, cache_waits, asked, moves, checkpoints, freed, recycled, dropped,
-    rewritten;
+    rewritten, wiped;
 static const char *doing = "";
 static uint64_t sync_interval_ns; /* the level */
 static uint64_t checkpoint_bytes; /* at least */
@@ -138,6 +139,14 @@ static void wrong(const char *what)
 static uint32_t size_of_id(uint64_t id, bool is_big)
 {
     return is_big ? 7000 : (uint32_t)(20 + id % 90);
+}
+
+static uint64_t secret_id; /* of a message whose bytes are found wherever they lie; 0: none */
+
+static char byte_of(uint64_t id, uint64_t i)
+{
+    uint64_t facts[] = {id, i};
+    return id == secret_id ? (char)hash_bytes(facts, sizeof facts, 0) : (char)(id * 31 + i);
 }
 
 static void mark_durable(void)
@@ -408,7 +417,7 @@ static void replay_place(struct toy *t, const struct record *r, const struct sto
 static bool is_body_right(const struct record *r)
 {
     for (size_t i = 0; r->body.data != NULL && i < r->body.len; i++)
-        if (r->body.data[i] != (char)(r->seq * 31 + i)) return false;
+        if (r->body.data[i] != byte_of(r->seq, i)) return false;
     return true;
 }
 
@@ -527,6 +536,7 @@ static bool start(void)
                              .hooks = &HOOKS,
                              .files = &w.blocking,
                              .files_mem = &w.heap.mem,
+                             .scrub_wait_ns = COMPACT_LOOK_NS / 2,
                              .sealed_wait = UINT32_MAX};
     e = slog_open(&w.log, &s, &w.recovery.logs[number], w.recovery.logs, w.recovery.log_count);
     recovery_close(&w.recovery);
@@ -549,6 +559,13 @@ static void take_failed(const struct store_event *e)
     mark_dead();
 }
 
+/* A fourth of what is erased is erased for good. */
+static void scrub_for(const struct entry *e)
+{
+    const struct entry *target = e->kind == RECORD_ERASE ? entry_of(e->target) : NULL;
+    if (target != NULL && !w.is_past && e->id % 4 == 0) slog_scrub(&w.log, target->place);
+}
+
 static void take_events(void)
 {
     struct store_event e;
@@ -558,6 +575,7 @@ static void take_events(void)
                 if (w.live[i].ticket <= e.ticket) {
                     w.live[i].is_acked = true;
                     if (w.told_count <= i) w.told_count = i + 1;
+                    scrub_for(&w.live[i]);
                 }
         if (e.kind == STORE_FAILED) take_failed(&e);
         if (e.kind == STORE_READ) *(struct store_event *)e.read->context = e;
@@ -598,7 +616,7 @@ static enum err append(bool is_big, enum record_kind kind)
     uint64_t id = w.ids + 1;
     uint32_t bytes = size_of_id(id, is_big);
     uint32_t stream = STREAM_FIRST + (kind == RECORD_MESSAGE ? is_big : id % STREAMS);
-    for (uint32_t i = 0; i < bytes; i++) body[i] = (char)(id * 31 + i);
+    for (uint32_t i = 0; i < bytes; i++) body[i] = byte_of(id, i);
     uint64_t target = 0;
     for (uint32_t i = 0; kind == RECORD_ERASE && i < w.live_count && target == 0; i++)
         if (w.live[i].kind == RECORD_MESSAGE && !w.live[i].is_dead) {
@@ -664,7 +682,7 @@ static void read_all(void)
             return;
         }
         for (size_t k = 0; k < r.body.len; k++)
-            if (r.body.data[k] != (char)(r.seq * 31 + k)) wrong("another record was read");
+            if (r.body.data[k] != byte_of(r.seq, k)) wrong("another record was read");
         if (r.seq != w.live[i].id) wrong("another sequence was read");
     }
 }
@@ -678,6 +696,7 @@ static void power_off(void)
         recycled += w.log.compact.counts.recycled;
         dropped += w.log.compact.counts.dropped;
         rewritten += w.log.compact.counts.rewritten;
+        wiped += w.log.compact.counts.wiped;
     }
     if (w.is_open) slog_close(&w.log);
     w.is_open = false;
@@ -840,9 +859,11 @@ static bool live_through(void)
     struct keys *keys = scout.keys;
     w.cut_at = NEVER;
     scout.keys = NULL;
+    w.is_past = true;
     if (!start()) return false;
     for (uint32_t i = 0; i < past->count; i++) run_op(past->ops[i]);
     settle();
+    w.is_past = false;
     uint32_t closed = 0;
     while (closed < w.log.manifest.count && w.log.manifest.segments[closed].is_closed) closed++;
     if (sync_interval_ns == 0) { /* what waits for a flush there is done later */
@@ -1035,7 +1056,7 @@ static enum err on_rotten_record(void *context, const struct record *r,
     }
     if (w.found == w.live_count) wrong("a record that was not appended, after rot");
     for (size_t i = 0; i < r->body.len; i++)
-        if (r->body.data[i] != (char)(r->seq * 31 + i)) wrong("rot was replayed");
+        if (r->body.data[i] != byte_of(r->seq, i)) wrong("rot was replayed");
     w.found++;
     return ERR_OK;
 }
@@ -1483,6 +1504,129 @@ static void small_packs_become_one(void)
     end();
 }
 
+/* --- erased for good ----------------------------------------------------------------------- */
+
+static bool holds(const char *data, uint64_t bytes)
+{
+    char secret[16];
+    for (uint32_t i = 0; i < sizeof secret; i++) secret[i] = byte_of(secret_id, i);
+    return data != NULL && memmem(data, bytes, secret, sizeof secret) != NULL;
+}
+
+/* How many files hold what is secret. */
+static uint32_t count_secrets(void)
+{
+    uint32_t count = 0;
+    for (int i = 0; i < DISK_NAMES_MAX; i++) {
+        if (w.disk.names[i].path[0] == 0 || w.disk.names[i].file < 0) continue;
+        const struct disk_file *f = &w.disk.files[w.disk.names[i].file];
+        count += holds(f->now, f->now_bytes) || holds(f->stable, f->stable_bytes);
+    }
+    return count;
+}
+
+/* The oldest message, now. */
+static void erase_for_good(void)
+{
+    uint64_t place = entry_of(secret_id)->place;
+    run_op(OP_ERASE);
+    slog_scrub(&w.log, place);
+    settle();
+}
+
+static void let_it_scrub(void)
+{
+    for (int i = 0; i < 40 && !w.is_off; i++) {
+        w.now_ns += COMPACT_LOOK_NS / 4;
+        settle();
+    }
+}
+
+/* How far the message has come when it is erased. */
+enum age { IN_THE_LOG, IN_A_SEALED_SEGMENT, IN_A_PACK, AGES };
+
+static void begin_secret(enum age age)
+{
+    begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
+    must(start());
+    secret_id = w.ids + 1;
+    run_op(OP_PUBLISH);
+    run_op(OP_BIG);
+    run_op(OP_WAIT);
+    if (age >= IN_A_SEALED_SEGMENT) run_op(OP_SEAL);
+    run_op(OP_WAIT);
+    if (age == IN_A_PACK) run_op(OP_FREE); /* its segment is recycled, with all its bytes */
+    if (count_secrets() == 0) wrong("it is nowhere: the test is blind");
+    if (age == IN_A_PACK && count_secrets() < 2) wrong("no earlier life: the test is blind");
+}
+
+/* Starts go from log to log: until it is that one's turn again. */
+static void start_again_there(uint32_t log)
+{
+    w.is_off = false;
+    w.cut_at = NEVER;
+    must(start());
+    if (w.log.manifest.log == log) return;
+    stop();
+    must(start());
+}
+
+/* Its bytes are off the disk, wherever they lay: in the log, in a pack, in the file that was its
+ * segment once. What else lay there is there still. */
+static void erased_is_gone(enum age age, bool is_cut)
+{
+    static char text[64];
+    snprintf(text, sizeof text, "erased for good, age %d%s", (int)age,
+             is_cut ? ", then a cut" : "");
+    doing = text;
+    begin_secret(age);
+    erase_for_good();
+    if (is_cut) { /* before anything happened; the manifest remembers */
+        uint32_t log = w.log.manifest.log;
+        cut_power();
+        start_again_there(log);
+    }
+    let_it_scrub();
+    if (count_secrets() != 0) wrong("it is still there");
+    if (w.log.scrub_ns != 0 || w.log.manifest.has_scrubs) wrong("it does not come to an end");
+    read_all();
+    stop();
+    prove();
+    if (w.has_failed) exit(1);
+    end();
+    secret_id = 0;
+}
+
+/* The power goes at every boundary of that; the next start ends it. */
+static void erased_is_gone_after_cuts(enum age age)
+{
+    static char text[64];
+    int64_t cut_at = 0, last = -1;
+    uint32_t cuts = 0;
+    for (; last != cut_at; cut_at++) {
+        snprintf(text, sizeof text, "erased for good, age %d, cut %d", (int)age, (int)cut_at);
+        doing = text;
+        begin_secret(age);
+        erase_for_good();
+        w.steps = 0;
+        w.cut_at = cut_at;
+        w.fate = (struct disk_fate){.kind = DISK_FATE_ALL};
+        let_it_scrub();
+        if (!w.is_off) last = cut_at + 1;
+        uint32_t log = w.log.manifest.log;
+        power_off();
+        start_again_there(log);
+        let_it_scrub();
+        if (count_secrets() != 0) wrong("it is still there");
+        if (w.has_failed) exit(1);
+        stop();
+        end();
+        cuts++;
+    }
+    printf("erased for good, age %d: %u cuts\n", (int)age, cuts);
+    secret_id = 0;
+}
+
 /* --- the n-th call fails ------------------------------------------------------------------- */
 
 enum fault {
@@ -1677,6 +1821,11 @@ int main(int argc, char **argv)
     damaged_is_not_rewritten(true);
     full_while_rewriting();
     small_packs_become_one();
+    for (int age = 0; age < AGES; age++) {
+        erased_is_gone((enum age)age, false);
+        erased_is_gone((enum age)age, true);
+        erased_is_gone_after_cuts((enum age)age);
+    }
     rot_is_not_freed(false);
     rot_is_not_freed(true);
     for (unsigned long seed = first; seed <= last; seed++) random_run(seed);
@@ -1685,13 +1834,13 @@ int main(int argc, char **argv)
     every_workload(ops, recovery_ops, past_only);
     printf("%llu failed groups, %llu reads from disk, %llu messages asked about, %llu moved, "
            "%llu checkpoints, %llu segments freed, %llu of them recycled, %llu packs dropped, %llu "
-           "rewritten\n",
+           "rewritten, %llu files overwritten\n",
            (unsigned long long)failures, (unsigned long long)cache_waits, (unsigned long long)asked,
            (unsigned long long)moves, (unsigned long long)checkpoints, (unsigned long long)freed,
-           (unsigned long long)recycled, (unsigned long long)dropped,
-           (unsigned long long)rewritten);
+           (unsigned long long)recycled, (unsigned long long)dropped, (unsigned long long)rewritten,
+           (unsigned long long)wiped);
     if (failures == 0 || cache_waits == 0 || asked == 0 || checkpoints == 0 || freed == 0 ||
-        recycled == 0 || dropped == 0 || rewritten == 0) {
+        recycled == 0 || dropped == 0 || rewritten == 0 || wiped == 0) {
         printf("blind: some of these paths were never taken\n");
         return 1;
     }

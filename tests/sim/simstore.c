@@ -13,6 +13,7 @@ enum {
     USUAL_NS = 400000,  /* and up to so much more */
     SLOW_NS = 30000000, /* or that */
     SYNC_INTERVAL_NS = 1000000000,
+    SCRUB_WAIT_NS = 50000000,
     STREAM_IDS_STEP = 8, /* as io/storage: ids of two shards never meet */
 };
 
@@ -123,6 +124,18 @@ static bool pump(void *context)
     return !x->is_off && disk_step(&x->disk);
 }
 
+/* Of a replay: the manifest that is written at its end says it. */
+static void scrub_later(void *context, uint64_t place)
+{
+    struct simstore *x = context;
+    manifest_scrub(&x->recovery.logs[place_log(place)], place);
+}
+
+static void scrub(void *context, uint64_t place)
+{
+    slog_scrub(context, place);
+}
+
 static struct js *js_of(struct simstore *x, uint32_t log)
 {
     must(log < SIMSTORE_LOGS_MAX);
@@ -138,6 +151,8 @@ static struct js *js_of(struct simstore *x, uint32_t log)
     js->total.memory.max = -1;
     js->total.storage.max = -1;
     rng_init(&js->rng, rng_next(&x->rng));
+    js->scrub = scrub_later;
+    js->scrub_context = x;
     x->shards[log].has_js = true;
     return js;
 }
@@ -278,11 +293,14 @@ enum err simstore_open_log(struct simstore *x, uint32_t log, struct net_driver *
                              .hooks = x->frees ? &s->hooks : NULL,
                              .files = &x->files,
                              .files_mem = s->js.mem,
+                             .scrub_wait_ns = SCRUB_WAIT_NS,
                              .sealed_wait = 2};
     const struct manifest *own = &x->recovery.logs[log];
     enum err e = slog_open(&s->log, &o, own, own, 1);
     if (e != ERR_OK) return e;
     s->js.file = &s->log.store;
+    s->js.scrub = scrub;
+    s->js.scrub_context = &s->log;
     s->has_log = true;
     return ERR_OK;
 }

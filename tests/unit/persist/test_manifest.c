@@ -144,6 +144,26 @@ Test(manifest, the_first_segment_goes_and_the_reader_knows_where_to_begin)
     cr_assert_eq(m.segments[0].first_group, 41, "it was not known before");
 }
 
+Test(manifest, what_is_to_be_overwritten_is_remembered)
+{
+    struct manifest out;
+    cr_assert_not(manifest_is_scrubbed(&m));
+    m.segments[1].is_fresh = true;
+    manifest_scrub(&m, place_packed(3, 2, 0));
+    cr_assert(m.packs[0].is_scrubbed && m.has_scrubs);
+    cr_assert(m.segments[0].is_scrubbed, "it may have held the message once");
+    cr_assert_not(m.segments[1].is_scrubbed, "it had no earlier life");
+    manifest_scrub(&m, place_of(3, 6, 64));
+    cr_assert(m.segments[1].is_scrubbed);
+    manifest_scrub(&m, place_of(3, 5, 64)); /* has gone */
+    manifest_encode(&m, data);
+    cr_assert_eq(manifest_decode(data, sizeof data, 3, &heap.mem, &out), ERR_OK);
+    cr_assert(out.has_scrubs && out.is_clean && manifest_is_scrubbed(&out));
+    cr_assert(out.packs[0].is_scrubbed && out.segments[0].is_scrubbed);
+    cr_assert_eq(out.segments[0].has_checkpoints, m.segments[0].has_checkpoints);
+    manifest_deinit(&out);
+}
+
 Test(manifest, packs_make_room_for_one_in_their_place)
 {
     for (uint32_t i = 0; i < 3; i++) {
