@@ -11,10 +11,12 @@
 
 enum {
     UNLIMITED_SLICES = 1 << 30,
+    SLICES_WANTED = 128, /* at least, where that does not make them too small */
+    BASE_BYTES = 20 << 20, /* code, stacks, what libraries and the allocator need themselves */
     IDLE_SLICES_MAX = 2, /* so many idle ones: all but one go back */
     RESERVE_PART = 16,   /* 1/16 of the slices is for what must not fail: mail, records, orders */
     HEADROOM_PART = 16,  /* of the process: so much below its limit slices are withheld */
-    ROUTE_PART = 8,      /* the route cache leaves 1/8: it is worth least */
+    STAY_PART = 5,       /* subscriptions leave 1/5 to what moves: they stay, and would end it */
     CALM_PART = 2,       /* below half of the slices only main looks at the process */
     LOOK_NS = 1000000,
     PURGE_NS = 1000000, /* between two times that unused pages go back */
@@ -115,12 +117,33 @@ static uint64_t resident_soon(void)
 
 /* --- budget --- */
 
+/* What is leased must never bring the process so near to its limit that no slice can be had any
+ * more: then nobody is served, and nothing says so before. */
+static uint64_t margin_of(uint64_t process_bytes_max)
+{
+    uint64_t part = process_bytes_max / 100 * MEM_JEMALLOC_MARGIN_PERCENT;
+    uint64_t base = BASE_BYTES + process_bytes_max / HEADROOM_PART;
+    if (base > process_bytes_max / 2) base = process_bytes_max / 2;
+    return part > base ? part : base;
+}
+
+/* Each thread holds up to two slices that it does not use. Of a small budget those of 4 MiB would
+ * be half, and it would be full with little in it. */
+static uint32_t fit(uint64_t usable)
+{
+    uint32_t bytes = MEM_JEMALLOC_SLICE_BYTES_MAX;
+    while (bytes > MEM_JEMALLOC_SLICE_BYTES_MIN && usable / bytes < SLICES_WANTED) bytes /= 2;
+    return bytes;
+}
+
 void mem_jemalloc_budget_init(struct mem_jemalloc_budget *b, uint64_t process_bytes_max)
 {
-    uint64_t usable = process_bytes_max / 100 * (100 - MEM_JEMALLOC_MARGIN_PERCENT);
-    uint64_t slices = usable / MEM_JEMALLOC_SLICE_BYTES;
+    uint64_t usable = process_bytes_max - margin_of(process_bytes_max);
+    uint32_t slice_bytes = process_bytes_max == 0 ? MEM_JEMALLOC_SLICE_BYTES_MAX : fit(usable);
+    uint64_t slices = usable / slice_bytes;
     if (process_bytes_max == 0 || slices > UNLIMITED_SLICES) slices = UNLIMITED_SLICES;
     *b = (struct mem_jemalloc_budget){.process_bytes_max = process_bytes_max,
+                                      .slice_bytes = slice_bytes,
                                       .slice_count = slices == 0 ? 1 : (uint32_t)slices};
     (void)resident_soon(); /* jemalloc makes what it needs for that while there is memory */
 }
@@ -137,7 +160,7 @@ static bool is_essential(enum mem_class class)
 static uint32_t slices_for(const struct mem_jemalloc_budget *b, enum mem_class class)
 {
     if (is_essential(class)) return b->slice_count;
-    uint32_t part = class == MEM_ROUTE ? ROUTE_PART : RESERVE_PART;
+    uint32_t part = class == MEM_INTEREST ? STAY_PART : RESERVE_PART;
     uint32_t kept = b->slice_count / part;
     uint32_t withheld = atomic_load_explicit(&b->withheld, memory_order_relaxed);
     return b->slice_count - kept > withheld ? b->slice_count - kept - withheld : 0;
@@ -222,11 +245,12 @@ uint64_t mem_jemalloc_budget_check(struct mem_jemalloc_budget *b, uint64_t rss_b
     if (b->process_bytes_max == 0) return 0;
     if (rss_bytes > b->process_bytes_max) {
         over = rss_bytes - b->process_bytes_max;
-        uint64_t more = withheld + over / MEM_JEMALLOC_SLICE_BYTES + 1;
+        uint64_t more = withheld + over / b->slice_bytes + 1;
         withheld = more > b->slice_count ? b->slice_count : (uint32_t)more;
     } else if (withheld > 0 &&
-               b->process_bytes_max - rss_bytes > 2 * (uint64_t)MEM_JEMALLOC_SLICE_BYTES) {
-        withheld--; /* one a second, so that it does not swing */
+               b->process_bytes_max - rss_bytes > 2 * (uint64_t)MEM_JEMALLOC_SLICE_BYTES_MAX) {
+        uint32_t back = MEM_JEMALLOC_SLICE_BYTES_MAX / b->slice_bytes;
+        withheld -= withheld < back ? withheld : back; /* so much a second: it must not swing */
     }
     atomic_store_explicit(&b->withheld, withheld, memory_order_relaxed);
     return over;
@@ -256,7 +280,7 @@ uint32_t mem_jemalloc_budget_percent(const struct mem_jemalloc_budget *b)
 
 static uint64_t lease_bytes(const struct mem_jemalloc *m)
 {
-    return (uint64_t)m->slices * MEM_JEMALLOC_SLICE_BYTES;
+    return (uint64_t)m->slices * m->budget->slice_bytes;
 }
 
 static bool lease_fits(struct mem_jemalloc *m, enum mem_class class, uint64_t more)
@@ -269,7 +293,7 @@ static bool lease_fits(struct mem_jemalloc *m, enum mem_class class, uint64_t mo
         return false;
     }
     uint64_t missing = wanted - lease_bytes(m);
-    uint64_t slices = (missing + MEM_JEMALLOC_SLICE_BYTES - 1) / MEM_JEMALLOC_SLICE_BYTES;
+    uint64_t slices = (missing + m->budget->slice_bytes - 1) / m->budget->slice_bytes;
     if (slices > UNLIMITED_SLICES) return false;
     if (!slices_take(m->budget, (uint32_t)slices, slices_for(m->budget, class))) return false;
     /* The process itself is asked, too, and here: main may not run for as long as it takes to fill
@@ -311,7 +335,7 @@ static void port_release(struct mem *mem, enum mem_class class, void *p, size_t 
     must(m->used_bytes >= real);
     m->used_bytes -= real;
     deallocate(p, bytes);
-    uint64_t idle = (lease_bytes(m) - m->used_bytes) / MEM_JEMALLOC_SLICE_BYTES;
+    uint64_t idle = (lease_bytes(m) - m->used_bytes) / m->budget->slice_bytes;
     if (UNLIKELY(idle >= IDLE_SLICES_MAX)) {
         slices_return(m->budget, (uint32_t)idle - 1);
         m->slices -= (uint32_t)idle - 1;

@@ -1,6 +1,6 @@
 /* The memory port (core/base/mem.h) on jemalloc, under one budget for the process.
  *
- * The budget is a pool of slices that all shards share. A shard's mem_jemalloc holds a lease of
+ * The budget is a pool of slices that all threads share. A shard's mem_jemalloc holds a lease of
  * some slices and allocates against it without touching anything shared; when the lease is used
  * up it takes another slice, and gives slices back when two lie idle. No slice left: NULL, and
  * core refuses or parks. Under sanitizers the same runs on plain malloc. */
@@ -13,13 +13,15 @@
 #include "core/base/mem.h"
 
 enum {
-    MEM_JEMALLOC_SLICE_BYTES = 4 * 1024 * 1024,
+    MEM_JEMALLOC_SLICE_BYTES_MIN = 256 * 1024,
+    MEM_JEMALLOC_SLICE_BYTES_MAX = 4 * 1024 * 1024,
     MEM_JEMALLOC_MARGIN_PERCENT = 15, /* of the process: libraries, stacks, fragmentation */
 };
 
 /* Shared by all threads; lives longer than every mem_jemalloc on it. */
 struct mem_jemalloc_budget {
     uint64_t process_bytes_max; /* what the process may use in all */
+    uint32_t slice_bytes;       /* a power of two */
     uint32_t slice_count;       /* what may be leased: process_bytes_max less the margin */
     _Atomic uint32_t leased;
     _Atomic uint32_t withheld; /* slices not to be leased: the process is larger than planned */

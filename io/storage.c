@@ -20,8 +20,9 @@
 #include "persist/place.h"
 
 enum {
-    STAGING_BYTES = 16 << 20, /* groups on their way, and the tail that stays readable */
-    CACHE_BYTES = 16 << 20,
+    BUFFER_BYTES_MIN = COMMIT_RING_GROUPS_MIN * COMMIT_GROUP_BYTES,
+    BUFFER_BYTES_MAX = 16 << 20,
+    BUFFER_PART = 8, /* of the memory budget, for one kind of buffer of all logs */
     SEALED_WAIT = 2, /* full segments that are left as they are: much in them may go by itself */
     FOLDER_MODE = 0750,
     FILE_MODE = 0640,
@@ -525,6 +526,16 @@ static void close_files(struct storage_files *f)
     if (--f->log_count == 0) vfs_driver_close(&f->vfs);
 }
 
+/* Groups on their way and the tail that stays readable, the same of large records, and blocks read
+ * back: each log may have so much of each. */
+static uint64_t buffer_bytes(const struct storage *x)
+{
+    uint64_t all = (uint64_t)x->budget->slice_count * x->budget->slice_bytes;
+    uint64_t bytes = all / BUFFER_PART / x->log_count / COMMIT_GROUP_BYTES * COMMIT_GROUP_BYTES;
+    if (bytes < BUFFER_BYTES_MIN) return BUFFER_BYTES_MIN;
+    return bytes < BUFFER_BYTES_MAX ? bytes : BUFFER_BYTES_MAX;
+}
+
 enum err storage_open_log(struct storage *x, uint32_t log, struct driver *d)
 {
     struct storage_log *s = &x->logs[log];
@@ -537,8 +548,8 @@ enum err storage_open_log(struct storage *x, uint32_t log, struct driver *d)
                              .mem = s->js.mem,
                              .segment_bytes = PLACE_SEGMENT_BYTES_MAX,
                              .group_bytes = COMMIT_GROUP_BYTES,
-                             .staging_bytes = STAGING_BYTES,
-                             .cache_bytes = CACHE_BYTES,
+                             .staging_bytes = buffer_bytes(x),
+                             .cache_bytes = buffer_bytes(x),
                              .is_direct = x->is_direct,
                              .sync_interval_ns = x->sync_interval_ns,
                              .sealed_wait = SEALED_WAIT};

@@ -2,6 +2,8 @@
 #include "core/base/must.h"
 #include "core/js/checkpoint.h"
 
+enum { SHORT_PERCENT = 80 }; /* of the memory budget: before others are made to go (pressure.c) */
+
 static void drop_send(struct outlet *o, struct bytes subject, struct bytes reply,
                       struct bytes headers)
 {
@@ -107,6 +109,14 @@ static uint64_t key_of(const struct js *js, uint32_t account, struct bytes name)
 static uint64_t id_key(uint64_t id)
 {
     return hash_bytes(&id, sizeof id, 0);
+}
+
+bool js_is_short(const struct js *js)
+{
+    uint64_t used = 0, own = js->mem->used_bytes[MEM_JETSTREAM] + js->mem->used_bytes[MEM_STORE];
+    if (LIKELY(mem_percent(js->mem) < SHORT_PERCENT)) return false;
+    for (int i = 0; i < MEM_CLASS_COUNT; i++) used += js->mem->used_bytes[i];
+    return own > used / 2;
 }
 
 /* --- what is held and may be held ------------------------------------------------------------ */

@@ -230,6 +230,10 @@ void js_init(struct js *js, struct mem *mem, struct store *file, uint64_t seed,
              uint64_t memory_bytes_max);
 void js_deinit(struct js *js);
 
+/* Nothing that stays may grow now (10023): the memory budget is nearly full, and most of it is
+ * JetStream's. Who has no part in it must be served on, and what makes room again must work. */
+bool js_is_short(const struct js *js);
+
 /* The log that a new stream goes to, of so many. */
 uint32_t js_place(struct bytes account_name, struct bytes name, uint32_t log_count);
 /* What the directory here says to a claim, of whichever log. */

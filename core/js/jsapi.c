@@ -186,6 +186,7 @@ static enum js_step stream_create(struct jsapi_reply *p)
         return created(p, s);
     }
     enum js_step step;
+    if (js_is_short(p->js)) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
     if (!check_account(p, &limits, c)) return jsapi_reply_fail(p);
     if (!claim(p, NULL, &step)) return step;
     uint64_t id = p->r->stream_id;

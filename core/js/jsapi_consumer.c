@@ -188,6 +188,7 @@ static enum js_step add(struct jsapi_reply *p, struct js_stream *s)
 {
     struct js_request *r = p->r;
     struct consumer *c;
+    if (js_is_short(p->js)) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
     enum err e = consumer_set_add(&s->consumers, &r->consumer->config, 0, r->now_ns, now_of(p), &c);
     if (e != ERR_OK) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
     c->is_hidden = true;

@@ -280,6 +280,8 @@ void jet_publish_take(struct shard *s, struct jet_stream *x, const struct messag
     uint64_t percent = buffer_percent(s, x);
     if (UNLIKELY(percent >= 100))
         refuse_store(s, x, m, &s->jet->outcome, ERR_FULL);
+    else if (UNLIKELY(js_is_short(s->jet->js)))
+        refuse_store(s, x, m, &s->jet->outcome, ERR_MEMORY);
     else
         take(s, x, m);
     int64_t most = s->options->jetstream.buffered_messages_max;
