@@ -1,7 +1,6 @@
 #include "core/js/direct.h"
 #include "core/base/time_text.h"
 #include "core/base/must.h"
-#include "core/proto/headers.h"
 #include "core/route/subject.h"
 
 enum { DIRECT_MESSAGE_COST = 2048 }; /* units, of a message that is sent, beside its bytes */
@@ -31,15 +30,6 @@ static const struct request_type type = {"JSApiMsgGetRequest", fields,
                                          sizeof fields / sizeof fields[0], sizeof(struct body)};
 
 #define BAD_REQUEST "NATS/1.0 408 Bad Request\r\n\r\n"
-
-static bool needs_higher_level(struct bytes headers)
-{
-    struct bytes value;
-    uint64_t level;
-    if (!headers_find(headers, BYTES_LITERAL("Nats-Required-Api-Level"), &value)) return false;
-    if (value.len == 0) return false;
-    return bytes_to_u64(value, BYTES_U64_TEXT_MAX, &level) != ERR_OK || level > JS_API_LEVEL;
-}
 
 static const char *conflict(const struct body *b, bool has_key)
 {
@@ -249,7 +239,7 @@ const char *direct_begin(struct direct *d, struct stream *s, struct arena *arena
     char text[JSAPI_ERROR_TEXT_BYTES];
     struct writer why;
     writer_init(&why, text, sizeof text);
-    if (needs_higher_level(headers)) return "NATS/1.0 412 Required Api Level\r\n\r\n";
+    if (request_needs_higher_level(headers)) return "NATS/1.0 412 Required Api Level\r\n\r\n";
     if (body.len == 0 && key.len == 0) return "NATS/1.0 408 Empty Request\r\n\r\n";
     if (request_decode(arena, body, &type, REQUEST_LENIENT, &b, &why) != ERR_OK)
         return "NATS/1.0 408 Malformed Request\r\n\r\n";

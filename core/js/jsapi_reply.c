@@ -1,5 +1,4 @@
 #include "core/js/jsapi_reply.h"
-#include "core/proto/headers.h"
 
 void jsapi_reply_begin(struct jsapi_reply *p)
 {
@@ -128,10 +127,5 @@ bool jsapi_reply_is_behind(struct jsapi_reply *p, bool is_change)
 
 bool jsapi_reply_needs_more(const struct jsapi_reply *p)
 {
-    struct bytes value;
-    uint64_t level;
-    struct bytes headers = p->r->headers;
-    if (!headers_find(headers, BYTES_LITERAL("Nats-Required-Api-Level"), &value)) return false;
-    if (value.len == 0) return false;
-    return bytes_to_u64(value, BYTES_U64_TEXT_MAX, &level) != ERR_OK || level > JS_API_LEVEL;
+    return request_needs_higher_level(p->r->headers);
 }

@@ -1,6 +1,8 @@
 #include "core/js/request.h"
 #include "core/base/must.h"
 #include "core/base/utf8.h"
+#include "core/js/stream_config.h"
+#include "core/proto/headers.h"
 
 enum {
     DEPTH_MAX = 10000, /* as in Go */
@@ -892,4 +894,13 @@ bool request_is_empty(struct bytes text)
     text = bytes_trim(text);
     return text.len >= 2 && text.data[0] == '{' && text.data[text.len - 1] == '}' &&
            bytes_trim(bytes_of(text.data + 1, text.len - 2)).len == 0;
+}
+
+bool request_needs_higher_level(struct bytes headers)
+{
+    struct bytes value;
+    uint64_t level;
+    if (!headers_find(headers, BYTES_LITERAL("Nats-Required-Api-Level"), &value)) return false;
+    if (value.len == 0) return false;
+    return bytes_to_u64(value, BYTES_U64_TEXT_MAX, &level) != ERR_OK || level > JS_API_LEVEL;
 }

@@ -116,5 +116,7 @@ NODISCARD bool request_read(struct arena *arena, struct bytes text, const struct
 bool request_is_container(struct bytes text);
 /* Nothing, or an object without fields. */
 bool request_is_empty(struct bytes text);
+/* Headers ask for an API level above ours. */
+bool request_needs_higher_level(struct bytes headers);
 
 #endif

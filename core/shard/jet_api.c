@@ -455,7 +455,7 @@ static void send_direct(struct shard *s, struct direct_get *g, const struct reco
     direct_write(&g->d, &g->x->s->stream, record, &headers);
     struct jet_parts parts = {.account = g->account,
                               .subject = g->reply,
-                              .headers = headers.len > 0 ? text_written(&headers) : record->headers,
+                              .headers = text_written(&headers),
                               .body = record->body};
     if (!headers.is_failed) jet_send_stored(s, &parts);
     text_deinit(&headers);

@@ -119,6 +119,14 @@ bool jet_consumer_takes_ack(const struct jet_stream *x, struct bytes subject)
 void jet_consumer_pull(struct shard *s, struct jet_stream *x, const struct message *m)
 {
     if (m->reply.len == 0) return;
+    if (request_needs_higher_level(bytes_of(m->payload, m->header_bytes))) {
+        struct jet_parts parts = {.account = m->account->number,
+                                  .subject = m->reply,
+                                  .headers =
+                                      BYTES_LITERAL("NATS/1.0 412 Required Api Level\r\n\r\n")};
+        jet_send(s, &parts);
+        return;
+    }
     /* Deleted since it was asked for: the client times out, as with nats-server. */
     (void)!deliver_pull(&s->jet->deliver, x->s, last_token(m->subject), body_of(m), m->reply,
                         s->now);
