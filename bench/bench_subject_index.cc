@@ -6,8 +6,7 @@ extern "C" {
 #include "core/base/must.h"
 #include "core/base/rng.h"
 #include "core/js/dedupe.h"
-#include "core/js/pending.h"
-#include "core/js/subject_index_walk.h"
+#include "core/js/sieve.h"
 #include "tests/support/mem_heap.h"
 }
 
@@ -181,8 +180,14 @@ void pending_from_middle(benchmark::State &state, const char *filter)
     uint64_t middle = msgs_first(&f.messages) + MESSAGES / 2;
     bytes text = bytes_from_text(filter);
     for (auto _ : state) {
-        uint64_t count = 0;
-        must(pending_count(&f.index, &f.messages, &text, 1, middle, &count) == ERR_OK);
+        sieve s;
+        uint64_t count = 0, at = middle;
+        sieve_init(&s, f.index.mem, &f.messages, &f.index, &text, 1);
+        while (at != 0) {
+            uint32_t left = SIEVE_STEP;
+            at = sieve_count(&s, at, UINT64_MAX, &left, &count);
+        }
+        sieve_deinit(&s);
         state.counters["messages"] = (double)count;
     }
 }
