@@ -1,4 +1,5 @@
 #include "io/storage.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -94,6 +95,24 @@ static enum err take_folder(struct storage *x, char *reason, size_t reason_bytes
         return ERR_DENIED;
     }
     return ERR_OK;
+}
+
+/* nats-server keeps each account's streams in <account>/streams. Whoever comes from it with the
+ * store_dir that he had would otherwise find no streams, and nothing that says why. */
+static void tell_foreign(const struct storage *x)
+{
+    char path[PATH_MAX];
+    struct stat is;
+    DIR *dir = opendir(x->folder);
+    if (dir == NULL) return;
+    for (struct dirent *e = readdir(dir); e != NULL; e = readdir(dir)) {
+        if (e->d_name[0] == '.') continue;
+        int len = snprintf(path, sizeof path, "%s/%s/streams", x->folder, e->d_name);
+        if (len >= (int)sizeof path || stat(path, &is) != 0 || !S_ISDIR(is.st_mode)) continue;
+        log_warn(x->log,
+                 "JetStream: %s is of nats-server: its streams are neither read nor changed", path);
+    }
+    closedir(dir);
 }
 
 /* Some file systems have no direct I/O; there each commit goes through the page cache and is
@@ -388,6 +407,7 @@ enum err storage_open(struct storage *x, const struct storage_options *o, char *
     log_info(x->log, "  Max Memory:      %llu MiB", (unsigned long long)(memory >> 20));
     log_info(x->log, "  Store Directory: \"%s\"", x->folder);
     tell_durability(x, j->sync_interval_ns);
+    tell_foreign(x);
     if (j->domain.len > 0)
         log_info(x->log, "  Domain:          %.*s", (int)j->domain.len, j->domain.data);
     if (!x->is_direct)

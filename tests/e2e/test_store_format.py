@@ -41,6 +41,20 @@ def test_a_store_of_format_1_is_served(start, tmp_path):
         assert holds[stream] == want, stream
 
 
+def test_a_store_of_nats_server_is_named_and_left_alone(start, tmp_path):
+    """Whoever comes from there with the same store_dir is told why there are no streams."""
+    store = tmp_path / "jetstream"
+    meta = store / "$G" / "streams" / "OLD" / "meta.inf"
+    meta.parent.mkdir(parents=True)
+    meta.write_text("{}")
+    s = start("-js", "-sd", str(tmp_path))
+    with Js(s) as js:
+        assert js.api("STREAM.NAMES")["total"] == 0
+    assert meta.read_text() == "{}"
+    lines = [line for line in s.log().splitlines() if "is of nats-server" in line]
+    assert len(lines) == 1 and "[WRN]" in lines[0] and str(store / "$G" / "streams") in lines[0]
+
+
 def dumped(r):
     """As `check --dump` prints it."""
     return {"file": r.file, "offset": r.offset, "kind": r.kind, "flags": r.flags,
