@@ -925,6 +925,18 @@ static void turn_logs(struct turn *t)
     for (uint32_t i = 0; i < t->log_count; i++) slog_turn(t->logs[i], t->now.mono_ns);
 }
 
+/* With a sync interval a record is stored by the turn that took it: it is told and answered in the
+ * same turn, or each publish that is waited for would take a turn and a system call more. */
+static void tell_stored(struct turn *t)
+{
+    bool has_news = false;
+    for (uint32_t i = 0; i < t->log_count; i++) has_news = has_news || slog_has_event(t->logs[i]);
+    if (!has_news) return;
+    (void)shard_step(t->shard, t->events, 0, t->now, &t->outbox);
+    run_effects(t);
+    turn_logs(t); /* what that step appended */
+}
+
 bool turn_run(struct turn *t, uint64_t wait_until_ns)
 {
     uint32_t n = wait_for_done(t, wait_until_ns);
@@ -949,6 +961,7 @@ bool turn_run(struct turn *t, uint64_t wait_until_ns)
         at += used;
     } while (at < count);
     turn_logs(t);
+    tell_stored(t);
     flush_outputs(t);
     if (t->shard->is_late) t->has_more = true;
     close_flushed(t);

@@ -184,6 +184,11 @@ void slog_turn(struct slog *l, uint64_t now_ns);
 uint64_t slog_deadline_ns(const struct slog *l);
 /* The next event; its slices are valid until the next call on this log. False: none now. */
 bool slog_next_event(struct slog *l, struct store_event *out);
+/* Records were stored, or failed, and nobody has asked yet. */
+static inline bool slog_has_event(const struct slog *l)
+{
+    return l->event_count > 0;
+}
 /* Goes on in the next segment, so that this one can be freed. ERR_FULL: none is ready, or the open
  * one is empty. */
 NODISCARD enum err slog_seal(struct slog *l);
