@@ -29,7 +29,8 @@
 
 enum {
     JET_RETRY_NS = 1000000,            /* a busy index, a full mail ring, no memory: look again */
-    JET_HELD_BYTES_MAX = 16 << 20,     /* publishes of one stream that wait for an order of it */
+    JET_HELD_BYTES_MAX = 16 << 20,     /* publishes of one stream that wait for an order of it, or
+                                          for room in the log */
     JET_FORWARDS_MAX = 10000,          /* API requests that wait for room in another shard's ring */
     JET_FORWARDS_BYTES_MAX = 64 << 20, /* and what they take: each may be as large as a message */
     JET_LOG_ANY = UINT16_MAX,          /* the directory is to say which */
@@ -107,7 +108,7 @@ struct jet_stream {
     struct list held_link;
     struct list unsubscribed; /* some of its subscriptions are not in the index yet */
     struct wheel_timer timer; /* expiry */
-    struct jet_queue held;    /* publishes that wait for an order */
+    struct jet_queue held;    /* publishes that wait for an order, or for room in the log */
     uint32_t *subs;           /* [sub_count] */
     uint32_t sub_count, sub_room;
     char *ack_head; /* {"stream":"..","seq": */
@@ -181,6 +182,7 @@ struct jet {
     uint32_t *api_subs;     /* [api_count] by account number; 0 none */
     uint32_t api_count;
     bool is_read_only;   /* said once in the log */
+    bool waits_for_room; /* held publishes do, until the store tells what became of a record */
     bool has_more;       /* something was left for the next step */
     bool wants_accounts; /* an account may have no subscription of the API yet */
     bool is_from_store;  /* a message that lies in the store's memory is being sent */

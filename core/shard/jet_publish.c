@@ -186,8 +186,14 @@ void jet_publish_staged(struct jet_stream *x)
     if (list_is_empty(&x->staged)) list_push(&x->jet->staged, &x->staged);
 }
 
-/* Appends what publish_check decided to store. */
-static void append(struct shard *s, struct jet_stream *x, const struct message *m,
+/* The log is full of what it writes just now: there is room once it is told what was written. */
+static bool is_room_near(const struct store *log)
+{
+    return store_staged_percent(log) >= CONGESTED_PERCENT;
+}
+
+/* Appends what publish_check decided to store. False: it has to wait for room; nothing changed. */
+static bool append(struct shard *s, struct jet_stream *x, const struct message *m,
                    struct stream_outcome *o)
 {
     struct jet *j = s->jet;
@@ -205,8 +211,12 @@ static void append(struct shard *s, struct jet_stream *x, const struct message *
                      : store_append(js_store_of(j->js, x->s), &o->record, &stub);
     if (e != ERR_OK) {
         stream_cancel(stream, o);
+        if (e == ERR_FULL && !is_memory && is_room_near(j->port.store)) {
+            j->waits_for_room = true;
+            return false;
+        }
         refuse_store(s, x, m, o, e);
-        return;
+        return true;
     }
     stream_stage(stream, o, stub.ticket, stub.place);
     if (is_answered) {
@@ -221,14 +231,15 @@ static void append(struct shard *s, struct jet_stream *x, const struct message *
             j->timed_ticket = stub.ticket;
             j->timed_ns = s->now.mono_ns;
         }
-        return;
+        return true;
     }
     /* Without memory it stays in flight and is settled with the next one. */
     if (stream_settle(stream, stub.ticket) != ERR_OK) jet_publish_staged(x);
     jet_publish_arm(s, x);
+    return true;
 }
 
-/* False: it has to wait for an order. */
+/* False: it has to wait for an order, or for room in the log. */
 static bool run(struct shard *s, struct jet_stream *x, const struct message *m)
 {
     struct jet *j = s->jet;
@@ -242,7 +253,7 @@ static bool run(struct shard *s, struct jet_stream *x, const struct message *m)
     }
     publish_check(&x->s->stream, m->subject, headers, body, s->now.wall_ns, &j->work, o);
     switch (o->verdict) {
-    case STREAM_STORE: append(s, x, m, o); return true;
+    case STREAM_STORE: return append(s, x, m, o);
     case STREAM_WAIT: return false;
     case STREAM_DUPLICATE:
     case STREAM_REFUSED: answer_outcome(s, x, m, o, bytes_of(NULL, 0)); break;
@@ -327,6 +338,7 @@ void jet_publish_stored(struct shard *s, uint64_t ticket)
 
 void jet_publish_settle(struct shard *s, uint64_t ticket)
 {
+    s->jet->waits_for_room = false;
     if (!list_is_empty(&s->jet->staged)) settle_all(s, ticket);
 }
 
@@ -335,6 +347,7 @@ void jet_publish_failed(struct shard *s, uint64_t ticket, enum err e)
     struct jet *j = s->jet;
     struct stream_outcome o = {.verdict = STREAM_REFUSED}; /* j->outcome serves those answers */
     struct text t;
+    j->waits_for_room = false;
     /* Before any answer: what those lead into a stream is appended behind the failure. */
     struct list *link = j->staged.next;
     while (link != &j->staged) {
@@ -385,7 +398,7 @@ static void write_markers(struct shard *s, struct jet_stream *x)
             return;
         publish_check_marker(&x->s->stream, s->now.wall_ns, &j->work, &j->outcome);
         if (j->outcome.verdict == STREAM_WAIT || j->outcome.verdict == STREAM_DUPLICATE) return;
-        if (j->outcome.verdict == STREAM_STORE) append(s, x, &m, &j->outcome);
+        if (j->outcome.verdict == STREAM_STORE && !append(s, x, &m, &j->outcome)) return;
     }
 }
 
@@ -419,7 +432,7 @@ void jet_publish_step(struct shard *s)
 {
     struct jet *j = s->jet;
     struct list *link = j->held.next;
-    while (link != &j->held) {
+    while (link != &j->held && !j->waits_for_room) {
         struct jet_stream *x = LIST_OWNER(link, struct jet_stream, held_link);
         link = link->next;
         run_held(s, x);
@@ -434,7 +447,8 @@ void jet_publish_step(struct shard *s)
 /* What a delivery led into a stream waits here, since that came behind jet_publish_step. */
 bool jet_publish_is_due(const struct jet *j)
 {
-    for (struct list *link = j->held.next; link != &j->held; link = link->next)
+    for (struct list *link = j->held.next; link != &j->held && !j->waits_for_room;
+         link = link->next)
         if (LIST_OWNER(link, struct jet_stream, held_link)->s->stream.order_ticket == 0)
             return true;
     return j->ready.count > 0;

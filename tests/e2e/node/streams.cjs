@@ -2,6 +2,8 @@
 //   node streams.cjs nats|@nats-io/transport-node SCENARIO URL
 "use strict";
 const [library, scenario, url] = process.argv.slice(2);
+// Not there by itself before Node 19; @nats-io/obj takes it for granted.
+globalThis.crypto ??= require("node:crypto").webcrypto;
 const nats = require(library);
 const text = new TextEncoder(), plain = new TextDecoder();
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));

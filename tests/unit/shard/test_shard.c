@@ -244,9 +244,25 @@ Test(shard, what_is_large_is_sent_behind_the_rest_and_over_several_turns)
 struct slow_store {         /* stores at once, and says it cannot go on like that */
     struct memstore memory; /* first */
     struct store_ops ops;
+    enum err (*append)(struct store *store, const struct record *r, struct store_stub *out);
     uint64_t told;
     uint32_t percent;
+    uint32_t room;   /* for so many records, then it is full of what it writes */
+    bool is_writing; /* and tells of none */
 };
+
+static enum err slow_append(struct store *store, const struct record *r, struct store_stub *out)
+{
+    struct slow_store *s = (struct slow_store *)(void *)store;
+    if (s->room == 0) return ERR_FULL;
+    s->room--;
+    return s->append(store, r, out);
+}
+
+static uint32_t slow_staged(const struct store *s)
+{
+    return ((const struct slow_store *)(const void *)s)->room == 0 ? 100 : 0;
+}
 
 static uint32_t slow_percent(const struct store *s)
 {
@@ -256,7 +272,7 @@ static uint32_t slow_percent(const struct store *s)
 static bool slow_next(struct store *store, struct store_event *out)
 {
     struct slow_store *s = (struct slow_store *)(void *)store;
-    if (s->told == s->memory.ticket) return false;
+    if (s->is_writing || s->told == s->memory.ticket) return false;
     s->told = s->memory.ticket;
     *out = (struct store_event){.kind = STORE_STORED, .ticket = s->told};
     return true;
@@ -320,29 +336,36 @@ static uint64_t stall_at(struct rig *r, struct slow_store *slow, struct conn_id 
     return wait;
 }
 
-/* 75 % is for slowing down, 100 % for refusals (P1); and a log that is only behind is never full
- * for publishers who were slowed down enough. */
-Test(shard, who_publishes_into_a_log_that_is_behind_waits_the_longer_the_fuller_it_is)
-{
-    struct rig *r = calloc(1, sizeof *r);
-    struct slow_store slow = {.percent = 0};
+struct slow_rig {
+    struct slow_store slow;
     struct js js;
     struct directory directory;
+    struct shard_log log;
+};
+
+/* One client, subscribed to "in", and a stream S of the subject s. */
+static struct rig *open_slow_rig(struct slow_rig *x, struct conn_id conn)
+{
+    struct rig *r = calloc(1, sizeof *r);
     mem_heap_init(&r->heap);
-    memstore_init(&slow.memory, &r->heap.mem, 1 << 20);
-    slow.ops = *slow.memory.store.ops;
-    slow.ops.behind_percent = slow_percent;
-    slow.memory.store.ops = &slow.ops;
-    js_init(&js, &r->heap.mem, &slow.memory.store, 1, 1 << 20);
-    js.id_next = js.id_step = 1;
-    js.total.memory.max = js.total.storage.max = -1;
-    js.message_bytes_max = 1 << 20;
-    directory_init(&directory, &r->heap.mem, 1);
-    struct shard_log log = {.js = &js, .store = {.store = &slow.memory.store, .next = slow_next}};
-    js.directory = r->directory = &directory;
-    r->log = &log;
+    x->slow = (struct slow_store){.room = UINT32_MAX};
+    memstore_init(&x->slow.memory, &r->heap.mem, 1 << 20);
+    x->slow.ops = *x->slow.memory.store.ops;
+    x->slow.append = x->slow.ops.append;
+    x->slow.ops.append = slow_append;
+    x->slow.ops.staged_percent = slow_staged;
+    x->slow.ops.behind_percent = slow_percent;
+    x->slow.memory.store.ops = &x->slow.ops;
+    js_init(&x->js, &r->heap.mem, &x->slow.memory.store, 1, 1 << 20);
+    x->js.id_next = x->js.id_step = 1;
+    x->js.total.memory.max = x->js.total.storage.max = -1;
+    x->js.message_bytes_max = 1 << 20;
+    directory_init(&x->directory, &r->heap.mem, 1);
+    x->log = (struct shard_log){.js = &x->js,
+                                .store = {.store = &x->slow.memory.store, .next = slow_next}};
+    x->js.directory = r->directory = &x->directory;
+    r->log = &x->log;
     open_rig_on(r, "jetstream: enabled\n", 1);
-    struct conn_id conn = conn_id_of(0, 1);
     open_client(r, conn);
     static const char create[] = "SUB in 1\r\nPUB $JS.API.STREAM.CREATE.S in 29\r\n"
                                  "{\"name\":\"S\",\"subjects\":[\"s\"]}\r\n";
@@ -352,22 +375,68 @@ Test(shard, who_publishes_into_a_log_that_is_behind_waits_the_longer_the_fuller_
     send(r, conn, create);
     for (int i = 0; i < 4 && r->got[0] == 0; i++) send(r, conn, "");
     cr_assert_not_null(strstr(r->got, "stream_create_response"), "%s", r->got);
-    cr_assert_eq(stall_at(r, &slow, conn, 74), 0);
-    cr_assert_eq(stall_at(r, &slow, conn, 75), 2000000);
-    cr_assert_eq(stall_at(r, &slow, conn, 85), 32000000);
-    cr_assert_eq(stall_at(r, &slow, conn, 100), 512000000);
+    return r;
+}
+
+static void close_slow_rig(struct rig *r, struct slow_rig *x, struct conn_id conn)
+{
     struct event gone = {.kind = EVENT_GONE, .conn = conn};
     step(r, &gone);
     interest_offline(r->interest, 0);
     shard_close(r->shard);
     interest_close(r->interest);
-    js_deinit(&js);
-    directory_deinit(&directory);
-    memstore_deinit(&slow.memory);
+    js_deinit(&x->js);
+    directory_deinit(&x->directory);
+    memstore_deinit(&x->slow.memory);
     options_free(r->options);
     account_numbers_close(r->numbers);
     free(r->outbox.effects);
     free(r->outbox.text.data);
     cr_assert_eq(r->heap.live_count, 0);
     free(r);
+}
+
+/* 75 % is for slowing down, 100 % for refusals (P1); and a log that is only behind is never full
+ * for publishers who were slowed down enough. */
+Test(shard, who_publishes_into_a_log_that_is_behind_waits_the_longer_the_fuller_it_is)
+{
+    struct slow_rig x;
+    struct conn_id conn = conn_id_of(0, 1);
+    struct rig *r = open_slow_rig(&x, conn);
+    cr_assert_eq(stall_at(r, &x.slow, conn, 74), 0);
+    cr_assert_eq(stall_at(r, &x.slow, conn, 75), 2000000);
+    cr_assert_eq(stall_at(r, &x.slow, conn, 85), 32000000);
+    cr_assert_eq(stall_at(r, &x.slow, conn, 100), 512000000);
+    close_slow_rig(r, &x, conn);
+}
+
+/* Publishers of other shards, and many at once, are slowed down too late for what they have sent:
+ * that waits for room, and nobody is refused. */
+Test(shard, a_publish_into_a_log_that_is_full_of_what_it_writes_waits_for_room)
+{
+    struct slow_rig x;
+    struct conn_id conn = conn_id_of(0, 1), other = conn_id_of(1, 1);
+    struct rig *r = open_slow_rig(&x, conn);
+    struct event sent = {.kind = EVENT_SENT, .conn = conn};
+    open_client(r, other);
+    sent.sent.bytes = shard_client(r->shard, conn)->output.pending_bytes;
+    step(r, &sent);
+    x.slow.room = 1;
+    x.slow.is_writing = true;
+    send(r, conn, "PUB s in 2\r\nok\r\n");
+    send(r, other, "PUB s in 2\r\nok\r\n");
+    cr_assert_eq(r->got[0], 0, "%s", r->got);
+    cr_assert_gt(shard_deadline_ns(r->shard), r->now.mono_ns, "it spins");
+    x.slow.room = 5;
+    x.slow.is_writing = false;
+    send(r, other, "");
+    cr_assert_not_null(strstr(r->got, "\"seq\":1}"), "%s", r->got);
+    sent.sent.bytes = shard_client(r->shard, conn)->output.pending_bytes;
+    step(r, &sent);
+    for (int i = 0; i < 4 && r->got[0] == 0; i++) send(r, other, "");
+    cr_assert_not_null(strstr(r->got, "\"seq\":2}"), "%s", r->got);
+    cr_assert_null(strstr(r->got, "error"), "%s", r->got);
+    struct event gone = {.kind = EVENT_GONE, .conn = other};
+    step(r, &gone);
+    close_slow_rig(r, &x, conn);
 }
