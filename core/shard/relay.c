@@ -221,7 +221,8 @@ static void answered(struct shard *s, const struct mail_answer *a)
     c = NULL;
 #endif
     if (!a->is_delivered && c != NULL) fanout_no_responders(s, c, token_subject(t), token_reply(t));
-    token_free(&s->relay->tokens, s->mem, t);
+    /* Without memory for its 503 the client was closed, and its tokens with it. */
+    if (token_at(&s->relay->tokens, a->token) == t) token_free(&s->relay->tokens, s->mem, t);
 }
 
 static void answer(struct shard *s, uint32_t origin, uint32_t token, uint32_t weight,
