@@ -23,8 +23,9 @@
 enum {
     BUFFER_BYTES_MIN = COMMIT_RING_GROUPS_MIN * COMMIT_GROUP_BYTES,
     BUFFER_BYTES_MAX = 16 << 20,
-    BUFFER_PART = 8, /* of the memory budget, for one kind of buffer of all logs */
-    SEALED_WAIT = 2, /* full segments that are left as they are: much in them may go by itself */
+    BUFFER_PART = 8,    /* of the memory budget, for one kind of buffer of all logs */
+    JETSTREAM_PART = 2, /* of it, that others do not get back from JetStream when memory is short */
+    SEALED_WAIT = 2,    /* full segments that are left as they are: much in them may go by itself */
     FOLDER_MODE = 0750,
     FILE_MODE = 0640,
 };
@@ -149,6 +150,11 @@ static void scrub(void *context, uint64_t place)
     slog_scrub(context, place);
 }
 
+static uint64_t budget_bytes(const struct storage *x)
+{
+    return (uint64_t)x->budget->slice_count * x->budget->slice_bytes;
+}
+
 /* The streams of a log, from its first record on. */
 static struct js *js_of(struct storage *x, uint32_t log)
 {
@@ -161,6 +167,7 @@ static struct js *js_of(struct storage *x, uint32_t log)
     js->log = log;
     js->id_next = log + 1;
     js->id_step = PLACE_LOGS_MAX;
+    js->share_bytes = budget_bytes(x) / JETSTREAM_PART / x->shard_count;
     /* Names and subjects are one directory's, which shard 0 has. */
     js->directory = log % x->shard_count == 0 ? &x->directory : NULL;
     js->domain = bytes_from_text(x->domain);
@@ -550,8 +557,8 @@ static void close_files(struct storage_files *f)
  * back: each log may have so much of each. */
 static uint64_t buffer_bytes(const struct storage *x)
 {
-    uint64_t all = (uint64_t)x->budget->slice_count * x->budget->slice_bytes;
-    uint64_t bytes = all / BUFFER_PART / x->log_count / COMMIT_GROUP_BYTES * COMMIT_GROUP_BYTES;
+    uint64_t bytes =
+        budget_bytes(x) / BUFFER_PART / x->log_count / COMMIT_GROUP_BYTES * COMMIT_GROUP_BYTES;
     if (bytes < BUFFER_BYTES_MIN) return BUFFER_BYTES_MIN;
     return bytes < BUFFER_BYTES_MAX ? bytes : BUFFER_BYTES_MAX;
 }

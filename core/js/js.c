@@ -31,6 +31,7 @@ void js_init(struct js *js, struct mem *mem, struct store *file, uint64_t seed,
                       .seed = seed,
                       .id_next = 1,
                       .id_step = 1,
+                      .share_bytes = UINT64_MAX,
                       .consumers_default_max = JS_CONSUMERS_DEFAULT_MAX,
                       .silent = {drop_send, has_no_interest, is_not_heard, drop_event}};
     rng_init(&js->rng, seed);
@@ -113,10 +114,8 @@ static uint64_t id_key(uint64_t id)
 
 bool js_is_short(const struct js *js)
 {
-    uint64_t used = 0, own = js->mem->used_bytes[MEM_JETSTREAM] + js->mem->used_bytes[MEM_STORE];
     if (LIKELY(mem_percent(js->mem) < SHORT_PERCENT)) return false;
-    for (int i = 0; i < MEM_CLASS_COUNT; i++) used += js->mem->used_bytes[i];
-    return own > used / 2;
+    return js->mem->used_bytes[MEM_JETSTREAM] + js->mem->used_bytes[MEM_STORE] > js->share_bytes;
 }
 
 /* --- what is held and may be held ------------------------------------------------------------ */

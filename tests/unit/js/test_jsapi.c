@@ -89,6 +89,35 @@ static void publish(struct rig *r, const char *subject, const char *body, const 
               r->out.data);
 }
 
+/* Memory that others hold, and give back when they are made to, is no reason to refuse. */
+Test(jsapi, when_memory_is_short_who_has_more_than_its_share_takes_nothing_new)
+{
+    struct rig r;
+    rig_init(&r);
+    struct js_request q =
+        request(&r, "$JS.API.STREAM.CREATE.F", "{\"name\":\"F\",\"storage\":\"memory\"}");
+    enum js_step step = jsapi_run(&r.js, &q);
+    if (step == JS_WAIT_STORED) step = jsapi_stored(&r.js, &q, ERR_OK);
+    cr_assert_eq(step, JS_REPLY);
+    jsapi_end(&q);
+    text_clear(&r.out);
+    uint64_t own = r.heap.mem.used_bytes[MEM_JETSTREAM] + r.heap.mem.used_bytes[MEM_STORE];
+    cr_assert_gt(own, 0);
+    cr_assert_not(js_is_short(&r.js));
+    r.heap.percent = 90;
+    cr_assert_not(js_is_short(&r.js), "it has no share to keep to");
+    r.js.share_bytes = own;
+    cr_assert_not(js_is_short(&r.js), "it has not more than its share");
+    r.js.share_bytes = own - 1;
+    cr_assert(js_is_short(&r.js));
+    call(&r, ERR_OK, "$JS.API.STREAM.CREATE.S", "{\"name\":\"S\"}",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_create_response\",\"error\":{\"code\":503,"
+         "\"err_code\":10023,\"description\":\"insufficient resources\"}}");
+    r.heap.percent = 79;
+    cr_assert_not(js_is_short(&r.js));
+    rig_deinit(&r);
+}
+
 static void life_of_a_stream(const char *storage)
 {
     struct rig r;
