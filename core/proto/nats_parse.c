@@ -233,7 +233,7 @@ static inline bool parse_pub_fast(const struct nats_limits *limits, const char *
                            _mm_cmpeq_epi8(_mm_max_epu8(v1, space), space),
                            _mm_cmpeq_epi8(_mm_max_epu8(v2, space), space),
                            _mm_cmpeq_epi8(_mm_max_epu8(v3, space), space));
-    if (newline < 4) return false; /* none, or in the first two bytes */
+    if (newline == 0 || (newline & 3) != 0) return false; /* none, or in the first two bytes */
     unsigned line_len = (unsigned)__builtin_ctzll(newline) - 1;
     if (UNLIKELY(line[line_len] != '\r' || line_len > limits->control_line_max)) return false;
 

@@ -274,8 +274,9 @@ static void play(struct rig *r, int config, uint32_t seed, const char *data, siz
         "CONNECT {\"verbose\":false,\"headers\":true,"
         "\"user\":\"guest\",\"pass\":\"g\"}\r\nSUB > 1\r\n"
         "SUB q.> g 2\r\nPING\r\n",
-        "CONNECT {\"verbose\":false,\"user\":\"u\",\"pass\":\"p\"}\r\nSUB > 1\r\nSUB q.> g 2\r\n"
-        "PING\r\n",
+        "CONNECT {\"verbose\":false,"
+        "\"user\":\"u\",\"pass\":\"p\"}\r\nSUB > 1\r\n"
+        "SUB q.> g 2\r\nPING\r\n",
     };
     open_rig(r, config);
     open_shard(r);

@@ -39,6 +39,18 @@ Test(nats_parse, odd_blanks_and_bare_newlines_are_legal_but_have_no_tail)
     cr_assert_eq(op.total_bytes, 5);
 }
 
+/* With another line feed within the bytes that one pass looks at: it read 4 GiB further on. */
+Test(nats_parse, a_publish_that_ends_before_its_subject_is_refused)
+{
+    static const char *const bad[] = {"PUB \n", "PUB \r\n", "HPUB \n", "HPUB \r\n", "PUB x\n"};
+    struct nats_op op;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char text[256];
+        snprintf(text, sizeof text, "%sb\r\nPUB m 1\r\nc\r\n%0100d", bad[i], 0);
+        cr_assert_eq(parse(text, &op), NATS_BAD_ARGS, "%s", bad[i]);
+    }
+}
+
 Test(nats_parse, headers_are_counted_and_never_longer_than_the_message)
 {
     struct nats_op op;
