@@ -104,18 +104,6 @@ enum err table_remove(struct table *t, uint64_t hash, const void *value)
     return ERR_OK;
 }
 
-void table_shrink(struct table *t)
-{
-    if (t->count == 0) {
-        table_deinit(t);
-        return;
-    }
-    /* A quarter of slack, so that a map that hovers around a size does not resize each time. */
-    uint32_t slots = slots_for(t->count + t->count / 4 + 1);
-    if (slots == 0 || slots >= t->slot_count) return;
-    if (resize(t, slots) != ERR_OK) return; /* stays as large as it was */
-}
-
 static void *scan(const struct table *t, uint64_t hash, uint32_t *at)
 {
     uint32_t mask = t->slot_count - 1;

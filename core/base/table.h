@@ -45,8 +45,6 @@ NODISCARD enum err table_reserve(struct table *t, uint32_t count);
 NODISCARD enum err table_insert(struct table *t, uint64_t hash, void *value);
 /* Takes out the pair with this very value. ERR_UNKNOWN: it is not there. */
 NODISCARD enum err table_remove(struct table *t, uint64_t hash, const void *value);
-/* Gives the array of a map that became much smaller back in part; harmless when memory is short. */
-void table_shrink(struct table *t);
 
 /* Candidates for a key: for (v = table_first(t, h, &at); v != NULL; v = table_next(t, h, &at)).
  * The map must not change in between. */

@@ -1,37 +1,14 @@
 #include "core/js/direct.h"
-#include "core/base/time_text.h"
 #include "core/base/must.h"
+#include "core/js/get_request.h"
+#include "core/js/msg_headers.h"
 #include "core/route/subject.h"
 
 enum { DIRECT_MESSAGE_COST = 2048 }; /* units, of a message that is sent, beside its bytes */
 
-struct body {
-    uint64_t seq, up_to_seq;
-    struct bytes last_by_subj, next_by_subj;
-    int64_t batch, max_bytes;
-    struct time_stamp start_time, up_to_time;
-    struct request_texts multi_last;
-    bool no_hdr;
-};
-
-static const struct request_field fields[] = {
-    REQUEST_FIELD(struct body, seq, "seq", REQUEST_UINT64),
-    REQUEST_FIELD(struct body, last_by_subj, "last_by_subj", REQUEST_TEXT),
-    REQUEST_FIELD(struct body, next_by_subj, "next_by_subj", REQUEST_TEXT),
-    REQUEST_FIELD(struct body, batch, "batch", REQUEST_INT),
-    REQUEST_FIELD(struct body, max_bytes, "max_bytes", REQUEST_INT),
-    REQUEST_FIELD(struct body, start_time, "start_time", REQUEST_TIME),
-    REQUEST_FIELD(struct body, multi_last, "multi_last", REQUEST_TEXTS),
-    REQUEST_FIELD(struct body, up_to_seq, "up_to_seq", REQUEST_UINT64),
-    REQUEST_FIELD(struct body, up_to_time, "up_to_time", REQUEST_TIME),
-    REQUEST_FIELD(struct body, no_hdr, "no_hdr", REQUEST_BOOL),
-};
-static const struct request_type type = {"JSApiMsgGetRequest", fields,
-                                         sizeof fields / sizeof fields[0], sizeof(struct body)};
-
 #define BAD_REQUEST "NATS/1.0 408 Bad Request\r\n\r\n"
 
-static const char *conflict(const struct body *b, bool has_key)
+static const char *conflict(const struct get_request *b, bool has_key)
 {
     bool has_last = b->last_by_subj.len > 0, has_next = b->next_by_subj.len > 0;
     bool has_time = b->start_time.is_set, has_multi = b->multi_last.count > 0;
@@ -196,7 +173,7 @@ static enum direct_step gather(struct direct *d, const struct stream *s, uint32_
 }
 
 static const char *begin_multi(struct direct *d, struct stream *s, struct arena *arena,
-                               const struct body *b)
+                               const struct get_request *b)
 {
     d->up_to_seq = b->up_to_seq;
     if (b->up_to_time.is_set) {
@@ -235,13 +212,13 @@ static uint64_t next_of_multi(struct direct *d, const struct stream *s, struct m
 const char *direct_begin(struct direct *d, struct stream *s, struct arena *arena, struct bytes key,
                          struct bytes headers, struct bytes body, uint64_t bytes_max)
 {
-    struct body b = {0};
+    struct get_request b = {0};
     char text[JSAPI_ERROR_TEXT_BYTES];
     struct writer why;
     writer_init(&why, text, sizeof text);
     if (request_needs_higher_level(headers)) return "NATS/1.0 412 Required Api Level\r\n\r\n";
     if (body.len == 0 && key.len == 0) return "NATS/1.0 408 Empty Request\r\n\r\n";
-    if (request_decode(arena, body, &type, REQUEST_LENIENT, &b, &why) != ERR_OK)
+    if (request_decode(arena, body, &get_request_type, REQUEST_LENIENT, &b, &why) != ERR_OK)
         return "NATS/1.0 408 Malformed Request\r\n\r\n";
     const char *status = conflict(&b, key.len > 0);
     if (status != NULL) return status;
@@ -351,18 +328,7 @@ void direct_write(struct direct *d, const struct stream *s, const struct record 
         d->last_seq = r->seq;
         return;
     }
-    if (r->headers.len > 2)
-        text_bytes(out, bytes_of(r->headers.data, r->headers.len - 2));
-    else
-        text_string(out, "NATS/1.0\r\n");
-    text_string(out, "Nats-Stream: ");
-    text_bytes(out, s->config.name);
-    text_string(out, "\r\nNats-Subject: ");
-    text_bytes(out, r->subject);
-    text_string(out, "\r\nNats-Sequence: ");
-    text_u64(out, r->seq);
-    text_string(out, "\r\nNats-Time-Stamp: ");
-    time_text_rfc3339(out, r->time_ns);
+    msg_headers_write(s, r, out);
     if (d->is_batch) {
         text_string(out, "\r\nNats-Num-Pending: ");
         text_u64(out, d->pending);

@@ -2,6 +2,7 @@
 #include "core/base/base64.h"
 #include "core/base/must.h"
 #include "core/base/sort.h"
+#include "core/js/get_request.h"
 #include "core/js/jsapi_consumer.h"
 #include "core/js/jsapi_reply.h"
 #include "core/proto/headers.h"
@@ -522,29 +523,6 @@ static enum js_step message_delete(struct jsapi_reply *p)
     return step;
 }
 
-struct get_body {
-    uint64_t seq, up_to_seq;
-    struct bytes last_by_subj, next_by_subj;
-    int64_t batch, max_bytes;
-    struct time_stamp start_time, up_to_time;
-    struct request_texts multi_last;
-    bool no_hdr;
-};
-static const struct request_field get_fields[] = {
-    REQUEST_FIELD(struct get_body, seq, "seq", REQUEST_UINT64),
-    REQUEST_FIELD(struct get_body, last_by_subj, "last_by_subj", REQUEST_TEXT),
-    REQUEST_FIELD(struct get_body, next_by_subj, "next_by_subj", REQUEST_TEXT),
-    REQUEST_FIELD(struct get_body, batch, "batch", REQUEST_INT),
-    REQUEST_FIELD(struct get_body, max_bytes, "max_bytes", REQUEST_INT),
-    REQUEST_FIELD(struct get_body, start_time, "start_time", REQUEST_TIME),
-    REQUEST_FIELD(struct get_body, multi_last, "multi_last", REQUEST_TEXTS),
-    REQUEST_FIELD(struct get_body, up_to_seq, "up_to_seq", REQUEST_UINT64),
-    REQUEST_FIELD(struct get_body, up_to_time, "up_to_time", REQUEST_TIME),
-    REQUEST_FIELD(struct get_body, no_hdr, "no_hdr", REQUEST_BOOL),
-};
-static const struct request_type get_type = {"JSApiMsgGetRequest", get_fields, 10,
-                                             sizeof(struct get_body)};
-
 static void write_base64(struct jsapi_reply *p, const char *key, struct bytes data)
 {
     if (data.len == 0) return;
@@ -606,9 +584,9 @@ static enum js_step search_message(struct jsapi_reply *p, struct js_stream *s)
 
 static enum js_step message_get(struct jsapi_reply *p)
 {
-    struct get_body b = {0};
+    struct get_request b = {0};
     if (request_is_empty(p->r->body)) return jsapi_reply_refuse(p, JSAPI_BAD_REQUEST);
-    if (!jsapi_reply_read_body(p, &get_type, &b)) return jsapi_reply_fail(p);
+    if (!jsapi_reply_read_body(p, &get_request_type, &b)) return jsapi_reply_fail(p);
     bool has_last = b.last_by_subj.len > 0, has_next = b.next_by_subj.len > 0;
     bool has_time = b.start_time.is_set;
     if (b.batch > 0 || b.max_bytes > 0 || (b.seq > 0 && (has_last || has_time)) ||

@@ -1,6 +1,6 @@
 #include "core/js/republish.h"
 #include "core/base/must.h"
-#include "core/base/time_text.h"
+#include "core/js/msg_headers.h"
 #include "core/route/subject.h"
 
 enum { ROOM_MIN = 64 };
@@ -68,18 +68,7 @@ void republish_add(struct republish *r, struct js_stream *s, uint64_t seq, uint3
 static void write_headers(struct text *out, const struct stream *s, const struct record *m)
 {
     text_clear(out);
-    if (m->headers.len > 2)
-        text_bytes(out, bytes_of(m->headers.data, m->headers.len - 2));
-    else
-        text_string(out, "NATS/1.0\r\n");
-    text_string(out, "Nats-Stream: ");
-    text_bytes(out, s->config.name);
-    text_string(out, "\r\nNats-Subject: ");
-    text_bytes(out, m->subject);
-    text_string(out, "\r\nNats-Sequence: ");
-    text_u64(out, m->seq);
-    text_string(out, "\r\nNats-Time-Stamp: ");
-    time_text_rfc3339(out, m->time_ns);
+    msg_headers_write(s, m, out);
     text_string(out, "\r\nNats-Last-Sequence: ");
     text_u64(out, m->prev_seq);
     if (s->config.republish->headers_only) {

@@ -113,6 +113,17 @@ static void trace_message(struct shard *s, const struct client *c, const struct 
     session_trace(s, c, writer_written(&w));
 }
 
+static inline void count_delivery(struct shard *s, struct client *c, uint64_t bytes)
+{
+    c->out.msgs++;
+    c->out.bytes += bytes;
+    c->account->counts.sent.msgs++;
+    c->account->counts.sent.bytes += bytes;
+    s->counts.out.msgs++;
+    s->counts.out.bytes += bytes;
+    session_mark_dirty(s, c);
+}
+
 /* R5b: the publisher is to wait for this receiver. That helps who reads, if slowly. Who has not
  * taken a byte for a second gets max_pending full or ends by its deadline, and nobody waits for it.
  */
@@ -170,14 +181,7 @@ static enum delivery deliver(struct shard *s, struct sub *sub, struct frame *f)
         session_close(s, c, CLOSED_SLOW_PENDING, false);
         return UNABLE;
     }
-    uint64_t bytes = m->total_bytes; /* stripped headers count, as in nats-server */
-    c->out.msgs++;
-    c->out.bytes += bytes;
-    c->account->counts.sent.msgs++;
-    c->account->counts.sent.bytes += bytes;
-    s->counts.out.msgs++;
-    s->counts.out.bytes += bytes;
-    session_mark_dirty(s, c);
+    count_delivery(s, c, m->total_bytes); /* stripped headers count, as in nats-server */
     if (UNLIKELY(s->options->trace)) trace_message(s, c, sub, m);
     if (UNLIKELY(c->replies != NULL) && m->reply.len > 0) verbs_allow_reply(s, c, m->reply);
     sub->delivered++;
@@ -317,13 +321,7 @@ bool fanout_deliver(struct shard *s, const struct jet_parts *d)
     to = bytes_put(to, d->body);
     memcpy(to, "\r\n", 2);
     output_commit(&s->outputs, &c->output, (uint32_t)(to + 2 - start));
-    c->out.msgs++;
-    c->out.bytes += bytes;
-    c->account->counts.sent.msgs++;
-    c->account->counts.sent.bytes += bytes;
-    s->counts.out.msgs++;
-    s->counts.out.bytes += bytes;
-    session_mark_dirty(s, c);
+    count_delivery(s, c, bytes);
     sub->delivered++;
     return true;
 }

@@ -1,4 +1,5 @@
-"""Fixtures: `server` (a plain one per file), `start` (servers made to measure)."""
+"""Fixtures: `server` and `js_server` (a plain one and one with JetStream, each shared by the tests of
+a file), `start` (servers made to measure)."""
 import os
 
 import pytest
@@ -29,6 +30,15 @@ def pytest_sessionstart(session):
 def server(tmp_path_factory):
     """A server without any option, shared by the tests of a file."""
     s = harness.Server(tmp_path_factory.mktemp("server"), monitor=True)
+    yield s
+    assert s.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def js_server(tmp_path_factory):
+    """A server with JetStream, shared by the tests of a file."""
+    folder = tmp_path_factory.mktemp("js")
+    s = harness.Server(folder, ["-js", "-sd", str(folder / "store")])
     yield s
     assert s.stop() == 0
 

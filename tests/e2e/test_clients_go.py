@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 import nkey
-from harness import SLOW, Server
+from harness import SLOW
 from test_tls import Certs
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -20,14 +20,6 @@ if not os.path.exists(CLIENT) and not os.environ.get("MILLRACE_E2E_REQUIRE"):
 @pytest.fixture(scope="module")
 def certs(tmp_path_factory):
     return Certs(tmp_path_factory.mktemp("certs"))
-
-
-@pytest.fixture(scope="module")
-def js_server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("js")
-    s = Server(folder, ["-js", "-sd", str(folder / "store")])
-    yield s
-    assert s.stop() == 0
 
 
 def scenario(name, url, *args):

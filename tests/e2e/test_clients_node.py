@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 import nkey
-from harness import SLOW, Server
+from harness import SLOW
 from test_tls import Certs
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -25,14 +25,6 @@ pytestmark = pytest.mark.parametrize("library", ["nats", "@nats-io/transport-nod
 @pytest.fixture(scope="module")
 def certs(tmp_path_factory):
     return Certs(tmp_path_factory.mktemp("certs"))
-
-
-@pytest.fixture(scope="module")
-def js_server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("js")
-    s = Server(folder, ["-js", "-sd", str(folder / "store")])
-    yield s
-    assert s.stop() == 0
 
 
 def command(library, name, url, *args, script="scenario.cjs"):

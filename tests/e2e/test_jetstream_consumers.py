@@ -12,19 +12,11 @@ from nats.js.api import (AckPolicy, ConsumerConfig, DeliverPolicy, ObjectStoreCo
                          RetentionPolicy, StorageType, StreamConfig)
 from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
 
-from harness import SLOW, Server
+from harness import SLOW
 from test_jetstream_streams import connect, run
 
 STORAGES = [StorageType.FILE, StorageType.MEMORY]
 T = 5 * SLOW
-
-
-@pytest.fixture(scope="module")
-def js_server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("js")
-    s = Server(folder, ["-js", "-sd", str(folder / "store")])
-    yield s
-    assert s.stop() == 0
 
 
 async def until(condition, what):

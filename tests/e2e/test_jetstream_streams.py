@@ -22,15 +22,6 @@ def run(coroutine):
     return asyncio.run(asyncio.wait_for(coroutine, 30 * SLOW))
 
 
-@pytest.fixture(scope="module")
-def js_server(tmp_path_factory):
-    import harness
-    folder = tmp_path_factory.mktemp("js")
-    s = harness.Server(folder, ["-js", "-sd", str(folder / "store")])
-    yield s
-    assert s.stop() == 0
-
-
 async def connect(server):
     c = await nats.connect(server.url)
     return c, c.jetstream(timeout=5 * SLOW)

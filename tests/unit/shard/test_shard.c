@@ -95,19 +95,29 @@ static void step(struct rig *r, struct event *e)
     r->got[len] = 0;
 }
 
-static void close_rig(struct rig *r, struct conn_id conn)
+static void stop_rig(struct rig *r, struct conn_id conn)
 {
     struct event gone = {.kind = EVENT_GONE, .conn = conn};
     step(r, &gone);
     interest_offline(r->interest, 0);
     shard_close(r->shard);
     interest_close(r->interest);
+}
+
+static void free_rig(struct rig *r)
+{
     options_free(r->options);
     account_numbers_close(r->numbers);
     free(r->outbox.effects);
     free(r->outbox.text.data);
     cr_assert_eq(r->heap.live_count, 0);
     free(r);
+}
+
+static void close_rig(struct rig *r, struct conn_id conn)
+{
+    stop_rig(r, conn);
+    free_rig(r);
 }
 
 static const char nkey_conf[] =
@@ -380,20 +390,11 @@ static struct rig *open_slow_rig(struct slow_rig *x, struct conn_id conn)
 
 static void close_slow_rig(struct rig *r, struct slow_rig *x, struct conn_id conn)
 {
-    struct event gone = {.kind = EVENT_GONE, .conn = conn};
-    step(r, &gone);
-    interest_offline(r->interest, 0);
-    shard_close(r->shard);
-    interest_close(r->interest);
+    stop_rig(r, conn);
     js_deinit(&x->js);
     directory_deinit(&x->directory);
     memstore_deinit(&x->slow.memory);
-    options_free(r->options);
-    account_numbers_close(r->numbers);
-    free(r->outbox.effects);
-    free(r->outbox.text.data);
-    cr_assert_eq(r->heap.live_count, 0);
-    free(r);
+    free_rig(r);
 }
 
 /* 75 % is for slowing down, 100 % for refusals (P1); and a log that is only behind is never full
