@@ -17,6 +17,8 @@
 
 enum {
     MAIL_RETRY_NS = 200000,
+    OPEN_POLL_NS = 100000,      /* at first; doubles */
+    OPEN_POLL_NS_MAX = 3000000, /* a start with 100,000 streams takes a second */
     HELPER_JOBS_MAX = 65536,
     SLOTS_MAX = 1 << 20,
 };
@@ -423,8 +425,11 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
             return ERR_IO;
         }
         x->is_started = true;
-        struct timespec pause = {.tv_nsec = 100000};
-        while (!atomic_load(&x->is_open)) nanosleep(&pause, NULL);
+        struct timespec pause = {.tv_nsec = OPEN_POLL_NS};
+        while (!atomic_load(&x->is_open)) {
+            nanosleep(&pause, NULL);
+            if (pause.tv_nsec < OPEN_POLL_NS_MAX) pause.tv_nsec *= 2;
+        }
         if (x->failure == ERR_MEMORY) return no_memory(s, reason, reason_bytes);
         if (x->failure != ERR_OK) {
             snprintf(reason, reason_bytes, "a shard could not start");

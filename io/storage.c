@@ -214,6 +214,12 @@ static enum err on_record(void *context, const struct record *r, const struct st
     return ERR_OK;
 }
 
+static void on_expected(void *context, uint32_t log, uint64_t stream, enum store_nearness nearness)
+{
+    struct storage *x = context;
+    if (x->logs[log].has_js) js_expect(&x->logs[log].js, stream, nearness);
+}
+
 static void on_lost(void *context, const struct store_lost *lost)
 {
     struct storage *x = context;
@@ -271,14 +277,17 @@ static enum err recover(struct storage *x, char *reason, size_t reason_bytes)
     }
     crypto_random(random, sizeof random);
     struct blocking blocking = {.vfs = &vfs.vfs, .pump = pump, .context = &vfs};
-    struct recovery_options o = {
-        .blocking = &blocking,
-        .mem = x->mem,
-        .log_count = x->shard_count,
-        .new_store = random[0],
-        .new_secret = random[1],
-        .is_direct = x->is_direct,
-        .replay = {.context = x, .record = on_record, .lost = on_lost, .progress = on_progress}};
+    struct recovery_options o = {.blocking = &blocking,
+                                 .mem = x->mem,
+                                 .log_count = x->shard_count,
+                                 .new_store = random[0],
+                                 .new_secret = random[1],
+                                 .is_direct = x->is_direct,
+                                 .replay = {.context = x,
+                                            .record = on_record,
+                                            .lost = on_lost,
+                                            .progress = on_progress,
+                                            .expect = on_expected}};
     x->told_ns = now_ns();
     e = recovery_open(&x->recovery, &o);
     if (e != ERR_OK) explain(e, x, reason, reason_bytes);

@@ -1,36 +1,32 @@
 #include "persist/checkpoints.h"
 #include "core/base/must.h"
 
-static uint64_t hash_of(uint64_t stream)
-{
-    return hash_bytes(&stream, sizeof stream, 0);
-}
+enum { BODY_BYTES_STEP = 64 };
 
 void checkpoints_init(struct checkpoints *c, struct mem *mem)
 {
     *c = (struct checkpoints){.mem = mem};
     table_init(&c->entries, mem, MEM_STORE);
+    table_init(&c->gone, mem, MEM_STORE);
 }
 
 void checkpoints_deinit(struct checkpoints *c)
 {
-    uint32_t at = 0;
-    struct checkpoints_entry *e;
-    while ((e = table_each(&c->entries, &at)) != NULL) {
+    struct checkpoints_entry *next;
+    for (struct checkpoints_entry *e = c->first; e != NULL; e = next) {
+        next = e->next;
         text_deinit(&e->body);
         text_deinit(&e->parts);
         mem_free(c->mem, MEM_STORE, e, sizeof *e);
     }
     table_deinit(&c->entries);
+    table_deinit(&c->gone);
 }
 
 static struct checkpoints_entry *find(const struct checkpoints *c, uint64_t stream)
 {
-    uint64_t hash = hash_of(stream);
     uint32_t at;
-    struct checkpoints_entry *e = table_first(&c->entries, hash, &at);
-    while (e != NULL && e->stream != stream) e = table_next(&c->entries, hash, &at);
-    return e;
+    return table_first(&c->entries, hash_number(stream), &at);
 }
 
 static struct checkpoints_entry *add(struct checkpoints *c, uint64_t stream)
@@ -40,9 +36,23 @@ static struct checkpoints_entry *add(struct checkpoints *c, uint64_t stream)
     e->stream = stream;
     text_init(&e->body, c->mem, MEM_STORE, SIZE_MAX / 4);
     text_init(&e->parts, c->mem, MEM_STORE, SIZE_MAX / 4);
-    if (table_insert(&c->entries, hash_of(stream), e) == ERR_OK) return e;
+    if (table_insert(&c->entries, hash_number(stream), e) == ERR_OK) {
+        *(c->last == NULL ? &c->first : &c->last->next) = e;
+        c->last = e;
+        return e;
+    }
     mem_free(c->mem, MEM_STORE, e, sizeof *e);
     return NULL;
+}
+
+static void became_whole(struct checkpoints_entry *e, uint32_t incarnation, uint32_t log,
+                         uint64_t group)
+{
+    e->is_collecting = false;
+    e->is_whole = true;
+    e->incarnation = incarnation;
+    e->log = log;
+    e->group = group;
 }
 
 static void take_whole(struct checkpoints_entry *e, uint32_t incarnation, uint32_t log)
@@ -51,21 +61,37 @@ static void take_whole(struct checkpoints_entry *e, uint32_t incarnation, uint32
     e->body = e->parts;
     e->parts = old;
     text_deinit(&e->parts);
-    e->is_collecting = false;
-    e->is_whole = true;
-    e->incarnation = incarnation;
-    e->log = log;
-    e->group = e->part_group;
+    became_whole(e, incarnation, log, e->part_group);
+}
+
+/* Most streams are small: theirs takes the place of the one before, without a copy of either. */
+static enum err take_only_part(struct checkpoints *c, struct checkpoints_entry *e,
+                               const struct record *r, uint32_t incarnation, uint32_t log)
+{
+    size_t room = (r->body.len / BODY_BYTES_STEP + 1) * BODY_BYTES_STEP;
+    text_deinit(&e->parts);
+    text_clear(&e->body);
+    if (e->body.capacity < r->body.len) {
+        text_deinit(&e->body);
+        e->body.data = mem_alloc(c->mem, MEM_STORE, room);
+        if (e->body.data == NULL) return ERR_MEMORY;
+        e->body.capacity = room;
+    }
+    text_bytes(&e->body, r->body);
+    became_whole(e, incarnation, log, r->prev_seq);
+    return ERR_OK;
 }
 
 enum err checkpoints_take(struct checkpoints *c, const struct record *r, uint32_t incarnation,
                           uint32_t log)
 {
     must(r->kind == RECORD_CHECKPOINT);
+    if (checkpoints_is_gone(c, r->stream)) return ERR_OK;
     struct checkpoints_entry *e = find(c, r->stream);
     if (e == NULL) e = add(c, r->stream);
     if (e == NULL) return ERR_MEMORY;
-    if (e->is_gone) return ERR_OK;
+    if (r->seq == 0 && (r->flags & RECORD_LAST) != 0)
+        return take_only_part(c, e, r, incarnation, log);
     if (r->seq == 0) {
         text_clear(&e->parts);
         e->is_collecting = true;
@@ -86,19 +112,19 @@ enum err checkpoints_take(struct checkpoints *c, const struct record *r, uint32_
 enum err checkpoints_end(struct checkpoints *c, uint64_t stream)
 {
     struct checkpoints_entry *e = find(c, stream);
-    if (e == NULL) e = add(c, stream);
-    if (e == NULL) return ERR_MEMORY;
-    text_deinit(&e->body);
-    text_deinit(&e->parts);
-    e->is_whole = e->is_collecting = false;
-    e->is_gone = true;
-    return ERR_OK;
+    if (e != NULL) {
+        text_deinit(&e->body);
+        text_deinit(&e->parts);
+        e->is_whole = e->is_collecting = false;
+    }
+    if (checkpoints_is_gone(c, stream)) return ERR_OK;
+    return table_insert(&c->gone, hash_number(stream), c);
 }
 
 bool checkpoints_is_gone(const struct checkpoints *c, uint64_t stream)
 {
-    const struct checkpoints_entry *e = find(c, stream);
-    return e != NULL && e->is_gone;
+    uint32_t at;
+    return c->gone.count > 0 && table_first(&c->gone, hash_number(stream), &at) != NULL;
 }
 
 bool checkpoints_contain(const struct checkpoints *c, uint64_t stream, uint32_t incarnation,
@@ -111,10 +137,10 @@ bool checkpoints_contain(const struct checkpoints *c, uint64_t stream, uint32_t 
     return group <= e->group;
 }
 
-struct checkpoints_entry *checkpoints_each(const struct checkpoints *c, uint32_t *at)
+struct checkpoints_entry *checkpoints_next(const struct checkpoints *c,
+                                           const struct checkpoints_entry *e)
 {
-    struct checkpoints_entry *e;
-    while ((e = table_each(&c->entries, at)) != NULL)
-        if (e->is_whole) return e;
-    return NULL;
+    struct checkpoints_entry *next = e == NULL ? c->first : e->next;
+    while (next != NULL && !next->is_whole) next = next->next;
+    return next;
 }

@@ -13,7 +13,7 @@
 
 struct checkpoints_entry {
     uint64_t stream;
-    bool is_gone; /* its end was seen: nothing of it counts */
+    struct checkpoints_entry *next;
     bool is_whole;
     uint32_t incarnation, log; /* of the whole one */
     uint64_t group;            /* it stands for every record up to this group of that log */
@@ -26,6 +26,8 @@ struct checkpoints_entry {
 struct checkpoints {
     struct mem *mem;
     struct table entries; /* by stream */
+    struct checkpoints_entry *first, *last;
+    struct table gone; /* streams whose end was seen: nothing of them counts; values mean nothing */
 };
 
 void checkpoints_init(struct checkpoints *c, struct mem *mem);
@@ -39,7 +41,9 @@ bool checkpoints_is_gone(const struct checkpoints *c, uint64_t stream);
 /* True if a checkpoint stands for the stream's records in this group. */
 bool checkpoints_contain(const struct checkpoints *c, uint64_t stream, uint32_t incarnation,
                          uint32_t log, uint64_t group);
-/* Every whole one, in no order: *at starts at 0. NULL at the end. */
-struct checkpoints_entry *checkpoints_each(const struct checkpoints *c, uint32_t *at);
+/* The whole one behind e, the first one if e is NULL, in the order in which streams were seen: that
+ * of their memory, here and in what is made of them. NULL at the end. */
+struct checkpoints_entry *checkpoints_next(const struct checkpoints *c,
+                                           const struct checkpoints_entry *e);
 
 #endif

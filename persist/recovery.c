@@ -327,10 +327,9 @@ static enum err replay_pass(struct recovery *r, struct replay_log *logs, enum re
 static enum err give_checkpoints(const struct recovery *r, const struct checkpoints *all)
 {
     const struct store_replay *replay = &r->options.replay;
-    uint32_t at = 0;
-    struct checkpoints_entry *c;
+    struct checkpoints_entry *c = NULL;
     enum err e = ERR_OK;
-    while (e == ERR_OK && (c = checkpoints_each(all, &at)) != NULL) {
+    while (e == ERR_OK && (c = checkpoints_next(all, c)) != NULL) {
         struct record record = {.kind = RECORD_CHECKPOINT,
                                 .flags = RECORD_LAST,
                                 .stream = c->stream,

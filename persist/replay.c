@@ -10,7 +10,7 @@ struct walk {
     struct manifest_segment *segment;
     uint32_t index;
     uint64_t at, limit;
-    uint64_t group; /* that holds what is emitted; the first of a range whose headers are gone */
+    uint64_t group, group_last; /* that hold what is emitted: two where headers are gone */
 };
 
 void replay_init(struct replay_log *l, const struct recovery_options *o, struct recovery_counts *c,
@@ -77,9 +77,12 @@ static bool is_contained(const struct walk *w, const struct record *r)
     if (r->kind == RECORD_CHECKPOINT) return true;
     /* Its name may belong to another one by now, whose checkpoint was given before. */
     if (checkpoints_is_gone(l->checkpoints, r->stream)) return true;
-    return r->kind != RECORD_MESSAGE &&
-           checkpoints_contain(l->checkpoints, r->stream, w->segment->incarnation, l->manifest->log,
-                               w->group);
+    if (r->kind == RECORD_MESSAGE) return false;
+    /* Where nobody knows on which side of the checkpoint it lies: what can happen twice does. */
+    bool can_repeat = r->kind == RECORD_PURGE || r->kind == RECORD_ERASE ||
+                      r->kind == RECORD_PROGRESS || r->kind == RECORD_CONSUMER_GONE;
+    return checkpoints_contain(l->checkpoints, r->stream, w->segment->incarnation, l->manifest->log,
+                               can_repeat ? w->group_last : w->group);
 }
 
 static enum err emit(struct walk *w, const struct record *r, uint64_t offset, uint32_t bytes)
@@ -170,13 +173,15 @@ static enum err trim(struct walk *w, uint64_t from, uint64_t to, uint64_t *end)
 }
 
 /* Every record that validates in [from, to), at any multiple of 8, is replayed; the rest is told as
- * lost. head: of the group, if its header is valid; else padding may be among the bytes, and zeros
- * at the end of the range are taken for it, unless there is nothing else. */
+ * lost. head: of the group, if its header is valid; else the records are of groups up to
+ * w->group_last, padding may be among the bytes, and zeros at the end of the range are taken for
+ * it, unless there is nothing else. */
 static enum err salvage(struct walk *w, uint64_t from, uint64_t to, const struct group_head *head)
 {
     struct salvage v = {0};
     uint64_t good = from, at = from, number = head == NULL ? 0 : head->number;
     w->group = head == NULL ? w->log->expected : number;
+    if (head != NULL || w->group_last < w->group) w->group_last = w->group;
     while (at + RECORD_BYTES_MIN <= to) {
         struct record r;
         uint32_t bytes;
@@ -273,12 +278,45 @@ static enum err survey(struct walk *w)
 
 /* --- the walk ----------------------------------------------------------------------------- */
 
+/* The records of a group that are still to come, seen from some way ahead. */
+struct outlook {
+    const struct walk *walk;
+    const char *data;
+    uint32_t at[STORE_NEARNESS_COUNT], end;
+};
+
+static void look_ahead(struct outlook *o, enum store_nearness nearness)
+{
+    const struct store_replay *replay = &o->walk->log->options->replay;
+    struct record r;
+    uint32_t bytes;
+    if (o->at[nearness] >= o->end) return;
+    record_decode_checked(o->data + o->at[nearness], &r, &bytes);
+    o->at[nearness] += bytes;
+    replay->expect(replay->context, o->walk->log->manifest->log, r.stream, nearness);
+}
+
+static void outlook_init(struct outlook *o, const struct walk *w, const char *data, uint32_t end)
+{
+    static const uint32_t ahead[STORE_NEARNESS_COUNT] = {24, 12, 5};
+    bool is_wanted = w->log->pass == REPLAY_RECORDS && w->log->options->replay.expect != NULL;
+    *o = (struct outlook){.walk = w, .data = data, .end = is_wanted ? end : 0};
+    for (uint32_t n = 0; n < STORE_NEARNESS_COUNT; n++) {
+        o->at[n] = GROUP_HEAD_BYTES;
+        for (uint32_t i = 0; i < ahead[n]; i++) look_ahead(o, (enum store_nearness)n);
+    }
+}
+
 static enum err take_group(struct walk *w, const struct group_head *h, const char *data)
 {
     uint32_t at = GROUP_HEAD_BYTES, end = at + h->record_bytes, bytes;
-    w->group = h->number;
+    struct outlook outlook;
+    w->group = w->group_last = h->number;
+    outlook_init(&outlook, w, data, end);
     while (at < end) {
         struct record r;
+        for (uint32_t n = 0; n < STORE_NEARNESS_COUNT; n++)
+            look_ahead(&outlook, (enum store_nearness)n);
         record_decode_checked(data + at, &r, &bytes);
         enum err e = emit(w, &r, w->at + at, bytes);
         if (e != ERR_OK) return e;
@@ -340,9 +378,10 @@ static enum err on_group(struct walk *w, const struct group_head *h)
     return e;
 }
 
-/* The bytes from w->at to `to` held groups up to W, of which no header is valid. */
-static enum err on_rot(struct walk *w, uint64_t to)
+/* The bytes from w->at to `to` held groups up to `last`, of which no header is valid. */
+static enum err on_rot(struct walk *w, uint64_t to, uint64_t last)
 {
+    w->group_last = last;
     enum err e = salvage(w, w->at, to, NULL);
     w->at = to;
     return e;
@@ -354,10 +393,11 @@ static enum err on_gap_closed(struct walk *w)
     struct group_head h;
     uint64_t at;
     enum err e = scan_find(&w->scan, w->at, w->limit, &h, &at);
-    if (e == ERR_UNKNOWN) return on_rot(w, w->limit);
+    if (e == ERR_UNKNOWN) return on_rot(w, w->limit, w->segment->last_group);
     if (e != ERR_OK) return e;
+    e = on_rot(w, at, h.number - 1);
     w->log->expected = h.number;
-    return on_rot(w, at);
+    return e;
 }
 
 static enum err on_gap(struct walk *w)
@@ -377,9 +417,10 @@ static enum err on_gap(struct walk *w)
         return ERR_OK;
     }
     if (l->expected > l->durable) return cut(w);
-    e = on_rot(w, is_here ? at : w->limit);
+    uint64_t last = next > 0 && next - 1 < l->durable ? next - 1 : l->durable;
+    e = on_rot(w, is_here ? at : w->limit, last);
     if (e != ERR_OK) return e;
-    w->segment->last_group = next > 0 && next - 1 < l->durable ? next - 1 : l->durable;
+    w->segment->last_group = last;
     l->expected = w->segment->last_group + 1;
     return ERR_OK;
 }

@@ -143,6 +143,9 @@ struct store_lost {
  * So a MESSAGE with a sequence up to the last one that the stream's checkpoint knows is no news: if
  * the checkpoint has it as live, this is where it lies, else it is to be ignored. A MESSAGE of a
  * stream that nobody knows belongs to one that is gone. Everything else is news, in order. */
+/* A record of a stream comes: in some two dozen records, in half as many, in a few. */
+enum store_nearness { STORE_FAR, STORE_NEAR, STORE_NEXT, STORE_NEARNESS_COUNT };
+
 struct store_replay {
     void *context;
     /* ERR_OK to go on; anything else ends the replay with that error. */
@@ -150,6 +153,10 @@ struct store_replay {
     void (*lost)(void *context, const struct store_lost *lost);
     /* bytes_done of bytes_total read so far; may be NULL. */
     void (*progress)(void *context, uint64_t bytes_done, uint64_t bytes_total);
+    /* Records of the log that come soon, so that what they need is fetched from memory by then:
+     * each of a hundred thousand streams lies elsewhere. No promise: a record may come without, or
+     * be left out. May be NULL. */
+    void (*expect)(void *context, uint32_t log, uint64_t stream, enum store_nearness nearness);
 };
 
 enum store_fate {

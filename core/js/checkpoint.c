@@ -161,13 +161,13 @@ enum err checkpoint_write(struct js *js, uint64_t stream, struct text *out)
 /* --- loading --------------------------------------------------------------------------------- */
 
 struct checkpoint_restore {
-    char *body; /* a copy: it is read as messages come */
-    size_t bytes;
-    uint32_t account;
     uint64_t seq_first, seq_last, live_count;
-    struct bytes gaps, flags, tail; /* in body: what of each is left */
+    struct bytes gaps, flags, tail; /* in state: what of each is left */
     uint64_t gap_first, gap_end;    /* the next range without messages; equal: there is none */
     uint64_t flag_seq, flag;        /* the next message with flags; 0 none */
+    uint32_t account;
+    size_t bytes;
+    char state[]; /* a copy of what is behind the head: it is read as messages come */
 };
 
 struct head {
@@ -250,18 +250,15 @@ enum err checkpoint_load(struct js *js, uint32_t account, const struct record *r
     struct bytes rest = r->body;
     struct js_stream *s;
     if (!get_head(&rest, &h)) return ERR_CORRUPT;
-    struct checkpoint_restore *x = mem_alloc_zero(js->mem, MEM_JETSTREAM, sizeof *x);
+    struct checkpoint_restore *x = mem_alloc(js->mem, MEM_JETSTREAM, sizeof *x + rest.len);
     if (x == NULL) return ERR_MEMORY;
-    enum err e = ERR_MEMORY;
-    *x = (struct checkpoint_restore){.bytes = r->body.len,
+    *x = (struct checkpoint_restore){.bytes = rest.len,
                                      .account = account,
                                      .seq_first = h.seq_first,
                                      .seq_last = h.seq_last,
                                      .live_count = h.live_count};
-    x->body = mem_alloc(js->mem, MEM_JETSTREAM, x->bytes);
-    if (x->body == NULL) goto free;
-    memcpy(x->body, r->body.data, x->bytes);
-    e = split(x, bytes_of(x->body + (x->bytes - rest.len), rest.len)) ? ERR_OK : ERR_CORRUPT;
+    if (rest.len > 0) memcpy(x->state, rest.data, rest.len);
+    enum err e = split(x, bytes_of(x->state, rest.len)) ? ERR_OK : ERR_CORRUPT;
     if (e == ERR_OK) e = make_stream(js, account, r->stream, &h, &s);
     if (e != ERR_OK) goto free;
     e = stream_restore_begin(&s->stream, h.seq_first, h.seq_last, h.time_last_ns, h.clock_ns,
@@ -273,8 +270,7 @@ enum err checkpoint_load(struct js *js, uint32_t account, const struct record *r
 drop:
     js_drop(js, s);
 free:
-    mem_free(js->mem, MEM_JETSTREAM, x->body, x->bytes);
-    mem_free(js->mem, MEM_JETSTREAM, x, sizeof *x);
+    mem_free(js->mem, MEM_JETSTREAM, x, sizeof *x + x->bytes);
     return e;
 }
 
@@ -385,8 +381,7 @@ void checkpoint_drop(struct js_stream *s)
 {
     struct checkpoint_restore *x = s->restore;
     if (x == NULL) return;
-    mem_free(s->js->mem, MEM_JETSTREAM, x->body, x->bytes);
-    mem_free(s->js->mem, MEM_JETSTREAM, x, sizeof *x);
+    mem_free(s->js->mem, MEM_JETSTREAM, x, sizeof *x + x->bytes);
     s->restore = NULL;
 }
 

@@ -33,6 +33,11 @@ NODISCARD enum err checkpoint_name(struct bytes body, struct bytes *account_and_
 NODISCARD enum err checkpoint_load(struct js *js, uint32_t account, const struct record *r);
 /* The stream still waits for places, and this record is of a message that it knew. */
 bool checkpoint_knows(const struct js_stream *s, const struct record *r);
+/* Fetches from memory what checkpoint_place needs; s->restore is there. */
+static inline void checkpoint_expect(const struct js_stream *s)
+{
+    __builtin_prefetch(s->restore);
+}
 NODISCARD enum err checkpoint_place(struct js_stream *s, const struct record *r, uint64_t place);
 /* No more of them come. ERR_MEMORY, ERR_CORRUPT: parts of it (consumers, ids) are missing. */
 NODISCARD enum err checkpoint_end(struct js_stream *s);

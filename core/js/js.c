@@ -106,12 +106,6 @@ static uint64_t key_of(const struct js *js, uint32_t account, struct bytes name)
     return hash_bytes(name.data, name.len, js->seed + account);
 }
 
-/* Ids count up: spread over the bits that a table looks at. */
-static uint64_t id_key(uint64_t id)
-{
-    return hash_bytes(&id, sizeof id, 0);
-}
-
 bool js_is_short(const struct js *js)
 {
     if (LIKELY(mem_percent(js->mem) < SHORT_PERCENT)) return false;
@@ -129,8 +123,8 @@ void js_limits_of(const struct js *js, uint32_t account, struct js_limits *limit
 struct quota *js_quota_of(const struct js *js, uint32_t account)
 {
     uint32_t at;
-    for (struct quota *q = table_first(&js->quotas, id_key(account), &at); q != NULL;
-         q = table_next(&js->quotas, id_key(account), &at))
+    for (struct quota *q = table_first(&js->quotas, hash_number(account), &at); q != NULL;
+         q = table_next(&js->quotas, hash_number(account), &at))
         if (q->account == account) return q;
     return NULL;
 }
@@ -150,7 +144,7 @@ struct quota *js_quota_make(struct js *js, uint32_t account)
     q = mem_alloc_zero(js->mem, MEM_JETSTREAM, sizeof *q);
     if (q == NULL) return NULL;
     q->account = account;
-    if (table_insert(&js->quotas, id_key(account), q) != ERR_OK) {
+    if (table_insert(&js->quotas, hash_number(account), q) != ERR_OK) {
         mem_free(js->mem, MEM_JETSTREAM, q, sizeof *q);
         return NULL;
     }
@@ -248,10 +242,24 @@ struct js_stream *js_find(struct js *js, uint32_t account, struct bytes name, bo
 struct js_stream *js_find_id(const struct js *js, uint64_t id)
 {
     uint32_t at;
-    for (struct js_stream *s = table_first(&js->ids, id_key(id), &at); s != NULL;
-         s = table_next(&js->ids, id_key(id), &at))
-        if (s->stream.id == id) return s;
-    return NULL;
+    return table_first(&js->ids, hash_number(id), &at);
+}
+
+void js_expect(const struct js *js, uint64_t id, enum store_nearness nearness)
+{
+    if (nearness == STORE_FAR) {
+        table_expect(&js->ids, hash_number(id));
+        return;
+    }
+    const struct js_stream *s = js_find_id(js, id);
+    if (s == NULL) return;
+    if (nearness == STORE_NEAR) {
+        __builtin_prefetch(&s->restore);
+        stream_expect(&s->stream, false);
+    } else {
+        if (s->restore != NULL) checkpoint_expect(s);
+        stream_expect(&s->stream, true);
+    }
 }
 
 /* Pullers learn that nothing comes any more. */
@@ -281,7 +289,7 @@ void js_drop(struct js *js, struct js_stream *s)
     js->total.streams--;
     reserve(js, s, true);
     count_consumers(s, -(int64_t)m->consumer_count);
-    must(table_remove(&js->ids, id_key(m->id), s) == ERR_OK);
+    must(table_remove(&js->ids, hash_number(m->id), s) == ERR_OK);
     must(table_remove(&js->streams, key_of(js, m->account, m->config.name), s) == ERR_OK);
     free_stream(js, s);
 }
@@ -364,7 +372,7 @@ enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
     wake_init(&s->wake, js->mem);
     e = table_insert(&js->streams, key_of(js, account, c->name), s);
     must(e == ERR_OK);
-    e = table_insert(&js->ids, id_key(id), s);
+    e = table_insert(&js->ids, hash_number(id), s);
     must(e == ERR_OK);
     use_id(js, id);
     /* From now on, so that requests in flight together stay within the limits together. */

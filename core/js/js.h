@@ -282,6 +282,8 @@ NODISCARD bool js_config_record(const struct stream_config *c, int64_t created_n
  * it up before). ERR_CORRUPT: it makes no sense; the rest can still be replayed. */
 NODISCARD enum err js_replay(struct js *js, uint32_t account, const struct record *r,
                              uint64_t place);
+/* Such a record comes soon. */
+void js_expect(const struct js *js, uint64_t id, enum store_nearness nearness);
 /* Its records are kept: it survives a restart. */
 bool js_consumer_is_kept(const struct js_stream *s, const struct consumer *c);
 /* The consumer, which may be hidden, is there. */

@@ -71,6 +71,11 @@ void msgs_clear(struct msgs *m);
 NODISCARD enum err msgs_reserve(struct msgs *m, uint32_t count);
 /* seq >= seq_end, > 0. ERR_MEMORY: nothing changed. */
 NODISCARD enum err msgs_append(struct msgs *m, uint64_t seq, const struct msgs_entry *entry);
+/* An append comes soon: the directory is fetched from memory. */
+static inline void msgs_expect(const struct msgs *m)
+{
+    if (m->slot_count > 0) __builtin_prefetch(&m->slots[m->slot_first + m->slot_count - 1]);
+}
 /* Takes message seq out and tells what it was (entry may be NULL). ERR_UNKNOWN: not there.
  * Never needs memory: packing again waits when there is none. */
 enum err msgs_remove(struct msgs *m, uint64_t seq, struct msgs_entry *entry);

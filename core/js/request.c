@@ -471,10 +471,17 @@ static struct writer *refuse_now(struct decode *d)
 
 static enum err decode_field(struct decode *d, const struct request_field *f, void *out);
 
-static const struct request_field *find_field(const struct request_type *t, struct bytes name)
+/* Whoever writes such an object from a struct writes it in about the order of the fields: *next is
+ * where to look first. */
+static const struct request_field *find_field(const struct request_type *t, struct bytes name,
+                                              uint32_t *next)
 {
-    for (uint32_t i = 0; i < t->field_count; i++)
-        if (bytes_equal(bytes_from_text(t->fields[i].name), name)) return &t->fields[i];
+    for (uint32_t i = 0, at = *next; i < t->field_count; i++, at++) {
+        if (at >= t->field_count) at = 0;
+        if (!bytes_equal(bytes_from_text(t->fields[at].name), name)) continue;
+        *next = at + 1;
+        return &t->fields[at];
+    }
     for (uint32_t i = 0; i < t->field_count; i++)
         if (bytes_equal_nocase(bytes_from_text(t->fields[i].name), name)) return &t->fields[i];
     return NULL;
@@ -491,7 +498,7 @@ static void note_unknown(struct decode *d, struct bytes name)
 static enum err decode_object(struct decode *d, const struct request_type *t, void *out)
 {
     const struct request_type *around = d->around;
-    uint32_t path_count = d->path_count;
+    uint32_t path_count = d->path_count, next = 0;
     must(path_count + 2 <= PATH_MAX);
     d->around = t;
     d->at++;
@@ -503,7 +510,7 @@ static enum err decode_object(struct decode *d, const struct request_type *t, vo
         pass_blanks(d);
         d->at++; /* the colon */
         pass_blanks(d);
-        const struct request_field *f = find_field(t, name);
+        const struct request_field *f = find_field(t, name, &next);
         if (f == NULL) {
             note_unknown(d, name);
             pass_value(d);

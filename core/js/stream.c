@@ -774,6 +774,20 @@ enum err stream_restore_message(struct stream *s, const struct record *r, uint64
     return ERR_OK;
 }
 
+void stream_expect(const struct stream *s, bool is_next)
+{
+    if (is_next) {
+        msgs_expect(&s->msgs);
+        subject_index_expect(&s->subjects);
+        return;
+    }
+    __builtin_prefetch(&s->config.storage);
+    __builtin_prefetch(&s->bytes);
+    __builtin_prefetch(&s->msgs.live_count);
+    __builtin_prefetch(&s->subjects.runs);
+    __builtin_prefetch(&s->subjects.root);
+}
+
 void stream_restore_end(struct stream *s)
 {
     if (s->msgs.live_count > 0)

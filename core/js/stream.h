@@ -112,6 +112,9 @@ NODISCARD enum err stream_init(struct stream *s, struct mem *mem, uint64_t id, u
                                const struct stream_config *c, int64_t created_ns, uint64_t seed);
 void stream_deinit(struct stream *s);
 
+/* Messages are about to come: fetches from memory what they need, at first the stream itself, then
+ * what it points to. */
+void stream_expect(const struct stream *s, bool is_next);
 /* Room for the id of a message that may be the last one, before it is stored. ERR_MEMORY. */
 NODISCARD enum err stream_hold_id(struct stream *s, size_t id_bytes);
 /* o: STREAM_STORE, its record was appended. */

@@ -180,6 +180,12 @@ static enum err on_record(void *context, const struct record *r, const struct st
     return ERR_OK;
 }
 
+static void on_expected(void *context, uint32_t log, uint64_t stream, enum store_nearness nearness)
+{
+    struct simstore *x = context;
+    js_expect(js_of(x, log), stream, nearness);
+}
+
 static void on_lost(void *context, const struct store_lost *lost)
 {
     struct simstore *x = context;
@@ -215,13 +221,14 @@ enum err simstore_open(struct simstore *x, const struct simstore_life *life)
     x->is_off = false;
     memset(x->disk.handles, 0, sizeof x->disk.handles); /* a new process */
     x->blocking = (struct blocking){.vfs = &x->disk.vfs, .pump = pump, .context = x};
-    struct recovery_options o = {.blocking = &x->blocking,
-                                 .mem = life->mem,
-                                 .log_count = life->shard_count,
-                                 .new_store = 7,
-                                 .new_secret = SECRET,
-                                 .is_direct = true,
-                                 .replay = {.context = x, .record = on_record, .lost = on_lost}};
+    struct recovery_options o = {
+        .blocking = &x->blocking,
+        .mem = life->mem,
+        .log_count = life->shard_count,
+        .new_store = 7,
+        .new_secret = SECRET,
+        .is_direct = true,
+        .replay = {.context = x, .record = on_record, .lost = on_lost, .expect = on_expected}};
     enum err e = recovery_open(&x->recovery, &o);
     if (e == ERR_OK && x->is_off) {
         recovery_close(&x->recovery);

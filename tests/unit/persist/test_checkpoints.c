@@ -33,9 +33,8 @@ static void take(uint64_t stream, uint64_t part, uint64_t group, const char *bod
 
 static bool is_body(uint64_t stream, const char *body)
 {
-    uint32_t at = 0;
-    const struct checkpoints_entry *e;
-    while ((e = checkpoints_each(&c, &at)) != NULL)
+    const struct checkpoints_entry *e = NULL;
+    while ((e = checkpoints_next(&c, e)) != NULL)
         if (e->stream == stream) return bytes_equal(text_written(&e->body), bytes_from_text(body));
     return false;
 }
@@ -82,4 +81,25 @@ Test(checkpoints, nothing_of_a_stream_that_is_gone_counts)
     cr_assert_not(is_body(1, "b"));
     cr_assert_eq(checkpoints_end(&c, 2), ERR_OK);
     cr_assert(checkpoints_is_gone(&c, 2));
+}
+
+Test(checkpoints, a_newer_one_in_one_part_takes_the_place_of_the_older_one)
+{
+    take(1, 0, 9, "a state", true);
+    uint64_t allocations = heap.alloc_count;
+    take(1, 0, 10, "another", true);
+    cr_assert_eq(heap.alloc_count, allocations, "a start has one of each of 100,000 streams");
+    cr_assert(is_body(1, "another"));
+    cr_assert(checkpoints_contain(&c, 1, 3, 0, 10));
+}
+
+Test(checkpoints, they_are_given_in_the_order_in_which_streams_were_seen)
+{
+    for (uint64_t stream = 1; stream < 100; stream++) take(stream * 64, 0, 9, "x", true);
+    cr_assert_eq(checkpoints_end(&c, 64), ERR_OK);
+    take(64 * 3, 0, 10, "y", true);
+    uint64_t stream = 1;
+    for (const struct checkpoints_entry *e = NULL; (e = checkpoints_next(&c, e)) != NULL;)
+        cr_assert_eq(e->stream, ++stream * 64);
+    cr_assert_eq(stream, 99);
 }
