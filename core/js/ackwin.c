@@ -345,20 +345,43 @@ void ackwin_set_saved(struct ackwin *w)
     if (w->count > 0) drop_ends(w);
 }
 
-enum err ackwin_restore(struct ackwin *w, const struct ackwin_entry *entry)
+static bool is_there(const struct ackwin *w, uint32_t position, uint64_t seq)
 {
-    uint32_t position = position_of(w, entry->seq);
-    bool is_there = position < w->count && entry_at(w, position)->seq == entry->seq;
-    if (!is_there) {
-        if (entry->state == ACKWIN_HOLE) return ERR_OK;
+    return position < w->count && entry_at(w, position)->seq == seq;
+}
+
+/* The entry of seq, which is a hole if it is new. */
+static enum err insert(struct ackwin *w, uint64_t seq, struct ackwin_entry **out)
+{
+    uint32_t position = position_of(w, seq);
+    if (!is_there(w, position, seq)) {
         enum err e = make_room(w);
         if (e != ERR_OK) return e;
-        position = position_of(w, entry->seq); /* holes may have been closed */
+        position = position_of(w, seq); /* holes may have been closed */
         for (uint32_t i = w->count; i > position; i--) *entry_at(w, i) = *entry_at(w, i - 1);
         w->count++;
-        *entry_at(w, position) = (struct ackwin_entry){.seq = entry->seq, .state = ACKWIN_HOLE};
+        *entry_at(w, position) = (struct ackwin_entry){.seq = seq, .state = ACKWIN_HOLE};
     }
-    struct ackwin_entry *at = entry_at(w, position);
+    *out = entry_at(w, position);
+    return ERR_OK;
+}
+
+enum err ackwin_settle_again(struct ackwin *w, uint64_t seq)
+{
+    struct ackwin_entry *e;
+    enum err err = insert(w, seq, &e);
+    if (err != ERR_OK) return err;
+    if (e->state == ACKWIN_HOLE) set_dirty(w, e);
+    return ERR_OK;
+}
+
+enum err ackwin_restore(struct ackwin *w, const struct ackwin_entry *entry)
+{
+    struct ackwin_entry *at;
+    if (entry->state == ACKWIN_HOLE && !is_there(w, position_of(w, entry->seq), entry->seq))
+        return ERR_OK;
+    enum err e = insert(w, entry->seq, &at);
+    if (e != ERR_OK) return e;
     leave_queue(w, at);
     count_entry(w, at, 0u - 1u);
     if (at->is_dirty) w->dirty_count--;

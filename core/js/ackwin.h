@@ -106,6 +106,10 @@ int64_t ackwin_wait_ns(const struct ackwin_waits *waits, uint32_t deliveries);
 struct ackwin_entry *ackwin_next_dirty(const struct ackwin *w, uint64_t seq);
 /* All that was dirty is told of now: holes go. */
 void ackwin_set_saved(struct ackwin *w);
+/* The next record has to tell that seq is settled, though nothing of it is known here (any more),
+ * and it is not above all that was delivered. One that waits goes on waiting.
+ * ERR_MEMORY, ERR_FULL: nothing changed. */
+NODISCARD enum err ackwin_settle_again(struct ackwin *w, uint64_t seq);
 /* From a record: the entry is so. Sequences may come in any order, but rarely do.
  * ERR_MEMORY, ERR_FULL: nothing changed. */
 NODISCARD enum err ackwin_restore(struct ackwin *w, const struct ackwin_entry *entry);

@@ -328,7 +328,7 @@ static enum err load_ids(struct stream *s, struct bytes *rest)
 }
 
 /* Nothing is released here: what is live the checkpoint says, and the other consumers that need it
- * may not be there yet. */
+ * may not be there yet. What no record tells of stays unsaved, and is released in the end. */
 static enum err load_consumer(struct js_stream *s, uint32_t account, struct bytes *rest)
 {
     struct record r = {.kind = RECORD_CONSUMER, .stream = s->stream.id};
@@ -343,7 +343,7 @@ static enum err load_consumer(struct js_stream *s, uint32_t account, struct byte
     if (e != ERR_OK) return e;
     struct consumer *c = consumer_set_find_number(&s->consumers, r.seq);
     must(c != NULL);
-    e = consumer_apply(c, progress, time_ns, s->js->now);
+    e = consumer_apply_copy(c, progress, time_ns, s->js->now);
     if (e != ERR_OK) return e;
     c->progress = (uint32_t)number;
     consumer_set_moved_back(&s->consumers);

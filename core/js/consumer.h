@@ -18,7 +18,8 @@
  * Durable: deltas in PROGRESS records (consumer_encode, consumer_apply), up to 250 ms behind; what
  * a crash loses is delivered again. A record tells the state, never the way to it, so applying is
  * idempotent in what it sets. Which messages an interest or work queue stream may drop follows from
- * the records alone: struct consumer_releases.
+ * the records alone: struct consumer_releases. To be below the ack floor is not to be settled: a
+ * reset passes over messages that stay.
  *
  * Owned by the stream's shard. */
 #ifndef CORE_JS_CONSUMER_H
@@ -38,6 +39,7 @@ struct consumer_feed {
     const uint64_t *first_seq, *last_seq; /* as STREAM.INFO has them */
     uint64_t message_bytes_max;           /* of the stream or server */
     bool is_latest_only;                  /* max_msgs_per_subject is 1 */
+    bool is_released;                     /* what is settled goes: no limits stream */
     uint32_t *changes;                    /* counts those of filters; NULL: nobody asks */
     struct bytes name;                    /* of the stream; lives as long */
     struct consumer_live *idle;           /* shared by all that have nothing; NULL: there is none */
@@ -185,9 +187,10 @@ void consumer_purged(struct consumer *c, struct bytes filter, uint64_t first);
 /* Whether an interest or work queue stream must keep message seq for it. */
 bool consumer_needs(const struct consumer *c, uint64_t seq, struct bytes subject);
 
-/* Delivery starts again at seq; 0: behind the ack floor. ERR_DENIED: why holds the reason. */
-NODISCARD enum err consumer_reset(struct consumer *c, uint64_t seq, uint64_t *reset_seq,
-                                  struct arena *arena, struct writer *why);
+/* Delivery starts again at seq; 0: behind the ack floor. What it passes over is settled by that
+ * (as interest streams have it), or stays (a work queue). ERR_DENIED: why holds the reason. */
+NODISCARD enum err consumer_reset(struct consumer *c, uint64_t seq, bool settles,
+                                  uint64_t *reset_seq, struct arena *arena, struct writer *why);
 
 /* Counts what came since: a piece of it (core/js/sieve). False: call again, in another turn. */
 NODISCARD bool consumer_count(struct consumer *c);
@@ -210,17 +213,24 @@ static inline bool consumer_is_unsaved(const struct consumer *c)
 void consumer_encode(struct consumer *c, struct shard_time now, bool is_whole, struct text *out);
 /* The same of the whole state, for checkpoints: nothing counts as saved by it. */
 void consumer_encode_copy(const struct consumer *c, struct shard_time now, struct text *out);
-/* The record failed: the next one tells everything. */
-void consumer_encode_lost(struct consumer *c);
+/* The record with this body failed: the next one tells everything. An empty body: one that nothing
+ * was to be released by. */
+void consumer_encode_lost(struct consumer *c, struct bytes body);
 /* Replay. time_ns is of the record. ERR_CORRUPT: no body of ours; ERR_MEMORY. */
 NODISCARD enum err consumer_apply(struct consumer *c, struct bytes body, int64_t time_ns,
                                   struct shard_time now);
-/* Sequences that the record settled, ascending. */
+/* The same of a checkpoint, which may be ahead of the records: what none of them tells of yet is
+ * unsaved, as it was when it was made. */
+NODISCARD enum err consumer_apply_copy(struct consumer *c, struct bytes body, int64_t time_ns,
+                                       struct shard_time now);
+/* Sequences that the record settled, ascending. Of those that it does not name, in (from,
+ * delivered], only what the filters of the consumer select. */
 struct consumer_releases {
     struct bytes rest;
     uint64_t from, delivered, left;
     struct ackwin_entry entry; /* the first that is listed and not behind us */
     bool has_entry;
+    bool is_named; /* the one returned last */
 };
 /* The body stays where it is. */
 void consumer_releases_begin(struct consumer_releases *r, struct bytes body);

@@ -20,6 +20,20 @@ static void sample(const struct consumer *c, struct shard_time now, const struct
     consumer_state_tell(c, &event, o);
 }
 
+/* An ack that comes after a reset passed over the message: its work is done all the same, so a work
+ * queue drops it. False: without memory for a record of that it stays. */
+static bool settle_passed(struct consumer *c, uint64_t seq)
+{
+    struct msgs_entry entry;
+    if (!c->feed->is_released || seq > c->delivered_seq) return true;
+    if (msgs_get(c->feed->msgs, seq, &entry) != ERR_OK) return true;
+    if (!consumer_matches(c, subject_index_subject(c->feed->subjects, entry.node))) return true;
+    if (consumer_state_wake(c) != ERR_OK) return false;
+    if (ackwin_settle_again(&c->live->window, seq) != ERR_OK) return false;
+    c->is_changed = true;
+    return true;
+}
+
 /* True: the ack counts, or is one of something done long ago. */
 static bool settle(struct consumer *c, struct shard_time now, const struct ack_subject *a,
                    bool may_sample, struct rng *rng, struct outlet *o)
@@ -28,7 +42,7 @@ static bool settle(struct consumer *c, struct shard_time now, const struct ack_s
     if (seq >= c->next_seq && seq > c->delivered_seq) return false;
     if (c->ack_policy == CONSUMER_ACK_EXPLICIT) {
         struct ackwin_entry *e = ackwin_find(&c->live->window, seq);
-        if (e == NULL) return true;
+        if (e == NULL) return settle_passed(c, seq);
         bool was_pending = e->state == ACKWIN_PENDING;
         if (was_pending && may_sample) sample(c, now, a, e, rng, o);
         ackwin_settle(&c->live->window, e);
@@ -286,8 +300,8 @@ static enum err refuse_reset(struct writer *why, const char *text)
     return ERR_DENIED;
 }
 
-enum err consumer_reset(struct consumer *c, uint64_t seq, uint64_t *reset_seq, struct arena *arena,
-                        struct writer *why)
+enum err consumer_reset(struct consumer *c, uint64_t seq, bool settles, uint64_t *reset_seq,
+                        struct arena *arena, struct writer *why)
 {
     struct consumer_config config;
     enum err e = consumer_config_of(c, arena, &config);
@@ -306,7 +320,8 @@ enum err consumer_reset(struct consumer *c, uint64_t seq, uint64_t *reset_seq, s
     consumer_state_close_latest(c);
     ackwin_clear(&c->live->window);
     c->next_seq = seq;
-    c->delivered_seq = c->floor_seq = c->saved_seq = seq - 1;
+    c->delivered_seq = c->floor_seq = seq - 1;
+    c->saved_seq = settles ? 0 : seq - 1;
     c->delivered_cseq = c->floor_cseq = 0;
     c->last_delivered_ns = c->last_ack_ns = 0;
     c->expire_ns = INT64_MAX;

@@ -8,7 +8,8 @@
  * sequence - the one before · deliveries << 2 | state (0 settled, 1 pending, 2 given up) · unless
  * settled: consumer sequence (signed, - the one before) · age in ms (signed)
  *
- * Settled are the entries that say so and all in (from, delivered] that are not listed. */
+ * Settled are the entries that say so and, of what the consumer's filters select, all in (from,
+ * delivered] that is not listed. */
 #include "core/base/must.h"
 #include "core/base/varint.h"
 #include "core/js/consumer_state.h"
@@ -71,12 +72,6 @@ void consumer_encode(struct consumer *c, struct shard_time now, bool is_whole, s
     ackwin_trim(&c->live->window);
     c->saved_seq = c->delivered_seq;
     c->is_changed = c->is_all_unsaved = false;
-}
-
-void consumer_encode_lost(struct consumer *c)
-{
-    c->is_changed = c->is_all_unsaved = true;
-    c->saved_seq = 0; /* so that what the lost record released is released by the next */
 }
 
 /* --- reading --------------------------------------------------------------------------------- */
@@ -172,6 +167,39 @@ enum err consumer_apply(struct consumer *c, struct bytes body, int64_t time_ns,
     return ERR_OK;
 }
 
+/* What the body settled is in no record. Without memory some of it stays in the stream. */
+static void unsave(struct consumer *c, struct bytes body)
+{
+    struct head h;
+    struct ackwin_entry entry = {.seq = 0};
+    int64_t age_ms;
+    must(get_head(&body, &h));
+    for (uint64_t i = 0; i < h.count; i++) {
+        must(get_entry(&body, &entry, &age_ms));
+        /* Since a reset it may be to come again. */
+        if (entry.state != ACKWIN_HOLE || entry.seq > c->delivered_seq) continue;
+        if (consumer_state_wake(c) != ERR_OK) break;
+        if (ackwin_settle_again(&c->live->window, entry.seq) != ERR_OK) break;
+        c->is_changed = true;
+    }
+    if (h.from < c->saved_seq) c->saved_seq = h.from;
+    if (c->saved_seq < c->delivered_seq) c->is_changed = true;
+}
+
+void consumer_encode_lost(struct consumer *c, struct bytes body)
+{
+    if (body.len > 0) unsave(c, body);
+    c->is_changed = c->is_all_unsaved = true;
+}
+
+enum err consumer_apply_copy(struct consumer *c, struct bytes body, int64_t time_ns,
+                             struct shard_time now)
+{
+    enum err e = consumer_apply(c, body, time_ns, now);
+    if (e == ERR_OK) unsave(c, body);
+    return e;
+}
+
 static void advance_entry(struct consumer_releases *r)
 {
     int64_t age_ms;
@@ -194,10 +222,12 @@ uint64_t consumer_releases_next(struct consumer_releases *r, uint64_t seq)
 {
     for (;; advance_entry(r)) {
         uint64_t gap = seq > r->from ? seq : r->from + 1; /* not listed, in (from, delivered] */
+        r->is_named = false;
         if (!r->has_entry) return gap <= r->delivered ? gap : 0;
         if (r->entry.seq < seq) continue;
         if (gap < r->entry.seq && gap <= r->delivered) return gap;
-        if (r->entry.state == ACKWIN_HOLE) return r->entry.seq;
+        r->is_named = r->entry.state == ACKWIN_HOLE;
+        if (r->is_named) return r->entry.seq;
         seq = r->entry.seq + 1;
     }
 }

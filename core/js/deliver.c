@@ -19,6 +19,7 @@ struct deliver_reply {
 struct deliver_flight {
     struct list link;
     uint64_t ticket, stream;
+    uint64_t consumer;          /* its number; 0: what the record settled is gone already */
     struct deliver_consumer *x; /* NULL: the consumer has gone */
     struct deliver_reply *replies;
     uint32_t bytes; /* of the body, kept where messages go by it */
@@ -198,6 +199,23 @@ static enum err follow(struct deliver *d, struct deliver_consumer *x, struct sha
     return ERR_OK;
 }
 
+static void release(struct deliver *d, struct js_stream *s, struct deliver_flight *f)
+{
+    const struct consumer *c = consumer_set_find_number(&s->consumers, f->consumer);
+    if (f->bytes > 0 && c != NULL) js_progress_stored(d->js, s, c, bytes_of(f->body, f->bytes));
+    f->consumer = 0;
+}
+
+/* The consumer ends, or is reset, and the record of that comes behind those in flight: what they
+ * settled goes now, while the consumer is what it was. */
+static void release_early(struct deliver *d, struct js_stream *s, const struct consumer *c)
+{
+    for (struct list *link = d->flights.next; link != &d->flights; link = link->next) {
+        struct deliver_flight *f = LIST_OWNER(link, struct deliver_flight, link);
+        if (f->stream == s->stream.id && f->consumer == c->number) release(d, s, f);
+    }
+}
+
 static void close(struct deliver *d, struct deliver_consumer *x)
 {
     struct list *link;
@@ -295,8 +313,9 @@ void deliver_updated(struct deliver *d, struct js_stream *s, struct consumer *c,
     make_ready(d, x);
 }
 
-void deliver_closing(struct deliver *d, struct consumer *c)
+void deliver_closing(struct deliver *d, struct js_stream *s, struct consumer *c)
 {
+    release_early(d, s, c);
     if (c->owner != NULL) close(d, c->owner);
 }
 
@@ -345,9 +364,10 @@ static void answer(struct deliver *d, struct js_stream *s, struct deliver_reply 
     free_replies(d, replies);
 }
 
-static void save_later(struct deliver *d, struct deliver_consumer *x, struct shard_time now)
+static void save_later(struct deliver *d, struct deliver_consumer *x, struct bytes body,
+                       struct shard_time now)
 {
-    consumer_encode_lost(x->c);
+    consumer_encode_lost(x->c, body);
     list_remove(&x->unsaved);
     x->unsaved_ns = now.mono_ns + DELIVER_SAVE_MS * MS;
     list_push(&d->unsaved, &x->unsaved);
@@ -374,6 +394,7 @@ static enum err append(struct deliver *d, struct deliver_consumer *x, struct sha
     x->c->progress++;
     *f = (struct deliver_flight){.ticket = stub.ticket,
                                  .stream = x->s->stream.id,
+                                 .consumer = x->c->number,
                                  .x = x,
                                  .replies = x->replies,
                                  .bytes = bytes};
@@ -395,7 +416,8 @@ static void save(struct deliver *d, struct deliver_consumer *x, struct shard_tim
     enum err e = d->body.is_failed ? ERR_MEMORY : ERR_OK;
     if (e == ERR_OK && js_consumer_is_kept(x->s, x->c)) e = append(d, x, now);
     if (e != ERR_OK) {
-        save_later(d, x, now);
+        /* Without memory for the body its reader is told everything, but nothing goes by it. */
+        save_later(d, x, d->body.is_failed ? EMPTY : text_written(&d->body), now);
         return;
     }
     d->saved++;
@@ -404,7 +426,7 @@ static void save(struct deliver *d, struct deliver_consumer *x, struct shard_tim
     struct deliver_reply *replies = x->replies;
     x->replies = NULL;
     answer(d, x->s, replies);
-    js_progress_stored(d->js, x->s, text_written(&d->body));
+    js_progress_stored(d->js, x->s, x->c, text_written(&d->body));
     close_unused(d, x);
 }
 
@@ -418,6 +440,22 @@ static void save_due(struct deliver *d, struct shard_time now)
     }
 }
 
+void deliver_settling(struct deliver *d, struct js_stream *s, struct consumer *c,
+                      struct shard_time now)
+{
+    struct deliver_consumer *x = c->owner;
+    if (x == NULL) return;
+    /* A message that is being read would be taken for the next one, and all before it for done. */
+    if (x->reading != NULL) {
+        x->reading->x = NULL;
+        x->reading = NULL;
+        make_ready(d, x);
+    }
+    if (s->stream.config.retention == STREAM_LIMITS) return;
+    if (consumer_is_unsaved(c)) save(d, x, now);
+    release_early(d, s, c);
+}
+
 void deliver_store_stored(struct deliver *d, uint64_t ticket)
 {
     struct list *link;
@@ -428,7 +466,7 @@ void deliver_store_stored(struct deliver *d, uint64_t ticket)
         if (s != NULL) {
             answer(d, s, f->replies);
             f->replies = NULL;
-            js_progress_stored(d->js, s, bytes_of(f->body, f->bytes));
+            release(d, s, f);
         }
         struct deliver_consumer *x = f->x;
         free_flight(d, f);
@@ -444,7 +482,7 @@ void deliver_store_failed(struct deliver *d, uint64_t ticket, struct shard_time 
         link = link->next;
         if (f->ticket < ticket) continue;
         if (f->x != NULL) {
-            save_later(d, f->x, now);
+            save_later(d, f->x, f->consumer == 0 ? EMPTY : bytes_of(f->body, f->bytes), now);
             /* Whoever waits for it waits for the next one. */
             struct deliver_reply **last = &f->replies;
             while (*last != NULL) last = &(*last)->next;
@@ -688,7 +726,8 @@ static enum run run_once(struct deliver *d, struct deliver_consumer *x, struct s
 static void run_one(struct deliver *d, struct deliver_consumer *x, struct shard_time now,
                     uint32_t *left)
 {
-    bool may_run = x->reading == NULL && x->rest_ns <= now.mono_ns;
+    /* A record behind that of a change would tell of deliveries by the filters before it. */
+    bool may_run = x->reading == NULL && x->rest_ns <= now.mono_ns && x->c->order_ticket == 0;
     d->delivery.ack.is_known = false;
     enum run run = may_run ? RUN_ON : RUN_OVER;
     if (x->rest_ns > now.mono_ns) arm(d, x, (int64_t)x->rest_ns);
@@ -744,7 +783,7 @@ void deliver_read(struct deliver *d, struct store_read *read, enum err result,
         x->reading = NULL;
         bool goes_on = result == ERR_OK || failed(d, x, &r->pick, result, now);
         d->delivery.ack.is_known = false;
-        if (result == ERR_OK && d->port->may_send(d->context))
+        if (result == ERR_OK && x->c->order_ticket == 0 && d->port->may_send(d->context))
             goes_on = send(d, x, &r->pick, record, now) == RUN_ON;
         note_change(d, x, now);
         arm(d, x, x->c->expire_ns);

@@ -63,8 +63,8 @@ struct deliver {
     uint64_t delivered, saved;         /* messages, records; since the start */
 };
 
-/* context is handed to the port. js->hooks have to lead to deliver_opened, _updated, _closing and
- * _stored; consumers that exist already: deliver_opened each. */
+/* context is handed to the port. js->hooks have to lead to deliver_opened, _updated, _closing,
+ * _settling and _stored; consumers that exist already: deliver_opened each. */
 void deliver_init(struct deliver *d, struct js *js, const struct deliver_port *port, void *context,
                   struct shard_time now);
 /* Before js_deinit; hooks may be called no more. */
@@ -75,7 +75,9 @@ void deliver_opened(struct deliver *d, struct js_stream *s, struct consumer *c,
                     struct shard_time now);
 void deliver_updated(struct deliver *d, struct js_stream *s, struct consumer *c,
                      struct shard_time now);
-void deliver_closing(struct deliver *d, struct consumer *c);
+void deliver_closing(struct deliver *d, struct js_stream *s, struct consumer *c);
+void deliver_settling(struct deliver *d, struct js_stream *s, struct consumer *c,
+                      struct shard_time now);
 void deliver_stored(struct deliver *d, struct js_stream *s, uint64_t seq, uint32_t node);
 
 /* --- clients --- */

@@ -299,6 +299,7 @@ static void follow_config(struct js_stream *s)
     const struct stream_config *c = &s->stream.config;
     s->feed.name = c->name;
     s->feed.is_latest_only = c->max_msgs_per_subject == 1;
+    s->feed.is_released = c->retention != STREAM_LIMITS;
     s->feed.message_bytes_max =
         c->max_msg_size > 0 ? (uint64_t)c->max_msg_size : s->js->message_bytes_max;
 }
@@ -473,7 +474,18 @@ bool js_consumer_is_kept(const struct js_stream *s, const struct consumer *c)
     return !c->is_in_memory || s->stream.config.retention != STREAM_LIMITS;
 }
 
-void js_progress_stored(struct js *js, struct js_stream *s, struct bytes body)
+/* It may have been settled; a filter of the consumer has to select it. */
+static void release(struct js_stream *s, const struct consumer *c, uint64_t seq, bool is_named)
+{
+    struct msgs_entry entry;
+    if (msgs_get(&s->stream.msgs, seq, &entry) != ERR_OK) return;
+    struct bytes subject = subject_index_subject(&s->stream.subjects, entry.node);
+    if (!is_named && !consumer_matches(c, subject)) return;
+    if (!consumer_set_needs(&s->consumers, seq, subject)) (void)stream_remove(&s->stream, seq);
+}
+
+void js_progress_stored(struct js *js, struct js_stream *s, const struct consumer *c,
+                        struct bytes body)
 {
     struct consumer_releases r;
     uint64_t seq = 0;
@@ -485,15 +497,27 @@ void js_progress_stored(struct js *js, struct js_stream *s, struct bytes body)
         uint64_t live = msgs_next(&s->stream.msgs, seq);
         if (live == 0) return;
         if (live == seq)
-            drop_unneeded(s, seq++);
+            release(s, c, seq++, r.is_named);
         else
             seq = live;
     }
 }
 
+bool js_reset_step(struct js_stream *s, const struct consumer *c, uint64_t seq, struct js_work *w)
+{
+    uint32_t batch = STREAM_PURGE_BATCH;
+    while ((w->seq = msgs_next(&s->stream.msgs, w->seq)) != 0 && w->seq < seq) {
+        if (batch-- == 0) return true;
+        release(s, c, w->seq++, false);
+    }
+    return false;
+}
+
 void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c)
 {
-    uint64_t from = c->floor_seq + 1;
+    const struct ackwin_entry *low = ackwin_next(&c->live->window, 0);
+    /* Deliveries that were given up lie below the floor. */
+    uint64_t from = low != NULL && low->seq <= c->floor_seq ? low->seq : c->floor_seq + 1;
     bool was_hidden = c->is_hidden;
     close_consumer(js, s, c);
     if (was_hidden)
@@ -561,22 +585,25 @@ static bool twin_of(struct js *js, uint32_t account, struct bytes name, uint64_t
 }
 
 /* A checkpoint holds consumers as they were in memory, with acks whose record a power cut may have
- * taken since: nobody else releases what those settled. */
-static void drop_settled(struct js_stream *s)
+ * taken since: nobody else releases what those settled. It stays unsaved, since a record that comes
+ * before the next checkpoint has to tell of it. ERR_MEMORY: that record releases it. */
+static enum err release_unsaved(struct js_stream *s)
 {
-    uint64_t delivered = 0, seq = 0;
     uint32_t at = 0;
-    const struct consumer *c;
-    if (s->stream.config.retention == STREAM_LIMITS || s->js->is_damaged) return;
-    while ((c = consumer_set_each(&s->consumers, &at)) != NULL)
-        if (c->delivered_seq > delivered) delivered = c->delivered_seq;
-    while ((seq = msgs_next(&s->stream.msgs, seq + 1)) != 0 && seq <= delivered) {
-        struct msgs_entry entry;
-        if (msgs_get(&s->stream.msgs, seq, &entry) != ERR_OK) continue;
-        struct bytes subject = subject_index_subject(&s->stream.subjects, entry.node);
-        /* In a work queue it waits for a consumer that would want it. */
-        if (consumer_set_matches(&s->consumers, subject)) drop_unneeded(s, seq);
+    struct consumer *c;
+    struct text body;
+    if (s->stream.config.retention == STREAM_LIMITS) return ERR_OK;
+    text_init(&body, s->js->mem, MEM_JETSTREAM, JS_REPLY_BYTES_MAX);
+    enum err e = ERR_OK;
+    while (e == ERR_OK && (c = consumer_set_each(&s->consumers, &at)) != NULL) {
+        if (!consumer_is_unsaved(c)) continue;
+        text_clear(&body);
+        consumer_encode_copy(c, s->js->now, &body);
+        e = body.is_failed ? ERR_MEMORY : ERR_OK;
+        if (e == ERR_OK) js_progress_stored(s->js, s, c, text_written(&body));
     }
+    text_deinit(&body);
+    return e;
 }
 
 void js_replay_end(struct js *js)
@@ -586,7 +613,7 @@ void js_replay_end(struct js *js)
     while ((s = js_each(js, &at)) != NULL) {
         /* What of its consumers made no sense, or found no memory, begins anew. */
         (void)!checkpoint_end(s);
-        drop_settled(s);
+        (void)!release_unsaved(s); /* without memory it goes a little later */
         /* In a store without damage a message that has no place died after the checkpoint. */
         if (js->is_damaged) s->messages_lost += s->messages_missing;
         s->messages_missing = 0;
@@ -705,7 +732,7 @@ static enum err replay_of_consumer(struct js *js, struct js_stream *s, const str
     if (e != ERR_OK) return e;
     if (number != 0 && !is_known) c->progress = number;
     consumer_set_moved_back(&s->consumers);
-    js_progress_stored(js, s, r->body);
+    js_progress_stored(js, s, c, r->body);
     return ERR_OK;
 }
 

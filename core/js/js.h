@@ -73,6 +73,9 @@ struct js_hooks {
     void (*consumer_opened)(void *context, struct js_stream *s, struct consumer *c);
     void (*consumer_updated)(void *context, struct js_stream *s, struct consumer *c);
     void (*consumer_closing)(void *context, struct js_stream *s, struct consumer *c);
+    /* It, or another one of its stream, is about to be reset: what it settled before is to be on
+     * record, and to go; what is being read for it is read again. */
+    void (*consumer_settling)(void *context, struct js_stream *s, struct consumer *c);
 };
 
 /* Limits of an account; -1: none. */
@@ -301,7 +304,12 @@ NODISCARD enum err js_consumer_delete(struct js *js, struct js_stream *s, struct
 void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c);
 /* This PROGRESS record of a consumer is durable: work queue and interest streams drop what it says
  * is settled and nobody else needs. */
-void js_progress_stored(struct js *js, struct js_stream *s, struct bytes body);
+void js_progress_stored(struct js *js, struct js_stream *s, const struct consumer *c,
+                        struct bytes body);
+/* The consumer of an interest stream was reset to seq, durably: the next piece of what lies before
+ * it goes, where nobody else needs it. True: there is more. w is all zero at first. */
+NODISCARD bool js_reset_step(struct js_stream *s, const struct consumer *c, uint64_t seq,
+                             struct js_work *w);
 /* No stream gets this id or a lower one. */
 void js_reserve_ids(struct js *js, uint64_t id);
 /* The log is at its end: what lived in memory is gone. */

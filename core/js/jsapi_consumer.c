@@ -378,18 +378,34 @@ static enum js_step append_state(struct jsapi_reply *p, struct js_stream *s, str
     text_init(&body, p->js->mem, MEM_JETSTREAM, JS_REPLY_BYTES_MAX);
     consumer_encode(c, now_of(p), true, &body);
     struct record record = {.kind = RECORD_PROGRESS, .stream = s->stream.id, .seq = c->number};
+    record.prev_seq = c->progress + 1u;
     record.time_ns = p->r->now_ns;
     record.body = text_written(&body);
     if (body.is_failed)
         step = jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
     else
         step = jsapi_reply_append(p, p->js->file, &record, JS_ORDER_CONSUMER_RESET);
-    if (step == JS_WAIT_STORED)
+    if (step == JS_WAIT_STORED) {
         c->order_ticket = p->r->ticket;
-    else
-        consumer_encode_lost(c);
+        c->progress++;
+    } else {
+        consumer_encode_lost(c, body.is_failed ? BYTES_LITERAL("") : record.body);
+    }
     text_deinit(&body);
     return step;
+}
+
+/* What was acked before the reset goes before it: afterwards the consumer may want it again. What
+ * others acked too, since a message goes with the last one that needed it. */
+static void settle_before(struct js *js, struct js_stream *s, struct consumer *c)
+{
+    uint32_t at = 0;
+    struct consumer *other;
+    if (js->hooks == NULL || js->hooks->consumer_settling == NULL) return;
+    js->hooks->consumer_settling(js->hooks_context, s, c);
+    if (s->stream.config.retention != STREAM_INTEREST) return;
+    while ((other = consumer_set_each(&s->consumers, &at)) != NULL)
+        if (other != c) js->hooks->consumer_settling(js->hooks_context, s, other);
 }
 
 static enum js_step consumer_reset_request(struct jsapi_reply *p)
@@ -412,7 +428,9 @@ static enum js_step consumer_reset_request(struct jsapi_reply *p)
         return jsapi_reply_fail(p);
     if (c->order_ticket != 0) return jsapi_reply_wait(p, c->order_ticket);
     writer_init(&why, text, sizeof text);
-    enum err e = consumer_reset(c, body.seq, &r->seq, &r->arena, &why);
+    bool settles = s->stream.config.retention == STREAM_INTEREST;
+    settle_before(p->js, s, c);
+    enum err e = consumer_reset(c, body.seq, settles, &r->seq, &r->arena, &why);
     if (e == ERR_DENIED) {
         jsapi_error_set_text(&p->error, JSAPI_CONSUMER_INVALID_RESET, writer_written(&why));
         return jsapi_reply_fail(p);
@@ -471,9 +489,11 @@ static enum js_step failed(struct jsapi_reply *p, struct js_stream *s, struct co
     c->order_ticket = 0;
     if (p->r->order == JS_ORDER_CONSUMER_CREATE) js_consumer_drop(p->js, s, c);
     if (p->r->order == JS_ORDER_CONSUMER_RESET) {
-        consumer_encode_lost(c);
-        tell(p->js, s, c, false);
+        consumer_encode_lost(c, BYTES_LITERAL(""));
+        /* The record told of nothing else. */
+        if (s->stream.config.retention == STREAM_INTEREST) c->saved_seq = 0;
     }
+    if (p->r->order != JS_ORDER_CONSUMER_CREATE) tell(p->js, s, c, false);
     return jsapi_reply_refuse_store(p, result);
 }
 
@@ -525,12 +545,19 @@ enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err
         if (carry_out(&p, s, c) != ERR_OK) return JS_WAIT_STORED;
         r->work.is_begun = true;
     }
-    if (r->order != JS_ORDER_CONSUMER_DELETE && r->order != JS_ORDER_CONSUMER_PAUSE &&
-        !consumer_count(c)) {
+    bool is_counted = r->order != JS_ORDER_CONSUMER_DELETE && r->order != JS_ORDER_CONSUMER_PAUSE;
+    bool has_more = r->order == JS_ORDER_CONSUMER_RESET &&
+                    s->stream.config.retention == STREAM_INTEREST &&
+                    js_reset_step(s, c, r->seq, &r->work);
+    if (has_more || (is_counted && !consumer_count(c))) {
         /* Of one that leaves no record, a ticket that is durable: others wait for it. */
         if (r->ticket == 0) c->order_ticket = r->ticket = 1;
+        /* Whoever comes to be interested meanwhile does not find half of what is to go. */
+        if (has_more && s->stream.order_ticket == 0) s->stream.order_ticket = r->ticket;
         return JS_MORE;
     }
+    if (r->order == JS_ORDER_CONSUMER_RESET && s->stream.order_ticket == r->ticket)
+        s->stream.order_ticket = 0;
     c->order_ticket = 0;
     return answer(&p, s, c);
 }

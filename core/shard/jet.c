@@ -155,7 +155,13 @@ static void on_consumer_closing(void *context, struct js_stream *stream, struct 
     struct shard *s = context;
     watch(s, stream, c, -1);
     jet_advisory_consumer_gone(s, stream, c);
-    deliver_closing(&s->jet->deliver, c);
+    deliver_closing(&s->jet->deliver, stream, c);
+}
+
+static void on_consumer_settling(void *context, struct js_stream *stream, struct consumer *c)
+{
+    struct shard *s = context;
+    deliver_settling(&s->jet->deliver, stream, c, s->now);
 }
 
 static const struct js_hooks hooks = {.opened = on_opened,
@@ -164,7 +170,8 @@ static const struct js_hooks hooks = {.opened = on_opened,
                                       .stored = on_stored,
                                       .consumer_opened = on_consumer_opened,
                                       .consumer_updated = on_consumer_updated,
-                                      .consumer_closing = on_consumer_closing};
+                                      .consumer_closing = on_consumer_closing,
+                                      .consumer_settling = on_consumer_settling};
 
 static void limits_of(void *context, uint32_t account, struct js_limits *limits)
 {

@@ -401,6 +401,8 @@ static void end_wait(struct shard *s, uint64_t from, uint64_t to, enum err e)
     while ((link = list_pop(&due)) != NULL) {
         struct jet_request *q = LIST_OWNER(link, struct jet_request, link);
         if (q->r.order == JS_ORDER_AGAIN && waits_behind(s->jet, q)) continue;
+        /* What consumers settled before an order comes before it, as in the log. */
+        if (e == ERR_OK) deliver_store_stored(&s->jet->deliver, q->r.ticket);
         go_on(s, q, jsapi_stored(s->jet->js, &q->r, e));
     }
 }

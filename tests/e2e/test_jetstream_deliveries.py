@@ -7,6 +7,7 @@ import time
 import pytest
 
 from harness import SLOW, wait_until
+from jetstream import Js
 from test_jetstream_api import js, login, server  # noqa: F401 (fixtures)
 from test_monitoring import fields
 
@@ -308,6 +309,37 @@ def test_reset(js):
     assert p.pull().msg().data == b"m1"
     assert js.ok("CONSUMER.RESET.S.C", {"seq": 4})["reset_seq"] == 4
     assert p.pull().msg().data == b"m3"
+
+
+@pytest.mark.parametrize("retention", ["workqueue", "interest"])
+def test_what_a_reset_passes_over(start, tmp_path, retention):
+    """A work queue keeps it for a reset back, also over a restart, until a late ack settles it; an
+    interest stream has nobody to keep it for."""
+    flags = ("-js", "-sd", str(tmp_path / "store"))
+    s = start(*flags)
+    with Js(s) as js:
+        js.stream("S", subjects=["s.*"], retention=retention)
+        js.consumer("S", "C", durable_name="C", ack_policy="explicit", filter_subject="s.1")
+        js.consumer("S", "D", durable_name="D", ack_policy="explicit", filter_subject="s.2")
+        for i in range(8):
+            js.publish("s.%d" % (1 + i % 2), b"m%d" % i)
+        got = Puller(js).pull(batch=3).msgs(3)
+        js.request(got[1].reply)
+        assert js.ok("CONSUMER.RESET.S.C", {"seq": 6})["num_pending"] == 1
+        left = 7 if retention == "workqueue" else 5
+        wait_until(lambda: js.state("S")["messages"] == left, 5 * SLOW, "the messages")
+        if retention == "workqueue":
+            js.request(got[2].reply)
+            wait_until(lambda: js.state("S")["messages"] == 6, 5 * SLOW, "the late ack")
+        state = js.state("S")
+    assert s.stop() == 0
+    s = start(*flags)
+    with Js(s) as js:
+        assert js.state("S") == state
+        assert js.ok("CONSUMER.RESET.S.C", {"seq": 1})["reset_seq"] == 1
+        expected = [b"m0", b"m6"] if retention == "workqueue" else [b"m6"]
+        assert [m.data for m in Puller(js).pull(batch=9).msgs(len(expected))] == expected
+        assert [m.data for m in Puller(js, "D").pull(batch=4).msgs(4)] == [b"m1", b"m3", b"m5", b"m7"]
 
 
 # --- statuses of pull requests

@@ -157,14 +157,21 @@ static void consumer_updated(void *context, struct js_stream *s, struct consumer
 static void consumer_closing(void *context, struct js_stream *s, struct consumer *c)
 {
     struct world *w = context;
-    deliver_closing(&w->deliver, c);
+    deliver_closing(&w->deliver, s, c);
+}
+
+static void consumer_settling(void *context, struct js_stream *s, struct consumer *c)
+{
+    struct world *w = context;
+    deliver_settling(&w->deliver, s, c, w->now);
 }
 
 static const struct js_hooks hooks = {.opened = opened,
                                       .stored = stored,
                                       .consumer_opened = consumer_opened,
                                       .consumer_updated = consumer_updated,
-                                      .consumer_closing = consumer_closing};
+                                      .consumer_closing = consumer_closing,
+                                      .consumer_settling = consumer_settling};
 
 /* --- JSON ------------------------------------------------------------------------------------ */
 

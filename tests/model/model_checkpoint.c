@@ -30,7 +30,8 @@ static struct {
     uint32_t count;
     struct js live;
     uint64_t orphans;
-    uint64_t seq, acks, pendings, placed;
+    bool was_reset; /* a work queue keeps what a reset passes over */
+    uint64_t seq, acks, pendings, placed, resets;
     const char *retention, *limits;
 } w;
 
@@ -159,8 +160,10 @@ static struct consumer *deliver(void)
         if (!consumer_deliver(c, w.now, &pick, &m, &w.outlet, &d)) break;
         consumer_delivered_done(c, w.now, &d, &w.rng, &w.outlet);
         if (rng_below(&w.rng, 3) == 0) continue;
+        /* Or of one that came before a reset. */
+        uint64_t acked = rng_below(&w.rng, 8) == 0 ? 1 + rng_below(&w.rng, (uint32_t)d.seq) : d.seq;
         struct ack_subject a = {
-            .deliveries = d.deliveries, .stream_seq = d.seq, .consumer_seq = d.consumer_seq};
+            .deliveries = d.deliveries, .stream_seq = acked, .consumer_seq = d.consumer_seq};
         struct ack_payload p;
         ack_parse_payload(&arena, BYTES_LITERAL("+ACK"), &p);
         (void)consumer_ack(c, w.now, &a, &p, &w.rng, &w.outlet);
@@ -193,7 +196,36 @@ static const struct logged *consume(void)
 
 static void told(const struct logged *l)
 {
-    if (l != NULL) js_progress_stored(&w.live, stream_of(&w.live), l->record.body);
+    if (l != NULL) {
+        struct js_stream *s = stream_of(&w.live);
+        const struct consumer *c = consumer_set_find_number(&s->consumers, l->record.seq);
+        js_progress_stored(&w.live, s, c, l->record.body);
+    }
+}
+
+/* As CONSUMER.RESET does it: what was settled is told of first, then the whole new state. In an
+ * interest stream all that lies before goes, by the record and here. */
+static void reset(void)
+{
+    struct js_stream *s = stream_of(&w.live);
+    struct consumer *c = consumer_set_find_number(&s->consumers, 1 + rng_below(&w.rng, CONSUMERS));
+    char text[64];
+    struct writer why;
+    struct arena arena;
+    struct js_work work = {.is_begun = false};
+    uint64_t seq = rng_below(&w.rng, 4) == 0 ? 0 : 1 + rng_below(&w.rng, (uint32_t)w.seq + 3);
+    bool settles = s->stream.config.retention == STREAM_INTEREST;
+    if (rng_below(&w.rng, 3) != 0) return;
+    for (uint64_t i = 1; i <= CONSUMERS; i++)
+        told(save(consumer_set_find_number(&s->consumers, i)));
+    arena_init(&arena, &w.heap.mem, MEM_JETSTREAM);
+    writer_init(&why, text, sizeof text);
+    must(consumer_reset(c, seq, settles, &seq, &arena, &why) == ERR_OK);
+    arena_deinit(&arena);
+    must(save(c) != NULL);
+    while (settles && js_reset_step(s, c, seq, &work)) continue;
+    w.resets++;
+    w.was_reset = true;
 }
 
 static void step(void)
@@ -218,6 +250,7 @@ static void step(void)
     case 2:
     case 3:
     case 4: told(consume()); break;
+    case 5: reset(); break;
     default: publish(); break;
     }
 }
@@ -314,21 +347,18 @@ static void start(struct js *js, const struct text *checkpoint, uint32_t told_co
 static void cut(const struct text *checkpoint, uint32_t told_count)
 {
     struct js js;
-    uint32_t count = w.count;
     open_js(&js);
-    w.count = told_count;
     start(&js, checkpoint, told_count);
-    w.count = count;
     struct js_stream *s = stream_of(&js);
     uint64_t seq = 0;
     struct msgs_entry entry;
-    while (s->stream.config.retention != STREAM_LIMITS &&
-           (seq = msgs_next(&s->stream.msgs, seq + 1)) != 0) {
+    enum stream_retention retention = s->stream.config.retention;
+    while (retention != STREAM_LIMITS && (seq = msgs_next(&s->stream.msgs, seq + 1)) != 0) {
         must(msgs_get(&s->stream.msgs, seq, &entry) == ERR_OK);
         struct bytes subject = subject_index_subject(&s->stream.subjects, entry.node);
         if (consumer_set_matches(&s->consumers, subject) &&
             !consumer_set_needs(&s->consumers, seq, subject))
-            w.orphans++;
+            w.orphans += retention == STREAM_INTEREST || !w.was_reset;
     }
     js_deinit(&js);
 }
@@ -342,6 +372,7 @@ static void round_of(uint64_t seed)
     struct text checkpoint, full, part;
     rng_init(&w.rng, seed);
     w.count = 0;
+    w.was_reset = false;
     w.retention = RETENTION[rng_below(&w.rng, 3)];
     w.limits = LIMITS[rng_below(&w.rng, 5)];
     w.seq = strstr(w.limits, "first_seq") == NULL ? 0 : 999;
@@ -410,7 +441,7 @@ int main(int argc, char **argv)
     printf("%lu rounds: %llu acks, %llu deliveries pending, %llu messages offered a place\n",
            rounds, (unsigned long long)w.acks, (unsigned long long)w.pendings,
            (unsigned long long)w.placed);
-    if (rounds >= 100 && (w.acks == 0 || w.pendings == 0 || w.placed == 0)) {
+    if (rounds >= 100 && (w.acks == 0 || w.pendings == 0 || w.placed == 0 || w.resets == 0)) {
         printf("blind: something never happened\n");
         return 1;
     }

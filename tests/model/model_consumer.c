@@ -208,7 +208,7 @@ static void save(struct model *m, bool is_twin)
 {
     struct text body;
     text_init(&body, &m->heap.mem, MEM_JETSTREAM, 1 << 20);
-    if (below(m, 10) == 0) consumer_encode_lost(&m->consumer);
+    if (below(m, 10) == 0) consumer_encode_lost(&m->consumer, BYTES_LITERAL(""));
     consumer_encode(&m->consumer, m->now, is_twin, &body);
     must(!body.is_failed);
     must(!consumer_is_unsaved(&m->consumer));

@@ -44,6 +44,7 @@ void jsledger_renew(struct jsledger *l, uint32_t slot)
     s->renewed_ns = l->now_ns;
     s->seen_last = 0;
     s->is_purging = false;
+    s->was_reset = 0;
     s->max_msgs = UINT64_MAX;
     memset(s->owner, 0xff, sizeof s->owner);
     memset(s->client_last, 0, sizeof s->client_last);
@@ -198,8 +199,10 @@ void jsledger_delivered(struct jsledger *l, uint32_t slot, uint32_t consumer, ui
                         uint64_t deliveries)
 {
     const struct jsledger_entry *e = &l->entries[id];
-    (void)slot;
     if (deliveries > 1) l->redeliveries++;
+    /* A work queue has forgotten it, wherever its consumer begins. */
+    if (l->slots[slot].retention != JSL_WORK_QUEUE && (l->slots[slot].was_reset >> consumer & 1))
+        return;
     if ((e->ack_confirmed >> consumer & 1) == 0) return;
     if (e->gone_life < l->life || e->gone_ns + ON_ITS_WAY_NS < l->now_ns)
         wrong_entry(l, e, "delivered after its ack was confirmed");
@@ -259,6 +262,11 @@ void jsledger_ack_confirmed(struct jsledger *l, uint32_t id, uint32_t consumer)
     set_gone(l, &l->entries[id]);
 }
 
+void jsledger_reset_sent(struct jsledger *l, uint32_t slot, uint32_t consumer)
+{
+    l->slots[slot].was_reset |= (uint8_t)(1 << consumer);
+}
+
 /* --- audits ------------------------------------------------------------------------------- */
 
 void jsledger_audit_begin(struct jsledger *l, uint32_t slot)
@@ -286,8 +294,8 @@ static bool may_be_gone(const struct jsledger *l, const struct jsledger_entry *e
     if (e->maybe_gone || e->is_gone) return true;
     if (s->max_msgs != UINT64_MAX && last - e->seq >= s->max_msgs) return true;
     switch (s->retention) {
-    case JSL_WORK_QUEUE:
-    case JSL_INTEREST: return (e->ack_sent & all) == all;
+    case JSL_WORK_QUEUE: return (e->ack_sent & all) == all; /* what was passed over stays */
+    case JSL_INTEREST: return ((e->ack_sent | s->was_reset) & all) == all;
     case JSL_KEYS: return is_replaced(l, e);
     default: return false;
     }
@@ -298,7 +306,8 @@ static bool must_be_gone(const struct jsledger *l, const struct jsledger_entry *
     const struct jsledger_slot *s = &l->slots[e->slot];
     uint8_t all = (uint8_t)((1u << s->consumers) - 1);
     if (s->retention == JSL_KEYS && is_replaced(l, e)) return true;
-    bool is_consumed = s->retention == JSL_WORK_QUEUE || s->retention == JSL_INTEREST;
+    bool is_consumed =
+        s->retention == JSL_WORK_QUEUE || (s->retention == JSL_INTEREST && s->was_reset == 0);
     return e->is_gone || (is_consumed && (e->ack_confirmed & all) == all);
 }
 

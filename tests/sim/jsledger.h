@@ -47,6 +47,7 @@ struct jsledger_slot { /* a stream's name and what lives under it */
     uint32_t renewed_life; /* when */
     uint64_t renewed_ns;
     uint32_t consumers;
+    uint8_t was_reset; /* by consumer: what it passed over, or wants again, is not known */
     uint64_t max_msgs; /* the lowest limit that was asked for; UINT64_MAX none */
     uint64_t seen_last;
     uint32_t owner[JSLEDGER_SEQS_MAX]; /* entry by sequence */
@@ -95,6 +96,9 @@ void jsledger_purge_sent(struct jsledger *l, uint32_t slot);
 void jsledger_purged(struct jsledger *l, uint32_t slot, bool is_sure);
 void jsledger_ack_sent(struct jsledger *l, uint32_t id, uint32_t consumer);
 void jsledger_ack_confirmed(struct jsledger *l, uint32_t id, uint32_t consumer);
+
+/* The position of a consumer is set, some time from now on. */
+void jsledger_reset_sent(struct jsledger *l, uint32_t slot, uint32_t consumer);
 
 void jsledger_audit_begin(struct jsledger *l, uint32_t slot);
 void jsledger_audit_end(struct jsledger *l, uint32_t slot, uint64_t last, uint64_t messages);

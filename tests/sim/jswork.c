@@ -15,6 +15,8 @@ enum {
     TICK_NS = 400000,
     DISK_FULL_NS = 200000000,
     LOOK_NS = 400000000,
+    RESET_ONE_IN = 4, /* seeds in which consumers of the interest stream are reset */
+    RESET_LOOKS = 8,  /* until the work queue's is set back again at the end */
     CONSUMERS_MAX = 2,
     CROWDED_ONE_IN = 4, /* seeds */
 };
@@ -30,6 +32,7 @@ enum asked {
     REQUEST_PURGE,
     REQUEST_ERASE,
     REQUEST_ACK,
+    REQUEST_RESET,
     REQUEST_PULL,
     REQUEST_INFO, /* of an audit, as the next two */
     REQUEST_CONSUMER_INFO,
@@ -164,8 +167,8 @@ static bool has_open_order(const struct work *w, uint32_t slot)
 {
     for (uint32_t i = 0; i < w->request_count; i++) {
         const struct request *r = &w->requests[i];
-        bool is_order =
-            r->kind == REQUEST_UPDATE || r->kind == REQUEST_PURGE || r->kind == REQUEST_ERASE;
+        bool is_order = r->kind == REQUEST_UPDATE || r->kind == REQUEST_PURGE ||
+                        r->kind == REQUEST_ERASE || r->kind == REQUEST_RESET;
         if (r->is_open && r->slot == slot && is_order) return true;
     }
     return false;
@@ -223,6 +226,21 @@ static void pull(struct work *w, struct jsclient *c, uint32_t slot)
              1000000000 + below(w, 1000000000));
     uint32_t inbox = open_request(w, REQUEST_PULL, slot);
     api(c, "CONSUMER.MSG.NEXT", slot, ".PULL", inbox, body);
+}
+
+/* To somewhere in what was seen: what it passes over in a work queue stays, and is delivered when
+ * it is set back. */
+static void reset(struct work *w, struct jsclient *c, uint32_t slot, uint64_t seq)
+{
+    char body[64];
+    const struct jsledger_slot *s = slot_of(w, slot);
+    bool is_asked = s->retention == JSL_WORK_QUEUE ||
+                    (s->retention == JSL_INTEREST && w->config->seed % RESET_ONE_IN == 0);
+    if (!is_asked || s->seen_last == 0) return;
+    if (seq == 0) seq = 1 + below(w, (uint32_t)s->seen_last);
+    jsledger_reset_sent(&w->ledger, slot, 0);
+    snprintf(body, sizeof body, "{\"seq\":%llu}", (unsigned long long)seq);
+    api(c, "CONSUMER.RESET", slot, ".PULL", open_request(w, REQUEST_RESET, slot), body);
 }
 
 /* --- publishes ------------------------------------------------------------------------------ */
@@ -496,6 +514,7 @@ static void on_answer(struct work *w, struct jsclient *c, const struct jsmessage
         w->counts->acks_confirmed++;
         jsledger_ack_confirmed(&w->ledger, r->entry, r->consumer);
         break;
+    case REQUEST_RESET: w->counts->resets += is_good; break;
     case REQUEST_LOOK:
         w->streams[r->slot].messages = jsclient_number(m->body, "\"messages\":");
         break;
@@ -710,6 +729,8 @@ static void operate(struct work *w, struct jsclient *c)
         update(w, c, slot);
     } else if (what < 98) {
         delete_stream(w, c, slot);
+    } else if (what < 99) {
+        reset(w, c, slot, 0);
     } else if (below(w, 20) == 0) {
         plan_fault(w);
     }
@@ -749,6 +770,7 @@ static void drain(struct work *w)
 {
     uint64_t limit = w->server.clock.now_ns + DRAIN_NS;
     bool is_done = false;
+    uint32_t looks = 0;
     w->is_draining = true;
     while (!is_done && w->server.clock.now_ns < limit) {
         wait_for(w, LOOK_NS);
@@ -759,9 +781,12 @@ static void drain(struct work *w)
             if (x->state == STREAM_NONE) create(w, c, slot);
             if (x->state == STREAM_CONSUMERS) create_consumer(w, c, slot);
             if (x->state != STREAM_READY) continue;
+            if (slot == 1 && slot_of(w, slot)->was_reset != 0 && looks % RESET_LOOKS == 0)
+                reset(w, c, slot, 1);
             for (int i = 0; i < 6; i++) pull(w, c, slot);
             api(c, "STREAM.INFO", slot, "", open_request(w, REQUEST_LOOK, slot), "");
         }
+        looks++;
         while (w->server.clock.now_ns < w->next_op_ns) step(w);
         is_done = w->streams[1].messages == 0 && w->streams[2].messages == 0;
         for (uint32_t slot = 0; slot < JSLEDGER_SLOTS; slot++)
@@ -773,7 +798,10 @@ static void drain(struct work *w)
                        (unsigned long long)w->streams[2].messages);
     for (uint32_t i = 0; i < w->request_count; i++) {
         const struct request *r = &w->requests[i];
-        if (r->is_open && r->kind != REQUEST_PULL)
+        /* An ack of what is to come again since a reset has no answer. */
+        bool may_stay = r->kind == REQUEST_PULL ||
+                        (r->kind == REQUEST_ACK && slot_of(w, r->slot)->was_reset != 0);
+        if (r->is_open && !may_stay)
             jsledger_wrong(&w->ledger, "request %u of kind %u to S%u has no answer", i, r->kind,
                            r->slot);
     }

@@ -140,14 +140,20 @@ static void updated(void *context, struct js_stream *s, struct consumer *c)
 
 static void closing(void *context, struct js_stream *s, struct consumer *c)
 {
-    deliver_closing(&r.d, c);
+    deliver_closing(&r.d, s, c);
+}
+
+static void settling(void *context, struct js_stream *s, struct consumer *c)
+{
+    deliver_settling(&r.d, s, c, r.now);
 }
 
 static const struct js_hooks hooks = {.opened = stream_opened,
                                       .stored = stored,
                                       .consumer_opened = opened,
                                       .consumer_updated = updated,
-                                      .consumer_closing = closing};
+                                      .consumer_closing = closing,
+                                      .consumer_settling = settling};
 
 static void setup(void)
 {
@@ -336,6 +342,107 @@ Test(deliver, a_work_queue_forgets_what_was_acked_durably)
     cr_assert_eq(stream()->stream.msgs.live_count, 2);
     deliver_store_stored(&r.d, r.log.ticket);
     cr_assert_eq(stream()->stream.msgs.live_count, 1);
+}
+
+Test(deliver, a_work_queue_keeps_what_no_filter_of_the_consumer_selects)
+{
+    call("$JS.API.STREAM.CREATE.S",
+         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
+    open_consumer("c", DURABLE ",\"filter_subject\":\"s.1\"");
+    publish("s.2", "a");
+    publish("s.1", "b");
+    pull("c", "1");
+    cr_assert(ack(r.sent[0].reply, "", ""));
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_eq(stream()->stream.msgs.live_count, 1);
+    cr_assert_eq(stream()->stream.seq_first, 1);
+}
+
+/* Four messages, of which two are delivered; a reset to the fourth passes over both and another. */
+static void reset_over_three(const char *retention)
+{
+    char config[128];
+    snprintf(config, sizeof config, "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"%s\"}",
+             retention);
+    call("$JS.API.STREAM.CREATE.S", config);
+    open_consumer("c", DURABLE);
+    for (int i = 0; i < 4; i++) publish("s.1", "a");
+    pull("c", "2");
+    call("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":4}");
+    deliver_store_stored(&r.d, r.log.ticket);
+}
+
+Test(deliver, a_work_queue_keeps_what_a_reset_passes_over_until_it_is_acked)
+{
+    reset_over_three("workqueue");
+    cr_assert_eq(stream()->stream.msgs.live_count, 4);
+    /* A record that is lost is no reason to take them for settled. */
+    pull("c", "1");
+    deliver_store_failed(&r.d, r.log.ticket, r.now);
+    pass(300);
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_eq(stream()->stream.msgs.live_count, 4);
+    cr_assert(ack(r.sent[1].reply, "", "r"));
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_eq(stream()->stream.msgs.live_count, 3);
+    cr_assert_eq(stream()->stream.seq_first, 1);
+    cr_assert_str_eq(r.sent[r.sent_count - 1].target, "r");
+}
+
+Test(deliver, a_lost_record_is_made_good_by_the_next_one)
+{
+    reset_over_three("workqueue");
+    pull("c", "1");
+    pass(300);
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert(ack(r.sent[2].reply, "", ""));
+    deliver_store_failed(&r.d, r.log.ticket, r.now);
+    pass(300);
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_eq(stream()->stream.msgs.live_count, 3);
+    cr_assert_eq(msgs_next(&stream()->stream.msgs, 4), 0);
+}
+
+Test(deliver, an_interest_stream_drops_what_a_reset_passes_over)
+{
+    reset_over_three("interest");
+    cr_assert_eq(stream()->stream.msgs.live_count, 1);
+}
+
+Test(deliver, what_was_acked_before_a_reset_back_does_not_come_again)
+{
+    call("$JS.API.STREAM.CREATE.S",
+         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
+    open_consumer("c", DURABLE);
+    publish("s.1", "a");
+    publish("s.2", "b");
+    pull("c", "1");
+    cr_assert(ack(r.sent[0].reply, "", ""));
+    call("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":1}");
+    deliver_store_stored(&r.d, r.log.ticket);
+    pull("c", "1");
+    cr_assert_str_eq(r.sent[r.sent_count - 1].body, "b");
+}
+
+Test(deliver, a_message_that_is_read_while_its_consumer_is_reset_is_read_again)
+{
+    struct record record;
+    open_limits();
+    publish("s.1", "a");
+    publish("s.2", "b");
+    open_consumer("c", DURABLE);
+    pull("c", "1");
+    r.log.is_busy = true;
+    pull("c", "2");
+    r.log.is_busy = false;
+    call("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":1}");
+    struct store_read *read = r.log.waiting;
+    cr_assert_eq(store_read(&r.log.inner.store, read, &record), ERR_OK);
+    deliver_read(&r.d, read, ERR_OK, &record, r.now);
+    run();
+    cr_assert_eq(r.sent_count, 3);
+    cr_assert_str_eq(r.sent[1].body, "a");
+    cr_assert_str_eq(r.sent[2].body, "b");
 }
 
 Test(deliver, a_memory_stream_settles_at_once_and_writes_nothing)

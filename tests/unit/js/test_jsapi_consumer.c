@@ -401,7 +401,7 @@ Test(jsapi_consumer, an_interest_stream_keeps_what_somebody_waits_for)
     c->delivered_seq = c->floor_seq = 3;
     c->next_seq = 4;
     consumer_encode(c, (struct shard_time){.mono_ns = 1}, false, &body);
-    js_progress_stored(&r.js, s, text_written(&body));
+    js_progress_stored(&r.js, s, c, text_written(&body));
     text_deinit(&body);
     cr_assert_eq(live(), 1);
     (void)call(ERR_OK, "$JS.API.CONSUMER.DELETE.S.c1", "");
