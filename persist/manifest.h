@@ -20,6 +20,7 @@ struct manifest_segment {
     bool is_closed;       /* nothing is written to it any more; end and last_group count */
     bool has_checkpoints; /* closed: some of its records are CHECKPOINT or STREAM_GONE */
     bool is_scrubbed;    /* what is dead in it is to be overwritten before the file is used again */
+    bool is_cut;         /* in memory only: the file may be longer than its size */
     bool is_fresh;       /* in memory only: the file had no life before this one */
     uint64_t size;       /* of the file */
     uint64_t end;        /* of what counts */

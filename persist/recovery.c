@@ -8,7 +8,10 @@
 #include "persist/wipe.h"
 #include "persist/wire.h"
 
-enum { LIST_BYTES = 4096 };
+enum {
+    LIST_BYTES = 4096,
+    TAIL_PART = 8, /* of a segment: less is not worth a look */
+};
 
 /* --- small files -------------------------------------------------------------------------- */
 
@@ -385,6 +388,29 @@ static enum err flush_open_segments(const struct recovery *r)
 
 /* --- the end ------------------------------------------------------------------------------ */
 
+/* Nothing is written to a segment that a start found: what is behind its end is given back, or a
+ * disk that was full when the server went would have no room for the segment that takes the
+ * deletes. After damage everything stays as it was. */
+static bool has_tail(const struct recovery *r, const struct manifest_segment *s)
+{
+    return s->is_closed && s->end > 0 && s->size - s->end >= s->size / TAIL_PART &&
+           r->counts.damaged_ranges == 0 && r->counts.read_errors == 0;
+}
+
+static enum err cut_tail(const struct recovery *r, const struct manifest *m,
+                         const struct manifest_segment *s)
+{
+    struct names_text name = names_segment(m->log, s->number);
+    struct vfs_op op = {.kind = VFS_OPEN, .path = name.text};
+    enum err e = blocking_run(r->options.blocking, &op);
+    if (e != ERR_OK) return e;
+    struct vfs_op cut = {.kind = VFS_TRUNCATE, .file = op.file, .size = s->size};
+    e = blocking_run(r->options.blocking, &cut);
+    struct vfs_op close = {.kind = VFS_CLOSE, .file = op.file};
+    enum err closed = blocking_run(r->options.blocking, &close);
+    return closed == ERR_CLOSED ? closed : e;
+}
+
 /* A segment that holds nothing is not taken over: after a crash a write of the old process may
  * still be on its way into it, so a new file takes its place. */
 static enum err close_log(struct recovery *r, struct manifest *m, const struct replay_log *l,
@@ -395,10 +421,15 @@ static enum err close_log(struct recovery *r, struct manifest *m, const struct r
     m->incarnation = r->root.incarnation;
     for (uint32_t i = m->count; i-- > 0;) {
         struct manifest_segment *s = &m->segments[i];
+        s->is_cut = has_tail(r, s);
+        if (s->is_cut) s->size = s->end;
         if (!s->is_closed) manifest_remove(m, s->number);
     }
     m->is_clean = false;
-    return write_manifest(r, m, c);
+    enum err e = write_manifest(r, m, c);
+    for (uint32_t i = 0; e == ERR_OK && i < m->count; i++)
+        if (m->segments[i].is_cut) e = cut_tail(r, m, &m->segments[i]);
+    return e;
 }
 
 /* A file that its manifest does not name is of a preparation that did not end, or of a recycling:

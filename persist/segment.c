@@ -53,6 +53,7 @@ static enum err start(struct segment *s)
         s->op.kind = VFS_FLUSH_DIR;
         s->op.path = "";
         break;
+    case SEGMENT_EMPTYING: s->op.kind = VFS_TRUNCATE; break;
     default: s->op.kind = VFS_CLOSE; break;
     }
     return vfs_submit(s->vfs, &s->op);
@@ -71,7 +72,7 @@ static void fail(struct segment *s, enum err e)
     bool is_open =
         s->state != SEGMENT_OPENING && s->state != SEGMENT_LEAVING && s->state != SEGMENT_REOPENING;
     s->result = e;
-    s->state = SEGMENT_CLOSING;
+    s->state = SEGMENT_EMPTYING;
     if (!is_open || start(s) != ERR_OK) finish(s, e);
 }
 
@@ -80,6 +81,11 @@ static void on_done(struct vfs_op *op)
     struct segment *s = op->context;
     if (s->state == SEGMENT_CLOSING) {
         finish(s, s->result);
+        return;
+    }
+    if (s->state == SEGMENT_EMPTYING) { /* whatever came of it */
+        s->state = SEGMENT_CLOSING;
+        if (start(s) != ERR_OK) finish(s, s->result);
         return;
     }
     if (op->result != ERR_OK) {

@@ -6,7 +6,8 @@
  *        -> FLUSHING -> NAMING (flush of the folder) -> IDLE, done(ERR_OK), the file is open
  *        \-- to be used through the page cache, which the zeros need not fill: LEAVING (close)
  *            -> REOPENING -> FLUSHING
- *   any error: CLOSING -> IDLE, done(err); the file stays, the next attempt takes it over
+ *   any error: EMPTYING -> CLOSING -> IDLE, done(err); the name stays, the next attempt takes
+ *   it over, but not the space: on a full disk there may be a better use of it
  *
  * A file of this name that is there already is of an attempt that did not get into the manifest:
  * it holds nothing. */
@@ -27,6 +28,7 @@ enum segment_state {
     SEGMENT_REOPENING,
     SEGMENT_FLUSHING,
     SEGMENT_NAMING,
+    SEGMENT_EMPTYING,
     SEGMENT_CLOSING
 };
 

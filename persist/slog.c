@@ -103,7 +103,7 @@ static struct place_key key_of(const struct slog *l, uint32_t segment)
 
 static void name_made(struct slog *l, const struct slog_ready *ready, bool is_fresh)
 {
-    l->has_no_space = false;
+    l->has_no_space = ready->is_small; /* it was all that there is room for */
     l->made = *ready;
     struct manifest_segment entry = {.number = ready->number,
                                      .incarnation = l->manifest.incarnation,
@@ -119,18 +119,40 @@ static void name_made(struct slog *l, const struct slog_ready *ready, bool is_fr
     l->counts.segments++;
 }
 
+/* What is left of the current segment. */
+static uint64_t current_room(const struct slog *l)
+{
+    return l->current == 0 ? 0 : l->commit.segment_bytes - l->commit.offset;
+}
+
+/* For the next segment to be made. Where none is left, a smaller one is better than none: without
+ * it nothing could be deleted, and a full disk would stay full. */
+static void set_next_bytes(struct slog *l, enum err last)
+{
+    uint64_t all = l->options.segment_bytes;
+    uint64_t half = l->maker.size / 2 / PLACE_BLOCK_BYTES * PLACE_BLOCK_BYTES;
+    bool is_smaller = last == ERR_NO_SPACE && l->ready_count == 0 && current_room(l) < all / 2 &&
+                      half >= all / SLOG_SMALLEST_PART && half > 0;
+    l->small_bytes = is_smaller ? half : 0;
+    if (last != ERR_OK && !is_smaller) l->retry_ns = l->now_ns + SLOG_RETRY_NS;
+}
+
 static void on_made(struct segment *s)
 {
     struct slog *l = s->context;
+    bool is_small = l->small_bytes != 0;
     l->is_making = false;
+    set_next_bytes(l, s->result);
     if (s->result != ERR_OK) {
         l->has_no_space = s->result == ERR_NO_SPACE;
-        l->retry_ns = l->now_ns + SLOG_RETRY_NS;
         go_on(l);
         return;
     }
-    struct slog_ready ready = {
-        .number = l->manifest.next_segment, .size = s->size, .file = s->file, .is_open = true};
+    struct slog_ready ready = {.number = l->manifest.next_segment,
+                               .size = s->size,
+                               .file = s->file,
+                               .is_open = true,
+                               .is_small = is_small};
     name_made(l, &ready, true);
     go_on(l);
 }
@@ -171,7 +193,7 @@ static void make_segment(struct slog *l)
     enum err e = manifest_reserve(&l->manifest, l->manifest.count + 1);
     if (e == ERR_OK)
         e = segment_prepare(&l->maker, l->manifest.log, l->manifest.next_segment,
-                            l->options.segment_bytes);
+                            l->small_bytes == 0 ? l->options.segment_bytes : l->small_bytes);
     if (e == ERR_OK)
         l->is_making = true;
     else
@@ -534,6 +556,12 @@ static uint32_t used_count(const struct slog *l)
     return l->manifest.count - l->ready_count - (l->make_wanted != 0);
 }
 
+/* The reserve is at work, or smaller than it should be: what is left is for what frees space. */
+static bool is_on_reserve(const struct slog *l)
+{
+    return l->has_no_space && (l->ready_count == 0 || l->ready[0].is_small);
+}
+
 /* Publishers never take the last ready segment when no other can be made, and wait when too much
  * waits to be freed. */
 static enum err may_publish_on(const struct slog *l)
@@ -541,12 +569,6 @@ static enum err may_publish_on(const struct slog *l)
     if (l->ready_count < SLOG_READY_MADE && l->has_no_space) return ERR_NO_SPACE;
     uint32_t most = SLOG_SEALED_MAX + 1 + compact_extra(l);
     return is_freeing(l) && used_count(l) > most ? ERR_FULL : ERR_OK;
-}
-
-/* What is left of the current segment. */
-static uint64_t current_room(const struct slog *l)
-{
-    return l->current == 0 ? 0 : l->commit.segment_bytes - l->commit.offset;
 }
 
 /* How near the log is to refusing publishes because the disk is slower than they are: segments are
@@ -582,13 +604,17 @@ enum err slog_append_own(struct slog *l, const struct record *r, struct store_st
     if (l->state == SLOG_READ_ONLY || l->state == SLOG_STOPPING || l->state == SLOG_STOPPED)
         return ERR_DENIED;
     /* What is appended before a failure is known would be taken for a part of it. */
+    if (l->state == SLOG_OPENING && l->has_no_space) return ERR_NO_SPACE;
     if (l->state != SLOG_RUNNING || l->untold_count > 0) return ERR_FULL;
+    bool is_publish = record_is_publish(r->kind);
+    if (is_publish && is_on_reserve(l)) return ERR_NO_SPACE;
     uint32_t bytes = record_bytes(r);
     if (bytes == 0 || GROUP_HEAD_BYTES + (uint64_t)bytes > l->options.segment_bytes)
         return ERR_TOO_LONG;
     if (r->stream > l->manifest.stream_max) l->manifest.stream_max = r->stream;
-    if (l->current == 0 || !commit_has_room(&l->commit, bytes)) {
-        enum err e = record_is_publish(r->kind) ? may_publish_on(l) : ERR_OK;
+    /* A smaller segment may have no room for it either. */
+    while (l->current == 0 || !commit_has_room(&l->commit, bytes)) {
+        enum err e = is_publish ? may_publish_on(l) : ERR_OK;
         if (e == ERR_OK) e = move_on(l);
         if (e != ERR_OK) return e;
     }

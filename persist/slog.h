@@ -13,8 +13,8 @@
  *    is never repeated: the log goes on in another segment as after a failed write.
  * 2. A segment takes groups only when the manifest that names it is durable (P5, P7).
  * 3. After a failed write nothing more of that segment is told as stored (P3).
- * 4. Messages never take the last ready segment: it is the reserve of deletes, acks and
- *    configuration while the disk is full (P9).
+ * 4. Messages never take the last ready segment, and stay out of it: it is the reserve of deletes,
+ *    acks and configuration while the disk is full (P9).
  * 5. What was erased for good is off the disk SLOG_SCRUB_NS and one round of freeing later: the
  *    segments that hold it are closed, freed out of turn and overwritten, packs written anew. From
  *    slog_scrub on the manifest says so, before any checkpoint stands for the record that asks for
@@ -33,12 +33,13 @@
 #include "persist/segment.h"
 
 enum {
-    SLOG_FLYING_MAX = 4,  /* groups */
-    SLOG_OLD_MAX = 8,     /* earlier segments whose groups still fly; no move beyond half of it */
-    SLOG_READY_MADE = 2,  /* segments made ahead: the next one and the reserve */
-    SLOG_READY_MAX = 3,   /* with those that come back from freed segments */
-    SLOG_SEALED_MAX = 16, /* that wait to be freed; beyond, publishers wait */
-    SLOG_EVENTS_MAX = 4,  /* STORED and FAILED not taken yet; STORED ones merge */
+    SLOG_FLYING_MAX = 4, /* groups */
+    SLOG_OLD_MAX = 8,    /* earlier segments whose groups still fly; no move beyond half of it */
+    SLOG_READY_MADE = 2, /* segments made ahead: the next one and the reserve */
+    SLOG_SMALLEST_PART = 64, /* of a segment, where the disk has no room for a whole one */
+    SLOG_READY_MAX = 3,      /* with those that come back from freed segments */
+    SLOG_SEALED_MAX = 16,    /* that wait to be freed; beyond, publishers wait */
+    SLOG_EVENTS_MAX = 4,     /* STORED and FAILED not taken yet; STORED ones merge */
     SLOG_WRITE_BYTES_MAX = 1024 * 1024, /* of one write; a larger group takes several */
     /* Not flushed yet: beyond it the kernel may let a writer wait for the disk, so no write is done
      * by the shard's thread itself. */
@@ -96,7 +97,8 @@ struct slog_ready {
     uint32_t number;
     uint64_t size;
     struct vfs_file file;
-    bool is_open; /* false: of an earlier start, opened when its turn comes */
+    bool is_open;  /* false: of an earlier start, opened when its turn comes */
+    bool is_small; /* there was no room for a whole one: publishers stay out of it */
 };
 
 struct slog_flight {
@@ -131,6 +133,7 @@ struct slog {
     struct reader reader;
     struct segment maker;
     bool is_making;
+    uint64_t small_bytes; /* of the next one to be made, on a full disk; 0: a whole one */
     uint64_t make_wanted; /* manifest change that makes the newest segment usable; 0 none */
     uint64_t retry_ns;    /* no new segment is tried before */
     bool has_no_space;

@@ -51,3 +51,19 @@ def test_full_segments_are_packed_and_recycled(start, tmp_path):
             assert got["seq"] == seq, subject
             assert base64.b64decode(got["data"]) == body_of(i)
         assert js.ok("CONSUMER.INFO.LAST.c")["num_pending"] == 6
+
+
+def test_a_start_gives_back_what_the_last_segment_did_not_need(start, tmp_path):
+    """A disk that was full when the server went would have no room for the next one."""
+    store = str(tmp_path / "store")
+    s = start("-js", "-sd", store)
+    with Js(s) as js:
+        js.stream("S", subjects=["s"])
+        assert js.publish("s", b"kept")["seq"] == 1
+    os.kill(s.pid, signal.SIGKILL)
+    s.process.wait()
+    again = start("-js", "-sd", store)
+    sizes = [os.path.getsize(os.path.join(store, "jetstream", n)) for n in store_files(store)[0]]
+    assert min(sizes) < SEGMENT // 64, sizes
+    with Js(again) as js:
+        assert base64.b64decode(js.ok("STREAM.MSG.GET.S", {"seq": 1})["message"]["data"]) == b"kept"

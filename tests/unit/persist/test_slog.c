@@ -26,7 +26,8 @@ struct rig {
     struct vfs_op *ops[OPS_MAX];
     uint32_t count;
     uint64_t now_ns, seq;
-    bool holds_making, holds_naming, holds_flushes, is_full;
+    bool holds_making, holds_naming, holds_flushes;
+    uint64_t room;            /* for what is allocated at once */
     struct store_hooks hooks; /* segments are to be freed, and nobody does it */
 };
 
@@ -53,7 +54,8 @@ static bool end_one(struct rig *r)
         struct vfs_op *op = r->ops[i];
         if (is_held(r, op)) continue;
         r->ops[i] = r->ops[--r->count];
-        op->result = r->is_full && op->kind == VFS_ALLOCATE ? ERR_NO_SPACE : ERR_OK;
+        bool is_full = op->kind == VFS_ALLOCATE && op->size > r->room;
+        op->result = is_full ? ERR_NO_SPACE : ERR_OK;
         op->bytes_done = op->bytes;
         op->done(op);
         return true;
@@ -72,10 +74,11 @@ static void settle(struct rig *r)
     }
 }
 
-static struct rig *open_rig(uint64_t sync_interval_ns, bool frees)
+static struct rig *open_rig_on(uint64_t room, uint64_t sync_interval_ns, bool frees)
 {
     struct rig *r = calloc(1, sizeof *r);
     r->vfs.ops = &ops;
+    r->room = room;
     r->now_ns = 1000000000;
     mem_heap_init(&r->heap);
     manifest_init(&r->manifest, &r->heap.mem, 0, 1, 2);
@@ -92,6 +95,12 @@ static struct rig *open_rig(uint64_t sync_interval_ns, bool frees)
                              .sealed_wait = 2};
     cr_assert_eq(slog_open(&r->log, &o, &r->manifest, &r->manifest, 1), ERR_OK);
     settle(r);
+    return r;
+}
+
+static struct rig *open_rig(uint64_t sync_interval_ns, bool frees)
+{
+    struct rig *r = open_rig_on(UINT64_MAX, sync_interval_ns, frees);
     cr_assert_eq(r->log.state, SLOG_RUNNING);
     cr_assert_eq(r->log.ready_count, SLOG_READY_MADE);
     return r;
@@ -103,6 +112,15 @@ static void close_rig(struct rig *r)
     manifest_deinit(&r->manifest);
     cr_assert_eq(r->heap.live_count, 0);
     free(r);
+}
+
+static enum err erase(struct rig *r)
+{
+    struct store_stub stub;
+    struct record record = {.kind = RECORD_ERASE, .stream = 1, .seq = 1};
+    enum err e = store_append(&r->log.store, &record, &stub);
+    settle(r);
+    return e;
 }
 
 static enum err publish(struct rig *r)
@@ -193,9 +211,73 @@ Test(slog, publishers_faster_than_flushes_are_told)
 Test(slog, a_full_disk_is_told_by_refusals_at_once)
 {
     struct rig *r = open_rig(0, false);
-    r->is_full = true;
+    r->room = 0;
     cr_assert_eq(fill(r, ERR_NO_SPACE), 0);
     cr_assert_eq(percent(r), 0);
+    close_rig(r);
+}
+
+/* Else the first delete would open it for publishers, and soon nothing could be deleted. */
+Test(slog, publishers_stay_out_of_the_reserve_also_when_deletes_are_in_it)
+{
+    struct rig *r = open_rig(0, false);
+    r->room = 0;
+    cr_assert_eq(fill(r, ERR_NO_SPACE), 0);
+    while (r->log.ready_count > 0) cr_assert_eq(erase(r), ERR_OK);
+    cr_assert_eq(publish(r), ERR_NO_SPACE);
+    cr_assert_eq(erase(r), ERR_OK);
+    r->room = UINT64_MAX;
+    r->now_ns += SLOG_RETRY_NS;
+    settle(r);
+    cr_assert_eq(publish(r), ERR_OK);
+    close_rig(r);
+}
+
+/* Else a server that starts on a full disk could never free anything. */
+Test(slog, on_a_full_disk_a_smaller_segment_takes_the_deletes)
+{
+    struct rig *r = open_rig_on(SEGMENT / 3, 0, false);
+    cr_assert_eq(r->log.state, SLOG_RUNNING);
+    cr_assert(r->log.has_no_space);
+    cr_assert_eq(erase(r), ERR_OK);
+    cr_assert_eq(publish(r), ERR_NO_SPACE);
+    r->room = UINT64_MAX;
+    r->now_ns += SLOG_RETRY_NS;
+    settle(r);
+    cr_assert_eq(publish(r), ERR_OK);
+    close_rig(r);
+}
+
+Test(slog, what_no_smaller_segment_can_take_goes_into_the_next_whole_one)
+{
+    struct rig *r = open_rig_on(SEGMENT / 3, 0, false);
+    cr_assert_eq(r->log.ready[0].size, SEGMENT / 4);
+    r->room = UINT64_MAX;
+    r->now_ns += SLOG_RETRY_NS;
+    settle(r);
+    static char large[SEGMENT / 2];
+    struct store_stub stub;
+    struct record record = {.kind = RECORD_MESSAGE,
+                            .stream = 1,
+                            .seq = 1,
+                            .subject = BYTES_LITERAL("s"),
+                            .body = bytes_of(large, sizeof large)};
+    cr_assert_eq(store_append(&r->log.store, &record, &stub), ERR_OK);
+    cr_assert_eq(place_segment(stub.place), 2);
+    settle(r);
+    close_rig(r);
+}
+
+Test(slog, without_any_room_a_log_that_opens_says_so)
+{
+    struct rig *r = open_rig_on(0, 0, false);
+    cr_assert_eq(r->log.state, SLOG_OPENING);
+    cr_assert_eq(publish(r), ERR_NO_SPACE);
+    cr_assert_eq(erase(r), ERR_NO_SPACE);
+    r->room = UINT64_MAX;
+    r->now_ns += SLOG_RETRY_NS;
+    settle(r);
+    cr_assert_eq(publish(r), ERR_OK);
     close_rig(r);
 }
 
