@@ -317,8 +317,7 @@ static bool prepare(struct check *c, struct writer *scratch)
                 ERR_OK)
             is_fine = no_memory(c);
     }
-    if (!is_fine && is_kept && !staged_has_node(&s->staged, node))
-        subject_index_drop(&s->subjects, node);
+    if (!is_fine && is_kept) subject_index_drop(&s->subjects, node);
     return is_fine;
 }
 

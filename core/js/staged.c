@@ -200,12 +200,6 @@ uint64_t staged_count(const struct staged *s, const struct subject_index *x, uin
     return count - cell->dead;
 }
 
-bool staged_has_node(const struct staged *s, uint32_t node)
-{
-    const struct staged_cell *cell = find_cell(s, NODE_BIT | node);
-    return cell != NULL && cell->added > 0;
-}
-
 uint64_t staged_first(const struct staged *s, struct subject_index *x, const struct msgs *m,
                       uint32_t node)
 {
@@ -355,19 +349,6 @@ void staged_unstage(struct staged *s, uint64_t ticket, struct subject_index *x,
     }
     for (uint32_t i = kept; i < count; i++) {
         const struct staged_op *op = op_at(s, i);
-        if ((op->flags & STAGED_SKIP) == 0 && !staged_has_node(s, op->node))
-            subject_index_drop(x, op->node);
+        if ((op->flags & STAGED_SKIP) == 0) subject_index_drop(x, op->node);
     }
-}
-
-void staged_renumber(struct staged *s, uint32_t from, uint32_t to)
-{
-    struct staged_cell *cell = find_cell(s, NODE_BIT | from);
-    must(cell != NULL);
-    struct staged_cell moved = *cell;
-    take_cell(s, cell);
-    moved.key = NODE_BIT | to;
-    *put_cell(s, moved.key) = moved;
-    for (uint32_t i = 0; i < s->op_count; i++)
-        if (op_at(s, i)->node == from) op_at(s, i)->node = to;
 }

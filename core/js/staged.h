@@ -69,8 +69,8 @@ void staged_push(struct staged *s, const struct staged_op *op, struct subject_in
 bool staged_pop(struct staged *s, struct staged_op *op);
 /* A message was really removed. */
 void staged_removed(struct staged *s, uint64_t seq, uint32_t node, uint32_t bytes);
-/* Drops those with ticket >= ticket and works the effects of the others out again. Calls drop for
- * each node that no message uses any more. */
+/* Drops those with ticket >= ticket, with their claims on numbers of subjects, and works the effects
+ * of the others out again. */
 void staged_unstage(struct staged *s, uint64_t ticket, struct subject_index *x,
                     const struct msgs *m, uint64_t bytes, const struct staged_limits *limits,
                     uint64_t *seq_dropped);
@@ -86,9 +86,5 @@ uint64_t staged_first(const struct staged *s, struct subject_index *x, const str
                       uint32_t node);
 uint64_t staged_last(const struct staged *s, struct subject_index *x, const struct msgs *m,
                      uint32_t node);
-/* Messages of this subject are in flight. */
-bool staged_has_node(const struct staged *s, uint32_t node);
-/* The number of a subject in flight changed. */
-void staged_renumber(struct staged *s, uint32_t from, uint32_t to);
 
 #endif

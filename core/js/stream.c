@@ -125,16 +125,6 @@ void stream_deinit(struct stream *s)
 
 /* --- the durable state ----------------------------------------------------------------------- */
 
-/* The subject's last durable message went, but one is in flight: its number has to stand. */
-static void keep_node(struct stream *s, uint32_t node, struct bytes subject)
-{
-    uint32_t again;
-    bool is_new;
-    /* What was given back a moment ago is enough for it. */
-    must(subject_index_intern(&s->subjects, subject, &again, &is_new) == ERR_OK);
-    if (again != node) staged_renumber(&s->staged, node, again);
-}
-
 bool stream_remove(struct stream *s, uint64_t seq)
 {
     struct msgs_entry entry;
@@ -147,16 +137,8 @@ bool stream_remove(struct stream *s, uint64_t seq)
     quota_bytes_give_back(s->server_bytes, bytes);
     if (s->watch.removed != NULL) s->watch.removed(s->watch.context, seq, entry.node, entry.place);
     staged_removed(&s->staged, seq, entry.node, bytes);
-    if (subject_index_node(&s->subjects, entry.node)->count == 1 &&
-        staged_has_node(&s->staged, entry.node)) {
-        char copy[SUBJECT_INDEX_BYTES_MAX];
-        struct bytes subject = subject_index_subject(&s->subjects, entry.node);
-        memcpy(copy, subject.data, subject.len);
-        (void)subject_index_remove(&s->subjects, entry.node, seq);
-        keep_node(s, entry.node, bytes_of(copy, subject.len));
-    } else {
-        (void)subject_index_remove(&s->subjects, entry.node, seq);
-    }
+    /* A message in flight has a claim on its subject's number, so that stands. */
+    (void)subject_index_remove(&s->subjects, entry.node, seq);
     if (s->msgs.live_count == 0)
         s->seq_first = s->seq_last + 1;
     else if (was_first)
@@ -613,8 +595,7 @@ void stream_cancel(struct stream *s, const struct stream_outcome *o)
 {
     must(o->verdict == STREAM_STORE);
     dedupe_drop_from(&s->dedupe, o->op.seq);
-    if ((o->op.flags & STAGED_SKIP) == 0 && !staged_has_node(&s->staged, o->op.node))
-        subject_index_drop(&s->subjects, o->op.node);
+    if ((o->op.flags & STAGED_SKIP) == 0) subject_index_drop(&s->subjects, o->op.node);
 }
 
 /* --- replay ---------------------------------------------------------------------------------- */

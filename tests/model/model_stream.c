@@ -330,6 +330,7 @@ static void compare(struct world *w, struct stream *s)
     must(s->seq_last == v->last);
     must(s->seq_first == v->first);
     must(s->bytes == view_bytes(v));
+    must(s->subjects.claim_count == w->queue_count); /* else numbers are never free again */
     for (uint32_t i = 0; i < v->count; i++) must(msgs_has(&s->msgs, v->list[i].seq));
     for (uint32_t i = 0; i < WILD; i++)
         must(last_of(w, s, bytes_from_text(subject_name(i))) == view_last_of(v, i));
