@@ -42,8 +42,6 @@ static struct parts parts_of(const struct consumer *c)
 
 static enum err copy_texts(struct consumer *c, struct parts *p, const struct consumer_config *read)
 {
-    c->name = read->name;
-    c->deliver_subject = read->deliver_subject;
     p->filter_count = consumer_config_filter_count(read);
     p->backoff_count = read->backoff.count;
     if (p->filter_count > 0) {
@@ -57,6 +55,8 @@ static enum err copy_texts(struct consumer *c, struct parts *p, const struct con
         if (p->backoff == NULL) return ERR_MEMORY;
         memcpy(p->backoff, read->backoff.items, p->backoff_count * sizeof *p->backoff);
     }
+    c->name = read->name;
+    c->deliver_subject = read->deliver_subject;
     return ERR_OK;
 }
 
@@ -543,7 +543,10 @@ enum err consumer_update(struct consumer *c, const struct consumer_config *confi
         push_set_rate(c->push, &setup, (int64_t)now.mono_ns);
     }
     close_sieve(c); /* it borrows the filters */
-    if (!has_same_filters(c, &old)) consumer_state_recount(c);
+    if (!has_same_filters(c, &old)) {
+        consumer_state_recount(c);
+        c->is_moved = true;
+    }
     c->expire_ns = (int64_t)now.mono_ns; /* waits may have become shorter */
     c->live->pulls.last_active_ns = (int64_t)now.mono_ns;
     free_parts(c->mem, &old);
@@ -730,6 +733,7 @@ enum consumer_verdict consumer_next(struct consumer *c, struct shard_time now, s
     if (c->push == NULL ? c->live->pulls.count == 0 : !c->is_bound) return CONSUMER_ALONE;
     if (c->push != NULL && push_is_stalled(c->push)) return CONSUMER_STALLED;
     if (!consumer_count(c)) return CONSUMER_AGAIN;
+    c->is_moved = false;
     *pick = (struct consumer_pick){
         .at_ns = now_ns, .is_fresh = true, .entry = {.node = MSGS_NODE_NONE}};
     const struct ackwin_entry *e = next_redelivery(c, o, &pick->entry);
@@ -758,10 +762,11 @@ enum consumer_verdict consumer_next(struct consumer *c, struct shard_time now, s
 
 /* --- delivery -------------------------------------------------------------------------------- */
 
-/* Whether pick is what consumer_next would still say: acks and deletes may have come between. */
+/* Whether pick is what consumer_next would still say: acks, deletes and resets may have come
+ * between. */
 static bool is_current(struct consumer *c, const struct consumer_pick *pick)
 {
-    if (!msgs_has(c->feed->msgs, pick->seq)) return false;
+    if (c->is_moved || !msgs_has(c->feed->msgs, pick->seq)) return false;
     if (pick->is_redelivery) {
         const struct ackwin_entry *e = ackwin_queue_first(&c->live->window);
         return e != NULL && e->seq == pick->seq;

@@ -325,7 +325,7 @@ enum err consumer_reset(struct consumer *c, uint64_t seq, bool settles, uint64_t
     c->delivered_cseq = c->floor_cseq = 0;
     c->last_delivered_ns = c->last_ack_ns = 0;
     c->expire_ns = INT64_MAX;
-    c->is_changed = c->is_all_unsaved = true;
+    c->is_changed = c->is_all_unsaved = c->is_moved = true;
     consumer_state_recount(c);
     *reset_seq = seq;
     return ERR_OK;

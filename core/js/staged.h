@@ -69,7 +69,7 @@ void staged_push(struct staged *s, const struct staged_op *op, struct subject_in
 bool staged_pop(struct staged *s, struct staged_op *op);
 /* A message was really removed. */
 void staged_removed(struct staged *s, uint64_t seq, uint32_t node, uint32_t bytes);
-/* Drops those with ticket >= ticket, with their claims on numbers of subjects, and works the effects
+/* Drops those with ticket >= ticket, with their claims on subject numbers, and works the effects
  * of the others out again. */
 void staged_unstage(struct staged *s, uint64_t ticket, struct subject_index *x,
                     const struct msgs *m, uint64_t bytes, const struct staged_limits *limits,

@@ -209,6 +209,25 @@ Test(consumer, what_is_left_is_counted_without_memory, .timeout = 60)
     r.heap.fail_at = 0;
 }
 
+Test(consumer, an_update_without_memory_changes_nothing)
+{
+    struct bytes filters[] = {BYTES_LITERAL("s.a"), BYTES_LITERAL("s.b")};
+    open_consumer();
+    r.config.filter_subjects.items = filters;
+    r.config.filter_subjects.count = 2;
+    r.config.deliver_subject = BYTES_LITERAL("other");
+    struct bytes name = r.consumer.name, target = r.consumer.deliver_subject;
+    uint64_t fails = 0;
+    do {
+        /* They lie in the configuration that stands. */
+        cr_assert_eq(r.consumer.name.data, name.data);
+        cr_assert_eq(r.consumer.deliver_subject.data, target.data);
+        r.heap.fail_at = r.heap.alloc_count + ++fails;
+    } while (consumer_update(&r.consumer, &r.config, r.now) == ERR_MEMORY);
+    cr_assert_gt(fails, 2);
+    cr_assert(bytes_equal(r.consumer.deliver_subject, BYTES_LITERAL("other")));
+}
+
 Test(consumer, the_ack_subject_tells_the_delivery)
 {
     struct consumer_delivery d = {0};

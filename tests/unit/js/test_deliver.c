@@ -480,6 +480,49 @@ Test(deliver, a_read_that_waits_goes_on_when_it_ends)
     cr_assert_str_eq(r.sent[1].body, "b");
 }
 
+static void end_read(struct store_read *read)
+{
+    struct record record;
+    r.log.is_busy = false;
+    cr_assert_eq(store_read(&r.log.inner.store, read, &record), ERR_OK);
+    deliver_read(&r.d, read, ERR_OK, &record, r.now);
+    run();
+}
+
+Test(deliver, a_reset_while_a_read_waits_skips_nothing)
+{
+    open_limits();
+    for (int i = 0; i < 4; i++) publish("s.1", "a");
+    open_consumer("c", DURABLE);
+    pull("c", "3");
+    cr_assert_eq(r.sent_count, 3);
+    r.log.is_busy = true;
+    pull("c", "1");
+    call("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":1}");
+    end_read(r.log.waiting);
+    cr_assert_eq(r.sent_count, 4);
+    cr_assert_str_eq(strstr(r.sent[3].reply, ".1.1.1."), strstr(r.sent[0].reply, ".1.1.1."));
+    cr_assert_eq(consumer_left(named("c")), 3);
+}
+
+Test(deliver, other_filters_while_a_read_waits_are_what_counts)
+{
+    open_limits();
+    publish("s.1", "a");
+    publish("s.2", "b");
+    publish("s.3", "c");
+    open_consumer("c", DURABLE ",\"filter_subject\":\"s.2\"");
+    r.log.is_busy = true;
+    pull("c", "5");
+    struct store_read *read = r.log.waiting;
+    open_consumer("c", DURABLE ",\"filter_subjects\":[\"s.1\",\"s.3\"]");
+    end_read(read);
+    cr_assert_eq(r.sent_count, 2);
+    cr_assert_str_eq(r.sent[0].body, "a");
+    cr_assert_str_eq(r.sent[1].body, "c");
+    cr_assert_eq(consumer_left(named("c")), 0);
+}
+
 Test(deliver, a_consumer_may_go_while_its_read_waits)
 {
     open_limits();
