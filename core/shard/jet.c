@@ -140,6 +140,10 @@ static void watch(struct shard *s, const struct js_stream *stream, const struct 
 static void on_consumer_opened(void *context, struct js_stream *stream, struct consumer *c)
 {
     struct shard *s = context;
+    struct jet_stream *x = stream->owner;
+    if (x != NULL) jet_subs_for_consumers(s, x);
+    /* What is delivered is acked; at a start all of them follow in the first step. */
+    if (s->jet->js->hooks != NULL) jet_subs_step(s);
     watch(s, stream, c, 1);
     deliver_opened(&s->jet->deliver, stream, c, s->now);
 }

@@ -111,7 +111,8 @@ struct jet_stream {
     struct jet_queue held;    /* publishes that wait for an order, or for room in the log */
     uint32_t *subs;           /* [sub_count] */
     uint32_t sub_count, sub_room;
-    char *ack_head; /* {"stream":"..","seq": */
+    bool has_consumers; /* it had one in this run: from then on it hears what is sent to them */
+    char *ack_head;     /* {"stream":"..","seq": */
     uint32_t ack_head_len;
 };
 
@@ -137,6 +138,7 @@ struct jet_request {
     enum js_step wait;
     struct quota usage; /* the sum so far */
     size_t page_bytes;
+    bool has_waited;     /* for subscriptions that were owed */
     bool is_told;        /* its notice is sent */
     uint64_t told_until; /* and is read when the directory's shard has come to here; 0: not yet */
     /* Others of the stream come behind it. */
@@ -267,6 +269,8 @@ struct jet_sub jet_subs_what(const struct sub *sub);
 /* Puts what is owed into the index. A stream that is new or was changed is in `unsubscribed`. */
 void jet_subs_step(struct shard *s);
 bool jet_subs_is_due(const struct jet *j); /* something is owed */
+/* From its first consumer on; they are owed until jet_subs_step. */
+void jet_subs_for_consumers(struct shard *s, struct jet_stream *x);
 /* Accounts may have come. */
 void jet_subs_look_again(struct jet *j);
 /* The stream goes: its subscriptions are dead at once. */

@@ -169,9 +169,14 @@ static void reply(struct shard *s, struct jet_request *q)
 }
 
 /* The directory has heard of a change before the client does: a list that it asks for next has it,
- * whatever way that comes, and the subjects of a stream that went are free. False: not yet. */
+ * whatever way that comes, and the subjects of a stream that went are free. So has the index, if
+ * another shard was just writing there: one more step is enough. False: not yet. */
 static bool tell(struct shard *s, struct jet_request *q)
 {
+    if (!q->has_waited && q->r.order != JS_ORDER_NONE && jet_subs_is_due(s->jet)) {
+        q->has_waited = true;
+        return false;
+    }
     if (q->r.notice == JS_NOTICE_NONE) return true;
     if (!q->is_told) q->is_told = jet_mail_notice(s, q);
     if (!q->is_told || !relay_is_clear(s, JET_DIRECTORY_SHARD)) return false;

@@ -116,7 +116,7 @@ static enum err add_missing(struct jet_stream *x, struct table *old)
         writer_text(&w, stream_subs[i].before);
         writer_bytes(&w, c->name);
         writer_text(&w, stream_subs[i].behind);
-        if (stream_subs[i].kind == JET_SUB_DIRECT && !c->allow_direct) continue;
+        if (!(stream_subs[i].kind == JET_SUB_DIRECT ? c->allow_direct : x->has_consumers)) continue;
         if (!take_filter(x, old, writer_written(&w), (uint8_t)stream_subs[i].kind))
             e = add_sub(x, writer_written(&w), stream_subs[i].kind);
     }
@@ -143,6 +143,14 @@ static void drop_subs(struct jet_stream *x, const struct table *old)
         else
             session_forget_sub(s, x->s->stream.account, x->subs[i]);
     x->sub_count = kept;
+}
+
+void jet_subs_for_consumers(struct shard *s, struct jet_stream *x)
+{
+    if (x->has_consumers) return;
+    x->has_consumers = true;
+    list_remove(&x->unsubscribed);
+    list_push(&s->jet->unsubscribed, &x->unsubscribed);
 }
 
 /* New subscriptions come before old ones go, so that no publish of another shard falls between. */

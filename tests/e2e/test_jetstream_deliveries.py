@@ -507,3 +507,13 @@ def test_only_its_own_subscription_makes_a_push_consumer_deliver(
 def test_an_ack_of_a_consumer_that_is_not_there_has_no_responders(js):
     js.stream("S")
     assert js.status("$JS.ACK.S.none.1.1.1.1.0")[0] == "503"
+
+
+def test_what_is_sent_to_consumers_is_heard_from_the_first_one_on(js):
+    """100,000 streams without any would have half a million subscriptions for nobody."""
+    js.stream("S")
+    assert js.status("$JS.FC.S.c.x")[0] == "503"
+    assert js.status("$JS.API.CONSUMER.MSG.NEXT.S.c")[0] == "503"
+    js.ok("CONSUMER.CREATE.S.c", {"stream_name": "S", "config": {"name": "c",
+                                                                 "ack_policy": "explicit"}})
+    assert js.status("$JS.API.CONSUMER.MSG.NEXT.S.c", b'{"no_wait":true}')[0][:3] == "404"
