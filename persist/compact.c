@@ -379,6 +379,10 @@ static void name_without(struct slog *l)
     struct compact *c = &l->compact;
     struct manifest_pack pack = written_pack(&c->packer);
     pack.is_scrubbed = c->scrubs_output;
+    /* What was to be scrubbed since the job began, its entries say. */
+    c->segment.is_scrubbed = !c->is_run && l->manifest.segments[0].is_scrubbed;
+    for (uint32_t i = 0; i < c->run_count; i++)
+        c->run[i].is_scrubbed = manifest_find_pack(&l->manifest, c->run[i].number)->is_scrubbed;
     if (c->is_run) {
         manifest_replace_packs(&l->manifest, c->run[0].number, c->run_count,
                                c->has_pack ? &pack : NULL);
@@ -528,8 +532,11 @@ static void on_file(struct vfs_op *op)
         c->file = op->file;
         file_step(l, COMPACT_FLUSHING);
     } else {
-        struct slog_ready ready = {
-            .number = c->number, .size = c->segment.size, .file = c->file, .is_open = true};
+        struct slog_ready ready = {.number = c->number,
+                                   .size = c->segment.size,
+                                   .file = c->file,
+                                   .is_open = true,
+                                   .is_scrubbed = c->segment.is_scrubbed && !c->is_wiped};
         c->counts.recycled++;
         slog_end_recycling(l, &ready, c->is_wiped);
         finish(l);
@@ -869,6 +876,11 @@ void compact_scrub(struct slog *l, uint64_t place)
         is_of_job = c->segment.is_scrubbed = true;
     for (uint32_t i = 0; has_job && c->is_run && is_packed && i < c->run_count; i++)
         if (c->run[i].number == number) is_of_job = c->run[i].is_scrubbed = true;
+    /* The file has no entry from the naming on: it held what its pack holds now, and perhaps what
+     * other packs do. */
+    bool is_nameless = !c->is_run && c->state >= COMPACT_NAMING && c->state <= COMPACT_FLUSHING;
+    if (is_nameless && is_packed && (number == c->segment.number || !c->segment.is_fresh))
+        c->segment.is_scrubbed = true;
     if (!is_of_job || c->state < COMPACT_ASKING) return;
     /* It may have been said to be needed, and be on its way into the new pack. */
     c->scrubs_output = true;
@@ -881,8 +893,8 @@ bool compact_is_scrubbing(const struct slog *l)
     const struct compact *c = &l->compact;
     if (scrubbed_pack(l) != UINT32_MAX) return true;
     bool is_idle = c->state == COMPACT_IDLE || c->state == COMPACT_PAUSED;
-    if (!is_idle && c->is_run && c->shed_at < c->run_count && c->run[c->run_count - 1].is_scrubbed)
-        return true;
+    for (uint32_t i = c->shed_at; !is_idle && c->is_run && i < c->run_count; i++)
+        if (c->run[i].is_scrubbed) return true;
     return !is_idle && !c->is_run && c->segment.is_scrubbed;
 }
 

@@ -108,6 +108,7 @@ static void name_made(struct slog *l, const struct slog_ready *ready, bool is_fr
     struct manifest_segment entry = {.number = ready->number,
                                      .incarnation = l->manifest.incarnation,
                                      .size = ready->size,
+                                     .is_scrubbed = ready->is_scrubbed,
                                      .is_fresh = is_fresh};
     /* No group has gone anywhere since the last segment went, so the next one goes here. */
     if (l->manifest.count == 0) entry.first_group = l->commit.written + 1;

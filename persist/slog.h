@@ -97,8 +97,9 @@ struct slog_ready {
     uint32_t number;
     uint64_t size;
     struct vfs_file file;
-    bool is_open;  /* false: of an earlier start, opened when its turn comes */
-    bool is_small; /* there was no room for a whole one: publishers stay out of it */
+    bool is_open;     /* false: of an earlier start, opened when its turn comes */
+    bool is_small;    /* there was no room for a whole one: publishers stay out of it */
+    bool is_scrubbed; /* something of an earlier life is to be overwritten */
 };
 
 struct slog_flight {

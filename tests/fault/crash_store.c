@@ -35,6 +35,8 @@ enum {
     NEVER = INT32_MAX,
     STREAMS = 2,
     STREAM_FIRST = 7,
+    FILE_ROUNDS = 4, /* of freeing, until a file is freed again */
+    LONG_SEGMENT_BYTES = 64 * 1024,
 };
 
 enum op {
@@ -572,7 +574,7 @@ static void take_events(void)
     while (slog_next_event(&w.log, &e)) {
         if (e.kind == STORE_STORED)
             for (uint32_t i = w.live_count; i-- > 0 && w.live[i].ticket > 0;)
-                if (w.live[i].ticket <= e.ticket) {
+                if (w.live[i].ticket <= e.ticket && !w.live[i].is_acked) {
                     w.live[i].is_acked = true;
                     if (w.told_count <= i) w.told_count = i + 1;
                     scrub_for(&w.live[i]);
@@ -1627,6 +1629,69 @@ static void erased_is_gone_after_cuts(enum age age)
     secret_id = 0;
 }
 
+/* The log is freeing a segment, as far as n steps come, when it is erased: of the segment that
+ * holds it, or, rounds later, of one whose file held it in an earlier life. */
+static bool erased_while_freeing(int rounds, int n)
+{
+    static char text[64];
+    snprintf(text, sizeof text, "erased for good, round %d of freeing, step %d", rounds, n);
+    doing = text;
+    begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
+    must(start());
+    w.log.options.segment_bytes = LONG_SEGMENT_BYTES;
+    while (w.log.commit.segment_bytes < LONG_SEGMENT_BYTES) {
+        run_op(OP_ACK);
+        run_op(OP_WAIT);
+        run_op(OP_SEAL);
+    }
+    run_op(OP_FREE);
+    /* So far in that the next life of the file does not reach it. */
+    while (w.log.commit.offset < LONG_SEGMENT_BYTES - 2 * PLACE_BLOCK_BYTES) {
+        run_op(OP_ACK);
+        run_op(OP_WAIT);
+    }
+    secret_id = w.ids + 1;
+    run_op(OP_PUBLISH);
+    run_op(OP_WAIT);
+    run_op(OP_SEAL);
+    run_op(OP_WAIT);
+    for (int i = 0; i < rounds; i++) {
+        run_op(OP_FREE);
+        run_op(OP_PUBLISH);
+        run_op(OP_WAIT);
+        run_op(OP_SEAL);
+        run_op(OP_WAIT);
+    }
+    uint64_t before = w.log.compact.counts.segments;
+    w.log.options.sealed_wait = 0;
+    for (int i = 0; i < n; i++) {
+        if (!step()) w.now_ns += COMPACT_BUSY_NS;
+        turn();
+    }
+    if (count_secrets() == 0) wrong("it is nowhere: the test is blind");
+    bool is_through = w.log.compact.counts.segments > before;
+    w.log.options.sealed_wait = UINT32_MAX;
+    slog_scrub(&w.log, entry_of(secret_id)->place);
+    run_op(OP_ERASE);
+    const struct entry *erase = &w.live[w.live_count - 1];
+    for (int i = 0; i < PUMPS_MAX && !erase->is_acked; i++) {
+        turn();
+        (void)step();
+    }
+    slog_scrub(&w.log, entry_of(secret_id)->place); /* it may have moved since */
+    let_it_scrub();
+    if (count_secrets() != 0) wrong("it is still there");
+    if (w.log.scrub_ns != 0 || w.log.manifest.has_scrubs) wrong("it does not come to an end");
+    w.log.options.segment_bytes = SEGMENT_BYTES;
+    read_all();
+    stop();
+    prove();
+    if (w.has_failed) exit(1);
+    end();
+    secret_id = 0;
+    return is_through;
+}
+
 /* --- the n-th call fails ------------------------------------------------------------------- */
 
 enum fault {
@@ -1826,6 +1891,8 @@ int main(int argc, char **argv)
         erased_is_gone((enum age)age, true);
         erased_is_gone_after_cuts((enum age)age);
     }
+    for (int n = 0; !erased_while_freeing(0, n); n++) continue;
+    for (int n = 0; !erased_while_freeing(FILE_ROUNDS, n); n++) continue;
     rot_is_not_freed(false);
     rot_is_not_freed(true);
     for (unsigned long seed = first; seed <= last; seed++) random_run(seed);
