@@ -116,11 +116,31 @@ static enum err take(struct directory *d, const struct directory_entry *e,
     return ERR_OK;
 }
 
-static bool overlaps(const struct directory *d, const struct directory_ask *a,
-                     const struct directory_entry *self)
+/* A claim, and the entry of the stream itself, if there is one. */
+struct claimer {
+    const struct directory_ask *ask;
+    const struct directory_entry *self;
+};
+
+static bool is_other(const void *context, const void *owner)
 {
+    const struct claimer *c = context;
+    return owner != c->self;
+}
+
+static bool is_staying(const void *context, const void *owner)
+{
+    const struct claimer *c = context;
+    const struct directory_entry *e = owner;
+    return e != c->self && e->ending_until_ns <= c->ask->now_ns;
+}
+
+static bool overlaps(const struct directory *d, const struct claimer *c, overlap_counts_fn *counts)
+{
+    const struct directory_ask *a = c->ask;
     for (uint32_t i = 0; i < a->subjects.count; i++)
-        if (overlap_meets(&d->overlap, a->account, a->subjects.items[i], self)) return true;
+        if (overlap_meets_any(&d->overlap, a->account, a->subjects.items[i], counts, c))
+            return true;
     return false;
 }
 
@@ -236,7 +256,9 @@ enum directory_verdict directory_claim(struct directory *d, const struct directo
     if (q == NULL) return DIRECTORY_MEMORY;
     if (a->is_new && l->streams > 0 && q->streams >= (uint64_t)l->streams) return DIRECTORY_STREAMS;
     if (!may_reserve(d, a, e, l)) return DIRECTORY_BYTES;
-    if (overlaps(d, a, e)) return DIRECTORY_OVERLAP;
+    struct claimer c = {a, e};
+    if (overlaps(d, &c, is_other))
+        return overlaps(d, &c, is_staying) ? DIRECTORY_OVERLAP : DIRECTORY_AGAIN;
     if (e == NULL) e = make(d, a);
     if (e == NULL) return DIRECTORY_MEMORY;
     if (take(d, e, &a->subjects, &e->wanted) != ERR_OK) {
@@ -268,6 +290,12 @@ void directory_settle(struct directory *d, uint64_t stream, bool is_done)
     release(d, &e->wanted, e->wanted.count);
     e->is_claimed = false;
     e->is_new = false;
+}
+
+void directory_end_soon(struct directory *d, uint32_t account, struct bytes name, uint64_t until_ns)
+{
+    struct directory_entry *e = find(d, account, name);
+    if (e != NULL) e->ending_until_ns = until_ns;
 }
 
 void directory_drop(struct directory *d, uint64_t stream)

@@ -29,6 +29,7 @@ struct directory_entry {
     bool is_new;                  /* its record is not durable */
     bool is_claimed;              /* a claim is not settled */
     uint64_t bytes, bytes_wanted; /* of max_bytes: now, and what is claimed */
+    uint64_t ending_until_ns;     /* its deletion is under way until then, if it has not failed */
     struct directory_subjects subjects, wanted;
     uint32_t name_bytes;
     char name[];
@@ -47,7 +48,8 @@ struct directory {
 enum directory_verdict {
     DIRECTORY_UNASKED,
     DIRECTORY_GRANTED,
-    DIRECTORY_AGAIN,     /* another claim on it is not settled: ask again later */
+    DIRECTORY_AGAIN,     /* another claim on it is not settled, or a stream with some of the
+                            subjects is about to go: ask again later */
     DIRECTORY_ELSEWHERE, /* it lives in another log */
     DIRECTORY_STREAMS,   /* refused: the account has as many as it may have */
     DIRECTORY_BYTES,     /* refused: no so much max_bytes is left to the account or the server */
@@ -68,6 +70,7 @@ struct directory_ask {
     bool is_new, is_memory;
     int64_t max_bytes;
     struct request_texts subjects;
+    uint64_t now_ns; /* monotonic */
 };
 
 /* Empty, no memory yet. seed: of the store, so that nobody can make names meet. */
@@ -83,6 +86,10 @@ enum directory_verdict directory_claim(struct directory *d, const struct directo
 /* is_done: what was claimed is so now; else what was before stands, and a new stream's entry goes.
  * Nothing, when the entry has gone or nothing of it is claimed. */
 void directory_settle(struct directory *d, uint64_t stream, bool is_done);
+/* The stream is going to be deleted, if nothing is wrong: who wants its subjects waits for that
+ * until then. Nothing, when there is none. */
+void directory_end_soon(struct directory *d, uint32_t account, struct bytes name,
+                        uint64_t until_ns);
 /* The stream has gone, with its name, subjects and bytes. Nothing, when the entry has. */
 void directory_drop(struct directory *d, uint64_t stream);
 /* A stream that is there, at a start. ERR_EXISTS: the name is taken. ERR_MEMORY, ERR_FULL: nothing

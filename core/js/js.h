@@ -108,7 +108,8 @@ struct js {
     uint64_t message_bytes_max; /* max_payload; set before streams are added */
     struct rng rng;             /* names of consumers */
     struct shard_time now;      /* of the start: what was replayed waits from here on */
-    struct shard_time clock;    /* now, as the owner sets it before the store asks */
+    struct shard_time clock;    /* now, as the owner sets it at times: in each step, and before the
+                                   store asks */
     bool is_damaged;            /* the replay passed over something; set by the owner */
     uint64_t told_ticket;       /* everything up to it was told as stored; of the owner */
     /* Of the server, for consumers; 0: none. */

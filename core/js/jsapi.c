@@ -87,7 +87,8 @@ static bool claim(struct jsapi_reply *p, const struct js_stream *before, enum js
                                         .is_new = before == NULL,
                                         .is_memory = c->storage == STREAM_MEMORY,
                                         .max_bytes = c->max_bytes,
-                                        .subjects = c->subjects};
+                                        .subjects = c->subjects,
+                                        .now_ns = p->js->clock.mono_ns};
         if (p->js->directory == NULL) {
             *step = JS_WAIT_CLAIM;
             return false;

@@ -139,15 +139,35 @@ void overlap_release(struct overlap *o, struct overlap_claim *c)
     mem_free(o->mem, MEM_JETSTREAM, c, sizeof *c + c->filter_bytes);
 }
 
-static bool is_hit(const struct overlap_claim *c, uint32_t account, struct bytes filter,
-                   const void *owner)
+/* Who asks, and which owners count. */
+struct asker {
+    uint32_t account;
+    struct bytes filter;
+    overlap_counts_fn *counts;
+    const void *context;
+};
+
+static bool is_hit(const struct overlap_claim *c, const struct asker *a)
 {
-    return c->account == account && c->owner != owner && subject_collides(filter_of(c), filter);
+    return c->account == a->account && a->counts(a->context, c->owner) &&
+           subject_collides(filter_of(c), a->filter);
+}
+
+static bool is_other(const void *context, const void *owner)
+{
+    return context != owner;
 }
 
 bool overlap_meets(const struct overlap *o, uint32_t account, struct bytes filter,
                    const void *owner)
 {
+    return overlap_meets_any(o, account, filter, is_other, owner);
+}
+
+bool overlap_meets_any(const struct overlap *o, uint32_t account, struct bytes filter,
+                       overlap_counts_fn *counts, const void *context)
+{
+    struct asker a = {account, filter, counts, context};
     struct runs r;
     uint32_t at;
     const struct overlap_claim *c;
@@ -157,12 +177,12 @@ bool overlap_meets(const struct overlap *o, uint32_t account, struct bytes filte
         hash = hash_of(o, account, bytes_of(filter.data, r.bytes));
         for (c = table_first(&o->claims, hash, &at); c != NULL;
              c = table_next(&o->claims, hash, &at))
-            if (is_hit(c, account, filter, owner)) return true;
+            if (is_hit(c, &a)) return true;
     } while (runs_next(&r));
     if (r.is_literal || find_count(o, hash) == NULL) return false;
     at = 0;
     while ((c = table_each(&o->claims, &at)) != NULL)
-        if (is_hit(c, account, filter, owner)) return true;
+        if (is_hit(c, &a)) return true;
     return false;
 }
 

@@ -19,6 +19,8 @@ struct overlap_claim {
     char filter[];
 };
 
+typedef bool overlap_counts_fn(const void *context, const void *owner);
+
 struct overlap {
     struct mem *mem;
     struct table claims; /* by account and literal tokens */
@@ -36,6 +38,9 @@ void overlap_release(struct overlap *o, struct overlap_claim *claim);
 /* Whether some owner but this one claims subjects that the filter matches. */
 bool overlap_meets(const struct overlap *o, uint32_t account, struct bytes filter,
                    const void *owner);
+/* The same of all owners but those that counts says no of. */
+bool overlap_meets_any(const struct overlap *o, uint32_t account, struct bytes filter,
+                       overlap_counts_fn *counts, const void *context);
 
 /* A list of filters (valid or not) that are asked about each other: each is a claim of its item. */
 struct overlap_list {

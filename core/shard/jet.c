@@ -418,6 +418,7 @@ static void take_events(struct shard *s)
 {
     struct jet *j = s->jet;
     struct store_event e;
+    j->js->clock = s->now;
     if (UNLIKELY(jet_subs_is_due(j))) jet_subs_step(s);
     jet_send_waiting(s);
     while (j->port.next(j->port.store, &e)) {

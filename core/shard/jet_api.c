@@ -5,6 +5,7 @@
 enum { DIRECT_BATCH_BYTES_MAX = 64 << 20, REPLY_BYTES_MAX = JS_REPLY_BYTES_MAX };
 static const uint64_t TELL_NS =
     100000000; /* between two advisories of requests that were dropped */
+static const uint64_t DELETE_NS = 1000000000; /* for a deletion; one that fails does not say so */
 
 /* --- requests -------------------------------------------------------------------------------- */
 
@@ -310,10 +311,22 @@ static uint32_t log_of(struct shard *s, const struct message *m)
     return js_place(m->account->conf->name, name, s->shard_count);
 }
 
+/* Requests of one client take effect in their order, also where they are about streams of other
+ * logs: who wants the subjects of a stream that is to be deleted does not come too early. */
+static void note_delete(struct shard *s, const struct message *m)
+{
+    struct bytes body = bytes_of(m->payload + m->header_bytes, m->total_bytes - m->header_bytes);
+    if (!bytes_starts_with(m->subject, BYTES_LITERAL("$JS.API.STREAM.DELETE."))) return;
+    if (request_is_empty(body))
+        directory_end_soon(s->config.directory, m->account->number, jsapi_stream_of(m->subject),
+                           s->now.mono_ns + DELETE_NS);
+}
+
 /* False: not now. */
 static bool route(struct shard *s, const struct message *m)
 {
     uint32_t log = log_of(s, m), shard = log % s->shard_count;
+    note_delete(s, m);
     if (shard != s->index) return jet_mail_request(s, shard, log, m);
     struct jet *before = s->jet;
     s->jet = jet_of_log(s, log);

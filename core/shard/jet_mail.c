@@ -162,7 +162,8 @@ static enum directory_verdict claim(struct shard *s, const struct jet_mail *mail
                               .name = m->subject,
                               .is_new = mail->is_new,
                               .is_memory = mail->is_memory,
-                              .max_bytes = mail->max_bytes};
+                              .max_bytes = mail->max_bytes,
+                              .now_ns = s->now.mono_ns};
     if (m->payload == NULL) return DIRECTORY_MEMORY;
     arena_init(&arena, s->mem, MEM_JETSTREAM);
     enum directory_verdict v = DIRECTORY_MEMORY;

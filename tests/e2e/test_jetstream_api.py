@@ -279,6 +279,14 @@ def test_updates_that_are_refused(js, change, code):
 
 
 @pytest.mark.ours_only  # there several threads take requests, mostly in order
+def test_subjects_are_free_behind_the_deletion_that_frees_them(js):
+    js.stream("S", subjects=["s.*"])
+    gone, made = js.pipelined(("STREAM.DELETE.S", None),
+                              ("STREAM.CREATE.T", {"name": "T", "subjects": ["s.*"]}))
+    assert gone["success"] and made.get("did_create"), made
+
+
+@pytest.mark.ours_only  # likewise
 def test_pipelined_requests_about_one_name_take_effect_in_their_order(js):
     """A stream that is made anew with other subjects, without waiting for any answer."""
     old = {"name": "ORDER", "subjects": ["order.old"]}

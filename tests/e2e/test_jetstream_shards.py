@@ -98,6 +98,24 @@ def test_requests_behind_a_creation_come_behind_it(start, tmp_path):
             assert gone["success"] and again["config"]["subjects"] == [n, n + ".2"]
 
 
+def test_subjects_are_free_behind_the_deletion_that_frees_them(start, tmp_path):
+    s = start("-js", "-sd", str(tmp_path / "store"), "--shards", "3")
+    with Js(s) as js:
+        before = "FIRST"
+        js.stream(before, subjects=["moving.*"])
+        for n in names():
+            gone, made = js.pipelined(
+                ("STREAM.DELETE." + before, None),
+                ("STREAM.CREATE." + n, {"name": n, "subjects": ["moving.*"]}))
+            assert gone["success"] and made.get("did_create"), made
+            before = n
+        # A deletion that is refused is no promise.
+        refused, overlap = js.pipelined(
+            ("STREAM.DELETE." + before, {"not": "empty"}),
+            ("STREAM.CREATE.LAST", {"name": "LAST", "subjects": ["moving.x"]}))
+        assert refused["error"]["err_code"] == 10038 and overlap["error"]["err_code"] == 10065
+
+
 def test_the_limit_of_streams_is_one_for_all_shards(start, tmp_path):
     conf = """
         jetstream { store_dir: "%s" }

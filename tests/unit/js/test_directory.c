@@ -51,6 +51,22 @@ Test(directory, a_claim_stands_until_it_is_settled)
     cr_assert_not(directory_is_listed(directory_find(&d, 0, b.name), 1, subjects[0]));
 }
 
+Test(directory, subjects_of_a_stream_that_is_about_to_go_are_to_be_asked_for_again)
+{
+    struct directory_ask a = ask(1, 0, "A", &subjects[0], 0), b = ask(2, 1, "B", &subjects[1], 0);
+    cr_assert_eq(directory_enter(&d, &a), ERR_OK);
+    directory_end_soon(&d, 0, BYTES_LITERAL("nobody"), 10);
+    directory_end_soon(&d, 0, a.name, 10);
+    b.now_ns = 9;
+    cr_assert_eq(directory_claim(&d, &b, &none), DIRECTORY_AGAIN);
+    cr_assert_null(directory_find_id(&d, 2));
+    b.now_ns = 10; /* it failed, and nobody said so */
+    cr_assert_eq(directory_claim(&d, &b, &none), DIRECTORY_OVERLAP);
+    b.now_ns = 9;
+    directory_drop(&d, 1);
+    cr_assert_eq(directory_claim(&d, &b, &none), DIRECTORY_GRANTED);
+}
+
 Test(directory, an_update_holds_old_and_new_subjects_until_it_is_settled)
 {
     struct directory_ask a = ask(1, 0, "A", &subjects[0], 0), b = ask(2, 0, "B", &subjects[1], 0);
