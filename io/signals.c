@@ -45,6 +45,8 @@ enum err signals_open(int *fd)
     for (int i = 0; i < NAME_COUNT; i++) sigaddset(&set, names[i].number);
     if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0) return ERR_IO;
     if (signal(SIGPIPE, SIG_IGN) == SIG_ERR) return ERR_IO;
+    /* A file that may not grow is an error of its writer, be it only the log. */
+    if (signal(SIGXFSZ, SIG_IGN) == SIG_ERR) return ERR_IO;
     int new_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (new_fd < 0) return ERR_IO;
     *fd = new_fd;

@@ -612,7 +612,8 @@ enum err storage_open_log(struct storage *x, uint32_t log, struct driver *d)
 bool storage_is_ready(const struct storage *x, uint32_t log)
 {
     const struct slog *l = &x->logs[log].log;
-    return l->state != SLOG_OPENING || l->has_no_space;
+    /* On a full disk once a smaller segment was tried too. */
+    return l->state != SLOG_OPENING || (l->has_no_space && !l->is_making && l->make_wanted == 0);
 }
 
 static struct storage_log *log_of_store(struct store *store)

@@ -15,6 +15,7 @@ static enum err err_of(int error)
     case ENOTDIR: return ERR_UNKNOWN;
     case EEXIST: return ERR_EXISTS;
     case ENOSPC:
+    case EFBIG: /* beyond a limit of the process */
     case EDQUOT: return ERR_NO_SPACE;
     case EMFILE:
     case ENFILE: return ERR_FULL;
@@ -32,8 +33,7 @@ static enum err err_of(int error)
 static int open_flags_of(uint32_t flags)
 {
     return ((flags & VFS_READ_ONLY) != 0 ? O_RDONLY : O_RDWR) |
-           ((flags & VFS_CREATE) != 0 ? O_CREAT : 0) |
-           ((flags & VFS_EXCLUSIVE) != 0 ? O_EXCL : 0) |
+           ((flags & VFS_CREATE) != 0 ? O_CREAT : 0) | ((flags & VFS_EXCLUSIVE) != 0 ? O_EXCL : 0) |
            ((flags & VFS_DIRECT) != 0 ? O_DIRECT : 0);
 }
 

@@ -2,6 +2,7 @@
 survives SIGKILL."""
 import base64
 import os
+import resource
 import signal
 
 import pytest
@@ -67,3 +68,23 @@ def test_a_start_gives_back_what_the_last_segment_did_not_need(start, tmp_path):
     assert min(sizes) < SEGMENT // 64, sizes
     with Js(again) as js:
         assert base64.b64decode(js.ok("STREAM.MSG.GET.S", {"seq": 1})["message"]["data"]) == b"kept"
+
+
+def test_a_limit_of_file_sizes_is_a_full_disk(start, tmp_path):
+    """What was stored without it is served and can be deleted."""
+    store = str(tmp_path / "store")
+    s = start("-js", "-sd", store)
+    with Js(s) as js:
+        js.stream("S", subjects=["s"])
+        assert js.publish("s", b"kept")["seq"] == 1
+    s.stop()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SEGMENT // 2, hard))
+    try:
+        again = start("-js", "-sd", store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with Js(again) as js:
+        assert js.publish("s", b"x")["error"]["err_code"] == 10047
+        assert base64.b64decode(js.ok("STREAM.MSG.GET.S", {"seq": 1})["message"]["data"]) == b"kept"
+        assert js.ok("STREAM.PURGE.S")["purged"] == 1
