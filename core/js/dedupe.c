@@ -342,10 +342,10 @@ bool dedupe_expire(struct dedupe *d, int64_t now_ns, uint32_t batch_max)
     return false;
 }
 
-int64_t dedupe_next_ns(const struct dedupe *d)
+int64_t dedupe_end_ns(const struct dedupe *d)
 {
     if (d->count == 0) return INT64_MAX;
-    int64_t time_ns = entry_at(d, 0)->time_ns;
+    int64_t time_ns = entry_at(d, d->count - 1)->time_ns;
     return time_ns > INT64_MAX - d->window_ns ? INT64_MAX : time_ns + d->window_ns;
 }
 

@@ -64,8 +64,8 @@ uint64_t dedupe_find(const struct dedupe *d, struct hash128 hash, int64_t now_ns
 NODISCARD enum err dedupe_add(struct dedupe *d, struct hash128 hash, uint64_t seq, int64_t time_ns);
 /* Forgets what is outside the window at now_ns, at most batch_max entries. True: there is more. */
 bool dedupe_expire(struct dedupe *d, int64_t now_ns, uint32_t batch_max);
-/* When the oldest entry leaves the window, for a timer; INT64_MAX when empty. */
-int64_t dedupe_next_ns(const struct dedupe *d);
+/* When the newest entry leaves the window and nothing is needed any more; INT64_MAX when empty. */
+int64_t dedupe_end_ns(const struct dedupe *d);
 /* Forgets entries with sequence >= seq: their records did not become durable. */
 void dedupe_drop_from(struct dedupe *d, uint64_t seq);
 /* Entry number index (below count) from the oldest, for a checkpoint. */

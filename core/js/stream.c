@@ -519,11 +519,19 @@ static bool expire_by_age(struct stream *s, int64_t now_ns, uint32_t *batch)
     return false;
 }
 
+/* Publishes with ids forget older ones; here the last ones go when no more of them come. */
+static bool forget_ids(struct stream *s, int64_t now_ns)
+{
+    return now_ns >= dedupe_end_ns(&s->dedupe) &&
+           dedupe_expire(&s->dedupe, now_ns, STREAM_EXPIRE_BATCH);
+}
+
 bool stream_expire(struct stream *s, int64_t now_ns)
 {
     if (now_ns > s->clock_ns) s->clock_ns = now_ns;
     uint32_t batch = STREAM_EXPIRE_BATCH;
-    bool has_more = expire_by_age(s, now_ns, &batch);
+    bool has_more = forget_ids(s, now_ns);
+    if (expire_by_age(s, now_ns, &batch)) has_more = true;
     while (batch > 0) {
         uint64_t seq = msg_ttl_pop(&s->ttl, now_ns);
         struct msgs_entry entry;
@@ -540,7 +548,8 @@ bool stream_expire(struct stream *s, int64_t now_ns)
 
 int64_t stream_expire_next_ns(const struct stream *s)
 {
-    int64_t next = msg_ttl_next_ns(&s->ttl);
+    int64_t next = msg_ttl_next_ns(&s->ttl), of_ids = dedupe_end_ns(&s->dedupe);
+    if (of_ids < next) next = of_ids;
     if (s->config.max_age > 0) {
         struct msgs_entry entry;
         uint64_t seq = msgs_next(&s->msgs, s->age_floor);

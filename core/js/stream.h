@@ -170,7 +170,7 @@ NODISCARD enum err stream_restore_message(struct stream *s, const struct record 
                                           uint32_t flags);
 void stream_restore_end(struct stream *s);
 
-/* Removes what is too old at now. True: there is more; call again. */
+/* Removes what is too old at now, message ids as well. True: there is more; call again. */
 bool stream_expire(struct stream *s, int64_t now_ns);
 /* When stream_expire is to be called next; INT64_MAX: no need. */
 int64_t stream_expire_next_ns(const struct stream *s);

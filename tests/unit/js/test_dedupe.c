@@ -70,9 +70,9 @@ Test(dedupe, an_id_counts_until_the_window_has_passed_whether_it_was_expired_or_
     mem_heap_init(&heap);
     dedupe_init(&d, &heap.mem, 1, 100, 10);
     struct hash128 hash = hash_of(&d, 1);
-    cr_assert_eq(dedupe_next_ns(&d), INT64_MAX);
+    cr_assert_eq(dedupe_end_ns(&d), INT64_MAX);
     cr_assert_eq(dedupe_add(&d, hash, 7, 1000), ERR_OK);
-    cr_assert_eq(dedupe_next_ns(&d), 1100);
+    cr_assert_eq(dedupe_end_ns(&d), 1100);
     cr_assert_eq(dedupe_find(&d, hash, 1099), 7);
     cr_assert_eq(dedupe_find(&d, hash, 1100), 0);
     cr_assert_eq(dedupe_add(&d, hash, 8, 1100), ERR_OK);

@@ -1,0 +1,84 @@
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include "core/base/must.h"
+#include "core/js/publish.h"
+#include "tests/support/mem_heap.h"
+
+/* What a stream holds beside its messages. Everything else is in tests/model/model_stream.c. */
+enum { WINDOW_SECONDS = 120, IDS = 5000 };
+
+static struct {
+    struct mem_heap heap;
+    struct stream stream;
+    int64_t now_ns;
+    uint64_t ticket;
+} r;
+
+static void setup(void)
+{
+    struct bytes subject = BYTES_LITERAL("s");
+    struct stream_config c = {.name = BYTES_LITERAL("S"),
+                              .subjects = {.items = &subject, .count = 1},
+                              .storage = STREAM_FILE,
+                              .num_replicas = 1,
+                              .duplicate_window = WINDOW_SECONDS * JS_SECOND};
+    c.max_consumers = c.max_msgs = c.max_bytes = c.max_msgs_per_subject = c.max_msg_size = -1;
+    memset(&r, 0, sizeof r);
+    mem_heap_init(&r.heap);
+    r.now_ns = INT64_C(1795263937500000000);
+    cr_assert_eq(stream_init(&r.stream, &r.heap.mem, 1, 0, &c, r.now_ns, 5), ERR_OK);
+}
+
+static void teardown(void)
+{
+    stream_deinit(&r.stream);
+    must(r.heap.live_count == 0);
+}
+
+TestSuite(stream, .init = setup, .fini = teardown);
+
+static void publish(const char *headers)
+{
+    char scratch[PUBLISH_SCRATCH_EXTRA + 256];
+    struct stream_outcome o;
+    struct writer w;
+    writer_init(&w, scratch, sizeof scratch);
+    publish_check(&r.stream, BYTES_LITERAL("s"), bytes_from_text(headers), BYTES_LITERAL("body"),
+                  r.now_ns, &w, &o);
+    cr_assert_eq(o.verdict, STREAM_STORE);
+    r.ticket++;
+    stream_stage(&r.stream, &o, r.ticket, r.ticket);
+}
+
+Test(stream, ids_are_forgotten_though_no_more_of_them_come)
+{
+    for (int i = 0; i < IDS; i++) {
+        char headers[64];
+        snprintf(headers, sizeof headers, "NATS/1.0\r\nNats-Msg-Id: %d\r\n\r\n", i);
+        publish(headers);
+        cr_assert_eq(stream_settle(&r.stream, r.ticket), ERR_OK);
+    }
+    cr_assert_gt(r.stream.dedupe.bytes_taken, IDS * sizeof(struct dedupe_entry));
+    int64_t end_ns = r.now_ns + WINDOW_SECONDS * JS_SECOND;
+    cr_assert_eq(stream_expire_next_ns(&r.stream), end_ns);
+    (void)stream_expire(&r.stream, end_ns - 1);
+    cr_assert_eq(r.stream.dedupe.count, IDS);
+    while (stream_expire(&r.stream, end_ns)) continue;
+    cr_assert_eq(r.stream.dedupe.bytes_taken, 0);
+    cr_assert_eq(stream_expire_next_ns(&r.stream), INT64_MAX);
+    cr_assert_eq(r.stream.msgs.live_count, IDS);
+}
+
+Test(stream, a_subject_is_free_when_the_last_message_of_it_went)
+{
+    publish("");
+    publish("");
+    cr_assert_eq(stream_settle(&r.stream, 1), ERR_OK);
+    cr_assert(stream_remove(&r.stream, 1)); /* the other one is in flight */
+    cr_assert_eq(stream_settle(&r.stream, 2), ERR_OK);
+    publish("");
+    stream_unstage(&r.stream, 3);
+    cr_assert_eq(r.stream.subjects.leaf_count, 1);
+    cr_assert(stream_remove(&r.stream, 2));
+    cr_assert_eq(r.stream.subjects.leaf_count, 0);
+}
