@@ -690,8 +690,11 @@ static uint64_t find_next(struct consumer *c, struct msgs_entry *entry, bool *is
 
 static struct pullq_facts facts_of(struct consumer *c, struct shard_time now)
 {
+    /* What takes more than a piece to count is taken for much: should there be nothing, a request
+     * that does not wait hears of it when it is counted. */
+    uint64_t left = consumer_count(c) ? c->left : UINT32_MAX;
     return (struct pullq_facts){.now_ns = (int64_t)now.mono_ns,
-                                .pending = consumer_left(c) + c->live->window.queued_count,
+                                .pending = left + c->live->window.queued_count,
                                 .stream_seq = c->next_seq - 1,
                                 .consumer_seq = c->delivered_cseq};
 }

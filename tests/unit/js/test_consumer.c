@@ -2,6 +2,7 @@
 #include <string.h>
 #include "core/base/must.h"
 #include "core/js/consumer.h"
+#include "core/js/sieve.h"
 #include "tests/support/mem_heap.h"
 
 /* A stream of ten messages on three subjects, and one consumer on it. */
@@ -226,6 +227,27 @@ Test(consumer, an_update_without_memory_changes_nothing)
     } while (consumer_update(&r.consumer, &r.config, r.now) == ERR_MEMORY);
     cr_assert_gt(fails, 2);
     cr_assert(bytes_equal(r.consumer.deliver_subject, BYTES_LITERAL("other")));
+}
+
+Test(consumer, a_pull_counts_a_piece_of_what_came_since)
+{
+    r.config.filter_subjects.items = (struct bytes[]){BYTES_LITERAL("*.a"), BYTES_LITERAL("s.*")};
+    r.config.filter_subjects.count = 2;
+    r.config.deliver_policy = CONSUMER_DELIVER_NEW;
+    r.config.deliver_subject = BYTES_LITERAL("");
+    r.config.max_waiting = 10;
+    cr_assert_eq(consumer_open(&r.consumer, &r.heap.mem, &r.feed, 1, &r.config, 1, r.now), ERR_OK);
+    for (int i = 0; i < SIEVE_STEP + 1000; i++) publish("t.b");
+    consumer_pull(&r.consumer, r.now, &r.arena, BYTES_LITERAL("{\"no_wait\":true}"),
+                  BYTES_LITERAL("in"), &r.outlet);
+    cr_assert_lt(r.consumer.counted_to, r.last_seq);
+    cr_assert_eq(r.consumer.live->pulls.count, 1);
+    struct consumer_pick pick;
+    enum consumer_verdict verdict;
+    do verdict = consumer_next(&r.consumer, r.now, &r.outlet, &pick);
+    while (verdict == CONSUMER_AGAIN);
+    cr_assert_eq(verdict, CONSUMER_IDLE);
+    cr_assert_eq(r.consumer.live->pulls.count, 0); /* 404 */
 }
 
 Test(consumer, the_ack_subject_tells_the_delivery)
