@@ -513,11 +513,13 @@ bool js_reset_step(struct js_stream *s, const struct consumer *c, uint64_t seq, 
     return false;
 }
 
-void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c)
+void js_consumer_end(struct js *js, struct js_stream *s, struct consumer *c, struct js_work *w)
 {
     const struct ackwin_entry *low = ackwin_next(&c->live->window, 0);
+    *w = (struct js_work){.is_begun = true, .is_sweep = true};
     /* Deliveries that were given up lie below the floor. */
-    uint64_t from = low != NULL && low->seq <= c->floor_seq ? low->seq : c->floor_seq + 1;
+    w->seq = low != NULL && low->seq <= c->floor_seq ? low->seq : c->floor_seq + 1;
+    w->end = s->stream.config.retention == STREAM_INTEREST ? s->stream.seq_last + 1 : 0;
     bool was_hidden = c->is_hidden;
     close_consumer(js, s, c);
     if (was_hidden)
@@ -525,10 +527,23 @@ void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c)
     else
         count_consumers(s, -1);
     consumer_set_drop(&s->consumers, c);
-    if (s->stream.config.retention != STREAM_INTEREST) return;
-    for (uint64_t seq = msgs_next(&s->stream.msgs, from); seq != 0;
-         seq = msgs_next(&s->stream.msgs, seq + 1))
-        drop_unneeded(s, seq);
+}
+
+bool js_consumer_end_step(struct js_stream *s, struct js_work *w)
+{
+    uint32_t batch = STREAM_PURGE_BATCH;
+    while ((w->seq = msgs_next(&s->stream.msgs, w->seq)) != 0 && w->seq < w->end) {
+        if (batch-- == 0) return true;
+        drop_unneeded(s, w->seq++);
+    }
+    return false;
+}
+
+void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c)
+{
+    struct js_work work;
+    js_consumer_end(js, s, c, &work);
+    while (js_consumer_end_step(s, &work)) continue;
 }
 
 enum err js_consumer_delete(struct js *js, struct js_stream *s, struct consumer *c, int64_t now_ns,

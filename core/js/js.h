@@ -130,9 +130,9 @@ struct js {
  * to wait for it. The stream's order stays in flight meanwhile. All zero: none. */
 struct js_work {
     bool is_begun, is_purge;
-    bool is_sweep; /* what no consumer needs goes, from seq on */
-    uint32_t node; /* of stream_trim */
-    uint64_t seq;
+    bool is_sweep;     /* what no consumer needs goes, from seq on */
+    uint32_t node;     /* of stream_trim */
+    uint64_t seq, end; /* end: of js_consumer_end */
     struct stream_purge purge;
 };
 
@@ -303,6 +303,9 @@ NODISCARD enum err js_consumer_delete(struct js *js, struct js_stream *s, struct
 /* Takes it out and frees it; its record is durable. Whoever waits for messages is told so, and an
  * interest stream forgets what it alone wanted. */
 void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c);
+/* The same, but what it alone wanted goes by pieces: js_consumer_end_step until that says false. */
+void js_consumer_end(struct js *js, struct js_stream *s, struct consumer *c, struct js_work *w);
+NODISCARD bool js_consumer_end_step(struct js_stream *s, struct js_work *w);
 /* This PROGRESS record of a consumer is durable: work queue and interest streams drop what it says
  * is settled and nobody else needs. */
 void js_progress_stored(struct js *js, struct js_stream *s, const struct consumer *c,

@@ -510,6 +510,21 @@ static enum err carry_out(struct jsapi_reply *p, struct js_stream *s, struct con
     return e;
 }
 
+/* The consumer has gone; what it alone wanted goes now, and the stream waits for that: whoever
+ * comes to be interested meanwhile does not find half of it. */
+static enum js_step end_deletion(struct jsapi_reply *p, struct js_stream *s)
+{
+    struct js_request *r = p->r;
+    if (s == NULL) return jsapi_reply_succeed(p);
+    if (js_consumer_end_step(s, &r->work)) {
+        if (r->ticket == 0) r->ticket = 1;
+        if (s->stream.order_ticket == 0) s->stream.order_ticket = r->ticket;
+        return JS_MORE;
+    }
+    if (s->stream.order_ticket == r->ticket) s->stream.order_ticket = 0;
+    return jsapi_reply_succeed(p);
+}
+
 static enum js_step answer(struct jsapi_reply *p, struct js_stream *s, struct consumer *c)
 {
     switch (p->r->order) {
@@ -520,8 +535,8 @@ static enum js_step answer(struct jsapi_reply *p, struct js_stream *s, struct co
         return created(p, s, c);
     case JS_ORDER_CONSUMER_DELETE:
         p->r->action = JS_ACTION_CONSUMER_DELETED;
-        js_consumer_drop(p->js, s, c);
-        return jsapi_reply_succeed(p);
+        js_consumer_end(p->js, s, c, &p->r->work);
+        return end_deletion(p, s);
     case JS_ORDER_CONSUMER_PAUSE: tell(p->js, s, c, false); return paused(p);
     case JS_ORDER_CONSUMER_RESET: tell(p->js, s, c, false); return was_reset(p, s, c);
     default: tell(p->js, s, c, false); return created(p, s, c);
@@ -534,6 +549,7 @@ enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err
     struct jsapi_reply p = {
         .js = js, .r = r, .type = endpoints[endpoint].type, .tail = endpoints[endpoint].tail};
     struct js_stream *s = js_find_id(js, r->stream_id);
+    if (r->work.is_sweep) return end_deletion(&p, s);
     if (s == NULL) return jsapi_reply_refuse(&p, JSAPI_STREAM_NOT_FOUND);
     struct consumer *c = consumer_set_find_number(&s->consumers, r->consumer_number);
     if (c == NULL) return jsapi_reply_refuse(&p, JSAPI_CONSUMER_NOT_FOUND);

@@ -408,6 +408,34 @@ Test(jsapi_consumer, an_interest_stream_keeps_what_somebody_waits_for)
     cr_assert_eq(live(), 0);
 }
 
+Test(jsapi_consumer, what_a_deleted_one_alone_waited_for_goes_by_pieces)
+{
+    const uint64_t count = 3 * STREAM_PURGE_BATCH;
+    open_stream("{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"interest\"}");
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c1.s.1", C1_CREATE);
+    for (uint64_t i = 0; i < count; i++) publish("s.1");
+    struct js_request q = request("$JS.API.CONSUMER.DELETE.S.c1", "");
+    enum js_step step = jsapi_run(&r.js, &q);
+    cr_assert_eq(step, JS_WAIT_STORED);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_MORE);
+    cr_assert_null(named("c1"));
+    cr_assert_eq(live(), count - STREAM_PURGE_BATCH);
+    /* Another one that is created now comes behind that. */
+    struct js_request after = request("$JS.API.CONSUMER.CREATE.S.c1.s.1", C1_CREATE);
+    cr_assert_eq(jsapi_run(&r.js, &after), JS_WAIT_STORED);
+    cr_assert_eq(after.order, JS_ORDER_AGAIN);
+    jsapi_end(&after);
+    do step = jsapi_stored(&r.js, &q, ERR_OK);
+    while (step == JS_MORE);
+    cr_assert_eq(step, JS_REPLY);
+    cr_assert_not(q.is_error);
+    cr_assert_eq(q.action, JS_ACTION_CONSUMER_DELETED);
+    jsapi_end(&q);
+    cr_assert_eq(live(), 0);
+    cr_assert_eq(s->stream.order_ticket, 0);
+}
+
 Test(jsapi_consumer, an_inactive_one_goes_with_a_record_of_it)
 {
     open_three();
