@@ -166,14 +166,20 @@ static bool has_sealed_scrub(const struct slog *l)
     return false;
 }
 
+/* Closed segments that are left as they are; on a full disk only what else would be written for
+ * ever, since what is dead in the others may be all that can be freed. */
+static uint64_t rest_count(const struct slog *l)
+{
+    bool is_pressed = l->has_no_space && l->options.sealed_wait < SLOG_SEALED_MAX;
+    return (is_pressed ? 0 : (uint64_t)l->options.sealed_wait) + compact_extra(l);
+}
+
 static bool is_due(const struct slog *l)
 {
     if (l->options.hooks == NULL || l->options.files == NULL) return false;
     if (l->manifest.count < 2) return false;
     if (!l->manifest.segments[0].is_closed) return false;
-    if (sealed_count(l) <= (uint64_t)l->options.sealed_wait + compact_extra(l) &&
-        !has_sealed_scrub(l))
-        return false;
+    if (sealed_count(l) <= rest_count(l) && !has_sealed_scrub(l)) return false;
     const struct manifest_segment *s = &l->manifest.segments[0];
     for (uint32_t i = 0; i < l->old_count; i++)
         if (l->olds[i].segment == s->number) return false;
@@ -591,8 +597,7 @@ static bool may_look(const struct slog *l)
         l->manifest.pack_count == 0)
         return false;
     /* Segments that wait come first, but on a full disk. */
-    return l->has_no_space || sealed_count(l) <= (uint64_t)l->options.sealed_wait +
-                                                     compact_extra(l) + SLOG_SEALED_MAX / 2;
+    return l->has_no_space || sealed_count(l) <= rest_count(l) + SLOG_SEALED_MAX / 2;
 }
 
 /* In turns the oldest one, since limits remove the oldest messages, and each of the others. */

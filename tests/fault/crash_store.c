@@ -1346,13 +1346,13 @@ static void full_while_packing(void)
 
 /* A full disk: publishers are refused, deletes are not, and what they free is served again without
  * a restart, also while the disk stays full. */
-static void full_disk(void)
+static void full_disk(uint32_t segments, uint32_t sealed_wait)
 {
-    doing = "the disk is full";
+    doing = sealed_wait == 0 ? "the disk is full" : "a small disk is full";
     begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
     must(start());
-    w.log.options.sealed_wait = 0;
-    w.disk.capacity_bytes = 10 * SEGMENT_BYTES;
+    w.log.options.sealed_wait = sealed_wait;
+    w.disk.capacity_bytes = segments * (uint64_t)SEGMENT_BYTES;
     enum err e = ERR_OK;
     uint32_t published = 0, erased = 0;
     for (; e == ERR_OK && published < 200; published++) {
@@ -1880,7 +1880,8 @@ int main(int argc, char **argv)
     rot_in_checkpoint();
     large_checkpoints_rest();
     full_while_packing();
-    full_disk();
+    full_disk(10, 0);
+    full_disk(6, 3); /* the most of it are segments that would be left as they are */
     sparse_is_rewritten();
     damaged_is_not_rewritten(false);
     damaged_is_not_rewritten(true);
