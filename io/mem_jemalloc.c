@@ -150,7 +150,7 @@ void mem_jemalloc_budget_init(struct mem_jemalloc_budget *b, uint64_t process_by
 
 static bool is_essential(enum mem_class class)
 {
-    return class != MEM_ROUTE && class != MEM_OUTPUT && class != MEM_INTEREST;
+    return class != MEM_OUTPUT && class != MEM_INTEREST;
 }
 
 /* Slices that a class may reach. What clients fill (payloads, subscriptions) ends below the

@@ -46,7 +46,7 @@ struct block *block_borrow(struct output_pool *p, uint32_t owner, struct block *
                            uint32_t len)
 {
     must(owner != p->shard && origin != NULL);
-    struct block *b = mem_alloc(p->mem, MEM_OUTPUT, sizeof *b);
+    struct block *b = mem_alloc(p->mem, MEM_MAIL, sizeof *b);
     if (b == NULL) return NULL;
     *b = (struct block){.refs = 1, .capacity = len, .owner = owner, .origin = origin, .data = data};
     return b;

@@ -524,7 +524,11 @@ bool deliver_pull(struct deliver *d, struct js_stream *s, struct bytes name, str
 {
     bool is_there;
     struct deliver_consumer *x = find(d, s, name, now, &is_there);
-    if (x != NULL) pull(d, x, body, reply, now);
+    if (x != NULL)
+        pull(d, x, body, reply, now);
+    else if (is_there)
+        s->outlet->send(s->outlet, reply, EMPTY,
+                        BYTES_LITERAL("NATS/1.0 409 Insufficient Resources\r\n\r\n"));
     return is_there;
 }
 

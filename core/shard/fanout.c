@@ -330,11 +330,15 @@ bool fanout_mailed(struct shard *s, const struct message *m, struct relay_order 
 {
     const struct route *r;
     struct bytes target = m->target.len > 0 ? m->target : m->subject;
-    if (route_cache_find(s->routes, m->account->number, m->account->trie, target, &r) != ERR_OK) {
+    while (route_cache_find(s->routes, m->account->number, m->account->trie, target, &r) !=
+           ERR_OK) {
+        if (pressure_shed(s)) continue;
         /* R5c: mail is never suspended; without memory for a route nobody can be served. */
         s->counts.dropped_msgs++;
         return false;
     }
+    /* Who has the most output waiting goes before somebody who reads and finds no memory. */
+    (void)!ensure_memory(s, r, m);
     struct frame f = {.m = m};
     bool is_delivered = false;
     s->is_fanning_out = true;
@@ -363,6 +367,7 @@ void fanout_no_responders(struct shard *s, struct client *c, struct bytes subjec
     if (c->state == CLIENT_CLOSING || !client_has(c, CLIENT_NO_RESPONDERS)) return;
     if (route_cache_find(s->routes, c->account->number, c->account->trie, reply, &r) != ERR_OK) {
         s->counts.dropped_msgs++;
+        session_close(s, c, CLOSED_SLOW_PENDING, false); /* rather than that it waits in vain */
         return;
     }
     for (uint32_t i = 0; i < r->plain_count; i++) {

@@ -167,6 +167,8 @@ void relay_forward(struct shard *s, const struct message *m, const struct route_
                    struct relay_order *o);
 void relay_congested(struct shard *s, uint32_t shard, struct conn_id publisher,
                      enum client_stall stall);
+/* Closes a connection of any shard that is owed an answer for which there is no memory. */
+void relay_end_client(struct shard *s, uint32_t shard, struct conn_id conn);
 /* Consumes the mail of one sender; false: the outbox is nearly full, offer the rest again. */
 bool relay_mail(struct shard *s, struct event *e);
 /* Drains spilled mail, wakes publishers that wait for ring space or tokens. */

@@ -5,6 +5,7 @@ enum {
     STEP_MESSAGES_MAX = 4096, /* acks and pull requests */
     REQUEST_COST = 64,        /* of them a request of the API may take the time of */
     UNITS_PER_COST = SIEVE_STEP / STEP_MESSAGES_MAX,
+    ACK_BYTES_MAX = 1024, /* what is no larger finds a place in a full inbox */
 };
 
 /* --- streams --------------------------------------------------------------------------------- */
@@ -91,14 +92,10 @@ static void on_updated(void *context, struct js_stream *stream)
 }
 
 /* Entries of a stream that goes: nobody looks at its memory any more. */
-static void forget_in_inbox(struct jet_queue *q, const struct jet_stream *x)
+static void forget(void *entry, const void *x)
 {
-    size_t at = q->at;
-    for (uint64_t i = 0; i < q->count; i++) {
-        struct jet_message *e = (struct jet_message *)(void *)(q->data + at);
-        if (e->stream == x) e->stream = NULL;
-        at += e->bytes;
-    }
+    struct jet_message *e = entry;
+    if (e->stream == x) e->stream = NULL;
 }
 
 static void on_closing(void *context, struct js_stream *stream)
@@ -109,8 +106,7 @@ static void on_closing(void *context, struct js_stream *stream)
     stream->owner = NULL;
     stream->outlet = &s->jet->js->silent;
     jet_subs_forget(s, x);
-    forget_in_inbox(&s->jet->inbox, x);
-    forget_in_inbox(&s->jet->batch, x);
+    jet_queue_each(&s->jet->inbox, forget, x);
     jet_publish_forget(s, x);
     jet_api_forget(s, x);
     list_remove(&x->all);
@@ -223,6 +219,7 @@ static enum err open_jet(struct shard *s, const struct shard_log *log)
     list_init(&j->working);
     list_init(&j->directs);
     list_init(&j->direct_work);
+    list_init(&j->direct_dry);
     list_init(&j->asking);
     list_init(&j->answered);
     list_init(&j->behind);
@@ -231,12 +228,16 @@ static enum err open_jet(struct shard *s, const struct shard_log *log)
     uint32_t at = 0;
     struct js_stream *stream;
     jet_consumer_open(s);
+    /* Room that stays, so that somebody can be told that there is none. */
+    struct jet_queue *const kept[] = {&j->inbox, &j->acks, &j->ready, &j->out};
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
+        if (jet_queue_room(s, kept[i], 0) == NULL) return ERR_MEMORY; /* jet_close is called */
     j->js->limits_of = limits_of;
     j->js->is_on = is_on;
     j->js->context = s;
     js_limits_changed(j->js); /* a replay knows of none */
     while ((stream = js_each(j->js, &at)) != NULL) {
-        if (make_stream(s, stream) == NULL) return ERR_MEMORY; /* the caller calls jet_close */
+        if (make_stream(s, stream) == NULL) return ERR_MEMORY;
         uint32_t place = 0;
         struct consumer *c;
         while ((c = consumer_set_each(&stream->consumers, &place)) != NULL)
@@ -372,10 +373,13 @@ static bool take(struct shard *s, struct jet_sub what, const struct message *m)
         return false;
     if (what.kind == JET_SUB_NEXT && !jet_consumer_exists(what.stream, m->subject)) return false;
     if (what.kind == JET_SUB_ACK && !jet_consumer_takes_ack(what.stream, m->subject)) return false;
-    if (jet_queue_message(s, &s->jet->inbox, what.kind, what.stream, m) != ERR_OK)
-        s->counts.dropped_msgs++;
+    struct jet_queue *q = &s->jet->inbox;
+    bool is_full = q->bytes > JET_INBOX_BYTES_MAX && m->total_bytes > ACK_BYTES_MAX;
+    if (UNLIKELY(is_full || jet_queue_message(s, q, what.kind, what.stream, m) != ERR_OK))
+        jet_send_refusal(s, what.kind, m);
     /* More than a step takes: who sends it waits a little (R5b). */
-    if (UNLIKELY(s->jet->inbox.count > STEP_MESSAGES_MAX)) jet_publish_slow_down(s, m);
+    if (UNLIKELY(q->count > STEP_MESSAGES_MAX || q->bytes > JET_INBOX_BYTES_MAX / 2))
+        jet_publish_slow_down(s, m);
     return true;
 }
 
@@ -461,9 +465,10 @@ static void take_inbox(struct shard *s)
     const struct jet_message *e;
     struct message m;
     uint32_t spent = 0, left;
-    if (j->inbox.count == 0) return;
-    j->batch = jet_queue_detach(&j->inbox);
-    while (spent < STEP_MESSAGES_MAX && (e = jet_queue_first(&j->batch)) != NULL) {
+    /* What comes in meanwhile is for the next step. */
+    for (uint64_t n = j->inbox.count; n > 0 && spent < STEP_MESSAGES_MAX; n--) {
+        if (UNLIKELY(jet_send_is_full(j))) return;
+        e = jet_queue_first(&j->inbox);
         bool is_request = e->kind == JET_SUB_API || e->kind == JET_SUB_ROUTED;
         spent += is_request || e->kind == JET_SUB_DIRECT ? REQUEST_COST : 1;
         bool is_of_stream = !is_request;
@@ -482,10 +487,8 @@ static void take_inbox(struct shard *s)
             default: break;
             }
         if (j->working.prev != last) spent += STEP_MESSAGES_MAX; /* it took a piece of work */
-        jet_queue_pop(&j->batch);
+        jet_queue_pop(s, &j->inbox);
     }
-    jet_queue_rejoin(s, &j->inbox, &j->batch);
-    j->batch = (struct jet_queue){0};
 }
 
 static void step(struct shard *s)
@@ -514,9 +517,9 @@ void jet_step(struct shard *s)
 static uint64_t deadline_ns(const struct shard *s, const struct jet *j)
 {
     uint64_t next = wheel_next_ns(&j->wheel), of_deliver = deliver_next_ns(&j->deliver);
-    bool has_work = j->inbox.count > 0 || !list_is_empty(&j->answered);
-    if (has_work || !list_is_empty(&j->working) || !list_is_empty(&j->direct_work) ||
-        jet_publish_is_due(j))
+    bool has_asked = j->inbox.count > 0 || !list_is_empty(&j->direct_work);
+    if ((has_asked && !jet_send_is_full(j)) || !list_is_empty(&j->answered) ||
+        !list_is_empty(&j->working) || jet_publish_is_due(j))
         return 0;
     if (of_deliver < next) next = of_deliver;
     if (jet_api_tell_ns(j) < next) next = jet_api_tell_ns(j);
@@ -525,7 +528,7 @@ static uint64_t deadline_ns(const struct shard *s, const struct jet *j)
     if (j->has_more && rests && j->rests_until_ns < next) next = j->rests_until_ns;
     bool waits = jet_subs_is_due(j) || j->out.count > 0 || jet_api_is_due(j) ||
                  j->interest.count > 0 || j->is_interest_lost || j->forwards.count > 0 ||
-                 !list_is_empty(&j->telling);
+                 !list_is_empty(&j->telling) || !list_is_empty(&j->direct_dry);
     if (waits && s->now.mono_ns + JET_RETRY_NS < next) next = s->now.mono_ns + JET_RETRY_NS;
     return next;
 }

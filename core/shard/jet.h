@@ -18,7 +18,9 @@
  * J1 An answer that says "stored" is made from STORED events only.
  * J2 Answers leave in the order of tickets.
  * J3 What finds no room on its way to a client waits in `out`, in order; while something waits
- *    there no stream delivers. The server does not park. */
+ *    there no stream delivers. The server does not park.
+ * J4 Who asked is answered. What finds no memory waits for it, or says so (10023, or a status); if
+ *    not even that finds any, the connection that asked is closed. */
 #ifndef CORE_SHARD_JET_H
 #define CORE_SHARD_JET_H
 #include "core/base/store.h"
@@ -33,10 +35,16 @@ enum {
                                           for room in the log */
     JET_FORWARDS_MAX = 10000,          /* API requests that wait for room in another shard's ring */
     JET_FORWARDS_BYTES_MAX = 64 << 20, /* and what they take: each may be as large as a message */
-    JET_LOG_ANY = UINT16_MAX,          /* the directory is to say which */
+    JET_INBOX_BYTES_MAX = 64 << 20,    /* of requests that were not looked at yet */
+    JET_OUT_BYTES_MAX = 1 << 20, /* while more waits to leave, nothing is begun that is answered */
+    JET_LOG_ANY = UINT16_MAX,    /* the directory is to say which */
     JET_DIRECTORY_SHARD = 0,
 };
 
+/* An answer for which there is no memory. */
+#define JET_NO_MEMORY                                                                              \
+    "{\"type\":\"io.nats.jetstream.api.v1.system_response\",\"error\":{\"code\":503,"              \
+    "\"err_code\":10023,\"description\":\"insufficient resources\"}}"
 #define JET_DIRECT_GET "$JS.API.DIRECT.GET."
 #define JET_MSG_NEXT "$JS.API.CONSUMER.MSG.NEXT."
 
@@ -67,9 +75,8 @@ struct jet_parts {
 
 /* Entries one behind the other, each a multiple of 8 bytes that starts with its size. */
 struct jet_queue {
-    char *data;
-    size_t at, len, capacity; /* entries lie in [at, len) */
-    uint64_t count;
+    struct jet_chunk *first, *last;
+    uint64_t count, bytes;
 };
 
 /* A publish that was answered or will be. */
@@ -138,7 +145,7 @@ struct jet_request {
     enum js_step wait;
     struct quota usage; /* the sum so far */
     size_t page_bytes;
-    bool has_waited;     /* for subscriptions that were owed */
+    uint64_t done_ns;    /* it waits only for the stream's subscriptions, since then; 0: not */
     bool is_told;        /* its notice is sent */
     uint64_t told_until; /* and is read when the directory's shard has come to here; 0: not yet */
     /* Others of the stream come behind it. */
@@ -158,7 +165,6 @@ struct jet {
     struct jet_queue acks;  /* of publishes, in the order of tickets */
     struct jet_queue ready; /* those that wait for nothing */
     struct jet_queue inbox;
-    struct jet_queue batch; /* of it, being looked at */
     struct jet_queue out;
     struct jet_queue interest; /* filters of subscriptions that came or went */
     struct deliver deliver;
@@ -167,6 +173,7 @@ struct jet {
     struct list working;     /* take more than one turn */
     struct list directs;     /* direct gets that wait for a read */
     struct list direct_work; /* and those that wait for another turn */
+    struct list direct_dry;  /* or for memory */
     struct list asking;      /* requests that wait for other shards' answers */
     struct list answered;    /* and have them */
     struct list behind;      /* requests about a stream of which another one asks first */
@@ -188,7 +195,7 @@ struct jet {
     bool has_more;       /* something was left for the next step */
     bool wants_accounts; /* an account may have no subscription of the API yet */
     bool is_from_store;  /* a message that lies in the store's memory is being sent */
-    uint64_t full_logged_ns;
+    uint64_t full_logged_ns, lost_logged_ns;
     uint64_t rests_until_ns; /* a receiver on another shard is congested: no deliveries before */
     bool is_interest_lost;   /* there was no memory for a change: all are to be looked at */
     bool is_congested;       /* a receiver of the last message is (R5b) */
@@ -200,16 +207,15 @@ struct jet {
 
 /* --- queues --- */
 /* Room for an entry of so many bytes, which are set in it; NULL: no memory. Not counted before
- * jet_queue_add. */
+ * jet_queue_add. An entry stays where it is until it is popped. */
 void *jet_queue_room(struct shard *s, struct jet_queue *q, size_t bytes);
 void jet_queue_add(struct jet_queue *q);
 void *jet_queue_first(const struct jet_queue *q);
-void jet_queue_pop(struct jet_queue *q);
+void jet_queue_pop(struct shard *s, struct jet_queue *q);
+/* Each entry, first to last. */
+void jet_queue_each(const struct jet_queue *q, void (*look)(void *entry, const void *context),
+                    const void *context);
 void jet_queue_free(struct shard *s, struct jet_queue *q);
-/* What lies in q now, for somebody who goes through it while more may come; then what is left goes
- * back before that. */
-struct jet_queue jet_queue_detach(struct jet_queue *q);
-void jet_queue_rejoin(struct shard *s, struct jet_queue *q, struct jet_queue *batch);
 /* Copies a message of the server itself; of head only what parts does not say is looked at. headers
  * may be the beginning of a body in one piece (head->header_len). ERR_MEMORY. */
 NODISCARD enum err jet_queue_parts(struct shard *s, struct jet_queue *q,
@@ -222,7 +228,8 @@ bool jet_queue_read(struct shard *s, const struct jet_message *e, struct message
 
 /* --- sending --- */
 /* Publishes it now if it can; what has to wait is copied into `out`. A message for which that finds
- * no memory is lost, and counted as dropped. */
+ * no memory, also when nobody has much output left to be closed for, is lost: that is counted and
+ * logged. */
 void jet_send(struct shard *s, const struct jet_parts *p);
 /* As jet_send, without copying where possible: headers and body lie in the store's memory. */
 void jet_send_stored(struct shard *s, const struct jet_parts *p);
@@ -231,13 +238,18 @@ void jet_send_stored(struct shard *s, const struct jet_parts *p);
 void jet_send_later(struct shard *s, const struct jet_parts *p);
 /* What waits in `out`, in order, until one finds no room. */
 void jet_send_waiting(struct shard *s);
+/* So much waits there that nothing is to be begun that is answered. */
+bool jet_send_is_full(const struct jet *j);
+/* There is no memory for what was sent to a subscription of this kind, or none is to be used: who
+ * sent it is told (J4). */
+void jet_send_refusal(struct shard *s, enum jet_sub_kind kind, const struct message *m);
 
 /* --- consumers --- */
 void jet_consumer_open(struct shard *s);
 void jet_consumer_init_outlet(struct jet_stream *x);
 /* Is there a consumer of that name, at the end of subject? */
 bool jet_consumer_exists(const struct jet_stream *x, struct bytes subject);
-/* Or does the ack subject name none that is not there? */
+/* Or does the ack subject name none that is not there, or takes no acks? */
 bool jet_consumer_takes_ack(const struct jet_stream *x, struct bytes subject);
 void jet_consumer_pull(struct shard *s, struct jet_stream *x, const struct message *m);
 void jet_consumer_ack(struct shard *s, struct jet_stream *x, const struct message *m);

@@ -6,8 +6,11 @@ enum { DIRECT_BATCH_BYTES_MAX = 64 << 20, REPLY_BYTES_MAX = JS_REPLY_BYTES_MAX }
 static const uint64_t TELL_NS =
     100000000; /* between two advisories of requests that were dropped */
 static const uint64_t DELETE_NS = 1000000000; /* for a deletion; one that fails does not say so */
+static const uint64_t DRY_NS = 2000000000u;   /* so long an answer waits for memory */
 
 /* --- requests -------------------------------------------------------------------------------- */
+
+#define DIRECT_NO_MEMORY "NATS/1.0 503 Insufficient Resources\r\n\r\n"
 
 static void on_read(struct shard *s, struct jet_reader *reader, enum err e,
                     const struct record *record);
@@ -159,30 +162,36 @@ static void wait_for_ticket(struct shard *s, struct jet_request *q)
 
 static void reply(struct shard *s, struct jet_request *q)
 {
-    if (q->out.is_failed) {
-        s->counts.dropped_msgs++;
-        return;
-    }
-    struct jet_parts parts = {
-        .account = q->r.account, .subject = q->reply, .body = text_written(&q->out)};
+    struct jet_parts parts = {.account = q->r.account,
+                              .subject = q->reply,
+                              .body = q->out.is_failed ? BYTES_LITERAL(JET_NO_MEMORY)
+                                                       : text_written(&q->out)};
     if (q->reply.len > 0) jet_send(s, &parts);
-    jet_advisory_request(s, &q->r, q->origin, q->origin_shard);
+    if (!q->out.is_failed) jet_advisory_request(s, &q->r, q->origin, q->origin_shard);
 }
 
 /* The directory has heard of a change before the client does: a list that it asks for next has it,
- * whatever way that comes, and the subjects of a stream that went are free. So has the index, if
- * another shard was just writing there: one more step is enough. False: not yet. */
+ * whatever way that comes, and the subjects of a stream that went are free. False: not yet. */
 static bool tell(struct shard *s, struct jet_request *q)
 {
-    if (!q->has_waited && q->r.order != JS_ORDER_NONE && jet_subs_is_due(s->jet)) {
-        q->has_waited = true;
-        return false;
-    }
     if (q->r.notice == JS_NOTICE_NONE) return true;
     if (!q->is_told) q->is_told = jet_mail_notice(s, q);
     if (!q->is_told || !relay_is_clear(s, JET_DIRECTORY_SHARD)) return false;
     if (q->told_until == 0) q->told_until = relay_position(s, JET_DIRECTORY_SHARD);
     return relay_is_reached(s, JET_DIRECTORY_SHARD, q->told_until);
+}
+
+/* What it made is reached by what is sent to it: before, that would have no responders. Where
+ * another shard was just writing in the index one more step is enough; with no memory for the
+ * stream's subscriptions it takes a while, and after a longer one it is answered. */
+static bool is_served(struct shard *s, struct jet_request *q)
+{
+    if (q->r.order == JS_ORDER_NONE || list_is_empty(&s->jet->unsubscribed)) return true;
+    const struct js_stream *stream = js_find_id(s->jet->js, q->r.stream_id);
+    const struct jet_stream *x = stream == NULL ? NULL : stream->owner;
+    if (x == NULL || list_is_empty(&x->unsubscribed)) return true;
+    if (q->done_ns == 0) q->done_ns = s->now.mono_ns;
+    return s->now.mono_ns - q->done_ns > DRY_NS;
 }
 
 uint64_t jet_api_awaits(const struct shard *s, uint32_t target)
@@ -213,10 +222,10 @@ static void send_on(struct shard *s, const struct jet_request *q)
                         .origin = q->origin,
                         .origin_shard = q->origin_shard};
     bool is_here = s->index == JET_DIRECTORY_SHARD;
-    if (m.account == NULL ||
+    if (m.account != NULL &&
         (is_here ? jet_queue_message(s, &s->jets[0]->inbox, JET_SUB_API, NULL, &m) != ERR_OK
                  : !jet_mail_request(s, JET_DIRECTORY_SHARD, JET_LOG_ANY, &m)))
-        s->counts.dropped_msgs++;
+        jet_send_refusal(s, JET_SUB_API, &m);
 }
 
 /* Asks other shards. Without memory it is refused as anything is. */
@@ -247,7 +256,7 @@ static void go_on(struct shard *s, struct jet_request *q, enum js_step step)
     case JS_MORE: list_push(&s->jet->working, &q->link); return;
     case JS_SILENT:
     case JS_REPLY:
-        if (!tell(s, q)) {
+        if (!is_served(s, q) || !tell(s, q)) {
             q->wait = step;
             list_push(&s->jet->telling, &q->link);
             return;
@@ -280,7 +289,7 @@ void jet_api_request(struct shard *s, const struct message *m)
     }
     struct jet_request *q = make_request(s, m);
     if (q == NULL) {
-        s->counts.dropped_msgs++;
+        jet_send_refusal(s, JET_SUB_API, m);
         return;
     }
     if (UNLIKELY(s->jet->firsts.count > 0) && waits_behind(s->jet, q)) return;
@@ -292,8 +301,8 @@ void jet_api_request(struct shard *s, const struct message *m)
     q->wait = JS_SILENT; /* it is run when the sums are there */
     list_push(&s->jet->asking, &q->link);
     if (!jet_mail_usage(s, q)) {
-        s->counts.dropped_msgs++;
-        end_request(s, q);
+        q->out.is_failed = true;
+        go_on(s, q, JS_REPLY);
         return;
     }
     if (q->owed > 0) return;
@@ -341,8 +350,9 @@ void jet_api_route(struct shard *s, const struct message *m)
     struct jet_queue *q = &s->jet->forwards;
     must(s->config.directory != NULL);
     if (q->count == 0 && route(s, m)) return;
-    bool is_all = q->count >= JET_FORWARDS_MAX || q->len - q->at >= JET_FORWARDS_BYTES_MAX;
-    if (is_all || jet_queue_message(s, q, JET_SUB_API, NULL, m) != ERR_OK) s->counts.dropped_msgs++;
+    bool is_all = q->count >= JET_FORWARDS_MAX || q->bytes >= JET_FORWARDS_BYTES_MAX;
+    if (is_all || jet_queue_message(s, q, JET_SUB_API, NULL, m) != ERR_OK)
+        jet_send_refusal(s, JET_SUB_API, m);
 }
 
 static void go_on_answered(struct shard *s, struct jet_request *q)
@@ -393,7 +403,7 @@ void jet_api_step(struct shard *s)
     struct list *link;
     while ((e = jet_queue_first(&j->forwards)) != NULL) {
         if (jet_queue_read(s, e, &m) && !route(s, &m)) break;
-        jet_queue_pop(&j->forwards);
+        jet_queue_pop(s, &j->forwards);
     }
     j->has_released = false;
     while ((link = list_pop(&j->answered)) != NULL)
@@ -453,6 +463,8 @@ struct direct_get {
     struct store_read read;
     struct msgs_entry entry;
     uint32_t account;
+    bool has_sent;
+    uint64_t dry_ns; /* since when it waits for memory */
     struct bytes reply, request_headers, request_body, key;
     size_t bytes;
 };
@@ -468,7 +480,8 @@ static void end_direct(struct shard *s, struct direct_get *g)
     mem_free(s->mem, MEM_JETSTREAM, g, g->bytes);
 }
 
-static void send_direct(struct shard *s, struct direct_get *g, const struct record *record)
+/* False: no memory. */
+static bool send_direct(struct shard *s, struct direct_get *g, const struct record *record)
 {
     struct text headers;
     text_init(&headers, s->mem, MEM_JETSTREAM, REPLY_BYTES_MAX);
@@ -477,8 +490,11 @@ static void send_direct(struct shard *s, struct direct_get *g, const struct reco
                               .subject = g->reply,
                               .headers = text_written(&headers),
                               .body = record->body};
-    if (!headers.is_failed) jet_send_stored(s, &parts);
+    bool is_whole = !headers.is_failed;
+    if (is_whole) jet_send_stored(s, &parts);
     text_deinit(&headers);
+    g->has_sent |= is_whole;
+    return is_whole;
 }
 
 /* An answer that is nothing but headers. */
@@ -493,7 +509,12 @@ static void finish_direct(struct shard *s, struct direct_get *g)
     struct text headers;
     text_init(&headers, s->mem, MEM_JETSTREAM, REPLY_BYTES_MAX);
     bool has_end = direct_write_end(&g->d, &headers);
-    if (has_end && !headers.is_failed) send_status(s, g, text_written(&headers));
+    if (headers.is_failed)
+        send_status(s, g, BYTES_LITERAL(DIRECT_NO_MEMORY));
+    else if (has_end)
+        send_status(s, g, text_written(&headers));
+    else if (!g->has_sent) /* it is there, but cannot be read any more */
+        send_status(s, g, BYTES_LITERAL("NATS/1.0 404 Message Not Found\r\n\r\n"));
     text_deinit(&headers);
     end_direct(s, g);
 }
@@ -504,24 +525,47 @@ static void wait_direct(struct direct_get *g, struct list *in)
     list_push(in, &g->link);
 }
 
+/* What the read of its next message gave. False: that is to be read once more, when there is
+ * memory. */
+static bool take_direct(struct shard *s, struct direct_get *g, enum err e,
+                        const struct record *record)
+{
+    if (LIKELY(e != ERR_MEMORY) && (e != ERR_OK || send_direct(s, g, record))) {
+        g->dry_ns = 0;
+        return true;
+    }
+    if (g->dry_ns == 0) g->dry_ns = s->now.mono_ns;
+    wait_direct(g, &s->jet->direct_dry);
+    return false;
+}
+
+/* False: it has to wait. */
+static bool fetch_direct(struct shard *s, struct direct_get *g, uint32_t *left)
+{
+    struct record record;
+    enum err e = store_read(js_store_of(s->jet->js, g->x->s), &g->read, &record);
+    if (e == ERR_BUSY) {
+        wait_direct(g, &s->jet->directs);
+        return false;
+    }
+    if (!take_direct(s, g, e, &record)) return false;
+    uint32_t bytes = e == ERR_OK ? (uint32_t)record.body.len : 0;
+    *left -= *left < bytes ? *left : bytes;
+    return true;
+}
+
 /* Until a read has to wait, a piece is done, or the end. */
 static void run_direct(struct shard *s, struct direct_get *g, uint32_t *left)
 {
     uint64_t seq;
-    struct record record;
-    enum direct_step step;
+    enum direct_step step = DIRECT_AGAIN;
     struct stream *stream = &g->x->s->stream;
-    while ((step = direct_next(&g->d, stream, left, &seq, &g->entry)) == DIRECT_MESSAGE) {
+    while (!jet_send_is_full(s->jet) &&
+           (step = direct_next(&g->d, stream, left, &seq, &g->entry)) == DIRECT_MESSAGE) {
         g->read = (struct store_read){
             .place = g->entry.place, .stream = stream->id, .seq = seq, .context = &g->reader};
-        enum err e = store_read(js_store_of(s->jet->js, g->x->s), &g->read, &record);
-        if (e == ERR_BUSY) {
-            wait_direct(g, &s->jet->directs);
-            return;
-        }
-        if (e != ERR_OK) continue;
-        send_direct(s, g, &record);
-        *left -= *left < record.body.len ? *left : (uint32_t)record.body.len;
+        if (!fetch_direct(s, g, left)) return;
+        step = DIRECT_AGAIN;
     }
     if (step == DIRECT_AGAIN)
         wait_direct(g, &s->jet->direct_work);
@@ -537,9 +581,27 @@ static void on_direct_read(struct shard *s, struct jet_reader *reader, enum err 
         end_direct(s, g);
         return;
     }
-    if (e == ERR_OK) send_direct(s, g, record);
     uint32_t left = SIEVE_STEP;
-    run_direct(s, g, &left);
+    if (take_direct(s, g, e, record)) run_direct(s, g, &left);
+}
+
+/* Those that found no memory try again; after a while they say so. */
+static void retry_direct(struct shard *s)
+{
+    struct list due, *link;
+    if (LIKELY(list_is_empty(&s->jet->direct_dry))) return;
+    list_init(&due);
+    while ((link = list_pop(&s->jet->direct_dry)) != NULL) list_push(&due, link);
+    while ((link = list_pop(&due)) != NULL) {
+        struct direct_get *g = LIST_OWNER(link, struct direct_get, link);
+        uint32_t left = SIEVE_STEP;
+        if (s->now.mono_ns - g->dry_ns > DRY_NS) {
+            send_status(s, g, BYTES_LITERAL(DIRECT_NO_MEMORY));
+            end_direct(s, g);
+        } else if (fetch_direct(s, g, &left)) {
+            run_direct(s, g, &left);
+        }
+    }
 }
 
 void jet_api_direct(struct shard *s, struct jet_stream *x, const struct message *m, uint32_t *left)
@@ -548,7 +610,7 @@ void jet_api_direct(struct shard *s, struct jet_stream *x, const struct message 
     size_t bytes = sizeof(struct direct_get) + m->subject.len + m->reply.len + m->total_bytes;
     struct direct_get *g = mem_alloc_zero(s->mem, MEM_JETSTREAM, bytes);
     if (g == NULL) {
-        s->counts.dropped_msgs++;
+        jet_send_refusal(s, JET_SUB_DIRECT, m);
         return;
     }
     struct bytes subject;
@@ -581,14 +643,16 @@ void jet_api_direct(struct shard *s, struct jet_stream *x, const struct message 
 /* In a turn one piece, of whichever waits longest. */
 static void work_direct(struct shard *s)
 {
-    struct list *link = list_pop(&s->jet->direct_work);
     uint32_t left = SIEVE_STEP;
+    if (jet_send_is_full(s->jet)) return;
+    struct list *link = list_pop(&s->jet->direct_work);
     if (link != NULL) run_direct(s, LIST_OWNER(link, struct direct_get, link), &left);
 }
 
 void jet_api_work(struct shard *s)
 {
     struct list *link = list_pop(&s->jet->working);
+    retry_direct(s);
     work_direct(s);
     if (link == NULL) return;
     struct jet_request *q = LIST_OWNER(link, struct jet_request, link);
@@ -603,11 +667,13 @@ void jet_api_forget(struct shard *s, const struct jet_stream *x)
         struct direct_get *g = LIST_OWNER(link, struct direct_get, link);
         if (g->x == x) g->x = NULL;
     }
-    for (link = j->direct_work.next; link != &j->direct_work;) {
-        struct direct_get *g = LIST_OWNER(link, struct direct_get, link);
-        link = link->next;
-        if (g->x == x) end_direct(s, g);
-    }
+    struct list *idle[] = {&j->direct_work, &j->direct_dry};
+    for (int i = 0; i < 2; i++)
+        for (link = idle[i]->next; link != idle[i];) {
+            struct direct_get *g = LIST_OWNER(link, struct direct_get, link);
+            link = link->next;
+            if (g->x == x) end_direct(s, g);
+        }
 }
 
 /* The store's reads never end any more. */
@@ -621,6 +687,7 @@ void jet_api_close(struct shard *s)
             end_request(s, LIST_OWNER(waiting[i]->next, struct jet_request, link));
     table_deinit(&j->firsts);
     struct list *link;
-    while ((link = list_pop(&j->directs)) != NULL || (link = list_pop(&j->direct_work)) != NULL)
+    while ((link = list_pop(&j->directs)) != NULL || (link = list_pop(&j->direct_work)) != NULL ||
+           (link = list_pop(&j->direct_dry)) != NULL)
         end_direct(s, LIST_OWNER(link, struct direct_get, link));
 }

@@ -112,8 +112,9 @@ bool jet_consumer_exists(const struct jet_stream *x, struct bytes subject)
 bool jet_consumer_takes_ack(const struct jet_stream *x, struct bytes subject)
 {
     struct ack_subject a;
-    return ack_parse_subject(subject, &a) != ERR_OK ||
-           consumer_set_find(&x->s->consumers, a.consumer) != NULL;
+    if (ack_parse_subject(subject, &a) != ERR_OK) return true;
+    const struct consumer *c = consumer_set_find(&x->s->consumers, a.consumer);
+    return c != NULL && c->ack_policy != CONSUMER_ACK_NONE;
 }
 
 void jet_consumer_pull(struct shard *s, struct jet_stream *x, const struct message *m)
@@ -163,7 +164,7 @@ static void take_interest(struct shard *s)
     struct message m;
     while ((e = jet_queue_first(&j->interest)) != NULL) {
         if (jet_queue_read(s, e, &m)) deliver_interest(&j->deliver, e->account, m.subject, s->now);
-        jet_queue_pop(&j->interest);
+        jet_queue_pop(s, &j->interest);
     }
     if (!j->is_interest_lost) return;
     j->is_interest_lost = false;

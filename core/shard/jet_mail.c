@@ -91,9 +91,12 @@ static void on_request(struct shard *s, uint32_t log, struct message *m)
     must(j != NULL);
     must(log != JET_LOG_ANY || s->config.directory != NULL);
     uint8_t kind = log == JET_LOG_ANY ? JET_SUB_API : JET_SUB_ROUTED;
-    if (m->account == NULL || m->payload == NULL ||
-        jet_queue_message(s, &j->inbox, kind, NULL, m) != ERR_OK)
-        s->counts.dropped_msgs++;
+    if (m->account == NULL) return;
+    if (m->payload != NULL && jet_queue_message(s, &j->inbox, kind, NULL, m) == ERR_OK) return;
+    struct jet *before = s->jet;
+    s->jet = j;
+    jet_send_refusal(s, kind, m);
+    s->jet = before;
 }
 
 /* --- claims ----------------------------------------------------------------------------------- */

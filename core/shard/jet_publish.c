@@ -71,15 +71,15 @@ static struct jet_ack *ack_room(struct shard *s, struct jet_queue *q, const stru
 static void answer_outcome(struct shard *s, struct jet_stream *x, const struct message *m,
                            const struct stream_outcome *o, struct bytes headers)
 {
-    struct text t;
+    char room[ACK_BODY_MAX];
+    struct text t = {.data = room, .capacity = sizeof room, .bytes_max = sizeof room};
     struct jet *j = s->jet;
     if (m->reply.len == 0 || x->s->stream.config.no_ack) return;
-    text_init(&t, s->mem, MEM_JETSTREAM, ACK_BODY_MAX);
     write_error(s, x, o, &t);
     bool waits = o->ticket > j->stored_ticket && x->s->stream.config.storage == STREAM_FILE;
     struct jet_queue *q = waits ? &j->acks : &j->ready;
-    size_t texts = m->reply.len + headers.len + t.len;
-    struct jet_ack *a = t.is_failed ? NULL : jet_queue_room(s, q, sizeof *a + texts);
+    must(!t.is_failed);
+    struct jet_ack *a = jet_queue_room(s, q, sizeof *a + m->reply.len + headers.len + t.len);
     if (a != NULL) {
         uint32_t bytes = a->bytes;
         *a = (struct jet_ack){.bytes = bytes,
@@ -97,8 +97,8 @@ static void answer_outcome(struct shard *s, struct jet_stream *x, const struct m
         jet_queue_add(q);
     } else {
         s->counts.dropped_msgs++;
+        relay_end_client(s, m->origin_shard, m->origin);
     }
-    text_deinit(&t);
 }
 
 /* --- a publish ------------------------------------------------------------------------------- */
@@ -267,7 +267,7 @@ static uint64_t buffer_percent(const struct shard *s, const struct jet_stream *x
     const struct options_jetstream *o = &s->options->jetstream;
     const struct staged *staged = &x->s->stream.staged;
     uint64_t count = staged->op_count + x->held.count;
-    uint64_t bytes = (uint64_t)staged->bytes_waiting + (x->held.len - x->held.at);
+    uint64_t bytes = (uint64_t)staged->bytes_waiting + x->held.bytes;
     uint64_t percent = 0, of_bytes = 0;
     if (o->buffered_messages_max > 0) percent = count * 100 / (uint64_t)o->buffered_messages_max;
     if (o->buffered_bytes_max > 0) of_bytes = bytes * 100 / (uint64_t)o->buffered_bytes_max;
@@ -278,7 +278,7 @@ static void take(struct shard *s, struct jet_stream *x, const struct message *m)
 {
     /* A message that lies in the store's memory must not be there when an append moves it on. */
     if (LIKELY(x->held.count == 0 && !s->jet->is_from_store) && run(s, x, m)) return;
-    bool is_full = x->held.len - x->held.at > JET_HELD_BYTES_MAX;
+    bool is_full = x->held.bytes > JET_HELD_BYTES_MAX;
     if (is_full || jet_queue_message(s, &x->held, JET_SUB_PUBLISH, x, m) != ERR_OK) {
         refuse_store(s, x, m, &s->jet->outcome, is_full ? ERR_FULL : ERR_MEMORY);
         return;
@@ -332,7 +332,7 @@ void jet_publish_stored(struct shard *s, uint64_t ticket)
     const struct jet_ack *a;
     while ((a = jet_queue_first(&j->acks)) != NULL && a->ticket <= ticket) {
         answer(s, a);
-        jet_queue_pop(&j->acks);
+        jet_queue_pop(s, &j->acks);
     }
 }
 
@@ -346,7 +346,8 @@ void jet_publish_failed(struct shard *s, uint64_t ticket, enum err e)
 {
     struct jet *j = s->jet;
     struct stream_outcome o = {.verdict = STREAM_REFUSED}; /* j->outcome serves those answers */
-    struct text t;
+    char room[ACK_BODY_MAX];
+    struct text t = {.data = room, .capacity = sizeof room, .bytes_max = sizeof room};
     j->waits_for_room = false;
     /* Before any answer: what those lead into a stream is appended behind the failure. */
     struct list *link = j->staged.next;
@@ -357,7 +358,6 @@ void jet_publish_failed(struct shard *s, uint64_t ticket, enum err e)
         stream_unstage(&x->s->stream, ticket);
         if (x->s->stream.staged.op_count == 0) list_remove(&x->staged);
     }
-    text_init(&t, s->mem, MEM_JETSTREAM, ACK_BODY_MAX);
     if (e == ERR_NO_SPACE)
         jsapi_error_set(&o.error, JSAPI_STORAGE_RESOURCES_EXCEEDED);
     else
@@ -366,11 +366,11 @@ void jet_publish_failed(struct shard *s, uint64_t ticket, enum err e)
     for (const struct jet_ack *a; (a = jet_queue_first(&j->acks)) != NULL;) {
         if (a->stream != NULL) {
             write_error(s, a->stream, &o, &t);
-            if (!t.is_failed) send_ack(s, a, bytes_of(NULL, 0), text_written(&t));
+            must(!t.is_failed);
+            send_ack(s, a, bytes_of(NULL, 0), text_written(&t));
         }
-        jet_queue_pop(&j->acks);
+        jet_queue_pop(s, &j->acks);
     }
-    text_deinit(&t);
 }
 
 /* --- time ------------------------------------------------------------------------------------- */
@@ -421,7 +421,7 @@ static void run_held(struct shard *s, struct jet_stream *x)
     struct message m;
     while (x->s->stream.order_ticket == 0 && (e = jet_queue_first(&x->held)) != NULL) {
         if (jet_queue_read(s, e, &m) && !run(s, x, &m)) return;
-        jet_queue_pop(&x->held);
+        jet_queue_pop(s, &x->held);
     }
     if (x->held.count > 0) return;
     jet_queue_free(s, &x->held);
@@ -440,7 +440,7 @@ void jet_publish_step(struct shard *s)
     const struct jet_ack *a;
     while ((a = jet_queue_first(&j->ready)) != NULL) {
         answer(s, a);
-        jet_queue_pop(&j->ready);
+        jet_queue_pop(s, &j->ready);
     }
 }
 
@@ -454,18 +454,14 @@ bool jet_publish_is_due(const struct jet *j)
     return j->ready.count > 0;
 }
 
-static void forget(struct jet_queue *q, const struct jet_stream *x)
+static void forget(void *entry, const void *x)
 {
-    size_t at = q->at;
-    for (uint64_t i = 0; i < q->count; i++) {
-        struct jet_ack *a = (struct jet_ack *)(void *)(q->data + at);
-        if (a->stream == x) a->stream = NULL;
-        at += a->bytes;
-    }
+    struct jet_ack *a = entry;
+    if (a->stream == x) a->stream = NULL;
 }
 
 void jet_publish_forget(struct shard *s, struct jet_stream *x)
 {
-    forget(&s->jet->acks, x);
-    forget(&s->jet->ready, x);
+    jet_queue_each(&s->jet->acks, forget, x);
+    jet_queue_each(&s->jet->ready, forget, x);
 }

@@ -1,44 +1,83 @@
-/* Queues of JetStream in one piece of memory each, and messages as entries of them: in the inbox,
- * held back by an order of their stream, or on their way out (struct jet_message).
+/* Queues of JetStream: in the inbox, held back by an order of their stream, or on their way out,
+ * messages wait as entries (struct jet_message), one behind the other in chunks.
  *
- * An entry moves when its queue grows or is rejoined; nobody keeps a pointer to one. A queue that
- * finds no memory refuses the entry, and the caller counts what is lost by that. */
+ * An entry does not move, and a queue that grows asks for no more than the entry needs: so what
+ * waits is never lost for want of memory. An entry that finds none has the receiver with the most
+ * waiting output closed first; with none of those the entry is refused, and the caller sees to it
+ * that somebody is told. */
 #include "core/base/must.h"
 #include "core/shard/jet.h"
 
 enum {
-    QUEUE_FIRST = 16384,
-    QUEUE_KEPT = 1 << 20, /* an empty queue above this gives its memory back */
+    CHUNK_FIRST = 14336, /* the largest that costs no pages of its own */
+    CHUNK_MORE = 65536,
 };
+
+struct jet_chunk {
+    struct jet_chunk *next;
+    size_t bytes;   /* of this block */
+    size_t at, len; /* entries lie in [at, len) of data; empty is only the last chunk */
+    char data[];
+};
+_Static_assert(sizeof(struct jet_chunk) % 8 == 0, "entries begin at multiples of 8");
 
 static size_t rounded(size_t bytes)
 {
     return (bytes + 7) & ~(size_t)7;
 }
 
-static bool make_room(struct shard *s, struct jet_queue *q, size_t bytes)
+static size_t room_in(const struct jet_chunk *c)
 {
-    if (q->capacity - q->len >= bytes) return true;
-    if (q->at > q->capacity / 2) {
-        memmove(q->data, q->data + q->at, q->len - q->at);
-        q->len -= q->at;
-        q->at = 0;
-        if (q->capacity - q->len >= bytes) return true;
-    }
-    size_t capacity = q->capacity < QUEUE_FIRST ? QUEUE_FIRST : q->capacity * 2;
-    while (capacity - q->len < bytes) capacity *= 2;
-    char *grown = mem_resize(s->mem, MEM_JETSTREAM, q->data, q->capacity, capacity);
-    if (grown == NULL) return false;
-    q->data = grown;
-    q->capacity = capacity;
-    return true;
+    return c->bytes - sizeof *c - c->len;
+}
+
+static struct jet_chunk *make_chunk(struct shard *s, size_t bytes)
+{
+    struct jet_chunk *c = mem_alloc(s->mem, MEM_JETSTREAM, bytes);
+    while (c == NULL && pressure_shed(s)) c = mem_alloc(s->mem, MEM_JETSTREAM, bytes);
+    if (c != NULL) *c = (struct jet_chunk){.bytes = bytes};
+    return c;
+}
+
+static void free_chunk(struct shard *s, struct jet_chunk *c)
+{
+    mem_free(s->mem, MEM_JETSTREAM, c, c->bytes);
+}
+
+static struct jet_chunk **link_to(struct jet_queue *q, const struct jet_chunk *c)
+{
+    struct jet_chunk **link = &q->first;
+    while (*link != c) link = &(*link)->next;
+    return link;
+}
+
+/* The last chunk with room for so much; NULL: no memory. */
+static struct jet_chunk *chunk_for(struct shard *s, struct jet_queue *q, size_t bytes)
+{
+    struct jet_chunk *last = q->last;
+    if (LIKELY(last != NULL && room_in(last) >= bytes)) return last;
+    size_t whole = last == NULL ? CHUNK_FIRST : CHUNK_MORE;
+    if (whole < sizeof *last + bytes) whole = sizeof *last + bytes;
+    struct jet_chunk *c = make_chunk(s, whole);
+    if (c == NULL) return NULL;
+    /* One that is empty was too small: nobody came back for its room. It gives its place up. */
+    bool is_replaced = last != NULL && last->len == 0;
+    struct jet_chunk **link = is_replaced    ? link_to(q, last)
+                              : last != NULL ? &last->next
+                                             : &q->first;
+    if (is_replaced) free_chunk(s, last);
+    *link = c;
+    q->last = c;
+    return c;
 }
 
 void *jet_queue_room(struct shard *s, struct jet_queue *q, size_t bytes)
 {
     bytes = rounded(bytes);
-    if (bytes > UINT32_MAX || !make_room(s, q, bytes)) return NULL;
-    void *entry = q->data + q->len;
+    if (bytes > UINT32_MAX) return NULL;
+    struct jet_chunk *c = chunk_for(s, q, bytes);
+    if (c == NULL) return NULL;
+    void *entry = c->data + c->len;
     uint32_t size = (uint32_t)bytes;
     memcpy(entry, &size, sizeof size);
     return entry;
@@ -53,54 +92,53 @@ static uint32_t size_of(const void *entry)
 
 void jet_queue_add(struct jet_queue *q)
 {
-    q->len += size_of(q->data + q->len);
-    must(q->len <= q->capacity);
+    struct jet_chunk *c = q->last;
+    uint32_t bytes = size_of(c->data + c->len);
+    must(bytes <= room_in(c));
+    c->len += bytes;
+    q->bytes += bytes;
     q->count++;
 }
 
 void *jet_queue_first(const struct jet_queue *q)
 {
-    return q->count == 0 ? NULL : q->data + q->at;
+    return q->count == 0 ? NULL : q->first->data + q->first->at;
 }
 
-void jet_queue_pop(struct jet_queue *q)
+void jet_queue_pop(struct shard *s, struct jet_queue *q)
 {
+    struct jet_chunk *c = q->first;
     must(q->count > 0);
-    q->at += size_of(q->data + q->at);
+    uint32_t bytes = size_of(c->data + c->at);
+    c->at += bytes;
+    q->bytes -= bytes;
     q->count--;
-    if (q->count == 0) q->at = q->len = 0;
+    if (c->at < c->len) return;
+    if (c->next == NULL && c->bytes <= CHUNK_MORE) {
+        c->at = c->len = 0;
+        return;
+    }
+    q->first = c->next;
+    if (q->first == NULL) q->last = NULL;
+    free_chunk(s, c);
+}
+
+void jet_queue_each(const struct jet_queue *q, void (*look)(void *entry, const void *context),
+                    const void *context)
+{
+    for (struct jet_chunk *c = q->first; c != NULL; c = c->next)
+        for (size_t at = c->at; at < c->len; at += size_of(c->data + at))
+            look(c->data + at, context);
 }
 
 void jet_queue_free(struct shard *s, struct jet_queue *q)
 {
-    mem_free(s->mem, MEM_JETSTREAM, q->data, q->capacity);
-    *q = (struct jet_queue){0};
-}
-
-struct jet_queue jet_queue_detach(struct jet_queue *q)
-{
-    struct jet_queue batch = *q;
-    *q = (struct jet_queue){0};
-    return batch;
-}
-
-void jet_queue_rejoin(struct shard *s, struct jet_queue *q, struct jet_queue *batch)
-{
-    size_t more = q->len - q->at;
-    if (batch->count == 0 && (q->count > 0 || batch->capacity > QUEUE_KEPT)) {
-        jet_queue_free(s, batch);
-        return;
+    while (q->first != NULL) {
+        struct jet_chunk *c = q->first;
+        q->first = c->next;
+        free_chunk(s, c);
     }
-    if (more > 0 && !make_room(s, batch, more)) {
-        /* Without memory one of both is lost: what came last. */
-        s->counts.dropped_msgs += q->count;
-    } else if (more > 0) {
-        memcpy(batch->data + batch->len, q->data + q->at, more);
-        batch->len += more;
-        batch->count += q->count;
-    }
-    jet_queue_free(s, q);
-    *q = *batch;
+    *q = (struct jet_queue){0};
 }
 
 static char *put(char *to, struct bytes b)

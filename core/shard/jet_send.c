@@ -5,6 +5,9 @@
 #include "core/shard/jet.h"
 
 enum { SCRATCH_FIRST = 16384 };
+static const uint64_t LOST_LOG_NS = 1000000000u; /* between two lines about lost messages */
+
+#define NO_MEMORY_STATUS " Insufficient Resources\r\n\r\n"
 
 /* False: it has to wait. */
 static bool publish(struct shard *s, const struct message *m)
@@ -20,10 +23,41 @@ static bool publish(struct shard *s, const struct message *m)
     return true;
 }
 
-void jet_send_later(struct shard *s, const struct jet_parts *p)
+static enum err add(struct shard *s, const struct jet_parts *p)
 {
     struct jet_message head = {.account = p->account, .header_len = (uint32_t)p->headers.len};
-    if (jet_queue_parts(s, &s->jet->out, &head, p) != ERR_OK) s->counts.dropped_msgs++;
+    return jet_queue_parts(s, &s->jet->out, &head, p);
+}
+
+void jet_send_later(struct shard *s, const struct jet_parts *p)
+{
+    struct jet *j = s->jet;
+    if (LIKELY(add(s, p) == ERR_OK)) return;
+    s->counts.dropped_msgs++;
+    if (j->lost_logged_ns != 0 && s->now.mono_ns - j->lost_logged_ns < LOST_LOG_NS) return;
+    j->lost_logged_ns = s->now.mono_ns;
+    session_log(s, NULL, LOG_LEVEL_WRN, "JetStream lost a message on its way out: out of memory");
+}
+
+void jet_send_refusal(struct shard *s, enum jet_sub_kind kind, const struct message *m)
+{
+    struct jet_parts p = {.account = m->account->number, .subject = m->reply};
+    switch (kind) {
+    case JET_SUB_API:
+    case JET_SUB_ROUTED: p.body = BYTES_LITERAL(JET_NO_MEMORY); break;
+    case JET_SUB_DIRECT: p.headers = BYTES_LITERAL("NATS/1.0 503" NO_MEMORY_STATUS); break;
+    case JET_SUB_NEXT: p.headers = BYTES_LITERAL("NATS/1.0 409" NO_MEMORY_STATUS); break;
+    default: break; /* an ack: there is no answer that says no */
+    }
+    s->counts.dropped_msgs++;
+    if (m->reply.len == 0) return;
+    if (p.body.len + p.headers.len == 0 || add(s, &p) != ERR_OK)
+        relay_end_client(s, m->origin_shard, m->origin);
+}
+
+bool jet_send_is_full(const struct jet *j)
+{
+    return j->out.bytes > JET_OUT_BYTES_MAX;
 }
 
 static char *put(char *to, struct bytes b)
@@ -94,11 +128,10 @@ void jet_send_waiting(struct shard *s)
     struct jet *j = s->jet;
     struct message m;
     const struct jet_message *e;
-    if (j->out.count == 0) return;
-    struct jet_queue batch = jet_queue_detach(&j->out);
-    while ((e = jet_queue_first(&batch)) != NULL) {
-        if (jet_queue_read(s, e, &m) && !publish(s, &m)) break;
-        jet_queue_pop(&batch);
+    /* What these lead to waits behind them until the next time. */
+    for (uint64_t left = j->out.count; left > 0; left--) {
+        e = jet_queue_first(&j->out);
+        if (jet_queue_read(s, e, &m) && !publish(s, &m)) return;
+        jet_queue_pop(s, &j->out);
     }
-    jet_queue_rejoin(s, &j->out, &batch);
 }

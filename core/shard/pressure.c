@@ -1,7 +1,8 @@
 /* What goes when the memory budget is short, in this order (R5):
  *
  *   75 % of the budget   caches: kept output chunks, cached routes
- *   85 %                 the slowest consumers, most output first (R5c)
+ *   85 %                 the slowest consumers, most output first (R5c); from 80 % on while
+ *                        somebody waits for memory
  *   92 %                 new connections (io/listener refuses them)
  *   no allocation        publishers park until memory is back (R5a)
  *   so for two seconds   the largest half-received message, whose sender may be waiting as well;
@@ -15,6 +16,7 @@
 enum {
     CACHES_PERCENT = 75,
     SLOW_PERCENT = 85,
+    WAITED_PERCENT = 80, /* while somebody waits for memory: subscriptions find none from here on */
     LOOK_NS = 1000000,
     QUIET_NS = 20000000,  /* nobody parked for so long: memory is not short any more */
     INPUT_NS = 200000000, /* between two publishers that are closed: the first may be enough */
@@ -84,7 +86,8 @@ void pressure_step(struct shard *s)
         output_pool_shrink(&s->outputs);
         route_cache_shrink(s->routes, ROUTES_PER_LOOK);
     }
-    for (int i = 0; i < SHEDS_PER_LOOK && mem_percent(s->mem) >= SLOW_PERCENT; i++)
+    uint32_t slow = s->pressure.short_since_ns != 0 ? WAITED_PERCENT : SLOW_PERCENT;
+    for (int i = 0; i < SHEDS_PER_LOOK && mem_percent(s->mem) >= slow; i++)
         if (!session_has_room(s) || !pressure_shed(s)) break;
     if (!pressure_is_lasting(s) || s->now.mono_ns - s->pressure.shed_ns < INPUT_NS) return;
     s->pressure.shed_ns = s->now.mono_ns;

@@ -39,6 +39,7 @@ enum mail_kind {
     MAIL_INTEREST,
     MAIL_JET,         /* to the JetStream of the shard: a struct jet_mail */
     MAIL_JET_MESSAGE, /* as MAIL_MESSAGE; the target is a struct jet_mail */
+    MAIL_CLOSE,       /* a connection: it is owed an answer that there is no memory for */
 };
 
 enum {
@@ -189,7 +190,7 @@ static void send_home(struct shard *s)
         struct block *b = x->homebound;
         if (!post(s, b->owner, MAIL_BLOCK_BACK, &b->origin, sizeof b->origin)) return;
         x->homebound = b->next;
-        mem_free(s->mem, MEM_OUTPUT, b, sizeof *b);
+        mem_free(s->mem, MEM_MAIL, b, sizeof *b);
     }
 }
 
@@ -554,6 +555,23 @@ void relay_congested(struct shard *s, uint32_t shard, struct conn_id publisher,
     (void)!post(s, shard, MAIL_CONGESTED, &body, sizeof body); /* the next message says it again */
 }
 
+static void close_unanswered(struct shard *s, struct conn_id conn)
+{
+    struct client *c = shard_client(s, conn);
+    if (c == NULL || c->state == CLIENT_CLOSING) return;
+    session_log(s, c, LOG_LEVEL_WRN, "Client closed: there is no memory to answer it");
+    session_close(s, c, CLOSED_SLOW_PENDING, false);
+}
+
+void relay_end_client(struct shard *s, uint32_t shard, struct conn_id conn)
+{
+    if (conn.bits == 0 || conn.bits == MESSAGE_OF_STREAM.bits) return;
+    if (shard == s->index)
+        close_unanswered(s, conn);
+    else
+        (void)!post(s, shard, MAIL_CLOSE, &conn, sizeof conn); /* no memory for that either */
+}
+
 /* What a mail says; NULL or the proxy of a payload that was lent. Without memory for that
  * m->payload is NULL. */
 static struct block *read_message(struct shard *s, const char *at, uint32_t bytes,
@@ -848,6 +866,7 @@ static void on_record(struct shard *s, uint32_t sender, const struct lane_record
     struct mail_permit permit;
     struct mail_answer a;
     struct block *block;
+    struct conn_id conn;
     switch (r->kind) {
     case MAIL_MESSAGE: on_message(s, body, r->bytes - (uint32_t)sizeof *r); return;
     case MAIL_ANSWER:
@@ -871,6 +890,10 @@ static void on_record(struct shard *s, uint32_t sender, const struct lane_record
     case MAIL_PERMIT:
         memcpy(&permit, body, sizeof permit);
         on_permit(s, &permit);
+        return;
+    case MAIL_CLOSE:
+        memcpy(&conn, body, sizeof conn);
+        close_unanswered(s, conn);
         return;
     case MAIL_JET: jet_mail(s, sender, body); return;
     case MAIL_JET_MESSAGE: on_jet_message(s, sender, body, r->bytes - (uint32_t)sizeof *r); return;

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """JetStream in mixed use for as long as one likes, at a moderate rate and under a memory budget.
 
-  soak_jetstream.py [seconds] [pace]      (120, 0.02: what each worker rests after each thing)
+  soak_jetstream.py [seconds] [pace] [megabytes]
+                      (120; 0.02: what each worker rests after each thing; 512: the memory budget)
   MILLRACE_SERVER, MILLRACE_IO, MILLRACE_SHARDS pick what runs; SIGINT ends the time early.
 
 The workers of tests/fault/load.py (publishers with message ids, a work queue, acks with an answer,
@@ -22,6 +23,7 @@ streams are left over after all clients and streams are gone, or when it does no
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -40,7 +42,8 @@ from load import Client, Gone, ack_of  # noqa: E402
 
 SECONDS = int(sys.argv[1]) if len(sys.argv) > 1 else 120
 PACE = float(sys.argv[2]) if len(sys.argv) > 2 else 0.02
-LIMIT = 512 << 20
+BUDGET = int(sys.argv[3]) if len(sys.argv) > 3 else 512
+LIMIT = BUDGET << 20
 ROUND_S = 20
 SETTLE_S = 0.5 * harness.SLOW  # what a connection that was cut had sent is carried out
 SLOPE_FROM_S = 300
@@ -52,7 +55,7 @@ DISK_BYTES = 1400 << 20
 BIG = 1000000
 CHUNK = 128 << 10
 CONFIG = """
-max_process_memory: 512MB
+max_process_memory: %dMB
 write_deadline: "2s"
 debug: %s
 jetstream { max_file_store: 4GB, max_memory_store: 256MB }
@@ -65,6 +68,8 @@ class Soak:
         self.m = load.Memory(int(os.environ.get("MILLRACE_SEED", "1")), PACE)
         self.until = time.monotonic() + SECONDS
         self.rss, self.disk, self.cpu = [], [], []
+        self.names = itertools.count(1)
+        self.objects = {}
 
     def is_on(self):
         return time.monotonic() < self.until
@@ -114,7 +119,10 @@ async def pull(c, stream, name):
     c.subscribe(inbox, lambda r: answer.done() or answer.set_result(r))
     c.publish("$JS.API.CONSUMER.MSG.NEXT.%s.%s" % (stream, name), b'{"batch":1,"no_wait":true}',
               inbox)
-    return await asyncio.wait_for(answer, 30)
+    await asyncio.wait((answer, c.gone), timeout=30, return_when="FIRST_COMPLETED")
+    if not answer.done() and c.gone.done():
+        raise Gone
+    return await asyncio.wait_for(answer, 0)
 
 
 # --- workers: each runs until the time is over, on connections of its own
@@ -226,11 +234,10 @@ async def read_object(s, c, name, size):
 
 async def objects(s):
     """Objects of some megabytes are put in pieces, read back and deleted."""
-    kept, number = {}, 0
+    kept = s.objects
     while await s.each(50 * PACE):
         async with s.client() as c:
-            number += 1
-            name, size = "o%d" % number, s.m.dice.randrange(1, 3 << 20)
+            name, size = "o%d" % next(s.names), s.m.dice.randrange(1, 3 << 20)
             data = os.urandom(1 << 16) * (size // (1 << 16) + 1)
             digest = hashlib.sha256(data[:size]).digest()
             for at in range(0, size, CHUNK):
@@ -296,13 +303,12 @@ async def slow_readers(s):
 
 async def consumers(s):
     """Made, used and deleted, or left to the server."""
-    number = 0
     while s.is_on():
         async with s.client() as c:
             for _ in range(10):
                 if not await s.each(5 * PACE):
                     return
-                number += 1
+                number = next(s.names)
                 stream, name = s.m.dice.choice(("LOG", "MEM", "BIG")), "c%d" % number
                 config = {"name": name, "ack_policy": "explicit", "deliver_policy": "last",
                           "inactive_threshold": 15000000000}
@@ -322,18 +328,20 @@ async def consumers(s):
 
 
 async def streams(s):
-    number = 0
     while await s.each(20 * PACE):
         async with s.client() as c:
-            number += 1
+            number = next(s.names)
             name = "T%d" % number
             await load.make_stream(c, name, subjects=[name + ".>"],
                                    storage="memory" if number % 2 else "file")
             await ok(c, "CONSUMER.DURABLE.CREATE.%s.d" % name, {"stream_name": name, "config": {
                 "durable_name": "d", "ack_policy": "explicit"}})
             answers = [c.request("%s.%d" % (name, i), b"t" * 500) for i in range(30)]
-            for answer in answers:
-                s.m.count("acknowledged", ack_of(await answer)[0] != 0)
+            acks = [ack_of(await answer) for answer in answers]
+            s.m.count("acknowledged", sum(seq != 0 for seq, _, _ in acks))
+            for error in (e for _, _, e in acks if e != 0):
+                s.wrong("refused", "%s: %d" % (name, error))
+                raise Gone  # it is not what it should be, and stays so
             await ok(c, "STREAM.PURGE." + name, {"keep": 5})
             state = (await ok(c, "STREAM.INFO." + name))["state"]
             if (state["messages"], state["last_seq"]) != (5, 30):
@@ -353,7 +361,7 @@ async def administrators(s):
         for page in ("/jsz?streams=true&consumers=true&config=true", "/varz", "/connz?subs=1"):
             await asyncio.get_running_loop().run_in_executor(None, s.server.page, page)
         if number % 10 == 0:
-            s.server.write_config(CONFIG % ("true" if number % 20 else "false"))
+            s.server.write_config(CONFIG % (BUDGET, "true" if number % 20 else "false"))
             s.server.signal(signal.SIGHUP)
             s.m.count("reloads")
 
@@ -406,6 +414,16 @@ async def sample(s, folder):
                 len(s.rss), s.rss[-1] / (1 << 20), s.disk[-1] / (1 << 20), cpu_seconds(s.server),
                 s.m.counts, s.m.wrong), flush=True)
         await s.each(1)
+
+
+async def again_and_again(s, job):
+    """A short budget closes connections, and refuses new ones: that is said, and tried again."""
+    while s.is_on():
+        try:
+            await job(s)
+        except (Gone, ConnectionError):
+            s.m.count("closed")
+            await s.each(1)
 
 
 async def make_streams(c):
@@ -488,7 +506,7 @@ async def main():
 
     def start():
         return harness.Server(os.path.join(folder, "run"), ("--shards", shards, "-sd", store),
-                              config=CONFIG % "false", monitor=True, log_to_file=True)
+                              config=CONFIG % (BUDGET, "false"), monitor=True, log_to_file=True)
     s = Soak(start())
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, s.end)
     s.server.page("/varz")
@@ -497,9 +515,9 @@ async def main():
     await work.make(s.server.port)
     async with s.client() as c:
         await make_streams(c)
-    jobs = [rounds(s, work), sample(s, store), memory_stream(s), bucket(s), objects(s),
-            big(s, "BIG", "big"), big(s, "BIGMEM", "bigmem"), slow_readers(s), consumers(s),
-            streams(s), administrators(s)]
+    jobs = [rounds(s, work), sample(s, store)] + [again_and_again(s, job) for job in (
+        memory_stream, bucket, objects, lambda s: big(s, "BIG", "big"),
+        lambda s: big(s, "BIGMEM", "bigmem"), slow_readers, consumers, streams, administrators)]
     for r in await asyncio.gather(*jobs, return_exceptions=True):
         if isinstance(r, Exception):
             s.wrong("a job ended", "".join(traceback.format_exception(r)[-4:]))

@@ -504,9 +504,11 @@ def test_only_its_own_subscription_makes_a_push_consumer_deliver(
         assert info["num_pending"] == (0 if is_heard else 1)
 
 
-def test_an_ack_of_a_consumer_that_is_not_there_has_no_responders(js):
+def test_an_ack_of_a_consumer_that_takes_none_or_is_not_there_has_no_responders(js):
     js.stream("S")
     assert js.status("$JS.ACK.S.none.1.1.1.1.0")[0] == "503"
+    js.consumer("S", "deaf", ack_policy="none")
+    assert js.status("$JS.ACK.S.deaf.1.1.1.1.0")[0] == "503"
 
 
 def test_what_is_sent_to_consumers_is_heard_from_the_first_one_on(js):

@@ -188,6 +188,9 @@ Test(mem_jemalloc, a_full_process_leases_nothing_more_to_what_clients_fill)
     cr_assert_eq(b.refused, 1);
     void *record = mem_alloc(&m.mem, MEM_CONNECTION, 100);
     cr_assert_not_null(record);
+    void *route = mem_alloc(&m.mem, MEM_ROUTE, 100);
+    cr_assert_not_null(route, "what is mailed to a client has to find it");
+    mem_free(&m.mem, MEM_ROUTE, route, 100);
     cr_assert_eq(library[PROCESS - 1], 1);
     free(library);
     void *p = NULL;

@@ -6,7 +6,7 @@
 #include "core/shard/jet.h"
 #include "tests/support/conf_world.h"
 
-/* Two shards without io, and no memory for mail when dry is set: what shard 0 owes to shard 1 finds
+/* Two shards without io, and no memory for what dry says: what shard 0 owes to shard 1 finds
  * its ring full and must arrive all the same. */
 enum {
     SHARDS = 2,
@@ -34,6 +34,9 @@ struct log {
     struct js js;
     uint64_t told;
     bool is_held;
+    bool is_dry; /* reads find no memory */
+    struct store_ops ops;
+    const struct store_ops *own_ops;
 };
 
 struct rig {
@@ -41,7 +44,7 @@ struct rig {
     struct directory directory;
     struct log *logs; /* [SHARDS]; NULL: no JetStream */
     int64_t live;
-    bool is_dry;
+    uint32_t dry; /* classes of memory that have none, by bit */
     struct account_numbers *numbers;
     struct options *options;
     struct interest *interest;
@@ -51,7 +54,7 @@ struct rig {
     struct lane lanes[SHARDS]; /* [sender] towards the other */
     struct lane *lane_lists[SHARDS][SHARDS];
     struct shard_time now;
-    char got[1 << 16]; /* what shard 1 sent to ASKER */
+    char got[1 << 23]; /* what shard 1 sent to ASKER */
     size_t got_len;
     bool holds_sends; /* of shard 0: they stay in flight */
     uint64_t in_flight;
@@ -60,7 +63,7 @@ struct rig {
 static void *take(struct mem *m, enum mem_class class, size_t bytes)
 {
     struct rig *r = m->context;
-    if (r->is_dry && class == MEM_MAIL) return NULL;
+    if ((r->dry >> class & 1) != 0) return NULL;
     r->live++;
     return malloc(bytes);
 }
@@ -188,10 +191,20 @@ static bool next_event(struct store *store, struct store_event *out)
     return true;
 }
 
+static enum err read_log(struct store *store, struct store_read *q, struct record *out)
+{
+    struct log *l = (struct log *)(void *)store;
+    return l->is_dry ? ERR_MEMORY : l->own_ops->read(store, q, out);
+}
+
 static struct shard_log open_log(struct rig *r, uint32_t i)
 {
     struct log *l = &r->logs[i];
-    memstore_init(&l->store, &r->mem, 1 << 20);
+    memstore_init(&l->store, &r->mem, 1 << 24);
+    l->own_ops = l->store.store.ops;
+    l->ops = *l->own_ops;
+    l->ops.read = read_log;
+    l->store.store.ops = &l->ops;
     js_init(&l->js, &r->mem, &l->store.store, 5, 1 << 20);
     l->js.log = i;
     l->js.id_next = i + 1;
@@ -335,24 +348,24 @@ Test(relay, what_is_owed_arrives_though_ring_and_memory_are_at_their_end)
     deliver(r, 1);
     for (uint32_t i = 1; i <= WAITERS; i++) open_waiter(r, i, 1);
     ask(r);
-    r->is_dry = true;
+    r->dry = 1u << MEM_MAIL;
     for (int i = 0; i < 3; i++) deliver(r, 1);
     cr_assert(r->lanes[1].head != r->lanes[1].tail, "nothing waits");
     r->holds_sends = false;
     struct event sent = {.kind = EVENT_SENT, .conn = id_of(LISTENER, 1)};
     sent.sent.bytes = r->in_flight;
     run(r, 0, &sent);
-    r->is_dry = false;
+    r->dry = 0;
     settle(r);
     cr_assert_eq(open_count(r), WAITERS + 1, "%u of them got their permit", open_count(r));
     cr_assert_eq(count_of(r, "NATS/1.0 503"), 2 * REQUESTS);
 
     /* Permits go home as well: there is room for as many connections as before. */
-    r->is_dry = true;
+    r->dry = 1u << MEM_MAIL;
     r->lanes[1].ring_bytes = NARROW;
     r->lanes[1].head = r->lanes[1].tail = r->lanes[1].tail / NARROW * NARROW;
     for (uint32_t i = 1; i <= WAITERS; i++) close_client(r, 1, i, 1);
-    r->is_dry = false;
+    r->dry = 0;
     run(r, 1, NULL);
     settle(r);
     for (uint32_t i = 1; i <= WAITERS; i++) {
@@ -440,7 +453,8 @@ static void ask_api(struct rig *r, const char *verb, const char *name, const cha
 /* names: of streams that live on shard 1. */
 static struct rig *open_jet_rig(char names[][8], uint32_t count)
 {
-    static const char begin[] = "CONNECT {\"verbose\":false,\"user\":\"guest\",\"pass\":\"p\"}\r\n";
+    static const char begin[] =
+        "CONNECT {\"verbose\":false,\"headers\":true,\"user\":\"guest\",\"pass\":\"p\"}\r\n";
     static const char inbox[] = "SUB in 1\r\n";
     struct rig *r = calloc(1, sizeof *r);
     r->logs = calloc(SHARDS, sizeof *r->logs);
@@ -528,5 +542,149 @@ Test(relay, requests_behind_a_claim_go_on_in_their_order)
     const struct js_stream *s = js_find_id(&r->logs[1].js, 2);
     cr_assert_eq(s->stream.config.max_msgs, COUNT);
     cr_assert_eq(j->firsts.count, 0);
+    close_jet_rig(r);
+}
+
+/* Sends a request on the API, or a publish, and lets everything happen that it leads to. */
+static void request(struct rig *r, const char *subject, const char *body)
+{
+    char line[256];
+    int len = snprintf(line, sizeof line, "PUB %s in %zu\r\n%s\r\n", subject, strlen(body), body);
+    r->got_len = 0;
+    say(r, 1, ASKER, line, (size_t)len);
+    settle(r);
+}
+
+/* A stream of shard 1 for direct gets, and its name. */
+static struct rig *open_direct_rig(char subject[48])
+{
+    char names[1][8];
+    struct rig *r = open_jet_rig(names, 1);
+    ask_api(r, "CREATE", names[0], ",\"allow_direct\":true", "in");
+    settle(r);
+    cr_assert_eq(count_of(r, "did_create"), 1);
+    request(r, names[0], "hello");
+    cr_assert_eq(count_of(r, "\"seq\":1"), 1);
+    snprintf(subject, 48, "$JS.API.DIRECT.GET.%s", names[0]);
+    return r;
+}
+
+/* J4: whoever asks while there is no memory is told so, by either shard. */
+Test(relay, a_request_without_memory_is_refused)
+{
+    char direct[48], info[96];
+    struct rig *r = open_direct_rig(direct);
+    const char *name = direct + sizeof "$JS.API.DIRECT.GET." - 1;
+    snprintf(info, sizeof info, "$JS.API.STREAM.INFO.%s", name);
+    request(r, info, "");
+    cr_assert_eq(count_of(r, "\"messages\":1"), 1);
+    r->dry = 1u << MEM_JETSTREAM;
+    request(r, info, "");
+    cr_assert_eq(count_of(r, "\"err_code\":10023"), 1, "%.*s", (int)r->got_len, r->got);
+    request(r, "$JS.API.INFO", ""); /* of shard 0 */
+    cr_assert_eq(count_of(r, "\"err_code\":10023"), 1, "%.*s", (int)r->got_len, r->got);
+    request(r, direct, "{\"seq\":1}");
+    cr_assert_eq(count_of(r, "NATS/1.0 503 Insufficient Resources"), 1);
+    request(r, name, "x");
+    cr_assert_eq(count_of(r, "\"error\":"), 1, "%.*s", (int)r->got_len, r->got);
+    r->dry = 0;
+    request(r, direct, "{\"seq\":1}");
+    cr_assert_eq(count_of(r, "hello"), 1);
+    close_jet_rig(r);
+}
+
+Test(relay, a_message_that_no_memory_is_found_to_read_is_waited_for)
+{
+    char direct[48];
+    struct rig *r = open_direct_rig(direct);
+    r->logs[1].is_dry = true;
+    request(r, direct, "{\"seq\":1}");
+    cr_assert_eq(r->got_len, 0);
+    r->logs[1].is_dry = false;
+    run(r, 1, NULL);
+    cr_assert_eq(count_of(r, "hello"), 1);
+
+    /* But not for ever. */
+    r->logs[1].is_dry = true;
+    request(r, direct, "{\"seq\":1}");
+    cr_assert_eq(r->got_len, 0);
+    r->now.mono_ns += 3000000000;
+    run(r, 1, NULL);
+    cr_assert_eq(count_of(r, "NATS/1.0 503 Insufficient Resources"), 1);
+    r->logs[1].is_dry = false;
+    close_jet_rig(r);
+}
+
+/* What was begun for many answers goes on when those before have left. */
+Test(relay, answers_that_find_no_room_are_bounded)
+{
+    enum { COUNT = 40, BYTES = 100000 };
+    char direct[48];
+    struct rig *r = open_direct_rig(direct);
+    const struct jet *j = r->shards[1]->jets[0];
+    char line[128];
+    static const char listen[] =
+        "CONNECT {\"verbose\":false,\"headers\":true,\"user\":\"guest\",\"pass\":\"p\"}\r\n"
+        "SUB in0 1\r\n";
+    open_client(r, 0, LISTENER, 1);
+    say(r, 0, LISTENER, listen, sizeof listen - 1);
+    char *publish = malloc(BYTES + 64);
+    int head =
+        snprintf(publish, 64, "PUB %s %d\r\n", direct + sizeof "$JS.API.DIRECT.GET." - 1, BYTES);
+    memset(publish + head, 'x', BYTES);
+    memcpy(publish + head + BYTES, "\r\n", 2);
+    for (int i = 0; i < COUNT; i++) say(r, 1, ASKER, publish, (size_t)head + BYTES + 2);
+    free(publish);
+    settle(r);
+    r->logs[1].is_dry = true;
+    int len = snprintf(line, sizeof line, "PUB %s in0 21\r\n{\"seq\":2,\"batch\":100}\r\n", direct);
+    say(r, 1, ASKER, line, (size_t)len);
+    settle(r);
+    struct lane *l = &r->lanes[1];
+    l->ring_bytes = NARROW;
+    l->tail = l->tail / NARROW * NARROW + NARROW;
+    l->head = l->tail - NARROW; /* all of it is unread */
+    r->logs[1].is_dry = false;
+    for (int i = 0; i < 3; i++) run(r, 1, NULL);
+    cr_assert_gt(j->out.bytes, JET_OUT_BYTES_MAX);
+    cr_assert_lt(j->out.bytes, JET_OUT_BYTES_MAX + 2 * BYTES);
+    cr_assert_gt(shard_deadline_ns(r->shards[1]), r->now.mono_ns, "it does not spin meanwhile");
+    l->head = l->tail;
+    settle(r);
+    cr_assert_eq(r->shards[0]->clients[LISTENER]->out.msgs, COUNT + 1); /* and the end */
+    close_client(r, 0, LISTENER, 1);
+    close_jet_rig(r);
+}
+
+/* A stream is made without memory for its subscriptions; settle once more when that has changed. */
+static struct rig *open_unheard_rig(void)
+{
+    char names[1][8];
+    struct rig *r = open_jet_rig(names, 1);
+    r->dry = 1u << MEM_INTEREST;
+    ask_api(r, "CREATE", names[0], "", "in");
+    settle(r);
+    cr_assert(!list_is_empty(&r->shards[1]->jets[0]->unsubscribed), "there was memory");
+    cr_assert_eq(count_of(r, "did_create"), 0);
+    return r;
+}
+
+/* What is published behind the answer finds the stream. */
+Test(relay, a_stream_is_told_of_when_its_subscriptions_are_there)
+{
+    struct rig *r = open_unheard_rig();
+    r->dry = 0;
+    settle(r);
+    cr_assert_eq(count_of(r, "did_create"), 1);
+    close_jet_rig(r);
+}
+
+Test(relay, an_answer_does_not_wait_for_subscriptions_for_ever)
+{
+    struct rig *r = open_unheard_rig();
+    r->now.mono_ns += 3000000000;
+    settle(r);
+    cr_assert_eq(count_of(r, "did_create"), 1);
+    r->dry = 0;
     close_jet_rig(r);
 }
