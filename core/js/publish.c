@@ -12,6 +12,7 @@ struct check {
     int64_t now_ns;
     struct bytes id;
     bool is_rollup;
+    bool is_marker; /* of the server's own: it takes the place of a message, wanted or not */
     struct stream_outcome *out;
 };
 
@@ -197,12 +198,13 @@ static bool check_rollup(struct check *c)
     return jsapi_error_refuse_text(&c->out->error, JSAPI_STREAM_ROLLUP_FAILED, writer_written(&w));
 }
 
-/* Discard new: what does not fit is refused, unless it takes the place of one of its subject. */
+/* Discard new: what does not fit is refused, unless it takes the place of one of its subject. That
+ * goes for delete markers whatever their size: else a full stream would be full for good. */
 static bool check_room(struct check *c, uint32_t node, uint32_t bytes)
 {
     struct stream *s = c->s;
     const struct stream_config *config = &s->config;
-    if (config->discard != STREAM_DISCARD_NEW) return true;
+    if (config->discard != STREAM_DISCARD_NEW || c->is_marker) return true;
     bytes &= STAGED_BYTES_MASK;
     bool is_full =
         config->max_msgs_per_subject > 0 &&
@@ -274,7 +276,7 @@ static bool prepare(struct check *c, struct writer *scratch)
     bool is_new;
     uint32_t node = 0;
     bool is_kept =
-        s->config.retention != STREAM_INTEREST ||
+        s->config.retention != STREAM_INTEREST || c->is_marker ||
         (s->watch.has_interest != NULL && s->watch.has_interest(s->watch.context, c->subject));
     int64_t ttl = 0;
     if (is_kept) {
@@ -388,7 +390,7 @@ void publish_check_marker(struct stream *s, int64_t now_ns, struct writer *scrat
         writer_text(scratch, "\r\nNats-Rollup: sub\r\n\r\n");
         size_t subject_at = scratch->len;
         writer_bytes(scratch, subject_index_subject(&s->subjects, entry.node));
-        struct check c = {.s = s, .now_ns = now_ns, .out = out};
+        struct check c = {.s = s, .now_ns = now_ns, .out = out, .is_marker = true};
         c.headers = bytes_of(scratch->data, subject_at);
         c.subject = bytes_of(scratch->data + subject_at, scratch->len - subject_at);
         c.is_rollup = true;

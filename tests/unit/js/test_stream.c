@@ -12,21 +12,37 @@ static struct {
     struct stream stream;
     int64_t now_ns;
     uint64_t ticket;
+    bool is_wanted; /* by a consumer, in an interest stream */
 } r;
 
-static void setup(void)
+static bool has_interest(void *context, struct bytes subject)
+{
+    return r.is_wanted;
+}
+
+static void open_stream(enum stream_retention retention, int64_t marker_ttl)
 {
     struct bytes subject = BYTES_LITERAL("s");
     struct stream_config c = {.name = BYTES_LITERAL("S"),
                               .subjects = {.items = &subject, .count = 1},
                               .storage = STREAM_FILE,
                               .num_replicas = 1,
+                              .retention = retention,
+                              .max_age = marker_ttl,
+                              .subject_delete_marker_ttl = marker_ttl,
+                              .allow_rollup_hdrs = true,
+                              .allow_msg_ttl = true,
                               .duplicate_window = WINDOW_SECONDS * JS_SECOND};
     c.max_consumers = c.max_msgs = c.max_bytes = c.max_msgs_per_subject = c.max_msg_size = -1;
+    cr_assert_eq(stream_init(&r.stream, &r.heap.mem, 1, 0, &c, r.now_ns, 5), ERR_OK);
+    r.stream.watch.has_interest = has_interest;
+}
+
+static void setup(void)
+{
     memset(&r, 0, sizeof r);
     mem_heap_init(&r.heap);
     r.now_ns = INT64_C(1795263937500000000);
-    cr_assert_eq(stream_init(&r.stream, &r.heap.mem, 1, 0, &c, r.now_ns, 5), ERR_OK);
 }
 
 static void teardown(void)
@@ -52,6 +68,7 @@ static void publish(const char *headers)
 
 Test(stream, ids_are_forgotten_though_no_more_of_them_come)
 {
+    open_stream(STREAM_LIMITS, 0);
     for (int i = 0; i < IDS; i++) {
         char headers[64];
         snprintf(headers, sizeof headers, "NATS/1.0\r\nNats-Msg-Id: %d\r\n\r\n", i);
@@ -71,6 +88,7 @@ Test(stream, ids_are_forgotten_though_no_more_of_them_come)
 
 Test(stream, a_subject_is_free_when_the_last_message_of_it_went)
 {
+    open_stream(STREAM_LIMITS, 0);
     publish("");
     publish("");
     cr_assert_eq(stream_settle(&r.stream, 1), ERR_OK);
@@ -81,4 +99,46 @@ Test(stream, a_subject_is_free_when_the_last_message_of_it_went)
     cr_assert_eq(r.stream.subjects.leaf_count, 1);
     cr_assert(stream_remove(&r.stream, 2));
     cr_assert_eq(r.stream.subjects.leaf_count, 0);
+}
+
+/* The only message is too old: a marker takes its place, and is too old itself later. */
+static void expire_with_marker(void)
+{
+    char scratch[PUBLISH_SCRATCH_EXTRA + 256];
+    struct stream_outcome o;
+    struct writer w;
+    r.now_ns += 2 * JS_SECOND;
+    (void)stream_expire(&r.stream, r.now_ns);
+    writer_init(&w, scratch, sizeof scratch);
+    publish_check_marker(&r.stream, r.now_ns, &w, &o);
+    cr_assert_eq(o.verdict, STREAM_STORE);
+    r.ticket++;
+    stream_stage(&r.stream, &o, r.ticket, r.ticket);
+    cr_assert_eq(stream_settle(&r.stream, r.ticket), ERR_OK);
+    cr_assert_not(msgs_has(&r.stream.msgs, 1)); /* else it is due again, and so on */
+    cr_assert_eq(r.stream.msgs.live_count, 1);
+    r.now_ns += 2 * JS_SECOND;
+    (void)stream_expire(&r.stream, r.now_ns);
+    cr_assert_eq(r.stream.msgs.live_count, 0);
+}
+
+Test(stream, a_delete_marker_takes_the_place_of_what_nobody_wants_any_more)
+{
+    open_stream(STREAM_INTEREST, JS_SECOND);
+    r.is_wanted = true;
+    publish("");
+    cr_assert_eq(stream_settle(&r.stream, r.ticket), ERR_OK);
+    r.is_wanted = false; /* a consumer has other filters now */
+    expire_with_marker();
+}
+
+Test(stream, a_delete_marker_has_room_in_a_full_stream)
+{
+    open_stream(STREAM_LIMITS, JS_SECOND);
+    r.stream.config.discard = STREAM_DISCARD_NEW;
+    r.stream.config.max_msgs = 1;
+    r.stream.config.max_bytes = 40;
+    publish("");
+    cr_assert_eq(stream_settle(&r.stream, r.ticket), ERR_OK);
+    expire_with_marker();
 }
