@@ -3,7 +3,10 @@
 
 #define NODE_BIT (UINT64_C(1) << 63)
 
-enum { ROOM_MIN = 16 };
+enum {
+    ROOM_MIN = 16,
+    ROOM_KEPT = 256, /* by a stream that has nothing in flight */
+};
 
 /* --- the map --------------------------------------------------------------------------------- */
 
@@ -178,6 +181,21 @@ void staged_reset(struct staged *s, uint64_t msgs, uint64_t bytes, uint64_t seq_
     s->bytes_waiting = 0;
     s->seq_last = seq_last;
     s->floor = 0;
+}
+
+void staged_shrink(struct staged *s)
+{
+    must(s->op_count == 0 && s->cell_count == 0);
+    if (s->op_room > ROOM_KEPT) {
+        mem_free(s->mem, MEM_JETSTREAM, s->ops, s->op_room * sizeof *s->ops);
+        s->ops = NULL;
+        s->op_room = s->op_head = 0;
+    }
+    if (s->cell_room > ROOM_KEPT) {
+        mem_free(s->mem, MEM_JETSTREAM, s->cells, s->cell_room * sizeof *s->cells);
+        s->cells = NULL;
+        s->cell_room = 0;
+    }
 }
 
 enum err staged_reserve(struct staged *s, uint32_t evict_max)

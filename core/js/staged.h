@@ -60,6 +60,9 @@ void staged_deinit(struct staged *s);
 /* Nothing is in flight: the durable state. */
 void staged_reset(struct staged *s, uint64_t msgs, uint64_t bytes, uint64_t seq_last);
 
+/* Behind staged_reset: what a burst took goes back. */
+void staged_shrink(struct staged *s);
+
 /* Room for one more message that evicts up to evict_max others. ERR_MEMORY: nothing changed. */
 NODISCARD enum err staged_reserve(struct staged *s, uint32_t evict_max);
 /* One more in flight; room is there. Evicts beyond the limits. */

@@ -263,8 +263,9 @@ static void apply_skip(struct stream *s, const struct staged_op *op)
 
 static void rest(struct stream *s)
 {
-    if (s->staged.op_count == 0)
-        staged_reset(&s->staged, s->msgs.live_count, s->bytes, s->seq_last);
+    if (s->staged.op_count > 0) return;
+    staged_reset(&s->staged, s->msgs.live_count, s->bytes, s->seq_last);
+    staged_shrink(&s->staged);
 }
 
 enum err stream_settle(struct stream *s, uint64_t ticket)

@@ -101,6 +101,20 @@ Test(stream, a_subject_is_free_when_the_last_message_of_it_went)
     cr_assert_eq(r.stream.subjects.leaf_count, 0);
 }
 
+Test(stream, what_a_burst_took_goes_back)
+{
+    open_stream(STREAM_LIMITS, 0);
+    r.stream.config.max_msgs = 10;
+    for (int i = 0; i < 5000; i++) publish("");
+    cr_assert_geq(r.stream.staged.op_room, 5000);
+    cr_assert_eq(stream_settle(&r.stream, r.ticket), ERR_OK);
+    cr_assert_lt(r.stream.staged.op_room, 500);
+    cr_assert_lt(r.stream.staged.cell_room, 500);
+    publish("");
+    cr_assert_eq(stream_settle(&r.stream, r.ticket), ERR_OK);
+    cr_assert_eq(r.stream.msgs.live_count, 10);
+}
+
 /* The only message is too old: a marker takes its place, and is too old itself later. */
 static void expire_with_marker(void)
 {
