@@ -6,7 +6,10 @@
 #define MS UINT64_C(1000000)
 #define RETRY_NS (10 * MS) /* memory or the store is short */
 #define EMPTY BYTES_LITERAL("")
-enum { SEARCH_COST = 1024 }; /* messages that a piece of a consumer's search takes the time of */
+enum {
+    SEARCH_COST = 1024, /* messages that a piece of a consumer's search takes the time of */
+    FRAME_BYTES = 9000, /* more than a target and a reply take, and a header of ours */
+};
 
 /* An ack that is answered once the record is durable. */
 struct deliver_reply {
@@ -444,14 +447,7 @@ void deliver_settling(struct deliver *d, struct js_stream *s, struct consumer *c
                       struct shard_time now)
 {
     struct deliver_consumer *x = c->owner;
-    if (x == NULL) return;
-    /* A message that is being read would be taken for the next one, and all before it for done. */
-    if (x->reading != NULL) {
-        x->reading->x = NULL;
-        x->reading = NULL;
-        make_ready(d, x);
-    }
-    if (s->stream.config.retention == STREAM_LIMITS) return;
+    if (x == NULL || s->stream.config.retention == STREAM_LIMITS) return;
     if (consumer_is_unsaved(c)) save(d, x, now);
     release_early(d, s, c);
 }
@@ -645,6 +641,13 @@ static enum run send(struct deliver *d, struct deliver_consumer *x,
     struct consumer_message m = {
         .subject = r->subject.len, .headers = r->headers.len, .body = r->body.len};
     struct outlet *o = x->s->outlet;
+    /* Behind consumer_deliver it counts as sent, and of an AckNone consumer it does not come again.
+     */
+    if (d->port->has_room != NULL &&
+        !d->port->has_room(d->context, m.subject + m.headers + m.body + FRAME_BYTES)) {
+        arm(d, x, (int64_t)(now.mono_ns + RETRY_NS));
+        return RUN_OVER;
+    }
     if (!consumer_deliver(x->c, now, pick, &m, o, delivery)) return RUN_ON;
     struct bytes headers = r->headers, body = r->body;
     if (delivery->headers_only) {

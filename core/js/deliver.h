@@ -44,6 +44,9 @@ struct deliver_port {
                     struct bytes reply, struct bytes headers, struct bytes body);
     /* It was inactive for too long and is about to be deleted. May be NULL. */
     void (*gone)(void *context, struct js_stream *s, struct consumer *c);
+    /* A message of so many bytes can be kept if it cannot leave at once. False: memory is short,
+     * and it is tried again a little later. NULL: always. */
+    bool (*has_room)(void *context, size_t bytes);
 };
 
 struct deliver {

@@ -74,7 +74,7 @@ struct js_hooks {
     void (*consumer_updated)(void *context, struct js_stream *s, struct consumer *c);
     void (*consumer_closing)(void *context, struct js_stream *s, struct consumer *c);
     /* It, or another one of its stream, is about to be reset: what it settled before is to be on
-     * record, and to go; what is being read for it is read again. */
+     * record, and to go. */
     void (*consumer_settling)(void *context, struct js_stream *s, struct consumer *c);
 };
 

@@ -402,10 +402,10 @@ static void settle_before(struct js *js, struct js_stream *s, struct consumer *c
     uint32_t at = 0;
     struct consumer *other;
     if (js->hooks == NULL || js->hooks->consumer_settling == NULL) return;
-    js->hooks->consumer_settling(js->hooks_context, s, c);
-    if (s->stream.config.retention != STREAM_INTEREST) return;
+    if (s->stream.config.retention == STREAM_LIMITS) return;
     while ((other = consumer_set_each(&s->consumers, &at)) != NULL)
-        if (other != c) js->hooks->consumer_settling(js->hooks_context, s, other);
+        if (other == c || s->stream.config.retention == STREAM_INTEREST)
+            js->hooks->consumer_settling(js->hooks_context, s, other);
 }
 
 static enum js_step consumer_reset_request(struct jsapi_reply *p)

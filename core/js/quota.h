@@ -11,6 +11,7 @@ struct quota_bytes {
     uint64_t used;     /* by messages, as streams count them */
     uint64_t others;   /* the same in all other logs, as far as it was told */
     uint64_t reserved; /* sum of max_bytes */
+    uint64_t changes;  /* of used, so far: two may leave a sum of several as it was */
     int64_t max;       /* below 0: no limit */
 };
 
@@ -37,7 +38,9 @@ static inline void quota_add(struct quota *to, const struct quota *q)
 /* NULL: nobody counts. */
 static inline void quota_bytes_use(struct quota_bytes *q, uint64_t bytes)
 {
-    if (q != NULL) q->used += bytes;
+    if (q == NULL) return;
+    q->used += bytes;
+    q->changes++;
 }
 
 static inline void quota_bytes_give_back(struct quota_bytes *q, uint64_t bytes)
@@ -45,6 +48,7 @@ static inline void quota_bytes_give_back(struct quota_bytes *q, uint64_t bytes)
     if (q == NULL) return;
     must(q->used >= bytes);
     q->used -= bytes;
+    q->changes++;
 }
 
 /* So many bytes more, which may be in flight, are within the limit. */

@@ -11,7 +11,7 @@ enum {
     STALL_PASS_NS = 10000000,  /* at most so much per read pass, for receivers */
     STUCK_NS = 1000000000,     /* who took no byte for so long is not waited for */
     VERBS_MAPPED_MAX = 8192,   /* a mapped subject */
-    RELAY_JET_BYTES_MAX = 144, /* of a mail without texts: the sums of an account with their head.
+    RELAY_JET_BYTES_MAX = 160, /* of a mail without texts: the sums of an account with their head.
                                   relay.c keeps so much free for each answer that is owed */
     RELAY_GROUPS_MAX = 128,    /* groups of one subject that are picked at random over shards; the
                                   others go to this shard or to the first that has members */

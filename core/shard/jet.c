@@ -497,7 +497,7 @@ static void step(struct shard *s)
     struct wheel_timer *t;
     take_inbox(s);
     jet_api_step(s);
-    if (jet_api_is_due(j)) jet_api_stored(s, j->stored_ticket);
+    jet_api_run_due(s);
     jet_api_work(s);
     jet_api_tell_dropped(s);
     while ((t = wheel_pop(&j->wheel, s->now.mono_ns)) != NULL)

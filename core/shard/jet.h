@@ -209,6 +209,8 @@ struct jet {
 /* Room for an entry of so many bytes, which are set in it; NULL: no memory. Not counted before
  * jet_queue_add. An entry stays where it is until it is popped. */
 void *jet_queue_room(struct shard *s, struct jet_queue *q, size_t bytes);
+/* A message whose texts have so many bytes will find room. False: no memory. */
+bool jet_queue_reserve(struct shard *s, struct jet_queue *q, size_t bytes);
 void jet_queue_add(struct jet_queue *q);
 void *jet_queue_first(const struct jet_queue *q);
 void jet_queue_pop(struct shard *s, struct jet_queue *q);
@@ -330,6 +332,7 @@ void jet_api_direct(struct shard *s, struct jet_stream *x, const struct message 
 void jet_api_stored(struct shard *s, uint64_t ticket);
 /* One found no memory, or waits for another that has ended: jet_api_stored again. */
 bool jet_api_is_due(const struct jet *j);
+void jet_api_run_due(struct shard *s);
 void jet_api_failed(struct shard *s, uint64_t ticket, enum err e);
 /* The stream goes. */
 void jet_api_forget(struct shard *s, const struct jet_stream *x);

@@ -440,10 +440,29 @@ void jet_api_stored(struct shard *s, uint64_t ticket)
     end_wait(s, 0, ticket, ERR_OK);
 }
 
+/* Who waits for an order that goes by pieces and left no record waits for the first ticket, which
+ * nobody tells of in a process that has stored nothing yet: such a request looks again and again.
+ */
+static bool looks_again(const struct jet *j, const struct jet_request *q)
+{
+    return j->stored_ticket == 0 && q->r.ticket == 1 && q->r.order == JS_ORDER_AGAIN;
+}
+
 bool jet_api_is_due(const struct jet *j)
 {
-    return !list_is_empty(&j->requests) &&
-           LIST_OWNER(j->requests.next, struct jet_request, link)->r.ticket <= j->stored_ticket;
+    if (list_is_empty(&j->requests)) return false;
+    const struct jet_request *q = LIST_OWNER(j->requests.next, struct jet_request, link);
+    return q->r.ticket <= j->stored_ticket || looks_again(j, q);
+}
+
+void jet_api_run_due(struct shard *s)
+{
+    if (!jet_api_is_due(s->jet)) return;
+    struct jet_request *q = LIST_OWNER(s->jet->requests.next, struct jet_request, link);
+    if (looks_again(s->jet, q))
+        go_on(s, q, jsapi_stored(s->jet->js, &q->r, ERR_OK));
+    else
+        jet_api_stored(s, s->jet->stored_ticket);
 }
 
 void jet_api_failed(struct shard *s, uint64_t ticket, enum err e)

@@ -1,7 +1,10 @@
 /* Consumers: what clients ask of them goes to core/js/deliver, what that delivers goes out. */
 #include "core/shard/jet.h"
 
-enum { RUN_MESSAGES_MAX = 1024 };
+enum {
+    RUN_MESSAGES_MAX = 1024,
+    JET_SHORT_PERCENT = 80, /* of the memory budget */
+};
 
 /* --- the outlet of a stream's consumers ------------------------------------------------------- */
 
@@ -83,7 +86,16 @@ static bool on_message(void *context, struct js_stream *stream, struct bytes tar
     return !s->jet->is_congested;
 }
 
-static const struct deliver_port port = {.may_send = may_send, .message = on_message};
+/* What cannot leave waits in `out`: where memory is short, room for that comes first. */
+static bool has_room(void *context, size_t bytes)
+{
+    struct shard *s = context;
+    return LIKELY(mem_percent(s->mem) < JET_SHORT_PERCENT) ||
+           jet_queue_reserve(s, &s->jet->out, bytes);
+}
+
+static const struct deliver_port port = {
+    .may_send = may_send, .message = on_message, .has_room = has_room};
 
 void jet_consumer_open(struct shard *s)
 {

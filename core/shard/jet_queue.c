@@ -71,6 +71,11 @@ static struct jet_chunk *chunk_for(struct shard *s, struct jet_queue *q, size_t 
     return c;
 }
 
+bool jet_queue_reserve(struct shard *s, struct jet_queue *q, size_t bytes)
+{
+    return make_room(s, q, rounded(sizeof(struct jet_message) + bytes));
+}
+
 void *jet_queue_room(struct shard *s, struct jet_queue *q, size_t bytes)
 {
     bytes = rounded(bytes);

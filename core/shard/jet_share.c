@@ -114,9 +114,13 @@ void jet_share_step(struct shard *s)
 {
     const struct js *first = s->jets[0]->js;
     if (s->config.log_total < 2) return;
-    struct jet_share_sum all = sum_here(s, JET_SHARE_OF_SERVER);
-    if (all.memory + all.storage != s->share.seen) {
-        s->share.seen = all.memory + all.storage;
+    uint64_t changes = 0;
+    for (uint32_t i = 0; i < s->jet_count; i++) {
+        const struct quota *q = &s->jets[i]->js->total;
+        changes += q->memory.changes + q->storage.changes;
+    }
+    if (changes != s->share.seen) {
+        s->share.seen = changes;
         jet_share_look_again(s);
     }
     if (!s->share.is_due) return;

@@ -24,7 +24,7 @@ enum {
     SPILL_FIRST = 16384,
     INTEREST_SPILL_MAX = 65536, /* more changes than that are told as one */
     SPILL_KEPT = 256,           /* what a spill has from the start, and never gives back */
-    ANSWERS_BYTES = 192, /* kept free in each spill for what one mail's consumer owes: an answer and
+    ANSWERS_BYTES = 208, /* kept free in each spill for what one mail's consumer owes: an answer and
                             a block, or a permit */
 };
 

@@ -190,7 +190,7 @@ struct shard {
     uint32_t jet_count;
     struct table jet_shares; /* core/shard/jet_share */
     struct {
-        uint64_t seen;    /* bytes of all streams here, when the sums were looked at last */
+        uint64_t seen;    /* changes of the streams here, when the sums were looked at last */
         uint32_t jet, at; /* the next account */
         uint32_t left;    /* accounts to look at */
         bool is_due;

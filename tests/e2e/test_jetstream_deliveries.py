@@ -342,6 +342,24 @@ def test_what_a_reset_passes_over(start, tmp_path, retention):
         assert [m.data for m in Puller(js, "D").pull(batch=4).msgs(4)] == [b"m1", b"m3", b"m5", b"m7"]
 
 
+def test_who_waits_for_an_order_without_a_record_is_answered(start, tmp_path):
+    """Also in a process that has stored nothing yet: the count of a consumer in memory takes several
+    steps here, and the same request again waits for it."""
+    flags = ("-js", "-sd", str(tmp_path / "store"))
+    s = start(*flags)
+    with Js(s) as js:
+        js.stream("S", subjects=["s.>"])
+        for i in range(4000):
+            js.c.pub("s.%d.%s" % (i, "xy"[i % 2]), b"")
+        wait_until(lambda: js.state("S")["messages"] == 4000, 10 * SLOW, "the messages")
+    assert s.stop() == 0
+    s = start(*flags)
+    with Js(s) as js:
+        create = ("CONSUMER.CREATE.S.c", {"stream_name": "S", "config": {
+            "durable_name": "c", "mem_storage": True, "filter_subject": "s.*.x"}})
+        assert [r["num_pending"] for r in js.pipelined(create, create)] == [2000, 2000]
+
+
 # --- statuses of pull requests
 
 @pytest.mark.parametrize("config,request_,status", [

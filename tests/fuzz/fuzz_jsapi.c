@@ -128,7 +128,7 @@ static bool on_message(void *context, struct js_stream *s, struct bytes target,
     return true;
 }
 
-static const struct deliver_port port = {may_send, on_message, NULL};
+static const struct deliver_port port = {may_send, on_message, NULL, NULL};
 
 static void opened(void *context, struct js_stream *s)
 {
