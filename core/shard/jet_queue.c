@@ -73,7 +73,7 @@ static struct jet_chunk *chunk_for(struct shard *s, struct jet_queue *q, size_t 
 
 bool jet_queue_reserve(struct shard *s, struct jet_queue *q, size_t bytes)
 {
-    return make_room(s, q, rounded(sizeof(struct jet_message) + bytes));
+    return chunk_for(s, q, rounded(sizeof(struct jet_message) + bytes)) != NULL;
 }
 
 void *jet_queue_room(struct shard *s, struct jet_queue *q, size_t bytes)
