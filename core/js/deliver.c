@@ -256,15 +256,19 @@ static void note_change(struct deliver *d, struct deliver_consumer *x, struct sh
     list_push(d->unsaved.next, &x->unsaved);
 }
 
-/* Nobody uses it, and nothing is to happen by itself. */
+/* Somebody uses it, or something is to happen by itself. */
+static bool is_used(const struct consumer *c)
+{
+    return consumer_is_push(c) || c->inactive_ns > 0 || c->pause_until_ns > 0 ||
+           c->live->pulls.count > 0 || c->live->window.pending_count > 0 || consumer_is_unsaved(c);
+}
+
 static void close_unused(struct deliver *d, struct deliver_consumer *x)
 {
     struct consumer *c = x->c;
-    bool is_used = consumer_is_push(c) || c->inactive_ns > 0 || c->pause_until_ns > 0 ||
-                   c->live->pulls.count > 0 || c->live->window.pending_count > 0 ||
-                   consumer_is_unsaved(c) || x->flight != NULL || x->reading != NULL ||
-                   x->replies != NULL || !list_is_empty(&x->ready);
-    if (is_used) return;
+    if (is_used(c) || x->flight != NULL || x->reading != NULL || x->replies != NULL ||
+        !list_is_empty(&x->ready))
+        return;
     close(d, x);
     consumer_rest(c);
 }
@@ -289,11 +293,16 @@ static enum err open(struct deliver *d, struct js_stream *s, struct consumer *c,
     return ERR_OK;
 }
 
+static void be_short(struct deliver *d, struct shard_time now)
+{
+    d->short_ns = now.mono_ns + RETRY_NS;
+}
+
 void deliver_opened(struct deliver *d, struct js_stream *s, struct consumer *c,
                     struct shard_time now)
 {
     must(c->owner == NULL);
-    if (open(d, s, c, now) != ERR_OK) d->is_short = true;
+    if (open(d, s, c, now) != ERR_OK) be_short(d, now);
 }
 
 void deliver_updated(struct deliver *d, struct js_stream *s, struct consumer *c,
@@ -302,13 +311,13 @@ void deliver_updated(struct deliver *d, struct js_stream *s, struct consumer *c,
     struct deliver_consumer *x = c->owner;
     if (x == NULL) {
         /* Nobody uses it: but it may have to be saved, or have a time to look after now. */
-        if (open(d, s, c, now) != ERR_OK) d->is_short = true;
+        if (open(d, s, c, now) != ERR_OK) be_short(d, now);
         return;
     }
     must(x->s == s);
     if (follow(d, x, now) != ERR_OK) {
         close(d, x); /* opened again when there is memory */
-        d->is_short = true;
+        be_short(d, now);
         return;
     }
     wheel_arm(&d->wheel, &x->timer, now.mono_ns);
@@ -322,18 +331,20 @@ void deliver_closing(struct deliver *d, struct js_stream *s, struct consumer *c)
     if (c->owner != NULL) close(d, c->owner);
 }
 
-/* Consumers that were opened when there was no memory. */
+/* Consumers that were opened when there was no memory. Who uses another one opens it. */
 static void open_missing(struct deliver *d, struct shard_time now)
 {
     uint32_t at = 0;
     struct js_stream *s;
-    d->is_short = false;
+    d->short_ns = 0;
     while ((s = js_each(d->js, &at)) != NULL) {
         uint32_t at_consumer = 0;
         struct consumer *c;
         while ((c = consumer_set_each(&s->consumers, &at_consumer)) != NULL)
-            if (!c->is_hidden && c->owner == NULL && open(d, s, c, now) != ERR_OK)
-                d->is_short = true;
+            if (!c->is_hidden && c->owner == NULL && is_used(c) && open(d, s, c, now) != ERR_OK) {
+                be_short(d, now);
+                return;
+            }
     }
 }
 
@@ -869,7 +880,7 @@ static void run_round(struct deliver *d, struct shard_time now, uint32_t *left)
 bool deliver_run(struct deliver *d, struct shard_time now, uint32_t messages_max)
 {
     uint32_t left = messages_max;
-    if (d->is_short) open_missing(d, now);
+    if (d->short_ns != 0 && d->short_ns <= now.mono_ns) open_missing(d, now);
     run_timers(d, now);
     bool is_through = resend_all(d, &left);
     /* Each in turn, and again while there is room in this step: a step has its price, so the only
@@ -883,7 +894,7 @@ bool deliver_run(struct deliver *d, struct shard_time now, uint32_t messages_max
 uint64_t deliver_next_ns(const struct deliver *d)
 {
     uint64_t next = wheel_next_ns(&d->wheel);
-    if (d->is_short) return 0;
+    if (d->short_ns != 0 && d->short_ns < next) next = d->short_ns;
     if (!list_is_empty(&d->unsaved)) {
         uint64_t at = LIST_OWNER(d->unsaved.next, struct deliver_consumer, unsaved)->unsaved_ns;
         if (at < next) next = at;

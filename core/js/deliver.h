@@ -62,8 +62,8 @@ struct deliver {
     struct republish republish;
     struct text body;                  /* of the record, or headers, being put together */
     struct consumer_delivery delivery; /* the one being made */
-    bool is_short;                     /* of memory: consumers without deliver_consumer may exist */
-    uint64_t delivered, saved;         /* messages, records; since the start */
+    uint64_t short_ns; /* there was no memory for some that are used: tried again then; 0: no */
+    uint64_t delivered, saved; /* messages, records; since the start */
 };
 
 /* context is handed to the port. js->hooks have to lead to deliver_opened, _updated, _closing,

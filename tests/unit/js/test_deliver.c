@@ -629,6 +629,29 @@ Test(deliver, a_push_consumer_delivers_while_somebody_listens)
     cr_assert_eq(r.sent_count, 2);
 }
 
+Test(deliver, without_memory_it_is_tried_again_later_and_for_those_that_are_used)
+{
+    open_limits();
+    publish("s.1", "a");
+    open_consumer("idle", "\"durable_name\":\"idle\",\"ack_policy\":\"explicit\"");
+    open_consumer("c", "\"durable_name\":\"c\",\"deliver_subject\":\"to\"");
+    pass(1000);
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_null(named("idle")->owner);
+    deliver_closing(&r.d, stream(), named("c"));
+    r.heap.fail_at = r.heap.alloc_count + 1;
+    r.heap.fail_from = 1;
+    deliver_opened(&r.d, stream(), named("c"), r.now);
+    uint64_t tries = r.heap.alloc_count;
+    run();
+    cr_assert_eq(r.heap.alloc_count, tries);
+    cr_assert_gt(deliver_next_ns(&r.d), r.now.mono_ns);
+    r.heap.fail_at = 0;
+    pass(20);
+    cr_assert_not_null(named("c")->owner);
+    cr_assert_null(named("idle")->owner);
+}
+
 Test(deliver, a_flow_control_request_follows_the_message)
 {
     open_limits();
