@@ -10,6 +10,7 @@ import time
 import pytest
 
 from harness import SLOW, wait_until
+from jetstream import Js
 from test_jetstream_api import js, login, server  # noqa: F401 (fixtures)
 from test_jetstream_deliveries import ACK, Puller, filled, status_of
 
@@ -328,3 +329,20 @@ def test_names_of_objects_are_long_tokens(js):
     assert js.request("$JS.API.DIRECT.GET.OBJ_O.$O.O.M." + name).data == b'{"name":"x"}'
     info = js.ok("STREAM.INFO.OBJ_O", {"subjects_filter": "$O.O.M.*"})
     assert info["state"]["subjects"] == {"$O.O.M." + name: 1}
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_what_has_expired_is_gone_though_max_age_was_raised_since(start, tmp_path, how):
+    store = str(tmp_path / "store")
+    s = start("-js", "-sd", store)
+    with Js(s) as js:
+        js.stream("S", subjects=["s"], max_age=10**8, duplicate_window=10**8)
+        for _ in range(3):
+            js.publish("s", b"old")
+        wait_until(lambda: js.state("S")["messages"] == 0, what="expiry")
+        js.ok("STREAM.UPDATE.S", {"name": "S", "subjects": ["s"], "max_age": 0})
+        assert js.publish("s", b"new")["seq"] == 4
+    getattr(s, how)()
+    with Js(start("-js", "-sd", store)) as js:
+        state = js.state("S")
+        assert (state["messages"], state["first_seq"]) == (1, 4)
