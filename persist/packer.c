@@ -7,7 +7,10 @@
 #include "persist/wipe.h"
 #include "persist/wire.h"
 
-enum { FIRST_ROOM = 256 };
+enum {
+    FIRST_ROOM = 256,
+    PIECE_BYTES = 64 * 1024, /* of a segment, read at once where there is no memory for all of it */
+};
 
 void packer_init(struct packer *p, const struct blocking *files, struct mem *mem, bool is_direct)
 {
@@ -278,7 +281,21 @@ static enum err load_segment(struct packer *p)
         scan_open(&p->scan, p->files, p->mem, &key, p->segment.size, p->is_direct ? VFS_DIRECT : 0);
     if (e != ERR_OK) return e;
     p->is_loaded = true;
-    return scan_at(&p->scan, 0, p->segment.end, &p->data);
+    e = scan_at(&p->scan, 0, p->segment.end, &p->data);
+    if (e != ERR_MEMORY) return e;
+    /* With a small budget the log would grow for ever. */
+    p->data = NULL;
+    p->scan.window_bytes = PIECE_BYTES;
+    return ERR_OK;
+}
+
+/* What the segment holds from here on; so many bytes of it can be looked at. */
+static enum err look_into(struct packer *p, uint64_t offset, uint64_t *bytes, const char **out)
+{
+    if (p->data == NULL) return scan_at(&p->scan, offset, *bytes, out);
+    *bytes = p->segment.end - offset;
+    *out = p->data + offset;
+    return ERR_OK;
 }
 
 static enum err load_sources(struct packer *p)
@@ -352,7 +369,11 @@ static enum err decode(struct packer *p, struct record *r)
         enum err e = pack_source_record(&p->sources[from].reader, &p->unzstd, offset, r);
         return e == ERR_OK && r->seq != m->seq ? ERR_CORRUPT : e;
     }
-    enum err e = record_decode(p->data + offset, p->segment.end - offset, &key, offset, r, &bytes);
+    uint64_t room = m->bytes;
+    const char *data;
+    enum err e = look_into(p, offset, &room, &data);
+    if (e != ERR_OK) return e;
+    e = record_decode(data, room, &key, offset, r, &bytes);
     /* It was whole when it was listed: the disk, or the memory, is at fault. */
     return e == ERR_INCOMPLETE ? ERR_CORRUPT : e;
 }

@@ -14,7 +14,8 @@ static enum err file_size(struct scan *s)
 enum err scan_open(struct scan *s, const struct blocking *b, struct mem *mem,
                    const struct place_key *key, uint64_t size, uint32_t flags)
 {
-    *s = (struct scan){.blocking = b, .mem = mem, .key = *key, .size = size};
+    *s = (struct scan){
+        .blocking = b, .mem = mem, .key = *key, .size = size, .window_bytes = SCAN_WINDOW_BYTES};
     struct names_text name = names_segment(key->log, key->segment);
     struct vfs_op op = {.kind = VFS_OPEN, .path = name.text, .flags = flags | VFS_READ_ONLY};
     enum err e = blocking_run(b, &op);
@@ -45,7 +46,7 @@ void scan_close(struct scan *s)
 static enum err make_room(struct scan *s, uint64_t bytes)
 {
     if (bytes <= s->room) return ERR_OK;
-    uint64_t room = s->size < SCAN_WINDOW_BYTES ? s->size : SCAN_WINDOW_BYTES;
+    uint64_t room = s->size < s->window_bytes ? s->size : s->window_bytes;
     while (room < bytes) room *= 2;
     char *memory = mem_alloc(s->mem, MEM_STORE, room + PLACE_BLOCK_BYTES);
     if (memory == NULL) return ERR_MEMORY;

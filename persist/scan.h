@@ -18,14 +18,15 @@ struct scan {
     struct vfs_file file;
     struct place_key key;
     bool is_open;
-    bool is_missing;      /* there is no such file */
-    uint64_t size;        /* as the manifest says */
-    uint64_t file_bytes;  /* as it is */
-    char *memory;         /* as allocated */
-    char *window;         /* the same, aligned for direct reads */
-    uint64_t at, bytes;   /* what of the segment the window holds */
-    uint64_t room;        /* of the window */
-    uint64_t error_count; /* blocks that could not be read */
+    bool is_missing;       /* there is no such file */
+    uint64_t size;         /* as the manifest says */
+    uint64_t file_bytes;   /* as it is */
+    char *memory;          /* as allocated */
+    char *window;          /* the same, aligned for direct reads */
+    uint64_t at, bytes;    /* what of the segment the window holds */
+    uint64_t room;         /* of the window */
+    uint64_t window_bytes; /* to be read at once: SCAN_WINDOW_BYTES, or less from the start on */
+    uint64_t error_count;  /* blocks that could not be read */
     uint64_t read_bytes;
 };
 

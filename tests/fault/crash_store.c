@@ -1455,6 +1455,38 @@ static void damaged_is_not_rewritten(bool is_index)
     end();
 }
 
+/* With memory for a part of a segment only it is packed all the same. */
+static void packing_with_little_memory(void)
+{
+    enum { MEMORY = 2 * 1024 * 1024 };
+    doing = "a segment that does not fit into memory";
+    begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
+    must(start());
+    w.log.options.segment_bytes = 2 * MEMORY;
+    while (w.log.commit.segment_bytes < 2 * MEMORY) {
+        run_op(OP_ACK);
+        run_op(OP_WAIT);
+        run_op(OP_SEAL);
+    }
+    while (w.log.commit.offset < MEMORY + MEMORY / 4) {
+        run_op(OP_BIG);
+        run_op(OP_PUBLISH);
+        run_op(OP_WAIT);
+    }
+    run_op(OP_SEAL);
+    w.heap.bytes_max = MEMORY;
+    run_op(OP_FREE);
+    w.heap.bytes_max = 0;
+    if (w.log.compact.counts.packs != 1 || w.log.compact.counts.errors != 0)
+        wrong("it is not packed");
+    w.log.options.segment_bytes = SEGMENT_BYTES;
+    read_all();
+    stop();
+    prove();
+    if (w.has_failed) exit(1);
+    end();
+}
+
 /* Without room for the new one the old one stays; with room it goes on. */
 static void full_while_rewriting(void)
 {
@@ -1886,6 +1918,7 @@ int main(int argc, char **argv)
     damaged_is_not_rewritten(false);
     damaged_is_not_rewritten(true);
     full_while_rewriting();
+    packing_with_little_memory();
     small_packs_become_one();
     for (int age = 0; age < AGES; age++) {
         erased_is_gone((enum age)age, false);

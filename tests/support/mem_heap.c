@@ -7,6 +7,7 @@ static void *heap_alloc(struct mem *m, enum mem_class class, size_t bytes)
     uint64_t call = __atomic_add_fetch(&h->alloc_count, 1, __ATOMIC_RELAXED);
     (void)class;
     if (h->fail_at != 0 && (call == h->fail_at || (h->fail_from && call > h->fail_at))) return NULL;
+    if (h->bytes_max != 0 && bytes > h->bytes_max) return NULL;
     void *p = malloc(bytes);
     if (p != NULL) __atomic_add_fetch(&h->live_count, 1, __ATOMIC_RELAXED);
     return p;
