@@ -9,9 +9,8 @@ static uint32_t moved_towards(uint32_t value, uint32_t target)
 
 void spin_init(struct spin *s, uint32_t cores)
 {
-    *s = (struct spin){.is_allowed = cores >= 2,
-                       .found_ns = SPIN_NS_MIN,
-                       .holdoff_next = SPIN_HOLDOFF_FIRST};
+    *s = (struct spin){
+        .is_allowed = cores >= 2, .found_ns = SPIN_NS_MIN, .holdoff_next = SPIN_HOLDOFF_FIRST};
 }
 
 uint32_t spin_budget_ns(struct spin *s, uint32_t completions)
@@ -22,6 +21,12 @@ uint32_t spin_budget_ns(struct spin *s, uint32_t completions)
     uint32_t budget_ns = s->found_ns * 2;
     if (budget_ns < SPIN_NS_MIN) return SPIN_NS_MIN;
     return budget_ns > SPIN_NS_MAX ? SPIN_NS_MAX : budget_ns;
+}
+
+static void hold_off(struct spin *s)
+{
+    s->holdoff_count = s->holdoff_next;
+    if (s->holdoff_next < SPIN_HOLDOFF_MAX) s->holdoff_next *= 2;
 }
 
 void spin_ended(struct spin *s, bool has_found, uint64_t spent_ns, uint64_t gap_ns)
@@ -35,12 +40,12 @@ void spin_ended(struct spin *s, bool has_found, uint64_t spent_ns, uint64_t gap_
     } else {
         s->found_ns = moved_towards(s->found_ns, SPIN_NS_MAX);
     }
-    if (gap_ns > SPIN_GAP_NS_MAX) {
-        s->holdoff_count = s->holdoff_next;
-        if (s->holdoff_next < SPIN_HOLDOFF_MAX) s->holdoff_next *= 2;
+    bool is_vain = !has_found && s->paid < SPIN_PAID_ENOUGH; /* sleeps promised too much */
+    if (gap_ns > SPIN_GAP_NS_MAX || is_vain) {
+        hold_off(s);
     } else if (has_found && s->spins % SPIN_HOLDOFF_FIRST == 0) {
-        s->holdoff_next = s->holdoff_next / 2 > SPIN_HOLDOFF_FIRST ? s->holdoff_next / 2
-                                                                   : SPIN_HOLDOFF_FIRST;
+        s->holdoff_next =
+            s->holdoff_next / 2 > SPIN_HOLDOFF_FIRST ? s->holdoff_next / 2 : SPIN_HOLDOFF_FIRST;
     }
 }
 

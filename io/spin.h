@@ -1,8 +1,9 @@
 /* Shall a shard with nothing to do look again for a moment before it sleeps? A wake-up costs its
  * sender and the sleeper 5-20 us each; looking costs this core, which a client may need. So it
- * pays only for request-like traffic (few completions per turn, the next one soon) and while
- * nobody else wants the core. Learned from what happens, sleeps included: a sleep that ended
- * within the time of a spin says that a spin would have paid, and costs nothing to observe.
+ * pays only for request-like traffic (few completions per turn, and who was sent something
+ * answers soon) and while nobody else wants the core. Learned from what happens, sleeps included:
+ * a sleep that ended within the time of a spin and two wake-ups says that a spin would have paid,
+ * and costs nothing to observe. If spins then say otherwise, sleeps are not believed for a while.
  *
  *   budget 0 ─most sleeps were short─► spinning ─every second one in vain, or preempted─► budget 0
  *
@@ -13,14 +14,16 @@
 #include <stdint.h>
 
 enum {
-    SPIN_NS_MIN = 20 * 1000,
+    SPIN_NS_MIN = 40 * 1000,
     SPIN_NS_MAX = 60 * 1000,
-    SPIN_SLEEP_NS_SHORT = 80 * 1000, /* a sleep this short holds SPIN_NS_MAX and its wake-up */
+    /* A sleep this short holds SPIN_NS_MAX, its own wake-up and that of the other side, which
+     * sleeps as well: where idle processors wake slowly they are most of it. */
+    SPIN_SLEEP_NS_SHORT = 160 * 1000,
     SPIN_BATCH_MAX = 16,             /* completions of a turn; beyond it traffic is a stream */
     SPIN_PAID_ONE = 1024,
     SPIN_PAID_ENOUGH = SPIN_PAID_ONE * 6 / 10,
     SPIN_GAP_NS_MAX = 15 * 1000,     /* between two looks: somebody else ran on this core */
-    SPIN_HOLDOFF_FIRST = 64,         /* sleeps without a spin after that */
+    SPIN_HOLDOFF_FIRST = 16,         /* sleeps without a spin after that, or after spins in vain */
     SPIN_HOLDOFF_MAX = 8192,
 };
 
@@ -40,10 +43,11 @@ void spin_init(struct spin *s, uint32_t cores);
  * If it is not 0, spin_ended must follow. */
 uint32_t spin_budget_ns(struct spin *s, uint32_t completions);
 
-/* A spin ended after spent_ns. gap_ns: the longest time between two looks. */
+/* A spin ended after spent_ns, has_found: by an answer. gap_ns: the longest time between two
+ * looks. */
 void spin_ended(struct spin *s, bool has_found, uint64_t spent_ns, uint64_t gap_ns);
 
-/* A sleep without a spin before it ended after slept_ns; has_found: by work, not by its timeout. */
+/* A sleep without a spin before it ended after slept_ns; has_found: by an answer. */
 void spin_slept(struct spin *s, bool has_found, uint64_t slept_ns);
 
 #endif

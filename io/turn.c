@@ -393,6 +393,7 @@ static void on_recv(struct turn *t, const struct done *d, uint32_t *count)
         t->driver->ops->recv_release(t->driver, d->buffer);
         return;
     }
+    t->is_answered = t->is_answered || (c->sent_round == t->round && c->sent_round != 0);
     bool waits = c->held_first != NULL;
     if (!hold(t, c, d->data, d->len, d->buffer)) {
         /* Not even 40 bytes: what it sent is lost, so the connection is. */
@@ -687,13 +688,17 @@ static void send_output(struct turn *t, struct client *client)
         iov[i] = (struct iovec){.iov_base = (void *)runs[i].data, .iov_len = runs[i].len};
     c->send_bytes = bytes;
     c->is_sending = true;
+    c->sent_round = t->round;
     t->driver->ops->send(t->driver, slot, iov, count);
 }
 
 static void flush_outputs(struct turn *t)
 {
     struct client *client;
+    bool is_first = true;
     while ((client = shard_next_dirty(t->shard)) != NULL) {
+        t->round += is_first;
+        is_first = false;
         struct turn_conn *c = &t->conns[conn_id_slot(client->id)];
         if (c->state == TURN_CLOSING || c->state == TURN_FREE) continue;
         /* Its TLS handshake uses the socket: EVENT_SENT brings it back. */
@@ -941,6 +946,7 @@ bool turn_run(struct turn *t, uint64_t wait_until_ns)
 {
     uint32_t n = wait_for_done(t, wait_until_ns);
     t->has_more = false;
+    t->is_answered = false;
     t->file_count = 0;
     uint32_t count = 0;
     run_deadlines(t, &count);
@@ -975,5 +981,9 @@ bool turn_run(struct turn *t, uint64_t wait_until_ns)
     }
     if (t->shard_count > 1) mailbox_publish_at(t->mail, t->index, t->now.mono_ns);
     t->is_busy = count + t->file_count > 0;
+    t->has_news = t->file_count > 0;
+    for (uint32_t e = 0; e < count && !t->has_news; e++)
+        t->has_news = t->events[e].kind != EVENT_SENT;
+    t->is_answered = t->is_answered || batches > 0;
     return t->is_busy;
 }

@@ -78,6 +78,7 @@ struct turn_tls; /* io/conn_tls: ciphertext of one connection */
 
 struct turn_conn {
     uint32_t generation;
+    uint32_t sent_round; /* turn.round of its last send */
     uint8_t state;
     bool is_suspended; /* its receiving */
     bool is_resuming;  /* in the resume list */
@@ -184,6 +185,9 @@ struct turn {
     bool has_more;       /* something was left for the next turn: do not sleep */
     bool is_busy;        /* the last turn had work, and its end was not counted yet */
     uint32_t done_count; /* completions of this turn */
+    bool has_news;       /* it had more than the ends of its own sends */
+    bool is_answered;    /* who was sent something last said something, or another shard did */
+    uint32_t round;      /* turns that sent something, from 1 */
     uint64_t slept_ns;   /* waited in this turn; 0: it did not sleep */
 };
 

@@ -24,6 +24,15 @@ Test(spin, short_sleeps_teach_to_spin)
     cr_assert_eq(spin_budget_ns(&s, 1), 0);
 }
 
+/* Two wake-ups of idle processors are most of such a sleep, and a spin needs none of them. */
+Test(spin, a_sleep_of_two_slow_wake_ups_is_short)
+{
+    struct spin s;
+    spin_init(&s, 2);
+    sleep_often(&s, 12, 120000);
+    cr_assert_geq(spin_budget_ns(&s, 1), SPIN_NS_MIN);
+}
+
 Test(spin, a_sleep_that_timed_out_teaches_nothing_good)
 {
     struct spin s;
@@ -60,7 +69,9 @@ Test(spin, five_spins_in_vain_end_it)
         spent_count++;
         cr_assert_lt(spent_count, 6);
     }
-    sleep_often(&s, 12, 1000);
+    sleep_often(&s, SPIN_HOLDOFF_FIRST - 1, 1000);
+    cr_assert_eq(spin_budget_ns(&s, 1), 0, "sleeps promised too much: they are believed later");
+    sleep_often(&s, 1, 1000);
     cr_assert_gt(spin_budget_ns(&s, 1), 0, "sleeps bring it back");
 }
 

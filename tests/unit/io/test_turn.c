@@ -413,3 +413,37 @@ Test(turn, what_a_parked_connection_left_comes_before_what_was_offered_behind_it
     for (int i = 0; i < 3; i++) turn_run(rig->turn, 0);
     close_rig();
 }
+
+static void turn_with(enum done_kind kind, uint32_t slot, const char *data)
+{
+    rig->next[rig->next_count++] =
+        (struct done){.kind = kind, .slot = slot, .tag = 1, .data = data, .len = strlen(data)};
+    turn_run(rig->turn, 0);
+}
+
+/* Whether looking for work pays is learned from answers: neither the end of an own send nor what
+ * others say unasked is one. */
+Test(turn, an_answer_comes_from_who_was_sent_something_last)
+{
+    static const char connect[] = "CONNECT {\"verbose\":false}\r\n";
+    open_rig();
+    struct turn_socket socket = {.fd = -1, .cid = 5, .is_unix = true};
+    cr_assert_eq(turn_take(rig->turn, &socket), ERR_OK);
+    cr_assert_eq(turn_take(rig->turn, &socket), ERR_OK);
+    turn_run(rig->turn, 0);
+    cr_assert_eq(rig->sends, 2, "INFO for each");
+    turn_with(DONE_SENT, 0, "");
+    cr_expect(!rig->turn->has_news && !rig->turn->is_answered);
+    turn_with(DONE_RECV, 0, connect);
+    cr_expect(rig->turn->has_news && rig->turn->is_answered);
+    turn_with(DONE_RECV, 0, "PING\r\n");
+    cr_assert_eq(rig->sends, 3);
+    turn_with(DONE_RECV, 1, connect);
+    cr_expect(rig->turn->has_news && !rig->turn->is_answered, "slot 0 was sent something last");
+    turn_with(DONE_RECV, 0, "PUB a 0\r\n\r\n");
+    cr_expect(rig->turn->is_answered);
+    for (uint32_t slot = 0; slot < 2; slot++) turn_with(DONE_EOF, slot, "");
+    rig->now.mono_ns += 2 * TURN_FLUSH_NS;
+    for (int i = 0; i < 3; i++) turn_run(rig->turn, 0);
+    close_rig();
+}
