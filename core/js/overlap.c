@@ -12,20 +12,46 @@ void overlap_init(struct overlap *o, struct mem *mem, uint64_t seed)
 {
     *o = (struct overlap){.mem = mem, .seed = seed};
     table_init(&o->claims, mem, MEM_JETSTREAM);
+    table_init(&o->tailed, mem, MEM_JETSTREAM);
     table_init(&o->longer, mem, MEM_JETSTREAM);
 }
 
 void overlap_deinit(struct overlap *o)
 {
     must(o->claims.count == 0);
+    must(o->tailed.count == 0);
     must(o->longer.count == 0);
     table_deinit(&o->claims);
+    table_deinit(&o->tailed);
     table_deinit(&o->longer);
 }
 
 static uint64_t hash_of(const struct overlap *o, uint32_t account, struct bytes tokens)
 {
     return hash_bytes(tokens.data, tokens.len, o->seed + account);
+}
+
+/* The last token of a filter with wildcards before it, if it is literal: filters without `>` whose
+ * last tokens differ have nothing in common. Empty: none. */
+static struct bytes tail_of(struct bytes filter)
+{
+    struct subject_walk walk;
+    struct bytes token, tail = bytes_of(NULL, 0);
+    bool is_wild = false;
+    subject_walk_init(&walk, filter);
+    while (subject_walk_next(&walk, &token)) {
+        if (subject_token_is_rest(token)) return bytes_of(NULL, 0);
+        bool is_star = subject_token_is_star(token);
+        is_wild |= is_star;
+        tail = is_star ? bytes_of(NULL, 0) : token;
+    }
+    return is_wild ? tail : bytes_of(NULL, 0);
+}
+
+/* Of claims with these literal tokens at the front, and this tail. */
+static uint64_t key_of(uint64_t prefix, struct bytes tail)
+{
+    return tail.len == 0 ? prefix : hash_bytes(tail.data, tail.len, prefix);
 }
 
 static struct bytes filter_of(const struct overlap_claim *c)
@@ -120,11 +146,18 @@ enum err overlap_claim(struct overlap *o, uint32_t account, struct bytes filter,
         c->runs++;
     }
     c->prefix_bytes = (uint32_t)r.bytes;
-    e = table_insert(&o->claims, hash_of(o, account, bytes_of(filter.data, r.bytes)), c);
+    struct bytes tail = tail_of(filter_of(c));
+    uint64_t hash = hash_of(o, account, bytes_of(filter.data, r.bytes));
+    c->tail_bytes = (uint32_t)tail.len;
+    if (tail.len > 0) e = table_insert(&o->tailed, hash, c);
     if (e != ERR_OK) goto uncount;
+    e = table_insert(&o->claims, key_of(hash, tail), c);
+    if (e != ERR_OK) goto untail;
     *claim = c;
     return ERR_OK;
 
+untail:
+    if (tail.len > 0) must(table_remove(&o->tailed, hash, c) == ERR_OK);
 uncount:
     uncount(o, account, filter, c->runs);
     mem_free(o->mem, MEM_JETSTREAM, c, sizeof *c + filter.len);
@@ -133,8 +166,10 @@ uncount:
 
 void overlap_release(struct overlap *o, struct overlap_claim *c)
 {
-    struct bytes prefix = bytes_of(c->filter, c->prefix_bytes);
-    must(table_remove(&o->claims, hash_of(o, c->account, prefix), c) == ERR_OK);
+    uint64_t hash = hash_of(o, c->account, bytes_of(c->filter, c->prefix_bytes));
+    struct bytes tail = bytes_of(c->filter + c->filter_bytes - c->tail_bytes, c->tail_bytes);
+    must(table_remove(&o->claims, key_of(hash, tail), c) == ERR_OK);
+    if (tail.len > 0) must(table_remove(&o->tailed, hash, c) == ERR_OK);
     uncount(o, c->account, filter_of(c), c->runs);
     mem_free(o->mem, MEM_JETSTREAM, c, sizeof *c + c->filter_bytes);
 }
@@ -164,23 +199,48 @@ bool overlap_meets(const struct overlap *o, uint32_t account, struct bytes filte
     return overlap_meets_any(o, account, filter, is_other, owner);
 }
 
+static bool meets_in(const struct table *claims, uint64_t hash, const struct asker *a)
+{
+    uint32_t at;
+    for (const struct overlap_claim *c = table_first(claims, hash, &at); c != NULL;
+         c = table_next(claims, hash, &at))
+        if (is_hit(c, a)) return true;
+    return false;
+}
+
+/* What a filter may end with, to meet claims with a tail. */
+static bool last_token(struct bytes filter, struct bytes *last)
+{
+    struct subject_walk walk;
+    struct bytes token;
+    *last = bytes_of(NULL, 0);
+    subject_walk_init(&walk, filter);
+    while (subject_walk_next(&walk, &token)) {
+        if (subject_token_is_rest(token)) return false;
+        *last = token;
+    }
+    return last->len > 0 && !subject_token_is_star(*last);
+}
+
 bool overlap_meets_any(const struct overlap *o, uint32_t account, struct bytes filter,
                        overlap_counts_fn *counts, const void *context)
 {
     struct asker a = {account, filter, counts, context};
     struct runs r;
-    uint32_t at;
-    const struct overlap_claim *c;
+    struct bytes last;
     uint64_t hash;
+    bool has_last = last_token(filter, &last);
     runs_init(&r, filter);
     do {
         hash = hash_of(o, account, bytes_of(filter.data, r.bytes));
-        for (c = table_first(&o->claims, hash, &at); c != NULL;
-             c = table_next(&o->claims, hash, &at))
-            if (is_hit(c, &a)) return true;
+        if (meets_in(&o->claims, hash, &a)) return true;
+        if (o->tailed.count > 0 && (has_last ? meets_in(&o->claims, key_of(hash, last), &a)
+                                             : meets_in(&o->tailed, hash, &a)))
+            return true;
     } while (runs_next(&r));
     if (r.is_literal || find_count(o, hash) == NULL) return false;
-    at = 0;
+    uint32_t at = 0;
+    const struct overlap_claim *c;
     while ((c = table_each(&o->claims, &at)) != NULL)
         if (is_hit(c, &a)) return true;
     return false;

@@ -3,7 +3,8 @@
  * A claim (a subject of a stream) is found by its literal tokens before the first wildcard. A
  * filter meets claims whose literal tokens begin its own, found token by token; and, when it ends
  * in a wildcard, claims with longer ones: a count per run of tokens says whether there are any, and
- * only then all claims are gone through.
+ * only then all claims are gone through. Claims with the same literal tokens at the front are told
+ * apart by a literal last one (their tail), so that thousands like `a.*.x` do not meet each other.
  *
  * Owned by the shard; pure. */
 #ifndef CORE_JS_OVERLAP_H
@@ -14,7 +15,8 @@
 struct overlap_claim {
     uint32_t account;
     uint32_t filter_bytes, prefix_bytes;
-    uint32_t runs; /* of literal tokens that are counted */
+    uint32_t runs;       /* of literal tokens that are counted */
+    uint32_t tail_bytes; /* 0: none */
     const void *owner;
     char filter[];
 };
@@ -23,7 +25,8 @@ typedef bool overlap_counts_fn(const void *context, const void *owner);
 
 struct overlap {
     struct mem *mem;
-    struct table claims; /* by account and literal tokens */
+    struct table claims; /* by account, literal tokens and tail */
+    struct table tailed; /* those with a tail, by account and literal tokens */
     struct table longer; /* counts of claims that go on behind these tokens */
     uint64_t seed;
 };

@@ -23,9 +23,10 @@ static void teardown(void)
 
 TestSuite(overlap, .init = setup, .fini = teardown);
 
-static const char *const filters[] = {"a",     "b",     "a.b", "a.*",   "*.b",   "a.>",
-                                      "a.*.c", "*",     "*.*", "a.b.c", "a.b.>", ">",
-                                      "*.b.>", "b.a.>", "b.a", "a..b",  ".a",    "a."};
+static const char *const filters[] = {
+    "a",     "b",     "a.b", "a.*",   "*.b",   "a.>",     "a.*.c", "*",    "*.*",
+    "a.b.c", "a.b.>", ">",   "*.b.>", "b.a.>", "b.a",     "a..b",  ".a",   "a.",
+    "a.*.b", "*.*.c", "*.c", "a.*.*", "a.*.",  "*.*.b.c", "a.c.b", "*.*.*"};
 enum { FILTERS = sizeof filters / sizeof filters[0] };
 
 Test(overlap, it_agrees_with_asking_one_by_one)
@@ -61,12 +62,13 @@ Test(overlap, without_memory_nothing_is_claimed)
     struct overlap_claim *claim;
     for (uint64_t at = 1;; at++) {
         heap.fail_at = heap.alloc_count + at;
-        enum err e = overlap_claim(&overlap, 0, BYTES_LITERAL("a.b.c.*"), &heap, &claim);
+        enum err e = overlap_claim(&overlap, 0, BYTES_LITERAL("a.b.c.*.x"), &heap, &claim);
         heap.fail_at = 0;
         if (e == ERR_OK) break;
         cr_assert_eq(e, ERR_MEMORY);
         cr_assert_eq(overlap.claims.count, 0);
         cr_assert_eq(overlap.longer.count, 0);
+        cr_assert_eq(overlap.tailed.count, 0);
     }
     overlap_release(&overlap, claim);
 }
@@ -83,4 +85,29 @@ Test(overlap, many_streams_are_not_gone_through)
     }
     cr_assert(overlap_meets(&overlap, 0, BYTES_LITERAL("orders.77.x"), NULL));
     for (int i = 0; i < STREAMS; i++) overlap_release(&overlap, claims[i]);
+}
+
+static uint64_t compared;
+
+static bool count_all(const void *context, const void *owner)
+{
+    compared++;
+    return context != owner;
+}
+
+Test(overlap, subjects_that_end_in_different_tokens_are_not_compared)
+{
+    enum { SUBJECTS = 4096 };
+    static struct overlap_claim *claims[SUBJECTS];
+    char text[30];
+    for (int i = 0; i < SUBJECTS; i++) {
+        struct bytes filter = bytes_of(text, (size_t)snprintf(text, sizeof text, "m.*.%d", i));
+        cr_assert_not(overlap_meets_any(&overlap, 0, filter, count_all, NULL));
+        cr_assert_eq(overlap_claim(&overlap, 0, filter, &claims[i], &claims[i]), ERR_OK);
+    }
+    cr_assert_leq(compared, SUBJECTS);
+    cr_assert(overlap_meets(&overlap, 0, BYTES_LITERAL("m.x.77"), NULL));
+    cr_assert(overlap_meets(&overlap, 0, BYTES_LITERAL("m.*.*"), NULL));
+    cr_assert(overlap_meets(&overlap, 0, BYTES_LITERAL("*.x.77"), NULL));
+    for (int i = 0; i < SUBJECTS; i++) overlap_release(&overlap, claims[i]);
 }
