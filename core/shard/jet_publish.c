@@ -13,6 +13,7 @@ enum {
 };
 static const uint64_t FULL_LOG_NS = 1000000000u;
 
+#define FAST_BATCH ".$FI" /* the end of the reply of a message of a fast batch: not supported yet */
 #define TOO_MANY "NATS/1.0 429 Too Many Requests\r\n\r\n"
 
 /* --- answers -------------------------------------------------------------------------------- */
@@ -249,6 +250,13 @@ static bool run(struct shard *s, struct jet_stream *x, const struct message *m)
     struct bytes body = bytes_of(m->payload + m->header_bytes, m->total_bytes - m->header_bytes);
     if (UNLIKELY(!ensure_work(s, room))) {
         refuse_store(s, x, m, o, ERR_MEMORY);
+        return true;
+    }
+    if (UNLIKELY(bytes_ends_with(m->reply, BYTES_LITERAL(FAST_BATCH)))) {
+        o->verdict = STREAM_REFUSED;
+        o->ticket = 0;
+        jsapi_error_set(&o->error, JSAPI_BATCH_PUBLISH_DISABLED);
+        answer_outcome(s, x, m, o, bytes_of(NULL, 0));
         return true;
     }
     publish_check(&x->s->stream, m->subject, headers, body, s->now.wall_ns, &j->work, o);

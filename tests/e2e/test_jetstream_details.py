@@ -346,3 +346,15 @@ def test_what_has_expired_is_gone_though_max_age_was_raised_since(start, tmp_pat
     with Js(start("-js", "-sd", store)) as js:
         state = js.state("S")
         assert (state["messages"], state["first_seq"]) == (1, 4)
+
+
+def test_a_message_of_a_fast_batch_is_refused_where_there_are_none(js):
+    js.stream("S", subjects=["s"])
+    js.c.sub("batch.>", "2")
+    for reply in ("batch.id.10.fail.1.0.$FI", "batch.x.$FI"):
+        js.c.pub("s", b"x", reply=reply)
+        m = js.c.msg()
+        assert m.subject == reply
+        assert json.loads(m.data) == {"stream": "S", "seq": 0, "error": {
+            "code": 400, "err_code": 10205, "description": "batch publish is disabled"}}
+    assert js.state("S")["messages"] == 0
