@@ -39,6 +39,11 @@ static void wrong_entry(struct jsledger *l, const struct jsledger_entry *e, cons
 void jsledger_renew(struct jsledger *l, uint32_t slot)
 {
     struct jsledger_slot *s = &l->slots[slot];
+    for (uint32_t i = 0; i < l->entry_count; i++) {
+        const struct jsledger_entry *e = &l->entries[i];
+        if (e->slot == slot && e->outcome == JSL_STORED)
+            s->late_acks[e->seq] |= e->ack_sent & (uint8_t)~e->ack_confirmed;
+    }
     s->incarnation++;
     s->renewed_life = l->life;
     s->renewed_ns = l->now_ns;
@@ -291,11 +296,12 @@ static bool may_be_gone(const struct jsledger *l, const struct jsledger_entry *e
 {
     const struct jsledger_slot *s = &l->slots[e->slot];
     uint8_t all = (uint8_t)((1u << s->consumers) - 1);
+    uint8_t acked = e->ack_sent | s->late_acks[e->seq];
     if (e->maybe_gone || e->is_gone) return true;
     if (s->max_msgs != UINT64_MAX && last - e->seq >= s->max_msgs) return true;
     switch (s->retention) {
-    case JSL_WORK_QUEUE: return (e->ack_sent & all) == all; /* what was passed over stays */
-    case JSL_INTEREST: return ((e->ack_sent | s->was_reset) & all) == all;
+    case JSL_WORK_QUEUE: return (acked & all) == all; /* what was passed over stays */
+    case JSL_INTEREST: return ((acked | s->was_reset) & all) == all;
     case JSL_KEYS: return is_replaced(l, e);
     default: return false;
     }

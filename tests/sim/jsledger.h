@@ -51,6 +51,9 @@ struct jsledger_slot { /* a stream's name and what lives under it */
     uint64_t max_msgs; /* the lowest limit that was asked for; UINT64_MAX none */
     uint64_t seen_last;
     uint32_t owner[JSLEDGER_SEQS_MAX]; /* entry by sequence */
+    /* By sequence, the consumers that an ack for the streams before may still be on its way to: it
+     * names stream, consumer and sequence, and is as good an ack of this one's. */
+    uint8_t late_acks[JSLEDGER_SEQS_MAX];
     uint64_t client_last[JSLEDGER_CLIENTS], client_connection[JSLEDGER_CLIENTS];
     bool is_purging;
 };
