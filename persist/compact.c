@@ -57,6 +57,7 @@ uint32_t compact_extra(const struct slog *l)
 
 static void begin_streams(struct compact *c, uint32_t copies)
 {
+    c->is_collecting = false;
     c->copies = copies;
     c->stream_at = 0;
 }
@@ -95,6 +96,7 @@ static void pause(struct slog *l, uint64_t for_ns)
     must(!c->is_job_out);
     packer_end(&c->packer);
     c->writing = NULL;
+    c->is_collecting = false;
     c->resume_ns = l->now_ns + for_ns;
     c->state = COMPACT_PAUSED;
 }
@@ -126,6 +128,7 @@ static void give_up_run(struct slog *l)
     c->look_ns = l->now_ns + longer(&c->look_retry_ns, COMPACT_RETRY_NS, COMPACT_RETRY_MAX_NS);
     packer_end(&c->packer);
     c->writing = NULL;
+    c->is_collecting = false;
     end_run(c);
     c->state = COMPACT_IDLE;
 }
@@ -303,6 +306,10 @@ static bool append_parts(struct slog *l)
     if (part_bytes > COMPACT_PART_BYTES) part_bytes = COMPACT_PART_BYTES;
     while (c->writing != NULL) {
         size_t left = c->body.len - c->body_at, bytes = left < part_bytes ? left : part_bytes;
+        if (c->part == 0 && c->writing->end_ticket != 0) {
+            c->writing = NULL; /* it would begin behind the end of its stream */
+            return true;
+        }
         if (commit_staged_percent(&l->commit) > COMPACT_STAGED_PERCENT) return false;
         struct record r = {.kind = RECORD_CHECKPOINT,
                            .flags = bytes == left ? RECORD_LAST : 0,
@@ -335,12 +342,22 @@ static bool begin_checkpoint(struct slog *l, uint64_t stream)
     const struct store_hooks *h = l->options.hooks;
     const struct compact_done *known = find_done(c, stream);
     bool is_scrub_named = l->manifest_written >= l->scrub_wanted;
-    if (!is_scrub_named || (known != NULL && known->end_ticket > l->told_ticket)) {
+    bool is_over = known != NULL && known->end_ticket > l->told_ticket;
+    if (is_over || (!is_scrub_named && !c->is_collecting)) {
+        c->is_collecting = false;
         ask_again(l);
         return false;
     }
-    text_clear(&c->body);
+    if (!c->is_collecting) {
+        text_clear(&c->body);
+        c->collect_group = l->told_group;
+    }
     enum err e = h->checkpoint(h->context, stream, &c->body);
+    c->is_collecting = e == ERR_INCOMPLETE;
+    if (c->is_collecting) {
+        c->counts.pieces++;
+        return false; /* the next turn has more of it */
+    }
     if (e == ERR_UNKNOWN) {
         forget_done(l, stream);
         c->stream_at++;
@@ -363,7 +380,7 @@ static bool begin_checkpoint(struct slog *l, uint64_t stream)
     }
     c->busy_ns = 0;
     c->slot = d->copies[d->newest].ticket == 0 ? d->newest : COMPACT_COPIES - 1 - d->newest;
-    d->copies[c->slot] = (struct compact_copy){.group = l->told_group};
+    d->copies[c->slot] = (struct compact_copy){.group = c->collect_group};
     c->writing = d;
     c->body_at = 0;
     c->part = 0;
@@ -910,6 +927,7 @@ bool compact_stop(struct slog *l)
     if (c->is_job_out || c->is_flying) return false;
     packer_end(&c->packer);
     c->writing = NULL;
+    c->is_collecting = false;
     c->state = COMPACT_IDLE;
     return true;
 }

@@ -113,6 +113,7 @@ struct compact_done {
 
 struct compact_counts {
     uint64_t segments, recycled, packs, pack_bytes, messages, live, checkpoints;
+    uint64_t pieces; /* of checkpoints, that were not the last one */
     uint64_t checkpoint_bytes, errors;
     uint64_t wiped;              /* files */
     uint64_t rewritten, dropped; /* packs: something of their run is left, or nothing */
@@ -152,6 +153,8 @@ struct compact {
     struct text body;          /* of the checkpoint that is being appended */
     size_t body_at;
     struct compact_done *writing; /* whose it is; NULL none */
+    bool is_collecting;           /* core has given a part of it, of the state as of this group: */
+    uint64_t collect_group;
     uint32_t part, slot;
     uint64_t part_bytes;
     uint64_t asked_group; /* core's answers stand on records up to this group */

@@ -177,10 +177,12 @@ struct store_hooks {
      * place goes. ERR_MEMORY: it still stands; asked again later. */
     enum err (*moved)(void *context, uint64_t stream, uint64_t seq, uint64_t from, uint64_t to,
                       uint32_t bytes);
-    /* Writes all that the stream is, but for headers, body and place of its messages, behind what
-     * out holds: a replay gives it back as the body of a CHECKPOINT. Configuration, consumers,
-     * dedup, which sequences are live, time. ERR_UNKNOWN: there is no such stream any more.
-     * ERR_BUSY, ERR_MEMORY: asked again later. ERR_DENIED: as STORE_KEEP. */
+    /* Writes all that the stream is, but for headers, body and place of its messages, to out, which
+     * is empty: a replay gives it back as the body of a CHECKPOINT. Configuration, consumers,
+     * dedup, which sequences are live, time. ERR_INCOMPLETE: this was a piece; asked again in
+     * another turn, for more of the same state, unless the store gives it up. ERR_UNKNOWN: there is
+     * no such stream any more. ERR_BUSY, ERR_MEMORY: asked again later, from the beginning.
+     * ERR_DENIED: as STORE_KEEP. */
     enum err (*checkpoint)(void *context, uint64_t stream, struct text *out);
     /* How many messages of the stream from seq_first to seq_last are still needed, wherever they
      * lie? A pack of which few are is written anew. NULL: packs stay as they are. */

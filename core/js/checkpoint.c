@@ -23,65 +23,230 @@ static bool is_behind(const struct js *js, struct js_stream *s)
     return false;
 }
 
-static void write_gaps(const struct stream *s, struct text *out)
+/* A message that went after the state was taken, and had not been written yet. */
+struct gone {
+    uint64_t seq;
+    uint32_t flags;
+};
+
+enum {
+    FRESH_MAX = 512,
+    GONE_MAX = 1 << 18, /* then the state is let go of, and a larger step is taken next time */
+    STEP_SHIFT_MAX = 12,
+    COUNT_BYTES = 5, /* a number of 32 bits, written before it is known */
+};
+
+enum phase { WRITING_GAPS, WRITING_FLAGS, WRITING_IDS };
+
+struct checkpoint_writer {
+    struct js_stream *s;
+    enum phase phase;
+    bool has_flags, is_void;
+    uint64_t seq_first, seq_last, live_count; /* of the state */
+    uint64_t seq;                             /* what is below is written */
+    uint64_t end;                             /* of the last range or message that was written */
+    int64_t id_time_ns;                       /* of the last id */
+    uint32_t id_count;
+    size_t count_at; /* in out: where the number of ids goes */
+    struct text lives, consumers;
+    struct gone *gone; /* by sequence: gone_count of gone_room, those in fresh come to them */
+    uint32_t gone_count, gone_room, fresh_count;
+    struct gone fresh[FRESH_MAX]; /* by sequence */
+    uint32_t left;                /* of this step */
+};
+
+/* True: this step may go on. */
+static bool spend(struct checkpoint_writer *x)
 {
-    uint64_t end = s->seq_first, first = s->seq_first, last;
-    while (s->msgs.live_count > 0 && msgs_gap(&s->msgs, s->seq_last, &first, &last)) {
-        varint_put(out, first - end);
-        varint_put(out, last - first + 1);
-        end = first = last + 1;
+    if (x->left == 0) return false;
+    x->left--;
+    return true;
+}
+
+static void end_writer(struct js *js)
+{
+    struct checkpoint_writer *x = js->writer;
+    if (x == NULL) return;
+    text_deinit(&x->lives);
+    text_deinit(&x->consumers);
+    mem_free(js->mem, MEM_JETSTREAM, x->gone, x->gone_room * sizeof *x->gone);
+    mem_free(js->mem, MEM_JETSTREAM, x, sizeof *x);
+    js->writer = NULL;
+}
+
+/* Those in fresh find their places among the others. False: there are too many. */
+static bool merge_gone(struct js *js, struct checkpoint_writer *x)
+{
+    uint32_t count = x->gone_count + x->fresh_count, from = x->gone_count;
+    if (count > GONE_MAX) return false;
+    if (count > x->gone_room) {
+        uint32_t room = x->gone_room == 0 ? FRESH_MAX : x->gone_room * 2;
+        struct gone *grown = mem_resize(js->mem, MEM_JETSTREAM, x->gone,
+                                        x->gone_room * sizeof *grown, room * sizeof *grown);
+        if (grown == NULL) return false;
+        x->gone = grown;
+        x->gone_room = room;
+    }
+    x->gone_count = count;
+    for (uint32_t fresh = x->fresh_count; fresh > 0;) {
+        bool is_old = from > 0 && x->gone[from - 1].seq > x->fresh[fresh - 1].seq;
+        x->gone[--count] = is_old ? x->gone[--from] : x->fresh[--fresh];
+    }
+    x->fresh_count = 0;
+    return true;
+}
+
+void checkpoint_removed(struct js *js, const struct js_stream *s, uint64_t seq, uint32_t flags)
+{
+    struct checkpoint_writer *x = js->writer;
+    if (x == NULL || x->s != s || x->is_void || seq > x->seq_last) return;
+    bool is_awaited = x->has_flags ? x->phase <= WRITING_FLAGS : x->phase == WRITING_GAPS;
+    if (!is_awaited || (!x->has_flags && seq < x->seq)) return;
+    if (x->fresh_count == FRESH_MAX && !merge_gone(js, x)) {
+        x->is_void = true;
+        return;
+    }
+    uint32_t at = x->fresh_count++;
+    for (; at > 0 && x->fresh[at - 1].seq > seq; at--) x->fresh[at] = x->fresh[at - 1];
+    x->fresh[at] = (struct gone){seq, flags};
+}
+
+void checkpoint_cleared(struct js *js, const struct js_stream *s)
+{
+    if (js->writer != NULL && js->writer->s == s) js->writer->is_void = true;
+}
+
+void checkpoint_stop_writing(struct js *js, const struct js_stream *s)
+{
+    if (js->writer != NULL && (s == NULL || js->writer->s == s)) end_writer(js);
+}
+
+/* The first of them from seq on. */
+static uint32_t find_gone(const struct checkpoint_writer *x, uint64_t seq)
+{
+    uint32_t low = 0, high = x->gone_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (x->gone[middle].seq < seq)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void write_gap(struct checkpoint_writer *x, uint64_t first, uint64_t last, struct text *out)
+{
+    varint_put(out, first - x->end);
+    varint_put(out, last - first + 1);
+    x->end = last + 1;
+}
+
+/* False: there is more. */
+static bool write_gaps(struct checkpoint_writer *x, struct text *out)
+{
+    const struct msgs *m = &x->s->stream.msgs;
+    uint32_t at = find_gone(x, x->seq);
+    while (x->live_count > 0 && x->seq <= x->seq_last) {
+        uint64_t first = x->seq, last = x->seq_last;
+        if (!spend(x)) return false;
+        if (m->live_count > 0 && !msgs_gap(m, x->seq_last, &first, &last)) break;
+        /* What went since is live in this state. */
+        for (; at < x->gone_count && x->gone[at].seq <= last; at++) {
+            x->seq = first;
+            if (!spend(x)) return false;
+            if (x->gone[at].seq > first) write_gap(x, first, x->gone[at].seq - 1, out);
+            first = x->gone[at].seq + 1;
+        }
+        if (first <= last) write_gap(x, first, last, out);
+        x->seq = last + 1;
     }
     varint_put(out, 0);
     varint_put(out, 0);
+    return true;
 }
 
-/* Only these streams have flags that matter; the others are not looked through. */
-static void write_flags(const struct stream *s, struct text *out)
+static void write_flag(struct checkpoint_writer *x, uint64_t seq, uint32_t flags, struct text *out)
+{
+    if (flags == 0) return;
+    varint_put(out, seq - x->end);
+    varint_put(out, flags);
+    x->end = seq;
+}
+
+/* Only some streams have flags that matter; the others are not looked through. False: there is
+ * more. */
+static bool write_flags(struct checkpoint_writer *x, struct text *out)
 {
     struct msgs_cursor cursor;
     struct msgs_entry entry;
-    uint64_t seq, before = 0;
-    if (s->config.allow_msg_ttl || s->config.subject_delete_marker_ttl > 0) {
-        msgs_cursor_init(&cursor, &s->msgs, 0);
-        while ((seq = msgs_cursor_next(&cursor, &entry)) != 0) {
-            if ((entry.bytes & ~STAGED_BYTES_MASK) == 0) continue;
-            varint_put(out, seq - before);
-            varint_put(out, entry.bytes & ~STAGED_BYTES_MASK);
-            before = seq;
+    uint32_t at = find_gone(x, x->seq);
+    msgs_cursor_init(&cursor, &x->s->stream.msgs, x->seq);
+    while (x->has_flags) {
+        uint64_t seq = msgs_cursor_next(&cursor, &entry);
+        if (seq == 0 || seq > x->seq_last) seq = x->seq_last + 1;
+        for (; at < x->gone_count && x->gone[at].seq < seq; at++) {
+            x->seq = x->gone[at].seq;
+            if (!spend(x)) return false;
+            write_flag(x, x->seq, x->gone[at].flags, out);
         }
+        x->seq = seq;
+        if (seq > x->seq_last) break;
+        if (!spend(x)) return false;
+        write_flag(x, seq, entry.bytes & ~STAGED_BYTES_MASK, out);
+        x->seq = seq + 1;
     }
     varint_put(out, 0);
+    return true;
 }
 
+/* Entries of messages that went by another way are passed over when they are read. */
 static void write_lives(const struct stream *s, struct text *out)
 {
-    uint64_t count = 0;
-    for (uint32_t i = 0; i < s->ttl.count; i++) count += msgs_has(&s->msgs, s->ttl.entries[i].seq);
-    varint_put(out, count);
+    varint_put(out, s->ttl.count);
     for (uint32_t i = 0; i < s->ttl.count; i++) {
-        const struct msg_ttl_entry *e = &s->ttl.entries[i];
-        if (!msgs_has(&s->msgs, e->seq)) continue;
-        varint_put(out, e->seq);
-        varint_put_signed(out, e->deadline_ns);
+        varint_put(out, s->ttl.entries[i].seq);
+        varint_put_signed(out, s->ttl.entries[i].deadline_ns);
     }
 }
 
-/* Those in flight are not part of the state. */
-static void write_ids(const struct stream *s, struct text *out)
+static uint32_t find_id(const struct dedupe *d, uint64_t seq)
 {
-    uint32_t count = s->dedupe.count;
-    uint64_t seq = 0;
-    int64_t time_ns = 0;
-    while (count > 0 && dedupe_at(&s->dedupe, count - 1)->seq > s->seq_last) count--;
-    varint_put(out, count);
-    for (uint32_t i = 0; i < count; i++) {
-        const struct dedupe_entry *e = dedupe_at(&s->dedupe, i);
-        text_bytes(out, bytes_of((const char *)&e->hash, sizeof e->hash));
-        varint_put(out, e->seq - seq);
-        varint_put_signed(out, e->time_ns - time_ns);
-        seq = e->seq;
-        time_ns = e->time_ns;
+    uint32_t low = 0, high = d->count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (dedupe_at(d, middle)->seq < seq)
+            low = middle + 1;
+        else
+            high = middle;
     }
+    return low;
+}
+
+/* Those in flight are not part of the state. What leaves the window meanwhile is left out: no
+ * record was made that it would have kept away. False: there is more. */
+static bool write_ids(struct checkpoint_writer *x, struct text *out)
+{
+    const struct dedupe *d = &x->s->stream.dedupe;
+    for (uint32_t i = find_id(d, x->seq); i < d->count; i++) {
+        const struct dedupe_entry *e = dedupe_at(d, i);
+        if (e->seq > x->seq_last) break;
+        if (!spend(x)) return false;
+        text_bytes(out, bytes_of((const char *)&e->hash, sizeof e->hash));
+        varint_put(out, e->seq - x->end);
+        varint_put_signed(out, e->time_ns - x->id_time_ns);
+        x->end = e->seq;
+        x->id_time_ns = e->time_ns;
+        x->seq = e->seq + 1;
+        x->id_count++;
+    }
+    if (out->is_failed) return true;
+    uint32_t count = x->id_count;
+    for (int i = 0; i < COUNT_BYTES; i++, count >>= 7)
+        out->data[x->count_at + (size_t)i] = (char)(count & 0x7f);
+    for (int i = 0; i < COUNT_BYTES - 1; i++)
+        out->data[x->count_at + (size_t)i] = (char)(out->data[x->count_at + (size_t)i] | 0x80);
+    return true;
 }
 
 static enum err write_consumer(const struct js_stream *s, const struct consumer *c,
@@ -124,22 +289,17 @@ static enum err write_consumers(struct js_stream *s, struct text *part, struct t
     return e;
 }
 
-enum err checkpoint_write(struct js *js, uint64_t stream, struct text *out)
+static enum err write_head(struct js_stream *s, struct text *part, struct text *out)
 {
-    struct js_stream *s = js_find_id(js, stream);
-    if (s == NULL || s->stream.config.storage == STREAM_MEMORY) return ERR_UNKNOWN;
-    if (is_behind(js, s)) return ERR_BUSY;
     const struct stream *m = &s->stream;
-    struct text part;
-    text_init(&part, js->mem, MEM_JETSTREAM, JS_REPLY_BYTES_MAX);
     varint_put(out, VERSION);
-    text_bytes(&part, s->account_name);
-    text_char(&part, ' ');
-    text_bytes(&part, m->config.name);
-    varint_put_bytes(out, text_written(&part));
-    text_clear(&part);
-    enum err e = js_config_record(&m->config, m->created_ns, &part) ? ERR_OK : ERR_MEMORY;
-    varint_put_bytes(out, text_written(&part));
+    text_bytes(part, s->account_name);
+    text_char(part, ' ');
+    text_bytes(part, m->config.name);
+    varint_put_bytes(out, text_written(part));
+    text_clear(part);
+    enum err e = js_config_record(&m->config, m->created_ns, part) ? ERR_OK : ERR_MEMORY;
+    varint_put_bytes(out, text_written(part));
     varint_put(out, m->seq_first);
     varint_put(out, m->seq_last);
     varint_put_signed(out, m->time_last_ns);
@@ -149,13 +309,80 @@ enum err checkpoint_write(struct js *js, uint64_t stream, struct text *out)
     varint_put_bytes(out, m->staged.op_count > 0 ? bytes_of(NULL, 0)
                                                  : bytes_of(m->last_id, m->last_id_len));
     varint_put(out, s->consumers.number_next);
-    write_gaps(m, out);
-    write_flags(m, out);
-    write_lives(m, out);
-    write_ids(m, out);
-    if (e == ERR_OK) e = write_consumers(s, &part, out);
+    return e;
+}
+
+/* Takes all that is of this moment, but for what messages are. */
+static enum err begin_writing(struct js *js, struct js_stream *s, struct text *out)
+{
+    const struct stream *m = &s->stream;
+    struct text part;
+    struct checkpoint_writer *x = mem_alloc_zero(js->mem, MEM_JETSTREAM, sizeof *x);
+    if (x == NULL) return ERR_MEMORY;
+    js->writer = x;
+    x->s = s;
+    x->seq_first = x->seq = x->end = m->seq_first;
+    x->seq_last = m->seq_last;
+    x->live_count = m->msgs.live_count;
+    x->has_flags = m->config.allow_msg_ttl || m->config.subject_delete_marker_ttl > 0;
+    text_init(&x->lives, js->mem, MEM_JETSTREAM, SIZE_MAX / 4);
+    text_init(&x->consumers, js->mem, MEM_JETSTREAM, SIZE_MAX / 4);
+    text_init(&part, js->mem, MEM_JETSTREAM, JS_REPLY_BYTES_MAX);
+    enum err e = write_head(s, &part, out);
+    write_lives(m, &x->lives);
+    if (e == ERR_OK) e = write_consumers(s, &part, &x->consumers);
     text_deinit(&part);
-    return e == ERR_OK && out->is_failed ? ERR_MEMORY : e;
+    return e == ERR_OK && (x->lives.is_failed || x->consumers.is_failed) ? ERR_MEMORY : e;
+}
+
+/* ERR_INCOMPLETE: there is more. */
+static enum err go_on_writing(struct js *js, struct text *out)
+{
+    struct checkpoint_writer *x = js->writer;
+    uint32_t shift = js->checkpoint_shift;
+    if (x->is_void || !merge_gone(js, x)) {
+        if (shift < STEP_SHIFT_MAX) js->checkpoint_shift++;
+        return ERR_BUSY;
+    }
+    x->left = (js->checkpoint_step << shift) + 1; /* a gap, and one that went from it */
+    switch (x->phase) {
+    case WRITING_GAPS:
+        if (!write_gaps(x, out)) return ERR_INCOMPLETE;
+        x->phase = WRITING_FLAGS;
+        x->seq = x->seq_first;
+        x->end = 0;
+        /* fall through */
+    case WRITING_FLAGS:
+        if (!write_flags(x, out)) return ERR_INCOMPLETE;
+        x->phase = WRITING_IDS;
+        x->seq = x->end = 0;
+        text_bytes(out, text_written(&x->lives));
+        x->count_at = out->len;
+        text_fill(out, 0, COUNT_BYTES);
+        /* fall through */
+    case WRITING_IDS:
+        if (!write_ids(x, out)) return ERR_INCOMPLETE;
+        text_bytes(out, text_written(&x->consumers));
+    }
+    js->checkpoint_shift = 0;
+    return ERR_OK;
+}
+
+enum err checkpoint_write(struct js *js, uint64_t stream, struct text *out)
+{
+    struct js_stream *s = js_find_id(js, stream);
+    bool goes_on = out->len > 0 && js->writer != NULL && js->writer->s == s;
+    enum err e = ERR_OK;
+    if (!goes_on) end_writer(js);
+    if (s == NULL || s->stream.config.storage == STREAM_MEMORY) return ERR_UNKNOWN;
+    if (!goes_on) {
+        if (out->len > 0 || is_behind(js, s)) return ERR_BUSY;
+        e = begin_writing(js, s, out);
+    }
+    if (e == ERR_OK) e = go_on_writing(js, out);
+    if (e == ERR_INCOMPLETE && !out->is_failed) return e;
+    end_writer(js);
+    return (e == ERR_OK || e == ERR_INCOMPLETE) && out->is_failed ? ERR_MEMORY : e;
 }
 
 /* --- loading --------------------------------------------------------------------------------- */

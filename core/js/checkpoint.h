@@ -23,9 +23,21 @@
 #define CORE_JS_CHECKPOINT_H
 #include "core/js/js.h"
 
-/* Behind what out holds. ERR_UNKNOWN: there is no such stream (any more), nothing needs to be kept
- * of it. ERR_BUSY: something that was told as stored has not happened yet. ERR_MEMORY. */
+/* The stream as it is now, when out is empty. A large one goes by pieces: ERR_INCOMPLETE, and the
+ * next call, with what out holds by then, goes on with the state as it was at the first. So that it
+ * can, what goes from the stream in between is noted until it is written. Each piece looks at about
+ * js->checkpoint_step messages, gaps and ids; the first one also at all consumers, and at all
+ * messages that have a life of their own.
+ * ERR_UNKNOWN: there is no such stream (any more), nothing needs to be kept of it. ERR_BUSY:
+ * something that was told as stored has not happened yet, or too much has gone since the first
+ * piece. ERR_MEMORY. After an error the next call begins anew, with an empty out; so does one for
+ * another stream. */
 NODISCARD enum err checkpoint_write(struct js *js, uint64_t stream, struct text *out);
+/* A message of the stream went, with these flags (of msgs_entry.bytes); all of them; the stream
+ * goes (NULL: js does): for the state that is being written. */
+void checkpoint_removed(struct js *js, const struct js_stream *s, uint64_t seq, uint32_t flags);
+void checkpoint_cleared(struct js *js, const struct js_stream *s);
+void checkpoint_stop_writing(struct js *js, const struct js_stream *s);
 
 /* Whose it is, for finding the account's number and the shard. ERR_CORRUPT. */
 NODISCARD enum err checkpoint_name(struct bytes body, struct bytes *account_and_name);

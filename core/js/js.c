@@ -32,6 +32,7 @@ void js_init(struct js *js, struct mem *mem, struct store *file, uint64_t seed,
                       .id_next = 1,
                       .id_step = 1,
                       .share_bytes = UINT64_MAX,
+                      .checkpoint_step = JS_CHECKPOINT_STEP,
                       .consumers_default_max = JS_CONSUMERS_DEFAULT_MAX,
                       .silent = {drop_send, has_no_interest, is_not_heard, drop_event}};
     rng_init(&js->rng, seed);
@@ -216,6 +217,7 @@ void js_deinit(struct js *js)
 {
     uint32_t at = 0;
     struct js_stream *s;
+    checkpoint_stop_writing(js, NULL);
     while ((s = js_each(js, &at)) != NULL) free_stream(js, s);
     struct quota *q;
     at = 0;
@@ -275,6 +277,7 @@ void js_drop(struct js *js, struct js_stream *s)
     struct stream *m = &s->stream;
     uint32_t at = 0;
     struct consumer *consumer;
+    checkpoint_stop_writing(js, s);
     while ((consumer = consumer_set_each(&s->consumers, &at)) != NULL)
         close_consumer(js, s, consumer);
     if (!s->is_hidden && js->hooks != NULL && js->hooks->closing != NULL)
@@ -315,6 +318,7 @@ static void stored(void *context, uint64_t seq, uint32_t node)
 static void cleared(void *context)
 {
     struct js_stream *s = context;
+    checkpoint_cleared(s->js, s);
     if (!s->is_purging) consumer_set_purged(&s->consumers, BYTES_LITERAL(""), 0);
 }
 
@@ -325,14 +329,15 @@ static bool has_interest(void *context, struct bytes subject)
 }
 
 /* Memory is given back as messages go. */
-static void removed(void *context, uint64_t seq, uint32_t node, uint64_t place)
+static void removed(void *context, uint64_t seq, const struct msgs_entry *entry)
 {
     struct js_stream *s = context;
+    if (s->js->writer != NULL) checkpoint_removed(s->js, s, seq, entry->bytes & ~STAGED_BYTES_MASK);
     s->feed.name = s->stream.config.name; /* an update removes before follow_config */
     if (!s->is_purging && consumer_set_count(&s->consumers) > 0)
-        consumer_set_removed(&s->consumers, seq, subject_index_subject(&s->stream.subjects, node),
-                             s->outlet);
-    if (s->stream.config.storage == STREAM_MEMORY) memstore_release(&s->js->memory, place);
+        consumer_set_removed(&s->consumers, seq,
+                             subject_index_subject(&s->stream.subjects, entry->node), s->outlet);
+    if (s->stream.config.storage == STREAM_MEMORY) memstore_release(&s->js->memory, entry->place);
 }
 
 enum err js_add(struct js *js, uint32_t account, struct bytes account_name,

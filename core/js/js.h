@@ -85,6 +85,9 @@ struct js_limits {
     bool max_bytes_required;
 };
 
+enum { JS_CHECKPOINT_STEP = 16384 }; /* a millisecond, or two */
+struct checkpoint_writer;
+
 struct js {
     struct mem *mem;
     struct store *file;
@@ -105,13 +108,16 @@ struct js {
     struct table quotas; /* struct quota, by account */
     struct quota total;  /* of all; the limits are the server's, set by the owner */
     uint64_t api_total, api_errors;
-    uint64_t message_bytes_max; /* max_payload; set before streams are added */
-    struct rng rng;             /* names of consumers */
-    struct shard_time now;      /* of the start: what was replayed waits from here on */
-    struct shard_time clock;    /* now, as the owner sets it at times: in each step, and before the
-                                   store asks */
-    bool is_damaged;            /* the replay passed over something; set by the owner */
-    uint64_t told_ticket;       /* everything up to it was told as stored; of the owner */
+    uint64_t message_bytes_max;       /* max_payload; set before streams are added */
+    struct rng rng;                   /* names of consumers */
+    struct shard_time now;            /* of the start: what was replayed waits from here on */
+    struct shard_time clock;          /* now, as the owner sets it at times: in each step, and
+                                         before the store asks */
+    bool is_damaged;                  /* the replay passed over something; set by the owner */
+    uint64_t told_ticket;             /* everything up to it was told as stored; of the owner */
+    struct checkpoint_writer *writer; /* of the state that is being written; NULL: none */
+    uint32_t checkpoint_step;         /* of one piece of it; the owner may set it */
+    uint32_t checkpoint_shift;        /* so many times twice that, when too much goes meanwhile */
     /* Of the server, for consumers; 0: none. */
     int64_t max_ack_pending, max_batch, consumers_default_max;
     struct outlet silent;

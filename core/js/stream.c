@@ -135,7 +135,7 @@ bool stream_remove(struct stream *s, uint64_t seq)
     s->bytes -= bytes;
     quota_bytes_give_back(s->account_bytes, bytes);
     quota_bytes_give_back(s->server_bytes, bytes);
-    if (s->watch.removed != NULL) s->watch.removed(s->watch.context, seq, entry.node, entry.place);
+    if (s->watch.removed != NULL) s->watch.removed(s->watch.context, seq, &entry);
     staged_removed(&s->staged, seq, entry.node, bytes);
     /* A message in flight has a claim on its subject's number, so that stands. */
     (void)subject_index_remove(&s->subjects, entry.node, seq);

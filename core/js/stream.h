@@ -64,7 +64,7 @@ struct stream_outcome {
 struct stream_watch {
     void *context;
     void (*stored)(void *context, uint64_t seq, uint32_t node);
-    void (*removed)(void *context, uint64_t seq, uint32_t node, uint64_t place);
+    void (*removed)(void *context, uint64_t seq, const struct msgs_entry *entry);
     /* All of them went at once, instead of removed for each. NULL: removed is called. */
     void (*cleared)(void *context);
     /* Interest retention: does a consumer want this subject? NULL: nobody does. */

@@ -69,7 +69,11 @@ static bool copy(struct js *from, struct js *to, struct text *body, const uint8_
                  size_t count)
 {
     if (js_find_id(from, STREAM) == NULL) return false;
-    if (checkpoint_write(from, STREAM, body) != ERR_OK) return false;
+    enum err e;
+    from->checkpoint_step = 1 + (uint32_t)(count % 7);
+    do e = checkpoint_write(from, STREAM, body);
+    while (e == ERR_INCOMPLETE);
+    if (e != ERR_OK) return false;
     must(replay_checkpoint(to, text_written(body), steps, count) == ERR_OK);
     return true;
 }

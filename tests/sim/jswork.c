@@ -854,6 +854,7 @@ void jswork_run(const struct jswork_config *config, struct jswork_counts *counts
     if (w->store.damaged > 0) jsledger_wrong(&w->ledger, "damage after a mere power cut");
     if (w->store.skipped > 0) jsledger_wrong(&w->ledger, "records that make no sense");
     counts->checkpoints += w->store.checkpoints;
+    counts->pieces += w->store.pieces;
     counts->moves += w->store.moves;
     counts->packs_dropped += w->store.dropped;
     counts->packs_rewritten += w->store.rewritten;

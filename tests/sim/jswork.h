@@ -11,16 +11,18 @@
     X(cuts_none)                                                                                   \
     X(cuts_all)                                                                                    \
     X(cuts_prefix)                                                                                 \
-    X(cuts_missing) X(cuts_torn) X(cuts_in_recovery) X(cut_groups) X(writes_failed) X(disk_full)   \
-        X(read_only) X(segments) X(lost_found) X(lost_gone) X(duplicates) X(sets_refused)          \
-            X(redeliveries) X(acks_confirmed) X(erased) X(purged) X(updated) X(deleted) X(resets)  \
-                X(held) X(outbox_full) X(log_stalls) X(log_stalls_mailed)
+    X(cuts_missing)                                                                                \
+    X(cuts_torn) X(cuts_in_recovery) X(cut_groups) X(writes_failed) X(disk_full) X(read_only)      \
+        X(segments) X(lost_found) X(lost_gone) X(duplicates) X(sets_refused) X(redeliveries)       \
+            X(acks_confirmed) X(erased) X(purged) X(updated) X(deleted) X(resets) X(held)          \
+                X(outbox_full) X(log_stalls) X(log_stalls_mailed)
 
 struct jswork_counts {
 #define X(name) uint64_t name;
     JSWORK_PATHS(X)
 #undef X
     uint64_t ops, stored, deliveries, starts, simulated_ns, checkpoints, moves;
+    uint64_t pieces; /* of checkpoints */
     uint64_t packs_dropped, packs_rewritten;
 };
 

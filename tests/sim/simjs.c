@@ -118,7 +118,7 @@ int main(int argc, char **argv)
         printf("%llu rare paths were never taken\n", (unsigned long long)never);
         return 1;
     }
-    bool is_blind = c->checkpoints == 0 || c->moves == 0;
+    bool is_blind = c->checkpoints == 0 || c->moves == 0 || c->pieces == 0;
     /* A few seeds need not come to it. */
     if (r.seeds >= SEEDS_FOR_PACKS)
         is_blind = is_blind || c->packs_dropped == 0 || c->packs_rewritten == 0;

@@ -13,6 +13,7 @@ enum {
     USUAL_NS = 400000,  /* and up to so much more */
     SLOW_NS = 30000000, /* or that */
     SYNC_INTERVAL_NS = 1000000000,
+    PIECE = 3, /* of a checkpoint, in messages, gaps or ids */
     SCRUB_WAIT_NS = 50000000,
     STREAM_IDS_STEP = 8, /* as io/storage: ids of two shards never meet */
 };
@@ -271,7 +272,10 @@ static enum err checkpoint(void *context, uint64_t stream, struct text *out)
     s->js.clock = (struct shard_time){
         .mono_ns = now_ns, .wall_ns = CLOCK_WALL_START_S * INT64_C(1000000000) + (int64_t)now_ns};
     s->js.told_ticket = s->log.told_ticket;
-    return checkpoint_write(&s->js, stream, out);
+    s->js.checkpoint_step = PIECE; /* so that the power goes between two */
+    enum err e = checkpoint_write(&s->js, stream, out);
+    s->store->pieces += e == ERR_INCOMPLETE;
+    return e;
 }
 
 /* The job of packing waits for the disk where it stands; others' operations may end meanwhile. */

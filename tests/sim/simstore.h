@@ -24,7 +24,7 @@ struct simstore_op { /* of a shard, on its way */
 };
 
 struct simstore_shard { /* a log of it */
-    struct vfs vfs; /* first */
+    struct vfs vfs;     /* first */
     struct simstore *store;
     struct net_driver *driver;
     struct js js;
@@ -49,7 +49,7 @@ struct simstore {
     struct disk disk;
     struct rng rng;
     uint32_t segment_bytes, group_bytes;
-    bool frees;    /* segments: checkpoints and packs */
+    bool frees;      /* segments: checkpoints and packs */
     bool is_relaxed; /* with a sync interval; a crash is the end of the process alone */
     uint32_t slow;   /* one operation in so many takes long */
     struct simstore_life life;
@@ -63,6 +63,7 @@ struct simstore {
     uint64_t steps_left;
     uint64_t damaged, skipped, cuts; /* seen by recoveries */
     uint64_t checkpoints, moves;     /* what freeing segments asked for */
+    uint64_t pieces;                 /* of checkpoints, that were not the last one */
     uint64_t cut_groups, records, reads, failures, segments;
     uint64_t dropped, rewritten; /* packs */
 };

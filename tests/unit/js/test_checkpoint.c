@@ -1,0 +1,126 @@
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include "core/base/must.h"
+#include "core/js/checkpoint.h"
+#include "tests/support/mem_heap.h"
+
+/* The state of a large stream is written by pieces, and is that of the moment of the first. */
+
+enum { MESSAGES = 6000, STEP = 50, PIECE_BYTES_MAX = STEP * 32, ID = 5 };
+
+static const int64_t START = INT64_C(1700000000000000000);
+static struct mem_heap heap;
+static struct js js;
+static uint64_t last;
+
+static void run(struct record r)
+{
+    r.stream = ID;
+    r.time_ns = START + (int64_t)last;
+    cr_assert_eq(js_replay(&js, 0, &r, 1000 + last), ERR_OK);
+}
+
+static void publish(void)
+{
+    char headers[128];
+    last++;
+    int len = snprintf(headers, sizeof headers, "NATS/1.0\r\nNats-Msg-Id: i%d\r\n%s\r\n", (int)last,
+                       last % 3 == 0 ? "Nats-TTL: never\r\n" : "");
+    run((struct record){.kind = RECORD_MESSAGE,
+                        .seq = last,
+                        .subject = BYTES_LITERAL("s.x"),
+                        .headers = bytes_of(headers, (size_t)len)});
+}
+
+static void erase(uint64_t seq)
+{
+    run((struct record){.kind = RECORD_ERASE, .seq = seq});
+}
+
+static void setup(void)
+{
+    mem_heap_init(&heap);
+    js_init(&js, &heap.mem, NULL, 7, 1 << 20);
+    last = 0;
+    run((struct record){
+        .kind = RECORD_STREAM,
+        .subject = BYTES_LITERAL("$G S"),
+        .body = BYTES_LITERAL("{\"config\":{\"name\":\"S\",\"subjects\":[\"s.>\"],\"storage\":"
+                              "\"file\",\"num_replicas\":1,\"retention\":\"limits\",\"discard\":"
+                              "\"old\",\"allow_msg_ttl\":true,\"max_msgs\":-1,"
+                              "\"duplicate_window\":60000000000},\"created_ns\":1}")});
+    for (int i = 0; i < MESSAGES; i++) publish();
+    for (uint64_t seq = 2; seq < MESSAGES; seq += 2 + seq % 3) erase(seq);
+}
+
+static void teardown(void)
+{
+    js_deinit(&js);
+    must(heap.live_count == 0);
+}
+
+TestSuite(checkpoint, .init = setup, .fini = teardown);
+
+static struct text empty(void)
+{
+    struct text t;
+    text_init(&t, &heap.mem, MEM_JETSTREAM, 1 << 24);
+    return t;
+}
+
+static struct text whole(void)
+{
+    struct text t = empty();
+    js.checkpoint_step = 1 << 30;
+    cr_assert_eq(checkpoint_write(&js, ID, &t), ERR_OK);
+    js.checkpoint_step = STEP;
+    return t;
+}
+
+/* What a piece looks at and writes is bounded, whatever the stream holds. */
+Test(checkpoint, pieces_are_small_and_make_the_state_of_the_first_one)
+{
+    struct text all = whole(), t = empty();
+    size_t before = 0;
+    uint64_t pieces = 0, next = 1;
+    enum err e;
+    while ((e = checkpoint_write(&js, ID, &t)) == ERR_INCOMPLETE) {
+        if (pieces > 0) cr_assert_leq(t.len - before, PIECE_BYTES_MAX);
+        before = t.len;
+        pieces++;
+        /* In front of what is written, behind it, and what comes. */
+        for (int i = 0; i < 9; i++) {
+            publish();
+            const struct msgs *m = &js_find_id(&js, ID)->stream.msgs;
+            while (!msgs_has(m, next)) next = (next + 2347) % 5999 + 1;
+            erase(next);
+        }
+    }
+    cr_assert_eq(e, ERR_OK);
+    cr_assert_geq(pieces, MESSAGES / STEP);
+    cr_assert(bytes_equal(text_written(&t), text_written(&all)));
+    text_deinit(&all);
+    text_deinit(&t);
+}
+
+Test(checkpoint, what_is_cleared_meanwhile_makes_it_begin_anew)
+{
+    struct text t = empty();
+    js.checkpoint_step = STEP;
+    cr_assert_eq(checkpoint_write(&js, ID, &t), ERR_INCOMPLETE);
+    run((struct record){.kind = RECORD_PURGE});
+    cr_assert_eq(checkpoint_write(&js, ID, &t), ERR_BUSY);
+    text_clear(&t);
+    cr_assert_eq(checkpoint_write(&js, ID, &t), ERR_INCOMPLETE, "its ids are left");
+    text_deinit(&t);
+}
+
+Test(checkpoint, a_stream_that_goes_meanwhile_is_not_written)
+{
+    struct text t = empty();
+    js.checkpoint_step = STEP;
+    cr_assert_eq(checkpoint_write(&js, ID, &t), ERR_INCOMPLETE);
+    run((struct record){.kind = RECORD_STREAM_GONE});
+    cr_assert_eq(checkpoint_write(&js, ID, &t), ERR_UNKNOWN);
+    text_deinit(&t);
+}
