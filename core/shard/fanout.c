@@ -367,7 +367,7 @@ void fanout_no_responders(struct shard *s, struct client *c, struct bytes subjec
     if (c->state == CLIENT_CLOSING || !client_has(c, CLIENT_NO_RESPONDERS)) return;
     if (route_cache_find(s->routes, c->account->number, c->account->trie, reply, &r) != ERR_OK) {
         s->counts.dropped_msgs++;
-        session_close(s, c, CLOSED_SLOW_PENDING, false); /* rather than that it waits in vain */
+        session_end_unanswered(s, c);
         return;
     }
     for (uint32_t i = 0; i < r->plain_count; i++) {

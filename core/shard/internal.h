@@ -45,6 +45,9 @@ void session_reply(struct shard *s, struct client *c, struct bytes line);
 void session_error(struct shard *s, struct client *c, struct bytes line);
 /* Sends at once, past held PONGs. */
 void session_write(struct shard *s, struct client *c, struct bytes b);
+/* Closes, as a slow consumer, who is owed an answer for which there is no memory: it would wait in
+ * vain. */
+void session_end_unanswered(struct shard *s, struct client *c);
 void session_mark_dirty(struct shard *s, struct client *c);
 void session_park(struct shard *s, struct client *c, enum park_reason reason);
 void session_resume(struct shard *s, struct client *c);

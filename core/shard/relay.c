@@ -558,9 +558,7 @@ void relay_congested(struct shard *s, uint32_t shard, struct conn_id publisher,
 static void close_unanswered(struct shard *s, struct conn_id conn)
 {
     struct client *c = shard_client(s, conn);
-    if (c == NULL || c->state == CLIENT_CLOSING) return;
-    session_log(s, c, LOG_LEVEL_WRN, "Client closed: there is no memory to answer it");
-    session_close(s, c, CLOSED_SLOW_PENDING, false);
+    if (c != NULL) session_end_unanswered(s, c);
 }
 
 void relay_end_client(struct shard *s, uint32_t shard, struct conn_id conn)

@@ -115,6 +115,15 @@ void session_mark_dirty(struct shard *s, struct client *c)
     if (list_is_empty(&c->dirty)) list_push(&s->dirty, &c->dirty);
 }
 
+void session_end_unanswered(struct shard *s, struct client *c)
+{
+    if (c->state == CLIENT_CLOSING) return;
+    s->counts.slow_consumers.clients++;
+    if (c->account != NULL) c->account->counts.slow_consumers++;
+    session_log(s, c, LOG_LEVEL_WRN, "Client closed: there is no memory to answer it");
+    session_close(s, c, CLOSED_SLOW_PENDING, false);
+}
+
 /* Bytes that bypass held PONGs: messages and the INFO. No memory: the client is too slow for the
  * budget and goes (R5c). */
 void session_write(struct shard *s, struct client *c, struct bytes b)
