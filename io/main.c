@@ -632,6 +632,7 @@ static int act(struct program *p)
     case FLAGS_VERSION: return print_version(p);
     case FLAGS_HELP: return print_help(p, NULL);
     case FLAGS_HELP_TLS: return print_help(p, help_tls);
+    case FLAGS_HELP_CHECK: return print_help(p, help_check);
     case FLAGS_MAN: return print_help(p, write_man);
     case FLAGS_SIGNAL: return send_signal(p);
     case FLAGS_CHECK: return check_store(p);

@@ -358,6 +358,12 @@ static enum err take_word(struct parse *p)
     return take_flag(p, o);
 }
 
+static bool is_help(struct bytes word)
+{
+    while (word.len > 0 && word.data[0] == '-') word = bytes_of(word.data + 1, word.len - 1);
+    return bytes_equal(word, BYTES_LITERAL("h")) || bytes_equal(word, BYTES_LITERAL("help"));
+}
+
 /* The words behind "check". */
 static enum err take_check(struct parse *p)
 {
@@ -366,16 +372,18 @@ static enum err take_check(struct parse *p)
         struct bytes word = bytes_from_text(p->argv[p->at]);
         if (bytes_equal(word, BYTES_LITERAL("--dump")) || bytes_equal(word, BYTES_LITERAL("-dump")))
             p->f->is_dump = true;
+        else if (word.len > 0 && word.data[0] == '-' && is_help(word))
+            action = FLAGS_HELP_CHECK;
         else if (word.len == 0 || word.data[0] == '-' || p->f->store.len > 0)
             action = FLAGS_ERROR;
         else if (arena_text(&p->f->arena, word, &p->f->store) != ERR_OK)
             return ERR_MEMORY;
     }
-    if (action == FLAGS_ERROR || p->f->store.len == 0)
+    if (action == FLAGS_ERROR || (action == FLAGS_CHECK && p->f->store.len == 0))
         return error(p, "check takes the folder of one store, and --dump", BYTES_LITERAL(""), false,
                      "");
     p->is_done = true;
-    p->f->action = FLAGS_CHECK;
+    p->f->action = action;
     return ERR_OK;
 }
 

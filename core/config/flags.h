@@ -20,6 +20,7 @@ enum flags_action {
     FLAGS_VERSION,      /* is_verbose: ours too; exit 0 */
     FLAGS_HELP,         /* exit 0 */
     FLAGS_HELP_TLS,     /* exit 0 */
+    FLAGS_HELP_CHECK,   /* exit 0 */
     FLAGS_MAN,          /* exit 0 */
     FLAGS_SIGNAL,       /* signal and signal_target; exit 0 or 1 */
     FLAGS_TEST,         /* load, say that the file is valid, exit 0 or 1 */

@@ -93,6 +93,18 @@ void help_tls(struct text *out)
     load_tls_names(out);
 }
 
+void help_check(struct text *out)
+{
+    text_string(
+        out,
+        "\nUsage: millrace check [--dump] <store>\n\n"
+        "Reads and verifies everything in a store folder whose server is stopped, and writes\n"
+        "nothing. Each damaged range is told with what it cost.\n\n"
+        "    --dump  every record is printed, one a line\n\n"
+        "Exit code: 0 clean, 1 something is damaged, 2 the store cannot be read (in use, of a\n"
+        "newer version, no permission, no store).\n\n");
+}
+
 /* --- manual page ---------------------------------------------------------------------------- */
 
 /* roff takes a leading dot or quote for a request, and a bare minus for a hyphen. */

@@ -9,6 +9,8 @@
 void help_usage(struct text *out, struct bytes program);
 /* --help_tls. */
 void help_tls(struct text *out);
+/* What "check --help" prints. */
+void help_check(struct text *out);
 /* --man: roff for man(1). */
 void help_man(struct text *out, struct bytes version);
 /* --print-config: the options in effect as a configuration file; passwords, tokens and the like

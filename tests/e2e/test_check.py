@@ -259,6 +259,13 @@ def test_a_newer_version_is_refused_by_name(store, file):
     assert files(store) == before
 
 
+def test_help():
+    for words in (["--help"], ["-h"], ["--dump", "-help"]):
+        r = run_binary("check", *words)
+        assert r.returncode == 0
+        assert r.stdout.startswith("\nUsage: millrace check [--dump] <store>\n") and r.stderr == ""
+
+
 def test_words_it_does_not_take(tmp_path):
     for words in (["check"], ["check", "a", "b"], ["check", "a", "--fix"]):
         r = run_binary(*words)
