@@ -207,7 +207,8 @@ static bool spin_for_work(struct turn *t, struct spin *spin, uint32_t budget_ns)
         if (t->now.mono_ns - last > gap) gap = t->now.mono_ns - last;
         last = t->now.mono_ns;
     }
-    /* Most often by whom that woke. */
+    /* Who took the core is most often the very client that our answer woke: it shares this core, so
+     * looking keeps it from working. */
     if (preemption_count() != preempted) gap = SPIN_GAP_NS_MAX + 1;
     spin_ended(spin, has_found && t->is_answered, last - begin, gap);
     return has_found;

@@ -1,7 +1,7 @@
 #include "persist/checkpoints.h"
 #include "core/base/must.h"
 
-enum { BODY_BYTES_STEP = 64 };
+enum { BODY_BYTES_STEP = 64 }; /* room for a newer state that is a little larger */
 
 void checkpoints_init(struct checkpoints *c, struct mem *mem)
 {

@@ -278,6 +278,9 @@ static enum err survey(struct walk *w)
 
 /* --- the walk ----------------------------------------------------------------------------- */
 
+/* Records between the one that is replayed and the one that is told of (enum store_nearness). */
+static const uint32_t AHEAD[STORE_NEARNESS_COUNT] = {24, 12, 5};
+
 /* The records of a group that are still to come, seen from some way ahead. */
 struct outlook {
     const struct walk *walk;
@@ -298,12 +301,11 @@ static void look_ahead(struct outlook *o, enum store_nearness nearness)
 
 static void outlook_init(struct outlook *o, const struct walk *w, const char *data, uint32_t end)
 {
-    static const uint32_t ahead[STORE_NEARNESS_COUNT] = {24, 12, 5};
     bool is_wanted = w->log->pass == REPLAY_RECORDS && w->log->options->replay.expect != NULL;
     *o = (struct outlook){.walk = w, .data = data, .end = is_wanted ? end : 0};
     for (uint32_t n = 0; n < STORE_NEARNESS_COUNT; n++) {
         o->at[n] = GROUP_HEAD_BYTES;
-        for (uint32_t i = 0; i < ahead[n]; i++) look_ahead(o, (enum store_nearness)n);
+        for (uint32_t i = 0; i < AHEAD[n]; i++) look_ahead(o, (enum store_nearness)n);
     }
 }
 

@@ -12,7 +12,7 @@ enum mem_class {
     MEM_OUTPUT,     /* output chunks, half-received messages, referenced payload blocks */
     MEM_INTEREST,   /* subscriptions and the filter trie */
     MEM_ROUTE,      /* route cache */
-    MEM_MAIL,       /* mail rings and spill lists */
+    MEM_MAIL,       /* mail rings, spill lists, what stands for payloads that others lent */
     MEM_CONFIG,     /* options, accounts, users, permissions */
     MEM_MONITOR,    /* snapshots, pages, closed-connection records */
     MEM_JETSTREAM,  /* streams, consumers, their indexes, API requests and replies */

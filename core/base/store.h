@@ -133,6 +133,9 @@ struct store_lost {
     uint64_t place_before; /* of the last good record before it; 0: none in this log */
 };
 
+/* How soon a record comes in a replay: behind some two dozen others, half as many, or a few. */
+enum store_nearness { STORE_FAR, STORE_NEAR, STORE_NEXT, STORE_NEARNESS_COUNT };
+
 /* Calls of a replay. A record's slices are valid during the call only. In this order:
  *
  * 1. CHECKPOINT of every stream that has one, the newest, its body in one piece (seq 0). It stands
@@ -143,9 +146,6 @@ struct store_lost {
  * So a MESSAGE with a sequence up to the last one that the stream's checkpoint knows is no news: if
  * the checkpoint has it as live, this is where it lies, else it is to be ignored. A MESSAGE of a
  * stream that nobody knows belongs to one that is gone. Everything else is news, in order. */
-/* A record of a stream comes: in some two dozen records, in half as many, in a few. */
-enum store_nearness { STORE_FAR, STORE_NEAR, STORE_NEXT, STORE_NEARNESS_COUNT };
-
 struct store_replay {
     void *context;
     /* ERR_OK to go on; anything else ends the replay with that error. */

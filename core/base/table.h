@@ -21,9 +21,9 @@ struct hash128 {
 };
 struct hash128 hash_bytes128(const void *data, size_t bytes, uint64_t seed);
 
-/* Of a number that counts up, spread over the bits that a map looks at. No two numbers have the
- * same: whoever hashes by it alone need not look into the object to know that it is the right one.
- */
+/* Of a number that counts up, spread over the bits that a map looks at: the finalizer of
+ * SplitMix64. Each step can be undone, so no two numbers have the same hash: whoever hashes by it
+ * alone need not look into the object to know that it is the right one. */
 static inline uint64_t hash_number(uint64_t n)
 {
     n = (n ^ n >> 30) * 0xBF58476D1CE4E5B9u;
@@ -59,12 +59,12 @@ NODISCARD enum err table_remove(struct table *t, uint64_t hash, const void *valu
 /* Candidates for a key: for (v = table_first(t, h, &at); v != NULL; v = table_next(t, h, &at)).
  * The map must not change in between. */
 void *table_first(const struct table *t, uint64_t hash, uint32_t *at);
-/* A look-up of this hash comes soon: large maps lie in memory that is far away. */
+void *table_next(const struct table *t, uint64_t hash, uint32_t *at);
+/* Such a look-up comes soon: its slot is fetched from memory, since a large map lies far away. */
 static inline void table_expect(const struct table *t, uint64_t hash)
 {
     if (t->slot_count > 0) __builtin_prefetch(&t->slots[hash & (t->slot_count - 1)]);
 }
-void *table_next(const struct table *t, uint64_t hash, uint32_t *at);
 /* Every value, in no order: *at starts at 0. NULL at the end. No change in between, but that the
  * value given last may be removed if *at is then taken down by one; one that was given before may
  * come again. */

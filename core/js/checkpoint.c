@@ -30,14 +30,15 @@ struct gone {
 };
 
 enum {
-    FRESH_MAX = 512,
-    GONE_MAX = 1 << 18, /* then the state is let go of, and a larger step is taken next time */
-    STEP_SHIFT_MAX = 12,
-    COUNT_BYTES = 5, /* a number of 32 bits, written before it is known */
+    FRESH_MAX = 512,     /* sorted in one by one, before all that went is merged with them */
+    GONE_MAX = 1 << 18,  /* then the state is let go of, and a larger step is taken next time */
+    STEP_SHIFT_MAX = 12, /* a step of 64 million: nearly any stream in one piece */
+    COUNT_BYTES = 5,     /* a number of 32 bits, written before it is known */
 };
 
 enum phase { WRITING_GAPS, WRITING_FLAGS, WRITING_IDS };
 
+/* The state of one stream that is being written, as of the moment when that began. */
 struct checkpoint_writer {
     struct js_stream *s;
     enum phase phase;

@@ -73,7 +73,7 @@ void deliver_init(struct deliver *d, struct js *js, const struct deliver_port *p
 /* Before js_deinit; hooks may be called no more. */
 void deliver_deinit(struct deliver *d);
 
-/* --- hooks of js --- */
+/* --- hooks of js, of which struct js_hooks says when --- */
 void deliver_opened(struct deliver *d, struct js_stream *s, struct consumer *c,
                     struct shard_time now);
 void deliver_updated(struct deliver *d, struct js_stream *s, struct consumer *c,

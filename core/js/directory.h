@@ -29,7 +29,8 @@ struct directory_entry {
     bool is_new;                  /* its record is not durable */
     bool is_claimed;              /* a claim is not settled */
     uint64_t bytes, bytes_wanted; /* of max_bytes: now, and what is claimed */
-    uint64_t ending_until_ns;     /* its deletion is under way until then, if it has not failed */
+    uint64_t ending_until_ns;     /* its deletion is under way until then, if it has not failed;
+                                     monotonic, 0: none was asked for */
     struct directory_subjects subjects, wanted;
     uint32_t name_bytes;
     char name[];
@@ -87,7 +88,7 @@ enum directory_verdict directory_claim(struct directory *d, const struct directo
  * Nothing, when the entry has gone or nothing of it is claimed. */
 void directory_settle(struct directory *d, uint64_t stream, bool is_done);
 /* The stream is going to be deleted, if nothing is wrong: who wants its subjects waits for that
- * until then. Nothing, when there is none. */
+ * until then (monotonic). Nothing, when there is none. */
 void directory_end_soon(struct directory *d, uint32_t account, struct bytes name,
                         uint64_t until_ns);
 /* The stream has gone, with its name, subjects and bytes. Nothing, when the entry has. */

@@ -244,7 +244,7 @@ struct js_stream *js_find(struct js *js, uint32_t account, struct bytes name, bo
 struct js_stream *js_find_id(const struct js *js, uint64_t id)
 {
     uint32_t at;
-    return table_first(&js->ids, hash_number(id), &at);
+    return table_first(&js->ids, hash_number(id), &at); /* no two ids have the same hash */
 }
 
 void js_expect(const struct js *js, uint64_t id, enum store_nearness nearness)

@@ -85,7 +85,7 @@ struct js_limits {
     bool max_bytes_required;
 };
 
-enum { JS_CHECKPOINT_STEP = 16384 }; /* a millisecond, or two */
+enum { JS_CHECKPOINT_STEP = 16384 }; /* of core/js/checkpoint: a millisecond, or two */
 struct checkpoint_writer;
 
 struct js {
@@ -116,8 +116,8 @@ struct js {
     bool is_damaged;                  /* the replay passed over something; set by the owner */
     uint64_t told_ticket;             /* everything up to it was told as stored; of the owner */
     struct checkpoint_writer *writer; /* of the state that is being written; NULL: none */
-    uint32_t checkpoint_step;         /* of one piece of it; the owner may set it */
-    uint32_t checkpoint_shift;        /* so many times twice that, when too much goes meanwhile */
+    uint32_t checkpoint_step;         /* messages, gaps and ids of a piece; the owner may set it */
+    uint32_t checkpoint_shift;        /* so often doubled, since too much went between two pieces */
     /* Of the server, for consumers; 0: none. */
     int64_t max_ack_pending, max_batch, consumers_default_max;
     struct outlet silent;

@@ -21,6 +21,7 @@ struct overlap_claim {
     char filter[];
 };
 
+/* Does a claim of this owner count? */
 typedef bool overlap_counts_fn(const void *context, const void *owner);
 
 struct overlap {

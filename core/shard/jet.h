@@ -73,10 +73,10 @@ struct jet_parts {
     struct bytes body;
 };
 
-/* Entries one behind the other, each a multiple of 8 bytes that starts with its size. */
+/* Entries one behind the other in chunks, each a multiple of 8 bytes that starts with its size. */
 struct jet_queue {
-    struct jet_chunk *first, *last;
-    uint64_t count, bytes;
+    struct jet_chunk *first, *last; /* NULL: it has no memory */
+    uint64_t count, bytes;          /* of entries that wait */
 };
 
 /* A publish that was answered or will be. */
