@@ -323,6 +323,16 @@ static void tell_open(const struct storage *x, uint64_t began_ns)
                  "JetStream: %llu damaged ranges in the store; what was in them is lost, "
                  "everything else is served",
                  (unsigned long long)x->damaged_count);
+    if (c->unwiped > 0)
+        log_error(x->log,
+                  "JetStream: %llu files with messages that were erased for good could not be "
+                  "overwritten, and were removed as they were",
+                  (unsigned long long)c->unwiped);
+    if (c->left > 0)
+        log_warn(x->log,
+                 "JetStream: %llu entries of the folder have names of segments or packs that no "
+                 "manifest knows, and cannot be removed: nothing is done with them",
+                 (unsigned long long)c->left);
     if (x->skipped_count > 0)
         log_warn(x->log, "JetStream: %llu records made no sense and were passed over",
                  (unsigned long long)x->skipped_count);
@@ -641,10 +651,24 @@ static void tell_damage(struct storage_log *s)
     }
 }
 
+static void tell_unwiped(struct storage_log *s)
+{
+    uint64_t count = s->log.compact.counts.unwiped;
+    if (count == s->unwiped_told) return;
+    s->unwiped_told = count;
+    log_error(s->storage->log,
+              "JetStream: log %u: a file with messages that were erased for good could not be "
+              "overwritten (%llu so far), and was removed as it was",
+              s->number, (unsigned long long)count);
+}
+
 static bool next_event(struct store *store, struct store_event *out)
 {
     bool has_event = slog_next_event((struct slog *)(void *)store, out);
-    if (!has_event) tell_damage(log_of_store(store));
+    if (!has_event) {
+        tell_damage(log_of_store(store));
+        tell_unwiped(log_of_store(store));
+    }
     return has_event;
 }
 

@@ -47,6 +47,7 @@ struct storage_log {
     /* Of the recovery, which is of the whole store: log 0 tells it. */
     int64_t recovery_ns;
     uint64_t damaged_ranges, damaged_bytes;
+    uint64_t unwiped_told;
 };
 
 /* Files of all logs of a shard. */

@@ -195,7 +195,7 @@ static void begin(struct slog *l)
     c->segment = l->manifest.segments[0];
     c->ask_at = c->move_at = 0;
     begin_streams(c, 1);
-    c->has_pack = c->scrubs_output = c->is_wiped = false;
+    c->has_pack = c->scrubs_output = c->is_wiped = c->is_unwipeable = false;
     c->writing = NULL;
     end_run(c);
     packer_begin(&c->packer, &l->manifest, &c->segment);
@@ -233,7 +233,7 @@ static void work_on(struct slog *l)
         c->counts.errors++;
         if (c->packer.result == ERR_CORRUPT) leave_pack(l, &c->pack);
         give_up_run(l);
-    } else if (c->packer.state == PACKER_FAILED) {
+    } else if (c->packer.state == PACKER_FAILED && c->state != COMPACT_WIPING) {
         fail(l);
     }
 }
@@ -532,7 +532,7 @@ static void finish(struct slog *l)
     struct compact *c = &l->compact;
     c->state = COMPACT_IDLE;
     c->look_ns = l->now_ns; /* as fast as packs are made they are looked at */
-    c->is_wiped = false;
+    c->is_wiped = c->is_unwipeable = false;
     if (c->is_run) {
         c->look_retry_ns = 0;
         c->state = ++c->shed_at < c->run_count ? COMPACT_SHEDDING : COMPACT_IDLE;
@@ -575,20 +575,30 @@ static void wipe(struct compact *c)
     c->state = COMPACT_WIPING;
 }
 
-/* False: not yet, or it could not be and is tried again. */
-static bool is_wiped(struct slog *l)
+/* What cannot be written now, but may be soon. */
+static bool is_passing(enum err e)
+{
+    return e == ERR_MEMORY || e == ERR_FULL || e == ERR_CLOSED;
+}
+
+/* False: not yet, or it could not be and is tried again. What the disk does not take is not waited
+ * for, since nothing else would ever be freed: the file goes as it is, and is never used again. */
+static bool is_wiping_over(struct slog *l)
 {
     struct compact *c = &l->compact;
     if (c->is_job_out || packer_is_running(&c->packer)) return false;
     c->is_wiped = c->packer.state == PACKER_WIPED;
     c->counts.wiped += c->is_wiped;
     c->counts.errors += !c->is_wiped;
+    c->is_unwipeable = !c->is_wiped && !is_passing(c->packer.result);
+    c->counts.unwiped += c->is_unwipeable;
     packer_end(&c->packer);
-    if (!c->is_wiped)
+    bool is_over = c->is_wiped || c->is_unwipeable;
+    if (!is_over)
         c->resume_ns =
             l->now_ns + longer(&c->look_retry_ns, COMPACT_RETRY_NS, COMPACT_RETRY_MAX_NS);
     c->state = c->is_run ? COMPACT_SHEDDING : COMPACT_DRAINING;
-    return c->is_wiped;
+    return is_over;
 }
 
 static void drain(struct slog *l)
@@ -596,11 +606,12 @@ static void drain(struct slog *l)
     struct compact *c = &l->compact;
     if (!reader_retire(&l->reader, false, l->manifest.log, c->segment.number)) return;
     c->from = names_segment(l->manifest.log, c->segment.number);
-    if (c->segment.is_scrubbed && !c->is_wiped) {
+    if (c->segment.is_scrubbed && !c->is_wiped && !c->is_unwipeable) {
         wipe(c);
         return;
     }
-    if (l->ready_count >= SLOG_READY_MAX || c->segment.size != l->options.segment_bytes) {
+    bool is_of_use = c->segment.size == l->options.segment_bytes && !c->is_unwipeable;
+    if (l->ready_count >= SLOG_READY_MAX || !is_of_use) {
         file_step(l, COMPACT_UNLINKING);
         return;
     }
@@ -679,7 +690,7 @@ static void begin_run(struct slog *l)
     c->is_run = true;
     c->ask_at = c->move_at = c->shed_at = 0;
     begin_streams(c, 1);
-    c->has_pack = c->scrubs_output = c->is_wiped = false;
+    c->has_pack = c->scrubs_output = c->is_wiped = c->is_unwipeable = false;
     c->writing = NULL;
     packer_begin_packs(&c->packer, &l->manifest, c->run, c->run_count, number);
     c->state = COMPACT_READING;
@@ -769,7 +780,7 @@ static void shed(struct slog *l)
     uint32_t number = c->run[c->shed_at].number;
     if (!reader_retire(&l->reader, true, l->manifest.log, number)) return;
     c->from = names_pack(l->manifest.log, number);
-    if (c->run[c->shed_at].is_scrubbed && !c->is_wiped)
+    if (c->run[c->shed_at].is_scrubbed && !c->is_wiped && !c->is_unwipeable)
         wipe(c);
     else
         file_step(l, COMPACT_UNLINKING);
@@ -851,7 +862,7 @@ void compact_turn(struct slog *l)
         return;
     case COMPACT_WIPING:
         work_on(l);
-        if (!is_wiped(l)) return;
+        if (!is_wiping_over(l)) return;
         compact_turn(l);
         return;
     case COMPACT_DRAINING:

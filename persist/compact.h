@@ -14,8 +14,9 @@
  *     --> RENAMING, OPENING, FLUSHING: the file has a new number --> the log names it as ready
  *          \-- enough are ready: UNLINKING --> IDLE
  *   A segment that is to be scrubbed goes first of all, and is overwritten behind DRAINING
- * (WIPING); a pack likewise, behind SHEDDING. an error before NAMING: PAUSED for a while --> IDLE:
- * nothing happened an error after it: the file is left to the next start, which removes it --> IDLE
+ * (WIPING), or unlinked as it is if it takes no write; a pack likewise, behind SHEDDING.
+ *   An error before NAMING: PAUSED for a while --> IDLE: nothing happened.
+ *   An error after it: the file is left to the next start, which removes it --> IDLE
  *
  * Between two segments, and now and then, one pack is looked at:
  *
@@ -116,6 +117,7 @@ struct compact_counts {
     uint64_t pieces; /* of checkpoints, that were not the last one */
     uint64_t checkpoint_bytes, errors;
     uint64_t wiped;              /* files */
+    uint64_t unwiped;            /* likewise: removed as they were, since they take no write */
     uint64_t rewritten, dropped; /* packs: something of their run is left, or nothing */
     uint64_t freed_bytes;        /* of files of packs, beyond what was written for them */
 };
@@ -141,6 +143,7 @@ struct compact {
     uint32_t shed_at;
     bool scrubs_output;        /* what is written may hold what was erased for good meanwhile */
     bool is_wiped;             /* the file that goes */
+    bool is_unwipeable;        /* it takes no write: it goes as it is */
     struct manifest_pack pack; /* that is looked at */
     size_t judge_at;           /* in its directory */
     uint64_t judge_bytes;      /* that are needed, so far */

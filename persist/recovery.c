@@ -444,8 +444,8 @@ static bool is_orphan(const struct recovery *r, const char *name)
     return false;
 }
 
-/* The first orphan; *name is empty: there is none. */
-static enum err find_orphan(const struct recovery *r, struct names_text *name)
+/* The first orphan behind so many; *name is empty: there is none. */
+static enum err find_orphan(const struct recovery *r, uint64_t skipped, struct names_text *name)
 {
     char *names = mem_alloc(r->options.mem, MEM_STORE, LIST_BYTES);
     if (names == NULL) return ERR_MEMORY;
@@ -456,8 +456,10 @@ static enum err find_orphan(const struct recovery *r, struct names_text *name)
         e = blocking_run(r->options.blocking, &op);
         for (uint32_t at = 0; e == ERR_OK && at < op.bytes_done && name->text[0] == 0;
              at += (uint32_t)strlen(names + at) + 1) {
-            if (is_orphan(r, names + at)) memcpy(name->text, names + at, strlen(names + at) + 1);
             op.offset++;
+            if (!is_orphan(r, names + at)) continue;
+            if (skipped == 0) memcpy(name->text, names + at, strlen(names + at) + 1);
+            skipped -= skipped > 0;
         }
     } while (e == ERR_OK && op.bytes_done > 0 && name->text[0] == 0);
     mem_free(r->options.mem, MEM_STORE, names, LIST_BYTES);
@@ -471,17 +473,22 @@ static bool has_scrubs(const struct recovery *r)
     return false;
 }
 
-static enum err remove_orphans(const struct recovery *r)
+/* The store is served also when one of them takes no write, or does not go. */
+static enum err remove_orphans(struct recovery *r)
 {
-    for (bool has_removed = false;; has_removed = true) {
+    for (bool has_removed = false;;) {
         struct names_text name;
-        enum err e = find_orphan(r, &name);
+        enum err e = find_orphan(r, r->counts.left, &name);
         if (e != ERR_OK) return e;
         if (name.text[0] == 0) return has_removed ? flush_folder(r) : ERR_OK;
         if (has_scrubs(r)) e = wipe_file(r->options.blocking, r->options.mem, name.text);
+        if (e == ERR_CLOSED || e == ERR_MEMORY) return e;
+        r->counts.unwiped += e != ERR_OK;
         struct vfs_op op = {.kind = VFS_UNLINK, .path = name.text};
-        if (e == ERR_OK) e = blocking_run(r->options.blocking, &op);
-        if (e != ERR_OK) return e;
+        e = blocking_run(r->options.blocking, &op);
+        if (e == ERR_CLOSED) return e;
+        r->counts.left += e != ERR_OK;
+        has_removed = has_removed || e == ERR_OK;
     }
 }
 

@@ -48,6 +48,8 @@ struct recovery_counts {
     uint64_t cut_groups; /* valid ones that were cut */
     uint64_t read_errors;
     uint64_t damaged_indexes; /* of packs; what they say was found elsewhere */
+    uint64_t unwiped;         /* files that were to be overwritten: removed as they were */
+    uint64_t left;            /* files that no manifest names, and that cannot be removed */
 };
 
 struct recovery {

@@ -1661,6 +1661,51 @@ static void erased_is_gone_after_cuts(enum age age)
     secret_id = 0;
 }
 
+/* What holds it takes no write any more: it goes as it is, by the server that runs or by the next
+ * one, and freeing goes on. */
+static void erased_on_bad_sectors(enum age age, bool is_cut)
+{
+    static char text[64];
+    snprintf(text, sizeof text, "erased for good on bad sectors, age %d%s", (int)age,
+             is_cut ? ", then a cut" : "");
+    doing = text;
+    begin_secret(age);
+    const char *path = age == IN_A_PACK ? "0001-00000001.pack" : "0001-00000001.log";
+    file_at(path)->is_bad = true;
+    uint64_t place = entry_of(secret_id)->place;
+    run_op(OP_ERASE);
+    slog_scrub(&w.log, place);
+    if (is_cut) {
+        uint32_t log = w.log.manifest.log;
+        for (int i = 0; i < PUMPS_MAX && w.log.compact.state != COMPACT_WIPING; i++) {
+            if (!step()) w.now_ns += COMPACT_BUSY_NS;
+            turn();
+        }
+        if (w.log.compact.state != COMPACT_WIPING) wrong("nothing was overwritten");
+        cut_power();
+        if (!has_name(path)) wrong("it went before: the test is blind");
+        start_again_there(log);
+    }
+    let_it_scrub();
+    if (has_name(path)) wrong("it is still there");
+    if (!is_cut && w.log.compact.counts.unwiped != 1) wrong("nobody was told");
+    if (w.log.scrub_ns != 0 || w.log.manifest.has_scrubs) wrong("it does not come to an end");
+    uint64_t before = w.log.compact.counts.segments;
+    run_op(OP_PUBLISH);
+    run_op(OP_WAIT);
+    run_op(OP_SEAL);
+    run_op(OP_PUBLISH);
+    run_op(OP_WAIT);
+    run_op(OP_FREE);
+    if (w.log.compact.counts.segments == before) wrong("nothing is freed any more");
+    read_all();
+    stop();
+    prove();
+    if (w.has_failed) exit(1);
+    end();
+    secret_id = 0;
+}
+
 /* The log is freeing a segment, as far as n steps come, when it is erased: of the segment that
  * holds it, or, rounds later, of one whose file held it in an earlier life. */
 static bool erased_while_freeing(int rounds, int n)
@@ -1924,6 +1969,10 @@ int main(int argc, char **argv)
         erased_is_gone((enum age)age, false);
         erased_is_gone((enum age)age, true);
         erased_is_gone_after_cuts((enum age)age);
+    }
+    for (int age = IN_A_SEALED_SEGMENT; age < AGES; age++) {
+        erased_on_bad_sectors((enum age)age, false);
+        erased_on_bad_sectors((enum age)age, true);
     }
     for (int n = 0; !erased_while_freeing(0, n); n++) continue;
     for (int n = 0; !erased_while_freeing(FILE_ROUNDS, n); n++) continue;

@@ -242,6 +242,7 @@ static enum err run_write(struct disk *d, struct vfs_op *op)
             put_some(d, f, op, op->bytes / 2);
         return ERR_NO_SPACE;
     }
+    if (f->is_bad) return ERR_IO;
     if (is_nth(n, d->faults.write_error_at)) {
         if (d->faults.write_errors > 1) {
             d->faults.write_errors--;

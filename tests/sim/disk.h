@@ -45,6 +45,7 @@ struct disk_file { /* bytes without a name */
     bool is_touched;                 /* since the last crash, after which now and stable are one */
     uint64_t stable_hash;
     bool is_hashed;
+    bool is_bad; /* every write of it fails */
 };
 
 struct disk_name {
