@@ -11,18 +11,19 @@
 
 enum {
     UNLIMITED_SLICES = 1 << 30,
-    SLICES_WANTED = 128, /* at least, where that does not make them too small */
+    SLICES_WANTED = 128,   /* at least, where that does not make them too small */
     BASE_BYTES = 20 << 20, /* code, stacks, what libraries and the allocator need themselves */
-    IDLE_SLICES_MAX = 2, /* so many idle ones: all but one go back */
-    RESERVE_PART = 16,   /* 1/16 of the slices is for what must not fail: mail, records, orders */
-    HEADROOM_PART = 16,  /* of the process: so much below its limit slices are withheld */
-    STAY_PART = 5,       /* subscriptions leave 1/5 to what moves: they stay, and would end it */
-    CALM_PART = 2,       /* below half of the slices only main looks at the process */
+    IDLE_SLICES_MAX = 2,   /* so many idle ones: all but one go back */
+    RESERVE_PART = 16,     /* 1/16 of the slices is for what must not fail: mail, records, orders */
+    HEADROOM_PART = 16,    /* of the process: so much below its limit slices are withheld */
+    STAY_PART = 5,         /* subscriptions leave 1/5 to what moves: they stay, and would end it */
+    CALM_PART = 2,         /* below half of the slices only main looks at the process */
     LOOK_NS = 1000000,
     PURGE_NS = 1000000, /* between two times that unused pages go back */
     PAGE_BYTES = 4096,
     LARGE_BYTES_MIN = 16384, /* jemalloc's: from here on an allocation has pages of its own */
 };
+_Static_assert(100 - 100 / STAY_PART == MEM_SHORT_PERCENT, "they find none from there on");
 
 #ifndef MILLRACE_SANITIZED
 

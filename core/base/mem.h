@@ -20,6 +20,10 @@ enum mem_class {
     MEM_CLASS_COUNT
 };
 
+/* Of the budget. From here on what stays is not added to: subscriptions, routes that are kept,
+ * streams and consumers. Before others are made to go for it (core/shard/pressure). */
+enum { MEM_SHORT_PERCENT = 80 };
+
 struct mem {
     /* NULL when the budget or the machine has no more. 16-byte aligned, contents undefined. */
     void *(*alloc)(struct mem *m, enum mem_class class, size_t bytes);

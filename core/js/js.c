@@ -2,8 +2,6 @@
 #include "core/base/must.h"
 #include "core/js/checkpoint.h"
 
-enum { SHORT_PERCENT = 80 }; /* of the memory budget: before others are made to go (pressure.c) */
-
 static void drop_send(struct outlet *o, struct bytes subject, struct bytes reply,
                       struct bytes headers)
 {
@@ -109,7 +107,7 @@ static uint64_t key_of(const struct js *js, uint32_t account, struct bytes name)
 
 bool js_is_short(const struct js *js)
 {
-    if (LIKELY(mem_percent(js->mem) < SHORT_PERCENT)) return false;
+    if (LIKELY(mem_percent(js->mem) < MEM_SHORT_PERCENT)) return false;
     return js->mem->used_bytes[MEM_JETSTREAM] + js->mem->used_bytes[MEM_STORE] > js->share_bytes;
 }
 

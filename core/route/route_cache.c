@@ -4,14 +4,13 @@
 #include "core/route/subject.h"
 
 enum {
-    SLOTS_MIN = 1024,   /* 64 KiB: what an idle shard pays */
-    WINDOW = 8,         /* slots from its home on where an entry may be */
-    SUBJECT_NEAR = 32,  /* longer subjects cost an allocation at entry, and a cache miss at a hit */
-    RECENT = 32768,     /* misses remembered, a power of two */
-    LARGE_SHARE = 4,    /* a route above bytes_max / LARGE_SHARE is not kept */
-    SHARED = 256,       /* routes at hand for subjects that resolve alike, a power of two */
-    SHARED_SUBS = 64,   /* a route of more is not shared */
-    SHORT_PERCENT = 80, /* of the memory budget: nothing more is kept */
+    SLOTS_MIN = 1024,  /* 64 KiB: what an idle shard pays */
+    WINDOW = 8,        /* slots from its home on where an entry may be */
+    SUBJECT_NEAR = 32, /* longer subjects cost an allocation at entry, and a cache miss at a hit */
+    RECENT = 32768,    /* misses remembered, a power of two */
+    LARGE_SHARE = 4,   /* a route above bytes_max / LARGE_SHARE is not kept */
+    SHARED = 256,      /* routes at hand for subjects that resolve alike, a power of two */
+    SHARED_SUBS = 64,  /* a route of more is not shared */
     TAIL_BITS = 6,
     TAILS = 1 << TAIL_BITS,
 };
@@ -317,7 +316,7 @@ static const struct route *keep(struct route_cache *c, uint64_t hash, uint32_t a
                                 struct bytes subject, struct route *r)
 {
     uint64_t generation = r->generation;
-    bool is_short = mem_percent(c->mem) >= SHORT_PERCENT;
+    bool is_short = mem_percent(c->mem) >= MEM_SHORT_PERCENT;
     if (r->bytes > c->bytes_max / LARGE_SHARE || subject.len > UINT16_MAX || is_short) {
         set_scratch(c, r);
         return r;

@@ -1,10 +1,7 @@
 /* Consumers: what clients ask of them goes to core/js/deliver, what that delivers goes out. */
 #include "core/shard/jet.h"
 
-enum {
-    RUN_MESSAGES_MAX = 1024,
-    JET_SHORT_PERCENT = 80, /* of the memory budget */
-};
+enum { RUN_MESSAGES_MAX = 1024 };
 
 /* --- the outlet of a stream's consumers ------------------------------------------------------- */
 
@@ -90,7 +87,7 @@ static bool on_message(void *context, struct js_stream *stream, struct bytes tar
 static bool has_room(void *context, size_t bytes)
 {
     struct shard *s = context;
-    return LIKELY(mem_percent(s->mem) < JET_SHORT_PERCENT) ||
+    return LIKELY(mem_percent(s->mem) < MEM_SHORT_PERCENT) ||
            jet_queue_reserve(s, &s->jet->out, bytes);
 }
 

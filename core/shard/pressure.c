@@ -16,7 +16,6 @@
 enum {
     CACHES_PERCENT = 75,
     SLOW_PERCENT = 85,
-    WAITED_PERCENT = 80, /* while somebody waits for memory: subscriptions find none from here on */
     LOOK_NS = 1000000,
     QUIET_NS = 20000000,  /* nobody parked for so long: memory is not short any more */
     INPUT_NS = 200000000, /* between two publishers that are closed: the first may be enough */
@@ -86,7 +85,7 @@ void pressure_step(struct shard *s)
         output_pool_shrink(&s->outputs);
         route_cache_shrink(s->routes, ROUTES_PER_LOOK);
     }
-    uint32_t slow = s->pressure.short_since_ns != 0 ? WAITED_PERCENT : SLOW_PERCENT;
+    uint32_t slow = s->pressure.short_since_ns != 0 ? MEM_SHORT_PERCENT : SLOW_PERCENT;
     for (int i = 0; i < SHEDS_PER_LOOK && mem_percent(s->mem) >= slow; i++)
         if (!session_has_room(s) || !pressure_shed(s)) break;
     if (!pressure_is_lasting(s) || s->now.mono_ns - s->pressure.shed_ns < INPUT_NS) return;
