@@ -8,6 +8,11 @@ void text_init(struct text *t, struct mem *mem, enum mem_class class, size_t byt
     *t = (struct text){.mem = mem, .class = class, .bytes_max = bytes_max};
 }
 
+void text_init_in(struct text *t, char *room, size_t bytes)
+{
+    *t = (struct text){.data = room, .capacity = bytes, .bytes_max = bytes};
+}
+
 void text_deinit(struct text *t)
 {
     mem_free(t->mem, t->class, t->data, t->capacity);

@@ -19,6 +19,8 @@ struct text {
 
 /* Empty, no memory yet. */
 void text_init(struct text *t, struct mem *mem, enum mem_class class, size_t bytes_max);
+/* Empty, in the caller's room, which it does not grow beyond; no teardown. */
+void text_init_in(struct text *t, char *room, size_t bytes);
 /* Gives the memory back; t is empty and usable again. */
 void text_deinit(struct text *t);
 /* Forgets the contents and a failure, keeps the memory. */

@@ -86,6 +86,9 @@ struct js_limits {
 };
 
 enum { JS_CHECKPOINT_STEP = 16384 }; /* of core/js/checkpoint: a millisecond, or two */
+/* What waits for an order that left no record waits for this ticket: it is durable in any process
+ * that has stored anything. */
+enum { JS_TICKET_FIRST = 1 };
 struct checkpoint_writer;
 
 struct js {

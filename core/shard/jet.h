@@ -45,6 +45,7 @@ enum {
 #define JET_NO_MEMORY                                                                              \
     "{\"type\":\"io.nats.jetstream.api.v1.system_response\",\"error\":{\"code\":503,"              \
     "\"err_code\":10023,\"description\":\"insufficient resources\"}}"
+#define JET_DIRECT_NO_MEMORY "NATS/1.0 503 Insufficient Resources\r\n\r\n"
 #define JET_DIRECT_GET "$JS.API.DIRECT.GET."
 #define JET_MSG_NEXT "$JS.API.CONSUMER.MSG.NEXT."
 

@@ -10,8 +10,6 @@ static const uint64_t DRY_NS = 2000000000u;   /* so long an answer waits for mem
 
 /* --- requests -------------------------------------------------------------------------------- */
 
-#define DIRECT_NO_MEMORY "NATS/1.0 503 Insufficient Resources\r\n\r\n"
-
 static void on_read(struct shard *s, struct jet_reader *reader, enum err e,
                     const struct record *record);
 
@@ -445,7 +443,7 @@ void jet_api_stored(struct shard *s, uint64_t ticket)
  */
 static bool looks_again(const struct jet *j, const struct jet_request *q)
 {
-    return j->stored_ticket == 0 && q->r.ticket == 1 && q->r.order == JS_ORDER_AGAIN;
+    return j->stored_ticket == 0 && q->r.ticket == JS_TICKET_FIRST && q->r.order == JS_ORDER_AGAIN;
 }
 
 bool jet_api_is_due(const struct jet *j)
@@ -529,7 +527,7 @@ static void finish_direct(struct shard *s, struct direct_get *g)
     text_init(&headers, s->mem, MEM_JETSTREAM, REPLY_BYTES_MAX);
     bool has_end = direct_write_end(&g->d, &headers);
     if (headers.is_failed)
-        send_status(s, g, BYTES_LITERAL(DIRECT_NO_MEMORY));
+        send_status(s, g, BYTES_LITERAL(JET_DIRECT_NO_MEMORY));
     else if (has_end)
         send_status(s, g, text_written(&headers));
     else if (!g->has_sent) /* it is there, but cannot be read any more */
@@ -615,7 +613,7 @@ static void retry_direct(struct shard *s)
         struct direct_get *g = LIST_OWNER(link, struct direct_get, link);
         uint32_t left = SIEVE_STEP;
         if (s->now.mono_ns - g->dry_ns > DRY_NS) {
-            send_status(s, g, BYTES_LITERAL(DIRECT_NO_MEMORY));
+            send_status(s, g, BYTES_LITERAL(JET_DIRECT_NO_MEMORY));
             end_direct(s, g);
         } else if (fetch_direct(s, g, &left)) {
             run_direct(s, g, &left);

@@ -13,7 +13,8 @@ enum {
 };
 static const uint64_t FULL_LOG_NS = 1000000000u;
 
-#define FAST_BATCH ".$FI" /* the end of the reply of a message of a fast batch: not supported yet */
+#define FAST_BATCH ".$FI" /* the end of the reply of a message of a fast batch: not supported yet  \
+                           */
 #define TOO_MANY "NATS/1.0 429 Too Many Requests\r\n\r\n"
 
 /* --- answers -------------------------------------------------------------------------------- */
@@ -73,9 +74,10 @@ static void answer_outcome(struct shard *s, struct jet_stream *x, const struct m
                            const struct stream_outcome *o, struct bytes headers)
 {
     char room[ACK_BODY_MAX];
-    struct text t = {.data = room, .capacity = sizeof room, .bytes_max = sizeof room};
+    struct text t;
     struct jet *j = s->jet;
     if (m->reply.len == 0 || x->s->stream.config.no_ack) return;
+    text_init_in(&t, room, sizeof room);
     write_error(s, x, o, &t);
     bool waits = o->ticket > j->stored_ticket && x->s->stream.config.storage == STREAM_FILE;
     struct jet_queue *q = waits ? &j->acks : &j->ready;
@@ -355,7 +357,8 @@ void jet_publish_failed(struct shard *s, uint64_t ticket, enum err e)
     struct jet *j = s->jet;
     struct stream_outcome o = {.verdict = STREAM_REFUSED}; /* j->outcome serves those answers */
     char room[ACK_BODY_MAX];
-    struct text t = {.data = room, .capacity = sizeof room, .bytes_max = sizeof room};
+    struct text t;
+    text_init_in(&t, room, sizeof room);
     j->waits_for_room = false;
     /* Before any answer: what those lead into a stream is appended behind the failure. */
     struct list *link = j->staged.next;

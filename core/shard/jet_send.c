@@ -7,8 +7,6 @@
 enum { SCRATCH_FIRST = 16384 };
 static const uint64_t LOST_LOG_NS = 1000000000u; /* between two lines about lost messages */
 
-#define NO_MEMORY_STATUS " Insufficient Resources\r\n\r\n"
-
 /* False: it has to wait. */
 static bool publish(struct shard *s, const struct message *m)
 {
@@ -45,8 +43,10 @@ void jet_send_refusal(struct shard *s, enum jet_sub_kind kind, const struct mess
     switch (kind) {
     case JET_SUB_API:
     case JET_SUB_ROUTED: p.body = BYTES_LITERAL(JET_NO_MEMORY); break;
-    case JET_SUB_DIRECT: p.headers = BYTES_LITERAL("NATS/1.0 503" NO_MEMORY_STATUS); break;
-    case JET_SUB_NEXT: p.headers = BYTES_LITERAL("NATS/1.0 409" NO_MEMORY_STATUS); break;
+    case JET_SUB_DIRECT: p.headers = BYTES_LITERAL(JET_DIRECT_NO_MEMORY); break;
+    case JET_SUB_NEXT:
+        p.headers = BYTES_LITERAL("NATS/1.0 409 Insufficient Resources\r\n\r\n");
+        break;
     default: break; /* an ack: there is no answer that says no */
     }
     s->counts.dropped_msgs++;

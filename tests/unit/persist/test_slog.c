@@ -114,6 +114,14 @@ static void close_rig(struct rig *r)
     free(r);
 }
 
+/* The disk is full no more, and the log tries again. */
+static void give_room(struct rig *r)
+{
+    r->room = UINT64_MAX;
+    r->now_ns += SLOG_RETRY_NS;
+    settle(r);
+}
+
 static enum err erase(struct rig *r)
 {
     struct store_stub stub;
@@ -226,9 +234,7 @@ Test(slog, publishers_stay_out_of_the_reserve_also_when_deletes_are_in_it)
     while (r->log.ready_count > 0) cr_assert_eq(erase(r), ERR_OK);
     cr_assert_eq(publish(r), ERR_NO_SPACE);
     cr_assert_eq(erase(r), ERR_OK);
-    r->room = UINT64_MAX;
-    r->now_ns += SLOG_RETRY_NS;
-    settle(r);
+    give_room(r);
     cr_assert_eq(publish(r), ERR_OK);
     close_rig(r);
 }
@@ -241,9 +247,7 @@ Test(slog, on_a_full_disk_a_smaller_segment_takes_the_deletes)
     cr_assert(r->log.has_no_space);
     cr_assert_eq(erase(r), ERR_OK);
     cr_assert_eq(publish(r), ERR_NO_SPACE);
-    r->room = UINT64_MAX;
-    r->now_ns += SLOG_RETRY_NS;
-    settle(r);
+    give_room(r);
     cr_assert_eq(publish(r), ERR_OK);
     close_rig(r);
 }
@@ -252,9 +256,7 @@ Test(slog, what_no_smaller_segment_can_take_goes_into_the_next_whole_one)
 {
     struct rig *r = open_rig_on(SEGMENT / 3, 0, false);
     cr_assert_eq(r->log.ready[0].size, SEGMENT / 4);
-    r->room = UINT64_MAX;
-    r->now_ns += SLOG_RETRY_NS;
-    settle(r);
+    give_room(r);
     static char large[SEGMENT / 2];
     struct store_stub stub;
     struct record record = {.kind = RECORD_MESSAGE,
@@ -274,9 +276,7 @@ Test(slog, without_any_room_a_log_that_opens_says_so)
     cr_assert_eq(r->log.state, SLOG_OPENING);
     cr_assert_eq(publish(r), ERR_NO_SPACE);
     cr_assert_eq(erase(r), ERR_NO_SPACE);
-    r->room = UINT64_MAX;
-    r->now_ns += SLOG_RETRY_NS;
-    settle(r);
+    give_room(r);
     cr_assert_eq(publish(r), ERR_OK);
     close_rig(r);
 }
