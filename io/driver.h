@@ -53,7 +53,8 @@ enum file_op_kind {
     FILE_READ,
     FILE_FLUSH,    /* the file's data and what is needed to read it back */
     FILE_FLUSH_DIR, /* path, a directory: its names */
-    FILE_OPEN,     /* result: the new descriptor, close-on-exec */
+    FILE_OPEN,     /* result: the new descriptor, close-on-exec. What is no regular file is not
+                      there; -EISDIR: it would be created, and something has its name */
     FILE_CLOSE,
     FILE_ALLOCATE, /* bytes_total from offset on, the size grows */
     FILE_TRUNCATE, /* to offset */

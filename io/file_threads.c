@@ -104,6 +104,18 @@ static int64_t run_list(struct file_op *op)
     return errno != 0 ? -1 : (int64_t)used_bytes;
 }
 
+/* What has the name may be anything: a FIFO would be waited for, a folder could be opened. Neither
+ * is a file of the store. */
+static int64_t run_open(const struct file_op *op)
+{
+    struct stat st;
+    if (fstatat(op->fd, op->path, &st, 0) == 0 && !S_ISREG(st.st_mode)) {
+        errno = (op->open_flags & O_CREAT) != 0 ? EISDIR : ENOENT;
+        return -1;
+    }
+    return openat(op->fd, op->path, op->open_flags | O_CLOEXEC, 0640);
+}
+
 int32_t file_threads_run(struct file_op *op)
 {
     struct iovec iov = {op->data, op->bytes};
@@ -120,7 +132,7 @@ int32_t file_threads_run(struct file_op *op)
          * for data that the first one lost. Workers block all signals. */
         case FILE_FLUSH: result = fdatasync(op->fd); break;
         case FILE_FLUSH_DIR: result = run_flush_dir(op); break;
-        case FILE_OPEN: result = openat(op->fd, op->path, op->open_flags | O_CLOEXEC, 0640); break;
+        case FILE_OPEN: result = run_open(op); break;
         case FILE_CLOSE: result = close(op->fd); break;
         case FILE_ALLOCATE: result = fallocate(op->fd, 0, offset, (off_t)op->bytes_total); break;
         case FILE_TRUNCATE: result = ftruncate(op->fd, offset); break;

@@ -257,13 +257,18 @@ static bool pump(void *context)
     return vfs_blocking_step(context);
 }
 
-static void explain(enum err e, const struct storage *x, char *reason, size_t reason_bytes)
+/* file: that was used last; empty: none. */
+static void explain(enum err e, const struct storage *x, const char *file, char *reason,
+                    size_t reason_bytes)
 {
     const char *why =
         e == ERR_UNSUPPORTED ? "it was written by a newer version; nothing was touched"
         : e == ERR_CORRUPT ? "its root or a manifest is damaged in both copies; nothing was touched"
+        : e == ERR_INVALID ? "something else has the name of a file"
                            : err_text(e);
-    snprintf(reason, reason_bytes, "cannot open the store %s: %s", x->folder, why);
+    bool is_of_file = file[0] != 0 && e != ERR_UNSUPPORTED && e != ERR_CORRUPT && e != ERR_MEMORY;
+    snprintf(reason, reason_bytes, "cannot open the store %s: %s%s%s", x->folder, why,
+             is_of_file ? ": " : "", is_of_file ? file : "");
 }
 
 static enum err recover(struct storage *x, char *reason, size_t reason_bytes)
@@ -272,7 +277,7 @@ static enum err recover(struct storage *x, char *reason, size_t reason_bytes)
     uint64_t random[2];
     enum err e = vfs_blocking_open(&vfs, x->folder);
     if (e != ERR_OK) {
-        explain(e, x, reason, reason_bytes);
+        explain(e, x, "", reason, reason_bytes);
         return e;
     }
     crypto_random(random, sizeof random);
@@ -290,7 +295,7 @@ static enum err recover(struct storage *x, char *reason, size_t reason_bytes)
                                             .expect = on_expected}};
     x->told_ns = now_ns();
     e = recovery_open(&x->recovery, &o);
-    if (e != ERR_OK) explain(e, x, reason, reason_bytes);
+    if (e != ERR_OK) explain(e, x, vfs.file, reason, reason_bytes);
     vfs_blocking_close(&vfs);
     return e;
 }
@@ -444,7 +449,7 @@ enum err storage_open(struct storage *x, const struct storage_options *o, char *
         x->log_count = x->recovery.log_count;
         e = fill_directory(x);
         if (e != ERR_OK) {
-            explain(e, x, reason, reason_bytes);
+            explain(e, x, "", reason, reason_bytes);
             recovery_close(&x->recovery);
         }
     }

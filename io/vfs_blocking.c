@@ -1,4 +1,5 @@
 #include "io/vfs_blocking.h"
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 #include "core/base/must.h"
@@ -53,6 +54,7 @@ bool vfs_blocking_step(struct vfs_blocking *v)
     if (op == NULL) return false;
     v->first = next_of(op);
     if (v->first == NULL) v->last = NULL;
+    if (op->path != NULL && op->path[0] != 0) snprintf(v->file, sizeof v->file, "%s", op->path);
     struct file_op file_op;
     vfs_driver_to_file_op(op, v->folder_fd, &file_op);
     int32_t result = file_threads_run(&file_op);

@@ -8,6 +8,7 @@ struct vfs_blocking {
     int folder_fd;
     struct vfs_op *first; /* submitted, not carried out */
     struct vfs_op *last;
+    char file[64]; /* that an operation named last */
 };
 
 /* As vfs_driver_open. */

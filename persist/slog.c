@@ -145,6 +145,8 @@ static void on_made(struct segment *s)
     l->is_making = false;
     set_next_bytes(l, s->result);
     if (s->result != ERR_OK) {
+        /* Something that is no file has its name. */
+        if (s->result == ERR_INVALID) l->manifest.next_segment++;
         l->has_no_space = s->result == ERR_NO_SPACE;
         go_on(l);
         return;

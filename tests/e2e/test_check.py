@@ -1,5 +1,5 @@
 """`millrace check STORE`: what it says of a store that is whole, damaged, in use, of a newer version,
-or none at all; and that it changes nothing."""
+or none at all; and that it changes nothing. And what a start says of things with names of files."""
 import base64
 import json
 import os
@@ -272,3 +272,30 @@ def test_words_it_does_not_take(tmp_path):
         assert r.returncode == 1
         assert "check takes the folder of one store, and --dump" in r.stderr
     assert "check [--dump] <store>" in run_binary("--help").stdout
+
+
+@pytest.mark.parametrize("file", ["root-0", "0000-manifest-1"])
+def test_a_start_names_what_has_the_name_of_a_file(store, file):
+    path = os.path.join(store, "jetstream", file)
+    os.unlink(path)
+    os.mkfifo(path)
+    r = run_binary("-p", "-1", "-js", "-sd", store, driver=True)
+    assert r.returncode == 1
+    assert "cannot open the store %s/jetstream: something else has the name of a file: %s" % (
+        store, file) in r.stderr
+
+
+def test_folders_and_fifos_with_names_of_files_of_the_log(store, start):
+    folder = os.path.join(store, "jetstream")
+    last = max(int(name[5:13], 16) for name in os.listdir(folder) if name.endswith(".log"))
+    for number in range(last + 1, last + 4):
+        os.mkdir(os.path.join(folder, "0000-%08x.log" % number))
+    os.mkdir(os.path.join(folder, "0000-%08x.pack" % last))
+    os.unlink(os.path.join(folder, LOG))
+    os.mkfifo(os.path.join(folder, LOG))
+    s = start("-js", "-sd", store, "--shards", "1")
+    s.wait_log("damaged in the store: log 0, segment 1,")
+    s.wait_log("4 entries of the folder have names of segments or packs")
+    with Js(s) as js:
+        js.stream("NEW", subjects=["new"])
+        js.publish("new", b"1")
