@@ -423,7 +423,8 @@ static enum err append(struct deliver *d, struct deliver_consumer *x, struct sha
     return ERR_OK;
 }
 
-static void save(struct deliver *d, struct deliver_consumer *x, struct shard_time now)
+/* Not ERR_OK: it is tried again later. */
+static enum err save(struct deliver *d, struct deliver_consumer *x, struct shard_time now)
 {
     text_clear(&d->body);
     consumer_encode(x->c, now, false, &d->body);
@@ -432,16 +433,17 @@ static void save(struct deliver *d, struct deliver_consumer *x, struct shard_tim
     if (e != ERR_OK) {
         /* Without memory for the body its reader is told everything, but nothing goes by it. */
         save_later(d, x, d->body.is_failed ? EMPTY : text_written(&d->body), now);
-        return;
+        return e;
     }
     d->saved++;
     list_remove(&x->unsaved);
-    if (js_consumer_is_kept(x->s, x->c)) return;
+    if (js_consumer_is_kept(x->s, x->c)) return ERR_OK;
     struct deliver_reply *replies = x->replies;
     x->replies = NULL;
     answer(d, x->s, replies);
     js_progress_stored(d->js, x->s, x->c, text_written(&d->body));
     close_unused(d, x);
+    return ERR_OK;
 }
 
 static void save_due(struct deliver *d, struct shard_time now)
@@ -450,17 +452,18 @@ static void save_due(struct deliver *d, struct shard_time now)
     while ((link = d->unsaved.next) != &d->unsaved) {
         struct deliver_consumer *x = OWNER(link, unsaved);
         if (x->unsaved_ns > now.mono_ns) return;
-        save(d, x, now);
+        (void)!save(d, x, now);
     }
 }
 
-void deliver_settling(struct deliver *d, struct js_stream *s, struct consumer *c,
-                      struct shard_time now)
+enum err deliver_settling(struct deliver *d, struct js_stream *s, struct consumer *c,
+                          struct shard_time now)
 {
     struct deliver_consumer *x = c->owner;
-    if (x == NULL || s->stream.config.retention == STREAM_LIMITS) return;
-    if (consumer_is_unsaved(c)) save(d, x, now);
-    release_early(d, s, c);
+    if (x == NULL || s->stream.config.retention == STREAM_LIMITS) return ERR_OK;
+    enum err e = consumer_is_unsaved(c) ? save(d, x, now) : ERR_OK;
+    if (e == ERR_OK) release_early(d, s, c);
+    return e;
 }
 
 void deliver_store_stored(struct deliver *d, uint64_t ticket)
@@ -854,7 +857,7 @@ void deliver_flush(struct deliver *d, struct shard_time now)
     while ((link = list_pop(&d->unsaved)) != NULL) list_push(&later, link);
     while ((link = list_pop(&later)) != NULL) {
         list_push(&d->unsaved, link);
-        save(d, OWNER(link, unsaved), now);
+        (void)!save(d, OWNER(link, unsaved), now);
     }
 }
 

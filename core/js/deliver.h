@@ -79,8 +79,8 @@ void deliver_opened(struct deliver *d, struct js_stream *s, struct consumer *c,
 void deliver_updated(struct deliver *d, struct js_stream *s, struct consumer *c,
                      struct shard_time now);
 void deliver_closing(struct deliver *d, struct js_stream *s, struct consumer *c);
-void deliver_settling(struct deliver *d, struct js_stream *s, struct consumer *c,
-                      struct shard_time now);
+NODISCARD enum err deliver_settling(struct deliver *d, struct js_stream *s, struct consumer *c,
+                                    struct shard_time now);
 void deliver_stored(struct deliver *d, struct js_stream *s, uint64_t seq, uint32_t node);
 
 /* --- clients --- */

@@ -74,8 +74,8 @@ struct js_hooks {
     void (*consumer_updated)(void *context, struct js_stream *s, struct consumer *c);
     void (*consumer_closing)(void *context, struct js_stream *s, struct consumer *c);
     /* It, or another one of its stream, is about to be reset: what it settled before is to be on
-     * record, and to go. */
-    void (*consumer_settling)(void *context, struct js_stream *s, struct consumer *c);
+     * record, and to go. Anything but ERR_OK: it is not, and there is no reset. */
+    enum err (*consumer_settling)(void *context, struct js_stream *s, struct consumer *c);
 };
 
 /* Limits of an account; -1: none. */

@@ -397,15 +397,17 @@ static enum js_step append_state(struct jsapi_reply *p, struct js_stream *s, str
 
 /* What was acked before the reset goes before it: afterwards the consumer may want it again. What
  * others acked too, since a message goes with the last one that needed it. */
-static void settle_before(struct js *js, struct js_stream *s, struct consumer *c)
+static enum err settle_before(struct js *js, struct js_stream *s, struct consumer *c)
 {
     uint32_t at = 0;
     struct consumer *other;
-    if (js->hooks == NULL || js->hooks->consumer_settling == NULL) return;
-    if (s->stream.config.retention == STREAM_LIMITS) return;
-    while ((other = consumer_set_each(&s->consumers, &at)) != NULL)
+    enum err e = ERR_OK;
+    if (js->hooks == NULL || js->hooks->consumer_settling == NULL) return ERR_OK;
+    if (s->stream.config.retention == STREAM_LIMITS) return ERR_OK;
+    while (e == ERR_OK && (other = consumer_set_each(&s->consumers, &at)) != NULL)
         if (other == c || s->stream.config.retention == STREAM_INTEREST)
-            js->hooks->consumer_settling(js->hooks_context, s, other);
+            e = js->hooks->consumer_settling(js->hooks_context, s, other);
+    return e;
 }
 
 static enum js_step consumer_reset_request(struct jsapi_reply *p)
@@ -429,8 +431,10 @@ static enum js_step consumer_reset_request(struct jsapi_reply *p)
     if (c->order_ticket != 0) return jsapi_reply_wait(p, c->order_ticket);
     writer_init(&why, text, sizeof text);
     bool settles = s->stream.config.retention == STREAM_INTEREST;
-    settle_before(p->js, s, c);
-    enum err e = consumer_reset(c, body.seq, settles, &r->seq, &r->arena, &why);
+    enum err e = settle_before(p->js, s, c);
+    if (e == ERR_MEMORY) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    if (e != ERR_OK) return jsapi_reply_refuse_store(p, e);
+    e = consumer_reset(c, body.seq, settles, &r->seq, &r->arena, &why);
     if (e == ERR_DENIED) {
         jsapi_error_set_text(&p->error, JSAPI_CONSUMER_INVALID_RESET, writer_written(&why));
         return jsapi_reply_fail(p);

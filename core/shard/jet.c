@@ -158,10 +158,10 @@ static void on_consumer_closing(void *context, struct js_stream *stream, struct 
     deliver_closing(&s->jet->deliver, stream, c);
 }
 
-static void on_consumer_settling(void *context, struct js_stream *stream, struct consumer *c)
+static enum err on_consumer_settling(void *context, struct js_stream *stream, struct consumer *c)
 {
     struct shard *s = context;
-    deliver_settling(&s->jet->deliver, stream, c, s->now);
+    return deliver_settling(&s->jet->deliver, stream, c, s->now);
 }
 
 static const struct js_hooks hooks = {.opened = on_opened,

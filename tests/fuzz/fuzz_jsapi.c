@@ -160,10 +160,10 @@ static void consumer_closing(void *context, struct js_stream *s, struct consumer
     deliver_closing(&w->deliver, s, c);
 }
 
-static void consumer_settling(void *context, struct js_stream *s, struct consumer *c)
+static enum err consumer_settling(void *context, struct js_stream *s, struct consumer *c)
 {
     struct world *w = context;
-    deliver_settling(&w->deliver, s, c, w->now);
+    return deliver_settling(&w->deliver, s, c, w->now);
 }
 
 static const struct js_hooks hooks = {.opened = opened,

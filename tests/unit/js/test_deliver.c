@@ -148,9 +148,9 @@ static void closing(void *context, struct js_stream *s, struct consumer *c)
     deliver_closing(&r.d, s, c);
 }
 
-static void settling(void *context, struct js_stream *s, struct consumer *c)
+static enum err settling(void *context, struct js_stream *s, struct consumer *c)
 {
-    deliver_settling(&r.d, s, c, r.now);
+    return deliver_settling(&r.d, s, c, r.now);
 }
 
 static const struct js_hooks hooks = {.opened = stream_opened,
@@ -186,7 +186,7 @@ static void teardown(void)
 
 TestSuite(deliver, .init = setup, .fini = teardown);
 
-static void call(const char *subject, const char *body)
+static bool is_taken(const char *subject, const char *body)
 {
     struct js_request q = {.account_name = BYTES_LITERAL("$G"),
                            .subject = bytes_from_text(subject),
@@ -197,8 +197,14 @@ static void call(const char *subject, const char *body)
     enum js_step step = jsapi_run(&r.js, &q);
     if (step == JS_WAIT_STORED) step = jsapi_stored(&r.js, &q, ERR_OK);
     cr_assert_eq(step, JS_REPLY);
-    cr_assert_not(q.is_error, "%.*s", (int)r.out.len, r.out.data);
+    bool is_error = q.is_error;
     jsapi_end(&q);
+    return !is_error;
+}
+
+static void call(const char *subject, const char *body)
+{
+    cr_assert(is_taken(subject, body), "%.*s", (int)r.out.len, r.out.data);
 }
 
 static struct js_stream *stream(void)
@@ -425,6 +431,29 @@ Test(deliver, what_was_acked_before_a_reset_back_does_not_come_again)
     cr_assert(ack(r.sent[0].reply, "", ""));
     call("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":1}");
     deliver_store_stored(&r.d, r.log.ticket);
+    pull("c", "1");
+    cr_assert_str_eq(r.sent[r.sent_count - 1].body, "b");
+}
+
+/* It forgot acks that could not be saved, and their messages came again though they were answered.
+ */
+Test(deliver, a_reset_that_finds_acks_it_cannot_save_is_refused)
+{
+    call("$JS.API.STREAM.CREATE.S",
+         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
+    open_consumer("c", DURABLE);
+    publish("s.1", "a");
+    publish("s.2", "b");
+    pull("c", "1");
+    r.log.fails = ERR_FULL;
+    cr_assert(ack(r.sent[0].reply, "", "r"));
+    cr_assert_not(is_taken("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":1}"));
+    r.log.fails = ERR_OK;
+    pass(300);
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_str_eq(r.sent[1].target, "r");
+    cr_assert_eq(stream()->stream.msgs.live_count, 1);
+    call("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":1}");
     pull("c", "1");
     cr_assert_str_eq(r.sent[r.sent_count - 1].body, "b");
 }
