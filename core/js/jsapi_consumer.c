@@ -494,7 +494,7 @@ static enum js_step failed(struct jsapi_reply *p, struct js_stream *s, struct co
     if (p->r->order == JS_ORDER_CONSUMER_CREATE) js_consumer_drop(p->js, s, c);
     if (p->r->order == JS_ORDER_CONSUMER_RESET) {
         consumer_encode_lost(c, BYTES_LITERAL(""));
-        /* The record told of nothing else. */
+        /* What the reset settled no record tells of: the next one begins at 0 again. */
         if (s->stream.config.retention == STREAM_INTEREST) c->saved_seq = 0;
     }
     if (p->r->order != JS_ORDER_CONSUMER_CREATE) tell(p->js, s, c, false);

@@ -54,30 +54,35 @@ def test_full_segments_are_packed_and_recycled(start, tmp_path):
         assert js.ok("CONSUMER.INFO.LAST.c")["num_pending"] == 6
 
 
-def test_a_start_gives_back_what_the_last_segment_did_not_need(start, tmp_path):
-    """A disk that was full when the server went would have no room for the next one."""
-    store = str(tmp_path / "store")
+def start_with_one_message(start, store):
     s = start("-js", "-sd", store)
     with Js(s) as js:
         js.stream("S", subjects=["s"])
         assert js.publish("s", b"kept")["seq"] == 1
+    return s
+
+
+def expect_the_message(js):
+    assert base64.b64decode(js.ok("STREAM.MSG.GET.S", {"seq": 1})["message"]["data"]) == b"kept"
+
+
+def test_a_start_gives_back_what_the_last_segment_did_not_need(start, tmp_path):
+    """A disk that was full when the server went would have no room for the next one."""
+    store = str(tmp_path / "store")
+    s = start_with_one_message(start, store)
     os.kill(s.pid, signal.SIGKILL)
     s.process.wait()
     again = start("-js", "-sd", store)
     sizes = [os.path.getsize(os.path.join(store, "jetstream", n)) for n in store_files(store)[0]]
     assert min(sizes) < SEGMENT // 64, sizes
     with Js(again) as js:
-        assert base64.b64decode(js.ok("STREAM.MSG.GET.S", {"seq": 1})["message"]["data"]) == b"kept"
+        expect_the_message(js)
 
 
 def test_a_limit_of_file_sizes_is_a_full_disk(start, tmp_path):
     """What was stored without it is served and can be deleted."""
     store = str(tmp_path / "store")
-    s = start("-js", "-sd", store)
-    with Js(s) as js:
-        js.stream("S", subjects=["s"])
-        assert js.publish("s", b"kept")["seq"] == 1
-    s.stop()
+    start_with_one_message(start, store).stop()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (SEGMENT // 2, hard))
     try:
@@ -86,5 +91,5 @@ def test_a_limit_of_file_sizes_is_a_full_disk(start, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     with Js(again) as js:
         assert js.publish("s", b"x")["error"]["err_code"] == 10047
-        assert base64.b64decode(js.ok("STREAM.MSG.GET.S", {"seq": 1})["message"]["data"]) == b"kept"
+        expect_the_message(js)
         assert js.ok("STREAM.PURGE.S")["purged"] == 1
