@@ -56,7 +56,7 @@ enum file_op_kind {
     FILE_OPEN,     /* result: the new descriptor, close-on-exec. What is no regular file is not
                       there; -EISDIR: it would be created, and something has its name */
     FILE_CLOSE,
-    FILE_ALLOCATE, /* bytes_total from offset on, the size grows */
+    FILE_ALLOCATE, /* bytes_total from offset on, the size grows unless keeps_size */
     FILE_TRUNCATE, /* to offset */
     FILE_SIZE,     /* size_result */
     FILE_RENAME,   /* path to path_to */
@@ -75,6 +75,7 @@ struct file_op {
     uint32_t bytes;
     uint64_t offset;
     uint64_t bytes_total; /* FILE_ALLOCATE */
+    bool keeps_size;      /* likewise */
     uint64_t size_result; /* FILE_SIZE: out */
     const char *path;    /* relative to the directory fd, or absolute; zero-terminated */
     const char *path_to;

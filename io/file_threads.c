@@ -134,7 +134,10 @@ int32_t file_threads_run(struct file_op *op)
         case FILE_FLUSH_DIR: result = run_flush_dir(op); break;
         case FILE_OPEN: result = run_open(op); break;
         case FILE_CLOSE: result = close(op->fd); break;
-        case FILE_ALLOCATE: result = fallocate(op->fd, 0, offset, (off_t)op->bytes_total); break;
+        case FILE_ALLOCATE:
+            result = fallocate(op->fd, op->keeps_size ? FALLOC_FL_KEEP_SIZE : 0, offset,
+                               (off_t)op->bytes_total);
+            break;
         case FILE_TRUNCATE: result = ftruncate(op->fd, offset); break;
         case FILE_SIZE: result = run_size(op); break;
         case FILE_RENAME: result = renameat(op->fd, op->path, op->fd, op->path_to); break;

@@ -76,6 +76,7 @@ void vfs_driver_to_file_op(const struct vfs_op *op, int folder_fd, struct file_o
                             .bytes = op->bytes,
                             .offset = op->kind == VFS_TRUNCATE ? op->size : op->offset,
                             .bytes_total = op->size,
+                            .keeps_size = (op->flags & VFS_KEEP_SIZE) != 0,
                             .path = is_folder_itself ? "." : op->path,
                             .path_to = op->path_to,
                             .open_flags = open_flags_of(op->flags)};

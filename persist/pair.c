@@ -25,7 +25,7 @@ static void on_done(struct vfs_op *op)
         }
         return;
     }
-    if (op->result != ERR_OK) {
+    if (op->result != ERR_OK && p->state != PAIR_RESERVING) {
         finish(p, op->result);
         return;
     }
@@ -33,10 +33,13 @@ static void on_done(struct vfs_op *op)
     if (p->state == PAIR_OPENING) {
         p->files[p->open_count++] = op->file;
         if (p->open_count == 2) {
-            p->state = PAIR_WRITING;
+            p->state = p->reserve_bytes > p->bytes ? PAIR_RESERVING : PAIR_WRITING;
             p->step = 0;
         }
-    } else if (p->step == 2) {
+    } else if (p->state == PAIR_RESERVING && p->step == 2) {
+        p->state = PAIR_WRITING;
+        p->step = 0;
+    } else if (p->state == PAIR_WRITING && p->step == 2) {
         finish(p, ERR_OK);
         return;
     }
@@ -52,6 +55,12 @@ static enum err start(struct pair *p)
         p->op.kind = VFS_OPEN;
         p->op.flags = VFS_CREATE;
         p->op.path = p->names[copy].text;
+        break;
+    case PAIR_RESERVING:
+        p->op.kind = VFS_ALLOCATE;
+        p->op.file = p->files[p->step];
+        p->op.flags = VFS_KEEP_SIZE;
+        p->op.size = p->reserve_bytes;
         break;
     case PAIR_WRITING:
         p->op.kind = VFS_WRITE;

@@ -3,6 +3,7 @@
  *
  *   IDLE -- pair_write --> OPENING 0, OPENING 1 (once) -> WRITING first -> WRITING second -> IDLE
  *                              any error: BROKEN for good, done is called with it
+ *           with reserve_bytes: RESERVING 0, RESERVING 1 before that, which may fail
  *
  * The copy written first is the one that the caller says is older or invalid; after a completed
  * write both are equal and the order stays. */
@@ -11,7 +12,14 @@
 #include "persist/names.h"
 #include "persist/vfs.h"
 
-enum pair_state { PAIR_IDLE, PAIR_OPENING, PAIR_WRITING, PAIR_CLOSING, PAIR_BROKEN };
+enum pair_state {
+    PAIR_IDLE,
+    PAIR_OPENING,
+    PAIR_RESERVING,
+    PAIR_WRITING,
+    PAIR_CLOSING,
+    PAIR_BROKEN
+};
 
 struct pair {
     struct vfs *vfs;
@@ -20,6 +28,9 @@ struct pair {
     uint32_t open_count;
     uint32_t first; /* copy that is written first */
     uint32_t step;  /* copies opened or written of the running operation */
+    /* So far each copy may grow on a full disk; the caller sets it after pair_init. 0: not at all
+     */
+    uint64_t reserve_bytes;
     enum pair_state state;
     enum err result; /* of the last write */
     struct vfs_op op;

@@ -686,6 +686,15 @@ static enum err know_segments(struct slog *l, const struct manifest *all, uint32
     return ERR_OK;
 }
 
+/* Of each copy, made once a start: the disk may be full when the manifest grows, and without it
+ * nothing can be freed. */
+static uint64_t manifest_room(const struct slog *l)
+{
+    uint64_t now = manifest_bytes(&l->manifest);
+    uint64_t least = l->options.segment_bytes / SLOG_MANIFEST_PART;
+    return now > PLACE_BLOCK_BYTES && 2 * now > least ? 2 * now : least;
+}
+
 enum err slog_open(struct slog *l, const struct slog_options *o, const struct manifest *own,
                    const struct manifest *all, uint32_t count)
 {
@@ -702,6 +711,7 @@ enum err slog_open(struct slog *l, const struct slog_options *o, const struct ma
     pair_init(&l->pair, o->vfs, names_manifest(own->log, 0), names_manifest(own->log, 1), 0);
     l->pair.done = on_manifest;
     l->pair.context = l;
+    l->pair.reserve_bytes = manifest_room(l);
     segment_init(&l->maker, o->vfs, o->mem, flags, slog_file_flags(l), on_made, l);
     l->announced = l->told_group = l->commit.durable;
     /* Of an earlier start: soon. */

@@ -36,10 +36,11 @@ enum {
     SLOG_FLYING_MAX = 4, /* groups */
     SLOG_OLD_MAX = 8,    /* earlier segments whose groups still fly; no move beyond half of it */
     SLOG_READY_MADE = 2, /* segments made ahead: the next one and the reserve */
-    SLOG_SMALLEST_PART = 64, /* of a segment, where the disk has no room for a whole one */
-    SLOG_READY_MAX = 3,      /* with those that come back from freed segments */
-    SLOG_SEALED_MAX = 16,    /* that wait to be freed; beyond, publishers wait */
-    SLOG_EVENTS_MAX = 4,     /* STORED and FAILED not taken yet; STORED ones merge */
+    SLOG_SMALLEST_PART = 64,  /* of a segment, where the disk has no room for a whole one */
+    SLOG_MANIFEST_PART = 256, /* of a segment: room for a copy of the manifest, for 4000 entries */
+    SLOG_READY_MAX = 3,       /* with those that come back from freed segments */
+    SLOG_SEALED_MAX = 16,     /* that wait to be freed; beyond, publishers wait */
+    SLOG_EVENTS_MAX = 4,      /* STORED and FAILED not taken yet; STORED ones merge */
     SLOG_WRITE_BYTES_MAX = 1024 * 1024, /* of one write; a larger group takes several */
     /* Not flushed yet: beyond it the kernel may let a writer wait for the disk, so no write is done
      * by the shard's thread itself. */

@@ -40,7 +40,8 @@ enum vfs_flags {
     VFS_CREATE = 1,    /* create if it is not there */
     VFS_EXCLUSIVE = 2, /* with VFS_CREATE: it must not be there */
     VFS_READ_ONLY = 4,
-    VFS_DIRECT = 8, /* past the page cache: data, bytes and offset in multiples of 4096 */
+    VFS_DIRECT = 8,     /* past the page cache: data, bytes and offset in multiples of 4096 */
+    VFS_KEEP_SIZE = 16, /* VFS_ALLOCATE: the space is behind the file's end, until it grows */
 };
 
 enum { VFS_DIRECT_ALIGN = 4096, VFS_PORT_WORDS = 24 };

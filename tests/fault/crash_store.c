@@ -1383,6 +1383,32 @@ static void full_disk(uint32_t segments, uint32_t sealed_wait)
     end();
 }
 
+/* The manifest grows by a block on a disk that has not one byte left: its room was made before. */
+static void manifest_grows_on_a_full_disk(void)
+{
+    doing = "the manifest grows on a full disk";
+    begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
+    must(start());
+    /* Segments are too small here to ask for it. */
+    w.log.pair.reserve_bytes = 2 * PLACE_BLOCK_BYTES;
+    w.disk.capacity_bytes = UINT64_MAX;
+    for (int i = 0; i < 100 && w.log.state != SLOG_READ_ONLY; i++) {
+        run_op(OP_ACK);
+        run_op(OP_WAIT);
+        run_op(OP_SEAL);
+        run_op(OP_WAIT);
+        if (manifest_bytes(&w.log.manifest) > PLACE_BLOCK_BYTES) break;
+        w.disk.capacity_bytes = disk_used_bytes(&w.disk) + SEGMENT_BYTES;
+    }
+    if (manifest_bytes(&w.log.manifest) != 2 * PLACE_BLOCK_BYTES) wrong("it does not grow");
+    if (w.log.state != SLOG_RUNNING) wrong("the log is read-only");
+    run_op(OP_ACK);
+    stop();
+    prove();
+    if (w.has_failed) exit(1);
+    end();
+}
+
 /* --- sparse packs -------------------------------------------------------------------------- */
 
 static uint64_t pack_bytes(uint32_t *count)
@@ -1963,6 +1989,7 @@ int main(int argc, char **argv)
     damaged_is_not_rewritten(false);
     damaged_is_not_rewritten(true);
     full_while_rewriting();
+    manifest_grows_on_a_full_disk();
     packing_with_little_memory();
     small_packs_become_one();
     for (int age = 0; age < AGES; age++) {

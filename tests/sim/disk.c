@@ -115,12 +115,17 @@ static void forget_now(struct disk_file *f)
     f->is_touched = false;
 }
 
-static uint64_t used_bytes(const struct disk *d)
+static uint64_t held_by(const struct disk_file *f)
+{
+    return f->now_bytes > f->reserved ? f->now_bytes : f->reserved;
+}
+
+uint64_t disk_used_bytes(const struct disk *d)
 {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < DISK_NAMES_MAX; i++)
         if (d->names[i].path[0] != 0 && d->names[i].file >= 0)
-            sum += d->files[d->names[i].file].now_bytes;
+            sum += held_by(&d->files[d->names[i].file]);
     return sum;
 }
 
@@ -222,8 +227,8 @@ static enum err run_open(struct disk *d, struct vfs_op *op)
 
 static bool has_space(const struct disk *d, const struct disk_file *f, uint64_t size)
 {
-    if (d->capacity_bytes == 0 || size <= f->now_bytes) return true;
-    return used_bytes(d) + (size - f->now_bytes) <= d->capacity_bytes;
+    if (d->capacity_bytes == 0 || size <= held_by(f)) return true;
+    return disk_used_bytes(d) + (size - held_by(f)) <= d->capacity_bytes;
 }
 
 static void put_some(const struct disk *d, struct disk_file *f, const struct vfs_op *op,
@@ -321,6 +326,10 @@ static enum err run_allocate(struct disk *d, struct vfs_op *op)
     uint64_t end = op->offset + op->size;
     ++d->faults.allocations;
     if (!has_space(d, f, end)) return ERR_NO_SPACE;
+    if ((op->flags & VFS_KEEP_SIZE) != 0) {
+        f->reserved = end;
+        return ERR_OK;
+    }
     file_room(f, end);
     if (end > f->now_bytes) set_size(f, end);
     return ERR_OK;

@@ -38,6 +38,7 @@ struct disk_faults { /* the n-th from 1; 0 never */
 struct disk_file { /* bytes without a name */
     char *now, *stable;
     uint64_t now_bytes, stable_bytes; /* sizes */
+    uint64_t reserved;                /* bytes that it has on the disk, at least */
     uint64_t capacity;
     uint64_t used;      /* behind it both have zeros only; who changes now himself sets it */
     uint64_t *is_dirty; /* by sector: number of its first change since it was stable; 0 none */
@@ -97,6 +98,8 @@ struct disk {
 
 void disk_init(struct disk *d, uint64_t seed);
 void disk_deinit(struct disk *d);
+/* By all files that have names. */
+uint64_t disk_used_bytes(const struct disk *d);
 /* Ends one operation in flight, any of them. False: none is. */
 bool disk_step(struct disk *d);
 /* The power fails: operations in flight are forgotten (done is not called; each may have reached
