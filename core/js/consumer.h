@@ -59,6 +59,8 @@ struct consumer {
     const struct consumer_feed *feed;
     uint64_t number;       /* inside the stream, of its records */
     uint64_t order_ticket; /* of its record in flight; 0 none */
+    /* Of its first record; 0: it is there since the start, or leaves none. */
+    uint64_t created_ticket;
     int64_t created_ns;
     void *owner;  /* of whoever set js->hooks */
     char *packed; /* configuration */

@@ -300,12 +300,15 @@ void consumer_set_purged(struct consumer_set *s, struct bytes filter, uint64_t f
     while ((c = table_each(&s->names, &at)) != NULL) consumer_purged(c, filter, first);
 }
 
-bool consumer_set_needs(const struct consumer_set *s, uint64_t seq, struct bytes subject)
+bool consumer_set_needs(const struct consumer_set *s, uint64_t seq, struct bytes subject,
+                        uint64_t ticket)
 {
     uint32_t at = 0;
     const struct consumer *c;
-    while ((c = table_each(&s->names, &at)) != NULL)
+    while ((c = table_each(&s->names, &at)) != NULL) {
+        if (ticket != 0 && c->created_ticket > ticket) continue;
         if (consumer_needs(c, seq, subject)) return true;
+    }
     return false;
 }
 

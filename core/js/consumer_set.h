@@ -69,8 +69,10 @@ void consumer_set_removed(struct consumer_set *s, uint64_t seq, struct bytes sub
 void consumer_set_moved_back(struct consumer_set *s);
 /* from: the first sequence that the purge may have left. */
 void consumer_set_purged(struct consumer_set *s, struct bytes filter, uint64_t from);
-/* Some consumer must still get or settle message seq. */
-bool consumer_set_needs(const struct consumer_set *s, uint64_t seq, struct bytes subject);
+/* Some consumer must still get or settle message seq. ticket: of the record that asks; consumers
+ * whose first record is behind it in the log do not count, as at a start. 0: all count. */
+bool consumer_set_needs(const struct consumer_set *s, uint64_t seq, struct bytes subject,
+                        uint64_t ticket);
 /* Some consumer's filters match. */
 bool consumer_set_matches(struct consumer_set *s, struct bytes subject);
 

@@ -205,7 +205,8 @@ static enum err follow(struct deliver *d, struct deliver_consumer *x, struct sha
 static void release(struct deliver *d, struct js_stream *s, struct deliver_flight *f)
 {
     const struct consumer *c = consumer_set_find_number(&s->consumers, f->consumer);
-    if (f->bytes > 0 && c != NULL) js_progress_stored(d->js, s, c, bytes_of(f->body, f->bytes));
+    if (f->bytes > 0 && c != NULL)
+        js_progress_stored(d->js, s, c, bytes_of(f->body, f->bytes), f->ticket);
     f->consumer = 0;
 }
 
@@ -441,7 +442,7 @@ static enum err save(struct deliver *d, struct deliver_consumer *x, struct shard
     struct deliver_reply *replies = x->replies;
     x->replies = NULL;
     answer(d, x->s, replies);
-    js_progress_stored(d->js, x->s, x->c, text_written(&d->body));
+    js_progress_stored(d->js, x->s, x->c, text_written(&d->body), 0);
     close_unused(d, x);
     return ERR_OK;
 }

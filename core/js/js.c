@@ -400,12 +400,13 @@ struct store *js_store_of(struct js *js, const struct js_stream *s)
 /* --- changes --------------------------------------------------------------------------------- */
 
 /* Nobody needs it any more. */
-static void drop_unneeded(struct js_stream *s, uint64_t seq)
+static void drop_unneeded(struct js_stream *s, uint64_t seq, uint64_t ticket)
 {
     struct msgs_entry entry;
     if (msgs_get(&s->stream.msgs, seq, &entry) != ERR_OK) return;
     struct bytes subject = subject_index_subject(&s->stream.subjects, entry.node);
-    if (!consumer_set_needs(&s->consumers, seq, subject)) (void)stream_remove(&s->stream, seq);
+    if (!consumer_set_needs(&s->consumers, seq, subject, ticket))
+        (void)stream_remove(&s->stream, seq);
 }
 
 enum err js_update(struct js_stream *s, const struct stream_config *c, struct js_work *w)
@@ -439,7 +440,7 @@ static bool update_step(struct js_stream *s, struct js_work *w)
     if (w->purge.end > 0) return stream_purge_step(&s->stream, &w->purge);
     while ((w->seq = msgs_next(&s->stream.msgs, w->seq)) != 0) {
         if (batch-- == 0) return true;
-        drop_unneeded(s, w->seq++);
+        drop_unneeded(s, w->seq++, w->ticket);
     }
     return false;
 }
@@ -478,17 +479,19 @@ bool js_consumer_is_kept(const struct js_stream *s, const struct consumer *c)
 }
 
 /* It may have been settled; a filter of the consumer has to select it. */
-static void release(struct js_stream *s, const struct consumer *c, uint64_t seq, bool is_named)
+static void release(struct js_stream *s, const struct consumer *c, uint64_t seq, bool is_named,
+                    uint64_t ticket)
 {
     struct msgs_entry entry;
     if (msgs_get(&s->stream.msgs, seq, &entry) != ERR_OK) return;
     struct bytes subject = subject_index_subject(&s->stream.subjects, entry.node);
     if (!is_named && !consumer_matches(c, subject)) return;
-    if (!consumer_set_needs(&s->consumers, seq, subject)) (void)stream_remove(&s->stream, seq);
+    if (!consumer_set_needs(&s->consumers, seq, subject, ticket))
+        (void)stream_remove(&s->stream, seq);
 }
 
 void js_progress_stored(struct js *js, struct js_stream *s, const struct consumer *c,
-                        struct bytes body)
+                        struct bytes body, uint64_t ticket)
 {
     struct consumer_releases r;
     uint64_t seq = 0;
@@ -500,7 +503,7 @@ void js_progress_stored(struct js *js, struct js_stream *s, const struct consume
         uint64_t live = msgs_next(&s->stream.msgs, seq);
         if (live == 0) return;
         if (live == seq)
-            release(s, c, seq++, r.is_named);
+            release(s, c, seq++, r.is_named, ticket);
         else
             seq = live;
     }
@@ -511,15 +514,16 @@ bool js_reset_step(struct js_stream *s, const struct consumer *c, uint64_t seq, 
     uint32_t batch = STREAM_PURGE_BATCH;
     while ((w->seq = msgs_next(&s->stream.msgs, w->seq)) != 0 && w->seq < seq) {
         if (batch-- == 0) return true;
-        release(s, c, w->seq++, false);
+        release(s, c, w->seq++, false, w->ticket);
     }
     return false;
 }
 
-void js_consumer_end(struct js *js, struct js_stream *s, struct consumer *c, struct js_work *w)
+void js_consumer_end(struct js *js, struct js_stream *s, struct consumer *c, uint64_t ticket,
+                     struct js_work *w)
 {
     const struct ackwin_entry *low = ackwin_next(&c->live->window, 0);
-    *w = (struct js_work){.is_begun = true, .is_sweep = true};
+    *w = (struct js_work){.is_begun = true, .is_sweep = true, .ticket = ticket};
     /* Deliveries that were given up lie below the floor. */
     w->seq = low != NULL && low->seq <= c->floor_seq ? low->seq : c->floor_seq + 1;
     w->end = s->stream.config.retention == STREAM_INTEREST ? s->stream.seq_last + 1 : 0;
@@ -537,7 +541,7 @@ bool js_consumer_end_step(struct js_stream *s, struct js_work *w)
     uint32_t batch = STREAM_PURGE_BATCH;
     while ((w->seq = msgs_next(&s->stream.msgs, w->seq)) != 0 && w->seq < w->end) {
         if (batch-- == 0) return true;
-        drop_unneeded(s, w->seq++);
+        drop_unneeded(s, w->seq++, w->ticket);
     }
     return false;
 }
@@ -545,7 +549,7 @@ bool js_consumer_end_step(struct js_stream *s, struct js_work *w)
 void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c)
 {
     struct js_work work;
-    js_consumer_end(js, s, c, &work);
+    js_consumer_end(js, s, c, 0, &work);
     while (js_consumer_end_step(s, &work)) continue;
 }
 
@@ -618,7 +622,7 @@ static enum err release_unsaved(struct js_stream *s)
         text_clear(&body);
         consumer_encode_copy(c, s->js->now, &body);
         e = body.is_failed ? ERR_MEMORY : ERR_OK;
-        if (e == ERR_OK) js_progress_stored(s->js, s, c, text_written(&body));
+        if (e == ERR_OK) js_progress_stored(s->js, s, c, text_written(&body), 0);
     }
     text_deinit(&body);
     return e;
@@ -760,7 +764,7 @@ static enum err replay_of_consumer(struct js *js, struct js_stream *s, const str
     if (e != ERR_OK) return e;
     if (number != 0 && !is_known) c->progress = number;
     consumer_set_moved_back(&s->consumers);
-    js_progress_stored(js, s, c, r->body);
+    js_progress_stored(js, s, c, r->body, 0);
     return ERR_OK;
 }
 

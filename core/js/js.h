@@ -142,6 +142,7 @@ struct js_work {
     bool is_sweep;     /* what no consumer needs goes, from seq on */
     uint32_t node;     /* of stream_trim */
     uint64_t seq, end; /* end: of js_consumer_end */
+    uint64_t ticket;   /* of the end or the reset of a consumer: see consumer_set_needs */
     struct stream_purge purge;
 };
 
@@ -312,15 +313,19 @@ NODISCARD enum err js_consumer_delete(struct js *js, struct js_stream *s, struct
 /* Takes it out and frees it; its record is durable. Whoever waits for messages is told so, and an
  * interest stream forgets what it alone wanted. */
 void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c);
-/* The same, but what it alone wanted goes by pieces: js_consumer_end_step until that says false. */
-void js_consumer_end(struct js *js, struct js_stream *s, struct consumer *c, struct js_work *w);
+/* The same, but what it alone wanted goes by pieces: js_consumer_end_step until that says false.
+ * ticket: of its last record; 0 none. Who was created behind that wants nothing of it. */
+void js_consumer_end(struct js *js, struct js_stream *s, struct consumer *c, uint64_t ticket,
+                     struct js_work *w);
 NODISCARD bool js_consumer_end_step(struct js_stream *s, struct js_work *w);
 /* This PROGRESS record of a consumer is durable: work queue and interest streams drop what it says
- * is settled and nobody else needs. */
+ * is settled and nobody else needs, of those that were there before it. ticket: its own; 0: all are
+ * that. */
 void js_progress_stored(struct js *js, struct js_stream *s, const struct consumer *c,
-                        struct bytes body);
+                        struct bytes body, uint64_t ticket);
 /* The consumer of an interest stream was reset to seq, durably: the next piece of what lies before
- * it goes, where nobody else needs it. True: there is more. w is all zero at first. */
+ * it goes, where nobody else needs it. True: there is more. w is all zero at first, but for the
+ * ticket. */
 NODISCARD bool js_reset_step(struct js_stream *s, const struct consumer *c, uint64_t seq,
                              struct js_work *w);
 /* No stream gets this id or a lower one. */

@@ -180,7 +180,9 @@ static enum js_step change(struct jsapi_reply *p, struct js_stream *s, struct co
     p->r->order = order;
     if (!js_consumer_is_kept(s, c)) return jsapi_consumer_stored(p->js, p->r, ERR_OK);
     enum js_step step = append_config(p, s, c->number, c->created_ns, order);
-    if (step == JS_WAIT_STORED) c->order_ticket = p->r->ticket;
+    if (step != JS_WAIT_STORED) return step;
+    c->order_ticket = p->r->ticket;
+    if (c->is_hidden) c->created_ticket = p->r->ticket;
     return step;
 }
 
@@ -410,6 +412,20 @@ static enum err settle_before(struct js *js, struct js_stream *s, struct consume
     return e;
 }
 
+/* The state changes at once: what lies before it in the log has to have happened, or it would keep
+ * what the deletion of another consumer is to drop, and a start would not. 0: nothing. */
+static uint64_t order_before(struct js_stream *s, const struct consumer *c)
+{
+    uint32_t at = 0;
+    uint64_t ticket = 0;
+    const struct consumer *other;
+    if (c->order_ticket != 0) return c->order_ticket;
+    if (s->stream.config.retention != STREAM_INTEREST || !js_consumer_is_kept(s, c)) return 0;
+    while ((other = consumer_set_each(&s->consumers, &at)) != NULL)
+        if (!other->is_hidden && other->order_ticket > ticket) ticket = other->order_ticket;
+    return ticket;
+}
+
 static enum js_step consumer_reset_request(struct jsapi_reply *p)
 {
     struct js_request *r = p->r;
@@ -428,7 +444,8 @@ static enum js_step consumer_reset_request(struct jsapi_reply *p)
     }
     if (!request_read(&r->arena, r->body, &reset_type, REQUEST_LENIENT, &body, &p->error))
         return jsapi_reply_fail(p);
-    if (c->order_ticket != 0) return jsapi_reply_wait(p, c->order_ticket);
+    uint64_t before = order_before(s, c);
+    if (before != 0) return jsapi_reply_wait(p, before);
     writer_init(&why, text, sizeof text);
     bool settles = s->stream.config.retention == STREAM_INTEREST;
     enum err e = settle_before(p->js, s, c);
@@ -539,7 +556,7 @@ static enum js_step answer(struct jsapi_reply *p, struct js_stream *s, struct co
         return created(p, s, c);
     case JS_ORDER_CONSUMER_DELETE:
         p->r->action = JS_ACTION_CONSUMER_DELETED;
-        js_consumer_end(p->js, s, c, &p->r->work);
+        js_consumer_end(p->js, s, c, p->r->ticket, &p->r->work);
         return end_deletion(p, s);
     case JS_ORDER_CONSUMER_PAUSE: tell(p->js, s, c, false); return paused(p);
     case JS_ORDER_CONSUMER_RESET: tell(p->js, s, c, false); return was_reset(p, s, c);
@@ -564,6 +581,7 @@ enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err
             return JS_WAIT_STORED;
         if (carry_out(&p, s, c) != ERR_OK) return JS_WAIT_STORED;
         r->work.is_begun = true;
+        r->work.ticket = r->ticket;
     }
     bool is_counted = r->order != JS_ORDER_CONSUMER_DELETE && r->order != JS_ORDER_CONSUMER_PAUSE;
     bool has_more = r->order == JS_ORDER_CONSUMER_RESET &&

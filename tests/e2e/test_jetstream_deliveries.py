@@ -342,6 +342,33 @@ def test_what_a_reset_passes_over(start, tmp_path, retention):
         assert [m.data for m in Puller(js, "D").pull(batch=4).msgs(4)] == [b"m1", b"m3", b"m5", b"m7"]
 
 
+def test_a_start_finds_what_orders_in_flight_together_left(start, tmp_path):
+    """The deletion of a consumer, or its reset, and behind it the creation of another one, which the
+    messages that go by the first are nothing to: they stayed here, and were gone after a start."""
+    flags = ("-js", "-sd", str(tmp_path / "store"))
+
+    def create(name):
+        return ("CONSUMER.CREATE.S." + name, {"stream_name": "S", "config": {
+            "name": name, "durable_name": name, "ack_policy": "explicit"}})
+
+    s = start(*flags)
+    with Js(s) as js:
+        js.stream("S", subjects=["s"], retention="interest")
+        js.ok(*create("A"))
+        for i in range(10):
+            js.publish("s", b"m%d" % i)
+        js.pipelined(("CONSUMER.RESET.S.A", {"seq": 6}), create("B"))
+        assert js.state("S")["messages"] == 5
+        js.pipelined(("CONSUMER.DELETE.S.A", {}), ("CONSUMER.DELETE.S.B", {}), create("C"))
+        js.publish("s", b"m10")
+        state = js.state("S")
+        assert state["messages"] == 1
+    assert s.stop() == 0
+    with Js(start(*flags)) as js:
+        assert js.state("S") == state
+        assert Puller(js, "C").pull().msg().data == b"m10"
+
+
 def test_who_waits_for_an_order_without_a_record_is_answered(start, tmp_path):
     """Also in a process that has stored nothing yet: the count of a consumer in memory takes several
     steps here, and the same request again waits for it."""

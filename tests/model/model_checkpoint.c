@@ -199,7 +199,7 @@ static void told(const struct logged *l)
     if (l != NULL) {
         struct js_stream *s = stream_of(&w.live);
         const struct consumer *c = consumer_set_find_number(&s->consumers, l->record.seq);
-        js_progress_stored(&w.live, s, c, l->record.body);
+        js_progress_stored(&w.live, s, c, l->record.body, 0);
     }
 }
 
@@ -357,7 +357,7 @@ static void cut(const struct text *checkpoint, uint32_t told_count)
         must(msgs_get(&s->stream.msgs, seq, &entry) == ERR_OK);
         struct bytes subject = subject_index_subject(&s->stream.subjects, entry.node);
         if (consumer_set_matches(&s->consumers, subject) &&
-            !consumer_set_needs(&s->consumers, seq, subject))
+            !consumer_set_needs(&s->consumers, seq, subject, 0))
             w.orphans += retention == STREAM_INTEREST || !w.was_reset;
     }
     js_deinit(&js);

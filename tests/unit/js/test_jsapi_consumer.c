@@ -401,7 +401,7 @@ Test(jsapi_consumer, an_interest_stream_keeps_what_somebody_waits_for)
     c->delivered_seq = c->floor_seq = 3;
     c->next_seq = 4;
     consumer_encode(c, (struct shard_time){.mono_ns = 1}, false, &body);
-    js_progress_stored(&r.js, s, c, text_written(&body));
+    js_progress_stored(&r.js, s, c, text_written(&body), 0);
     text_deinit(&body);
     cr_assert_eq(live(), 1);
     (void)call(ERR_OK, "$JS.API.CONSUMER.DELETE.S.c1", "");
@@ -434,6 +434,113 @@ Test(jsapi_consumer, what_a_deleted_one_alone_waited_for_goes_by_pieces)
     jsapi_end(&q);
     cr_assert_eq(live(), 0);
     cr_assert_eq(s->stream.order_ticket, 0);
+}
+
+/* Runs it; its record is not durable yet. */
+static struct js_request send_order(const char *subject, const char *body)
+{
+    struct js_request q = request(subject, body);
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    return q;
+}
+
+static void end_order(struct js_request *q)
+{
+    cr_assert_eq(jsapi_stored(&r.js, q, ERR_OK), JS_REPLY);
+    cr_assert_not(q->is_error);
+    jsapi_end(q);
+}
+
+static void open_interest(void)
+{
+    open_stream("{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"interest\"}");
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c1.s.1", C1_CREATE);
+    for (int i = 0; i < 3; i++) publish("s.1");
+}
+
+#define C2_CREATE                                                                                  \
+    "{\"stream_name\":\"S\",\"config\":{\"durable_name\":\"c2\",\"ack_policy\":\"explicit\"}}"
+
+/* A start reads their records in this order: the newer one kept here what was gone there. */
+Test(jsapi_consumer, who_is_created_behind_a_deletion_keeps_nothing_of_it)
+{
+    open_interest();
+    struct js_request deletion = send_order("$JS.API.CONSUMER.DELETE.S.c1", "");
+    struct js_request creation = send_order("$JS.API.CONSUMER.CREATE.S.c2", C2_CREATE);
+    end_order(&deletion);
+    cr_assert_eq(live(), 0);
+    end_order(&creation);
+    cr_assert_eq(named("c2")->next_seq, 4);
+}
+
+Test(jsapi_consumer, who_is_created_before_a_deletion_keeps_what_it_wants)
+{
+    open_interest();
+    struct js_request creation = send_order("$JS.API.CONSUMER.CREATE.S.c2", C2_CREATE);
+    struct js_request deletion = send_order("$JS.API.CONSUMER.DELETE.S.c1", "");
+    end_order(&creation);
+    end_order(&deletion);
+    cr_assert_eq(live(), 3);
+    cr_assert_eq(named("c2")->next_seq, 1);
+}
+
+Test(jsapi_consumer, who_is_created_behind_a_reset_keeps_nothing_of_what_it_passed_over)
+{
+    open_interest();
+    struct js_request reset = send_order("$JS.API.CONSUMER.RESET.S.c1", "{\"seq\":3}");
+    struct js_request creation = send_order("$JS.API.CONSUMER.CREATE.S.c2", C2_CREATE);
+    end_order(&reset);
+    cr_assert_eq(live(), 1);
+    end_order(&creation);
+    cr_assert_eq(named("c2")->next_seq, 3);
+}
+
+/* c1 takes all three and settles them; the body of its record. */
+static struct bytes settle_three(struct text *body)
+{
+    struct consumer *c = named("c1");
+    text_init(body, &r.heap.mem, MEM_JETSTREAM, 1 << 20);
+    c->delivered_cseq = c->floor_cseq = 3;
+    c->delivered_seq = c->floor_seq = 3;
+    c->next_seq = 4;
+    consumer_encode(c, (struct shard_time){.mono_ns = 1}, false, body);
+    return text_written(body);
+}
+
+Test(jsapi_consumer, who_is_created_behind_acks_keeps_nothing_that_they_settled)
+{
+    struct text body;
+    open_interest();
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    struct bytes record = settle_three(&body);
+    uint64_t ticket = r.file.ticket; /* as if the record had it */
+    struct js_request creation = send_order("$JS.API.CONSUMER.CREATE.S.c2", C2_CREATE);
+    js_progress_stored(&r.js, s, named("c1"), record, ticket);
+    cr_assert_eq(live(), 0);
+    end_order(&creation);
+    cr_assert_eq(named("c2")->next_seq, 4);
+    text_deinit(&body);
+}
+
+/* It changes the consumer at once, and would take back what the deletion drops at a start. */
+Test(jsapi_consumer, a_reset_waits_for_the_deletion_of_another_one)
+{
+    struct text body;
+    open_interest();
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c2", C2_CREATE);
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    js_progress_stored(&r.js, s, named("c1"), settle_three(&body), 0);
+    text_deinit(&body);
+    cr_assert_eq(live(), 3);
+    struct js_request deletion = send_order("$JS.API.CONSUMER.DELETE.S.c2", "");
+    struct js_request reset = send_order("$JS.API.CONSUMER.RESET.S.c1", "{\"seq\":1}");
+    cr_assert_eq(reset.order, JS_ORDER_AGAIN);
+    cr_assert_eq(reset.ticket, deletion.ticket);
+    end_order(&deletion);
+    cr_assert_eq(live(), 0);
+    cr_assert_eq(jsapi_stored(&r.js, &reset, ERR_OK), JS_WAIT_STORED);
+    end_order(&reset);
+    cr_assert_eq(named("c1")->next_seq, 1);
 }
 
 Test(jsapi_consumer, an_inactive_one_goes_with_a_record_of_it)
