@@ -485,6 +485,15 @@ void deliver_store_stored(struct deliver *d, uint64_t ticket)
     }
 }
 
+static void append_replies(struct deliver_flight *f)
+{
+    struct deliver_reply **last = &f->replies;
+    while (*last != NULL) last = &(*last)->next;
+    *last = f->x->replies;
+    f->x->replies = f->replies;
+    f->replies = NULL;
+}
+
 void deliver_store_failed(struct deliver *d, uint64_t ticket, struct shard_time now)
 {
     struct list *link = d->flights.next;
@@ -494,12 +503,9 @@ void deliver_store_failed(struct deliver *d, uint64_t ticket, struct shard_time 
         if (f->ticket < ticket) continue;
         if (f->x != NULL) {
             save_later(d, f->x, f->consumer == 0 ? EMPTY : bytes_of(f->body, f->bytes), now);
-            /* Whoever waits for it waits for the next one. */
-            struct deliver_reply **last = &f->replies;
-            while (*last != NULL) last = &(*last)->next;
-            *last = f->x->replies;
-            f->x->replies = f->replies;
-            f->replies = NULL;
+            /* Whoever waits for it waits for the next one; but not for what went early, before a
+             * reset: no record tells of that any more, so it is never answered. */
+            if (f->consumer != 0) append_replies(f);
         }
         free_flight(d, f);
     }

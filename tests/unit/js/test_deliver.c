@@ -458,6 +458,23 @@ Test(deliver, a_reset_that_finds_acks_it_cannot_save_is_refused)
     cr_assert_str_eq(r.sent[r.sent_count - 1].body, "b");
 }
 
+/* Its message went with the record, and is back at a start: nobody may be told that it is acked. */
+Test(deliver, an_ack_before_a_reset_whose_records_fail_is_never_answered)
+{
+    call("$JS.API.STREAM.CREATE.S",
+         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
+    open_consumer("c", DURABLE);
+    publish("s.1", "a");
+    publish("s.2", "b");
+    pull("c", "1");
+    cr_assert(ack(r.sent[0].reply, "", "r"));
+    call("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":1}");
+    deliver_store_failed(&r.d, 0, r.now);
+    pass(300);
+    deliver_store_stored(&r.d, r.log.ticket);
+    for (uint32_t i = 0; i < r.sent_count; i++) cr_assert_str_neq(r.sent[i].target, "r");
+}
+
 Test(deliver, a_memory_stream_settles_at_once_and_writes_nothing)
 {
     call("$JS.API.STREAM.CREATE.S", "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"storage\":\"memory\","
