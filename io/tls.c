@@ -119,6 +119,14 @@ static int no_password(char *buffer, int size, int is_writing, void *context)
     return 0;
 }
 
+/* Handshakes of several helper threads share these certificates. libcrypto reads their extensions
+ * at the first use and then looks at what it found without its lock: so the first use is here,
+ * where there is one thread. */
+static void read_extensions(X509 *cert)
+{
+    (void)X509_check_purpose(cert, -1, 0); /* -1: no purpose, only read; a bad one fails later */
+}
+
 static enum err pair_load(struct pair *p, const struct tls_pair *files, const char *what,
                           struct reason *r)
 {
@@ -138,6 +146,8 @@ static enum err pair_load(struct pair *p, const struct tls_pair *files, const ch
              openssl_text());
         return ERR_INVALID;
     }
+    read_extensions(p->cert);
+    for (int i = 0; i < sk_X509_num(p->chain); i++) read_extensions(sk_X509_value(p->chain, i));
     bio = file_open(files->key_file, &memory, &bytes, r, what);
     if (bio == NULL) return ERR_IO;
     p->key = PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL);
@@ -279,6 +289,7 @@ static enum err set_verify(struct tls_context *t, const struct tls_options *o, s
         if (bio == NULL) return ERR_IO;
         for (X509 *ca; (ca = PEM_read_bio_X509_AUX(bio, NULL, no_password, NULL)) != NULL;
              count++) {
+            read_extensions(ca);
             (void)X509_STORE_add_cert(store, ca); /* a duplicate is no error */
             if (o->verify) (void)SSL_CTX_add_client_CA(t->ssl, ca);
             X509_free(ca);

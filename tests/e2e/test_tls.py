@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -276,6 +277,17 @@ def test_pinned_certs(start, certs):
         c = s.client(tls=certs.context("unpinned"))
         c.send_connect()
         c.ping()
+
+
+@pytest.mark.parametrize("again", range(3))
+def test_first_handshakes_at_the_same_time(start, certs, again):
+    """They share certificates that libcrypto fills in at the first use. When that first use is in
+    two helpers at once, tsan tells of it in about one start of thirty."""
+    s = start(config=certs.block("verify: true"))
+    contexts = [certs.context("client") for _ in range(8)]
+    with ThreadPoolExecutor(len(contexts)) as pool:
+        for c in pool.map(lambda x: s.client(tls=x), contexts):
+            works(c)
 
 
 def test_a_reload_closes_who_is_no_longer_pinned(start, certs):
