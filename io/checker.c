@@ -30,7 +30,7 @@ static const char *const KINDS[RECORD_KIND_COUNT] = {
 struct checker {
     const struct checker_options *options;
     char folder[PATH_MAX];
-    int lock_fd; /* -1: there is none */
+    int lock_fd, folder_fd; /* -1: there is none */
     struct vfs_blocking vfs;
     struct blocking blocking;
     struct check check;
@@ -80,10 +80,13 @@ static void find_folder(struct checker *c)
     snprintf(c->folder, sizeof c->folder, "%s", is_inside ? inside : given);
 }
 
-/* Held to the end, so that no server starts meanwhile. Without the file none has ever run. */
+/* Held to the end, so that no server starts meanwhile. A server locks the file and the folder. */
 static int take_lock(struct checker *c)
 {
     char path[PATH_MAX + 8];
+    c->folder_fd = open(c->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (c->folder_fd >= 0 && flock(c->folder_fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+        return refuse(c, "a server uses this store; stop it first", "");
     snprintf(path, sizeof path, "%s/lock", c->folder);
     c->lock_fd = open(path, O_RDONLY | O_CLOEXEC);
     if (c->lock_fd < 0 && errno == ENOENT) return CHECKER_CLEAN;
@@ -291,7 +294,7 @@ int checker_run(const struct checker_options *o)
     struct checker *c = calloc(1, sizeof *c);
     if (c == NULL) return CHECKER_UNREADABLE;
     c->options = o;
-    c->lock_fd = -1;
+    c->lock_fd = c->folder_fd = -1;
     c->report = o->is_dump ? stderr : stdout;
     c->began_ns = c->told_ns = now_ns();
     text_init(&c->line, o->mem, MEM_STORE, LINE_BYTES_MAX);
@@ -310,6 +313,7 @@ int checker_run(const struct checker_options *o)
         }
     }
     if (c->lock_fd >= 0) close(c->lock_fd);
+    if (c->folder_fd >= 0) close(c->folder_fd);
     text_deinit(&c->line);
     text_deinit(&c->base64);
     free(c);

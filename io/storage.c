@@ -63,6 +63,23 @@ static bool make_folders(char *path)
     return mkdir(path, FOLDER_MODE) == 0 || errno == EEXIST;
 }
 
+static void leave_folder(struct storage *x)
+{
+    if (x->folder_fd >= 0) close(x->folder_fd);
+    if (x->lock_fd >= 0) close(x->lock_fd);
+    x->folder_fd = x->lock_fd = -1;
+}
+
+/* The folder is locked beside its file `lock`: if somebody removes that, a second server must not
+ * get in. On file systems that cannot lock a folder the file has to do. */
+static bool lock_both(struct storage *x)
+{
+    x->folder_fd = open(x->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return flock(x->lock_fd, LOCK_EX | LOCK_NB) == 0 &&
+           (x->folder_fd < 0 || flock(x->folder_fd, LOCK_EX | LOCK_NB) == 0 ||
+            errno != EWOULDBLOCK);
+}
+
 static enum err take_folder(struct storage *x, char *reason, size_t reason_bytes)
 {
     char base[PATH_MAX - 32], path[PATH_MAX];
@@ -88,11 +105,10 @@ static enum err take_folder(struct storage *x, char *reason, size_t reason_bytes
                  strerror(errno));
         return ERR_DENIED;
     }
-    if (flock(x->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+    if (!lock_both(x)) {
         snprintf(reason, reason_bytes,
                  "another server uses the storage directory %s (%s is locked)", x->folder, path);
-        close(x->lock_fd);
-        x->lock_fd = -1;
+        leave_folder(x);
         return ERR_DENIED;
     }
     return ERR_OK;
@@ -413,6 +429,7 @@ enum err storage_open(struct storage *x, const struct storage_options *o, char *
                           .numbers = o->numbers,
                           .options = o->options,
                           .lock_fd = -1,
+                          .folder_fd = -1,
                           .budget = o->budget,
                           .shard_count = o->shard_count,
                           .shard_mem = o->shard_mem,
@@ -424,7 +441,7 @@ enum err storage_open(struct storage *x, const struct storage_options *o, char *
     if (x->logs == NULL || x->files == NULL) {
         free(x->logs);
         free(x->files);
-        close(x->lock_fd);
+        leave_folder(x);
         return ERR_MEMORY;
     }
     snprintf(x->domain, sizeof x->domain, "%.*s", (int)j->domain.len, j->domain.data);
@@ -455,7 +472,7 @@ enum err storage_open(struct storage *x, const struct storage_options *o, char *
     }
     if (e != ERR_OK) {
         free_logs(x);
-        close(x->lock_fd);
+        leave_folder(x);
         return e;
     }
     if (x->damaged_count > 0 || x->recovery.counts.read_errors > 0 || x->has_refused)
@@ -481,7 +498,7 @@ void storage_close(struct storage *x)
     helper_close(x->packers);
     recovery_close(&x->recovery);
     free_logs(x);
-    close(x->lock_fd);
+    leave_folder(x);
 }
 
 /* --- packing --------------------------------------------------------------------------------- */

@@ -63,7 +63,7 @@ struct storage {
     const struct options *options;
     char folder[PATH_MAX];
     char domain[256]; /* options go with a reload */
-    int lock_fd;
+    int lock_fd, folder_fd;
     bool is_direct;
     struct recovery recovery;
     struct storage_log *logs; /* [log_count], and room for PLACE_LOGS_MAX */

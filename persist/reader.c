@@ -545,7 +545,10 @@ static void on_table(struct vfs_op *op)
     s->flying--;
     r->flying--;
     enum err e = op->result;
-    if (e == ERR_OK && op->bytes_done < op->bytes) e = ERR_CORRUPT;
+    bool is_short = e == ERR_OK && op->bytes_done < op->bytes;
+    /* Of a file that was cut the first foot may be there. */
+    if (is_short) memset(t->data + op->bytes_done, 0, op->bytes - op->bytes_done);
+    if (is_short && s->table_state == READER_TABLE) e = ERR_CORRUPT;
     if (e == ERR_OK && s->table_state == READER_FEET)
         e = pack_table_locate(t->data, &s->key, s->size, t->copy, &t->offset, &t->bytes);
     else if (e == ERR_OK)
@@ -753,6 +756,7 @@ static enum err serve(struct reader *r, struct store_read *q)
     if (s->state == READER_CLOSED) open_file(r, s);
     if (s->state != READER_OPEN) return ERR_BUSY;
     enum err e = s->is_packed ? want_table(r, s) : ERR_OK;
+    if (e == ERR_CORRUPT) damaged(r, q, s, 0, s->size); /* where anything lies is not known */
     if (e != ERR_OK) return as_told(e);
     if (s->is_packed && (q->state & IS_EXACT) == 0) return serve_packed(r, s, q);
     if ((q->state & IS_EXACT) != 0) {

@@ -79,7 +79,7 @@ bool subject_matches(struct bytes literal, struct bytes filter)
     subject_walk_init(&wf, filter);
     while (subject_walk_next(&wf, &f)) {
         if (!subject_walk_next(&wl, &l)) return false;
-        if (subject_token_is_rest(f)) return true;
+        if (subject_token_is_rest(f) && wf.is_done) return true;
         if (!subject_token_is_star(f) && !bytes_equal(l, f)) return false;
     }
     return !subject_walk_next(&wl, &l);

@@ -179,6 +179,25 @@ def test_a_damaged_block_of_a_pack(start, tmp_path):
     assert s.http("/healthz?details=1")[0] == 503
 
 
+@pytest.mark.parametrize("feet", [1, 0])
+def test_a_pack_that_was_cut(start, tmp_path, feet):
+    store = unpack(str(tmp_path / "store"))
+    pack = next(n for n in files(store) if n.endswith(".pack"))
+    os.truncate(os.path.join(store, "jetstream", pack), files(store)[pack][0] - (2 - feet) * 4096 + 1)
+    r = check(store)
+    assert r.returncode == DAMAGED
+    assert "nothing is lost" in r.stdout and "0 ranges with 0 bytes are lost" in r.stdout
+    s = start("-js", "-sd", store, monitor=True)
+    with Js(s) as js:
+        if feet == 1:  # the other one says where everything is
+            js.ok("STREAM.MSG.GET.JOBS", {"seq": 2})
+            return
+        assert js.refused("STREAM.MSG.GET.JOBS", {"seq": 2})[1] == 10037
+        assert js.publish("jobs.1", b"next")["seq"] == 61
+    s.wait_log(r"damaged in the store: log \d, pack 1, \d+ bytes at 0: read for message 2 of stream JOBS\n")
+    assert s.http("/healthz?details=1")[0] == 503
+
+
 def test_a_damaged_index_of_a_pack_costs_nothing(tmp_path):
     store = unpack(str(tmp_path / "store"))
     pack = next(n for n in files(store) if n.endswith(".pack"))

@@ -368,6 +368,10 @@ def test_purges(js):
     assert js.ok("STREAM.PURGE.S", {"filter": "s.1", "keep": 1})["purged"] == 3
     assert js.ok("STREAM.PURGE.S", {"filter": "s.2", "seq": 7})["purged"] == 2
     assert js.refused("STREAM.PURGE.S", {"seq": 3, "keep": 1})[1] == 10003
+    # A filter that is no subject matches nothing, above all not everything.
+    for no_subject in (">.1", "s.>.1", "s.>.>", "s..1"):
+        assert js.ok("STREAM.PURGE.S", {"filter": no_subject})["purged"] == 0
+        assert js.refused("STREAM.MSG.GET.S", {"last_by_subj": no_subject})[1] == 10037
     assert js.ok("STREAM.PURGE.S", {"keep": 2})["purged"] == 5
     assert js.ok("STREAM.PURGE.S") == {
         "type": "io.nats.jetstream.api.v1.stream_purge_response", "success": True, "purged": 2}

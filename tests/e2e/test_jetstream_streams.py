@@ -293,6 +293,10 @@ def test_one_server_at_a_time_has_the_store(start, tmp_path):
     second = start("-js", "-sd", store, wait=False)
     assert second.process.wait(10 * SLOW) == 1
     assert "another server uses the storage directory" in second.log()
+    os.unlink(store + "/jetstream/lock")
+    third = start("-js", "-sd", store, wait=False)
+    assert third.process.wait(10 * SLOW) == 1
+    assert "another server uses the storage directory" in third.log()
 
 
 @ours_only  # nats-server counts on from there, past the end

@@ -125,4 +125,6 @@ Test(subject, a_published_wildcard_is_an_ordinary_token)
     cr_assert_not(subject_matches(text("foo.*"), text("foo.bar")));
     cr_assert_not(subject_matches(text("foo..bar"), text(">")));
     cr_assert_not(subject_matches(text("foo."), text("foo.*")));
+    cr_assert_not(subject_matches(text("foo.bar"), text(">.bar")));
+    cr_assert_not(subject_matches(text("foo.bar.x"), text("foo.>.x")));
 }
