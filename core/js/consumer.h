@@ -75,6 +75,7 @@ struct consumer {
     bool headers_only : 1, is_bound : 1, is_changed : 1, is_all_unsaved : 1;
     bool is_in_memory : 1; /* mem_storage */
     bool is_hidden : 1;    /* its first record is not durable yet: only publishes see it */
+    bool is_ending : 1;    /* the record in flight is that of its end */
     bool is_moved : 1;     /* by a reset or other filters since the last pick, which is void */
     uint32_t progress;     /* number of the newest PROGRESS record (its prev_seq), from 1; wraps */
     uint64_t delivered_cseq, delivered_seq, floor_cseq, floor_seq, next_seq;

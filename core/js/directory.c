@@ -9,6 +9,7 @@ void directory_init(struct directory *d, struct mem *mem, uint64_t seed)
     table_init(&d->names, mem, MEM_JETSTREAM);
     table_init(&d->ids, mem, MEM_JETSTREAM);
     table_init(&d->quotas, mem, MEM_JETSTREAM);
+    list_init(&d->ending);
 }
 
 /* --- finding --------------------------------------------------------------------------------- */
@@ -167,10 +168,16 @@ static void count(struct directory *d, const struct directory_entry *e, uint64_t
     d->total.streams += more;
 }
 
+/* What it keeps from others: while it changes, the larger of both. */
+static uint64_t bytes_held(const struct directory_entry *e)
+{
+    return e->is_claimed && e->bytes_wanted > e->bytes ? e->bytes_wanted : e->bytes;
+}
+
 static void drop(struct directory *d, struct directory_entry *e)
 {
-    uint64_t held = e->is_claimed && e->bytes_wanted > e->bytes ? e->bytes_wanted : e->bytes;
-    reserve(d, e, 0 - held);
+    list_remove(&e->ending);
+    reserve(d, e, 0 - bytes_held(e));
     count(d, e, UINT64_MAX);
     release(d, &e->subjects, e->subjects.count);
     release(d, &e->wanted, e->wanted.count);
@@ -192,6 +199,7 @@ static struct directory_entry *make(struct directory *d, const struct directory_
     e->log = a->log;
     e->is_memory = a->is_memory;
     e->is_new = true;
+    list_init(&e->ending);
     e->name_bytes = (uint32_t)a->name.len;
     memcpy(e->name, a->name.data, a->name.len);
     must(table_insert(&d->names, name_key(d, a->account, a->name), e) == ERR_OK);
@@ -224,14 +232,43 @@ static uint64_t promised(const struct directory_ask *a)
     return a->max_bytes > 0 ? (uint64_t)a->max_bytes : 0;
 }
 
+/* What comes back when the deletions that are under way are done. */
+struct leaving {
+    uint64_t streams, account_bytes, server_bytes;
+};
+
+static struct leaving leaving_of(struct directory *d, const struct directory_ask *a,
+                                 const struct directory_entry *self)
+{
+    struct leaving sum = {0};
+    struct list *link = d->ending.next;
+    while (link != &d->ending) {
+        struct directory_entry *e = LIST_OWNER(link, struct directory_entry, ending);
+        link = link->next;
+        if (e->ending_until_ns <= a->now_ns) {
+            list_remove(&e->ending);
+        } else if (e != self) {
+            uint64_t bytes = e->is_memory == a->is_memory ? bytes_held(e) : 0;
+            bool is_own = e->account == a->account;
+            sum.streams += is_own;
+            sum.account_bytes += is_own ? bytes : 0;
+            sum.server_bytes += bytes;
+        }
+    }
+    return sum;
+}
+
 static bool may_reserve(struct directory *d, const struct directory_ask *a,
-                        const struct directory_entry *e, const struct directory_limits *l)
+                        const struct directory_entry *e, const struct directory_limits *l,
+                        const struct leaving *leaving)
 {
     const struct quota nothing = {.account = a->account};
     const struct quota *of_account = quota_of(d, a->account);
     if (of_account == NULL) of_account = &nothing;
     struct quota_bytes account = a->is_memory ? of_account->memory : of_account->storage;
     struct quota_bytes server = a->is_memory ? d->total.memory : d->total.storage;
+    account.reserved -= leaving->account_bytes;
+    server.reserved -= leaving->server_bytes;
     account.max = a->is_memory ? l->memory : l->storage;
     server.max = a->is_memory ? l->server_memory : l->server_storage;
     uint64_t more = promised(a), before = e == NULL ? 0 : e->bytes;
@@ -239,6 +276,19 @@ static bool may_reserve(struct directory *d, const struct directory_ask *a,
     if (e == NULL && more == 0) more = 1;
     more = more > before ? more - before : 0;
     return quota_bytes_may_reserve(&account, more) && quota_bytes_may_reserve(&server, more);
+}
+
+/* As if what is leaving had gone. */
+static enum directory_verdict check_limits(struct directory *d, const struct directory_ask *a,
+                                           const struct directory_entry *e,
+                                           const struct directory_limits *l,
+                                           const struct leaving *leaving)
+{
+    const struct quota *q = quota_of(d, a->account);
+    if (q == NULL) return DIRECTORY_MEMORY;
+    if (a->is_new && l->streams > 0 && q->streams - leaving->streams >= (uint64_t)l->streams)
+        return DIRECTORY_STREAMS;
+    return may_reserve(d, a, e, l, leaving) ? DIRECTORY_GRANTED : DIRECTORY_BYTES;
 }
 
 enum directory_verdict directory_claim(struct directory *d, const struct directory_ask *a,
@@ -252,10 +302,12 @@ enum directory_verdict directory_claim(struct directory *d, const struct directo
         e = NULL;
     }
     if (e == NULL && !a->is_new) return DIRECTORY_MEMORY; /* there was none to enter it */
-    const struct quota *q = quota_of(d, a->account);
-    if (q == NULL) return DIRECTORY_MEMORY;
-    if (a->is_new && l->streams > 0 && q->streams >= (uint64_t)l->streams) return DIRECTORY_STREAMS;
-    if (!may_reserve(d, a, e, l)) return DIRECTORY_BYTES;
+    struct leaving leaving = {0};
+    enum directory_verdict v = check_limits(d, a, e, l, &leaving);
+    if (v != DIRECTORY_GRANTED) {
+        leaving = leaving_of(d, a, e);
+        return check_limits(d, a, e, l, &leaving) == DIRECTORY_GRANTED ? DIRECTORY_AGAIN : v;
+    }
     struct claimer c = {a, e};
     if (overlaps(d, &c, is_other))
         return overlaps(d, &c, is_staying) ? DIRECTORY_OVERLAP : DIRECTORY_AGAIN;
@@ -295,7 +347,10 @@ void directory_settle(struct directory *d, uint64_t stream, bool is_done)
 void directory_end_soon(struct directory *d, uint32_t account, struct bytes name, uint64_t until_ns)
 {
     struct directory_entry *e = find(d, account, name);
-    if (e != NULL) e->ending_until_ns = until_ns;
+    if (e == NULL) return;
+    e->ending_until_ns = until_ns;
+    list_remove(&e->ending);
+    list_push(&d->ending, &e->ending);
 }
 
 void directory_drop(struct directory *d, uint64_t stream)

@@ -13,6 +13,7 @@
  * says otherwise, it is the entry that is wrong. */
 #ifndef CORE_JS_DIRECTORY_H
 #define CORE_JS_DIRECTORY_H
+#include "core/base/list.h"
 #include "core/js/overlap.h"
 #include "core/js/quota.h"
 #include "core/js/request.h"
@@ -31,6 +32,7 @@ struct directory_entry {
     uint64_t bytes, bytes_wanted; /* of max_bytes: now, and what is claimed */
     uint64_t ending_until_ns;     /* its deletion is under way until then, if it has not failed;
                                      monotonic, 0: none was asked for */
+    struct list ending;           /* in the directory's while that may be */
     struct directory_subjects subjects, wanted;
     uint32_t name_bytes;
     char name[];
@@ -43,14 +45,15 @@ struct directory {
     struct table ids;       /* the same by stream */
     struct table quotas;    /* struct quota, by account */
     struct quota total;
+    struct list ending; /* streams whose deletion is under way, in the order of its end */
     uint64_t seed;
 };
 
 enum directory_verdict {
     DIRECTORY_UNASKED,
     DIRECTORY_GRANTED,
-    DIRECTORY_AGAIN,     /* another claim on it is not settled, or a stream with some of the
-                            subjects is about to go: ask again later */
+    DIRECTORY_AGAIN,     /* another claim on it is not settled, or a stream is about to go that has
+                            the subjects, the place or the bytes: ask again later */
     DIRECTORY_ELSEWHERE, /* it lives in another log */
     DIRECTORY_STREAMS,   /* refused: the account has as many as it may have */
     DIRECTORY_BYTES,     /* refused: no so much max_bytes is left to the account or the server */
@@ -87,8 +90,9 @@ enum directory_verdict directory_claim(struct directory *d, const struct directo
 /* is_done: what was claimed is so now; else what was before stands, and a new stream's entry goes.
  * Nothing, when the entry has gone or nothing of it is claimed. */
 void directory_settle(struct directory *d, uint64_t stream, bool is_done);
-/* The stream is going to be deleted, if nothing is wrong: who wants its subjects waits for that
- * until then (monotonic). Nothing, when there is none. */
+/* The stream is going to be deleted, if nothing is wrong: who wants its subjects, its place or its
+ * bytes waits for that until then (monotonic; never earlier than in the call before). Nothing, when
+ * there is none. */
 void directory_end_soon(struct directory *d, uint32_t account, struct bytes name,
                         uint64_t until_ns);
 /* The stream has gone, with its name, subjects and bytes. Nothing, when the entry has. */

@@ -203,6 +203,24 @@ static enum js_step add(struct jsapi_reply *p, struct js_stream *s)
     return step;
 }
 
+/* Who deletes a consumer and makes another one right behind it finds the place free, and what the
+ * first one had of a work queue. The last record of those that end; 0: none does. */
+static uint64_t last_end(const struct js_stream *s)
+{
+    uint32_t at = 0;
+    uint64_t ticket = 0;
+    const struct consumer *c;
+    while ((c = consumer_set_each(&s->consumers, &at)) != NULL)
+        if (c->is_ending && c->order_ticket > ticket) ticket = c->order_ticket;
+    return ticket;
+}
+
+static bool is_in_the_way(enum jsapi_id id)
+{
+    return id == JSAPI_MAXIMUM_CONSUMERS_LIMIT || id == JSAPI_CONSUMER_WQ_MULTIPLE_UNFILTERED ||
+           id == JSAPI_CONSUMER_WQ_CONSUMER_NOT_UNIQUE;
+}
+
 static enum js_step consumer_create(struct jsapi_reply *p)
 {
     struct js_request *r = p->r;
@@ -221,8 +239,10 @@ static enum js_step consumer_create(struct jsapi_reply *p)
     struct consumer_set_bounds bounds;
     bounds_of(p, s, &bounds);
     if (!consumer_set_check(&s->consumers, &r->arena, &bounds, r->consumer, &p->js->rng, &old,
-                            &p->error))
-        return jsapi_reply_fail(p);
+                            &p->error)) {
+        uint64_t ticket = is_in_the_way(p->error.id) ? last_end(s) : 0;
+        return ticket != 0 ? jsapi_reply_wait(p, ticket) : jsapi_reply_fail(p);
+    }
     r->consumer_name = r->consumer->config.name;
     return old != NULL ? change(p, s, old, JS_ORDER_CONSUMER_UPDATE) : add(p, s);
 }
@@ -324,7 +344,9 @@ static enum js_step consumer_delete(struct jsapi_reply *p)
     record.seq = c->number;
     record.time_ns = r->now_ns;
     enum js_step step = jsapi_reply_append(p, p->js->file, &record, JS_ORDER_CONSUMER_DELETE);
-    if (step == JS_WAIT_STORED) c->order_ticket = r->ticket;
+    if (step != JS_WAIT_STORED) return step;
+    c->order_ticket = r->ticket;
+    c->is_ending = true;
     return step;
 }
 
@@ -508,6 +530,7 @@ static enum js_step failed(struct jsapi_reply *p, struct js_stream *s, struct co
                            enum err result)
 {
     c->order_ticket = 0;
+    c->is_ending = false;
     if (p->r->order == JS_ORDER_CONSUMER_CREATE) js_consumer_drop(p->js, s, c);
     if (p->r->order == JS_ORDER_CONSUMER_RESET) {
         consumer_encode_lost(c, BYTES_LITERAL(""));

@@ -135,6 +135,14 @@ def test_the_limit_of_streams_is_one_for_all_shards(start, tmp_path):
         js.stream("S11", subjects=["S11"], max_bytes=200000)
         info = js.ok("INFO")
         assert (info["streams"], info["reserved_storage"]) == (5, 1000000)
+        # The place and the bytes of one whose deletion is under way: right behind it they are free.
+        before = "S11"
+        for n in names()[5:9]:
+            gone, made = js.pipelined(
+                ("STREAM.DELETE." + before, None),
+                ("STREAM.CREATE." + n, {"name": n, "subjects": [n], "max_bytes": 200000}))
+            assert gone["success"] and made.get("did_create"), made
+            before = n
 
 
 @pytest.mark.parametrize("shards", [3, 1])

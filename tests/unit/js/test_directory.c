@@ -67,6 +67,31 @@ Test(directory, subjects_of_a_stream_that_is_about_to_go_are_to_be_asked_for_aga
     cr_assert_eq(directory_claim(&d, &b, &none), DIRECTORY_GRANTED);
 }
 
+Test(directory, the_place_and_the_bytes_of_a_stream_that_is_about_to_go_are_to_be_asked_for_again)
+{
+    struct directory_ask a = ask(1, 0, "A", &subjects[0], 60), b = ask(2, 1, "B", &subjects[2], 50);
+    struct directory_limits one = {1, -1, -1, -1, -1}, bytes = {-1, -1, 100, -1, -1};
+    struct directory_limits server = {-1, -1, -1, -1, 100}, little = {-1, -1, 40, -1, -1};
+    cr_assert_eq(directory_enter(&d, &a), ERR_OK);
+    cr_assert_eq(directory_claim(&d, &b, &one), DIRECTORY_STREAMS);
+    directory_end_soon(&d, 0, a.name, 5);
+    directory_end_soon(&d, 0, a.name, 10);
+    b.now_ns = 9;
+    cr_assert_eq(directory_claim(&d, &b, &one), DIRECTORY_AGAIN);
+    cr_assert_eq(directory_claim(&d, &b, &bytes), DIRECTORY_AGAIN);
+    cr_assert_eq(directory_claim(&d, &b, &server), DIRECTORY_AGAIN);
+    cr_assert_eq(directory_claim(&d, &b, &little), DIRECTORY_BYTES); /* not even then */
+    b.account = 1;
+    cr_assert_eq(directory_claim(&d, &b, &server), DIRECTORY_AGAIN);
+    b.account = 0;
+    b.now_ns = 10; /* it failed, and nobody said so */
+    cr_assert_eq(directory_claim(&d, &b, &one), DIRECTORY_STREAMS);
+    cr_assert_eq(directory_claim(&d, &b, &bytes), DIRECTORY_BYTES);
+    directory_drop(&d, 1);
+    b.now_ns = 9;
+    cr_assert_eq(directory_claim(&d, &b, &one), DIRECTORY_GRANTED);
+}
+
 Test(directory, an_update_holds_old_and_new_subjects_until_it_is_settled)
 {
     struct directory_ask a = ask(1, 0, "A", &subjects[0], 0), b = ask(2, 0, "B", &subjects[1], 0);

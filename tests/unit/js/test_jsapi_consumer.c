@@ -543,6 +543,45 @@ Test(jsapi_consumer, a_reset_waits_for_the_deletion_of_another_one)
     cr_assert_eq(named("c1")->next_seq, 1);
 }
 
+static void expect_place_behind_deletion(void)
+{
+    struct bytes no = call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c2", C2_CREATE);
+    cr_assert(bytes_starts_with(no, BYTES_LITERAL("{\"type\":\"io.nats.jetstream.api.v1."
+                                                  "consumer_create_response\",\"error\":")));
+    struct js_request deletion = send_order("$JS.API.CONSUMER.DELETE.S.c1", "");
+    struct js_request creation = send_order("$JS.API.CONSUMER.CREATE.S.c2", C2_CREATE);
+    cr_assert_eq(creation.order, JS_ORDER_AGAIN);
+    cr_assert_eq(creation.ticket, deletion.ticket);
+    end_order(&deletion);
+    cr_assert_eq(jsapi_stored(&r.js, &creation, ERR_OK), JS_WAIT_STORED);
+    end_order(&creation);
+}
+
+Test(jsapi_consumer, the_place_of_a_deleted_one_is_free_for_who_comes_right_behind)
+{
+    open_stream("{\"name\":\"S\",\"subjects\":[\"s.*\"],\"max_consumers\":1}");
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c1.s.1", C1_CREATE);
+    expect_place_behind_deletion();
+}
+
+Test(jsapi_consumer, what_a_deleted_one_had_of_a_work_queue_is_free_for_who_comes_right_behind)
+{
+    open_stream("{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c1.s.1", C1_CREATE);
+    expect_place_behind_deletion();
+}
+
+Test(jsapi_consumer, a_deletion_that_fails_leaves_the_place_taken)
+{
+    open_stream("{\"name\":\"S\",\"subjects\":[\"s.*\"],\"max_consumers\":1}");
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c1.s.1", C1_CREATE);
+    (void)call(ERR_IO, "$JS.API.CONSUMER.DELETE.S.c1", "");
+    struct js_request creation = request("$JS.API.CONSUMER.CREATE.S.c2", C2_CREATE);
+    cr_assert_eq(jsapi_run(&r.js, &creation), JS_REPLY);
+    cr_assert(creation.is_error);
+    jsapi_end(&creation);
+}
+
 Test(jsapi_consumer, an_inactive_one_goes_with_a_record_of_it)
 {
     open_three();
