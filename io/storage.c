@@ -244,6 +244,7 @@ static void on_lost(void *context, const struct store_lost *lost)
         return;
     }
     x->damaged_count++;
+    js_replay_lost(js_of(x, lost->log), lost);
     for (uint32_t i = 0; i < PLACE_LOGS_MAX; i++) x->logs[i].js.is_damaged = true;
     log_error(x->log, "JetStream: damaged in the store: log %u, %s %u, %llu bytes at %llu%s",
               lost->log, lost->is_packed ? "pack" : "segment", lost->segment,

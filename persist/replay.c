@@ -127,6 +127,7 @@ struct salvage {
     struct store_lost lost;
     bool has_lost;
     uint32_t range_count, found;
+    uint64_t room; /* for records, in all of the ranges */
 };
 
 static void salvage_lost(struct walk *w, struct salvage *v, uint64_t from, uint64_t to,
@@ -141,6 +142,9 @@ static void salvage_lost(struct walk *w, struct salvage *v, uint64_t from, uint6
                                   .place_before = w->log->place_before};
     v->has_lost = true;
     v->range_count++;
+    /* A group that has lost its header still begins with the place of it. */
+    uint64_t head = group == 0 && from % PLACE_BLOCK_BYTES == 0 ? GROUP_HEAD_BYTES : 0;
+    v->room += to - from > head ? (to - from - head) / RECORD_BYTES_MIN : 0;
 }
 
 static enum err try_record(struct walk *w, uint64_t at, uint64_t to, struct record *r,
@@ -169,6 +173,29 @@ static enum err trim(struct walk *w, uint64_t from, uint64_t to, uint64_t *end)
         if (e != ERR_OK) return e;
         if (memcmp(data, zeros, sizeof zeros) != 0) *end = at + PLACE_UNIT_BYTES;
     }
+    return ERR_OK;
+}
+
+/* How many records lie in the ranges, and of a single one what it seems to have been. Blocks of
+ * zeros behind what was told may have held some too. */
+static enum err count_lost(struct walk *w, struct salvage *v, const struct group_head *head,
+                           uint64_t zeros)
+{
+    struct store_lost *lost = &v->lost;
+    const char *data;
+    lost->record_max = v->room + zeros / RECORD_BYTES_MIN;
+    if (head == NULL || v->found > head->record_count) return ERR_OK;
+    lost->record_max = head->record_count - v->found;
+    if (v->range_count != 1) return ERR_OK;
+    lost->has_count = true;
+    lost->record_count = head->record_count - v->found;
+    if (lost->record_count != 1 || lost->bytes < RECORD_BYTES_MIN) return ERR_OK;
+    enum err e = scan_at(&w->scan, lost->offset, RECORD_BYTES_MIN, &data);
+    if (e != ERR_OK) return e;
+    struct record r;
+    record_decode_parts(data, &r);
+    lost->stream_hint = r.stream;
+    lost->kind_hint = (uint8_t)r.kind;
     return ERR_OK;
 }
 
@@ -206,12 +233,11 @@ static enum err salvage(struct walk *w, uint64_t from, uint64_t to, const struct
         if (end == from) end = to;
     }
     salvage_lost(w, &v, good, end, number);
-    if (head != NULL && v.range_count == 1 && v.found <= head->record_count) {
-        v.lost.has_count = true;
-        v.lost.record_count = head->record_count - v.found;
-    }
-    if (v.has_lost) tell_lost(w, &v.lost);
-    return ERR_OK;
+    if (!v.has_lost) return ERR_OK;
+    uint64_t padded = place_block_up(end);
+    enum err e = count_lost(w, &v, head, padded < to ? to - padded : 0);
+    if (e == ERR_OK) tell_lost(w, &v.lost);
+    return e;
 }
 
 /* --- the rest of the log ------------------------------------------------------------------ */

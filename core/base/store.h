@@ -13,7 +13,8 @@
  * may). Later appends may succeed again, with higher tickets.
  * 4. A place names a record for as long as the record is live; it changes only by being told so.
  * 5. A replay yields every record that is not superseded by a checkpoint; what is damaged is
- *    reported as lost and the rest comes all the same. Sequences are never renumbered.
+ *    reported as lost, with a bound of the records in it, and the rest comes all the same, in
+ *    order. Sequences are never renumbered.
  * 6. Events are handed out in the order in which they became true.
  *
  * Errors are those of core/base/err.h and stand at each call. Times are nanoseconds. */
@@ -130,6 +131,11 @@ struct store_lost {
     uint64_t group;         /* number; 0: not known */
     uint32_t record_count;  /* how many records were in it, if has_count */
     bool has_count;
+    /* No more records can have been in it, and in what was told of the same group before. */
+    uint64_t record_max;
+    /* What stands where a single record had them (record_count is 1); either may be the damage. */
+    uint64_t stream_hint;
+    uint8_t kind_hint;
     uint64_t place_before; /* of the last good record before it; 0: none in this log */
 };
 

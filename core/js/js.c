@@ -357,6 +357,7 @@ enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
     if (name != NULL) memcpy(name, account_name.data, account_name.len);
     s->account_name = bytes_of(name, account_name.len);
     s->js = js;
+    s->seen = js->losses;
     s->is_hidden = true;
     s->quota = quota;
     s->stream.account_bytes = bytes_in(quota, c);
@@ -628,6 +629,39 @@ static enum err release_unsaved(struct js_stream *s)
     return e;
 }
 
+/* --- damage ---------------------------------------------------------------------------------- */
+
+void js_replay_lost(struct js *js, const struct store_lost *lost)
+{
+    if (lost->kind != STORE_LOST_DAMAGED || lost->is_packed) return;
+    js->losses.records += lost->record_max;
+    struct js_stream *s = js_find_id(js, lost->stream_hint);
+    bool is_kind = lost->kind_hint > RECORD_NONE && lost->kind_hint < RECORD_KIND_COUNT;
+    if (lost->record_max != 1 || s == NULL || !is_kind) return;
+    js->losses.hinted++;
+    s->seen.own += lost->kind_hint == RECORD_MESSAGE || lost->kind_hint == RECORD_SKIP;
+}
+
+/* Of so many sequences, what it lost. Whose records were damaged is not to be relied upon, but
+ * nothing better is known where no sequence shows it. */
+static void count_missing(const struct js *js, struct js_stream *s, uint64_t count)
+{
+    uint64_t records = js->losses.records - s->seen.records;
+    uint64_t others = js->losses.hinted - s->seen.hinted - s->seen.own;
+    if (records != count || others != records) s->messages_missing += count;
+    s->seen = js->losses;
+}
+
+/* No sequence is ever given twice (P10), and the last ones may have been lost. */
+static void pass_lost(const struct js *js, struct js_stream *s)
+{
+    uint64_t count = js->losses.records - s->seen.records;
+    if (count > STREAM_SEQ_MAX - s->stream.seq_last) count = STREAM_SEQ_MAX - s->stream.seq_last;
+    if (count == 0) return;
+    stream_pass(&s->stream, s->stream.seq_last + count);
+    count_missing(js, s, count);
+}
+
 void js_replay_end(struct js *js)
 {
     uint32_t at = 0;
@@ -636,6 +670,7 @@ void js_replay_end(struct js *js)
         /* What of its consumers made no sense, or found no memory, begins anew. */
         (void)!checkpoint_end(s);
         (void)!release_unsaved(s); /* without memory it goes a little later */
+        pass_lost(js, s);
         /* In a store without damage a message that has no place died after the checkpoint. */
         if (js->is_damaged) s->messages_lost += s->messages_missing;
         s->messages_missing = 0;
@@ -807,7 +842,7 @@ static enum err replay_record(struct js *js, uint32_t account, struct js_stream 
     enum err e = stream_replay(&s->stream, r, place);
     /* Sequences of a log have no gaps: what is missing lay in what was damaged. */
     bool has_seq = r->kind == RECORD_MESSAGE || r->kind == RECORD_SKIP;
-    if (e == ERR_OK && has_seq) s->messages_missing += r->seq - next;
+    if (e == ERR_OK && has_seq) count_missing(js, s, r->seq - next);
     return e;
 }
 
@@ -818,7 +853,10 @@ enum err js_replay(struct js *js, uint32_t account, const struct record *r, uint
     if (r->kind == RECORD_CHECKPOINT) return checkpoint_load(js, account, r);
     enum err before = ERR_OK;
     if (s != NULL && s->restore != NULL) {
-        if (checkpoint_knows(s, r)) return checkpoint_place(s, r, place);
+        if (checkpoint_knows(s, r)) {
+            s->seen = js->losses;
+            return checkpoint_place(s, r, place);
+        }
         before = checkpoint_end(s);
         if (before != ERR_OK && before != ERR_CORRUPT) return before;
     }

@@ -43,6 +43,13 @@ enum {
 
 struct checkpoint_restore;
 
+/* Damage that a replay has passed over. */
+struct js_losses {
+    uint64_t records; /* at most so many were in it */
+    uint64_t hinted;  /* of these it seems to be known whose they are */
+    uint64_t own;     /* of a stream: hinted ones that seem to be its messages */
+};
+
 struct js_stream {
     struct stream stream; /* first */
     struct js *js;
@@ -57,6 +64,7 @@ struct js_stream {
     struct outlet *outlet;     /* of the consumers; at first one that drops what it gets */
     uint64_t messages_missing; /* during a replay: live in the checkpoint, and not found */
     uint64_t messages_lost;
+    struct js_losses seen; /* during a replay: js->losses at the newest of its sequences */
     struct checkpoint_restore *restore; /* while a checkpoint is loaded; NULL: none */
     void *owner;                        /* of whoever set js->hooks */
 };
@@ -117,6 +125,7 @@ struct js {
     struct shard_time clock;          /* now, as the owner sets it at times: in each step, and
                                          before the store asks */
     bool is_damaged;                  /* the replay passed over something; set by the owner */
+    struct js_losses losses;          /* of the replay so far, in the log itself */
     uint64_t told_ticket;             /* everything up to it was told as stored; of the owner */
     struct checkpoint_writer *writer; /* of the state that is being written; NULL: none */
     uint32_t checkpoint_step;         /* messages, gaps and ids of a piece; the owner may set it */
@@ -296,6 +305,8 @@ NODISCARD bool js_config_record(const struct stream_config *c, int64_t created_n
  * it up before). ERR_CORRUPT: it makes no sense; the rest can still be replayed. */
 NODISCARD enum err js_replay(struct js *js, uint32_t account, const struct record *r,
                              uint64_t place);
+/* The replay passes over this range. */
+void js_replay_lost(struct js *js, const struct store_lost *lost);
 /* Such a record comes soon. */
 void js_expect(const struct js *js, uint64_t id, enum store_nearness nearness);
 /* Its records are kept: it survives a restart. */
@@ -330,7 +341,8 @@ NODISCARD bool js_reset_step(struct js_stream *s, const struct consumer *c, uint
                              struct js_work *w);
 /* No stream gets this id or a lower one. */
 void js_reserve_ids(struct js *js, uint64_t id);
-/* The log is at its end: what lived in memory is gone. */
+/* The log is at its end: what lived in memory is gone. Behind what damage may have taken of a
+ * stream's end, it goes on with sequences that nobody can have had. */
 void js_replay_end(struct js *js);
 /* By its id; NULL none. */
 struct js_stream *js_find_id(const struct js *js, uint64_t id);

@@ -788,6 +788,14 @@ void stream_restore_end(struct stream *s)
     rest(s);
 }
 
+void stream_pass(struct stream *s, uint64_t seq)
+{
+    must(s->staged.op_count == 0 && seq >= s->seq_last);
+    s->seq_last = seq;
+    if (s->msgs.live_count == 0) s->seq_first = seq + 1;
+    rest(s);
+}
+
 /* --- reading --------------------------------------------------------------------------------- */
 
 uint64_t stream_seq_at_time(const struct stream *s, int64_t time_ns)

@@ -169,6 +169,8 @@ NODISCARD enum err stream_restore_begin(struct stream *s, uint64_t seq_first, ui
 NODISCARD enum err stream_restore_message(struct stream *s, const struct record *r, uint64_t place,
                                           uint32_t flags);
 void stream_restore_end(struct stream *s);
+/* The sequences up to this one, not below the last, are used up. Nothing is in flight. */
+void stream_pass(struct stream *s, uint64_t seq);
 
 /* Removes what is too old at now, message ids as well. True: there is more; call again. */
 bool stream_expire(struct stream *s, int64_t now_ns);

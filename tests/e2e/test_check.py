@@ -158,6 +158,23 @@ def test_a_server_says_the_same_of_it(start, store):
         assert js.state("OTHER")["messages"] == 20
 
 
+def test_the_sequence_of_a_damaged_last_message_is_not_given_again(start, store):
+    """Nothing behind it shows that it was there, nor that it was not one of the other stream."""
+    last = [r for r in dump(store) if r["kind"] == "MESSAGE"][-1]
+    assert (last["subject"], last["seq"]) == ("other", 20)
+    flip(store, LOG, last["offset"] + 50)
+    for i in range(3):
+        s = start("-js", "-sd", store, monitor=True)
+        assert figure(s, "lost_messages") == 1
+        assert [s.http("/healthz?account=$G&stream=" + name)[0] for name in ("OTHER", "ORDERS")] == [503, 200]
+        with Js(s) as js:
+            assert (js.state("OTHER")["messages"], js.state("OTHER")["last_seq"]) == (19 + i, 20 + i)
+            assert (js.state("ORDERS")["messages"], js.state("ORDERS")["last_seq"]) == (20 + i, 21 + i)
+            assert js.publish("other", b"next")["seq"] == 21 + i
+            assert js.publish("orders.1", b"next")["seq"] == 22 + i
+        assert s.stop() == 0
+
+
 def test_a_damaged_block_of_a_pack(start, tmp_path):
     store = unpack(str(tmp_path / "store"))
     pack = next(n for n in files(store) if n.endswith(".pack"))

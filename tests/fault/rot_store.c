@@ -99,6 +99,7 @@ static enum err on_replay(void *context, const struct record *r, const struct st
 static void on_damage(void *context, const struct store_lost *lost)
 {
     w.js.is_damaged = true;
+    js_replay_lost(&w.js, lost);
 }
 
 static enum err open_store(bool is_read_only)
@@ -477,6 +478,12 @@ static uint64_t live_of(uint64_t stream, uint64_t *lost)
     return s->stream.msgs.live_count;
 }
 
+static uint64_t last_of(uint64_t stream)
+{
+    const struct js_stream *s = js_find_id(&w.js, stream);
+    return s == NULL ? 0 : s->stream.seq_last;
+}
+
 /* A start finds all but what was lost. In the log a lost record may be one that takes messages out
  * (ERASE, PROGRESS): these are there again. */
 static void judge_start(enum place place, uint64_t at)
@@ -493,7 +500,12 @@ static void judge_start(enum place place, uint64_t at)
         bool is_message = is_hit && k->kind == RECORD_MESSAGE;
         if (is_hit && k->kind == RECORD_CHECKPOINT && (live != w.live[id] || lost != 0))
             wrong("a damaged checkpoint costs something: it has a twin");
-        if (!is_hit && (live != w.live[id] || lost != 0)) wrong("a stream that is whole changed");
+        bool is_named =
+            k != NULL && at - k->offset >= 4 && at - k->offset < 16 && at != k->offset + 5;
+        if (!is_hit && (live != w.live[id] || (lost != 0 && !is_named)))
+            wrong("a stream that is whole changed");
+        if (last_of(id) < w.seqs[id]) wrong("a sequence that was given would be given again");
+        if (last_of(id) > w.seqs[id] + (k != NULL)) wrong("sequences are passed over for nothing");
         if (is_message && live + 1 != w.live[id] && live != w.live[id])
             wrong("more than the damaged message is gone");
         if (is_message && live + lost != w.live[id] && live + lost != w.live[id] + 1 &&

@@ -190,6 +190,7 @@ static void on_expected(void *context, uint32_t log, uint64_t stream, enum store
 static void on_lost(void *context, const struct store_lost *lost)
 {
     struct simstore *x = context;
+    js_replay_lost(js_of(x, lost->log), lost);
     if (lost->kind == STORE_LOST_DAMAGED)
         x->damaged++;
     else
