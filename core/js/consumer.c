@@ -1,5 +1,6 @@
 #include "core/js/consumer.h"
 #include "core/base/must.h"
+#include "core/js/consumer_pack.h"
 #include "core/js/consumer_state.h"
 #include "core/js/subject_index_walk.h"
 #include "core/route/subject.h"
@@ -63,14 +64,14 @@ static enum err copy_texts(struct consumer *c, struct parts *p, const struct con
 /* Takes the configuration into c, which keeps none of the old one; the old parts stay. */
 static enum err set_config(struct consumer *c, const struct consumer_config *config)
 {
-    struct parts p = {.packed_bytes = (uint32_t)consumer_config_pack_bytes(config)};
+    struct parts p = {.packed_bytes = (uint32_t)consumer_pack_bytes(config)};
     struct consumer_config read;
     struct arena arena;
     p.packed = mem_alloc(c->mem, MEM_JETSTREAM, p.packed_bytes);
     if (p.packed == NULL) return ERR_MEMORY;
-    consumer_config_pack(config, p.packed);
+    consumer_pack(config, p.packed);
     arena_init(&arena, c->mem, MEM_JETSTREAM);
-    enum err e = consumer_config_unpack(&arena, bytes_of(p.packed, p.packed_bytes), &read);
+    enum err e = consumer_pack_read(&arena, bytes_of(p.packed, p.packed_bytes), &read);
     if (e == ERR_OK) e = copy_texts(c, &p, &read);
     arena_deinit(&arena);
     if (e != ERR_OK) {
@@ -114,7 +115,7 @@ static struct push_setup push_setup_of(const struct consumer *c,
 enum err consumer_config_of(const struct consumer *c, struct arena *arena,
                             struct consumer_config *config)
 {
-    return consumer_config_unpack(arena, bytes_of(c->packed, c->packed_bytes), config);
+    return consumer_pack_read(arena, bytes_of(c->packed, c->packed_bytes), config);
 }
 
 bool consumer_matches(const struct consumer *c, struct bytes subject)

@@ -1,12 +1,8 @@
 /* The configuration of a consumer: JSON in and out, defaults, what is refused in which order with
  * which error, and what an update may change (client-visible rules of nats-server 2.15).
  *
- * A struct consumer_config only borrows: from the request, from an arena, or from its packed form,
- * which is what a consumer keeps in memory. Packed, a setting that is not set takes nothing:
- *
- *   field number, value  (ascending; integers as varints, texts and lists behind their length)
- *
- * Equal configurations have equal packed bytes. The packed form never leaves the process. */
+ * A struct consumer_config only borrows: from the request, from an arena, or from its packed form
+ * (core/js/consumer_pack), which is what a consumer keeps in memory. */
 #ifndef CORE_JS_CONSUMER_CONFIG_H
 #define CORE_JS_CONSUMER_CONFIG_H
 #include "core/js/stream_config.h"
@@ -105,13 +101,5 @@ uint32_t consumer_config_level(const struct consumer_config *c);
  * records keep it. */
 void consumer_config_write(const struct consumer_config *c, struct json_write *w, const char *key,
                            bool is_reply);
-
-/* Bytes that the packed form takes. */
-size_t consumer_config_pack_bytes(const struct consumer_config *c);
-/* Into out, which has room for them. */
-void consumer_config_pack(const struct consumer_config *c, char *out);
-/* c borrows from packed and, for its lists, from the arena. ERR_MEMORY. */
-NODISCARD enum err consumer_config_unpack(struct arena *arena, struct bytes packed,
-                                          struct consumer_config *c);
 
 #endif

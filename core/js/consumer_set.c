@@ -1,5 +1,6 @@
 #include "core/js/consumer_set.h"
 #include "core/base/must.h"
+#include "core/js/consumer_pack.h"
 #include "core/js/overlap.h"
 #include "core/js/sieve.h"
 #include "core/route/subject.h"
@@ -124,10 +125,10 @@ static bool check_update(struct consumer_set *s, struct arena *arena,
     struct consumer_config config;
     if (consumer_config_of(old, arena, &config) != ERR_OK)
         return jsapi_error_refuse(error, JSAPI_INSUFFICIENT_RESOURCES);
-    size_t bytes = consumer_config_pack_bytes(&r->config);
+    size_t bytes = consumer_pack_bytes(&r->config);
     char *packed = arena_alloc(arena, bytes);
     if (packed == NULL) return jsapi_error_refuse(error, JSAPI_INSUFFICIENT_RESOURCES);
-    consumer_config_pack(&r->config, packed);
+    consumer_pack(&r->config, packed);
     bool is_same = bytes_equal(bytes_of(packed, bytes), bytes_of(old->packed, old->packed_bytes));
     if (r->action == CONSUMER_ACTION_CREATE && !is_same)
         return jsapi_error_refuse(error, JSAPI_CONSUMER_ALREADY_EXISTS);

@@ -1,6 +1,7 @@
 #include "core/monitor/js_snapshot.h"
 #include "core/base/must.h"
 #include "core/base/sort.h"
+#include "core/js/consumer_pack.h"
 
 /* --- one shard ------------------------------------------------------------------------------- */
 
@@ -59,7 +60,7 @@ static enum err copy_config(struct arena *arena, const struct consumer *c,
 {
     struct bytes packed;
     enum err e = arena_text(arena, bytes_of(c->packed, c->packed_bytes), &packed);
-    return e == ERR_OK ? consumer_config_unpack(arena, packed, config) : e;
+    return e == ERR_OK ? consumer_pack_read(arena, packed, config) : e;
 }
 
 static void add_consumer(struct shard_snapshot *out, struct js_stream_snapshot *to,

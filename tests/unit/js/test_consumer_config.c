@@ -1,6 +1,5 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include "core/base/must.h"
 #include "core/js/consumer_config.h"
@@ -88,23 +87,6 @@ Test(consumer_config, answers_are_those_of_nats_server)
         else
             cr_assert_str_eq(out, reference[i].reply, "%s: got %s, want %s", reference[i].request,
                              out, reference[i].reply);
-    }
-}
-
-Test(consumer_config, the_packed_form_reads_back)
-{
-    static char first[16384], second[16384];
-    struct consumer_config c, d;
-    for (size_t i = 0; i < sizeof reference / sizeof reference[0]; i++) {
-        if (reference[i].reply[0] != '{') continue;
-        create(reference[i].request, false, &c, first, sizeof first);
-        size_t bytes = consumer_config_pack_bytes(&c);
-        char *packed = malloc(bytes);
-        consumer_config_pack(&c, packed);
-        cr_assert_eq(consumer_config_unpack(&arena, bytes_of(packed, bytes), &d), ERR_OK);
-        write_config(&d, true, second, sizeof second);
-        cr_assert_str_eq(first, second);
-        free(packed);
     }
 }
 
