@@ -516,6 +516,7 @@ static void each_second(struct program *p)
     s->process.cpu_percent = p->cpu.percent;
     pthread_mutex_unlock(&s->figures_lock);
     mem_jemalloc_budget_watch(&s->budget);
+    if (s->has_storage) storage_watch(&s->storage);
     monitor_tick(s);
     conn_tls_tick(s);
     notify_watchdog(&p->notify);

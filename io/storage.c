@@ -502,6 +502,20 @@ void storage_close(struct storage *x)
     leave_folder(x);
 }
 
+/* Files that are removed can still be written to, and nobody would find what is in them. */
+void storage_watch(struct storage *x)
+{
+    struct stat is;
+    if (x->folder_fd < 0 || atomic_load_explicit(&x->is_removed, memory_order_relaxed)) return;
+    if (fstatat(x->folder_fd, "root-0", &is, 0) == 0 || errno != ENOENT) return;
+    if (fstatat(x->folder_fd, "root-1", &is, 0) == 0 || errno != ENOENT) return;
+    log_error(x->log,
+              "JetStream: the store in %s was removed: what is published now would be lost, and is "
+              "refused",
+              x->folder);
+    atomic_store_explicit(&x->is_removed, true, memory_order_relaxed);
+}
+
 /* --- packing --------------------------------------------------------------------------------- */
 
 static void run_job(struct helper_job *job, uint32_t helper)
@@ -688,6 +702,8 @@ static void tell_unwiped(struct storage_log *s)
 static bool next_event(struct store *store, struct store_event *out)
 {
     bool has_event = slog_next_event((struct slog *)(void *)store, out);
+    if (atomic_load_explicit(&log_of_store(store)->storage->is_removed, memory_order_relaxed))
+        slog_give_up((struct slog *)(void *)store);
     if (!has_event) {
         tell_damage(log_of_store(store));
         tell_unwiped(log_of_store(store));

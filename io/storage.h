@@ -65,6 +65,7 @@ struct storage {
     char domain[256]; /* options go with a reload */
     int lock_fd, folder_fd;
     bool is_direct;
+    _Atomic bool is_removed; /* by somebody, while it is in use */
     struct recovery recovery;
     struct storage_log *logs; /* [log_count], and room for PLACE_LOGS_MAX */
     uint32_t log_count;       /* at least one for each shard */
@@ -100,6 +101,8 @@ struct storage_options {
  * ERR_DENIED: another server has it, or it cannot be used. Else as recovery_open. */
 NODISCARD enum err storage_open(struct storage *x, const struct storage_options *o, char *reason,
                                 size_t reason_bytes);
+/* Each second: whether the files are still there. */
+void storage_watch(struct storage *x);
 /* Every log is closed. */
 void storage_close(struct storage *x);
 

@@ -64,6 +64,11 @@ static void read_only(struct slog *l)
     l->counts.failures++;
 }
 
+void slog_give_up(struct slog *l)
+{
+    if (l->state == SLOG_OPENING || l->state == SLOG_RUNNING) read_only(l);
+}
+
 static void on_manifest(struct pair *p)
 {
     struct slog *l = p->context;

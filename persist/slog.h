@@ -3,7 +3,8 @@
  *   OPENING -- the first segment is ready --> RUNNING
  *   RUNNING -- a write failed --> FAILING: nothing is sent or accepted; once nothing flies, the cut
  *       goes into the manifest --> RUNNING in the next segment, STORE_FAILED is told
- *                             \-- that failed too --> READ_ONLY, STORE_FAILED is told
+ *                             \-- that failed too, slog_give_up --> READ_ONLY, STORE_FAILED is
+ * told
  *   RUNNING -- slog_stop --> STOPPING: all is written, the manifest says so, files close -->
  * STOPPED
  *
@@ -202,6 +203,8 @@ NODISCARD enum err slog_seal(struct slog *l);
 void slog_scrub(struct slog *l, uint64_t place);
 /* Somebody else runs the job still: files_mem, files and the log must stay. */
 bool slog_is_helped(const struct slog *l);
+/* Its files are not there any more: as when a write and the next attempt failed. */
+void slog_give_up(struct slog *l);
 /* Begins a clean stop; go on with turns until the state is STOPPED. */
 void slog_stop(struct slog *l);
 /* Frees everything. STOPPED, or the port is gone for good. */

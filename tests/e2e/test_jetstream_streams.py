@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import json
 import os
+import shutil
 import signal
 import socket
 import time
@@ -14,6 +15,7 @@ from nats.js.api import StorageType, StreamConfig
 from nats.js.errors import BadRequestError, NotFoundError
 
 from harness import SLOW, free_port
+from jetstream import Js
 
 ours_only = pytest.mark.ours_only
 
@@ -297,6 +299,21 @@ def test_one_server_at_a_time_has_the_store(start, tmp_path):
     third = start("-js", "-sd", store, wait=False)
     assert third.process.wait(10 * SLOW) == 1
     assert "another server uses the storage directory" in third.log()
+
+
+@ours_only
+def test_a_store_that_is_removed_under_the_server_takes_nothing_more(start, tmp_path):
+    store = str(tmp_path / "store")
+    s = start("-js", "-sd", store, monitor=True)
+    with Js(s) as js:
+        js.stream("S", subjects=["s"])
+        assert js.publish("s", b"kept by nobody")["seq"] == 1
+        shutil.rmtree(store)
+        s.wait_log(r"\[ERR\] JetStream: the store in \S+ was removed: what is published now would be lost")
+        assert js.publish("s", b"refused")["error"]["err_code"] == 10077
+        assert js.state("S")["messages"] == 1
+        assert s.http("/healthz")[0] == 503
+    assert s.stop() == 0
 
 
 @ours_only  # nats-server counts on from there, past the end
