@@ -676,7 +676,7 @@ static void tell_damage(struct storage_log *s)
     while (reader_next_damage(&s->log.reader, &d)) {
         const struct store_lost *lost = &d.range;
         struct js_stream *stream = js_find_id(&s->js, d.stream);
-        if (stream != NULL) stream->messages_lost++;
+        if (stream != NULL) js_read_lost(stream, d.seq, lost->bytes);
         log_error(s->storage->log,
                   "JetStream: damaged in the store: log %u, %s %u, %llu bytes at %llu: read for "
                   "message %llu of stream %.*s",

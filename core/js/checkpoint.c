@@ -390,6 +390,7 @@ enum err checkpoint_write(struct js *js, uint64_t stream, struct text *out)
 
 struct checkpoint_restore {
     uint64_t seq_first, seq_last, live_count;
+    uint64_t seq_next;              /* what lies before it was found, or will not be */
     struct bytes gaps, flags, tail; /* in state: what of each is left */
     uint64_t gap_first, gap_end;    /* the next range without messages; equal: there is none */
     uint64_t flag_seq, flag;        /* the next message with flags; 0 none */
@@ -483,6 +484,7 @@ enum err checkpoint_load(struct js *js, uint32_t account, const struct record *r
     *x = (struct checkpoint_restore){.bytes = rest.len,
                                      .account = account,
                                      .seq_first = h.seq_first,
+                                     .seq_next = h.seq_first,
                                      .seq_last = h.seq_last,
                                      .live_count = h.live_count};
     if (rest.len > 0) memcpy(x->state, rest.data, rest.len);
@@ -507,14 +509,27 @@ bool checkpoint_knows(const struct js_stream *s, const struct record *r)
     return s->restore != NULL && r->kind == RECORD_MESSAGE && r->seq <= s->restore->seq_last;
 }
 
+/* Nothing was found from seq_next to here, where something is, or nothing was. In a store without
+ * damage it died since. */
+static void pass_missing(struct js_stream *s, struct checkpoint_restore *x, uint64_t to,
+                         uint64_t next)
+{
+    if (x->seq_next < to && s->js->is_damaged)
+        lost_add(&s->stream.lost, s->js->mem, x->seq_next, to - 1, 0);
+    x->seq_next = next;
+}
+
 enum err checkpoint_place(struct js_stream *s, const struct record *r, uint64_t place)
 {
     struct checkpoint_restore *x = s->restore;
     /* A second copy of one, or what came back from before a range that was purged. */
     if (r->seq < x->seq_first || r->seq < s->stream.msgs.seq_end) return ERR_OK;
-    while (x->gap_first < x->gap_end && r->seq >= x->gap_end)
+    while (x->gap_first < x->gap_end && r->seq >= x->gap_end) {
+        pass_missing(s, x, x->gap_first, x->gap_end);
         if (!next_gap(x)) return ERR_CORRUPT;
+    }
     if (r->seq >= x->gap_first && r->seq < x->gap_end) return ERR_OK;
+    pass_missing(s, x, r->seq, r->seq + 1);
     while (x->flag_seq != 0 && x->flag_seq < r->seq)
         if (!next_flag(x)) return ERR_CORRUPT;
     uint32_t flags = x->flag_seq == r->seq ? (uint32_t)x->flag & ~STAGED_BYTES_MASK : 0;
@@ -599,6 +614,11 @@ enum err checkpoint_end(struct js_stream *s)
     stream_restore_end(&s->stream);
     /* What went since by a limit may have no place any more: its pack went with it. */
     if (found < x->live_count) s->messages_missing = x->live_count - found;
+    while (found < x->live_count && x->gap_first < x->gap_end) {
+        pass_missing(s, x, x->gap_first, x->gap_end);
+        if (!next_gap(x)) break;
+    }
+    pass_missing(s, x, x->seq_last + 1, x->seq_last + 1);
     enum err e = load_tail(s, x);
     s->restore = x;
     checkpoint_drop(s);

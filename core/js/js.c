@@ -635,6 +635,7 @@ void js_replay_lost(struct js *js, const struct store_lost *lost)
 {
     if (lost->kind != STORE_LOST_DAMAGED || lost->is_packed) return;
     js->losses.records += lost->record_max;
+    js->losses.bytes += lost->bytes;
     struct js_stream *s = js_find_id(js, lost->stream_hint);
     bool is_kind = lost->kind_hint > RECORD_NONE && lost->kind_hint < RECORD_KIND_COUNT;
     if (lost->record_max != 1 || s == NULL || !is_kind) return;
@@ -642,13 +643,23 @@ void js_replay_lost(struct js *js, const struct store_lost *lost)
     s->seen.own += lost->kind_hint == RECORD_MESSAGE || lost->kind_hint == RECORD_SKIP;
 }
 
-/* Of so many sequences, what it lost. Whose records were damaged is not to be relied upon, but
- * nothing better is known where no sequence shows it. */
-static void count_missing(const struct js *js, struct js_stream *s, uint64_t count)
+void js_read_lost(struct js_stream *s, uint64_t seq, uint64_t bytes)
+{
+    s->messages_lost++;
+    lost_add(&s->stream.lost, s->js->mem, seq, seq, bytes);
+}
+
+/* What it lost of so many sequences up to this one. Whose records were damaged is not to be relied
+ * upon, but nothing better is known where no sequence shows it. */
+static void count_missing(const struct js *js, struct js_stream *s, uint64_t last, uint64_t count)
 {
     uint64_t records = js->losses.records - s->seen.records;
     uint64_t others = js->losses.hinted - s->seen.hinted - s->seen.own;
-    if (records != count || others != records) s->messages_missing += count;
+    if (count > 0 && (records != count || others != records)) {
+        s->messages_missing += count;
+        lost_add(&s->stream.lost, js->mem, last - count + 1, last,
+                 js->losses.bytes - s->seen.bytes);
+    }
     s->seen = js->losses;
 }
 
@@ -659,7 +670,7 @@ static void pass_lost(const struct js *js, struct js_stream *s)
     if (count > STREAM_SEQ_MAX - s->stream.seq_last) count = STREAM_SEQ_MAX - s->stream.seq_last;
     if (count == 0) return;
     stream_pass(&s->stream, s->stream.seq_last + count);
-    count_missing(js, s, count);
+    count_missing(js, s, s->stream.seq_last, count);
 }
 
 void js_replay_end(struct js *js)
@@ -842,7 +853,7 @@ static enum err replay_record(struct js *js, uint32_t account, struct js_stream 
     enum err e = stream_replay(&s->stream, r, place);
     /* Sequences of a log have no gaps: what is missing lay in what was damaged. */
     bool has_seq = r->kind == RECORD_MESSAGE || r->kind == RECORD_SKIP;
-    if (e == ERR_OK && has_seq) count_missing(js, s, r->seq - next);
+    if (e == ERR_OK && has_seq) count_missing(js, s, r->seq - 1, r->seq - next);
     return e;
 }
 

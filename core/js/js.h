@@ -48,6 +48,7 @@ struct js_losses {
     uint64_t records; /* at most so many were in it */
     uint64_t hinted;  /* of these it seems to be known whose they are */
     uint64_t own;     /* of a stream: hinted ones that seem to be its messages */
+    uint64_t bytes;
 };
 
 struct js_stream {
@@ -307,6 +308,8 @@ NODISCARD enum err js_replay(struct js *js, uint32_t account, const struct recor
                              uint64_t place);
 /* The replay passes over this range. */
 void js_replay_lost(struct js *js, const struct store_lost *lost);
+/* The message cannot be read any more, nor can what else lies in so many bytes. */
+void js_read_lost(struct js_stream *s, uint64_t seq, uint64_t bytes);
 /* Such a record comes soon. */
 void js_expect(const struct js *js, uint64_t id, enum store_nearness nearness);
 /* Its records are kept: it survives a restart. */

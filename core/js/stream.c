@@ -120,6 +120,7 @@ void stream_deinit(struct stream *s)
     mem_free(s->mem, MEM_JETSTREAM, s->last_id, s->last_id_room);
     transform_free(s->mem, s->transform);
     transform_free(s->mem, s->republish);
+    lost_free(s->lost);
     arena_deinit(&s->arena);
 }
 
@@ -925,6 +926,7 @@ bool stream_report_write(const struct stream *s, struct stream_report *q, struct
     }
     if (q->part == STREAM_REPORT_DELETED && (*left == 0 || write_deleted(s, q, w, left)))
         return true;
+    if (q->has_deleted) lost_write(s->lost, s->seq_first, w);
     json_write_u64(w, "consumer_count", s->consumer_count);
     json_write_end(w);
     return false;

@@ -23,6 +23,7 @@
 #include "core/base/record.h"
 #include "core/base/rng.h"
 #include "core/js/dedupe.h"
+#include "core/js/lost.h"
 #include "core/js/msg_ttl.h"
 #include "core/js/quota.h"
 #include "core/js/sieve.h"
@@ -83,6 +84,7 @@ struct stream {
     struct stream_watch watch;
     struct quota_bytes *account_bytes, *server_bytes; /* its messages count there; may be NULL */
     struct rng rng;                                   /* {{random()}} in transforms */
+    struct lost *lost;                                /* NULL: nothing */
 
     uint64_t seq_first, seq_last;
     int64_t time_last_ns; /* of the last message */
@@ -200,7 +202,7 @@ enum stream_report_part {
 };
 struct stream_report {
     /* Of the caller, behind stream_report_init. */
-    bool has_deleted;             /* with the deleted sequences */
+    bool has_deleted;             /* with the deleted and the lost sequences */
     struct bytes subjects_filter; /* empty, or which subjects to show; borrowed, valid */
     uint64_t offset;              /* from which on, at most STREAM_SUBJECTS_PAGE of them */
     /* Of its own. */

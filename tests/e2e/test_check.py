@@ -154,6 +154,8 @@ def test_a_server_says_the_same_of_it(start, store):
     with Js(s) as js:
         state = js.ok("STREAM.INFO.ORDERS", {"deleted_details": True})["state"]
         assert (state["messages"], state["last_seq"], state["deleted"]) == (19, 20, [8])
+        assert state["lost"]["msgs"] == [8] and state["lost"]["bytes"] > 0
+        assert "lost" not in js.state("ORDERS"), "with the deleted ones only"
         assert js.publish("orders.1", b"next")["seq"] == 21
         assert js.state("OTHER")["messages"] == 20
 
@@ -169,6 +171,9 @@ def test_the_sequence_of_a_damaged_last_message_is_not_given_again(start, store)
         assert [s.http("/healthz?account=$G&stream=" + name)[0] for name in ("OTHER", "ORDERS")] == [503, 200]
         with Js(s) as js:
             assert (js.state("OTHER")["messages"], js.state("OTHER")["last_seq"]) == (19 + i, 20 + i)
+            lost = [js.ok("STREAM.INFO." + name, {"deleted_details": True})["state"].get("lost")
+                    for name in ("ORDERS", "OTHER")]
+            assert lost[0] is None and lost[1]["msgs"] == [20]
             assert (js.state("ORDERS")["messages"], js.state("ORDERS")["last_seq"]) == (20 + i, 21 + i)
             assert js.publish("other", b"next")["seq"] == 21 + i
             assert js.publish("orders.1", b"next")["seq"] == 22 + i
@@ -193,6 +198,9 @@ def test_a_damaged_block_of_a_pack(start, tmp_path):
         assert js.publish("jobs.1", b"next")["seq"] == 61
     s.wait_log(r"damaged in the store: log \d, pack 1, \d+ bytes at 0: read for message 2 of stream JOBS\n")
     assert figure(s, "damaged_ranges") == 1
+    with Js(s) as js:
+        state = js.ok("STREAM.INFO.JOBS", {"deleted_details": True})["state"]
+        assert state["lost"]["msgs"] == [2] and 2 not in state["deleted"]
     assert s.http("/healthz?details=1")[0] == 503
 
 
