@@ -4,6 +4,7 @@
 #include "core/base/must.h"
 #include "core/route/subject.h"
 #include "core/shard/internal.h"
+#include "core/shard/permit.h"
 
 static struct login_facts facts_of(struct shard *s, struct client *c)
 {
@@ -145,7 +146,7 @@ static enum login_outcome join(struct shard *s, struct client *c)
 {
     struct shard_account *a = session_account(s, c->login->account);
     if (a == NULL) {
-        relay_free_permit(s, c->login->account);
+        permit_free(s, c->login->account);
         return refuse_permit(s, c);
     }
     session_join_account(s, c, a);
@@ -172,7 +173,7 @@ static enum login_outcome follow(struct shard *s, struct client *c)
     /* A client that stays in its account keeps its permit. */
     if (client_has(c, CLIENT_COUNTED) && c->account->number == l->account) return admit(s, c);
     session_leave_account(s, c);
-    switch (relay_ask_permit(s, c, l->account)) {
+    switch (permit_ask(s, c, l->account)) {
     case PERMIT_GRANTED: return join(s, c);
     case PERMIT_REFUSED: return refuse_permit(s, c);
     case PERMIT_ASKED: break;

@@ -12,7 +12,7 @@ enum {
     STUCK_NS = 1000000000,     /* who took no byte for so long is not waited for */
     VERBS_MAPPED_MAX = 8192,   /* a mapped subject */
     RELAY_JET_BYTES_MAX = 160, /* of a mail without texts: the sums of an account with their head.
-                                  relay.c keeps so much free for each answer that is owed */
+                                  mail.c keeps so much free for each answer that is owed */
     RELAY_GROUPS_MAX = 128,    /* groups of one subject that are picked at random over shards; the
                                   others go to this shard or to the first that has members */
 };
@@ -179,8 +179,6 @@ void relay_step(struct shard *s);
 bool relay_is_due(const struct shard *s);       /* somebody could go on at once */
 bool relay_wants_memory(const struct shard *s); /* to send what it owes: try again soon */
 uint64_t relay_awaits(const struct shard *s, uint32_t target); /* a position in its lane; 0 none */
-/* To the shard with the streams: a subscription with this filter came or went. */
-void relay_interest(struct shard *s, uint64_t shards, uint32_t account, struct bytes filter);
 /* To the JetStream of another shard, jet_mail there. False: no memory. */
 bool relay_jet(struct shard *s, uint32_t target, const void *body, uint32_t bytes);
 /* The answer to a mail that is being consumed, of at most RELAY_JET_BYTES_MAX. */
@@ -192,11 +190,6 @@ bool relay_has_room(struct shard *s, uint32_t target, const struct message *m);
 /* What was sent so far is on its way. */
 bool relay_is_clear(struct shard *s, uint32_t target);
 void relay_drop_tokens(struct shard *s, struct client *c);
-/* Connections of an account are counted on shard 0. PERMIT_ASKED: entry_permit brings the answer.
- */
-enum permit { PERMIT_GRANTED, PERMIT_REFUSED, PERMIT_ASKED };
-enum permit relay_ask_permit(struct shard *s, struct client *c, uint32_t account);
-void relay_free_permit(struct shard *s, uint32_t account);
 uint64_t relay_position(const struct shard *s, uint32_t target); /* after all mail so far */
 bool relay_is_reached(struct shard *s, uint32_t target, uint64_t position);
 

@@ -1,45 +1,28 @@
 /* Mail between shards: messages for other shards' subscriptions, lent payloads, answers to
- * requests (R9), queue forwards (R3), congestion (R5b), permits of account limits, and what the
- * JetStream of one shard has to say to that of another (core/shard/jet_mail).
+ * requests (R9), queue forwards (R3), congestion (R5b), and what the JetStream of one shard has to
+ * say to that of another (core/shard/jet_mail). Sending is core/shard/mail; permits of account
+ * limits are core/shard/permit.
  *
- * M1 Consuming mail never needs ring space: what it sends goes through post(), which spills when
- *    the ring is full. Each kind that is sent while consuming has its bound: BLOCK_BACK <= loans
- *    received, ANSWER and forwards <= messages received, CONGESTED <= messages received, PERMIT <=
- *    requests received; JET: one answer to each, and JS_LIST_PAGE parts to an ask for a page, of
- *    which a shard has no more under way than requests (info_queue_limit).
- *    The spill of a target drains before anything new, so order is kept.
+ * M1 Consuming mail never needs ring space: what it sends goes through mail_post(), which spills
+ *    when the ring is full. Each kind that is sent while consuming has its bound: BLOCK_BACK <=
+ *    loans received, ANSWER and forwards <= messages received, CONGESTED <= messages received,
+ *    PERMIT <= requests received; JET: one answer to each, and JS_LIST_PAGE parts to an ask for a
+ *    page, of which a shard has no more under way than requests (info_queue_limit).
  *    Without memory for a spill, what others count on is not lost: mail that will be answered stays
- *    unread until there is room for the answer (may_answer; each spill keeps room of its own, so
- *    that takes a full ring and a full spill besides), proxies and permits wait where they are
- *    until they can go home. A forward is dropped and counted, as any message is that finds no
+ *    unread until there is room for the answer (may_consume), proxies and permits wait where they
+ *    are until they can go home. A forward is dropped and counted, as any message is that finds no
  *    memory; a word about congestion is not repeated.
  * M2 A publish makes sure of room in every lane (relay_plan) before anything is delivered.
  * M3 A lent block stays the lender's: targets see it through proxies and send it home. */
 #include "core/base/must.h"
 #include "core/shard/internal.h"
+#include "core/shard/jet_interest.h"
+#include "core/shard/mail.h"
+#include "core/shard/permit.h"
 #include "core/shard/token.h"
 
 enum {
     INLINE_BYTES_MAX = 16384, /* payloads above are lent */
-    SPILL_FIRST = 16384,
-    INTEREST_SPILL_MAX = 65536, /* more changes than that are told as one */
-    SPILL_KEPT = 256,           /* what a spill has from the start, and never gives back */
-    ANSWERS_BYTES = 208, /* kept free in each spill for what one mail's consumer owes: an answer and
-                            a block, or a permit */
-};
-
-enum mail_kind {
-    MAIL_MESSAGE = 1,
-    MAIL_ANSWER,
-    MAIL_BLOCK_BACK,
-    MAIL_CONGESTED,
-    MAIL_PERMIT_ASK,
-    MAIL_PERMIT,
-    MAIL_PERMIT_FREE,
-    MAIL_INTEREST,
-    MAIL_JET,         /* to the JetStream of the shard: a struct jet_mail */
-    MAIL_JET_MESSAGE, /* as MAIL_MESSAGE; the target is a struct jet_mail */
-    MAIL_CLOSE,       /* a connection: it is owed an answer that there is no memory for */
 };
 
 enum {
@@ -68,127 +51,20 @@ struct mail_answer {
     uint32_t is_delivered;
 };
 
-struct mail_permit {
-    uint64_t conn;
-    uint64_t ticket; /* of the login that asked: a reload may have begun another since */
-    uint32_t account;
-    uint16_t is_granted, stall; /* enum client_stall */
-};
-
-struct spill {
-    uint8_t *data; /* records as in a lane */
-    uint32_t len, capacity, at;
-};
-
 struct relay {
-    struct spill *spills; /* [shard_count] */
     struct token_table tokens;
-    uint32_t *account_conns; /* shard 0: permits out, by account */
-    uint32_t account_capacity;
     struct block *homebound; /* proxies nobody refers to, whose blocks go home with the next mail */
-    uint64_t permits_owed;   /* in all accounts */
-    uint32_t interest_owed;  /* of accounts to shards */
     uint64_t full; /* targets whose ring had no room for a publish, until half of it is free */
 };
 
-/* --- posting -------------------------------------------------------------------------------- */
-
-static bool spill_has_room(struct shard *s, struct spill *p, uint32_t need)
-{
-    if (p->capacity - p->len >= need) return true;
-    if (p->at > 0) {
-        memmove(p->data, p->data + p->at, p->len - p->at);
-        p->len -= p->at;
-        p->at = 0;
-        if (p->capacity - p->len >= need) return true;
-    }
-    uint32_t capacity = p->capacity < SPILL_FIRST ? SPILL_FIRST : p->capacity * 2;
-    while (capacity - p->len < need) capacity *= 2;
-    uint8_t *grown = mem_resize(s->mem, MEM_MAIL, p->data, p->capacity, capacity);
-    if (grown == NULL) return false;
-    p->data = grown;
-    p->capacity = capacity;
-    return true;
-}
-
-/* Leaves kept_bytes of room. False: no memory. */
-static bool spill(struct shard *s, uint32_t target, uint16_t kind, const void *body, uint32_t bytes,
-                  uint32_t kept_bytes)
-{
-    struct spill *p = &s->relay->spills[target];
-    uint32_t need = lane_record_bytes(bytes);
-    if (!spill_has_room(s, p, need + kept_bytes)) return false;
-    struct lane_record *r = (struct lane_record *)(void *)(p->data + p->len);
-    *r = (struct lane_record){.bytes = need, .kind = kind};
-    memcpy(r + 1, body, bytes);
-    p->len += need;
-    s->counts.mail.spills++;
-    s->counts.mail.spilled_bytes += need;
-    s->counts.mail.spill_bytes_now += need;
-    if (s->counts.mail.spill_bytes_now > s->counts.mail.spill_bytes_most)
-        s->counts.mail.spill_bytes_most = s->counts.mail.spill_bytes_now;
-    return true;
-}
-
-static bool drain(struct shard *s, uint32_t target)
-{
-    struct spill *p = &s->relay->spills[target];
-    struct lane *l = s->outbox->lanes[target];
-    while (p->at < p->len) {
-        const struct lane_record *r = (const struct lane_record *)(const void *)(p->data + p->at);
-        uint32_t body = r->bytes - (uint32_t)sizeof *r;
-        if (!lane_has_room(l, r->bytes, r->bytes)) return false;
-        memcpy(lane_append(l, r->kind, 0, body), r + 1, body);
-        p->at += r->bytes;
-        s->counts.mail.spill_bytes_now -= r->bytes;
-    }
-    p->at = p->len = 0;
-    return true;
-}
-
-static bool post_or_spill(struct shard *s, uint32_t target, enum mail_kind kind, const void *body,
-                          uint32_t bytes, uint32_t kept_bytes)
-{
-    must(target != s->index && target < s->shard_count);
-    uint32_t need = lane_record_bytes(bytes);
-    struct lane *l = s->outbox->lanes[target];
-    if (!drain(s, target) || !lane_has_room(l, need, need))
-        return spill(s, target, (uint16_t)kind, body, bytes, kept_bytes);
-    memcpy(lane_append(l, (uint16_t)kind, 0, bytes), body, bytes);
-    s->counts.mail.sent++;
-    s->counts.mail.sent_bytes += need;
-    return true;
-}
-
-/* May be called while mail is consumed: never fails for want of ring space (M1). False: there is no
- * memory either. */
-static bool post(struct shard *s, uint32_t target, enum mail_kind kind, const void *body,
-                 uint32_t bytes)
-{
-    return post_or_spill(s, target, kind, body, bytes, ANSWERS_BYTES);
-}
-
-/* What the consumer of a mail owes: may_consume made sure of its room. */
-static void post_owed(struct shard *s, uint32_t target, enum mail_kind kind, const void *body,
-                      uint32_t bytes)
-{
-    bool is_posted = post_or_spill(s, target, kind, body, bytes, 0);
-    must(is_posted);
-}
-
-/* Room in memory for all that the consumer of one mail owes to target, whatever the ring says. */
-static bool may_answer(struct shard *s, uint32_t target)
-{
-    return target == s->index || drain(s, target) ||
-           spill_has_room(s, &s->relay->spills[target], ANSWERS_BYTES);
-}
+/* --- blocks that go home ---------------------------------------------------------------------- */
 
 static void send_home(struct shard *s)
 {
     struct relay *x = s->relay;
     while (x->homebound != NULL) {
         struct block *b = x->homebound;
-        if (!post(s, b->owner, MAIL_BLOCK_BACK, &b->origin, sizeof b->origin)) return;
+        if (!mail_post(s, b->owner, MAIL_BLOCK_BACK, &b->origin, sizeof b->origin)) return;
         x->homebound = b->next;
         mem_free(s->mem, MEM_MAIL, b, sizeof *b);
     }
@@ -235,7 +111,7 @@ static void answer(struct shard *s, uint32_t origin, uint32_t token, uint32_t we
     if (origin == s->index)
         answered(s, &a);
     else
-        post_owed(s, origin, MAIL_ANSWER, &a, sizeof a);
+        mail_post_owed(s, origin, MAIL_ANSWER, &a, sizeof a);
 }
 
 /* --- messages --------------------------------------------------------------------------------- */
@@ -391,9 +267,9 @@ bool relay_plan(struct shard *s, const struct message *m, const struct route *r,
         uint32_t need = lane_record_bytes(message_bytes(m, group_bytes, is_lent(m)));
 #ifdef MILLRACE_BREAK_FOOTPRINT_LATE
         (void)need; /* relay_send looks, when the local half is delivered already */
-        if (!drain(s, target)) {
+        if (!mail_is_clear(s, target)) {
 #else
-        if (!drain(s, target) || !lane_has_room(s->outbox->lanes[target], need, need)) {
+        if (!mail_is_clear(s, target) || !lane_has_room(s->outbox->lanes[target], need, need)) {
 #endif
             s->counts.mail.ring_full++;
             s->relay->full |= 1ull << target;
@@ -529,7 +405,7 @@ void relay_forward(struct shard *s, const struct message *m, const struct route_
     if (body != NULL) {
         char *to = put_head(s, body, &copy, &next, (uint8_t)s->index);
         put_rest(put_group(to, g->queue), &copy);
-        is_sent = post(s, target, MAIL_MESSAGE, body, bytes);
+        is_sent = mail_post(s, target, MAIL_MESSAGE, body, bytes);
         mem_free(s->mem, MEM_MAIL, body, bytes);
         if (!is_sent && is_lent(&copy)) block_release(&s->outputs, copy.block);
     }
@@ -552,7 +428,8 @@ void relay_congested(struct shard *s, uint32_t shard, struct conn_id publisher,
         return;
     s->relay_congested_turn = s->counts.turns;
     s->relay_congested_conn = publisher.bits;
-    (void)!post(s, shard, MAIL_CONGESTED, &body, sizeof body); /* the next message says it again */
+    /* Without memory the next message says it again. */
+    (void)!mail_post(s, shard, MAIL_CONGESTED, &body, sizeof body);
 }
 
 static void close_unanswered(struct shard *s, struct conn_id conn)
@@ -567,7 +444,7 @@ void relay_end_client(struct shard *s, uint32_t shard, struct conn_id conn)
     if (shard == s->index)
         close_unanswered(s, conn);
     else
-        (void)!post(s, shard, MAIL_CLOSE, &conn, sizeof conn); /* no memory for that either */
+        (void)!mail_post(s, shard, MAIL_CLOSE, &conn, sizeof conn); /* no memory for that either */
 }
 
 /* What a mail says; NULL or the proxy of a payload that was lent. Without memory for that
@@ -609,7 +486,7 @@ static struct block *read_message(struct shard *s, const char *at, uint32_t byte
         if (m->block != NULL)
             m->payload = h.payload;
         else
-            post_owed(s, h.lender, MAIL_BLOCK_BACK, &h.block, sizeof h.block);
+            mail_post_owed(s, h.lender, MAIL_BLOCK_BACK, &h.block, sizeof h.block);
         return m->block;
     }
     if ((h.flags & MESSAGE_TAIL) != 0) {
@@ -661,12 +538,12 @@ static void on_congested(struct shard *s, const struct mail_permit *p)
 
 bool relay_jet(struct shard *s, uint32_t target, const void *body, uint32_t bytes)
 {
-    return post(s, target, MAIL_JET, body, bytes);
+    return mail_post(s, target, MAIL_JET, body, bytes);
 }
 
 void relay_jet_owed(struct shard *s, uint32_t target, const void *body, uint32_t bytes)
 {
-    post_owed(s, target, MAIL_JET, body, bytes);
+    mail_post_owed(s, target, MAIL_JET, body, bytes);
 }
 
 bool relay_jet_message(struct shard *s, uint32_t target, const struct message *m)
@@ -689,7 +566,7 @@ bool relay_jet_message(struct shard *s, uint32_t target, const struct message *m
     bool is_sent = false;
     if (body != NULL) {
         put_rest(put_head(s, body, &copy, &o, (uint8_t)s->index), &copy);
-        is_sent = post(s, target, MAIL_JET_MESSAGE, body, bytes);
+        is_sent = mail_post(s, target, MAIL_JET_MESSAGE, body, bytes);
         mem_free(s->mem, MEM_MAIL, body, bytes);
         if (!is_sent && own != NULL) block_release(&s->outputs, own);
     }
@@ -699,13 +576,13 @@ bool relay_jet_message(struct shard *s, uint32_t target, const struct message *m
 
 bool relay_is_clear(struct shard *s, uint32_t target)
 {
-    return target == s->index || drain(s, target);
+    return target == s->index || mail_is_clear(s, target);
 }
 
 bool relay_has_room(struct shard *s, uint32_t target, const struct message *m)
 {
     uint32_t need = lane_record_bytes(message_bytes(m, 0, is_lent(m)));
-    return drain(s, target) && lane_has_room(s->outbox->lanes[target], need, need);
+    return mail_is_clear(s, target) && lane_has_room(s->outbox->lanes[target], need, need);
 }
 
 static void on_jet_message(struct shard *s, uint32_t sender, const char *at, uint32_t bytes)
@@ -716,143 +593,6 @@ static void on_jet_message(struct shard *s, uint32_t sender, const char *at, uin
     must(h.group_count == 0);
     jet_mail_message(s, sender, &m);
     if (proxy != NULL) block_release(&s->outputs, proxy);
-}
-
-/* --- permits ------------------------------------------------------------------------------------
- */
-
-static bool grow_conns(struct shard *s, uint32_t account)
-{
-    struct relay *x = s->relay;
-    if (account < x->account_capacity) return true;
-    uint32_t capacity = x->account_capacity == 0 ? 16 : x->account_capacity;
-    while (capacity <= account) capacity *= 2;
-    uint32_t *grown = mem_resize(s->mem, MEM_CONNECTION, x->account_conns,
-                                 x->account_capacity * sizeof *grown, capacity * sizeof *grown);
-    if (grown == NULL) return false;
-    memset(grown + x->account_capacity, 0, (capacity - x->account_capacity) * sizeof *grown);
-    x->account_conns = grown;
-    x->account_capacity = capacity;
-    return true;
-}
-
-/* Shard 0 alone counts, so the limit holds exactly over all shards. */
-static bool grant(struct shard *s, uint32_t account)
-{
-    must(s->index == 0);
-    if (!grow_conns(s, account)) return false;
-    struct shard_account *a = session_account(s, account);
-    int64_t limit = a == NULL || a->conf == NULL ? -1 : a->conf->limits.max_connections;
-    if (limit >= 0 && (int64_t)s->relay->account_conns[account] >= limit) return false;
-    s->relay->account_conns[account]++;
-    return true;
-}
-
-enum permit relay_ask_permit(struct shard *s, struct client *c, uint32_t account)
-{
-    if (s->index == 0) return grant(s, account) ? PERMIT_GRANTED : PERMIT_REFUSED;
-    c->ticket = ++s->last_ticket;
-    struct mail_permit body = {.conn = c->id.bits, .ticket = c->ticket, .account = account};
-    return post(s, 0, MAIL_PERMIT_ASK, &body, sizeof body) ? PERMIT_ASKED : PERMIT_REFUSED;
-}
-
-static void free_owed_permits(struct shard *s)
-{
-    struct relay *x = s->relay;
-    for (uint32_t i = 0; x->permits_owed > 0 && i < s->account_count; i++)
-        while (s->accounts[i] != NULL && s->accounts[i]->permits_owed > 0) {
-            struct mail_permit body = {.account = i};
-            if (!post(s, 0, MAIL_PERMIT_FREE, &body, sizeof body)) return;
-            s->accounts[i]->permits_owed--;
-            x->permits_owed--;
-        }
-}
-
-void relay_free_permit(struct shard *s, uint32_t account)
-{
-    struct mail_permit body = {.account = account};
-    if (s->index != 0) {
-        if (post(s, 0, MAIL_PERMIT_FREE, &body, sizeof body)) return;
-        if (account >= s->account_count || s->accounts[account] == NULL) {
-            /* A permit that came by this mail, for an account this shard does not have. */
-            post_owed(s, 0, MAIL_PERMIT_FREE, &body, sizeof body);
-            return;
-        }
-        s->accounts[account]->permits_owed++;
-        s->relay->permits_owed++;
-        return;
-    }
-    must(account < s->relay->account_capacity && s->relay->account_conns[account] > 0);
-    s->relay->account_conns[account]--;
-}
-
-static void on_permit(struct shard *s, const struct mail_permit *p)
-{
-    struct client *c = shard_client(s, (struct conn_id){p->conn});
-    bool is_current = c != NULL && c->state == CLIENT_CHECKING && c->ticket == p->ticket;
-#ifdef MILLRACE_BREAK_PERMIT_STALE
-    is_current = c != NULL && c->state == CLIENT_CHECKING;
-#endif
-    if (is_current)
-        entry_permit(s, c, p->is_granted);
-    else if (p->is_granted)
-        relay_free_permit(s, p->account);
-}
-
-/* --- interest: what streams on another shard want to know ------------------------------------- */
-
-/* Many at once become one word that anything may have changed; so does what finds no memory. */
-static void owe_interest(struct shard *s, uint32_t target, uint32_t account)
-{
-    struct shard_account *a = session_account(s, account);
-    if (a == NULL || (a->interest_owed & 1ull << target) != 0) return;
-    a->interest_owed |= 1ull << target;
-    s->relay->interest_owed++;
-}
-
-static bool post_interest(struct shard *s, uint32_t target, uint32_t account, struct bytes filter)
-{
-    char body[sizeof account + INTEREST_FILTER_BYTES_MAX + 1];
-    must(filter.len <= INTEREST_FILTER_BYTES_MAX);
-    memcpy(body, &account, sizeof account);
-    memcpy(body + sizeof account, filter.data, filter.len);
-    body[sizeof account + filter.len] = 0;
-    return post(s, target, MAIL_INTEREST, body, (uint32_t)(sizeof account + filter.len + 1));
-}
-
-void relay_interest(struct shard *s, uint64_t shards, uint32_t account, struct bytes filter)
-{
-    if (s->is_closing) return; /* there is no mail any more */
-    for (uint64_t left = shards & ~(1ull << s->index); left != 0; left &= left - 1) {
-        uint32_t target = (uint32_t)__builtin_ctzll(left);
-        const struct spill *p = &s->relay->spills[target];
-        if (p->len - p->at > INTEREST_SPILL_MAX || !post_interest(s, target, account, filter))
-            owe_interest(s, target, account);
-    }
-}
-
-static void tell_owed_interest(struct shard *s)
-{
-    struct relay *x = s->relay;
-    for (uint32_t i = 0; x->interest_owed > 0 && i < s->account_count; i++) {
-        struct shard_account *a = s->accounts[i];
-        for (uint64_t left = a == NULL ? 0 : a->interest_owed; left != 0; left &= left - 1) {
-            uint32_t target = (uint32_t)__builtin_ctzll(left);
-            if (!drain(s, target) || !post_interest(s, target, i, BYTES_LITERAL(">"))) continue;
-            a->interest_owed &= ~(1ull << target);
-            x->interest_owed--;
-        }
-    }
-}
-
-static void on_interest(struct shard *s, const char *body, uint32_t bytes)
-{
-    uint32_t account;
-    memcpy(&account, body, sizeof account);
-    struct bytes filter = bytes_of(body + sizeof account, bytes - sizeof account);
-    /* A zero ends it, since records are rounded up. */
-    filter.len = bytes_find(filter, 0);
-    if (s->jet != NULL) jet_consumer_interest(s, account, filter);
 }
 
 /* --- the rest ------------------------------------------------------------------------------------
@@ -882,12 +622,11 @@ static void on_record(struct shard *s, uint32_t sender, const struct lane_record
         return;
     case MAIL_PERMIT_ASK:
         memcpy(&permit, body, sizeof permit);
-        permit.is_granted = grant(s, permit.account);
-        post_owed(s, sender, MAIL_PERMIT, &permit, sizeof permit);
+        permit_asked(s, sender, &permit);
         return;
     case MAIL_PERMIT:
         memcpy(&permit, body, sizeof permit);
-        on_permit(s, &permit);
+        permit_came(s, &permit);
         return;
     case MAIL_CLOSE:
         memcpy(&conn, body, sizeof conn);
@@ -895,10 +634,10 @@ static void on_record(struct shard *s, uint32_t sender, const struct lane_record
         return;
     case MAIL_JET: jet_mail(s, sender, body); return;
     case MAIL_JET_MESSAGE: on_jet_message(s, sender, body, r->bytes - (uint32_t)sizeof *r); return;
-    case MAIL_INTEREST: on_interest(s, body, r->bytes - (uint32_t)sizeof *r); return;
+    case MAIL_INTEREST: jet_interest_came(s, body, r->bytes - (uint32_t)sizeof *r); return;
     case MAIL_PERMIT_FREE:
         memcpy(&permit, body, sizeof permit);
-        relay_free_permit(s, permit.account);
+        permit_free(s, permit.account);
         return;
     default: break;
     }
@@ -918,14 +657,14 @@ static bool may_consume(struct shard *s, uint32_t sender, const struct lane_reco
         /* It may be for thousands. Its publisher parks when the ring is full. */
         if (UNLIKELY(s->is_late)) return false;
         memcpy(&h, r + 1, sizeof h);
-        return (h.token == 0 || may_answer(s, h.origin_shard)) &&
-               (h.block == NULL || may_answer(s, h.lender));
+        return (h.token == 0 || mail_may_answer(s, h.origin_shard)) &&
+               (h.block == NULL || mail_may_answer(s, h.lender));
     case MAIL_JET_MESSAGE:
         memcpy(&h, r + 1, sizeof h);
-        return may_answer(s, sender) && (h.block == NULL || may_answer(s, h.lender));
+        return mail_may_answer(s, sender) && (h.block == NULL || mail_may_answer(s, h.lender));
     case MAIL_JET:
     case MAIL_PERMIT_ASK:
-    case MAIL_PERMIT: return may_answer(s, sender);
+    case MAIL_PERMIT: return mail_may_answer(s, sender);
     default: return true;
     }
 }
@@ -959,11 +698,11 @@ void relay_step(struct shard *s)
 {
     struct relay *x = s->relay;
     if (UNLIKELY(x->homebound != NULL)) send_home(s);
-    if (UNLIKELY(x->permits_owed > 0)) free_owed_permits(s);
-    if (UNLIKELY(x->interest_owed > 0)) tell_owed_interest(s);
+    if (UNLIKELY(s->permits.owed > 0)) permit_step(s);
+    if (UNLIKELY(s->interest_owed > 0)) jet_interest_step(s);
     uint64_t full_before = x->full;
     for (uint32_t t = 0; t < s->shard_count; t++)
-        if (t != s->index && drain(s, t) && (x->full >> t & 1) != 0 &&
+        if (t != s->index && mail_is_clear(s, t) && (x->full >> t & 1) != 0 &&
             is_half_free(s->outbox->lanes[t]))
             x->full &= ~(1ull << t);
     /* Those that wait for another ring find it full again and park again. */
@@ -979,15 +718,14 @@ bool relay_is_due(const struct shard *s)
 
 bool relay_wants_memory(const struct shard *s)
 {
-    return s->relay->homebound != NULL || s->relay->permits_owed > 0 || s->relay->interest_owed > 0;
+    return s->relay->homebound != NULL || s->permits.owed > 0 || s->interest_owed > 0;
 }
 
 /* Spilled mail and parked publishers go on when half of the ring is free (M1, M4). */
 uint64_t relay_awaits(const struct shard *s, uint32_t target)
 {
-    const struct spill *p = &s->relay->spills[target];
     const struct lane *l = s->outbox->lanes[target];
-    bool waits = p->at < p->len ||
+    bool waits = mail_waiting_bytes(s, target) > 0 ||
                  ((s->relay->full >> target & 1) != 0 && !list_is_empty(&s->parked[PARK_MAIL]));
     if (!waits || l->tail == 0) return 0;
     return l->tail > l->ring_bytes / 2 ? l->tail - l->ring_bytes / 2 : 1;
@@ -1010,18 +748,8 @@ enum err relay_open(struct shard *s)
 {
     struct relay *x = mem_alloc_zero(s->mem, MEM_MAIL, sizeof *x);
     if (x == NULL) return ERR_MEMORY;
-    x->spills = mem_alloc_zero(s->mem, MEM_MAIL, s->shard_count * sizeof *x->spills);
-    if (x->spills == NULL) {
-        mem_free(s->mem, MEM_MAIL, x, sizeof *x);
-        return ERR_MEMORY;
-    }
     s->relay = x;
-    for (uint32_t t = 0; t < s->shard_count; t++) {
-        if (t == s->index) continue;
-        x->spills[t].data = mem_alloc(s->mem, MEM_MAIL, SPILL_KEPT);
-        if (x->spills[t].data == NULL) return ERR_MEMORY; /* shard_open calls relay_close */
-        x->spills[t].capacity = SPILL_KEPT;
-    }
+    if (mail_open(s) != ERR_OK) return ERR_MEMORY; /* shard_open calls relay_close */
     s->outputs.return_block = return_block;
     s->outputs.context = s;
     return ERR_OK;
@@ -1031,12 +759,9 @@ void relay_close(struct shard *s)
 {
     struct relay *x = s->relay;
     if (x == NULL) return;
-    for (uint32_t t = 0; t < s->shard_count; t++)
-        mem_free(s->mem, MEM_MAIL, x->spills[t].data, x->spills[t].capacity);
-    mem_free(s->mem, MEM_MAIL, x->spills, s->shard_count * sizeof *x->spills);
+    mail_close(s);
     token_deinit(&x->tokens, s->mem);
-    mem_free(s->mem, MEM_CONNECTION, x->account_conns,
-             x->account_capacity * sizeof *x->account_conns);
+    permit_close(s);
     mem_free(s->mem, MEM_MAIL, x, sizeof *x);
     s->relay = NULL;
 }

@@ -2,6 +2,8 @@
  * subscriptions out of the index. */
 #include "core/base/must.h"
 #include "core/shard/internal.h"
+#include "core/shard/jet_interest.h"
+#include "core/shard/permit.h"
 
 enum {
     REAP_SUBS_PER_STEP = 2000, /* about 1 ms: a million subscriptions leave without a hiccup */
@@ -225,7 +227,7 @@ void session_interest_changed(struct shard *s, uint32_t account, struct bytes fi
     uint64_t shards = interest_watchers(s->accounts[account]->trie);
     if (shards == 0) return;
     if ((shards >> s->index & 1) != 0) jet_consumer_interest(s, account, filter);
-    relay_interest(s, shards, account, filter);
+    jet_interest_tell(s, shards, account, filter);
 }
 
 /* With somebody who wants to hear of it: the filter is known only as long as it is in the index. */
@@ -357,7 +359,7 @@ void session_leave_account(struct shard *s, struct client *c)
     if (!client_has(c, CLIENT_COUNTED)) return;
     c->flags &= ~(uint32_t)CLIENT_COUNTED;
     c->account->counts.connections--;
-    relay_free_permit(s, c->account->number);
+    permit_free(s, c->account->number);
 }
 
 void session_logged_in(struct shard *s, struct client *c)

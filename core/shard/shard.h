@@ -85,7 +85,8 @@ struct system_request {
     size_t bytes;      /* of this block */
 };
 
-struct relay;       /* core/shard/relay: spilled mail (M1), open requests (R9) */
+struct relay;       /* core/shard/relay: open requests (R9), blocks on their way home */
+struct mail_spill;  /* core/shard/mail: mail that found its ring full (M1) */
 struct closed_ring; /* core/shard/collect: records of closed connections for /connz */
 struct js_store_counts; /* core/monitor/js_snapshot */
 struct jet;             /* core/shard/jet: the streams of one log */
@@ -184,6 +185,13 @@ struct shard {
     uint64_t oldest_send_ns; /* began to wait: the oldest output sent in this turn; 0 none */
 
     struct relay *relay;
+    struct mail_spill *spills; /* [shard_count] */
+    struct {                   /* core/shard/permit */
+        uint32_t *account_conns; /* shard 0: permits out, by account */
+        uint32_t account_capacity;
+        uint64_t owed; /* in all accounts */
+    } permits;
+    uint32_t interest_owed; /* of accounts to shards: core/shard/jet_interest */
     /* JetStream, one for each log; none: it is off. jet is the one that is at work: set while it
      * steps or takes a message, else the first. */
     struct jet **jets, *jet;
