@@ -45,8 +45,8 @@ void jsledger_renew(struct jsledger *l, uint32_t slot)
             s->late_acks[e->seq] |= e->ack_sent & (uint8_t)~e->ack_confirmed;
     }
     s->incarnation++;
-    s->renewed_life = l->life;
-    s->renewed_ns = l->now_ns;
+    s->renewed[s->incarnation % JSLEDGER_INCARNATIONS].life = l->life;
+    s->renewed[s->incarnation % JSLEDGER_INCARNATIONS].ns = l->now_ns;
     s->seen_last = 0;
     s->is_purging = false;
     s->was_reset = 0;
@@ -174,6 +174,16 @@ static bool is_body(const struct jsledger *l, uint32_t id, struct bytes body)
     return memcmp(want, body.data, body.len) == 0;
 }
 
+/* Its stream has been deleted, but not for long: a slow connection still had the message. */
+static bool is_on_its_way(const struct jsledger *l, const struct jsledger_entry *e)
+{
+    const struct jsledger_slot *s = &l->slots[e->slot];
+    uint32_t ago = s->incarnation - e->incarnation;
+    if (ago == 0 || ago > JSLEDGER_INCARNATIONS) return false;
+    uint32_t next = (e->incarnation + 1) % JSLEDGER_INCARNATIONS;
+    return s->renewed[next].life == l->life && l->now_ns < s->renewed[next].ns + ON_ITS_WAY_NS;
+}
+
 uint32_t jsledger_seen(struct jsledger *l, uint32_t slot, uint64_t seq, struct bytes subject,
                        struct bytes body)
 {
@@ -189,10 +199,7 @@ uint32_t jsledger_seen(struct jsledger *l, uint32_t slot, uint64_t seq, struct b
     snprintf(want, sizeof want, "s%u.%u", e->slot, e->subject);
     if (e->slot != slot || !bytes_equal(subject, bytes_from_text(want)))
         wrong_entry(l, e, "under another subject");
-    const struct jsledger_slot *s = &l->slots[e->slot];
-    if (e->incarnation + 1 == s->incarnation && s->renewed_life == l->life &&
-        l->now_ns < s->renewed_ns + ON_ITS_WAY_NS)
-        return JSLEDGER_NONE;
+    if (is_on_its_way(l, e)) return JSLEDGER_NONE;
     if (e->outcome == JSL_LOST) l->found_again++;
     mark_stored(l, id, seq);
     if (e->is_gone && (e->gone_life < l->life || e->gone_ns + ON_ITS_WAY_NS < l->now_ns))

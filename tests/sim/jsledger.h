@@ -16,6 +16,7 @@ enum {
     JSLEDGER_ENTRIES_MAX = 32768,
     JSLEDGER_SEQS_MAX = 32768,
     JSLEDGER_CLIENTS = 8,
+    JSLEDGER_INCARNATIONS = 16, /* remembered */
     JSLEDGER_BODY_MAX = 4096,
     JSLEDGER_NONE = UINT32_MAX,
 };
@@ -43,9 +44,11 @@ struct jsledger_entry {
 
 struct jsledger_slot { /* a stream's name and what lives under it */
     enum jsledger_retention retention;
-    uint32_t incarnation;  /* the newest that was asked for */
-    uint32_t renewed_life; /* when */
-    uint64_t renewed_ns;
+    uint32_t incarnation; /* the newest that was asked for */
+    struct {
+        uint32_t life;
+        uint64_t ns;
+    } renewed[JSLEDGER_INCARNATIONS]; /* when the newest ones began: [incarnation % that] */
     uint32_t consumers;
     uint8_t was_reset; /* by consumer: what it passed over, or wants again, is not known */
     uint64_t max_msgs; /* the lowest limit that was asked for; UINT64_MAX none */
