@@ -741,6 +741,7 @@ enum err stream_restore_begin(struct stream *s, uint64_t seq_first, uint64_t seq
     s->time_last_ns = time_last_ns;
     s->clock_ns = clock_ns;
     set_last_id(s, last_id);
+    subject_index_bulk_begin(&s->subjects);
     return ERR_OK;
 }
 
@@ -782,6 +783,7 @@ void stream_expect(const struct stream *s, bool is_next)
 
 void stream_restore_end(struct stream *s)
 {
+    subject_index_bulk_end(&s->subjects);
     if (s->msgs.live_count > 0)
         s->seq_first = msgs_first(&s->msgs);
     else if (s->seq_last > 0 && s->seq_first <= s->seq_last)

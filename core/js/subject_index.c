@@ -167,6 +167,8 @@ static uint32_t nearest(const struct subject_index *x, struct bytes subject)
 static uint32_t common_bytes(struct bytes a, struct bytes b)
 {
     size_t end = a.len < b.len ? a.len : b.len, i = 0;
+    while (i + sizeof(uint64_t) <= end && memcmp(a.data + i, b.data + i, sizeof(uint64_t)) == 0)
+        i += sizeof(uint64_t);
     while (i < end && a.data[i] == b.data[i]) i++;
     return (uint32_t)i;
 }
@@ -278,7 +280,7 @@ static enum err leaf_insert(struct subject_index *x, uint32_t leaf, uint32_t par
             b->tokens_min = below->tokens_min;
             b->tokens_max = below->tokens_max;
         } else {
-            b->msgs = subject_index_record(x, old)->count;
+            b->msgs = x->is_bulk ? 0 : subject_index_record(x, old)->count;
             b->keys = b->msgs > 0;
             b->tokens_min = b->tokens_max = count_tokens(other);
         }
@@ -293,24 +295,26 @@ static enum err leaf_insert(struct subject_index *x, uint32_t leaf, uint32_t par
     return ERR_OK;
 }
 
-enum err subject_index_intern(struct subject_index *x, struct bytes subject, uint32_t *node,
-                              bool *is_new)
+static enum err claim(struct subject_index *x, uint32_t node)
 {
-    must(subject.len > 0);
-    if (subject.len > SUBJECT_INDEX_BYTES_MAX) return ERR_TOO_LONG;
+    struct subject_node *n = subject_index_record(x, node);
+    if (n->claims == (1u << 20) - 1) return ERR_FULL;
+    n->claims++;
+    x->claim_count++;
+    return ERR_OK;
+}
+
+static enum err intern(struct subject_index *x, struct bytes subject, uint32_t *node, bool *is_new)
+{
     uint32_t parting = 0, leaf;
     if (x->root != MSGS_NODE_NONE) {
         uint32_t near = nearest(x, subject);
         struct bytes other = subject_index_key_of(x, near);
         parting = common_bytes(subject, other);
         if (parting == subject.len && parting == other.len) {
-            struct subject_node *n = subject_index_record(x, near);
-            if (n->claims == (1u << 20) - 1) return ERR_FULL;
-            n->claims++;
-            x->claim_count++;
             *node = near;
             *is_new = false;
-            return ERR_OK;
+            return claim(x, near);
         }
     }
     enum err e = leaf_make(x, subject, &leaf);
@@ -330,6 +334,32 @@ enum err subject_index_intern(struct subject_index *x, struct bytes subject, uin
     *node = leaf;
     *is_new = true;
     return ERR_OK;
+}
+
+static bool is_guess(const struct subject_index *x, struct bytes subject)
+{
+    return x->is_in_order && x->guess < x->node_end &&
+           subject_index_record(x, x->guess)->key != 0 &&
+           bytes_equal(subject_index_key_of(x, x->guess), subject);
+}
+
+enum err subject_index_intern(struct subject_index *x, struct bytes subject, uint32_t *node,
+                              bool *is_new)
+{
+    must(subject.len > 0);
+    if (subject.len > SUBJECT_INDEX_BYTES_MAX) return ERR_TOO_LONG;
+    if (!x->is_bulk) return intern(x, subject, node, is_new);
+    enum err e;
+    if (is_guess(x, subject)) {
+        *node = x->guess;
+        *is_new = false;
+        e = claim(x, *node);
+    } else {
+        e = intern(x, subject, node, is_new);
+        if (e == ERR_OK) x->is_in_order = *node == x->guess;
+    }
+    if (e == ERR_OK) x->guess = *node + 1 < x->node_end ? *node + 1 : 0;
+    return e;
 }
 
 /* Takes a leaf with neither message nor claim out of the trie and frees it. */
@@ -502,8 +532,24 @@ void subject_index_add(struct subject_index *x, uint32_t node, uint64_t seq)
     }
     n->last = seq;
     n->last_stale = 0;
-    path_count(x, node, 1, n->count == 0);
+    if (!x->is_bulk) path_count(x, node, 1, n->count == 0);
     n->count++;
+}
+
+void subject_index_bulk_begin(struct subject_index *x)
+{
+    must(x->root == MSGS_NODE_NONE);
+    x->is_bulk = true;
+}
+
+void subject_index_bulk_end(struct subject_index *x)
+{
+    if (!x->is_bulk) return;
+    x->is_bulk = false;
+    for (uint32_t node = 0; node < x->node_end; node++) {
+        const struct subject_node *n = subject_index_record(x, node);
+        if (n->key != 0 && n->count > 0) path_count(x, node, (int64_t)n->count, 1);
+    }
 }
 
 void subject_index_drop(struct subject_index *x, uint32_t node)
@@ -540,6 +586,7 @@ static void bounds_after(struct subject_node *n, uint64_t seq)
 bool subject_index_remove(struct subject_index *x, uint32_t node, uint64_t seq)
 {
     struct subject_node *n = used_record(x, node);
+    must(!x->is_bulk);
     must(n->count > 0);
     path_count(x, node, -1, n->count == 1 ? -1 : 0);
     n->count--;

@@ -64,6 +64,9 @@ struct subject_index {
     uint64_t claim_count;
     uint32_t list_max; /* 0: no lists */
     uint32_t renewals; /* numbers that were given to another subject; verdicts by number are void */
+    uint32_t guess;    /* in bulk: the number behind the last one */
+    bool is_bulk;      /* between bulk_begin and bulk_end: what branches count waits */
+    bool is_in_order;  /* the last one was what had been guessed */
 };
 
 /* Empty, no memory yet. list_max is max_msgs_per_subject when that is 1 to
@@ -93,6 +96,12 @@ uint32_t subject_index_find(const struct subject_index *x, struct bytes subject)
 /* One more message of a claimed node: seq is above every sequence it had. Never fails: a list that
  * cannot grow is given up, and first and last are searched from then on. */
 void subject_index_add(struct subject_index *x, uint32_t node, uint64_t seq);
+/* Between these two (the index is empty at first) messages are only interned and added, many of
+ * them: a start. A message whose subject follows that of the one before, in the order in which
+ * subjects were first met, is found without a walk, and branches count at the end: totals, filters
+ * and walks wait for that. */
+void subject_index_bulk_begin(struct subject_index *x);
+void subject_index_bulk_end(struct subject_index *x);
 /* A claim is given back without a message. */
 void subject_index_drop(struct subject_index *x, uint32_t node);
 /* Message seq of the node is gone. True: it was the last one; unless somebody holds a claim the

@@ -458,9 +458,21 @@ static void change_limit(struct world *w)
     subject_index_set_list_max(&w->index, &w->msgs, w->list_max);
 }
 
+/* As a start does it: in turn mostly, and nothing is asked meanwhile. */
+static void append_in_bulk(struct world *w)
+{
+    subject_index_bulk_begin(&w->index);
+    for (uint32_t i = 0; i < 2 * SUBJECTS; i++)
+        append(w, rng_below(&w->rng, 8) == 0 ? (int)rng_below(&w->rng, SUBJECTS)
+                                             : (int)(i % SUBJECTS));
+    subject_index_bulk_end(&w->index);
+    check(w);
+}
+
 static void run(struct world *w, uint64_t seed, uint32_t steps)
 {
     world_init(w, seed);
+    if (w->list_max == 0 && seed % 3 == 0) append_in_bulk(w);
     for (uint32_t step = 0; step < steps; step++) {
         uint32_t dice = rng_below(&w->rng, 100);
         uint32_t phase = step * 4 / steps; /* grows, churns, shrinks, grows */

@@ -39,6 +39,59 @@ Test(subject_index, a_star_takes_one_token_and_rest_takes_one_or_more)
     cr_assert_eq(heap.live_count, 0);
 }
 
+/* One claim after the other, as at a start: in turn, at random, and some that come to nothing. */
+static void fill(struct subject_index *x)
+{
+    for (uint32_t i = 0; i < 3000; i++) {
+        char text[32];
+        uint32_t node, number = i < 2000 ? i % 500 : i * 7919 % 701;
+        bool is_new;
+        struct bytes subject = bytes_of(
+            text, (size_t)snprintf(text, sizeof text, "k.%u.%u", number % 7, number / (i % 3 + 1)));
+        cr_assert_eq(subject_index_intern(x, subject, &node, &is_new), ERR_OK);
+        if (i % 11 == 5)
+            subject_index_drop(x, node);
+        else
+            subject_index_add(x, node, i + 1);
+    }
+}
+
+Test(subject_index, what_comes_in_bulk_is_there_and_counts_as_if_it_came_otherwise)
+{
+    struct mem_heap heap;
+    struct subject_index bulk, plain;
+    mem_heap_init(&heap);
+    subject_index_init(&plain, &heap.mem, 3);
+    subject_index_init(&bulk, &heap.mem, 3);
+    fill(&plain);
+    subject_index_bulk_begin(&bulk);
+    fill(&bulk);
+    subject_index_bulk_end(&bulk);
+    cr_assert_eq(bulk.leaf_count, plain.leaf_count);
+    cr_assert_eq(bulk.key_count, plain.key_count);
+    cr_assert_eq(bulk.msg_count, plain.msg_count);
+    cr_assert_eq(bulk.node_end, plain.node_end);
+    for (uint32_t node = 0; node < plain.node_end; node++) {
+        const struct subject_node *a = subject_index_node(&plain, node);
+        const struct subject_node *b = subject_index_node(&bulk, node);
+        cr_assert(
+            bytes_equal(subject_index_subject(&plain, node), subject_index_subject(&bulk, node)));
+        cr_assert(a->first == b->first && a->last == b->last && a->count == b->count);
+    }
+    const char *filters[] = {">", "k.>", "k.1.*", "k.*.2", "k.3.>", "k.4.44", "*.*", "k"};
+    for (uint32_t i = 0; i < sizeof filters / sizeof *filters; i++) {
+        struct bytes filter = bytes_from_text(filters[i]);
+        cr_assert_eq(subject_index_total(&bulk, filter).msgs,
+                     subject_index_total(&plain, filter).msgs);
+        cr_assert_eq(subject_index_total(&bulk, filter).keys,
+                     subject_index_total(&plain, filter).keys);
+    }
+    cr_assert_gt(total(&bulk, "k.1.*"), 0);
+    subject_index_clear(&bulk);
+    subject_index_clear(&plain);
+    cr_assert_eq(heap.live_count, 0);
+}
+
 Test(subject_index, a_claimed_number_outlives_its_last_message_and_a_purge)
 {
     struct mem_heap heap;
