@@ -224,6 +224,7 @@ void ackwin_wait_from(struct ackwin *w, struct ackwin_entry *e, int64_t since_ns
     must(e->state == ACKWIN_PENDING);
     if (is_leaving) leave_queue(w, e);
     e->since_ns = since_ns;
+    set_dirty(w, e);
 }
 
 /* --- the queue ------------------------------------------------------------------------------- */

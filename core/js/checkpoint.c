@@ -122,18 +122,29 @@ void checkpoint_stop_writing(struct js *js, const struct js_stream *s)
     if (js->writer != NULL && (s == NULL || js->writer->s == s)) end_writer(js);
 }
 
-/* The first of them from seq on. */
-static uint32_t find_gone(const struct checkpoint_writer *x, uint64_t seq)
+/* Of count entries in the order of their sequences the first one from seq on. */
+static uint32_t find_from(const void *entries, uint32_t count, uint64_t seq,
+                          uint64_t (*seq_at)(const void *entries, uint32_t i))
 {
-    uint32_t low = 0, high = x->gone_count;
+    uint32_t low = 0, high = count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (x->gone[middle].seq < seq)
+        if (seq_at(entries, middle) < seq)
             low = middle + 1;
         else
             high = middle;
     }
     return low;
+}
+
+static uint64_t seq_of_gone(const void *gone, uint32_t i)
+{
+    return ((const struct gone *)gone)[i].seq;
+}
+
+static uint32_t find_gone(const struct checkpoint_writer *x, uint64_t seq)
+{
+    return find_from(x->gone, x->gone_count, seq, seq_of_gone);
 }
 
 static void write_gap(struct checkpoint_writer *x, uint64_t first, uint64_t last, struct text *out)
@@ -211,17 +222,9 @@ static void write_lives(const struct stream *s, struct text *out)
     }
 }
 
-static uint32_t find_id(const struct dedupe *d, uint64_t seq)
+static uint64_t seq_of_id(const void *dedupe, uint32_t i)
 {
-    uint32_t low = 0, high = d->count;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (dedupe_at(d, middle)->seq < seq)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    return dedupe_at(dedupe, i)->seq;
 }
 
 /* Those in flight are not part of the state. What leaves the window meanwhile is left out: no
@@ -229,7 +232,7 @@ static uint32_t find_id(const struct dedupe *d, uint64_t seq)
 static bool write_ids(struct checkpoint_writer *x, struct text *out)
 {
     const struct dedupe *d = &x->s->stream.dedupe;
-    for (uint32_t i = find_id(d, x->seq); i < d->count; i++) {
+    for (uint32_t i = find_from(d, d->count, x->seq, seq_of_id); i < d->count; i++) {
         const struct dedupe_entry *e = dedupe_at(d, i);
         if (e->seq > x->seq_last) break;
         if (!spend(x)) return false;

@@ -918,7 +918,10 @@ void consumer_pull(struct consumer *c, struct shard_time now, struct arena *aren
         return;
     }
     struct pullq_facts facts = facts_of(c, now);
-    if (consumer_state_wake(c) != ERR_OK) return; /* it asks again */
+    if (consumer_state_wake(c) != ERR_OK) {
+        if (reply.len > 0) o->send(o, reply, bytes_of("", 0), BYTES_LITERAL(PULLQ_NO_MEMORY));
+        return;
+    }
     (void)pullq_add(&c->live->pulls, &c->limits, &facts, arena, body, reply, o);
 }
 

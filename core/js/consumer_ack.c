@@ -112,8 +112,9 @@ bool consumer_ack(struct consumer *c, struct shard_time now, const struct ack_su
     case ACK_NAK: nak(c, now, a, p, o); break;
     case ACK_PROGRESS: {
         struct ackwin_entry *e = ackwin_find(&c->live->window, a->stream_seq);
-        if (e != NULL && e->state == ACKWIN_PENDING)
-            ackwin_wait_from(&c->live->window, e, (int64_t)now.mono_ns, false);
+        if (e == NULL || e->state != ACKWIN_PENDING) break;
+        ackwin_wait_from(&c->live->window, e, (int64_t)now.mono_ns, false);
+        c->is_changed = true;
         break;
     }
     case ACK_UNKNOWN: break;

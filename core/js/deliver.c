@@ -8,7 +8,9 @@
 #define EMPTY BYTES_LITERAL("")
 enum {
     SEARCH_COST = 1024, /* messages that a piece of a consumer's search takes the time of */
-    FRAME_BYTES = 9000, /* more than a target and a reply take, and a header of ours */
+    /* Beside subject, headers and body: the target, the reply, and in headers of ours their first
+     * line, Nats-Msg-Size with twenty digits and the ends of lines. */
+    FRAME_BYTES = JS_SUBJECT_BYTES_MAX + ACK_SUBJECT_BYTES_MAX + 10 + 15 + 20 + 4,
 };
 
 /* An ack that is answered once the record is durable. */
@@ -220,6 +222,15 @@ static void release_early(struct deliver *d, struct js_stream *s, const struct c
     }
 }
 
+/* No record will tell of their acks. */
+static void refuse(struct deliver *d, struct js_stream *s, struct deliver_reply *replies)
+{
+    for (const struct deliver_reply *r = replies; r != NULL; r = r->next)
+        s->outlet->send(s->outlet, bytes_of(r->text, r->bytes), EMPTY,
+                        BYTES_LITERAL(DELIVER_NO_ANSWER));
+    free_replies(d, replies);
+}
+
 static void close(struct deliver *d, struct deliver_consumer *x)
 {
     struct list *link;
@@ -234,7 +245,7 @@ static void close(struct deliver *d, struct deliver_consumer *x)
         struct deliver_flight *f = LIST_OWNER(link, struct deliver_flight, link);
         if (f->x == x) f->x = NULL;
     }
-    free_replies(d, x->replies);
+    refuse(d, x->s, x->replies);
     give_back(d, x, sizeof *x);
 }
 
@@ -504,8 +515,13 @@ void deliver_store_failed(struct deliver *d, uint64_t ticket, struct shard_time 
         if (f->x != NULL) {
             save_later(d, f->x, f->consumer == 0 ? EMPTY : bytes_of(f->body, f->bytes), now);
             /* Whoever waits for it waits for the next one; but not for what went early, before a
-             * reset: no record tells of that any more, so it is never answered. */
+             * reset: no record tells of that any more. */
             if (f->consumer != 0) append_replies(f);
+        }
+        struct js_stream *s = js_find_id(d->js, f->stream);
+        if (s != NULL) {
+            refuse(d, s, f->replies);
+            f->replies = NULL;
         }
         free_flight(d, f);
     }
@@ -544,47 +560,48 @@ bool deliver_pull(struct deliver *d, struct js_stream *s, struct bytes name, str
     if (x != NULL)
         pull(d, x, body, reply, now);
     else if (is_there)
-        s->outlet->send(s->outlet, reply, EMPTY,
-                        BYTES_LITERAL("NATS/1.0 409 Insufficient Resources\r\n\r\n"));
+        s->outlet->send(s->outlet, reply, EMPTY, BYTES_LITERAL(PULLQ_NO_MEMORY));
     return is_there;
 }
 
-static void answer_ack(struct deliver *d, struct deliver_consumer *x, struct bytes reply)
+static enum err answer_ack(struct deliver *d, struct deliver_consumer *x, struct bytes reply)
 {
     bool is_saved = !consumer_is_unsaved(x->c) && x->flight == NULL;
     struct deliver_reply *r = is_saved ? NULL : allocate(d, sizeof *r + reply.len);
     if (is_saved) {
         x->s->outlet->send(x->s->outlet, reply, EMPTY, EMPTY);
-        return;
+        return ERR_OK;
     }
-    if (r == NULL) return; /* the client asks again */
+    if (r == NULL) return ERR_MEMORY;
     *r = (struct deliver_reply){.bytes = (uint32_t)reply.len};
     memcpy(r->text, reply.data, reply.len);
     struct deliver_reply **last = consumer_is_unsaved(x->c) ? &x->replies : &x->flight->replies;
     while (*last != NULL) last = &(*last)->next;
     *last = r;
+    return ERR_OK;
 }
 
-bool deliver_ack(struct deliver *d, struct js_stream *s, struct bytes subject, struct bytes payload,
-                 struct bytes reply, struct shard_time now)
+enum err deliver_ack(struct deliver *d, struct js_stream *s, struct bytes subject,
+                     struct bytes payload, struct bytes reply, struct shard_time now)
 {
     struct ack_subject a;
     struct ack_payload p;
     struct arena arena;
-    if (ack_parse_subject(subject, &a) != ERR_OK) return false;
+    if (ack_parse_subject(subject, &a) != ERR_OK) return ERR_UNKNOWN;
     bool is_there;
+    enum err e = ERR_OK;
     struct deliver_consumer *x = find(d, s, a.consumer, now, &is_there);
-    if (x == NULL) return is_there;
+    if (x == NULL) return is_there ? ERR_MEMORY : ERR_UNKNOWN;
     arena_init(&arena, d->js->mem, MEM_JETSTREAM);
     ack_parse_payload(&arena, payload, &p);
     bool is_answered = consumer_ack(x->c, now, &a, &p, &d->js->rng, s->outlet);
     arena_deinit(&arena);
-    if (is_answered && reply.len > 0) answer_ack(d, x, reply);
+    if (is_answered && reply.len > 0) e = answer_ack(d, x, reply);
     if (p.kind == ACK_NEXT) pull(d, x, p.next, reply, now);
     note_change(d, x, now);
     arm(d, x, x->c->expire_ns);
     make_ready(d, x);
-    return true;
+    return e;
 }
 
 void deliver_flow(struct deliver *d, struct js_stream *s, struct bytes subject)

@@ -34,6 +34,10 @@ enum {
     DELIVER_CONGESTED_MS_MAX = 64,
 };
 
+/* To whoever wants an ack confirmed that was not taken, or may not be durable: any other answer
+ * would say yes. As if nobody listened. */
+#define DELIVER_NO_ANSWER "NATS/1.0 503\r\n\r\n"
+
 struct deliver_port {
     /* There is room for one more message. False: deliver_run stops; call it again when there is. */
     bool (*may_send)(void *context);
@@ -87,9 +91,10 @@ void deliver_stored(struct deliver *d, struct js_stream *s, uint64_t seq, uint32
 /* A pull request. False: there is no such consumer. */
 NODISCARD bool deliver_pull(struct deliver *d, struct js_stream *s, struct bytes name,
                             struct bytes body, struct bytes reply, struct shard_time now);
-/* An ack; payload without headers. False: nobody listens to this subject. */
-NODISCARD bool deliver_ack(struct deliver *d, struct js_stream *s, struct bytes subject,
-                           struct bytes payload, struct bytes reply, struct shard_time now);
+/* An ack; payload without headers. ERR_UNKNOWN: nobody listens to this subject. ERR_MEMORY: reply
+ * is not answered; a consumer that was in use has taken the ack all the same. */
+NODISCARD enum err deliver_ack(struct deliver *d, struct js_stream *s, struct bytes subject,
+                               struct bytes payload, struct bytes reply, struct shard_time now);
 /* The answer to a flow control request. */
 void deliver_flow(struct deliver *d, struct js_stream *s, struct bytes subject);
 /* Subscriptions with this filter came or went in the account. */

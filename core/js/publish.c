@@ -282,7 +282,8 @@ static bool prepare(struct check *c, struct writer *scratch)
     if (is_kept) {
         uint64_t more =
             stream_message_bytes(s->config.storage, c->subject.len, c->headers.len, c->body.len);
-        if (!may_use(c, s->account_bytes, more)) return refuse(c, JSAPI_ACCOUNT_RESOURCES_EXCEEDED);
+        bool may = c->is_marker || may_use(c, s->account_bytes, more); /* as in check_room */
+        if (!may) return refuse(c, JSAPI_ACCOUNT_RESOURCES_EXCEEDED);
         if (!stream_parse_ttl(header(c, "Nats-TTL"), &ttl))
             return refuse(c, JSAPI_MESSAGE_TTL_INVALID);
         c->headers = raise_ttl(c, scratch, ttl);

@@ -191,7 +191,10 @@ bool pullq_add(struct pullq *q, const struct pullq_limits *limits, const struct 
     writer_init(&why, text, sizeof text);
     writer_text(&why, "400 Bad Request - ");
     enum err e = ack_parse_pull(arena, body, &p, &why);
-    if (e == ERR_MEMORY) return refuse(o, reply, "409 Insufficient Resources");
+    if (e == ERR_MEMORY) {
+        o->send(o, reply, bytes_of("", 0), BYTES_LITERAL(PULLQ_NO_MEMORY));
+        return false;
+    }
     if (e != ERR_OK) {
         send_status(o, reply, writer_written(&why));
         return false;

@@ -15,6 +15,9 @@
 #include "core/js/ack.h"
 #include "core/js/outlet.h"
 
+/* What is sent to whom there is no memory for a request. */
+#define PULLQ_NO_MEMORY "NATS/1.0 409 Insufficient Resources\r\n\r\n"
+
 struct pullq {
     struct mem *mem;
     struct list requests; /* struct pullq_request, the next one to serve first */

@@ -17,7 +17,7 @@ static bool make_ack_head(struct shard *s, struct jet_stream *x)
     struct stream_outcome *o = &s->jet->outcome;
     o->verdict = STREAM_STORE;
     o->seq = 0;
-    text_init(&t, s->mem, MEM_JETSTREAM, 4096);
+    text_init(&t, s->mem, MEM_JETSTREAM, JET_ACK_BODY_MAX - JET_ACK_DIGITS);
     publish_write_ack(&x->s->stream, o, s->jet->js->domain, &t);
     bool is_good = !t.is_failed && t.len > 2;
     if (is_good) {

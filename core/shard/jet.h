@@ -39,6 +39,9 @@ enum {
     JET_OUT_BYTES_MAX = 1 << 20, /* while more waits to leave, nothing is begun that is answered */
     JET_LOG_ANY = UINT16_MAX,    /* the directory is to say which */
     JET_DIRECTORY_SHARD = 0,
+    JET_ACK_BODY_MAX =
+        4096,            /* of the answer to a publish: an error with its description, escaped */
+    JET_ACK_DIGITS = 21, /* of a sequence, and the brace behind it */
 };
 
 /* An answer for which there is no memory. */
@@ -102,7 +105,7 @@ struct jet_message {
     bool is_no_echo;
     uint16_t subject_len, reply_len, target_len; /* target: of a delivery */
     uint32_t header_len, total_len;
-    uint32_t origin_shard; /* of a request on the API: who asked */
+    uint32_t origin_shard; /* of what came from a client: whose it is */
     struct conn_id origin;
     /* target, subject, reply, headers and payload, CRLF */
 };
@@ -243,8 +246,8 @@ void jet_send_later(struct shard *s, const struct jet_parts *p);
 void jet_send_waiting(struct shard *s);
 /* So much waits there that nothing is to be begun that is answered. */
 bool jet_send_is_full(const struct jet *j);
-/* There is no memory for what was sent to a subscription of this kind, or none is to be used: who
- * sent it is told (J4). */
+/* There is no memory for what was sent to a subscription of this kind, or none is to be used, or
+ * the stream has gone meanwhile: who sent it is told (J4). */
 void jet_send_refusal(struct shard *s, enum jet_sub_kind kind, const struct message *m);
 
 /* --- consumers --- */

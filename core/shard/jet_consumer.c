@@ -144,7 +144,8 @@ void jet_consumer_pull(struct shard *s, struct jet_stream *x, const struct messa
 
 void jet_consumer_ack(struct shard *s, struct jet_stream *x, const struct message *m)
 {
-    (void)!deliver_ack(&s->jet->deliver, x->s, m->subject, body_of(m), m->reply, s->now);
+    enum err e = deliver_ack(&s->jet->deliver, x->s, m->subject, body_of(m), m->reply, s->now);
+    if (UNLIKELY(e == ERR_MEMORY)) jet_send_refusal(s, JET_SUB_ACK, m);
 }
 
 void jet_consumer_flow(struct shard *s, struct jet_stream *x, const struct message *m)

@@ -4,7 +4,6 @@
 
 enum {
     WORK_FIRST = 16384,
-    ACK_BODY_MAX = 4096,    /* an error with its description, escaped */
     CONGESTED_PERCENT = 75, /* of what the store can take: publishers are slowed down (R5b) */
     STALL_PERCENT = 5,      /* more: four times as slow */
     SHORT_BUFFER = 4096,    /* a limit of fewer publishes is there to refuse a burst at once */
@@ -13,8 +12,9 @@ enum {
 };
 static const uint64_t FULL_LOG_NS = 1000000000u;
 
-#define FAST_BATCH ".$FI" /* the end of the reply of a message of a fast batch: not supported yet  \
-                           */
+#define FAST_BATCH                                                                                 \
+    ".$FI" /* the end of the reply of a message of a fast batch: not supported yet                 \
+            */
 #define TOO_MANY "NATS/1.0 429 Too Many Requests\r\n\r\n"
 
 /* --- answers -------------------------------------------------------------------------------- */
@@ -37,7 +37,7 @@ static void answer(struct shard *s, const struct jet_ack *a)
         return;
     }
     if (a->stream == NULL) return;
-    char room[ACK_BODY_MAX];
+    char room[JET_ACK_BODY_MAX];
     struct writer w;
     writer_init(&w, room, sizeof room);
     writer_bytes(&w, bytes_of(a->stream->ack_head, a->stream->ack_head_len));
@@ -73,7 +73,7 @@ static struct jet_ack *ack_room(struct shard *s, struct jet_queue *q, const stru
 static void answer_outcome(struct shard *s, struct jet_stream *x, const struct message *m,
                            const struct stream_outcome *o, struct bytes headers)
 {
-    char room[ACK_BODY_MAX];
+    char room[JET_ACK_BODY_MAX];
     struct text t;
     struct jet *j = s->jet;
     if (m->reply.len == 0 || x->s->stream.config.no_ack) return;
@@ -247,7 +247,7 @@ static bool run(struct shard *s, struct jet_stream *x, const struct message *m)
 {
     struct jet *j = s->jet;
     struct stream_outcome *o = &j->outcome;
-    size_t room = m->subject.len + m->header_bytes + PUBLISH_SCRATCH_EXTRA;
+    size_t room = m->subject.len + 2 * (size_t)m->header_bytes + PUBLISH_SCRATCH_EXTRA;
     struct bytes headers = bytes_of(m->payload, m->header_bytes);
     struct bytes body = bytes_of(m->payload + m->header_bytes, m->total_bytes - m->header_bytes);
     if (UNLIKELY(!ensure_work(s, room))) {
@@ -356,7 +356,7 @@ void jet_publish_failed(struct shard *s, uint64_t ticket, enum err e)
 {
     struct jet *j = s->jet;
     struct stream_outcome o = {.verdict = STREAM_REFUSED}; /* j->outcome serves those answers */
-    char room[ACK_BODY_MAX];
+    char room[JET_ACK_BODY_MAX];
     struct text t;
     text_init_in(&t, room, sizeof room);
     j->waits_for_room = false;
@@ -471,8 +471,20 @@ static void forget(void *entry, const void *x)
     if (a->stream == x) a->stream = NULL;
 }
 
+/* What waited for an order that was its stream's end reached nobody. */
+static void refuse_held(struct shard *s, struct jet_stream *x)
+{
+    const struct jet_message *e;
+    struct message m;
+    while ((e = jet_queue_first(&x->held)) != NULL) {
+        if (jet_queue_read(s, e, &m)) jet_send_refusal(s, JET_SUB_PUBLISH, &m);
+        jet_queue_pop(s, &x->held);
+    }
+}
+
 void jet_publish_forget(struct shard *s, struct jet_stream *x)
 {
+    if (s->jet->js->hooks != NULL) refuse_held(s, x); /* else the server stops */
     jet_queue_each(&s->jet->acks, forget, x);
     jet_queue_each(&s->jet->ready, forget, x);
 }

@@ -197,7 +197,7 @@ bool jet_queue_read(struct shard *s, const struct jet_message *e, struct message
                           .origin_shard = s->index,
                           .target = bytes_of((const char *)(e + 1), e->target_len)};
     if (e->target_len > 0) m->origin = MESSAGE_OF_STREAM;
-    if (e->kind == JET_SUB_API || e->kind == JET_SUB_ROUTED) {
+    if (e->origin.bits != 0) { /* who is told, or closed, should there be no answer (J4) */
         m->origin = e->origin;
         m->origin_shard = e->origin_shard;
     }

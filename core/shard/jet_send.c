@@ -44,15 +44,12 @@ void jet_send_refusal(struct shard *s, enum jet_sub_kind kind, const struct mess
     case JET_SUB_API:
     case JET_SUB_ROUTED: p.body = BYTES_LITERAL(JET_NO_MEMORY); break;
     case JET_SUB_DIRECT: p.headers = BYTES_LITERAL(JET_DIRECT_NO_MEMORY); break;
-    case JET_SUB_NEXT:
-        p.headers = BYTES_LITERAL("NATS/1.0 409 Insufficient Resources\r\n\r\n");
-        break;
-    default: break; /* an ack: there is no answer that says no */
+    case JET_SUB_NEXT: p.headers = BYTES_LITERAL(PULLQ_NO_MEMORY); break;
+    default: p.headers = BYTES_LITERAL(DELIVER_NO_ANSWER); break;
     }
     s->counts.dropped_msgs++;
     if (m->reply.len == 0) return;
-    if (p.body.len + p.headers.len == 0 || add(s, &p) != ERR_OK)
-        relay_end_client(s, m->origin_shard, m->origin);
+    if (add(s, &p) != ERR_OK) relay_end_client(s, m->origin_shard, m->origin);
 }
 
 bool jet_send_is_full(const struct jet *j)

@@ -306,6 +306,20 @@ def test_pipelined_requests_about_one_name_take_effect_in_their_order(js):
     assert js.ok("STREAM.INFO.ORDER")["config"]["subjects"] == ["order.new"]
 
 
+@pytest.mark.ours_only  # there they are lost without a word
+def test_who_publishes_into_a_stream_that_is_being_deleted_is_answered(js):
+    """Stored, or nobody took it: the deletion is on its way to the disk meanwhile."""
+    for _ in range(5):
+        js.stream("S", subjects=["s"])
+        js.c.pub("$JS.API.STREAM.DELETE.S", reply="_INBOX.gone")
+        for i in range(20):
+            js.c.pub("s", b"x", reply="_INBOX.p%d" % i)
+        answers = {m.subject: m for m in (js.c.msg() for _ in range(21))}
+        assert json.loads(answers.pop("_INBOX.gone").data)["success"]
+        for m in answers.values():
+            assert m.headers and m.headers.startswith(b"NATS/1.0 503") or json.loads(m.data)["seq"]
+
+
 def test_a_smaller_limit_trims(js):
     js.stream("S", subjects=["s.*"])
     for i in range(10):
@@ -479,6 +493,16 @@ def test_a_rollup_of_a_subject_with_wildcards_is_a_purge(js, storage):
     assert ack["seq"] == 6
     info = js.ok("STREAM.INFO.S", {"subjects_filter": ">"})
     assert info["state"]["subjects"] == {"s.a": 1, "s.a.b": 1, "s.*": 1}
+
+
+def test_a_lifetime_that_is_raised_keeps_the_other_headers(js):
+    js.stream("S", subjects=["s"], allow_msg_ttl=True, allow_direct=True,
+              subject_delete_marker_ttl=3600 * 10 ** 9)
+    js.c.hpub("s", b"NATS/1.0 100 Any\r\nNats-TTL: 1m\r\nLong: %s\r\n\r\n" % (b"x" * 40000),
+              reply="_INBOX.raised")
+    assert json.loads(js.c.msg().data)["seq"] == 1
+    headers = js.request("$JS.API.DIRECT.GET.S", '{"seq":1}').headers
+    assert b"\r\nLong: %s\r\n" % (b"x" * 40000) in headers and b"Nats-TTL: 3600\r\n" in headers
 
 
 def test_lifetimes_of_messages_and_markers(js):

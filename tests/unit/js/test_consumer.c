@@ -421,6 +421,39 @@ Test(consumer, info_has_the_fields_of_nats_server)
     text_deinit(&text);
 }
 
+/* What a client put off is not there again at once because the server was started anew. */
+static void expect_put_off(const char *payload, int64_t wait_ns)
+{
+    struct text body;
+    bool is_gone;
+    struct consumer_delivery d = {0};
+    open_consumer();
+    cr_assert_eq(deliver(&d), 1);
+    text_init(&body, &r.heap.mem, MEM_JETSTREAM, 4096);
+    consumer_encode(&r.consumer, r.now, false, &body);
+    r.now.mono_ns += 900000000;
+    (void)ack(1, 1, payload);
+    cr_assert(consumer_is_unsaved(&r.consumer));
+    text_clear(&body);
+    consumer_encode(&r.consumer, r.now, false, &body);
+    consumer_close(&r.consumer);
+    open_consumer();
+    cr_assert_eq(consumer_apply(&r.consumer, text_written(&body), r.now.wall_ns, r.now), ERR_OK);
+    text_deinit(&body);
+    cr_assert_eq(consumer_timer(&r.consumer, r.now, &r.outlet, &is_gone),
+                 (int64_t)r.now.mono_ns + wait_ns);
+}
+
+Test(consumer, a_delay_of_a_nak_is_on_record)
+{
+    expect_put_off("-NAK 1h", INT64_C(3600000000000));
+}
+
+Test(consumer, progress_is_on_record)
+{
+    expect_put_off("+WPI", 1000000000);
+}
+
 Test(consumer, a_foreign_record_is_refused)
 {
     open_consumer();

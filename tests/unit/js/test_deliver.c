@@ -254,10 +254,10 @@ static void pull(const char *name, const char *body)
 
 static bool ack(const char *subject, const char *payload, const char *reply)
 {
-    bool is_known = deliver_ack(&r.d, stream(), bytes_from_text(subject), bytes_from_text(payload),
-                                bytes_from_text(reply), r.now);
+    enum err e = deliver_ack(&r.d, stream(), bytes_from_text(subject), bytes_from_text(payload),
+                             bytes_from_text(reply), r.now);
     run();
-    return is_known;
+    return e == ERR_OK;
 }
 
 static void open_limits(void)
@@ -271,6 +271,18 @@ static void open_consumer(const char *name, const char *more)
     snprintf(subject, sizeof subject, "$JS.API.CONSUMER.CREATE.S.%s", name);
     snprintf(body, sizeof body, "{\"stream_name\":\"S\",\"config\":{%s}}", more);
     call(subject, body);
+}
+
+/* To the reply of an ack. */
+static void expect_refused_once(const char *target)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < r.sent_count; i++) {
+        if (strcmp(r.sent[i].target, target) != 0) continue;
+        cr_assert_str_eq(r.sent[i].headers, DELIVER_NO_ANSWER);
+        count++;
+    }
+    cr_assert_eq(count, 1);
 }
 
 #define DURABLE "\"durable_name\":\"c\",\"ack_policy\":\"explicit\""
@@ -459,7 +471,7 @@ Test(deliver, a_reset_that_finds_acks_it_cannot_save_is_refused)
 }
 
 /* Its message went with the record, and is back at a start: nobody may be told that it is acked. */
-Test(deliver, an_ack_before_a_reset_whose_records_fail_is_never_answered)
+Test(deliver, an_ack_before_a_reset_whose_records_fail_is_never_confirmed)
 {
     call("$JS.API.STREAM.CREATE.S",
          "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
@@ -472,7 +484,54 @@ Test(deliver, an_ack_before_a_reset_whose_records_fail_is_never_answered)
     deliver_store_failed(&r.d, 0, r.now);
     pass(300);
     deliver_store_stored(&r.d, r.log.ticket);
-    for (uint32_t i = 0; i < r.sent_count; i++) cr_assert_str_neq(r.sent[i].target, "r");
+    expect_refused_once("r");
+}
+
+Test(deliver, an_ack_whose_consumer_ends_without_a_record_is_not_confirmed)
+{
+    open_limits();
+    publish("s.1", "a");
+    open_consumer("c", DURABLE);
+    pull("c", "1");
+    cr_assert_eq(deliver_ack(&r.d, stream(), bytes_from_text(r.sent[0].reply), BYTES_LITERAL(""),
+                             BYTES_LITERAL("r"), r.now),
+                 ERR_OK);
+    deliver_closing(&r.d, stream(), named("c"));
+    expect_refused_once("r");
+}
+
+Test(deliver, an_ack_is_taken_without_memory_for_its_answer)
+{
+    char subject[sizeof r.sent[0].reply];
+    open_limits();
+    publish("s.1", "a");
+    open_consumer("c", DURABLE);
+    pull("c", "1");
+    memcpy(subject, r.sent[0].reply, sizeof subject);
+    r.heap.fail_at = r.heap.alloc_count + 1;
+    r.heap.fail_from = 1;
+    enum err e = deliver_ack(&r.d, stream(), bytes_from_text(subject), BYTES_LITERAL(""),
+                             BYTES_LITERAL("r"), r.now);
+    r.heap.fail_at = 0;
+    cr_assert_eq(e, ERR_MEMORY);
+    cr_assert_eq(named("c")->floor_seq, 1);
+    cr_assert(ack(subject, "", "r")); /* asked again */
+}
+
+Test(deliver, a_pull_without_memory_is_told_so)
+{
+    open_limits();
+    open_consumer("c", DURABLE);
+    for (int i = 0; i < 2; i++) { /* its part here is missing, and its own */
+        r.heap.fail_at = r.heap.alloc_count + 1;
+        r.heap.fail_from = 1;
+        cr_assert(deliver_pull(&r.d, stream(), BYTES_LITERAL("c"), BYTES_LITERAL("1"),
+                               BYTES_LITERAL("in"), r.now));
+        r.heap.fail_at = 0;
+        cr_assert_eq(r.sent_count, (uint32_t)i + 1);
+        cr_assert_str_eq(r.sent[i].headers, PULLQ_NO_MEMORY);
+        deliver_updated(&r.d, stream(), named("c"), r.now);
+    }
 }
 
 Test(deliver, a_memory_stream_settles_at_once_and_writes_nothing)

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include "core/base/must.h"
 #include "core/js/publish.h"
+#include "core/proto/headers.h"
 #include "tests/support/mem_heap.h"
 
 /* What a stream holds beside its messages. Everything else is in tests/model/model_stream.c. */
@@ -155,4 +156,37 @@ Test(stream, a_delete_marker_has_room_in_a_full_stream)
     publish("");
     cr_assert_eq(stream_settle(&r.stream, r.ticket), ERR_OK);
     expire_with_marker();
+}
+
+/* Else what is too old would fill the account for good. */
+Test(stream, a_delete_marker_has_room_in_a_full_account)
+{
+    struct quota_bytes account = {.max = -1};
+    open_stream(STREAM_LIMITS, JS_SECOND);
+    r.stream.account_bytes = &account;
+    publish("");
+    cr_assert_eq(stream_settle(&r.stream, r.ticket), ERR_OK);
+    account.max = (int64_t)account.used;
+    expire_with_marker();
+    r.stream.account_bytes = NULL;
+}
+
+Test(stream, headers_that_lose_a_status_and_get_another_lifetime_are_whole)
+{
+    char headers[3000], scratch[PUBLISH_SCRATCH_EXTRA + 8000];
+    struct stream_outcome o;
+    struct bytes long_one;
+    struct writer w;
+    open_stream(STREAM_LIMITS, 3600 * JS_SECOND);
+    int len = snprintf(headers, sizeof headers,
+                       "NATS/1.0 100 Any\r\nNats-TTL: 1m\r\nLong: %02900d\r\n\r\n", 7);
+    writer_init(&w, scratch, PUBLISH_SCRATCH_EXTRA + 1 + 2 * (size_t)len);
+    publish_check(&r.stream, BYTES_LITERAL("s"), bytes_of(headers, (size_t)len), BYTES_LITERAL(""),
+                  r.now_ns, &w, &o);
+    cr_assert_eq(o.verdict, STREAM_STORE);
+    cr_assert(headers_find(o.record.headers, BYTES_LITERAL("Long"), &long_one));
+    cr_assert_eq(long_one.len, 2900);
+    cr_assert(bytes_starts_with(o.record.headers, BYTES_LITERAL("NATS/1.0\r\nLong")));
+    cr_assert(bytes_ends_with(o.record.headers, BYTES_LITERAL("Nats-TTL: 3600\r\n\r\n")));
+    stream_cancel(&r.stream, &o);
 }
