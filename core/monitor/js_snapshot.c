@@ -153,7 +153,7 @@ static void add_stream(struct shard_snapshot *out, struct js_stream *s, const st
     out->js->streams = x;
     struct consumer *c;
     uint32_t at = 0;
-    if (!(q->collect & COLLECT_JS_CONSUMERS)) return;
+    if (!(out->js->collect & COLLECT_JS_CONSUMERS)) return;
     while ((c = consumer_set_each(&s->consumers, &at)) != NULL && !out->is_short)
         add_consumer(out, x, m, c, q);
     sort_consumers(out, x);
@@ -184,6 +184,27 @@ static void look_for_asset(struct js_snapshot *out, struct js *js, const struct 
     out->has_consumer = c != NULL && !c->is_hidden;
 }
 
+/* What of this log is copied one by one: nothing of a kind that there is too much of. */
+static void choose_singles(struct js_snapshot *x, const struct js *js, const struct page_query *q)
+{
+    uint64_t streams = 0, consumers = 0;
+    const struct quota *quota;
+    uint32_t at = 0;
+    while ((quota = table_each(&js->quotas, &at)) != NULL) {
+        streams += quota->streams;
+        consumers += quota->consumers;
+    }
+    x->collect = q->collect;
+    if (q->js_streams_max > 0 && streams > q->js_streams_max) {
+        if (q->collect & COLLECT_JS_STREAMS) x->streams_left_out += streams;
+        x->collect &= ~(uint32_t)(COLLECT_JS_STREAMS | COLLECT_JS_CONSUMERS);
+    }
+    if (q->js_consumers_max > 0 && consumers > q->js_consumers_max)
+        x->collect &= ~(uint32_t)COLLECT_JS_CONSUMERS;
+    if ((q->collect & COLLECT_JS_CONSUMERS) && !(x->collect & COLLECT_JS_CONSUMERS))
+        x->consumers_left_out += consumers;
+}
+
 void js_snapshot_take(struct shard_snapshot *out, struct js *js, const struct page_query *q,
                       const struct js_store_counts *store)
 {
@@ -197,14 +218,15 @@ void js_snapshot_take(struct shard_snapshot *out, struct js *js, const struct pa
     if (store != NULL) add_store(&x->store, store);
     const struct quota *quota;
     while ((quota = table_each(&js->quotas, &at)) != NULL) count_account(out, quota);
+    choose_singles(x, js, q);
     at = 0;
     const uint32_t needs_streams = COLLECT_JS_MESSAGES | COLLECT_JS_STREAMS;
-    while ((q->collect & needs_streams) && (s = js_each(js, &at)) != NULL && !out->is_short) {
+    while ((x->collect & needs_streams) && (s = js_each(js, &at)) != NULL && !out->is_short) {
         if (s->is_hidden) continue;
         count_stream(out, s);
         bool is_of_account = q->account.len == 0 || q->account_number == QUERY_NO_ACCOUNT ||
                              q->account_number == s->stream.account;
-        if ((q->collect & COLLECT_JS_STREAMS) && is_of_account) add_stream(out, s, q);
+        if ((x->collect & COLLECT_JS_STREAMS) && is_of_account) add_stream(out, s, q);
     }
     if (q->collect & COLLECT_JS_ASSET) look_for_asset(x, js, q);
 }

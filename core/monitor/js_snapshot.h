@@ -57,7 +57,7 @@ struct js_store_counts {
     uint64_t records, groups;
     uint64_t published_bytes; /* of the records, as they were given to the log */
     uint64_t written_bytes;   /* to the disk, packing included */
-    uint64_t flushes; /* of groups, with a sync interval */
+    uint64_t flushes;         /* of groups, with a sync interval */
     uint64_t failures;
     uint64_t staged_percent;                /* now */
     int64_t recovery_ns;                    /* how long opening the log took */
@@ -69,6 +69,9 @@ struct js_snapshot {
     struct js_counts *accounts; /* by account number, [account_count] */
     uint32_t account_count;
     struct js_stream_snapshot *streams; /* COLLECT_JS_STREAMS; in no order */
+    /* More than the query wants one by one, in a log: none of that log is. */
+    uint64_t streams_left_out, consumers_left_out;
+    uint32_t collect; /* the query's, less that, for the log that is being looked at */
     struct js_store_counts store;
     /* COLLECT_JS_ASSET: what /healthz asks for. */
     bool has_stream, has_consumer;

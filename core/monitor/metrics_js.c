@@ -319,6 +319,13 @@ static void write_store(const struct page_input *in, struct text *out)
     js_snapshot_merge_store(in, &s);
     js_snapshot_merge(in, UINT32_MAX, &c);
     int64_t interval_ns = in->server->jetstream.sync_interval_ns;
+    uint64_t streams_left_out = 0, consumers_left_out = 0;
+    for (uint32_t i = 0; i < in->shard_count; i++) {
+        const struct js_snapshot *shard = in->shards[i]->js;
+        if (shard == NULL) continue;
+        streams_left_out += shard->streams_left_out;
+        consumers_left_out += shard->consumers_left_out;
+    }
     write_value(out, "sync_always", "gauge",
                 "1: messages are acknowledged once they are on disk; 0: once they outlive the "
                 "process.",
@@ -354,6 +361,12 @@ static void write_store(const struct page_input *in, struct text *out)
     write_value(out, "damaged_bytes", "gauge", "Their bytes.", (double)s.damaged_bytes);
     write_value(out, "lost_messages", "gauge", "Messages that were lost to damage.",
                 (double)c.messages_lost);
+    write_value(out, "left_out_streams", "gauge",
+                "Streams that this page does not show one by one since they are too many.",
+                (double)streams_left_out);
+    write_value(out, "left_out_consumers", "gauge",
+                "Consumers that this page does not show one by one since they are too many.",
+                (double)consumers_left_out);
 }
 
 enum err metrics_js_write_own(const struct page_input *in, struct text *out)

@@ -163,5 +163,9 @@ void page_render(const struct page_input *in, struct text *body, struct page_ans
     default:
         render_json(in, body, answer);
     }
-    if (body->is_failed || snapshot_is_short(in)) answer_text(body, answer, 503, "out of memory");
+    bool is_long = body->is_failed && body->capacity == body->bytes_max;
+    if (is_long)
+        answer_text(body, answer, 503, "this page is too long: ask for less of it\n");
+    else if (body->is_failed || snapshot_is_short(in))
+        answer_text(body, answer, 503, "out of memory");
 }

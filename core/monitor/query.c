@@ -277,6 +277,8 @@ static enum err parse_metrics(const struct params *p, struct page_query *q)
     q->js_streams = true;
     TRY(decode_bool(p, "streams", &q->js_streams));
     TRY(decode_consumers(p, q));
+    if (param_of(p, "streams").len == 0) q->js_streams_max = QUERY_METRICS_SINGLES;
+    if (param_of(p, "consumers").len == 0) q->js_consumers_max = QUERY_METRICS_SINGLES;
     return decode_int(p, "limit", &q->limit);
 }
 

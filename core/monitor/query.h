@@ -79,6 +79,9 @@ enum {
     QUERY_TEXT_MAX = 8192,       /* all text values of one query together */
     QUERY_LIST_DEFAULT = 1024,   /* limit of connz, subsz and jsz when none is given */
     QUERY_ACCOUNTS_MAX = 64,     /* account names in one request for account statistics */
+    /* Streams, and consumers, that a log shows one by one in /metrics unattended: of 10 000
+     * consumers that is a page of some 60 MB. */
+    QUERY_METRICS_SINGLES = 10000,
     QUERY_NO_ACCOUNT = UINT32_MAX,
 };
 
@@ -133,6 +136,7 @@ struct page_query {
     bool js_leader_only, js_stream_leader_only;
     bool js_enabled, js_enabled_only, js_server_only, js_meta_only, details;
     struct bytes stream, consumer;
+    uint32_t js_streams_max, js_consumers_max; /* of a log, one by one; 0: however many they are */
     bool js_ephemeral; /* with COLLECT_JS_CONSUMERS: those that go when nobody uses them, too */
 
     bool all;                    /* ipqueuesz */

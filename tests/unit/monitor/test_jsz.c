@@ -274,14 +274,21 @@ Test(jsz, health_of_the_store)
                   "consumer_desc=\"desc\""
 #define BY_URL "http://0.0.0.0:8222"
 
-static void collect_metrics(struct js_rig *r, const char *query)
+/* consumers_max: in place of the query's. */
+static void collect_metrics_of(struct js_rig *r, const char *query, uint32_t consumers_max)
 {
     struct fixture *f = &r->f;
     cr_assert_eq(fixture_query(f, PAGE_METRICS, query), ERR_OK);
+    f->query.js_consumers_max = consumers_max;
     js_rig_collect(r);
     text_clear(&f->body);
     cr_assert_eq(metrics_write(&f->in, &f->body), ERR_OK);
     text_char(&f->body, 0);
+}
+
+static void collect_metrics(struct js_rig *r, const char *query)
+{
+    collect_metrics_of(r, query, QUERY_METRICS_SINGLES);
 }
 
 /* labels: those behind the ones that name the server. */
@@ -322,6 +329,27 @@ Test(jsz, metrics_have_the_names_and_labels_of_the_exporter)
     collect_metrics(&r, "streams=0");
     cr_expect_null(strstr(r.f.body.data, "stream_name="));
     cr_expect_eq(fixture_query(&r.f, PAGE_METRICS, "consumers=x"), ERR_INVALID);
+    js_rig_close(&r);
+}
+
+Test(jsz, metrics_leave_single_ones_out_where_there_are_too_many)
+{
+    struct js_rig r;
+    js_rig_open(&r);
+    cr_assert_eq(fixture_query(&r.f, PAGE_METRICS, ""), ERR_OK);
+    cr_expect_eq(r.f.query.js_consumers_max, QUERY_METRICS_SINGLES);
+    cr_expect_eq(r.f.query.js_streams_max, QUERY_METRICS_SINGLES);
+    cr_assert_eq(fixture_query(&r.f, PAGE_METRICS, "consumers=durable&streams=1"), ERR_OK);
+    cr_expect_eq(r.f.query.js_consumers_max, 0, "who asks for them gets them");
+    cr_expect_eq(r.f.query.js_streams_max, 0);
+
+    collect_metrics(&r, "");
+    cr_expect_not_null(strstr(r.f.body.data, "\nmillrace_jetstream_left_out_consumers 0\n"));
+    collect_metrics_of(&r, "", 1);
+    cr_expect_not_null(strstr(r.f.body.data, "\nmillrace_jetstream_left_out_consumers 2\n"));
+    cr_expect_not_null(strstr(r.f.body.data, "\nmillrace_jetstream_left_out_streams 0\n"));
+    cr_expect_null(strstr(r.f.body.data, "consumer_name="));
+    cr_expect_not_null(strstr(r.f.body.data, "stream_name=\"ORDERS\""));
     js_rig_close(&r);
 }
 
