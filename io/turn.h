@@ -1,6 +1,6 @@
 /* One turn of a shard: completions and mail to events, the step, effects to ports, outputs to
  * sends. It uses ports only (driver.h, mailbox.h, and the hooks below), so the server's loop and
- * the simulator link the same file. One thread: the shard's.
+ * the simulator link the same files. One thread: the shard's. The connections are io/turn_conn.
  *
  * Connections here are what the driver knows (slot, generation) plus received bytes that the
  * shard has not taken yet. States of a connection:
