@@ -77,6 +77,7 @@ struct consumer {
     bool is_hidden : 1;    /* its first record is not durable yet: only publishes see it */
     bool is_ending : 1;    /* the record in flight is that of its end */
     bool is_moved : 1;     /* by a reset or other filters since the last pick, which is void */
+    bool is_undone : 1;    /* a reset was, since the last record: acks in those that failed count */
     uint32_t progress;     /* number of the newest PROGRESS record (its prev_seq), from 1; wraps */
     uint64_t delivered_cseq, delivered_seq, floor_cseq, floor_seq, next_seq;
     uint64_t saved_seq; /* delivered_seq of the last record */
@@ -191,10 +192,13 @@ void consumer_purged(struct consumer *c, struct bytes filter, uint64_t first);
 /* Whether an interest or work queue stream must keep message seq for it. */
 bool consumer_needs(const struct consumer *c, uint64_t seq, struct bytes subject);
 
-/* Delivery starts again at seq; 0: behind the ack floor. What it passes over is settled by that
- * (as interest streams have it), or stays (a work queue). ERR_DENIED: why holds the reason. */
-NODISCARD enum err consumer_reset(struct consumer *c, uint64_t seq, bool settles,
-                                  uint64_t *reset_seq, struct arena *arena, struct writer *why);
+/* Where a reset to seq (0: behind the ack floor) leads. ERR_DENIED: it may not; why holds the
+ * reason. ERR_MEMORY. */
+NODISCARD enum err consumer_reset_seq(const struct consumer *c, uint64_t seq, uint64_t *reset_seq,
+                                      struct arena *arena, struct writer *why);
+/* Delivery starts again there. What it passes over is settled by that (as interest streams have
+ * it), or stays (a work queue). */
+void consumer_reset(struct consumer *c, uint64_t seq, bool settles);
 
 /* Counts what came since: a piece of it (core/js/sieve). False: call again, in another turn. */
 NODISCARD bool consumer_count(struct consumer *c);
@@ -215,6 +219,13 @@ static inline bool consumer_is_unsaved(const struct consumer *c)
 /* Appends the body of a PROGRESS record to out and takes everything as saved. is_whole: the whole
  * state. */
 void consumer_encode(struct consumer *c, struct shard_time now, bool is_whole, struct text *out);
+/* The same of what a reset will make of it; once that is done, consumer_reset_saved. */
+void consumer_encode_reset(uint64_t seq, bool settles, struct text *out);
+void consumer_reset_saved(struct consumer *c);
+/* A reset did not come to be: the consumer is what consumer_encode_copy wrote before it, at that
+ * time. ERR_MEMORY: it is in between. */
+NODISCARD enum err consumer_reset_undo(struct consumer *c, struct bytes body,
+                                       struct shard_time before);
 /* The same of the whole state, for checkpoints: nothing counts as saved by it. */
 void consumer_encode_copy(const struct consumer *c, struct shard_time now, struct text *out);
 /* The record with this body failed: the next one tells everything. An empty body: one that nothing

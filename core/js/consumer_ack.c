@@ -301,8 +301,8 @@ static enum err refuse_reset(struct writer *why, const char *text)
     return ERR_DENIED;
 }
 
-enum err consumer_reset(struct consumer *c, uint64_t seq, bool settles, uint64_t *reset_seq,
-                        struct arena *arena, struct writer *why)
+enum err consumer_reset_seq(const struct consumer *c, uint64_t seq, uint64_t *reset_seq,
+                            struct arena *arena, struct writer *why)
 {
     struct consumer_config config;
     enum err e = consumer_config_of(c, arena, &config);
@@ -318,6 +318,12 @@ enum err consumer_reset(struct consumer *c, uint64_t seq, bool settles, uint64_t
     } else if (config.deliver_policy != CONSUMER_DELIVER_ALL) {
         return refuse_reset(why, "not allowed");
     }
+    *reset_seq = seq;
+    return ERR_OK;
+}
+
+void consumer_reset(struct consumer *c, uint64_t seq, bool settles)
+{
     consumer_state_close_latest(c);
     ackwin_clear(&c->live->window);
     c->next_seq = seq;
@@ -328,6 +334,4 @@ enum err consumer_reset(struct consumer *c, uint64_t seq, bool settles, uint64_t
     c->expire_ns = INT64_MAX;
     c->is_changed = c->is_all_unsaved = c->is_moved = true;
     consumer_state_recount(c);
-    *reset_seq = seq;
-    return ERR_OK;
 }

@@ -71,6 +71,19 @@ void consumer_encode(struct consumer *c, struct shard_time now, bool is_whole, s
     }
     ackwin_trim(&c->live->window);
     c->saved_seq = c->delivered_seq;
+    c->is_changed = c->is_all_unsaved = c->is_undone = false;
+}
+
+void consumer_encode_reset(uint64_t seq, bool settles, struct text *out)
+{
+    const uint64_t fields[] = {
+        RECORD_VERSION, FLAG_WHOLE, settles ? 0 : seq - 1, 0, seq - 1, 0, seq - 1, 0, 0};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) varint_put(out, fields[i]);
+}
+
+void consumer_reset_saved(struct consumer *c)
+{
+    c->saved_seq = c->delivered_seq;
     c->is_changed = c->is_all_unsaved = false;
 }
 
@@ -186,8 +199,26 @@ static void unsave(struct consumer *c, struct bytes body)
     if (c->saved_seq < c->delivered_seq) c->is_changed = true;
 }
 
+/* What is acked in this body is pending no more. */
+static void settle_acked(struct consumer *c, struct bytes body)
+{
+    struct head h;
+    struct ackwin_entry entry = {.seq = 0}, *e;
+    int64_t age_ms;
+    must(get_head(&body, &h));
+    for (uint64_t i = 0; i < h.count; i++) {
+        must(get_entry(&body, &entry, &age_ms));
+        if (entry.state != ACKWIN_HOLE) continue;
+        e = ackwin_find(&c->live->window, entry.seq);
+        if (e == NULL || e->state != ACKWIN_PENDING) continue;
+        ackwin_settle(&c->live->window, e);
+        consumer_state_move_floor(c, entry.seq);
+    }
+}
+
 void consumer_encode_lost(struct consumer *c, struct bytes body)
 {
+    if (body.len > 0 && c->is_undone) settle_acked(c, body);
     if (body.len > 0) unsave(c, body);
     c->is_changed = c->is_all_unsaved = true;
 }
@@ -197,6 +228,21 @@ enum err consumer_apply_copy(struct consumer *c, struct bytes body, int64_t time
 {
     enum err e = consumer_apply(c, body, time_ns, now);
     if (e == ERR_OK) unsave(c, body);
+    return e;
+}
+
+enum err consumer_reset_undo(struct consumer *c, struct bytes body, struct shard_time before)
+{
+    struct text since;
+    text_init(&since, c->mem, MEM_JETSTREAM, SIZE_MAX / 4);
+    consumer_encode_copy(c, before, &since);
+    enum err e =
+        since.is_failed ? ERR_MEMORY : consumer_apply_copy(c, body, before.wall_ns, before);
+    /* Acks that came since the reset count. */
+    c->is_undone = e == ERR_OK;
+    if (e == ERR_OK) consumer_encode_lost(c, text_written(&since));
+    c->is_moved = true;
+    text_deinit(&since);
     return e;
 }
 

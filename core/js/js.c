@@ -510,10 +510,10 @@ void js_progress_stored(struct js *js, struct js_stream *s, const struct consume
     }
 }
 
-bool js_reset_step(struct js_stream *s, const struct consumer *c, uint64_t seq, struct js_work *w)
+bool js_reset_step(struct js_stream *s, const struct consumer *c, struct js_work *w)
 {
     uint32_t batch = STREAM_PURGE_BATCH;
-    while ((w->seq = msgs_next(&s->stream.msgs, w->seq)) != 0 && w->seq < seq) {
+    while ((w->seq = msgs_next(&s->stream.msgs, w->seq)) != 0 && w->seq < w->end) {
         if (batch-- == 0) return true;
         release(s, c, w->seq++, false, w->ticket);
     }

@@ -151,7 +151,7 @@ struct js_work {
     bool is_begun, is_purge;
     bool is_sweep;     /* what no consumer needs goes, from seq on */
     uint32_t node;     /* of stream_trim */
-    uint64_t seq, end; /* end: of js_consumer_end */
+    uint64_t seq, end; /* end: of js_consumer_end, or the reset of a consumer */
     uint64_t ticket;   /* of the end or the reset of a consumer: see consumer_set_needs */
     struct stream_purge purge;
 };
@@ -248,6 +248,7 @@ struct js_request {
     bool is_secure, no_headers;
     struct js_work work;
     struct js_reading *reading; /* in the arena; NULL: none */
+    struct bytes before;        /* of a reset: what the consumer was; in the arena */
 };
 
 /* The message of a request that erases it for good: where it lies now is told. */
@@ -337,11 +338,10 @@ NODISCARD bool js_consumer_end_step(struct js_stream *s, struct js_work *w);
  * that. */
 void js_progress_stored(struct js *js, struct js_stream *s, const struct consumer *c,
                         struct bytes body, uint64_t ticket);
-/* The consumer of an interest stream was reset to seq, durably: the next piece of what lies before
- * it goes, where nobody else needs it. True: there is more. w is all zero at first, but for the
+/* The consumer of an interest stream was reset, durably: the next piece of what lies before w->end
+ * goes, where nobody else needs it. True: there is more. w is all zero at first, but for end and
  * ticket. */
-NODISCARD bool js_reset_step(struct js_stream *s, const struct consumer *c, uint64_t seq,
-                             struct js_work *w);
+NODISCARD bool js_reset_step(struct js_stream *s, const struct consumer *c, struct js_work *w);
 /* No stream gets this id or a lower one. */
 void js_reserve_ids(struct js *js, uint64_t id);
 /* The log is at its end: what lived in memory is gone. Behind what damage may have taken of a

@@ -1,4 +1,5 @@
 #include "core/js/jsapi_consumer.h"
+#include <string.h>
 #include "core/base/must.h"
 #include "core/base/sort.h"
 #include "core/js/jsapi_reply.h"
@@ -394,26 +395,41 @@ static const struct request_field reset_fields[] = {
 static const struct request_type reset_type = {"JSApiConsumerResetRequest", reset_fields, 1,
                                                sizeof(struct reset_body)};
 
-/* The new state at once, in a record: what it tells must not be older than what was delivered. */
-static enum js_step append_state(struct jsapi_reply *p, struct js_stream *s, struct consumer *c)
+static bool keep_state(struct jsapi_reply *p, const struct consumer *c)
+{
+    struct text body;
+    text_init(&body, p->js->mem, MEM_JETSTREAM, JS_REPLY_BYTES_MAX);
+    consumer_encode_copy(c, now_of(p), &body);
+    char *copy = body.is_failed ? NULL : arena_alloc(&p->r->arena, body.len);
+    if (copy != NULL) memcpy(copy, body.data, body.len);
+    p->r->before = bytes_of(copy, body.len);
+    text_deinit(&body);
+    return copy != NULL;
+}
+
+/* The new state in a record, then at once: what later records tell must not be older than it. Where
+ * that is refused, or fails, nothing has happened. */
+static enum js_step append_reset(struct jsapi_reply *p, struct js_stream *s, struct consumer *c,
+                                 bool settles)
 {
     struct text body;
     enum js_step step;
     text_init(&body, p->js->mem, MEM_JETSTREAM, JS_REPLY_BYTES_MAX);
-    consumer_encode(c, now_of(p), true, &body);
+    consumer_encode_reset(p->r->seq, settles, &body);
     struct record record = {.kind = RECORD_PROGRESS, .stream = s->stream.id, .seq = c->number};
     record.prev_seq = c->progress + 1u;
     record.time_ns = p->r->now_ns;
     record.body = text_written(&body);
-    if (body.is_failed)
+    if (body.is_failed || !keep_state(p, c))
         step = jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
     else
         step = jsapi_reply_append(p, p->js->file, &record, JS_ORDER_CONSUMER_RESET);
     if (step == JS_WAIT_STORED) {
+        consumer_reset(c, p->r->seq, settles);
+        consumer_reset_saved(c);
+        consumer_set_moved_back(&s->consumers);
         c->order_ticket = p->r->ticket;
         c->progress++;
-    } else {
-        consumer_encode_lost(c, body.is_failed ? BYTES_LITERAL("") : record.body);
     }
     text_deinit(&body);
     return step;
@@ -473,18 +489,22 @@ static enum js_step consumer_reset_request(struct jsapi_reply *p)
     enum err e = settle_before(p->js, s, c);
     if (e == ERR_MEMORY) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
     if (e != ERR_OK) return jsapi_reply_refuse_store(p, e);
-    e = consumer_reset(c, body.seq, settles, &r->seq, &r->arena, &why);
+    e = consumer_reset_seq(c, body.seq, &r->seq, &r->arena, &why);
     if (e == ERR_DENIED) {
         jsapi_error_set_text(&p->error, JSAPI_CONSUMER_INVALID_RESET, writer_written(&why));
         return jsapi_reply_fail(p);
     }
     if (e != ERR_OK) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
-    consumer_set_moved_back(&s->consumers);
     r->stream_id = s->stream.id;
     r->consumer_number = c->number;
     r->order = JS_ORDER_CONSUMER_RESET;
-    if (!js_consumer_is_kept(s, c)) return jsapi_consumer_stored(p->js, r, ERR_OK);
-    return append_state(p, s, c);
+    /* What is published behind it stays, as a start has it, however far it goes. */
+    r->work.end = s->stream.staged.seq_last + 1;
+    if (r->seq < r->work.end) r->work.end = r->seq;
+    if (js_consumer_is_kept(s, c)) return append_reset(p, s, c, settles);
+    consumer_reset(c, r->seq, settles);
+    consumer_set_moved_back(&s->consumers);
+    return jsapi_consumer_stored(p->js, r, ERR_OK);
 }
 
 /* --- dispatch -------------------------------------------------------------------------------- */
@@ -533,9 +553,11 @@ static enum js_step failed(struct jsapi_reply *p, struct js_stream *s, struct co
     c->is_ending = false;
     if (p->r->order == JS_ORDER_CONSUMER_CREATE) js_consumer_drop(p->js, s, c);
     if (p->r->order == JS_ORDER_CONSUMER_RESET) {
-        consumer_encode_lost(c, BYTES_LITERAL(""));
+        enum err e = consumer_reset_undo(c, p->r->before, now_of(p));
+        consumer_set_moved_back(&s->consumers);
+        if (e != ERR_OK) consumer_encode_lost(c, BYTES_LITERAL(""));
         /* What the reset settled no record tells of: the next one begins at 0 again. */
-        if (s->stream.config.retention == STREAM_INTEREST) c->saved_seq = 0;
+        if (e != ERR_OK && s->stream.config.retention == STREAM_INTEREST) c->saved_seq = 0;
     }
     if (p->r->order != JS_ORDER_CONSUMER_CREATE) tell(p->js, s, c, false);
     return jsapi_reply_refuse_store(p, result);
@@ -608,8 +630,7 @@ enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err
     }
     bool is_counted = r->order != JS_ORDER_CONSUMER_DELETE && r->order != JS_ORDER_CONSUMER_PAUSE;
     bool has_more = r->order == JS_ORDER_CONSUMER_RESET &&
-                    s->stream.config.retention == STREAM_INTEREST &&
-                    js_reset_step(s, c, r->seq, &r->work);
+                    s->stream.config.retention == STREAM_INTEREST && js_reset_step(s, c, &r->work);
     if (has_more || (is_counted && !consumer_count(c))) {
         /* Of one that leaves no record, a ticket that is durable: others wait for it. */
         if (r->ticket == 0) c->order_ticket = r->ticket = JS_TICKET_FIRST;

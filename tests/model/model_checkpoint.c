@@ -212,7 +212,7 @@ static void reset(void)
     char text[64];
     struct writer why;
     struct arena arena;
-    struct js_work work = {.is_begun = false};
+    struct js_work work = {.end = s->stream.seq_last + 1};
     uint64_t seq = rng_below(&w.rng, 4) == 0 ? 0 : 1 + rng_below(&w.rng, (uint32_t)w.seq + 3);
     bool settles = s->stream.config.retention == STREAM_INTEREST;
     if (rng_below(&w.rng, 3) != 0) return;
@@ -220,10 +220,12 @@ static void reset(void)
         told(save(consumer_set_find_number(&s->consumers, i)));
     arena_init(&arena, &w.heap.mem, MEM_JETSTREAM);
     writer_init(&why, text, sizeof text);
-    must(consumer_reset(c, seq, settles, &seq, &arena, &why) == ERR_OK);
+    must(consumer_reset_seq(c, seq, &seq, &arena, &why) == ERR_OK);
+    consumer_reset(c, seq, settles);
     arena_deinit(&arena);
     must(save(c) != NULL);
-    while (settles && js_reset_step(s, c, seq, &work)) continue;
+    if (seq < work.end) work.end = seq;
+    while (settles && js_reset_step(s, c, &work)) continue;
     w.resets++;
     w.was_reset = true;
 }

@@ -381,10 +381,11 @@ Test(consumer, a_reset_starts_again_where_it_may)
     cr_assert_eq(deliver(&d), 4);
     cr_assert_eq(deliver(&d), 5);
     cr_assert(ack(4, 1, ""));
-    cr_assert_eq(consumer_reset(&r.consumer, 3, false, &seq, &r.arena, &why), ERR_DENIED);
+    cr_assert_eq(consumer_reset_seq(&r.consumer, 3, &seq, &r.arena, &why), ERR_DENIED);
     cr_assert(bytes_equal(writer_written(&why), BYTES_LITERAL("below start seq")));
-    cr_assert_eq(consumer_reset(&r.consumer, 0, false, &seq, &r.arena, &why), ERR_OK);
+    cr_assert_eq(consumer_reset_seq(&r.consumer, 0, &seq, &r.arena, &why), ERR_OK);
     cr_assert_eq(seq, 5);
+    consumer_reset(&r.consumer, seq, false);
     cr_assert_eq(consumer_left(&r.consumer), 6);
     cr_assert_eq(deliver(&d), 5);
     cr_assert_eq(d.consumer_seq, 1);

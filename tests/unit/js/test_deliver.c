@@ -186,14 +186,19 @@ static void teardown(void)
 
 TestSuite(deliver, .init = setup, .fini = teardown);
 
+static struct js_request request(const char *subject, const char *body)
+{
+    return (struct js_request){.account_name = BYTES_LITERAL("$G"),
+                               .subject = bytes_from_text(subject),
+                               .body = bytes_from_text(body),
+                               .out = &r.out,
+                               .mono_ns = r.now.mono_ns,
+                               .now_ns = r.now.wall_ns};
+}
+
 static bool is_taken(const char *subject, const char *body)
 {
-    struct js_request q = {.account_name = BYTES_LITERAL("$G"),
-                           .subject = bytes_from_text(subject),
-                           .body = bytes_from_text(body),
-                           .out = &r.out,
-                           .mono_ns = r.now.mono_ns,
-                           .now_ns = r.now.wall_ns};
+    struct js_request q = request(subject, body);
     enum js_step step = jsapi_run(&r.js, &q);
     if (step == JS_WAIT_STORED) step = jsapi_stored(&r.js, &q, ERR_OK);
     cr_assert_eq(step, JS_REPLY);
@@ -468,6 +473,37 @@ Test(deliver, a_reset_that_finds_acks_it_cannot_save_is_refused)
     call("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":1}");
     pull("c", "1");
     cr_assert_str_eq(r.sent[r.sent_count - 1].body, "b");
+}
+
+/* A client that is told no goes on with what it has. */
+Test(deliver, a_reset_that_is_refused_or_fails_leaves_what_is_pending)
+{
+    call("$JS.API.STREAM.CREATE.S",
+         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
+    open_consumer("c", DURABLE);
+    for (int i = 0; i < 3; i++) publish("s.1", "a");
+    pull("c", "2");
+    pass(300);
+    deliver_store_stored(&r.d, r.log.ticket);
+    const struct consumer *c = named("c");
+    r.log.fails = ERR_FULL;
+    cr_assert_not(is_taken("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":1}"));
+    r.log.fails = ERR_OK;
+    cr_assert_eq(c->live->window.pending_count, 2);
+    struct js_request q = request("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":3}");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert_eq(c->live->window.pending_count, 0);
+    cr_assert(ack(r.sent[0].reply, "", "r"), "passed over by it");
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_IO), JS_REPLY);
+    jsapi_end(&q);
+    deliver_store_failed(&r.d, r.log.ticket, r.now);
+    cr_assert_eq(c->live->window.pending_count, 1);
+    cr_assert_eq(c->next_seq, 3);
+    pass(300);
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_str_eq(r.sent[r.sent_count - 1].target, "r");
+    cr_assert_eq(stream()->stream.msgs.live_count, 2);
+    cr_assert_eq(msgs_next(&stream()->stream.msgs, 1), 2);
 }
 
 /* Its message went with the record, and is back at a start: nobody may be told that it is acked. */

@@ -522,6 +522,64 @@ Test(jsapi_consumer, who_is_created_behind_acks_keeps_nothing_that_they_settled)
     text_deinit(&body);
 }
 
+static void expect_settled_three(void)
+{
+    const struct consumer *c = named("c1");
+    cr_assert_eq(c->next_seq, 4);
+    cr_assert_eq(c->delivered_seq, 3);
+    cr_assert_eq(c->floor_cseq, 3);
+    cr_assert_eq(c->order_ticket, 0);
+}
+
+static enum err refuse(struct store *s, const struct record *record, struct store_stub *out)
+{
+    return ERR_FULL;
+}
+
+Test(jsapi_consumer, a_reset_that_is_refused_has_not_happened)
+{
+    struct text body;
+    open_interest();
+    (void)settle_three(&body);
+    text_deinit(&body);
+    struct js_request reset = request("$JS.API.CONSUMER.RESET.S.c1", "{\"seq\":1}");
+    const struct store_ops *ops = r.file.store.ops, refusing = {.append = refuse};
+    r.file.store.ops = &refusing;
+    cr_assert_eq(jsapi_run(&r.js, &reset), JS_REPLY);
+    cr_assert(reset.is_error);
+    jsapi_end(&reset);
+    r.file.store.ops = ops;
+    expect_settled_three();
+    cr_assert_not(consumer_is_unsaved(named("c1")));
+}
+
+Test(jsapi_consumer, a_reset_whose_record_fails_has_not_happened)
+{
+    struct text body;
+    open_interest();
+    (void)settle_three(&body);
+    text_deinit(&body);
+    struct js_request reset = send_order("$JS.API.CONSUMER.RESET.S.c1", "{\"seq\":1}");
+    cr_assert_eq(named("c1")->next_seq, 1);
+    cr_assert_eq(jsapi_stored(&r.js, &reset, ERR_IO), JS_REPLY);
+    cr_assert(reset.is_error);
+    jsapi_end(&reset);
+    expect_settled_three();
+    cr_assert(consumer_is_unsaved(named("c1")));
+}
+
+/* A start reads their records behind that of the reset, which drops nothing of them. */
+Test(jsapi_consumer, what_is_published_behind_a_reset_stays_however_far_it_goes)
+{
+    open_interest();
+    struct js_request reset = send_order("$JS.API.CONSUMER.RESET.S.c1", "{\"seq\":1000}");
+    publish("s.1");
+    publish("s.1");
+    end_order(&reset);
+    cr_assert_eq(live(), 2);
+    cr_assert_eq(named("c1")->next_seq, 1000);
+}
+
 /* It changes the consumer at once, and would take back what the deletion drops at a start. */
 Test(jsapi_consumer, a_reset_waits_for_the_deletion_of_another_one)
 {
