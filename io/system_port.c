@@ -95,18 +95,23 @@ uint64_t system_port_dropped(const struct server *s)
  */
 
 static void publish(struct server *s, uint32_t sender, uint32_t shard, uint32_t account,
-                    struct bytes subject, struct bytes payload)
+                    struct bytes subject, struct bytes payload, uint32_t header_bytes)
 {
     if (subject.len == 0) return;
-    struct order *o = malloc(sizeof *o + subject.len + payload.len);
-    if (o == NULL) return;
+    struct order *o = malloc(sizeof *o + subject.len + payload.len + 2);
+    if (o == NULL) {
+        atomic_fetch_add_explicit(&s->system_port->dropped, 1, memory_order_relaxed);
+        return;
+    }
     char *text = (char *)(o + 1);
     memcpy(text, subject.data, subject.len);
     if (payload.len > 0) memcpy(text + subject.len, payload.data, payload.len);
+    memcpy(text + subject.len + payload.len, "\r\n", 2);
     *o = (struct order){.kind = ORDER_PUBLISH,
                         .account = account,
                         .subject = bytes_of(text, subject.len),
-                        .payload = bytes_of(text + subject.len, payload.len)};
+                        .payload = bytes_of(text + subject.len, payload.len),
+                        .header_bytes = header_bytes};
     /* With its texts in one block: a shard that does not answer in time keeps it. */
     if (server_order_one(s, o, shard, sender, ORDER_WAIT_NS))
         free(o);
@@ -124,8 +129,7 @@ static void publish_event(struct server *s, struct mem *mem, uint32_t sender,
     text_init(&subject, mem, MEM_MONITOR, 8192);
     sysevents_subject(&subject, kind, name);
     if (!subject.is_failed)
-        publish(s, sender, 0, o->accounts->system, bytes_of(subject.data, subject.len),
-                bytes_of(body->data, body->len));
+        publish(s, sender, 0, o->accounts->system, text_written(&subject), text_written(body), 0);
     text_deinit(&subject);
 }
 
@@ -195,7 +199,7 @@ static void answer(struct server *s, const struct system_job *job)
     const struct options *options = atomic_load(&s->options);
     const struct account *account = account_set_by_number(options->accounts, r->account);
     struct server_snapshot server;
-    bool is_lost = false;
+    bool is_lost = false, is_short = q == NULL || o == NULL;
     if (q != NULL && o != NULL && account != NULL) {
         query_init(q, PAGE_VARZ);
         monitor_describe(s, options, q, &server);
@@ -224,9 +228,10 @@ static void answer(struct server *s, const struct system_job *job)
                                         .mem = &p->mem.mem};
                 monitor_describe(s, options, q, &server);
                 server.pages = &p->pages;
-                if (sysreq_write_reply(&in, &request, bytes_of(id, sizeof id), &error, &out) !=
-                    ERR_OK)
-                    text_clear(&out);
+                enum err e =
+                    sysreq_write_reply(&in, &request, bytes_of(id, sizeof id), &error, &out);
+                if (e != ERR_OK) text_clear(&out);
+                is_short = e == ERR_MEMORY;
                 monitor_release(s, server_sender_system(s), &pages);
             }
             break;
@@ -243,9 +248,12 @@ static void answer(struct server *s, const struct system_job *job)
             break;
         }
     }
-    if (out.len > 0 && !out.is_failed && r->reply.len > 0)
-        publish(s, server_sender_system(s), job->shard, r->account, r->reply,
-                bytes_of(out.data, out.len));
+    /* Without memory for an answer: as if nobody had taken the request, so that nobody waits. */
+    struct bytes no_answer = BYTES_LITERAL("NATS/1.0 503\r\n\r\n"), said = text_written(&out);
+    if (is_short || out.is_failed) said = no_answer;
+    if (said.len > 0)
+        publish(s, server_sender_system(s), job->shard, r->account, r->reply, said,
+                said.data == no_answer.data ? (uint32_t)no_answer.len : 0);
     pthread_rwlock_unlock(&s->options_lock);
     text_deinit(&out);
     text_deinit(&error);

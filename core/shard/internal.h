@@ -256,8 +256,9 @@ void system_drop(struct shard *s);
 /* The account's mappings applied to *subject, into room. False: the message goes nowhere. */
 bool system_map_subject(struct shard *s, const struct mapping_set *mappings, struct bytes *subject,
                         char *room, size_t room_bytes);
-void system_publish(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
-                    struct bytes payload);
+/* CRLF lies behind the payload, which begins with so many bytes of headers. */
+void system_publish(struct shard *s, uint32_t account, struct bytes subject, struct bytes payload,
+                    uint32_t header_bytes);
 void system_connected(struct shard *s, struct client *c);
 void system_disconnected(struct shard *s, struct client *c);
 void system_auth_failed(struct shard *s, struct client *c, enum closed_reason reason);

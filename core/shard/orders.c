@@ -127,7 +127,9 @@ void orders_run(struct shard *s, struct order *o)
         snapshot_close(o->snapshots[s->index]);
         o->snapshots[s->index] = NULL;
         break;
-    case ORDER_PUBLISH: system_publish(s, o->account, o->subject, o->reply, o->payload); break;
+    case ORDER_PUBLISH:
+        system_publish(s, o->account, o->subject, o->payload, o->header_bytes);
+        break;
     case ORDER_KICK:
         c = find_cid(s, o->cid);
         if (c == NULL) break;

@@ -48,7 +48,8 @@ struct order {
     const struct page_query *query;
     struct shard_snapshot **snapshots; /* [shards]; each shard writes its own entry */
     uint32_t account;
-    struct bytes subject, reply, payload;
+    struct bytes subject, payload;      /* CRLF lies behind the payload */
+    uint32_t header_bytes;              /* of the payload */
     uint64_t cid;
     bool tells_info;                    /* OPTIONS: clients get a new INFO */
     bool checks_pins; /* OPTIONS: who shows no pinned certificate any more is closed */

@@ -103,9 +103,13 @@ void system_step(struct shard *s)
         struct system_event *e = s->events_first;
         s->events_first = e->next;
         if (s->events_first == NULL) s->events_last = NULL;
-        if (!e->subject.is_failed && !e->body.is_failed)
-            system_publish(s, e->account, bytes_of(e->subject.data, e->subject.len),
-                           bytes_of(NULL, 0), bytes_of(e->body.data, e->body.len));
+        size_t bytes = e->body.len;
+        text_string(&e->body, "\r\n");
+        if (e->subject.is_failed || e->body.is_failed)
+            s->counts.dropped_msgs++;
+        else
+            system_publish(s, e->account, text_written(&e->subject), bytes_of(e->body.data, bytes),
+                           0);
         free_event(s, e);
     }
 }
@@ -230,17 +234,14 @@ void system_auth_failed(struct shard *s, struct client *c, enum closed_reason re
     sysevents_write_disconnect(&e->body, &f.server, &f.head, &f.conn, closed_reason_text(reason));
 }
 
-/* For -VV, in the words of nats-server: an empty reply leaves its two spaces. */
-static void trace_own(struct shard *s, struct bytes subject, struct bytes reply,
-                      struct bytes payload)
+/* For -VV, in the words of nats-server: without a reply there are two spaces. */
+static void trace_own(struct shard *s, struct bytes subject, struct bytes payload)
 {
     if (LIKELY(!s->options->trace || !s->options->trace_verbose)) return;
     struct writer *w = session_log_open(s, NULL);
     writer_text(w, "SYSTEM - <<- [PUB ");
     writer_bytes(w, subject);
-    writer_char(w, ' ');
-    writer_bytes(w, reply);
-    writer_char(w, ' ');
+    writer_text(w, "  ");
     writer_u64(w, payload.len);
     writer_char(w, ']');
     session_log_close(s, LOG_LEVEL_TRC);
@@ -248,27 +249,20 @@ static void trace_own(struct shard *s, struct bytes subject, struct bytes reply,
 }
 
 /* An internal message of the server in an account. */
-void system_publish(struct shard *s, uint32_t account, struct bytes subject, struct bytes reply,
-                    struct bytes payload)
+void system_publish(struct shard *s, uint32_t account, struct bytes subject, struct bytes payload,
+                    uint32_t header_bytes)
 {
     struct shard_account *a = session_account(s, account);
-    char *copy = mem_alloc(s->mem, MEM_MONITOR, payload.len + 2);
-    if (copy == NULL || a == NULL) {
-        mem_free(s->mem, MEM_MONITOR, copy, payload.len + 2);
-        return;
-    }
-    if (payload.len > 0) memcpy(copy, payload.data, payload.len);
-    memcpy(copy + payload.len, "\r\n", 2);
-    trace_own(s, subject, reply, payload);
+    if (a == NULL) return;
+    trace_own(s, subject, payload);
     struct message m = {.account = a,
                         .subject = subject,
-                        .reply = reply,
+                        .header_bytes = header_bytes,
                         .total_bytes = (uint32_t)payload.len,
-                        .payload = copy,
+                        .payload = payload.data,
                         .origin_shard = s->index};
     enum park_reason reason;
     /* No room in a mail ring: the event is lost for that shard and counted; the server does not
      * park. */
     if (fanout_publish(s, &m, NULL, &reason) == FANOUT_PARK) s->counts.dropped_msgs++;
-    mem_free(s->mem, MEM_MONITOR, copy, payload.len + 2);
 }

@@ -158,6 +158,36 @@ static void open_client(struct rig *r, struct conn_id id)
     cr_assert_eq(bytes.bytes.used, bytes.bytes.len);
 }
 
+/* An answer of the server takes no memory of its own: who asked hears of it when there is none. */
+Test(shard, what_the_server_says_needs_no_memory)
+{
+    static const char answer[] = "NATS/1.0 503\r\n\r\n\r\n";
+    struct rig *r = open_rig("max_control_line: 4096\n", 1);
+    struct event e = {.kind = EVENT_BYTES, .conn = conn_id_of(0, 1)};
+    static const char sub[] = "CONNECT {\"headers\":true,\"verbose\":false}\r\nSUB in 1\r\n";
+    open_client(r, e.conn);
+    e.bytes.data = sub;
+    e.bytes.len = sizeof sub - 1;
+    step(r, &e);
+    struct order o = {.kind = ORDER_PUBLISH,
+                      .subject = BYTES_LITERAL("in"),
+                      .payload = bytes_of(answer, sizeof answer - 3),
+                      .header_bytes = sizeof answer - 3};
+    struct event sent = {.kind = EVENT_SENT, .conn = e.conn}, order = {.kind = EVENT_ORDER};
+    const struct output *out = &shard_client(r->shard, e.conn)->output;
+    sent.sent.bytes = out->pending_bytes;
+    step(r, &sent);
+    order.order = &o;
+    step(r, &order);
+    cr_assert_str_eq(r->got, "HMSG in 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n");
+    step(r, &order); /* it may enter the route cache now */
+    uint64_t allocs = r->heap.alloc_count;
+    step(r, &order); /* into what is left of the room that the first one made */
+    cr_assert_eq(r->heap.alloc_count, allocs);
+    cr_assert_eq(out->pending_bytes, 3 * strlen("HMSG in 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n"));
+    close_rig(r, e.conn);
+}
+
 /* One read may hold ten thousand of them, and a turn several reads. */
 Test(shard, who_subscribes_to_much_lets_others_come_between)
 {
