@@ -85,6 +85,7 @@ class Server:
         self.log_path = os.path.join(self.folder, "log")
         # The server runs in its own folder, so a relative path to it has to be resolved here.
         program = os.path.abspath(command[0]) if os.path.exists(command[0]) else command[0]
+        self.is_ours = is_ours(program)
         arguments = [program, *command[1:]] + ["-a", "127.0.0.1", "-p", str(self.port)]
         arguments += [word.format(folder=self.folder) for word in more]
         if config:
