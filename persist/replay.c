@@ -283,6 +283,7 @@ static enum err survey(struct walk *w)
     enum err e = survey_range(l, &w->scan, w->at, w->limit, &first, &at);
     if (e != ERR_OK) return e;
     l->next_number = 0;
+    l->empty_from = first.number == 0 ? w->at : UINT64_MAX;
     for (uint32_t i = w->index + 1; i < l->manifest->count; i++) {
         const struct manifest_segment *m = &l->manifest->segments[i];
         struct scan s;
@@ -362,6 +363,14 @@ static void took(struct walk *w, const struct group_head *h)
     w->at += h->bytes;
 }
 
+/* The next valid header of a segment that was surveyed: what held none then is not read again. */
+static enum err find_surveyed(struct walk *w, uint64_t from, struct group_head *h, uint64_t *at)
+{
+    must(w->log->surveyed_segment == w->segment->number);
+    if (from >= w->log->empty_from) return ERR_UNKNOWN;
+    return scan_find(&w->scan, from, w->limit, h, at);
+}
+
 /* Nothing from here on counts. Valid groups there are told, for the log of the server. */
 static enum err cut(struct walk *w)
 {
@@ -372,7 +381,7 @@ static enum err cut(struct walk *w)
     struct group_head h;
     uint64_t at, from = w->at;
     enum err e;
-    while ((e = scan_find(&w->scan, from, w->limit, &h, &at)) == ERR_OK) {
+    while ((e = find_surveyed(w, from, &h, &at)) == ERR_OK) {
         w->log->counts->cut_groups++;
         lost.bytes = at + h.bytes - w->at;
         from = at + PLACE_BLOCK_BYTES;
@@ -436,7 +445,7 @@ static enum err on_gap(struct walk *w)
     if (e != ERR_OK) return e;
     struct group_head h;
     uint64_t at;
-    e = scan_find(&w->scan, w->at, w->limit, &h, &at);
+    e = find_surveyed(w, w->at, &h, &at);
     if (e != ERR_OK && e != ERR_UNKNOWN) return e;
     bool is_here = e == ERR_OK;
     uint64_t next = is_here ? h.number : l->next_number;

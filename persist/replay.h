@@ -34,6 +34,7 @@ struct replay_log {
     uint64_t place_before;
     /* What a survey of the rest of the log found; of the segment surveyed_segment. */
     uint32_t surveyed_segment;
+    uint64_t empty_from;  /* no header in that segment is valid from here on */
     uint64_t next_number; /* first valid header in the segments after it; 0: none */
     uint64_t next_offset;
     uint32_t next_segment;

@@ -158,3 +158,33 @@ Test(replay, a_purge_behind_the_checkpoint_happens_though_the_headers_around_it_
     cr_assert(was_given(RECORD_PURGE, 10), "twice is no harm");
     cr_assert_not(was_given(RECORD_CONSUMER, 1), "it may be gone again");
 }
+
+/* Most of the segment that was in use when a server was killed holds nothing yet. */
+Test(replay, the_empty_rest_of_a_segment_is_read_once)
+{
+    enum { SIZE = 4 * SCAN_WINDOW_BYTES };
+    struct vfs_bytes files;
+    struct manifest m;
+    struct record r = {.kind = RECORD_MESSAGE, .stream = 1, .seq = 1, .subject = {"s", 1}};
+    char *bytes = mem_alloc_zero(&rig.heap.mem, MEM_STORE, SIZE);
+    add_group(&r, 1);
+    memcpy(bytes, rig.bytes, sizeof rig.bytes);
+    vfs_bytes_init(&files);
+    vfs_bytes_add(&files, "0000-00000001.log", bytes, SIZE);
+    manifest_init(&m, &rig.heap.mem, 0, 7, KEY.secret);
+    m.next_segment = 2;
+    struct manifest_segment s = {.number = 1, .incarnation = 1, .size = SIZE};
+    cr_assert_eq(manifest_add(&m, &s), ERR_OK);
+    struct recovery_options o = {
+        .blocking = &files.blocking, .mem = &rig.heap.mem, .is_read_only = true};
+    struct recovery_counts counts = {0};
+    struct replay_log l;
+    replay_init(&l, &o, &counts, &m, NULL);
+    cr_assert_eq(replay_segment(&l, 0), ERR_OK);
+    cr_assert(l.is_cut);
+    cr_assert(m.segments[0].is_closed);
+    cr_assert_eq(m.segments[0].end, PLACE_BLOCK_BYTES);
+    cr_assert_leq(counts.bytes_read, SIZE + SCAN_WINDOW_BYTES);
+    manifest_deinit(&m);
+    mem_free(&rig.heap.mem, MEM_STORE, bytes, SIZE);
+}
