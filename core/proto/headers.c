@@ -17,7 +17,10 @@ bool headers_find(struct bytes block, struct bytes key, struct bytes *value)
         }
         if (!bytes_starts_with(line, key) || line.len <= key.len || line.data[key.len] != ':')
             continue;
-        *value = bytes_trim(bytes_of(line.data + key.len + 1, line.len - key.len - 1));
+        struct bytes v = bytes_of(line.data + key.len + 1, line.len - key.len - 1);
+        if (v.len > 0 && v.data[v.len - 1] == '\r') v.len--;
+        while (v.len > 0 && v.data[0] == ' ') v = bytes_of(v.data + 1, v.len - 1);
+        *value = v;
         return true;
     }
     return false;

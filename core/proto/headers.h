@@ -5,7 +5,8 @@
 #define CORE_PROTO_HEADERS_H
 #include "core/base/bytes.h"
 
-/* The value of key, without blanks around it; false when there is none. */
+/* The value of key, without spaces before it (those behind it count, as there); false when there is
+ * none. */
 bool headers_find(struct bytes block, struct bytes key, struct bytes *value);
 
 #endif

@@ -182,7 +182,7 @@ Test(headers, the_first_match_wins_and_case_counts)
     struct bytes block = BYTES_LITERAL("NATS/1.0 100 Idle\r\na: 1\r\nA:  2 \r\na: 3\r\n\r\n");
     struct bytes value;
     cr_assert(headers_find(block, BYTES_LITERAL("a"), &value) && is_text(value, "1"));
-    cr_assert(headers_find(block, BYTES_LITERAL("A"), &value) && is_text(value, "2"));
+    cr_assert(headers_find(block, BYTES_LITERAL("A"), &value) && is_text(value, "2 "));
     cr_assert_not(headers_find(block, BYTES_LITERAL("NATS/1.0 100 Idle"), &value));
     cr_assert_not(headers_find(block, BYTES_LITERAL("b"), &value));
 }
