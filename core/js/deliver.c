@@ -848,6 +848,10 @@ static void end_inactive(struct deliver *d, struct deliver_consumer *x, struct s
         wheel_arm(&d->wheel, &x->timer, now.mono_ns + DELIVER_SAVE_MS * MS);
         return;
     }
+    if (!js_may_delete(s)) {
+        wheel_arm(&d->wheel, &x->timer, now.mono_ns + RETRY_NS);
+        return;
+    }
     if (d->port->gone != NULL) d->port->gone(d->context, s, c);
     if (js_consumer_delete(d->js, s, c, now.wall_ns, &ticket) == ERR_OK) return;
     wheel_arm(&d->wheel, &x->timer, now.mono_ns + DELIVER_SAVE_MS * MS);

@@ -34,6 +34,7 @@ void js_init(struct js *js, struct mem *mem, struct store *file, uint64_t seed,
                       .consumers_default_max = JS_CONSUMERS_DEFAULT_MAX,
                       .silent = {drop_send, has_no_interest, is_not_heard, drop_event}};
     rng_init(&js->rng, seed);
+    list_init(&js->rolling);
     memstore_init(&js->memory, mem, memory_bytes_max);
     consumer_idle_init(&js->idle, mem);
     table_init(&js->streams, mem, MEM_JETSTREAM);
@@ -205,6 +206,8 @@ static void free_stream(struct js *js, struct js_stream *s)
 {
     mem_free(js->mem, MEM_JETSTREAM, (char *)s->account_name.data, s->account_name.len);
     checkpoint_drop(s);
+    list_remove(&s->rolling);
+    mem_free(js->mem, MEM_JETSTREAM, s->ending, sizeof *s->ending);
     consumer_set_deinit(&s->consumers);
     wake_deinit(&s->wake);
     stream_deinit(&s->stream);
@@ -320,6 +323,12 @@ static void cleared(void *context)
     if (!s->is_purging) consumer_set_purged(&s->consumers, BYTES_LITERAL(""), 0);
 }
 
+static void rolling(void *context)
+{
+    struct js_stream *s = context;
+    if (list_is_empty(&s->rolling)) list_push(&s->js->rolling, &s->rolling);
+}
+
 static bool has_interest(void *context, struct bytes subject)
 {
     struct js_stream *s = context;
@@ -363,8 +372,12 @@ enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
     s->stream.account_bytes = bytes_in(quota, c);
     s->stream.server_bytes = bytes_in(&js->total, c);
     s->outlet = &js->silent;
-    s->stream.watch = (struct stream_watch){
-        .context = s, .stored = stored, .removed = removed, .has_interest = has_interest};
+    s->stream.watch = (struct stream_watch){.context = s,
+                                            .stored = stored,
+                                            .removed = removed,
+                                            .has_interest = has_interest,
+                                            .rolling = rolling};
+    list_init(&s->rolling);
     if (c->storage == STREAM_FILE) s->stream.watch.cleared = cleared;
     s->feed = (struct consumer_feed){.msgs = &s->stream.msgs,
                                      .subjects = &s->stream.subjects,
@@ -431,6 +444,7 @@ void js_purge(struct js_stream *s, struct bytes filter, uint64_t seq, uint64_t k
 {
     *w = (struct js_work){.is_begun = true, .is_purge = true};
     stream_purge_begin(&s->stream, &w->purge, filter, seq, keep);
+    w->purge.is_quiet = true;
 }
 
 static bool update_step(struct js_stream *s, struct js_work *w)
@@ -440,7 +454,8 @@ static bool update_step(struct js_stream *s, struct js_work *w)
     if (!w->is_sweep) return false;
     if (w->purge.end > 0) return stream_purge_step(&s->stream, &w->purge);
     while ((w->seq = msgs_next(&s->stream.msgs, w->seq)) != 0) {
-        if (batch-- == 0) return true;
+        if (batch == 0) return true;
+        stream_batch_spend(&s->stream, &batch);
         drop_unneeded(s, w->seq++, w->ticket);
     }
     return false;
@@ -514,7 +529,8 @@ bool js_reset_step(struct js_stream *s, const struct consumer *c, struct js_work
 {
     uint32_t batch = STREAM_PURGE_BATCH;
     while ((w->seq = msgs_next(&s->stream.msgs, w->seq)) != 0 && w->seq < w->end) {
-        if (batch-- == 0) return true;
+        if (batch == 0) return true;
+        stream_batch_spend(&s->stream, &batch);
         release(s, c, w->seq++, false, w->ticket);
     }
     return false;
@@ -541,7 +557,8 @@ bool js_consumer_end_step(struct js_stream *s, struct js_work *w)
 {
     uint32_t batch = STREAM_PURGE_BATCH;
     while ((w->seq = msgs_next(&s->stream.msgs, w->seq)) != 0 && w->seq < w->end) {
-        if (batch-- == 0) return true;
+        if (batch == 0) return true;
+        stream_batch_spend(&s->stream, &batch);
         drop_unneeded(s, w->seq++, w->ticket);
     }
     return false;
@@ -554,20 +571,66 @@ void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c)
     while (js_consumer_end_step(s, &work)) continue;
 }
 
+/* Whoever comes to be interested before it is through does not find half of what is to go. */
+static void end_by_pieces(struct js_stream *s, const struct js_work *w)
+{
+    *s->ending = *w;
+    if (s->ending->ticket == 0) s->ending->ticket = STREAM_TICKET_FIRST;
+    s->stream.order_ticket = s->ending->ticket;
+    rolling(s);
+}
+
 enum err js_consumer_delete(struct js *js, struct js_stream *s, struct consumer *c, int64_t now_ns,
                             uint64_t *ticket)
 {
     struct store_stub stub = {.ticket = 0};
+    struct js_work work;
+    bool may_sweep = s->stream.config.retention == STREAM_INTEREST;
+    if (!js_may_delete(s)) return ERR_BUSY;
+    struct js_work *ending = may_sweep ? mem_alloc(js->mem, MEM_JETSTREAM, sizeof *ending) : NULL;
+    if (may_sweep && ending == NULL) return ERR_MEMORY;
     if (js_consumer_is_kept(s, c)) {
         struct record record = {.kind = RECORD_CONSUMER_GONE, .stream = s->stream.id};
         record.seq = c->number;
         record.time_ns = now_ns;
         enum err e = store_append(js->file, &record, &stub);
-        if (e != ERR_OK) return e;
+        if (e != ERR_OK) {
+            mem_free(js->mem, MEM_JETSTREAM, ending, sizeof *ending);
+            return e;
+        }
     }
     *ticket = stub.ticket;
-    js_consumer_drop(js, s, c);
+    js_consumer_end(js, s, c, stub.ticket, &work);
+    if (!js_consumer_end_step(s, &work)) {
+        mem_free(js->mem, MEM_JETSTREAM, ending, sizeof *ending);
+        return ERR_OK;
+    }
+    s->ending = ending;
+    end_by_pieces(s, &work);
     return ERR_OK;
+}
+
+static bool ending_step(struct js_stream *s)
+{
+    if (s->ending == NULL) return false;
+    if (js_consumer_end_step(s, s->ending)) return true;
+    if (s->stream.order_ticket == s->ending->ticket) s->stream.order_ticket = 0;
+    mem_free(s->js->mem, MEM_JETSTREAM, s->ending, sizeof *s->ending);
+    s->ending = NULL;
+    return false;
+}
+
+bool js_is_rolling(const struct js *js)
+{
+    return !list_is_empty(&js->rolling);
+}
+
+void js_roll(struct js *js)
+{
+    struct list *link = list_pop(&js->rolling);
+    if (link == NULL) return;
+    struct js_stream *s = LIST_OWNER(link, struct js_stream, rolling);
+    if (stream_rollup_step(&s->stream) || ending_step(s)) list_push(&js->rolling, link);
 }
 
 /* --- records --------------------------------------------------------------------------------- */

@@ -25,6 +25,7 @@
  * says what it is to be told before the answer leaves. Owned by the shard; pure. */
 #ifndef CORE_JS_JS_H
 #define CORE_JS_JS_H
+#include "core/base/list.h"
 #include "core/base/store.h"
 #include "core/base/table.h"
 #include "core/js/consumer_set.h"
@@ -42,6 +43,7 @@ enum {
 };
 
 struct checkpoint_restore;
+struct js_work;
 
 /* Damage that a replay has passed over. */
 struct js_losses {
@@ -68,6 +70,8 @@ struct js_stream {
     struct js_losses seen; /* during a replay: js->losses at the newest of its sequences */
     struct checkpoint_restore *restore; /* while a checkpoint is loaded; NULL: none */
     void *owner;                        /* of whoever set js->hooks */
+    struct list rolling;                /* in js->rolling, while a rollup or an ending goes on */
+    struct js_work *ending;             /* of a consumer that ended by itself; NULL: none */
 };
 
 /* What the owner of js wants to hear, each NULL or called when it happens. */
@@ -95,9 +99,6 @@ struct js_limits {
 };
 
 enum { JS_CHECKPOINT_STEP = 16384 }; /* of core/js/checkpoint: a millisecond, or two */
-/* What waits for an order that left no record waits for this ticket: it is durable in any process
- * that has stored anything. */
-enum { JS_TICKET_FIRST = 1 };
 struct checkpoint_writer;
 
 struct js {
@@ -131,6 +132,7 @@ struct js {
     struct checkpoint_writer *writer; /* of the state that is being written; NULL: none */
     uint32_t checkpoint_step;         /* messages, gaps and ids of a piece; the owner may set it */
     uint32_t checkpoint_shift;        /* so often doubled, since too much went between two pieces */
+    struct list rolling; /* of struct js_stream: what nobody asked for goes by pieces */
     /* Of the server, for consumers; 0: none. */
     int64_t max_ack_pending, max_batch, consumers_default_max;
     struct outlet silent;
@@ -322,7 +324,8 @@ void js_consumer_show(struct js_stream *s, struct consumer *c);
 NODISCARD bool js_consumer_record(const struct consumer_config *c, int64_t created_ns,
                                   struct text *body);
 /* The consumer ends at once, inactive for too long; ticket (may be 0) is that of the record which
- * says so. As store_append: nothing has happened then. */
+ * says so. What it alone wanted goes by pieces (js_roll). ERR_BUSY: not now, see
+ * js_may_delete. As store_append: nothing has happened then. */
 NODISCARD enum err js_consumer_delete(struct js *js, struct js_stream *s, struct consumer *c,
                                       int64_t now_ns, uint64_t *ticket);
 /* Takes it out and frees it; its record is durable. Whoever waits for messages is told so, and an
@@ -333,6 +336,16 @@ void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c);
 void js_consumer_end(struct js *js, struct js_stream *s, struct consumer *c, uint64_t ticket,
                      struct js_work *w);
 NODISCARD bool js_consumer_end_step(struct js_stream *s, struct js_work *w);
+/* No: that of another one is not through, or an order of the stream is in flight. */
+static inline bool js_may_delete(const struct js_stream *s)
+{
+    return s->stream.config.retention != STREAM_INTEREST ||
+           (s->ending == NULL && s->stream.order_ticket == 0);
+}
+/* What goes by pieces without a request: there is some. */
+bool js_is_rolling(const struct js *js);
+/* The next piece of it, of one stream. */
+void js_roll(struct js *js);
 /* This PROGRESS record of a consumer is durable: work queue and interest streams drop what it says
  * is settled and nobody else needs, of those that were there before it. ticket: its own; 0: all are
  * that. */

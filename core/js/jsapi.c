@@ -854,7 +854,7 @@ static enum js_step carry_out(struct jsapi_reply *p, struct js_stream *s)
     if (js_work_step(s, &r->work)) {
         /* A ticket of memory says nothing to who waits for the file store: one long durable. */
         if (is_memory && r->order == JS_ORDER_PURGE)
-            s->stream.order_ticket = r->ticket = JS_TICKET_FIRST;
+            s->stream.order_ticket = r->ticket = STREAM_TICKET_FIRST;
         return JS_MORE;
     }
     s->stream.order_ticket = 0;

@@ -583,7 +583,7 @@ static enum js_step end_deletion(struct jsapi_reply *p, struct js_stream *s)
     struct js_request *r = p->r;
     if (s == NULL) return jsapi_reply_succeed(p);
     if (js_consumer_end_step(s, &r->work)) {
-        if (r->ticket == 0) r->ticket = JS_TICKET_FIRST;
+        if (r->ticket == 0) r->ticket = STREAM_TICKET_FIRST;
         if (s->stream.order_ticket == 0) s->stream.order_ticket = r->ticket;
         return JS_MORE;
     }
@@ -633,7 +633,7 @@ enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err
                     s->stream.config.retention == STREAM_INTEREST && js_reset_step(s, c, &r->work);
     if (has_more || (is_counted && !consumer_count(c))) {
         /* Of one that leaves no record, a ticket that is durable: others wait for it. */
-        if (r->ticket == 0) c->order_ticket = r->ticket = JS_TICKET_FIRST;
+        if (r->ticket == 0) c->order_ticket = r->ticket = STREAM_TICKET_FIRST;
         /* Whoever comes to be interested meanwhile does not find half of what is to go. */
         if (has_more && s->stream.order_ticket == 0) s->stream.order_ticket = r->ticket;
         return JS_MORE;

@@ -306,7 +306,7 @@ static bool prepare(struct check *c, struct writer *scratch)
     if (is_kept && (o->op.flags & STAGED_ROLLUP) != 0)
         evicts = staged_count(&s->staged, &s->subjects, node);
     if ((o->op.flags & STAGED_ROLLUP_ALL) != 0) evicts = s->staged.msgs;
-    if (evicts > STREAM_PURGE_BATCH && stream_keeps_last(s, &o->op)) {
+    if (evicts > STREAM_PURGE_BATCH && (s->watch.rolling != NULL || stream_keeps_last(s, &o->op))) {
         o->op.flags |= STAGED_ROLLUP_LARGE;
         evicts = 2;
     }

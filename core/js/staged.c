@@ -277,10 +277,11 @@ static void evict(struct staged *s, const struct staged_op *op, struct subject_i
                   const struct msgs *m, const struct staged_limits *l)
 {
     uint64_t per_subject = (op->flags & STAGED_ROLLUP) != 0 ? 1 : l->max_msgs_per_subject;
-    if (per_subject != 0)
+    bool is_large = (op->flags & STAGED_ROLLUP_LARGE) != 0;
+    if (per_subject != 0 && !is_large)
         while (staged_count(s, x, op->node) > per_subject && grow_cells(s, 2) == ERR_OK)
             kill(s, m, staged_first(s, x, m, op->node));
-    bool is_alone = (op->flags & (STAGED_ROLLUP_ALL | STAGED_ROLLUP_LARGE)) == STAGED_ROLLUP_ALL;
+    bool is_alone = (op->flags & STAGED_ROLLUP_ALL) != 0 && !is_large;
     uint64_t max_msgs = is_alone ? 1 : l->max_msgs;
     while (
         ((max_msgs != 0 && s->msgs > max_msgs) || (l->max_bytes != 0 && s->bytes > l->max_bytes)) &&

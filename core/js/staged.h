@@ -16,7 +16,7 @@ enum staged_flags {
     STAGED_ROLLUP = 2,          /* older messages of the subject go */
     STAGED_ROLLUP_ALL = 4,      /* all older messages go */
     STAGED_ROLLUP_MATCHING = 8, /* older messages go whose subject this one's matches as a filter */
-    STAGED_ROLLUP_LARGE = 16,   /* ROLLUP_ALL of so many that nobody works out ahead what goes */
+    STAGED_ROLLUP_LARGE = 16,   /* of so many that nobody works out ahead what goes */
 };
 
 struct staged_op {

@@ -10,6 +10,7 @@ enum {
     MEMORY_OVERHEAD = 16,
     STATE_DELETED_COST = 32, /* units of core/js/sieve, of a deleted sequence that is written */
     STATE_GAP_COST = 128,    /* and of a gap of them */
+    TRIM_LOOK_COST = 32,     /* and of a look at how many messages a subject has */
     FILE_RECORD_BYTES_MAX = 32 * 1024 * 1024, /* nats-server's bound of a stored message */
 };
 
@@ -107,10 +108,25 @@ enum err stream_init(struct stream *s, struct mem *mem, uint64_t id, uint32_t ac
     return ERR_OK;
 }
 
+struct stream_rollup {
+    struct stream_purge purge;
+    size_t bytes;
+    char subject[]; /* its filter */
+};
+
+static void end_rollup(struct stream *s)
+{
+    if (s->rollup == NULL) return;
+    stream_purge_end(&s->rollup->purge);
+    mem_free(s->mem, MEM_JETSTREAM, s->rollup, sizeof *s->rollup + s->rollup->bytes);
+    s->rollup = NULL;
+}
+
 void stream_deinit(struct stream *s)
 {
     quota_bytes_give_back(s->account_bytes, s->bytes);
     quota_bytes_give_back(s->server_bytes, s->bytes);
+    end_rollup(s);
     staged_deinit(&s->staged);
     msg_ttl_clear(&s->ttl);
     dedupe_clear(&s->dedupe);
@@ -241,11 +257,56 @@ static bool keep_last(struct stream *s, const struct staged_op *op)
     return true;
 }
 
+static void rest(struct stream *s)
+{
+    if (s->staged.op_count > 0) return;
+    staged_reset(&s->staged, s->msgs.live_count, s->bytes, s->seq_last);
+    staged_shrink(&s->staged);
+}
+
+/* What the rollup removes goes by pieces, while nothing is published: its order is in flight until
+ * then. False: it goes at once, at a start or without memory. */
+static bool begin_rollup(struct stream *s, const struct staged_op *op)
+{
+    bool is_large = (op->flags & (STAGED_ROLLUP_LARGE | STAGED_ROLLUP_MATCHING)) != 0;
+    if (!is_large || !s->is_order_message || s->watch.rolling == NULL) return false;
+    struct bytes subject = BYTES_LITERAL("");
+    if ((op->flags & STAGED_ROLLUP_ALL) == 0)
+        subject = subject_index_subject(&s->subjects, op->node);
+    struct stream_rollup *r = mem_alloc(s->mem, MEM_JETSTREAM, sizeof *r + subject.len);
+    if (r == NULL) return false;
+    r->bytes = subject.len;
+    if (subject.len > 0) memcpy(r->subject, subject.data, subject.len);
+    stream_purge_begin(s, &r->purge, bytes_of(r->subject, subject.len), op->seq, 0);
+    s->rollup = r;
+    if (!stream_purge_step(s, &r->purge)) {
+        end_rollup(s);
+        enforce(s);
+        return true;
+    }
+    /* A ticket of memory says nothing to who waits for the file store: one long durable. */
+    if (s->config.storage == STREAM_MEMORY) s->order_ticket = STREAM_TICKET_FIRST;
+    s->watch.rolling(s->watch.context);
+    return true;
+}
+
+bool stream_rollup_step(struct stream *s)
+{
+    if (s->rollup == NULL) return false;
+    if (stream_purge_step(s, &s->rollup->purge)) return true;
+    end_rollup(s);
+    enforce(s);
+    rest(s);
+    s->order_ticket = 0;
+    s->is_order_message = false;
+    return false;
+}
+
 static void apply_evictions(struct stream *s, const struct staged_op *op)
 {
     bool is_large = s->msgs.live_count > STREAM_PURGE_BATCH && stream_keeps_last(s, op);
     if (s->watch.stored != NULL) s->watch.stored(s->watch.context, op->seq, op->node);
-    if (is_large && keep_last(s, op)) return;
+    if ((is_large && keep_last(s, op)) || begin_rollup(s, op)) return;
     if ((op->flags & STAGED_ROLLUP_MATCHING) != 0) trim_matching(s, op->node);
     uint64_t per_subject = limit_of(s->config.max_msgs_per_subject);
     if ((op->flags & STAGED_ROLLUP) != 0) per_subject = 1;
@@ -260,13 +321,6 @@ static void apply_skip(struct stream *s, const struct staged_op *op)
     s->seq_last = op->seq;
     s->time_last_ns = op->time_ns;
     if (s->msgs.live_count == 0) s->seq_first = op->seq + 1;
-}
-
-static void rest(struct stream *s)
-{
-    if (s->staged.op_count > 0) return;
-    staged_reset(&s->staged, s->msgs.live_count, s->bytes, s->seq_last);
-    staged_shrink(&s->staged);
 }
 
 enum err stream_settle(struct stream *s, uint64_t ticket)
@@ -287,7 +341,7 @@ enum err stream_settle(struct stream *s, uint64_t ticket)
         if ((op.flags & STAGED_SKIP) == 0) apply_evictions(s, &popped);
     }
     rest(s);
-    if (s->is_order_message && s->order_ticket <= ticket) {
+    if (s->is_order_message && s->order_ticket <= ticket && s->rollup == NULL) {
         s->order_ticket = 0;
         s->is_order_message = false;
     }
@@ -304,7 +358,7 @@ void stream_unstage(struct stream *s, uint64_t ticket)
         /* Whose id is last is known by its record only: until the next message there is none. */
         s->last_id_len = 0;
     }
-    if (s->order_ticket >= ticket) {
+    if (s->order_ticket >= ticket && s->rollup == NULL) {
         s->order_ticket = 0;
         s->is_order_message = false;
     }
@@ -411,7 +465,11 @@ bool stream_purge_step(struct stream *s, struct stream_purge *p)
     while (left > 0) {
         uint64_t seq = next_to_purge(s, p, &left, &resume);
         if (seq == 0) break;
-        if (batch-- == 0) return true;
+        if (batch == 0) return true;
+        if (p->is_quiet)
+            batch--;
+        else
+            stream_batch_spend(s, &batch);
         (void)stream_remove(s, seq);
         p->count++;
         p->at = seq + 1;
@@ -454,17 +512,24 @@ enum err stream_update(struct stream *s, const struct stream_config *c)
     return ERR_OK;
 }
 
-/* False: the batch is used up. */
+/* False: a piece is done. */
 static bool trim_subjects(struct stream *s, uint32_t *node, uint32_t *batch)
 {
-    uint64_t max = limit_of(s->config.max_msgs_per_subject);
+    uint64_t max = limit_of(s->config.max_msgs_per_subject), left = SIEVE_STEP;
     struct subject_index *x = &s->subjects;
     for (; max > 0 && *node < x->node_end; ++*node) {
+        if (left < TRIM_LOOK_COST) return false;
+        left -= TRIM_LOOK_COST;
         if (!subject_index_is_used(x, *node)) continue;
         while (subject_index_node(x, *node)->count > max) {
             if (*batch == 0) return false;
-            --*batch;
-            (void)stream_remove(s, subject_index_first(x, &s->msgs, *node));
+            stream_batch_spend(s, batch);
+            /* It may lie far behind the one before. */
+            uint64_t bound = subject_index_node(x, *node)->first;
+            uint64_t seq = subject_index_first(x, &s->msgs, *node);
+            if (seq - bound >= left) *batch = 0;
+            left -= seq - bound < left ? seq - bound : left;
+            (void)stream_remove(s, seq);
         }
     }
     return true;
@@ -475,7 +540,8 @@ bool stream_trim(struct stream *s, uint32_t *node)
     uint32_t batch = STREAM_PURGE_BATCH;
     if (!trim_subjects(s, node, &batch)) return true;
     while (is_over(s)) {
-        if (batch-- == 0) return true;
+        if (batch == 0) return true;
+        stream_batch_spend(s, &batch);
         (void)stream_remove(s, msgs_first(&s->msgs));
     }
     rest(s);
@@ -509,7 +575,7 @@ static bool expire_by_age(struct stream *s, int64_t now_ns, uint32_t *batch)
         must(msgs_get(&s->msgs, seq, &entry) == ERR_OK);
         if (entry.time_ns > now_ns - age) return false;
         if (*batch == 0) return true;
-        (*batch)--;
+        stream_batch_spend(s, batch);
         uint64_t next = msgs_next(&s->msgs, seq + 1);
         if ((entry.bytes & STREAM_ENTRY_NEVER) != 0) {
             if (seq == msgs_next(&s->msgs, s->age_floor)) s->age_floor = seq + 1;
@@ -538,7 +604,7 @@ bool stream_expire(struct stream *s, int64_t now_ns)
         uint64_t seq = msg_ttl_pop(&s->ttl, now_ns);
         struct msgs_entry entry;
         if (seq == 0) break;
-        batch--;
+        stream_batch_spend(s, &batch);
         if (msgs_get(&s->msgs, seq, &entry) != ERR_OK) continue;
         if (expire_one(s, seq, &entry)) continue;
         /* Its marker is due: asked for again in a second, should that fail. */

@@ -43,6 +43,11 @@ enum {
     STREAM_PURGE_BATCH = 1024,  /* and a call of stream_purge_step */
     STREAM_LAST_ID_BYTES = 256, /* of an id that is remembered whole */
     STREAM_DUE_MAX = 64,        /* markers that wait to be written; the others are found again */
+    /* Of that batch: so many consumers that are told of a removal take as long as the removal. */
+    STREAM_BATCH_CONSUMERS = 64,
+    /* What waits for an order that left no record waits for this ticket: it is durable in any
+     * process that has stored anything. */
+    STREAM_TICKET_FIRST = 1,
 };
 
 enum stream_verdict {
@@ -70,7 +75,12 @@ struct stream_watch {
     void (*cleared)(void *context);
     /* Interest retention: does a consumer want this subject? NULL: nobody does. */
     bool (*has_interest)(void *context, struct bytes subject);
+    /* A rollup has much to remove: stream_rollup_step is to be called until it is through. NULL: it
+     * is done at once. */
+    void (*rolling)(void *context);
 };
+
+struct stream_rollup;
 
 struct stream {
     struct mem *mem;
@@ -99,8 +109,9 @@ struct stream {
     uint64_t
         *due; /* [STREAM_DUE_MAX] messages whose subject's delete marker is due; NULL: none yet */
     uint32_t due_count;
-    uint64_t order_ticket; /* of the order in flight; 0 none */
-    bool is_order_message; /* it is a message, and over when that is settled */
+    uint64_t order_ticket;        /* of the order in flight; 0 none */
+    bool is_order_message;        /* it is a message, and over when that is settled */
+    struct stream_rollup *rollup; /* what that one removes, by pieces; NULL: nothing */
     uint32_t consumer_count;
 
     /* The id of the last message in staged order: Nats-Expected-Last-Msg-Id. */
@@ -141,6 +152,7 @@ struct stream_purge {
     uint64_t end;        /* sequences below it go */
     uint64_t at, count;  /* to be looked at next; messages that went */
     uint64_t seq_next;   /* the next message shall have this sequence at least; 0: no matter */
+    bool is_quiet;       /* set by who tells consumers in the end */
     struct sieve sieve;
 };
 void stream_purge_begin(struct stream *s, struct stream_purge *p, struct bytes filter, uint64_t seq,
@@ -157,6 +169,15 @@ bool stream_remove(struct stream *s, uint64_t seq);
  * until it says false, with *node from 0 on, before anything is published. */
 NODISCARD enum err stream_update(struct stream *s, const struct stream_config *c);
 NODISCARD bool stream_trim(struct stream *s, uint32_t *node);
+/* The next piece of what a rollup removes; its order is in flight until the end. True: there is
+ * more, in another turn. */
+NODISCARD bool stream_rollup_step(struct stream *s);
+/* What the removal of a message takes of a batch: all consumers are told. */
+static inline void stream_batch_spend(const struct stream *s, uint32_t *batch)
+{
+    uint32_t cost = 1 + s->consumer_count / STREAM_BATCH_CONSUMERS;
+    *batch -= *batch < cost ? *batch : cost;
+}
 /* Forgets what is in flight from this ticket on. */
 void stream_unstage(struct stream *s, uint64_t ticket);
 /* A record of the log at start, in order; place and counted bytes follow from it. Records of
@@ -181,7 +202,7 @@ int64_t stream_expire_next_ns(const struct stream *s);
 /* What nats-server counts for a message. */
 uint32_t stream_message_bytes(enum stream_storage storage, size_t subject, size_t headers,
                               size_t body);
-/* The rollup leaves nothing else, and all that goes can go in one step. */
+/* The rollup leaves nothing else, and all that goes can go without a look at it. */
 bool stream_keeps_last(const struct stream *s, const struct staged_op *op);
 /* What is kept of a message, but for its subject's number, place and ticket. r: as stored. */
 void stream_describe(const struct stream *s, const struct record *r, struct staged_op *op);

@@ -499,6 +499,7 @@ static void step(struct shard *s)
     jet_api_step(s);
     jet_api_run_due(s);
     jet_api_work(s);
+    js_roll(j->js);
     jet_api_tell_dropped(s);
     while ((t = wheel_pop(&j->wheel, s->now.mono_ns)) != NULL)
         jet_publish_expire(s, LIST_OWNER(t, struct jet_stream, timer));
@@ -519,7 +520,7 @@ static uint64_t deadline_ns(const struct shard *s, const struct jet *j)
     uint64_t next = wheel_next_ns(&j->wheel), of_deliver = deliver_next_ns(&j->deliver);
     bool has_asked = j->inbox.count > 0 || !list_is_empty(&j->direct_work);
     if ((has_asked && !jet_send_is_full(j)) || !list_is_empty(&j->answered) ||
-        !list_is_empty(&j->working) || jet_publish_is_due(j))
+        !list_is_empty(&j->working) || js_is_rolling(j->js) || jet_publish_is_due(j))
         return 0;
     if (of_deliver < next) next = of_deliver;
     if (jet_api_tell_ns(j) < next) next = jet_api_tell_ns(j);

@@ -443,7 +443,8 @@ void jet_api_stored(struct shard *s, uint64_t ticket)
  */
 static bool looks_again(const struct jet *j, const struct jet_request *q)
 {
-    return j->stored_ticket == 0 && q->r.ticket == JS_TICKET_FIRST && q->r.order == JS_ORDER_AGAIN;
+    return j->stored_ticket == 0 && q->r.ticket == STREAM_TICKET_FIRST &&
+           q->r.order == JS_ORDER_AGAIN;
 }
 
 bool jet_api_is_due(const struct jet *j)

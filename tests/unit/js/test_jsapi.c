@@ -620,6 +620,109 @@ Test(jsapi, a_rollup_of_a_large_stream_is_one_short_step_and_publishes_wait_for_
     rig_deinit(&r);
 }
 
+/* How many messages a step of a rollup takes out at most; 0: they do not go by pieces. */
+static uint64_t roll(struct rig *r, struct js_stream *s, const char *subject, const char *headers)
+{
+    char scratch[PUBLISH_SCRATCH_EXTRA + 256];
+    struct stream_outcome o;
+    struct store_stub stub;
+    struct writer w;
+    struct store *store = js_store_of(&r->js, s);
+    writer_init(&w, scratch, sizeof scratch);
+    publish_check(&s->stream, bytes_from_text(subject), bytes_from_text(headers), BYTES_LITERAL(""),
+                  now_ns, &w, &o);
+    cr_assert_eq(o.verdict, STREAM_STORE);
+    cr_assert_eq(store_append(store, &o.record, &stub), ERR_OK);
+    stream_stage(&s->stream, &o, stub.ticket, stub.place);
+    cr_assert_eq(stream_settle(&s->stream, stub.ticket), ERR_OK);
+    uint64_t most = 0;
+    while (js_is_rolling(&r->js)) {
+        uint64_t before = s->stream.msgs.live_count;
+        cr_assert_neq(s->stream.order_ticket, 0);
+        writer_init(&w, scratch, sizeof scratch);
+        publish_check(&s->stream, bytes_from_text(subject), BYTES_LITERAL(""), BYTES_LITERAL(""),
+                      now_ns, &w, &o);
+        cr_assert_eq(o.verdict, STREAM_WAIT);
+        js_roll(&r->js);
+        uint64_t gone = before - s->stream.msgs.live_count;
+        if (gone > most) most = gone;
+    }
+    cr_assert_eq(s->stream.order_ticket, 0);
+    return most;
+}
+
+Test(jsapi, large_rollups_go_by_pieces_and_publishes_wait_for_them)
+{
+    static const char *const kinds[] = {"memory", "file"};
+    for (int i = 0; i < 2; i++) {
+        enum { COUNT = 3 * STREAM_PURGE_BATCH };
+        struct rig r;
+        char config[128];
+        rig_init(&r);
+        snprintf(config, sizeof config,
+                 "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"allow_rollup_hdrs\":true,"
+                 "\"storage\":\"%s\"}",
+                 kinds[i]);
+        make_stream(&r, config, true);
+        struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+        struct stream *m = &s->stream;
+        fill(&r, 1, COUNT);
+        cr_assert_eq(roll(&r, s, "s.*", "NATS/1.0\r\nNats-Rollup: sub\r\n\r\n"),
+                     STREAM_PURGE_BATCH);
+        cr_assert_eq(m->msgs.live_count, 1);
+        for (int k = COUNT + 2; k <= 2 * COUNT; k++) {
+            char ack[64];
+            snprintf(ack, sizeof ack, "{\"stream\":\"S\",\"seq\":%d}", k);
+            publish(&r, "s.one", "", ack);
+        }
+        publish(&r, "s.two", "", "{\"stream\":\"S\",\"seq\":6145}");
+        cr_assert_eq(roll(&r, s, "s.one", "NATS/1.0\r\nNats-Rollup: sub\r\n\r\n"),
+                     STREAM_PURGE_BATCH);
+        cr_assert_eq(m->msgs.live_count, 3); /* of s.*, s.two and s.one */
+        fill(&r, 2 * COUNT + 3, 3 * COUNT);
+        uint64_t most = roll(&r, s, "s.x", "NATS/1.0\r\nNats-Rollup: all\r\n\r\n");
+        /* A file stream lets go of all at once, without a look at any. */
+        cr_assert_eq(most, i == 0 ? STREAM_PURGE_BATCH : 0);
+        cr_assert_eq(m->msgs.live_count, 1);
+        cr_assert_eq(m->staged.msgs, 1);
+        if (i == 0) cr_assert_eq(r.js.memory.live_count, 1);
+        rig_deinit(&r);
+    }
+}
+
+Test(jsapi, a_stream_can_go_in_the_middle_of_a_rollup)
+{
+    struct rig r;
+    char scratch[PUBLISH_SCRATCH_EXTRA + 256];
+    struct stream_outcome o;
+    struct store_stub stub;
+    struct writer w;
+    rig_init(&r);
+    make_stream(&r,
+                "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"allow_rollup_hdrs\":true,"
+                "\"storage\":\"memory\"}",
+                true);
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    fill(&r, 1, 3 * STREAM_PURGE_BATCH);
+    writer_init(&w, scratch, sizeof scratch);
+    publish_check(&s->stream, BYTES_LITERAL("s.1"),
+                  BYTES_LITERAL("NATS/1.0\r\nNats-Rollup: all\r\n\r\n"), BYTES_LITERAL(""), now_ns,
+                  &w, &o);
+    cr_assert_eq(store_append(js_store_of(&r.js, s), &o.record, &stub), ERR_OK);
+    stream_stage(&s->stream, &o, stub.ticket, stub.place);
+    cr_assert_eq(stream_settle(&s->stream, stub.ticket), ERR_OK);
+    js_roll(&r.js);
+    cr_assert(js_is_rolling(&r.js));
+    struct js_request q = request(&r, "$JS.API.STREAM.PURGE.S", "");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert_eq(q.ticket, STREAM_TICKET_FIRST);
+    jsapi_end(&q);
+    js_drop(&r.js, s);
+    cr_assert_not(js_is_rolling(&r.js));
+    cr_assert_eq(r.js.memory.live_count, 0);
+    rig_deinit(&r);
+}
+
 Test(jsapi, a_large_stream_in_memory_is_deleted_by_pieces)
 {
     struct rig r;

@@ -653,6 +653,33 @@ Test(jsapi_consumer, an_inactive_one_goes_with_a_record_of_it)
     cr_assert_eq(s->stream.consumer_count, 0);
 }
 
+Test(jsapi_consumer, what_an_inactive_one_alone_wanted_goes_by_pieces)
+{
+    open_interest();
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    for (int i = 0; i < 3 * STREAM_PURGE_BATCH; i++) publish("s.1");
+    uint64_t before = live(), ticket = 0;
+    cr_assert_gt(before, 3 * STREAM_PURGE_BATCH);
+    cr_assert_eq(js_consumer_delete(&r.js, s, named("c1"), now_ns, &ticket), ERR_OK);
+    cr_assert_eq(live(), before - STREAM_PURGE_BATCH);
+    cr_assert(js_is_rolling(&r.js));
+    cr_assert_not(js_may_delete(s)); /* another one waits its turn */
+    /* Who comes to be interested meanwhile waits, and finds nothing. */
+    struct js_request creation = send_order("$JS.API.CONSUMER.CREATE.S.c2", C2_CREATE);
+    cr_assert_eq(creation.order, JS_ORDER_AGAIN);
+    cr_assert_eq(creation.ticket, ticket);
+    while (js_is_rolling(&r.js)) {
+        before = live();
+        js_roll(&r.js);
+        cr_assert_leq(before - live(), STREAM_PURGE_BATCH);
+    }
+    cr_assert_eq(live(), 0);
+    cr_assert_eq(s->stream.order_ticket, 0);
+    cr_assert_eq(jsapi_stored(&r.js, &creation, ERR_OK), JS_WAIT_STORED);
+    end_order(&creation);
+    cr_assert_not_null(named("c2"));
+}
+
 Test(jsapi_consumer, a_purge_moves_consumers_on)
 {
     open_three();
