@@ -249,6 +249,7 @@ void *loop_run(void *server_shard)
     while (!atomic_load_explicit(&s->is_stopping, memory_order_relaxed)) {
         loop_turn(x->turn, &spin, &s->is_stopping);
         mem_jemalloc_budget_look(&s->budget, x->turn->now.mono_ns);
+        mem_jemalloc_tell(&x->mem);
     }
     /* Lent payloads go home before anybody ends: until no shard has a connection and nothing comes.
      */

@@ -21,6 +21,7 @@ enum {
     LOOK_NS = 1000000,
     PURGE_NS = 1000000, /* between two times that unused pages go back */
     PAGE_BYTES = 4096,
+    TELL_BYTES = 64 * 1024,  /* more or less of JetStream is news to the other threads */
     LARGE_BYTES_MIN = 16384, /* jemalloc's: from here on an allocation has pages of its own */
 };
 _Static_assert(100 - 100 / STAY_PART == MEM_SHORT_PERCENT, "they find none from there on");
@@ -349,12 +350,29 @@ static uint32_t port_percent(const struct mem *mem)
     return mem_jemalloc_budget_percent(m->budget);
 }
 
+void mem_jemalloc_tell(struct mem_jemalloc *m)
+{
+    uint64_t has = m->mem.used_bytes[MEM_JETSTREAM] + m->mem.used_bytes[MEM_STORE];
+    uint64_t change = has - m->told_bytes; /* modulo 2^64 where it is less */
+    if (change + TELL_BYTES <= 2 * (uint64_t)TELL_BYTES) return;
+    atomic_fetch_add_explicit(&m->budget->jetstream_bytes, change, memory_order_relaxed);
+    m->told_bytes = has;
+}
+
+static uint64_t port_jetstream_bytes(const struct mem *mem)
+{
+    struct mem_jemalloc *m = mem->context;
+    mem_jemalloc_tell(m);
+    return atomic_load_explicit(&m->budget->jetstream_bytes, memory_order_relaxed);
+}
+
 void mem_jemalloc_init(struct mem_jemalloc *m, struct mem_jemalloc_budget *b)
 {
     *m = (struct mem_jemalloc){.mem = {.alloc = port_alloc,
                                        .alloc_zero = port_alloc_zero,
                                        .release = port_release,
-                                       .percent = port_percent},
+                                       .percent = port_percent,
+                                       .jetstream_bytes = port_jetstream_bytes},
                                .budget = b};
     m->mem.context = m;
 }
@@ -362,6 +380,7 @@ void mem_jemalloc_init(struct mem_jemalloc *m, struct mem_jemalloc_budget *b)
 void mem_jemalloc_deinit(struct mem_jemalloc *m)
 {
     must(m->used_bytes == 0);
+    atomic_fetch_sub_explicit(&m->budget->jetstream_bytes, m->told_bytes, memory_order_relaxed);
     slices_return(m->budget, m->slices);
     m->slices = 0;
 }

@@ -26,6 +26,7 @@ struct mem_jemalloc_budget {
     _Atomic uint32_t leased;
     _Atomic uint32_t withheld; /* slices not to be leased: the process is larger than planned */
     _Atomic uint64_t refused;  /* allocations answered with NULL for want of a slice */
+    _Atomic uint64_t jetstream_bytes; /* that the threads told of */
     /* When the process was looked at, was purged, and had no room, last. */
     _Atomic uint64_t looked_ns, purged_ns, full_ns;
 };
@@ -35,6 +36,7 @@ struct mem_jemalloc {
     struct mem_jemalloc_budget *budget;
     uint32_t slices;     /* leased */
     uint64_t used_bytes; /* against the lease, in jemalloc's size classes */
+    uint64_t told_bytes; /* of JetStream, its part of the budget's sum */
 };
 
 /* process_bytes_max 0: no limit. At least one slice is always there. */
@@ -55,6 +57,8 @@ uint32_t mem_jemalloc_budget_percent(const struct mem_jemalloc_budget *b);
 
 /* The port of one thread. */
 void mem_jemalloc_init(struct mem_jemalloc *m, struct mem_jemalloc_budget *b);
+/* For its thread, now and then: what JetStream has here, for mem_jetstream_bytes of the others. */
+void mem_jemalloc_tell(struct mem_jemalloc *m);
 /* Everything must be freed. Gives the lease back. */
 void mem_jemalloc_deinit(struct mem_jemalloc *m);
 

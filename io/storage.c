@@ -183,7 +183,7 @@ static struct js *js_of(struct storage *x, uint32_t log)
     js->log = log;
     js->id_next = log + 1;
     js->id_step = PLACE_LOGS_MAX;
-    js->share_bytes = budget_bytes(x) / JETSTREAM_PART / x->shard_count;
+    js->share_bytes = budget_bytes(x) / JETSTREAM_PART;
     /* Names and subjects are one directory's, which shard 0 has. */
     js->directory = log % x->shard_count == 0 ? &x->directory : NULL;
     js->domain = bytes_from_text(x->domain);

@@ -39,6 +39,12 @@ uint32_t mem_percent(const struct mem *m)
     return m->percent == NULL ? 0 : m->percent(m);
 }
 
+uint64_t mem_jetstream_bytes(const struct mem *m)
+{
+    if (m->jetstream_bytes != NULL) return m->jetstream_bytes(m);
+    return m->used_bytes[MEM_JETSTREAM] + m->used_bytes[MEM_STORE];
+}
+
 void *mem_resize(struct mem *m, enum mem_class class, void *p, size_t bytes_old, size_t bytes_new)
 {
     void *grown = mem_alloc(m, class, bytes_new);

@@ -34,6 +34,9 @@ struct mem {
     void (*release)(struct mem *m, enum mem_class class, void *p, size_t bytes);
     /* 0 to 100: how much of the budget is taken, by everybody. NULL: there is no budget. */
     uint32_t (*percent)(const struct mem *m);
+    /* Bytes of JetStream (MEM_JETSTREAM and MEM_STORE) that everybody on the budget has, to a slice
+     * or so. NULL: there is nobody else. */
+    uint64_t (*jetstream_bytes)(const struct mem *m);
     void *context;                        /* of the implementation */
     uint64_t used_bytes[MEM_CLASS_COUNT]; /* kept by mem_alloc and mem_free */
 };
@@ -46,6 +49,8 @@ NODISCARD void *mem_alloc_zero(struct mem *m, enum mem_class class, size_t bytes
 void mem_free(struct mem *m, enum mem_class class, void *p, size_t bytes);
 /* How much of the budget is taken: 0 to 100. */
 uint32_t mem_percent(const struct mem *m);
+/* What JetStream has of the budget, on all threads. */
+uint64_t mem_jetstream_bytes(const struct mem *m);
 /* A copy in new memory when growing or shrinking; NULL leaves the old memory as it is. */
 NODISCARD void *mem_resize(struct mem *m, enum mem_class class, void *p, size_t bytes_old,
                            size_t bytes_new);

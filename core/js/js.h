@@ -109,7 +109,7 @@ struct js {
     struct table streams;      /* of struct js_stream, by account and name */
     struct table ids;          /* the same by id */
     uint64_t id_next, id_step; /* ids of this log are id_next modulo id_step */
-    uint64_t share_bytes; /* of the memory budget, for all of JetStream on this shard: beyond it
+    uint64_t share_bytes; /* of the memory budget, for all of JetStream on all shards: beyond it
                              others come first when memory is short */
     uint32_t log;         /* its number */
     struct directory *directory; /* NULL: another shard has it */
@@ -259,8 +259,8 @@ void js_init(struct js *js, struct mem *mem, struct store *file, uint64_t seed,
              uint64_t memory_bytes_max);
 void js_deinit(struct js *js);
 
-/* Nothing that stays may grow now (10023): the memory budget is nearly full, and the JetStream of
- * this shard has more than its share. Who has no part in it must be served on, and what makes room
+/* Nothing that stays may grow now (10023): the memory budget is nearly full, and JetStream has more
+ * than its share. Who has no part in it must be served on, and what makes room
  * again must work. */
 bool js_is_short(const struct js *js);
 

@@ -29,6 +29,28 @@ Test(mem_jemalloc, the_budget_is_the_process_less_a_margin)
     cr_assert_gt(b.slice_count, 1000000);
 }
 
+Test(mem_jemalloc, what_jetstream_has_is_the_sum_over_all_threads)
+{
+    struct mem_jemalloc_budget b;
+    struct mem_jemalloc first, second;
+    mem_jemalloc_budget_init(&b, 0);
+    mem_jemalloc_init(&first, &b);
+    mem_jemalloc_init(&second, &b);
+    void *stream = mem_alloc(&first.mem, MEM_JETSTREAM, MIB);
+    void *group = mem_alloc(&second.mem, MEM_STORE, 2 * MIB);
+    void *output = mem_alloc(&second.mem, MEM_OUTPUT, 4 * MIB);
+    cr_assert_eq(mem_jetstream_bytes(&first.mem), MIB, "who asks is told of itself at once");
+    mem_jemalloc_tell(&second);
+    cr_assert_eq(mem_jetstream_bytes(&first.mem), 3 * MIB, "and of others when they have told");
+    mem_free(&second.mem, MEM_STORE, group, 2 * MIB);
+    cr_assert_eq(mem_jetstream_bytes(&second.mem), MIB);
+    mem_free(&second.mem, MEM_OUTPUT, output, 4 * MIB);
+    mem_free(&first.mem, MEM_JETSTREAM, stream, MIB);
+    mem_jemalloc_deinit(&first);
+    cr_assert_eq(mem_jetstream_bytes(&second.mem), 0, "what a thread told ends with it");
+    mem_jemalloc_deinit(&second);
+}
+
 Test(mem_jemalloc, a_used_up_budget_gives_null_and_recovers)
 {
     struct mem_jemalloc_budget b;
