@@ -2,7 +2,6 @@
 #include "core/base/must.h"
 #include "core/js/consumer_pack.h"
 #include "core/js/overlap.h"
-#include "core/js/sieve.h"
 #include "core/route/subject.h"
 
 enum {
@@ -266,38 +265,15 @@ void consumer_set_removed(struct consumer_set *s, uint64_t seq, struct bytes sub
     s->floor = floor;
 }
 
-/* Of the messages that the filter selects the first one that is left, or the one behind the last
- * sequence. */
-static uint64_t first_left(const struct consumer_set *s, struct bytes filter, uint64_t from)
-{
-    const struct consumer_feed *f = s->feed;
-    struct sieve sieve;
-    uint64_t seq, resume = from > 0 ? from : 1;
-    uint32_t left;
-    if (filter.len == 0) return *f->first_seq;
-    if (!subject_is_valid(filter)) return 0;
-    if (subject_index_total(f->subjects, filter).msgs == 0) return *f->last_seq + 1;
-    sieve_init(&sieve, s->mem, f->msgs, f->subjects, &filter, 1);
-    do {
-        left = SIEVE_STEP;
-        seq = sieve_next(&sieve, resume, UINT64_MAX, &left, &resume);
-    } while (seq == 0 && resume != 0);
-    sieve_deinit(&sieve);
-    return seq != 0 ? seq : *f->last_seq + 1;
-}
-
 void consumer_set_moved_back(struct consumer_set *s)
 {
     s->floor = 0;
 }
 
-void consumer_set_purged(struct consumer_set *s, struct bytes filter, uint64_t from)
+void consumer_set_purged(struct consumer_set *s, struct bytes filter, uint64_t first)
 {
     uint32_t at = 0;
     struct consumer *c;
-    if (consumer_set_count(s) == 0) return;
-    if (bytes_equal(filter, BYTES_LITERAL(">"))) filter = bytes_of("", 0);
-    uint64_t first = first_left(s, filter, from);
     while ((c = table_each(&s->names, &at)) != NULL) consumer_purged(c, filter, first);
 }
 

@@ -67,8 +67,8 @@ void consumer_set_removed(struct consumer_set *s, uint64_t seq, struct bytes sub
                           struct outlet *o);
 /* A consumer was reset, or its record applied. */
 void consumer_set_moved_back(struct consumer_set *s);
-/* from: the first sequence that the purge may have left. */
-void consumer_set_purged(struct consumer_set *s, struct bytes filter, uint64_t from);
+/* first: as for consumer_purged. */
+void consumer_set_purged(struct consumer_set *s, struct bytes filter, uint64_t first);
 /* Some consumer must still get or settle message seq. ticket: of the record that asks; consumers
  * whose first record is behind it in the log do not count, as at a start. 0: all count. */
 bool consumer_set_needs(const struct consumer_set *s, uint64_t seq, struct bytes subject,

@@ -320,7 +320,7 @@ static void cleared(void *context)
 {
     struct js_stream *s = context;
     checkpoint_cleared(s->js, s);
-    if (!s->is_purging) consumer_set_purged(&s->consumers, BYTES_LITERAL(""), 0);
+    if (!s->is_purging) consumer_set_purged(&s->consumers, BYTES_LITERAL(""), s->stream.seq_first);
 }
 
 static void rolling(void *context)
@@ -466,11 +466,16 @@ bool js_work_step(struct js_stream *s, struct js_work *w)
     const struct js_hooks *hooks = s->js->hooks;
     must(w->is_begun);
     if (!w->is_purge) return update_step(s, w);
-    s->is_purging = true;
-    bool has_more = stream_purge_step(&s->stream, &w->purge);
-    s->is_purging = false;
-    if (has_more) return true;
-    consumer_set_purged(&s->consumers, w->purge.filter, w->purge.end);
+    if (!w->purge.is_done) {
+        s->is_purging = true;
+        bool has_more = stream_purge_step(&s->stream, &w->purge);
+        s->is_purging = false;
+        if (has_more) return true;
+    }
+    if (consumer_set_count(&s->consumers) == 0) return false;
+    uint64_t first;
+    if (stream_purge_left(&s->stream, &w->purge, &first)) return true;
+    consumer_set_purged(&s->consumers, w->purge.filter, first);
     if (hooks == NULL || hooks->consumer_updated == NULL) return false;
     uint32_t at = 0;
     struct consumer *c;
@@ -882,7 +887,13 @@ static enum err replay_purge(struct js_stream *s, const struct record *r)
     s->is_purging = true;
     enum err e = stream_replay(&s->stream, r, 0);
     s->is_purging = false;
-    consumer_set_purged(&s->consumers, r->subject, 0);
+    if (consumer_set_count(&s->consumers) == 0) return e;
+    struct stream_purge p;
+    uint64_t first;
+    stream_purge_begin(&s->stream, &p, r->subject, 1, 0); /* nothing goes: what is left? */
+    while (stream_purge_left(&s->stream, &p, &first)) continue;
+    consumer_set_purged(&s->consumers, p.filter, first);
+    stream_purge_end(&p);
     return e;
 }
 

@@ -135,6 +135,14 @@ static bool judge(struct sieve *s, uint64_t seq, uint32_t *left)
     return is_match;
 }
 
+static bool is_seed_due(const struct sieve *s)
+{
+    /* A lone subject is found by a walk that cannot be told of those without messages. */
+    bool may_seed = s->subjects->leaf_count > 1 && !s->is_seeded && !s->is_lazy &&
+                    s->verdicts.node_count >= s->subjects->node_end;
+    return s->is_seeding || (may_seed && s->compared >= SIEVE_COMPARE_MAX);
+}
+
 /* Up to the first message that is selected; with count those are counted and passed. */
 static uint64_t run(struct sieve *s, uint64_t seq, uint64_t to, uint64_t *count, uint32_t *left,
                     uint64_t *resume)
@@ -142,10 +150,7 @@ static uint64_t run(struct sieve *s, uint64_t seq, uint64_t to, uint64_t *count,
     refresh(s);
     *resume = seq;
     while (*left > 0) {
-        /* A lone subject is found by a walk that cannot be told of those without messages. */
-        bool may_seed = s->subjects->leaf_count > 1 && !s->is_seeded && !s->is_lazy &&
-                        s->verdicts.node_count >= s->subjects->node_end;
-        if (s->is_seeding || (may_seed && s->compared >= SIEVE_COMPARE_MAX)) {
+        if (is_seed_due(s)) {
             seed(s, left);
             continue;
         }
@@ -165,6 +170,25 @@ static uint64_t run(struct sieve *s, uint64_t seq, uint64_t to, uint64_t *count,
 uint64_t sieve_next(struct sieve *s, uint64_t seq, uint64_t to, uint32_t *left, uint64_t *resume)
 {
     return run(s, seq, to, NULL, left, resume);
+}
+
+uint64_t sieve_prev(struct sieve *s, uint64_t seq, uint32_t *left, uint64_t *resume)
+{
+    refresh(s);
+    *resume = 0;
+    while (*left > 0) {
+        *resume = seq;
+        if (is_seed_due(s)) {
+            seed(s, left);
+            continue;
+        }
+        seq = seq > 0 ? msgs_prev(s->msgs, seq) : 0;
+        *resume = 0;
+        *left -= *left < SIEVE_WALK ? *left : SIEVE_WALK;
+        if (seq == 0 || judge(s, seq, left)) return seq;
+        *resume = --seq;
+    }
+    return 0;
 }
 
 uint64_t sieve_count(struct sieve *s, uint64_t seq, uint64_t to, uint32_t *left, uint64_t *count)

@@ -13,7 +13,7 @@
 
 enum {
     SIEVE_COMPARE = 512, /* units, of a comparison: the subject is seldom in a cache */
-    SIEVE_WALK = 128,    /* of a step in the index */
+    SIEVE_WALK = 128,    /* of a step in the index, and of one backwards */
     SIEVE_COMPARE_MAX = 2048,
     SIEVE_STEP = 1 << 19, /* a piece: half a millisecond to one */
 };
@@ -42,6 +42,8 @@ void sieve_deinit(struct sieve *s);
 /* seq > 0. The first message in [seq, to] that is selected. 0: there is none, or *left is used up
  * and *resume is where to go on. */
 uint64_t sieve_next(struct sieve *s, uint64_t seq, uint64_t to, uint32_t *left, uint64_t *resume);
+/* The last message at or below seq that is selected. As sieve_next. */
+uint64_t sieve_prev(struct sieve *s, uint64_t seq, uint32_t *left, uint64_t *resume);
 /* Adds those in [seq, to] to *count. Returns where to go on when *left is used up; 0: done. */
 uint64_t sieve_count(struct sieve *s, uint64_t seq, uint64_t to, uint32_t *left, uint64_t *count);
 

@@ -390,34 +390,19 @@ static uint64_t clear(struct stream *s)
     return count;
 }
 
-/* The sequence behind the last one that goes, when all but `keep` go. */
-static uint64_t end_for_keep(struct stream *s, struct stream_purge *p, uint64_t end, uint64_t keep)
+/* The sequence behind the last one that goes, when so many go of all there are: halves the range
+ * until it holds as many. */
+static uint64_t end_for_keep(const struct stream *s, uint64_t end, uint64_t count)
 {
-    uint64_t total =
-        p->filter.len == 0 ? s->msgs.live_count : subject_index_total(&s->subjects, p->filter).msgs;
-    uint64_t seq = 0, left = total > keep ? total - keep : 0;
-    if (p->filter.len == 0) {
-        /* Halve the range until it holds as many as have to go. */
-        uint64_t low = s->seq_first, high = end;
-        while (low < high) {
-            uint64_t middle = low + (high - low) / 2;
-            if (msgs_count(&s->msgs, 0, middle) < left)
-                low = middle + 1;
-            else
-                high = middle;
-        }
-        return left == 0 ? 0 : low < end ? low + 1 : end;
+    uint64_t low = s->seq_first, high = end;
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        if (msgs_count(&s->msgs, 0, middle) < count)
+            low = middle + 1;
+        else
+            high = middle;
     }
-    for (; left > 0; left--) {
-        uint64_t resume = seq + 1;
-        uint32_t budget;
-        do {
-            budget = UINT32_MAX;
-            seq = sieve_next(&p->sieve, resume, end - 1, &budget, &resume);
-        } while (seq == 0 && resume != 0);
-        if (seq == 0) return end;
-    }
-    return seq + 1;
+    return count == 0 ? 0 : low < end ? low + 1 : end;
 }
 
 void stream_purge_begin(struct stream *s, struct stream_purge *p, struct bytes filter, uint64_t seq,
@@ -430,7 +415,42 @@ void stream_purge_begin(struct stream *s, struct stream_purge *p, struct bytes f
     if (seq == 1) return;
     p->end = seq != 0 && seq <= s->seq_last ? seq : s->seq_last + 1;
     if (is_all && keep == 0) p->seq_next = seq == 0 ? p->end : seq;
-    if (keep > 0) p->end = end_for_keep(s, p, p->end, keep);
+    uint64_t live = s->msgs.live_count;
+    if (is_all && keep > 0) p->end = end_for_keep(s, p->end, live > keep ? live - keep : 0);
+    if (is_all || keep == 0) return;
+    p->keep = keep;
+    p->before = s->seq_last;
+}
+
+/* The last message at or below seq that the filter selects. */
+static uint64_t prev_selected(struct stream *s, struct stream_purge *p, uint64_t seq,
+                              uint32_t *left, uint64_t *resume)
+{
+    if (subject_has_wildcard(p->filter)) return sieve_prev(&p->sieve, seq, left, resume);
+    uint32_t node = subject_index_find(&s->subjects, p->filter);
+    *resume = 0;
+    *left -= *left < SIEVE_WALK ? *left : SIEVE_WALK;
+    if (node == MSGS_NODE_NONE || seq == 0) return 0;
+    return subject_index_last_within(&s->subjects, &s->msgs, node, seq, left, resume);
+}
+
+/* Goes back over those that are kept; where the last of them lies what goes ends. What is removed
+ * by another way meanwhile is made up for by an older one. True: there is more. */
+static bool pass_kept(struct stream *s, struct stream_purge *p, uint32_t *left)
+{
+    while (p->keep > 0) {
+        uint64_t resume = p->before;
+        uint64_t seq = *left > 0 ? prev_selected(s, p, p->before, left, &resume) : 0;
+        if (seq == 0 && resume != 0) {
+            p->before = resume;
+            *left = 0;
+            return true;
+        }
+        p->before = seq > 0 ? seq - 1 : 0;
+        p->keep = seq > 0 ? p->keep - 1 : 0;
+        if (p->keep == 0 && seq < p->end) p->end = seq;
+    }
+    return false;
 }
 
 /* The next one that goes at or above p->at; 0: none, or not found yet with *resume. */
@@ -462,6 +482,7 @@ bool stream_purge_step(struct stream *s, struct stream_purge *p)
         p->count += clear(s);
         p->at = p->end;
     }
+    if (pass_kept(s, p, &left)) return true;
     while (left > 0) {
         uint64_t seq = next_to_purge(s, p, &left, &resume);
         if (seq == 0) break;
@@ -481,6 +502,26 @@ bool stream_purge_step(struct stream *s, struct stream_purge *p)
         s->seq_last = p->seq_next - 1;
     }
     rest(s);
+    return false;
+}
+
+bool stream_purge_left(struct stream *s, struct stream_purge *p, uint64_t *first)
+{
+    uint32_t left = SIEVE_STEP;
+    uint64_t resume = 0;
+    *first = s->seq_first;
+    if (p->filter.len == 0) return false;
+    *first = 0;
+    if (!subject_is_valid(p->filter)) return false;
+    if (!p->is_done) p->at = p->end > 0 ? p->end : 1;
+    p->is_done = true;
+    p->end = UINT64_MAX;
+    *first = next_to_purge(s, p, &left, &resume);
+    if (*first == 0 && resume != 0) {
+        p->at = resume;
+        return true;
+    }
+    if (*first == 0) *first = s->seq_last + 1;
     return false;
 }
 

@@ -153,12 +153,19 @@ struct stream_purge {
     uint64_t at, count;  /* to be looked at next; messages that went */
     uint64_t seq_next;   /* the next message shall have this sequence at least; 0: no matter */
     bool is_quiet;       /* set by who tells consumers in the end */
+    bool is_done;        /* stream_purge_left looks at what is left */
+    /* With a filter: so many of the last ones are to be looked for below `before`, where what goes
+     * ends. */
+    uint64_t keep, before;
     struct sieve sieve;
 };
 void stream_purge_begin(struct stream *s, struct stream_purge *p, struct bytes filter, uint64_t seq,
                         uint64_t keep);
 /* True: there is more; call again. */
 NODISCARD bool stream_purge_step(struct stream *s, struct stream_purge *p);
+/* Behind the last step, by pieces too: of the messages that the filter selects the first one that
+ * is left, or the one behind the last sequence. True: there is more; call again. */
+NODISCARD bool stream_purge_left(struct stream *s, struct stream_purge *p, uint64_t *first);
 void stream_purge_end(struct stream_purge *p);
 /* All of it at once. count: of messages that went. */
 void stream_purge(struct stream *s, struct bytes filter, uint64_t seq, uint64_t keep,

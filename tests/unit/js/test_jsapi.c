@@ -620,6 +620,48 @@ Test(jsapi, a_rollup_of_a_large_stream_is_one_short_step_and_publishes_wait_for_
     rig_deinit(&r);
 }
 
+/* Which messages are kept is looked for by pieces as well, from the end on. */
+Test(jsapi, a_purge_that_keeps_some_of_a_filter_goes_by_pieces)
+{
+    enum { COUNT = 12000, KEEP = 9000, LOOKS = SIEVE_STEP / SIEVE_WALK };
+    static const char *const filters[] = {"s.*", "s.one"};
+    for (int i = 0; i < 2; i++) {
+        struct rig r;
+        char body[64], ack[64];
+        rig_init(&r);
+        r.file.bytes_max = 1 << 24;
+        make_stream(&r, "{\"name\":\"S\",\"subjects\":[\"s.*\",\"t\"]}", true);
+        struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+        for (int k = 1; k <= COUNT; k++) {
+            snprintf(ack, sizeof ack, "{\"stream\":\"S\",\"seq\":%d}", k);
+            publish(&r, k % 2 == 0 ? "t" : "s.one", "", ack);
+        }
+        snprintf(body, sizeof body, "{\"filter\":\"%s\",\"keep\":%d}", filters[i], KEEP / 2);
+        struct js_request q = request(&r, "$JS.API.STREAM.PURGE.S", body);
+        cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+        enum js_step step;
+        int looking = 0;
+        while ((step = jsapi_stored(&r.js, &q, ERR_OK)) == JS_MORE)
+            looking += s->stream.msgs.live_count == COUNT;
+        cr_assert_eq(step, JS_REPLY);
+        cr_assert(has_text(&r, "\"purged\":1500}"), "%.*s", (int)r.out.len, r.out.data);
+        cr_assert_geq(looking, KEEP / LOOKS / 2, "%d", looking);
+        cr_assert_eq(msgs_first(&s->stream.msgs), 2);
+        cr_assert_not(msgs_has(&s->stream.msgs, 2999));
+        cr_assert(msgs_has(&s->stream.msgs, 3001));
+        jsapi_end(&q);
+        /* More than there are: nothing goes. */
+        snprintf(body, sizeof body, "{\"filter\":\"%s\",\"keep\":%d}", filters[i], COUNT);
+        q = request(&r, "$JS.API.STREAM.PURGE.S", body);
+        cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+        while ((step = jsapi_stored(&r.js, &q, ERR_OK)) == JS_MORE) continue;
+        say(&r, &q,
+            "{\"type\":\"io.nats.jetstream.api.v1.stream_purge_response\",\"success\":true,"
+            "\"purged\":0}");
+        rig_deinit(&r);
+    }
+}
+
 /* How many messages a step of a rollup takes out at most; 0: they do not go by pieces. */
 static uint64_t roll(struct rig *r, struct js_stream *s, const char *subject, const char *headers)
 {
