@@ -137,6 +137,7 @@ static void fail(struct slog *l)
 {
     struct compact *c = &l->compact;
     c->counts.errors++;
+    c->packer_result = c->packer.result;
     if (c->is_run) {
         /* One that is damaged takes the others with it only until the next run. */
         if (c->packer.result == ERR_CORRUPT) leave_pack(l, &c->run[c->packer.source_bad]);
@@ -199,6 +200,9 @@ static void begin(struct slog *l)
     c->writing = NULL;
     end_run(c);
     packer_begin(&c->packer, &l->manifest, &c->segment);
+    /* Something that is no file has the name of its pack. */
+    if (c->packer_result == ERR_INVALID) (void)!slog_take_number(l, &c->packer.number);
+    c->packer_result = ERR_OK;
     c->state = COMPACT_READING;
 }
 
@@ -390,7 +394,7 @@ static bool begin_checkpoint(struct slog *l, uint64_t stream)
 
 static struct manifest_pack written_pack(const struct packer *p)
 {
-    return (struct manifest_pack){.number = p->segment.number,
+    return (struct manifest_pack){.number = p->number,
                                   .incarnation = p->segment.incarnation,
                                   .size = p->file_at,
                                   .message_count = p->live_count,
@@ -401,6 +405,7 @@ static void name_without(struct slog *l)
 {
     struct compact *c = &l->compact;
     struct manifest_pack pack = written_pack(&c->packer);
+    c->pack_number = pack.number;
     pack.is_scrubbed = c->scrubs_output;
     /* What was to be scrubbed since the job began, its entries say. */
     c->segment.is_scrubbed = !c->is_run && l->manifest.segments[0].is_scrubbed;
@@ -462,9 +467,9 @@ static void checkpoint_streams(struct slog *l)
 static bool know_pack(struct slog *l)
 {
     struct compact *c = &l->compact;
-    const struct manifest_segment *s = &c->packer.segment;
+    const struct packer *p = &c->packer;
     enum err e =
-        reader_add_pack(&l->reader, l->manifest.log, s->number, s->incarnation, c->packer.file_at);
+        reader_add_pack(&l->reader, l->manifest.log, p->number, p->segment.incarnation, p->file_at);
     return e == ERR_OK;
 }
 
@@ -479,7 +484,7 @@ static bool move(struct slog *l)
         uint64_t from = place_before(c, c->move_at);
         if (m->is_live &&
             h->moved(h->context, p->streams[m->stream].id, m->seq, from,
-                     place_packed(p->log, p->segment.number, (uint64_t)m->to * PLACE_UNIT_BYTES),
+                     place_packed(p->log, p->number, (uint64_t)m->to * PLACE_UNIT_BYTES),
                      m->bytes) != ERR_OK)
             return false;
         c->move_at++;
@@ -915,13 +920,13 @@ void compact_scrub(struct slog *l, uint64_t place)
     /* The file has no entry from the naming on: it held what its pack holds now, and perhaps what
      * other packs do. */
     bool is_nameless = !c->is_run && c->state >= COMPACT_NAMING && c->state <= COMPACT_FLUSHING;
-    if (is_nameless && is_packed && (number == c->segment.number || !c->segment.is_fresh))
+    if (is_nameless && is_packed && (number == c->pack_number || !c->segment.is_fresh))
         c->segment.is_scrubbed = true;
     if (!is_of_job || c->state < COMPACT_ASKING) return;
     /* It may have been said to be needed, and be on its way into the new pack. */
     c->scrubs_output = true;
     if (c->has_pack && c->state >= COMPACT_NAMING && c->packer.state == PACKER_PACKED)
-        manifest_find_pack(&l->manifest, c->packer.segment.number)->is_scrubbed = true;
+        manifest_find_pack(&l->manifest, c->packer.number)->is_scrubbed = true;
 }
 
 bool compact_is_scrubbing(const struct slog *l)

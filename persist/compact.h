@@ -163,6 +163,8 @@ struct compact {
     uint64_t asked_group; /* core's answers stand on records up to this group */
     uint64_t wanted;      /* manifest change that lets go of the segment, or of the run */
     struct manifest_segment segment; /* that is freed; of a run: what its checkpoints stand for */
+    uint32_t pack_number;            /* of the pack, once it is named */
+    enum err packer_result;          /* of the last job, if it failed */
     uint32_t number;                 /* that its file gets */
     struct names_text from, to;
     struct vfs_op op;

@@ -35,6 +35,7 @@ void packer_begin(struct packer *p, const struct manifest *m, const struct manif
     p->secret = m->secret;
     p->log = m->log;
     p->segment = *s;
+    p->number = s->number;
     p->state = PACKER_READING;
 }
 
@@ -231,11 +232,11 @@ static enum err read_source(struct packer *p)
 
 /* --- the pack ----------------------------------------------------------------------------- */
 
-static struct place_key key_of(const struct packer *p)
+static struct place_key key_of(const struct packer *p, uint32_t number)
 {
     return (struct place_key){.secret = p->secret,
                               .log = p->log,
-                              .segment = p->segment.number,
+                              .segment = number,
                               .incarnation = p->segment.incarnation};
 }
 
@@ -263,7 +264,7 @@ static void sort_messages(struct packer *p)
 
 static enum err open_file(struct packer *p)
 {
-    p->name = names_pack(p->log, p->segment.number);
+    p->name = names_pack(p->log, p->number);
     struct vfs_op op = {.kind = VFS_OPEN, .path = p->name.text, .flags = VFS_CREATE};
     enum err e = blocking_run(p->files, &op);
     if (e != ERR_OK) return e;
@@ -276,7 +277,7 @@ static enum err open_file(struct packer *p)
 
 static enum err load_segment(struct packer *p)
 {
-    struct place_key key = key_of(p);
+    struct place_key key = key_of(p, p->segment.number);
     enum err e =
         scan_open(&p->scan, p->files, p->mem, &key, p->segment.size, p->is_direct ? VFS_DIRECT : 0);
     if (e != ERR_OK) return e;
@@ -336,7 +337,7 @@ static enum err write_at(struct packer *p, uint64_t offset, const void *data, ui
 static enum err write_piece(struct packer *p, struct pack_piece *piece, bool is_compressed,
                             uint32_t *piece_bytes)
 {
-    struct place_key key = key_of(p);
+    struct place_key key = key_of(p, p->number);
     if (p->raw.is_failed) return ERR_MEMORY;
     piece->raw_bytes = (uint32_t)p->raw.len;
     size_t room = pack_piece_room(p->raw.len);
@@ -361,7 +362,7 @@ static enum err write_piece(struct packer *p, struct pack_piece *piece, bool is_
 static enum err decode(struct packer *p, struct record *r)
 {
     const struct packer_message *m = &p->messages[p->order[p->order_at]];
-    struct place_key key = key_of(p);
+    struct place_key key = key_of(p, p->segment.number);
     uint64_t offset = (uint64_t)m->at * PLACE_UNIT_BYTES;
     uint32_t bytes;
     if (p->source_count > 0) {
@@ -467,7 +468,7 @@ static enum err write_list(struct packer *p, enum pack_kind kind, const struct t
 
 static enum err write_tables(struct packer *p)
 {
-    struct place_key key = key_of(p);
+    struct place_key key = key_of(p, p->number);
     struct pack_foot feet[PACK_FEET];
     for (uint32_t i = 0; i < PACK_FEET; i++) {
         feet[i] = (struct pack_foot){.block_count = p->block_count,

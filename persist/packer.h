@@ -75,7 +75,8 @@ struct packer {
     uint64_t secret;
     uint32_t log;
     struct manifest_segment segment; /* or number and incarnation of what is written out of packs */
-    struct manifest_pack pack;       /* LOOKING: at this one */
+    uint32_t number; /* of the pack: that of the segment, unless the owner sets another one */
+    struct manifest_pack pack; /* LOOKING: at this one */
     struct packer_source sources[PACKER_SOURCES_MAX];
     uint32_t source_count;           /* 0: a segment is packed */
     uint32_t source_at;              /* that is read */
