@@ -182,7 +182,14 @@ void help_man(struct text *out, struct bytes version)
     text_string(out, ".SH ENVIRONMENT\n.TP\n.B MILLRACE_A_B\nthe option a.b, as it would stand in "
                      "the file\n.SH SIGNALS\n"
                      "HUP reloads the file, USR1 opens the log anew, USR2 enters lame duck mode, "
-                     "INT and TERM stop.\n.SH EXIT STATUS\n"
+                     "INT and TERM stop.\n.SH FILES\n.TP\n.I /etc/millrace/millrace.conf\n"
+                     "what the systemd unit reads; without \\-c no file is read\n.TP\n"
+                     ".I <store_dir>/jetstream\nthe store of JetStream. Without store_dir it is in "
+                     "$STATE_DIRECTORY, else in /var/lib/millrace for root, in "
+                     "$XDG_DATA_HOME/millrace or ~/.local/share/millrace for others. Copy it while "
+                     "the server is stopped only\n.TP\n"
+                     ".I /usr/share/doc/millrace/docs/OPERATIONS.md\nhow to run, watch, back up "
+                     "and tune it\n.SH EXIT STATUS\n"
                      "0: as asked. 1: a mistake in flags or configuration, or it cannot start. Of "
                      "check: 0 clean, 1 something is damaged, 2 the store cannot be read.\n");
 }

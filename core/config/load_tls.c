@@ -200,7 +200,7 @@ void load_tls_names(struct text *out)
         text_string(out, suites[i]);
         text_char(out, '\n');
     }
-    text_string(out, "\nCurve preferences:\n\n");
+    text_string(out, "\nCurve preferences (as far as the OpenSSL of the machine has them):\n\n");
     for (size_t i = 0; i < sizeof(curves) / sizeof(curves[0]); i++) {
         text_string(out, "    ");
         text_string(out, curves[i]);
