@@ -42,6 +42,7 @@ enum {
     MEMORY_WATCH_MS = 10,
 
     REPORT_BYTES_MAX = 1 << 20,
+    STACK_BYTES_MIN = 256 << 10,
 };
 
 /* The hook of core's assertions: says where, then a core dump. */
@@ -657,7 +658,7 @@ static int act(struct program *p)
     return status;
 }
 
-int main(int argc, char **argv)
+static NOINLINE int main_with_stack(int argc, char **argv)
 {
     struct program *p = calloc(1, sizeof *p);
     if (p == NULL) return 1;
@@ -689,4 +690,12 @@ int main(int argc, char **argv)
     flags_deinit(&p->flags);
     free(p);
     return status;
+}
+
+int main(int argc, char **argv)
+{
+    if (sysinfo_raise_stack(STACK_BYTES_MIN)) return main_with_stack(argc, argv);
+    fprintf(stderr, "%s: the limit of the stack (ulimit -s) is below %d KiB\n", base_name(argv[0]),
+            STACK_BYTES_MIN / 1024);
+    return 1;
 }

@@ -19,7 +19,8 @@ enum {
     STAY_PART = 5,         /* subscriptions leave 1/5 to what moves: they stay, and would end it */
     CALM_PART = 2,         /* below half of the slices only main looks at the process */
     LOOK_NS = 1000000,
-    PURGE_NS = 1000000, /* between two times that unused pages go back */
+    PURGE_NS = 1000000,        /* between two times that unused pages go back */
+    STACK_BYTES_MIN = 1 << 20, /* of a thread, however small `ulimit -s` is */
     PAGE_BYTES = 4096,
     TELL_BYTES = 64 * 1024,  /* more or less of JetStream is news to the other threads */
     LARGE_BYTES_MIN = 16384, /* jemalloc's: from here on an allocation has pages of its own */
@@ -404,8 +405,15 @@ static void *begin(void *beginning)
 enum err mem_jemalloc_thread(pthread_t *thread, void *(*run)(void *), void *argument)
 {
     struct beginning b = {.run = run, .argument = argument};
+    pthread_attr_t how;
+    size_t stack_bytes;
+    if (pthread_attr_init(&how) != 0) return ERR_MEMORY;
+    /* Its default is the limit of the main thread's, which some set very low. */
+    if (pthread_attr_getstacksize(&how, &stack_bytes) == 0 && stack_bytes < STACK_BYTES_MIN)
+        (void)pthread_attr_setstacksize(&how, STACK_BYTES_MIN);
     sem_init(&b.has_begun, 0, 0);
-    enum err e = pthread_create(thread, NULL, begin, &b) == 0 ? ERR_OK : ERR_MEMORY;
+    enum err e = pthread_create(thread, &how, begin, &b) == 0 ? ERR_OK : ERR_MEMORY;
+    pthread_attr_destroy(&how);
     while (e == ERR_OK && sem_wait(&b.has_begun) != 0) {
     }
     sem_destroy(&b.has_begun);

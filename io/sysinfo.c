@@ -208,6 +208,16 @@ uint64_t sysinfo_raise_files(void)
     return setrlimit(RLIMIT_NOFILE, &wanted) == 0 ? wanted.rlim_cur : limit.rlim_cur;
 }
 
+/* The kernel looks at the limit each time the stack grows, so this helps the main thread too. */
+bool sysinfo_raise_stack(uint64_t bytes)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= bytes) return true;
+    limit.rlim_cur = bytes;
+    if (limit.rlim_max < bytes) limit.rlim_max = bytes; /* root may */
+    return setrlimit(RLIMIT_STACK, &limit) == 0;
+}
+
 uint64_t sysinfo_open_files(void)
 {
     DIR *dir = opendir("/proc/self/fd");

@@ -22,6 +22,8 @@ uint64_t sysinfo_rss(void);
 uint64_t sysinfo_resident(uint64_t *of_files);
 /* Raises the soft limit of descriptors to the hard one; returns what it is then. */
 uint64_t sysinfo_raise_files(void);
+/* The limit of the stack, unless it is as high already; false: it may not be. */
+bool sysinfo_raise_stack(uint64_t bytes);
 /* Descriptors that are open now; 0 when /proc is not there. */
 uint64_t sysinfo_open_files(void);
 

@@ -210,6 +210,22 @@ def test_crowd_that_leaves_together(start):
 
 
 @pytest.mark.ours_only
+@pytest.mark.skipif(harness.SLOW > 1, reason="sanitizers need more stack before main")
+def test_a_small_stack(tmp_path):
+    """It is made larger, or the server says that it is too small: both better than SIGSEGV."""
+    shell = "ulimit -s 64; exec %s -a 127.0.0.1 -p -1 -js -sd %s --ports_file_dir %s" % (
+        harness.BINARY, tmp_path / "store", tmp_path)
+    with open(tmp_path / "log", "wb") as log:
+        p = subprocess.Popen(["bash", "-c", shell], stderr=log, env=harness.ENVIRONMENT)
+    harness.wait_until(lambda: p.poll() is not None or list(tmp_path.glob("*.ports")))
+    is_up = p.poll() is None
+    p.terminate()
+    log = (tmp_path / "log").read_text()
+    assert p.wait(harness.WAIT) == (0 if is_up else 1), log
+    assert is_up or "the limit of the stack (ulimit -s) is below" in log
+
+
+@pytest.mark.ours_only
 def test_descriptors_run_out(tmp_path):
     limits = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
     old = subprocess.Popen
