@@ -4,6 +4,28 @@
 #include <sys/mman.h>
 #include "core/base/must.h"
 
+enum {
+    BUFFER_BYTES_PLAIN = 16 * 1024, /* each completion takes a whole one */
+    BUFFER_BYTES_INCREMENTAL = 32 * 1024,
+    /* Shown to the kernel at a time if incremental; plain ones must be as many as sockets may
+     * have something in one turn. Of 16, 32, 64 KiB buffers and windows of 0.5, 1, 4 MiB this
+     * pair took the least CPU of a relay and of a sink, counted over both ends. */
+    WINDOW_BYTES = 1024 * 1024,
+    BUFFERS_MIN = 4,
+    BUFFERS_MAX = 32768,
+};
+
+void bufring_size(struct bufring_options *o, uint32_t bytes)
+{
+    o->buffer_bytes = o->is_incremental ? BUFFER_BYTES_INCREMENTAL : BUFFER_BYTES_PLAIN;
+    o->count = BUFFERS_MIN;
+    while (o->count < BUFFERS_MAX && (uint64_t)o->count * 2 * o->buffer_bytes <= bytes)
+        o->count *= 2;
+    o->window = o->count;
+    if (o->is_incremental && o->window > WINDOW_BYTES / o->buffer_bytes)
+        o->window = WINDOW_BYTES / o->buffer_bytes;
+}
+
 static void buffer_show(struct bufring *b, uint32_t buffer)
 {
     struct io_uring_buf *entry = &b->ring->bufs[b->tail & (b->count - 1)];
@@ -85,10 +107,10 @@ struct bufring_piece bufring_take(struct bufring *b, uint32_t cqe_flags, uint32_
     struct bufring_buffer *f = &b->buffers[buffer];
     must(!f->is_used_up);
     must(bytes <= b->buffer_bytes - f->used_bytes);
-    struct bufring_piece piece = {
-        .data = b->memory + (size_t)buffer * b->buffer_bytes + f->used_bytes,
-        .bytes = bytes,
-        .buffer = buffer};
+    struct bufring_piece piece = {.data =
+                                      b->memory + (size_t)buffer * b->buffer_bytes + f->used_bytes,
+                                  .bytes = bytes,
+                                  .buffer = buffer};
     f->used_bytes += bytes;
     f->piece_count++;
     f->is_used_up = !b->is_incremental || (cqe_flags & IORING_CQE_F_BUF_MORE) == 0;

@@ -20,9 +20,9 @@
 #include "io/uring.h"
 
 struct bufring_buffer {
-    uint32_t used_bytes; /* given out so far; the next piece begins here */
+    uint32_t used_bytes;  /* given out so far; the next piece begins here */
     uint32_t piece_count; /* given out and not released */
-    bool is_used_up;     /* the kernel is through with it */
+    bool is_used_up;      /* the kernel is through with it */
 };
 
 struct bufring {
@@ -32,12 +32,12 @@ struct bufring {
     struct bufring_buffer *buffers;
     uint32_t count; /* a power of two */
     uint32_t buffer_bytes;
-    uint32_t *spares;   /* a stack of buffers that nobody has */
+    uint32_t *spares; /* a stack of buffers that nobody has */
     uint32_t spare_count;
-    uint32_t window;    /* most buffers shown to the kernel */
-    uint32_t shown;     /* buffers that the kernel has, a begun one included */
+    uint32_t window; /* most buffers shown to the kernel */
+    uint32_t shown;  /* buffers that the kernel has, a begun one included */
     uint16_t group;
-    uint16_t tail;      /* what the kernel sees after the next publish */
+    uint16_t tail; /* what the kernel sees after the next publish */
     bool is_incremental;
 };
 
@@ -55,6 +55,8 @@ struct bufring_options {
     bool is_incremental;
 };
 
+/* For received bytes of sockets: o->is_incremental is set, about bytes of memory are to be had. */
+void bufring_size(struct bufring_options *o, uint32_t bytes);
 /* ERR_UNSUPPORTED: the kernel does not know this kind of buffer ring. */
 NODISCARD enum err bufring_open(struct bufring *b, struct uring *u,
                                 const struct bufring_options *o);

@@ -21,7 +21,6 @@
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 #include "core/base/must.h"
 #include "io/bufring.h"
@@ -29,20 +28,13 @@
 #include "io/driver_slots.h"
 #include "io/file_threads.h"
 #include "io/ring_check.h"
+#include "io/ring_wake.h"
 #include "io/uring.h"
 
 enum {
     RING_SQ_ENTRIES = 1024,
     RING_CQ_ENTRIES = 16384,
     RING_GROUP = 0,
-    RING_BUFFER_BYTES_PLAIN = 16 * 1024, /* each completion takes a whole one */
-    RING_BUFFER_BYTES_INCREMENTAL = 32 * 1024,
-    /* Shown to the kernel at a time if incremental; plain ones must be as many as sockets may
-     * have something in one turn. Of 16, 32, 64 KiB buffers and windows of 0.5, 1, 4 MiB this
-     * pair took the least CPU of a relay and of a sink, counted over both ends. */
-    RING_WINDOW_BYTES = 1024 * 1024,
-    RING_BUFFERS_MIN = 4,
-    RING_BUFFERS_MAX = 32768,
     RING_FILE_THREADS = 1, /* names and sizes only; data goes through the ring */
     RING_IOWQ_BOUNDED_MAX = 8,
     RING_IOWQ_UNBOUNDED_MAX = 4,
@@ -84,12 +76,9 @@ struct driver_ring {
     struct bufring b;
     struct driver_slots slots;
     uint32_t flying_count; /* requests whose last completion is due */
-    int wake_fd;
+    struct ring_wake wake;
     int reserve_fd;
-    bool is_wake_armed;
-    bool is_message_known; /* the kernel takes messages from threads without a ring */
     bool is_overflowing;
-    atomic_bool is_woken;
     atomic_bool has_files;
     uint64_t accept_paused_until_ns;
     struct file_threads *files;
@@ -196,14 +185,12 @@ static bool watch_arm(struct driver_ring *p, uint32_t slot)
     return true;
 }
 
-/* Each write to the eventfd is a completion; its counter is never read. */
 static bool wake_arm(struct driver_ring *p)
 {
     struct io_uring_sqe *sqe = entry_take(p);
     if (sqe == NULL) return false;
-    io_uring_prep_poll_multishot(sqe, p->wake_fd, POLLIN);
+    ring_wake_prepare(&p->wake, sqe);
     sqe->user_data = user_data_of(OP_WAKE, 0, 0);
-    p->is_wake_armed = true;
     return true;
 }
 
@@ -324,7 +311,7 @@ static void todo_work(struct driver_ring *p, struct done **at, struct done *end)
         p->files_waiting = p->files_waiting->next;
         if (p->files_waiting == NULL) p->files_waiting_last = &p->files_waiting;
     }
-    if (!p->is_wake_armed) wake_arm(p);
+    if (!p->wake.is_armed) wake_arm(p);
 }
 
 /* --- completions: each reports at most one ---------------------------------------------------- */
@@ -429,7 +416,7 @@ static void on_accept(struct driver_ring *p, uint32_t slot, const struct io_urin
     if (result == -ECANCELED || result == -EAGAIN || result == -EINTR) return;
     if (result == -EMFILE || result == -ENFILE)
         p->driver.count.syscalls +=
-            4 * driver_slots_refuse(s->common.fd, &p->reserve_fd, p->wake_fd, RING_REFUSE_MAX);
+            4 * driver_slots_refuse(s->common.fd, &p->reserve_fd, p->wake.fd, RING_REFUSE_MAX);
     /* While descriptors are short arming fails at once, even without a connection. */
     if (!s->is_armed && driver_slots_accept_must_pause(-result))
         p->accept_paused_until_ns = driver_slots_now_ns() + RING_ACCEPT_PAUSE_NS;
@@ -448,7 +435,7 @@ static void on_cancel(struct driver_ring *p, uint32_t slot, const struct io_urin
 
 static void on_wake(struct driver_ring *p, struct done **at)
 {
-    if (!atomic_exchange(&p->is_woken, false)) return;
+    if (!ring_wake_taken(&p->wake)) return;
     p->driver.count.wakes++;
     driver_slots_report(at, DONE_WAKE, 0, 0, 0);
 }
@@ -470,7 +457,7 @@ static void completion_run(struct driver_ring *p, const struct io_uring_cqe *cqe
     }
     switch (op) {
     case OP_WAKE:
-        if ((cqe->flags & IORING_CQE_F_MORE) == 0) p->is_wake_armed = false;
+        if ((cqe->flags & IORING_CQE_F_MORE) == 0) p->wake.is_armed = false;
         on_wake(p, at);
         return;
     case OP_WAKE_SENT: on_wake(p, at); return;
@@ -594,37 +581,16 @@ static void ring_watch(struct driver *d, uint32_t slot, int fd)
     driver_slots_take(&ring_of(d)->slots, slot, 0, fd, DRIVER_SLOT_WATCH);
 }
 
-/* A message costs the sender half of what a write to the eventfd does, where the kernel has it. */
-static bool wake_message(struct driver_ring *p)
-{
-    struct io_uring_sqe sqe = {.opcode = IORING_OP_MSG_RING,
-                               .fd = p->u.ring.ring_fd,
-                               .off = user_data_of(OP_WAKE_SENT, 0, 0)};
-    return io_uring_register((unsigned)-1, URING_REGISTER_SEND_MSG_RING, &sqe, 1) >= 0;
-}
-
-static void wake_write(struct driver_ring *p)
-{
-    /* Without kernel memory for the message the eventfd does it, which needs none. */
-    if (p->is_message_known && wake_message(p)) return;
-    uint64_t one = 1;
-    ssize_t written = write(p->wake_fd, &one, sizeof one);
-    must(written == (ssize_t)sizeof one);
-}
-
-/* Of the many wakes before one DONE_WAKE only the first enters the kernel. The flag is cleared
- * when its completion is reaped, so a wake that sees it set is answered by that DONE_WAKE. */
 static void ring_wake(struct driver *d)
 {
-    struct driver_ring *p = ring_of(d);
-    if (!atomic_exchange(&p->is_woken, true)) wake_write(p);
+    ring_wake_once(&ring_of(d)->wake);
 }
 
 static void files_ring(void *context)
 {
     struct driver_ring *p = context;
     atomic_store(&p->has_files, true);
-    wake_write(p);
+    ring_wake_write(&p->wake);
 }
 
 static enum err ring_file_submit(struct driver *d, struct file_op *op)
@@ -661,7 +627,7 @@ static uint64_t accept_unpause(struct driver_ring *p, uint64_t timeout_ns)
         return left < timeout_ns ? left : timeout_ns;
     }
     p->accept_paused_until_ns = 0;
-    if (p->reserve_fd < 0) p->reserve_fd = fcntl(p->wake_fd, F_DUPFD_CLOEXEC, 0);
+    if (p->reserve_fd < 0) p->reserve_fd = fcntl(p->wake.fd, F_DUPFD_CLOEXEC, 0);
     for (uint32_t i = 0; i < p->slots.count; i++)
         if (slot_at(p, i)->common.kind == DRIVER_SLOT_LISTENER) driver_slots_todo(&p->slots, i);
     return timeout_ns;
@@ -737,7 +703,7 @@ static void ring_close(struct driver *d)
     bufring_close(&p->b);
     uring_close(&p->u);
     close(p->reserve_fd);
-    close(p->wake_fd);
+    ring_wake_close(&p->wake);
     free(p);
 }
 
@@ -758,54 +724,11 @@ static const struct driver_ops ring_ops = {
     .close = ring_close,
 };
 
-static bool operations_are_known(struct driver_ring *p)
-{
-    const int needed[] = {IORING_OP_RECV,   IORING_OP_SEND,         IORING_OP_SENDMSG,
-                          IORING_OP_ACCEPT, IORING_OP_ASYNC_CANCEL, IORING_OP_POLL_ADD,
-                          IORING_OP_READ,   IORING_OP_WRITE,        IORING_OP_FSYNC};
-    struct io_uring_probe *probe = io_uring_get_probe_ring(&p->u.ring);
-    if (probe == NULL) return false;
-    bool are_known = true;
-    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
-        are_known = are_known && io_uring_opcode_supported(probe, needed[i]);
-    io_uring_free_probe(probe);
-    return are_known;
-}
-
-static enum err buffers_open(struct driver_ring *p, uint32_t bytes, bool is_incremental)
-{
-    uint32_t buffer_bytes =
-        is_incremental ? RING_BUFFER_BYTES_INCREMENTAL : RING_BUFFER_BYTES_PLAIN;
-    uint32_t count = RING_BUFFERS_MIN;
-    while (count < RING_BUFFERS_MAX && (uint64_t)count * 2 * buffer_bytes <= bytes) count *= 2;
-    struct bufring_options o = {.count = count,
-                                .buffer_bytes = buffer_bytes,
-                                .window = count,
-                                .group = RING_GROUP,
-                                .is_incremental = is_incremental};
-    if (is_incremental && o.window > RING_WINDOW_BYTES / buffer_bytes)
-        o.window = RING_WINDOW_BYTES / buffer_bytes;
-    return bufring_open(&p->b, &p->u, &o);
-}
-
 /* Kernel workers carry out what would block; without a bound a slow disk makes hundreds. */
 static void workers_limit(struct driver_ring *p)
 {
     unsigned most[2] = {RING_IOWQ_BOUNDED_MAX, RING_IOWQ_UNBOUNDED_MAX};
     io_uring_register_iowq_max_workers(&p->u.ring, most);
-}
-
-/* The message must arrive, not only be taken. */
-static bool message_arrives(struct driver_ring *p)
-{
-    if (!wake_message(p)) return false;
-    uring_enter(&p->u, 1, RING_CLOSE_ENTER_NS);
-    if (io_uring_cq_ready(&p->u.ring) != 1) return false;
-    unsigned head = *p->u.ring.cq.khead;
-    const struct io_uring_cqe *cqe = &p->u.ring.cq.cqes[head & p->u.ring.cq.ring_mask];
-    bool is_right = cqe->user_data == user_data_of(OP_WAKE_SENT, 0, 0);
-    io_uring_cq_advance(&p->u.ring, 1);
-    return is_right;
 }
 
 enum err driver_ring_open(const struct driver_options *o, struct driver **out, const char **reason)
@@ -827,9 +750,9 @@ enum err driver_ring_open(const struct driver_options *o, struct driver **out, c
     p->faults = o->faults;
     p->files_waiting_last = &p->files_waiting;
     if (driver_slots_open(&p->slots, o->slots_max, sizeof(struct slot)) != ERR_OK) goto free_driver;
-    p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (p->wake_fd < 0) goto free_slots;
-    p->reserve_fd = fcntl(p->wake_fd, F_DUPFD_CLOEXEC, 0);
+    if (ring_wake_open(&p->wake, &p->u, user_data_of(OP_WAKE_SENT, 0, 0)) != ERR_OK)
+        goto free_slots;
+    p->reserve_fd = fcntl(p->wake.fd, F_DUPFD_CLOEXEC, 0);
     if (p->reserve_fd < 0) goto close_wake;
     if (file_threads_open(RING_FILE_THREADS, files_ring, p, &p->files) != ERR_OK)
         goto close_reserve;
@@ -837,12 +760,14 @@ enum err driver_ring_open(const struct driver_options *o, struct driver **out, c
     if (e != ERR_OK) goto close_files;
     e = ERR_UNSUPPORTED;
     *reason = "the kernel's io_uring lacks operations";
-    if (!operations_are_known(p)) goto close_uring;
-    e = buffers_open(p, o->recv_buffer_bytes, is_incremental);
+    if (!ring_check_operations(&p->u)) goto close_uring;
+    struct bufring_options buffers = {.group = RING_GROUP, .is_incremental = is_incremental};
+    bufring_size(&buffers, o->recv_buffer_bytes);
+    e = bufring_open(&p->b, &p->u, &buffers);
     *reason = "no receive buffers";
     if (e != ERR_OK) goto close_uring;
     workers_limit(p);
-    p->is_message_known = o->use_io_features && message_arrives(p);
+    if (o->use_io_features) ring_wake_try_messages(&p->wake);
     *out = &p->driver;
     *reason = "";
     return ERR_OK;
@@ -854,7 +779,7 @@ close_files:
 close_reserve:
     close(p->reserve_fd);
 close_wake:
-    close(p->wake_fd);
+    ring_wake_close(&p->wake);
 free_slots:
     driver_slots_close(&p->slots);
 free_driver:

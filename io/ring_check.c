@@ -10,7 +10,7 @@
 enum {
     CHECK_BYTES_INCREMENTAL = 24 << 20,
     CHECK_BYTES_PLAIN = 2 << 20, /* old and simple: is it there at all? */
-    CHECK_BYTES_MIN = 64 << 10, /* less than this in the whole time is a failure */
+    CHECK_BYTES_MIN = 64 << 10,  /* less than this in the whole time is a failure */
     CHECK_NS = 50 * 1000 * 1000,
     CHECK_WRITE_WORDS = 40 * 1000, /* no power of two: pieces end anywhere */
     CHECK_BUFFERS = 16,
@@ -116,7 +116,8 @@ static void completions_check(struct check *c)
 {
     unsigned head, count = 0;
     struct io_uring_cqe *cqe;
-    io_uring_for_each_cqe(&c->u.ring, head, cqe) {
+    io_uring_for_each_cqe(&c->u.ring, head, cqe)
+    {
         completion_check(c, cqe);
         count++;
         if (c->is_wrong) break;
@@ -192,4 +193,18 @@ free_check:
     free(c->words);
     free(c);
     return is_good;
+}
+
+bool ring_check_operations(struct uring *u)
+{
+    const int needed[] = {IORING_OP_RECV,   IORING_OP_SEND,         IORING_OP_SENDMSG,
+                          IORING_OP_ACCEPT, IORING_OP_ASYNC_CANCEL, IORING_OP_POLL_ADD,
+                          IORING_OP_READ,   IORING_OP_WRITE,        IORING_OP_FSYNC};
+    struct io_uring_probe *probe = io_uring_get_probe_ring(&u->ring);
+    if (probe == NULL) return false;
+    bool are_known = true;
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
+        are_known = are_known && io_uring_opcode_supported(probe, needed[i]);
+    io_uring_free_probe(probe);
+    return are_known;
 }

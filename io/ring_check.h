@@ -5,9 +5,14 @@
 #define IO_RING_CHECK_H
 #include <stdbool.h>
 
+struct uring;
+
 /* Receives a pattern by multishot receives from a provided buffer ring that runs empty now and
  * then. True when it arrived whole and in order: 24 MiB incremental, 2 MiB plain, or what passes
  * in 50 ms. */
 bool ring_check_recv(bool is_incremental);
+
+/* The kernel has every operation that io/driver_ring uses. */
+bool ring_check_operations(struct uring *u);
 
 #endif
