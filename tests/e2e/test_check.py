@@ -269,6 +269,50 @@ def test_a_missing_segment_is_lost(store):
     assert "damaged: %s, " % LOG in r.stdout
 
 
+def damage(store, file, at):
+    with open(os.path.join(store, "jetstream", file), "r+b") as f:
+        f.seek(at)
+        f.write(b"\xa5" * 64)
+
+
+def content(store, file):
+    with open(os.path.join(store, "jetstream", file), "rb") as f:
+        return os.fstat(f.fileno()).st_size, xxhash.xxh3_64(f.read(1 << 20)).hexdigest()
+
+
+def test_what_is_damaged_stays_as_it_is(start, tmp_path):
+    """Nothing that cannot be read is overwritten, renamed or removed, however often it is started."""
+    store = unpack(str(tmp_path / "store"))
+    pack = next(n for n in files(store) if n.endswith(".pack"))
+    log = "0000-00000001.log"
+    damage(store, pack, 64)
+    damage(store, log, 4096 + 64)
+    before, said = [content(store, file) for file in (pack, log)], []
+    for _ in range(2):
+        s = start("-js", "-sd", store, monitor=True)
+        with Js(s) as js:
+            state = js.state("JOBS")
+            said.append((figure(s, "damaged_ranges"), figure(s, "lost_messages"), state["messages"]))
+            seq = js.publish("jobs.1", b"next")["seq"]
+            assert seq == state["last_seq"] + 1
+            js.ok("STREAM.MSG.DELETE.JOBS", {"seq": seq})
+        assert s.stop() == 0
+        assert [content(store, file) for file in (pack, log)] == before
+    assert said[0] == said[1] and said[0][0] > 0
+
+
+def test_a_store_whose_manifest_is_damaged_is_left_alone(store):
+    """Both copies: no start knows what belongs to the log, so none touches anything."""
+    flip(store, "0000-manifest-0", 200)
+    flip(store, "0000-manifest-1", 200)
+    before = files(store)
+    for _ in range(2):
+        r = run_binary("-js", "-sd", store, "-p", "-1", timeout=60)
+        assert r.returncode != 0
+        assert "damaged in both copies; nothing was touched" in r.stdout + r.stderr
+        assert files(store) == before
+
+
 def test_a_store_in_use_is_refused(start, tmp_path):
     store = str(tmp_path / "store")
     start("-js", "-sd", store)
