@@ -32,6 +32,7 @@ struct advisory advisory_of_event(const struct outlet_event *e, struct bytes str
         [OUTLET_NAK] = ADVISORY_MSG_NAKED,
         [OUTLET_TERMINATED] = ADVISORY_MSG_TERMINATED,
         [OUTLET_ACK_SAMPLE] = ADVISORY_ACK_METRIC,
+        [OUTLET_PAUSE_OVER] = ADVISORY_CONSUMER_PAUSE,
     };
     must((size_t)e->kind < sizeof kinds / sizeof kinds[0]);
     return (struct advisory){.kind = kinds[e->kind],
@@ -41,7 +42,8 @@ struct advisory advisory_of_event(const struct outlet_event *e, struct bytes str
                              .consumer_seq = e->consumer_seq,
                              .deliveries = e->deliveries,
                              .ack_ns = e->ack_ns,
-                             .reason = e->reason};
+                             .reason = e->reason,
+                             .pause_until = {.wall_ns = e->until_ns, .is_set = e->until_ns != 0}};
 }
 
 static bool is_of_consumer(enum advisory_kind kind)

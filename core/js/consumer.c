@@ -91,6 +91,7 @@ static enum err set_config(struct consumer *c, const struct consumer_config *con
     c->max_deliver = config->max_deliver;
     c->max_ack_pending = config->max_ack_pending;
     c->inactive_ns = config->inactive_threshold_ns;
+    c->was_paused = false;
     c->pause_until_ns = time_stamp_is_real(&config->pause_until) ? config->pause_until.wall_ns : 0;
     c->limits = (struct pullq_limits){.max_waiting = config->max_waiting,
                                       .max_batch = config->max_batch,

@@ -76,6 +76,7 @@ struct consumer {
     bool is_in_memory : 1; /* mem_storage */
     bool is_hidden : 1;    /* its first record is not durable yet: only publishes see it */
     bool is_ending : 1;    /* the record in flight is that of its end */
+    bool was_paused : 1;   /* when its timer ran last, by the configuration as it is */
     bool is_moved : 1;     /* by a reset or other filters since the last pick, which is void */
     bool is_undone : 1;    /* a reset was, since the last record: acks in those that failed count */
     uint32_t progress;     /* number of the newest PROGRESS record (its prev_seq), from 1; wraps */

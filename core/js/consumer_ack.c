@@ -170,7 +170,13 @@ int64_t consumer_timer(struct consumer *c, struct shard_time now, struct outlet 
         give_up_expired(c, o);
     }
     next_ns = sooner(next_ns, c->expire_ns);
-    if (c->pause_until_ns > now.wall_ns) {
+    bool is_paused = c->pause_until_ns > now.wall_ns;
+    if (c->was_paused && !is_paused) {
+        struct outlet_event over = {.kind = OUTLET_PAUSE_OVER, .until_ns = c->pause_until_ns};
+        consumer_state_tell(c, &over, o);
+    }
+    c->was_paused = is_paused;
+    if (is_paused) {
         int64_t end_ns;
         if (!__builtin_add_overflow(now_ns, c->pause_until_ns - now.wall_ns, &end_ns))
             next_ns = sooner(next_ns, end_ns);

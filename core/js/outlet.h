@@ -5,12 +5,13 @@
 #include <stdbool.h>
 #include "core/base/bytes.h"
 
-/* What happened to a delivery, for advisories and metrics. */
+/* What happened to a delivery, or to the consumer, for advisories and metrics. */
 enum outlet_event_kind {
     OUTLET_MAX_DELIVERIES, /* given up */
     OUTLET_NAK,
     OUTLET_TERMINATED,
     OUTLET_ACK_SAMPLE, /* sample_freq picked this ack */
+    OUTLET_PAUSE_OVER, /* of no delivery: by itself, since its time has come */
 };
 
 struct outlet_event {
@@ -19,6 +20,7 @@ struct outlet_event {
     uint64_t stream_seq, consumer_seq, deliveries;
     int64_t ack_ns;      /* ACK_SAMPLE: from delivery to ack */
     struct bytes reason; /* TERMINATED, may be empty */
+    int64_t until_ns;    /* PAUSE_OVER: wall */
 };
 
 struct outlet {

@@ -292,12 +292,24 @@ void pullq_finish(const struct pullq_taker *taker, struct outlet *o)
                   taker->batch_left, taker->bytes_left);
 }
 
+/* Something is due that was asked for: a heartbeat, or the end of a request. */
+static bool is_due(const struct pullq *q, int64_t now_ns)
+{
+    for (const struct list *l = q->requests.next; l != &q->requests; l = l->next) {
+        const struct pullq_request *r = LIST_OWNER(l, const struct pullq_request, link);
+        if (is_expired(r, now_ns) || (r->heartbeat_ns > 0 && now_ns >= r->next_heartbeat_ns))
+            return true;
+    }
+    return false;
+}
+
 int64_t pullq_sweep(struct pullq *q, const struct pullq_facts *facts, bool is_end, struct outlet *o,
                     uint64_t *batch)
 {
     int64_t now = facts->now_ns, next_ns = INT64_MAX;
     uint64_t sum = 0;
     q->swept_ns = now;
+    if (facts->is_stalled && is_due(q, now)) is_end = true;
     for (struct list *l = q->requests.next, *next; l != &q->requests; l = next) {
         struct pullq_request *r = request_of(l);
         next = l->next;
@@ -306,8 +318,7 @@ int64_t pullq_sweep(struct pullq *q, const struct pullq_facts *facts, bool is_en
             continue;
         }
         /* One that waits for its first message only while there is none goes on waiting. */
-        bool is_stuck = facts->is_stalled && r->heartbeat_ns > 0 && now >= r->next_heartbeat_ns;
-        if ((is_end || is_stuck) && r->no_wait && (r->expires_ns == 0 || r->delivered > 0)) {
+        if (is_end && r->no_wait && (r->expires_ns == 0 || r->delivered > 0)) {
             send_status(o, reply_of(r), BYTES_LITERAL("404 No Messages"));
             if (now > q->last_active_ns) q->last_active_ns = now;
             drop(q, r);

@@ -36,7 +36,8 @@ struct pullq_facts {
     int64_t now_ns;
     uint64_t pending;                  /* messages it could deliver now, redeliveries included */
     uint64_t stream_seq, consumer_seq; /* of the last delivery */
-    bool is_stalled; /* too much waits for acks: what does not wait ends at its next heartbeat */
+    bool is_stalled; /* too much waits for acks: what does not wait ends when anything of any
+                        request is due, its own or another's, as with nats-server */
 };
 
 /* What a message was taken for. */

@@ -55,6 +55,17 @@ void jet_advisory_dropped(struct shard *s, uint64_t count)
     if (s->options->accounts->system != UINT32_MAX) send(s, s->options->accounts->system, &a);
 }
 
+static void send_pause(struct shard *s, const struct js_request *r)
+{
+    struct advisory a = {
+        .kind = ADVISORY_CONSUMER_PAUSE,
+        .stream = r->stream_name,
+        .consumer = r->consumer_name,
+        .is_paused = r->pause_until_ns > r->now_ns,
+        .pause_until = {.wall_ns = r->pause_until_ns, .is_set = r->pause_until_ns != 0}};
+    send(s, r->account, &a);
+}
+
 static void send_action(struct shard *s, const struct js_request *r)
 {
     static const enum advisory_kind kinds[] = {
@@ -62,17 +73,17 @@ static void send_action(struct shard *s, const struct js_request *r)
         [JS_ACTION_UPDATED] = ADVISORY_STREAM_UPDATED,
         [JS_ACTION_DELETED] = ADVISORY_STREAM_DELETED,
         [JS_ACTION_CONSUMER_CREATED] = ADVISORY_CONSUMER_CREATED,
-        [JS_ACTION_CONSUMER_PAUSED] = ADVISORY_CONSUMER_PAUSE,
     };
+    struct advisory a = {.stream = r->stream_name, .consumer = r->consumer_name};
+    switch (r->action) {
+    case JS_ACTION_NONE:
+    case JS_ACTION_CONSUMER_PAUSED:
     /* Consumers go without a request too: jet_advisory_consumer_gone tells of all. */
-    if (r->action == JS_ACTION_NONE || r->action == JS_ACTION_CONSUMER_DELETED) return;
-    struct advisory a = {
-        .kind = kinds[r->action],
-        .stream = r->stream_name,
-        .consumer = r->consumer_name,
-        .is_paused = r->pause_until_ns > r->now_ns,
-        .pause_until = {.wall_ns = r->pause_until_ns, .is_set = r->pause_until_ns != 0}};
-    send(s, r->account, &a);
+    case JS_ACTION_CONSUMER_DELETED: break;
+    default: a.kind = kinds[r->action]; send(s, r->account, &a);
+    }
+    /* One may be made with a pause, or asked for again while it has one. */
+    if (r->action == JS_ACTION_CONSUMER_PAUSED || r->pause_until_ns > r->now_ns) send_pause(s, r);
 }
 
 /* Who asked, where it is a client of this shard that is still there. */

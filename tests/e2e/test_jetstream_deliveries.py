@@ -510,6 +510,18 @@ def test_advisories_of_streams_and_consumers(js):
                    **stream)
 
 
+def test_a_pause_that_ends_by_itself_is_told_too(js):
+    subject = "$JS.EVENT.ADVISORY.CONSUMER.PAUSE.S.C"
+    js.stream("S", subjects=["s"])
+    js.c.sub(subject, "adv")
+    until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 1 + SLOW))
+    js.c.pub("$JS.API.CONSUMER.CREATE.S.C", json.dumps({
+        "stream_name": "S", "config": {"name": "C", "pause_until": until}}), reply="_INBOX.x")
+    for is_paused in (True, False):
+        check_advisory(advisories(js, 1)[subject], "advisory.v1.consumer_pause", stream="S",
+                       consumer="C", paused=is_paused, pause_until=until)
+
+
 def test_requests_are_audited(js):
     js.c.sub("$JS.EVENT.ADVISORY.API", "adv")
     js.c.pub("$JS.API.STREAM.CREATE.S", b'{"name":"S"}', reply="_INBOX.x")

@@ -455,6 +455,29 @@ Test(consumer, progress_is_on_record)
     expect_put_off("+WPI", 1000000000);
 }
 
+Test(consumer, the_end_of_a_pause_is_told_once_unless_a_request_ended_it)
+{
+    bool is_gone;
+    struct time_stamp *until = &r.config.pause_until;
+    *until = (struct time_stamp){.wall_ns = r.now.wall_ns + 5, .is_set = true};
+    open_consumer();
+    (void)consumer_timer(&r.consumer, r.now, &r.outlet, &is_gone);
+    cr_assert_eq(r.event_count, 0);
+    r.now.wall_ns += 5;
+    for (int i = 0; i < 2; i++) (void)consumer_timer(&r.consumer, r.now, &r.outlet, &is_gone);
+    cr_assert_eq(r.event_count, 1);
+    cr_assert_eq(r.event.kind, OUTLET_PAUSE_OVER);
+    cr_assert_eq(r.event.until_ns, until->wall_ns);
+    until->wall_ns = r.now.wall_ns + 5;
+    cr_assert_eq(consumer_update(&r.consumer, &r.config, r.now), ERR_OK);
+    (void)consumer_timer(&r.consumer, r.now, &r.outlet, &is_gone);
+    until->is_set = false;
+    cr_assert_eq(consumer_update(&r.consumer, &r.config, r.now), ERR_OK);
+    r.now.wall_ns += 5;
+    (void)consumer_timer(&r.consumer, r.now, &r.outlet, &is_gone);
+    cr_assert_eq(r.event_count, 1);
+}
+
 Test(consumer, a_foreign_record_is_refused)
 {
     open_consumer();

@@ -186,6 +186,23 @@ Test(pullq, heartbeats_come_while_nothing_does)
     cr_assert_eq(pullq_sweep(&q, &facts, false, &rig.outlet, NULL), facts.now_ns + 1000000000);
 }
 
+Test(pullq, with_too_much_unacked_what_does_not_wait_ends_when_anything_is_due)
+{
+    facts.pending = 9;
+    cr_assert(pull("a", "{\"no_wait\":true}"));
+    cr_assert(pull("b", "{\"no_wait\":true,\"expires\":9000000000}"));
+    cr_assert(pull("c", "{\"expires\":1000000000}"));
+    facts.is_stalled = true;
+    facts.now_ns += 999999999;
+    (void)pullq_sweep(&q, &facts, false, &rig.outlet, NULL);
+    expect_sent("");
+    facts.now_ns++;
+    (void)pullq_sweep(&q, &facts, false, &rig.outlet, NULL);
+    expect_sent("a|NATS/1.0 404 No Messages//"
+                "c|NATS/1.0 408 Request Timeout/Nats-Pending-Messages: 0/Nats-Pending-Bytes: 0//");
+    cr_assert_eq(q.count, 1);
+}
+
 Test(pullq, requests_that_nobody_listens_for_go_quietly)
 {
     cr_assert(pull("a", "5"));
