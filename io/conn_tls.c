@@ -4,6 +4,7 @@
  *   WAITING --ciphertext--> AT_HELPER --more needed--> WAITING
  *                              |--finished--> READY      |--refused--> FAILED */
 #include "io/conn_tls.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "core/base/must.h"
@@ -42,8 +43,7 @@ struct turn_tls {
     char spki[2 * TLS_PIN_BYTES], cert[2 * TLS_PIN_BYTES];
 };
 
-/* --- the context
- * ------------------------------------------------------------------------------------ */
+/* --- the context ---------------------------------------------------------------------------- */
 
 struct tls_context *conn_tls_context(struct server *s)
 {
@@ -53,34 +53,51 @@ struct tls_context *conn_tls_context(struct server *s)
     return t;
 }
 
+/* *made stays NULL without a tls block. */
+static enum err make_context(const struct options *o, struct tls_context **made, char *reason,
+                             size_t reason_bytes)
+{
+    if (!o->tls.is_on) return ERR_OK;
+    struct tls_pair first = {o->tls.cert_file.data, o->tls.key_file.data};
+    uint32_t count = o->tls.cert_count > 0 ? o->tls.cert_count : 1;
+    struct tls_pair *pairs = calloc(count, sizeof *pairs);
+    if (pairs == NULL) {
+        snprintf(reason, reason_bytes, "out of memory");
+        return ERR_MEMORY;
+    }
+    if (o->tls.cert_count == 0) pairs[0] = first;
+    for (uint32_t i = 0; i < o->tls.cert_count; i++)
+        pairs[i] = (struct tls_pair){o->tls.certs[i].cert_file.data, o->tls.certs[i].key_file.data};
+    struct tls_options t = {.pairs = pairs,
+                            .pair_count = count,
+                            .ca_file = o->tls.ca_file.data,
+                            .verify = o->tls.verify || o->tls.verify_and_map,
+                            .min_version = o->tls.min_version,
+                            .allow_insecure_cipher_suites = true, /* the configuration asked */
+                            .cipher_suites = o->tls.cipher_suites.items,
+                            .cipher_suite_count = o->tls.cipher_suites.count,
+                            .curves = o->tls.curve_preferences.items,
+                            .curve_count = o->tls.curve_preferences.count,
+                            .pinned = o->tls.pinned,
+                            .pinned_count = o->tls.pinned_count};
+    enum err e = tls_context_open(&t, made, reason, reason_bytes);
+    free(pairs);
+    return e;
+}
+
+enum err conn_tls_check(const struct options *o, char *reason, size_t reason_bytes)
+{
+    struct tls_context *made = NULL;
+    enum err e = make_context(o, &made, reason, reason_bytes);
+    tls_context_drop(made);
+    return e;
+}
+
 enum err conn_tls_load(struct server *s, const struct options *o, char *reason, size_t reason_bytes)
 {
     struct tls_context *made = NULL;
-    if (o->tls.is_on) {
-        struct tls_pair first = {o->tls.cert_file.data, o->tls.key_file.data};
-        uint32_t count = o->tls.cert_count > 0 ? o->tls.cert_count : 1;
-        struct tls_pair *pairs = calloc(count, sizeof *pairs);
-        if (pairs == NULL) return ERR_MEMORY;
-        if (o->tls.cert_count == 0) pairs[0] = first;
-        for (uint32_t i = 0; i < o->tls.cert_count; i++)
-            pairs[i] =
-                (struct tls_pair){o->tls.certs[i].cert_file.data, o->tls.certs[i].key_file.data};
-        struct tls_options t = {.pairs = pairs,
-                                .pair_count = count,
-                                .ca_file = o->tls.ca_file.data,
-                                .verify = o->tls.verify || o->tls.verify_and_map,
-                                .min_version = o->tls.min_version,
-                                .allow_insecure_cipher_suites = true, /* the configuration asked */
-                                .cipher_suites = o->tls.cipher_suites.items,
-                                .cipher_suite_count = o->tls.cipher_suites.count,
-                                .curves = o->tls.curve_preferences.items,
-                                .curve_count = o->tls.curve_preferences.count,
-                                .pinned = o->tls.pinned,
-                                .pinned_count = o->tls.pinned_count};
-        enum err e = tls_context_open(&t, &made, reason, reason_bytes);
-        free(pairs);
-        if (e != ERR_OK) return e;
-    }
+    enum err e = make_context(o, &made, reason, reason_bytes);
+    if (e != ERR_OK) return e;
     pthread_mutex_lock(&s->tls_lock);
     struct tls_context *old = s->tls;
     s->tls = made;

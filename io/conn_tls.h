@@ -12,6 +12,8 @@ const struct turn_tls_ops *conn_tls_ops(struct server *s);
  * reason names the file. */
 NODISCARD enum err conn_tls_load(struct server *s, const struct options *o, char *reason,
                                  size_t reason_bytes);
+/* Whether conn_tls_load would succeed: for -t. */
+NODISCARD enum err conn_tls_check(const struct options *o, char *reason, size_t reason_bytes);
 void conn_tls_unload(struct server *s);
 /* Once a second: says how many handshakes connection_rate_limit kept out since the last time. */
 void conn_tls_tick(struct server *s);

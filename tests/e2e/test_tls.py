@@ -379,11 +379,16 @@ def test_rsa_certificate(start, certs):
     "tls { cert_file: '%(server.key)s', key_file: '%(server.key)s' }",
     "tls { cert_file: '%(server.pem)s', key_file: '%(server.key)s', timeout: x }",
 ])
-def test_configuration_errors(start, certs, block):
+def test_configuration_errors(start, certs, tmp_path, block):
     paths = {name: certs.path(name) for name in ("server.pem", "server.key", "client.key")}
     s = start(config=block % paths + "\n", wait=False)
     assert s.wait_exit() == 1
     assert s.log().startswith("nats-server: ") or "[FTL]" in s.log()
+    # -t finds the same: it reads the files too.
+    path = tmp_path / "server.conf"
+    path.write_text(block % paths + "\n", encoding="utf-8")
+    r = run_binary("-t", "-c", str(path))
+    assert r.returncode == 1 and str(path) in r.stderr, r.stderr
 
 
 def test_a_stop_does_not_wait_for_who_has_not_said_hello(start, certs):
