@@ -78,6 +78,7 @@ struct consumer {
     bool is_ending : 1;    /* the record in flight is that of its end */
     bool was_paused : 1;   /* when its timer ran last, by the configuration as it is */
     bool is_moved : 1;     /* by a reset or other filters since the last pick, which is void */
+    bool is_reset : 1;     /* by an order that has not happened yet, or could not be undone */
     bool is_undone : 1;    /* a reset was, since the last record: acks in those that failed count */
     uint32_t progress;     /* number of the newest PROGRESS record (its prev_seq), from 1; wraps */
     uint64_t delivered_cseq, delivered_seq, floor_cseq, floor_seq, next_seq;

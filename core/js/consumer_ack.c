@@ -338,6 +338,6 @@ void consumer_reset(struct consumer *c, uint64_t seq, bool settles)
     c->delivered_cseq = c->floor_cseq = 0;
     c->last_delivered_ns = c->last_ack_ns = 0;
     c->expire_ns = INT64_MAX;
-    c->is_changed = c->is_all_unsaved = c->is_moved = true;
+    c->is_changed = c->is_all_unsaved = c->is_moved = c->is_reset = true;
     consumer_state_recount(c);
 }

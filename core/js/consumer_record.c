@@ -240,6 +240,7 @@ enum err consumer_reset_undo(struct consumer *c, struct bytes body, struct shard
         since.is_failed ? ERR_MEMORY : consumer_apply_copy(c, body, before.wall_ns, before);
     /* Acks that came since the reset count. */
     c->is_undone = e == ERR_OK;
+    if (e == ERR_OK) c->is_reset = false;
     if (e == ERR_OK) consumer_encode_lost(c, text_written(&since));
     c->is_moved = true;
     text_deinit(&since);

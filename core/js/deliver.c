@@ -513,9 +513,12 @@ void deliver_store_failed(struct deliver *d, uint64_t ticket, struct shard_time 
         link = link->next;
         if (f->ticket < ticket) continue;
         if (f->x != NULL) {
-            save_later(d, f->x, f->consumer == 0 ? EMPTY : bytes_of(f->body, f->bytes), now);
-            /* Whoever waits for it waits for the next one; but not for what went early, before a
-             * reset: no record tells of that any more. */
+            /* What it settled the next record tells. What went early, before a reset, too: it is in
+             * the log, and nobody else would let it go at a start. But not while the reset stands,
+             * since that next one would settle what it passed over. */
+            bool is_void = f->consumer == 0 && f->x->c->is_reset;
+            save_later(d, f->x, is_void ? EMPTY : bytes_of(f->body, f->bytes), now);
+            /* Whoever waits for it waits for the next one, if that tells of it for certain. */
             if (f->consumer != 0) append_replies(f);
         }
         struct js_stream *s = js_find_id(d->js, f->stream);

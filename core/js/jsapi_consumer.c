@@ -104,6 +104,7 @@ static enum js_step created(struct jsapi_reply *p, struct js_stream *s, struct c
 
 static enum js_step was_reset(struct jsapi_reply *p, struct js_stream *s, struct consumer *c)
 {
+    c->is_reset = false;
     jsapi_reply_begin(p);
     if (consumer_write_info(c, &p->r->arena, now_of(p), s->outlet, false, &p->w) != ERR_OK)
         return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);

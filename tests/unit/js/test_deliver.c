@@ -14,6 +14,7 @@ struct log {
     struct store_read *waiting;
     uint32_t progress_count, gone_count;
     uint64_t ticket;
+    uint64_t settled; /* by the newest PROGRESS: a bit for each sequence */
 };
 
 struct sent {
@@ -33,11 +34,22 @@ static struct {
     bool is_full, is_slow, listens, is_short;
 } r;
 
+static void note_settled(struct bytes body)
+{
+    struct consumer_releases releases;
+    uint64_t seq = 0;
+    r.log.settled = 0;
+    consumer_releases_begin(&releases, body);
+    while ((seq = consumer_releases_next(&releases, seq)) != 0 && seq < 64)
+        r.log.settled |= UINT64_C(1) << seq++;
+}
+
 static enum err log_append(struct store *s, const struct record *record, struct store_stub *out)
 {
     if (record->kind == RECORD_PROGRESS && r.log.fails != ERR_OK) return r.log.fails;
     r.log.progress_count += record->kind == RECORD_PROGRESS;
     r.log.gone_count += record->kind == RECORD_CONSUMER_GONE;
+    if (record->kind == RECORD_PROGRESS) note_settled(record->body);
     enum err e = store_append(&r.log.inner.store, record, out);
     r.log.ticket = out->ticket;
     return e;
@@ -521,6 +533,26 @@ Test(deliver, an_ack_before_a_reset_whose_records_fail_is_never_confirmed)
     pass(300);
     deliver_store_stored(&r.d, r.log.ticket);
     expect_refused_once("r");
+}
+
+/* The message is gone here, and nobody else lets it go at a start. */
+Test(deliver, what_an_ack_before_a_reset_settled_is_told_by_the_next_record_if_theirs_fail)
+{
+    call("$JS.API.STREAM.CREATE.S",
+         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
+    open_consumer("c", DURABLE);
+    for (int i = 0; i < 4; i++) publish("s.1", "a");
+    pull("c", "2");
+    cr_assert(ack(r.sent[1].reply, "", ""));
+    struct js_request q = request("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":4}");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert_eq(stream()->stream.msgs.live_count, 3);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_IO), JS_REPLY);
+    jsapi_end(&q);
+    r.log.settled = 0;
+    deliver_store_failed(&r.d, 0, r.now);
+    pass(300);
+    cr_assert_eq(r.log.settled, UINT64_C(1) << 2, "%lx", r.log.settled);
 }
 
 Test(deliver, an_ack_whose_consumer_ends_without_a_record_is_not_confirmed)
