@@ -116,6 +116,19 @@ static int64_t run_open(const struct file_op *op)
     return openat(op->fd, op->path, op->open_flags | O_CLOEXEC, 0640);
 }
 
+/* NFS before 4.2 and some others cannot reserve space. The store can do without: a segment is
+ * written through before it is used, and what a manifest has ahead only helps on a full disk. */
+static int64_t run_allocate(const struct file_op *op)
+{
+    struct stat st;
+    off_t offset = (off_t)op->offset, bytes = (off_t)op->bytes_total;
+    int result = fallocate(op->fd, op->keeps_size ? FALLOC_FL_KEEP_SIZE : 0, offset, bytes);
+    if (result == 0 || (errno != EOPNOTSUPP && errno != ENOSYS)) return result;
+    if (op->keeps_size) return 0;
+    if (fstat(op->fd, &st) != 0) return -1;
+    return st.st_size >= offset + bytes ? 0 : ftruncate(op->fd, offset + bytes);
+}
+
 int32_t file_threads_run(struct file_op *op)
 {
     struct iovec iov = {op->data, op->bytes};
@@ -134,10 +147,7 @@ int32_t file_threads_run(struct file_op *op)
         case FILE_FLUSH_DIR: result = run_flush_dir(op); break;
         case FILE_OPEN: result = run_open(op); break;
         case FILE_CLOSE: result = close(op->fd); break;
-        case FILE_ALLOCATE:
-            result = fallocate(op->fd, op->keeps_size ? FALLOC_FL_KEEP_SIZE : 0, offset,
-                               (off_t)op->bytes_total);
-            break;
+        case FILE_ALLOCATE: result = run_allocate(op); break;
         case FILE_TRUNCATE: result = ftruncate(op->fd, offset); break;
         case FILE_SIZE: result = run_size(op); break;
         case FILE_RENAME: result = renameat(op->fd, op->path, op->fd, op->path_to); break;

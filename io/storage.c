@@ -106,8 +106,12 @@ static enum err take_folder(struct storage *x, char *reason, size_t reason_bytes
         return ERR_DENIED;
     }
     if (!lock_both(x)) {
-        snprintf(reason, reason_bytes,
-                 "another server uses the storage directory %s (%s is locked)", x->folder, path);
+        if (errno == EWOULDBLOCK)
+            snprintf(reason, reason_bytes,
+                     "another server uses the storage directory %s (%s is locked)", x->folder,
+                     path);
+        else
+            snprintf(reason, reason_bytes, "cannot lock %s: %s", path, strerror(errno));
         leave_folder(x);
         return ERR_DENIED;
     }

@@ -1,10 +1,17 @@
 """Space on disk: what a stream's limits removed comes back, what is left is packed, and all of it
 survives SIGKILL."""
 import base64
+import ctypes
+import errno
+import functools
 import os
+import platform
 import resource
 import signal
+import struct
+import subprocess
 
+import harness
 import pytest
 from harness import SLOW, wait_until
 from jetstream import Js
@@ -93,3 +100,29 @@ def test_a_limit_of_file_sizes_is_a_full_disk(start, tmp_path):
         assert js.publish("s", b"x")["error"]["err_code"] == 10047
         expect_the_message(js)
         assert js.ok("STREAM.PURGE.S")["purged"] == 1
+
+
+class Filter(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("rules", ctypes.c_char_p)]
+
+
+def without_fallocate():
+    """In a child: the system call (of x86-64) says what NFS before 4.2 does."""
+    rules = b"".join(struct.pack("HBBI", *r) for r in (
+        (0x20, 0, 0, 0), (0x15, 0, 1, 285), (0x06, 0, 0, 0x50000 | errno.EOPNOTSUPP),
+        (0x06, 0, 0, 0x7fff0000)))
+    prctl = ctypes.CDLL(None).prctl
+    prctl(38, 1, 0, 0, 0)
+    prctl(22, 2, ctypes.byref(Filter(4, rules)))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the number of the system call")
+def test_a_file_system_that_cannot_reserve_space(start, tmp_path, monkeypatch):
+    store = str(tmp_path / "store")
+    monkeypatch.setattr(harness.subprocess, "Popen",
+                        functools.partial(subprocess.Popen, preexec_fn=without_fallocate))
+    start_with_one_message(start, store).stop()
+    again = start("-js", "-sd", store)
+    with Js(again) as js:
+        expect_the_message(js)
+        assert js.publish("s", b"x")["seq"] == 2
