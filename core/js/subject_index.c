@@ -48,8 +48,10 @@ static uint32_t branch_room(uint32_t child_count)
 void subject_index_init(struct subject_index *x, struct mem *mem, uint32_t list_max)
 {
     must(list_max <= SUBJECT_INDEX_LIST_MAX);
-    *x = (struct subject_index){
-        .mem = mem, .node_free = MSGS_NODE_NONE, .root = MSGS_NODE_NONE, .list_max = list_max};
+    *x = (struct subject_index){.mem = mem,
+                                .node_free = MSGS_NODE_NONE,
+                                .root = MSGS_NODE_NONE,
+                                .list_max = (uint8_t)list_max};
     cells_init(&x->cells, mem);
 }
 
@@ -735,7 +737,7 @@ void subject_index_set_list_max(struct subject_index *x, const struct msgs *msgs
 {
     must(list_max <= SUBJECT_INDEX_LIST_MAX);
     bool is_made = x->list_max == 0 && list_max > 0;
-    x->list_max = list_max;
+    x->list_max = (uint8_t)list_max;
     for (uint32_t node = 0; node < x->node_end && (is_made || list_max == 0); node++) {
         struct subject_node *n = subject_index_record(x, node);
         if (n->key == 0 || n->count < 3) continue;

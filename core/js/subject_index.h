@@ -61,10 +61,10 @@ struct subject_index {
     uint32_t leaf_count; /* subjects, those with claims alone included */
     uint32_t key_count;  /* subjects with messages */
     uint64_t msg_count;  /* sum over all */
-    uint64_t claim_count;
-    uint32_t list_max; /* 0: no lists */
-    uint32_t renewals; /* numbers that were given to another subject; verdicts by number are void */
+    uint32_t claim_count;
     uint32_t guess;    /* in bulk: the number behind the last one */
+    uint32_t renewals; /* numbers that were given to another subject; verdicts by number are void */
+    uint8_t list_max;  /* 0: no lists */
     bool is_bulk;      /* between bulk_begin and bulk_end: what branches count waits */
     bool is_in_order;  /* the last one was what had been guessed */
 };
