@@ -47,7 +47,7 @@ static enum err open_segment(const struct replay_log *l, const struct manifest_s
 {
     struct place_key key = key_of(l, s);
     return scan_open(out, l->options->blocking, l->options->mem, &key, s->size,
-                     l->options->is_direct ? VFS_DIRECT : 0);
+                     VFS_AHEAD | (l->options->is_direct ? VFS_DIRECT : 0));
 }
 
 static void progress(const struct replay_log *l)

@@ -42,6 +42,7 @@ enum vfs_flags {
     VFS_READ_ONLY = 4,
     VFS_DIRECT = 8,     /* past the page cache: data, bytes and offset in multiples of 4096 */
     VFS_KEEP_SIZE = 16, /* VFS_ALLOCATE: the space is behind the file's end, until it grows */
+    VFS_AHEAD = 32,     /* VFS_READ: a port by blocking calls reads it beside what else is asked */
 };
 
 enum { VFS_DIRECT_ALIGN = 4096, VFS_PORT_WORDS = 24 };

@@ -16,6 +16,8 @@ static enum err read_file(const struct vfs_bytes *v, struct vfs_op *op)
 {
     const struct vfs_bytes_file *f = &v->files[op->file.handle];
     op->bytes_done = 0;
+    if (op->offset < v->fail_from + v->fail_bytes && op->offset + op->bytes > v->fail_from)
+        return ERR_IO;
     if (op->offset >= f->bytes) return ERR_OK;
     size_t left = f->bytes - op->offset;
     op->bytes_done = left < op->bytes ? (uint32_t)left : op->bytes;
@@ -53,8 +55,8 @@ static enum err run(struct vfs_bytes *v, struct vfs_op *op)
 static enum err submit(struct vfs *vfs, struct vfs_op *op)
 {
     struct vfs_bytes *v = (struct vfs_bytes *)(void *)vfs;
-    must(v->op == NULL);
-    v->op = op;
+    must(v->flying_count < VFS_BYTES_FLYING_MAX);
+    v->flying[v->flying_count++] = op;
     return ERR_OK;
 }
 
@@ -63,9 +65,8 @@ static const struct vfs_ops OPS = {.submit = submit};
 static bool pump(void *context)
 {
     struct vfs_bytes *v = context;
-    struct vfs_op *op = v->op;
-    if (op == NULL) return false;
-    v->op = NULL;
+    if (v->flying_count == 0) return false;
+    struct vfs_op *op = v->flying[--v->flying_count];
     op->result = run(v, op);
     op->done(op);
     return true;

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include "persist/blocking.h"
 
-enum { VFS_BYTES_FILES_MAX = 8 };
+enum { VFS_BYTES_FILES_MAX = 8, VFS_BYTES_FLYING_MAX = 8 };
 
 struct vfs_bytes_file {
     const char *name;
@@ -18,8 +18,10 @@ struct vfs_bytes {
     struct blocking blocking; /* or this */
     struct vfs_bytes_file files[VFS_BYTES_FILES_MAX];
     int file_count;
-    struct vfs_op *op;    /* in flight: one at a time */
-    uint64_t write_count; /* of operations that would change something: all refused */
+    struct vfs_op *flying[VFS_BYTES_FLYING_MAX]; /* the newest ends first */
+    int flying_count;
+    uint64_t fail_from, fail_bytes; /* no read that touches these succeeds; 0 bytes: all do */
+    uint64_t write_count;           /* of operations that would change something: all refused */
 };
 
 void vfs_bytes_init(struct vfs_bytes *v);

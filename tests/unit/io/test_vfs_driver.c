@@ -104,8 +104,12 @@ static void use_a_store(struct world *w)
     char *block = aligned_alloc(BLOCK, BLOCK);
     memset(block, 'x', BLOCK);
     for (uint32_t i = 0; i < 4; i++) {
-        op = (struct vfs_op){.kind = VFS_WRITE, .file = file, .data = block, .bytes = BLOCK,
-                             .offset = (uint64_t)i * BLOCK, .is_durable = i % 2 == 0};
+        op = (struct vfs_op){.kind = VFS_WRITE,
+                             .file = file,
+                             .data = block,
+                             .bytes = BLOCK,
+                             .offset = (uint64_t)i * BLOCK,
+                             .is_durable = i % 2 == 0};
         cr_assert_eq(run(w, &op), ERR_OK);
         cr_assert_eq(op.bytes_done, BLOCK);
     }
@@ -117,8 +121,8 @@ static void use_a_store(struct world *w)
     cr_assert_eq(run(w, &op), ERR_OK);
     cr_assert_eq(op.size, BLOCK + 100);
     memset(block, 0, BLOCK);
-    op = (struct vfs_op){.kind = VFS_READ, .file = file, .data = block, .bytes = BLOCK,
-                         .offset = BLOCK};
+    op = (struct vfs_op){
+        .kind = VFS_READ, .file = file, .data = block, .bytes = BLOCK, .offset = BLOCK};
     cr_assert_eq(run(w, &op), ERR_OK);
     cr_assert_eq(op.bytes_done, 100, "the end of file");
     cr_assert_eq(block[99], 'x');
@@ -204,4 +208,44 @@ Test(vfs_driver, a_store_without_folder_is_refused)
 {
     struct vfs_blocking v;
     cr_assert_eq(vfs_blocking_open(&v, "/nonexistent/store"), ERR_UNKNOWN);
+}
+
+Test(vfs_driver, reads_ahead_go_on_beside_other_operations_of_the_blocking_port)
+{
+    struct world w;
+    char data[4][8];
+    bool is_open = world_open(&w, WAY_BLOCKING);
+    cr_assert(is_open);
+    struct vfs_op op = {.kind = VFS_OPEN, .path = "f", .flags = VFS_CREATE};
+    cr_assert_eq(run(&w, &op), ERR_OK);
+    struct vfs_op write = {.kind = VFS_WRITE, .file = op.file, .data = "0123456789", .bytes = 10};
+    cr_assert_eq(run(&w, &write), ERR_OK);
+    struct vfs_op reads[4];
+    for (uint32_t i = 0; i < 4; i++) {
+        reads[i] = (struct vfs_op){.kind = VFS_READ,
+                                   .file = op.file,
+                                   .data = data[i],
+                                   .bytes = 8,
+                                   .offset = i * 2,
+                                   .flags = VFS_AHEAD,
+                                   .done = op_done,
+                                   .context = &w};
+        cr_assert_eq(vfs_submit(w.vfs, &reads[i]), ERR_OK);
+    }
+    uint32_t before = w.done_count;
+    struct vfs_op size = {.kind = VFS_SIZE, .file = op.file};
+    cr_assert_eq(run(&w, &size), ERR_OK, "it does not wait for them");
+    cr_assert_eq(w.done_count, before + 1);
+    while (w.done_count < before + 5) step(&w);
+    cr_assert_not(vfs_blocking_step(&w.blocking), "nothing is on its way");
+    for (uint32_t i = 0; i < 4; i++) {
+        cr_assert_eq(reads[i].result, ERR_OK);
+        cr_assert_eq(reads[i].bytes_done, i < 2 ? 8 : 10 - 2 * i);
+        cr_assert_eq(memcmp(data[i], "0123456789" + i * 2, reads[i].bytes_done), 0);
+    }
+    struct vfs_op close = {.kind = VFS_CLOSE, .file = op.file};
+    cr_assert_eq(run(&w, &close), ERR_OK);
+    struct vfs_op unlink = {.kind = VFS_UNLINK, .path = "f"};
+    cr_assert_eq(run(&w, &unlink), ERR_OK);
+    world_close(&w);
 }

@@ -1,5 +1,7 @@
 #include <criterion/criterion.h>
+#include <string.h>
 #include "core/base/must.h"
+#include "core/base/rng.h"
 #include "persist/record.h"
 #include "persist/scan.h"
 #include "tests/support/mem_heap.h"
@@ -69,4 +71,42 @@ Test(scan, a_missing_file_reads_as_zeros)
     cr_assert(other.is_missing);
     cr_assert_eq(scan_head(&other, 0, &h), ERR_CORRUPT);
     scan_close(&other);
+}
+
+/* Whatever is asked for, and whatever cannot be read, is the same with parts read ahead. */
+Test(scan, reading_ahead_gives_the_same_bytes)
+{
+    enum { BIG = 64 * PLACE_BLOCK_BYTES, ROUNDS = 400 };
+    struct scan plain, ahead;
+    struct rng rng;
+    char *big = mem_alloc(&heap.mem, MEM_STORE, BIG);
+    rng_init(&rng, 7);
+    for (uint32_t i = 0; i < BIG; i++) big[i] = (char)rng_next(&rng);
+    struct place_key key = KEY;
+    key.segment = 7;
+    vfs_bytes_add(&files, "0000-00000007.log", big, BIG - 5 * PLACE_BLOCK_BYTES);
+    for (uint32_t damage = 0; damage < 2; damage++) {
+        files.fail_from = 41 * PLACE_BLOCK_BYTES;
+        files.fail_bytes = damage * PLACE_BLOCK_BYTES;
+        cr_assert_eq(scan_open(&plain, &files.blocking, &heap.mem, &key, BIG, 0), ERR_OK);
+        cr_assert_eq(scan_open(&ahead, &files.blocking, &heap.mem, &key, BIG, VFS_AHEAD), ERR_OK);
+        plain.window_bytes = ahead.window_bytes = 4 * PLACE_BLOCK_BYTES;
+        uint64_t at = 0;
+        for (uint32_t i = 0; i < ROUNDS; i++) {
+            const char *a, *b;
+            uint64_t bytes = 1 + rng_below(&rng, i % 20 == 0 ? 40000 : 9000);
+            if (at + bytes > BIG || rng_below(&rng, 60) == 0) at = rng_below(&rng, BIG - 40000);
+            cr_assert_eq(scan_at(&plain, at, bytes, &a), ERR_OK);
+            cr_assert_eq(scan_at(&ahead, at, bytes, &b), ERR_OK);
+            cr_assert_eq(memcmp(a, b, bytes), 0);
+            cr_assert_leq(ahead.ahead_count, (uint32_t)SCAN_AHEAD_MAX);
+            at += bytes;
+        }
+        cr_assert(damage == 0 || ahead.error_count > 0);
+        cr_assert_gt(files.flying_count, 0, "parts are on their way");
+        scan_close(&plain);
+        scan_close(&ahead);
+        cr_assert_eq(files.flying_count, 0);
+    }
+    mem_free(&heap.mem, MEM_STORE, big, BIG);
 }
