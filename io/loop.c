@@ -157,6 +157,15 @@ static bool is_stopped(const struct server_shard *x)
     return is_over;
 }
 
+/* What is left is the job of a log that may as well end by itself. */
+static bool is_written(const struct server_shard *x)
+{
+    bool is_over = true;
+    for (uint32_t log = LOG_NONE; next_log(x, &log);)
+        is_over = is_over && storage_is_written(&x->server->storage, log);
+    return is_over;
+}
+
 /* All that was appended is written, and the manifest says that this is the end. */
 static void stop_log(struct server_shard *x)
 {
@@ -170,6 +179,12 @@ static void stop_log(struct server_shard *x)
         now_ns = server_now(NULL).mono_ns;
     }
     x->turn->log_count = 0;
+    if (!is_stopped(x) && is_written(x)) {
+        /* Nothing of a job counts before the log says so; a start removes what it wrote. */
+        log_warn(s->log, "Shard %u: the log has ended, but packing has not: the disk is slow",
+                 x->index);
+        _exit(0);
+    }
     if (now_ns >= give_up_ns) {
         /* The disk does not answer. The next start recovers, as after a crash. */
         log_error(s->log, "Shard %u cannot end its log: the disk does not answer", x->index);

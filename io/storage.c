@@ -748,6 +748,11 @@ void storage_stop_log(struct storage *x, uint32_t log)
     slog_stop(&x->logs[log].log);
 }
 
+bool storage_is_written(const struct storage *x, uint32_t log)
+{
+    return x->logs[log].log.state == SLOG_STOPPED;
+}
+
 bool storage_is_stopped(const struct storage *x, uint32_t log)
 {
     const struct storage_log *s = &x->logs[log];

@@ -113,6 +113,8 @@ bool storage_is_ready(const struct storage *x, uint32_t log);
 struct shard_store storage_port(struct storage *x, uint32_t log);
 void storage_stop_log(struct storage *x, uint32_t log);
 bool storage_is_stopped(const struct storage *x, uint32_t log);
+/* The log itself has; a job may still run. */
+bool storage_is_written(const struct storage *x, uint32_t log);
 void storage_close_log(struct storage *x, uint32_t log);
 
 #endif

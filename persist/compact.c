@@ -942,9 +942,11 @@ bool compact_is_scrubbing(const struct slog *l)
 bool compact_stop(struct slog *l)
 {
     struct compact *c = &l->compact;
-    if (c->is_job_out) packer_cancel(&c->packer);
-    if (c->is_job_out || c->is_flying) return false;
-    packer_end(&c->packer);
+    if (c->is_flying) return false;
+    if (c->is_job_out)
+        packer_cancel(&c->packer); /* nothing names what it writes; compact_deinit ends it */
+    else
+        packer_end(&c->packer);
     c->writing = NULL;
     c->is_collecting = false;
     c->state = COMPACT_IDLE;

@@ -191,7 +191,8 @@ void compact_unstage(struct slog *l, uint64_t ticket);
 void compact_scrub(struct slog *l, uint64_t place);
 /* Packs are to be scrubbed, or a file is being. */
 bool compact_is_scrubbing(const struct slog *l);
-/* True when the log may stop: nothing is in flight here, and nothing will be begun. */
+/* True when the log may stop: nothing of it is in flight here, and nothing will be begun. A job
+ * that is out is told to end, and goes on for as long as the disk takes. */
 bool compact_stop(struct slog *l);
 
 #endif

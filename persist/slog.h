@@ -201,7 +201,8 @@ NODISCARD enum err slog_seal(struct slog *l);
 /* What lies at this place was erased for good: its bytes are to be off the disk soon. Once the
  * erasure was told as stored, or before. */
 void slog_scrub(struct slog *l, uint64_t place);
-/* Somebody else runs the job still: files_mem, files and the log must stay. */
+/* Somebody else runs the job still: files_mem, files and the log must stay, though the log may have
+ * stopped by then. */
 bool slog_is_helped(const struct slog *l);
 /* Its files are not there any more: as when a write and the next attempt failed. */
 void slog_give_up(struct slog *l);
