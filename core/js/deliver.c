@@ -805,7 +805,7 @@ static void resend(struct deliver *d, const struct republish_message *m)
 }
 
 /* False: not all of it. */
-static bool resend_all(struct deliver *d, uint32_t *left)
+static bool resend_all(struct deliver *d, struct shard_time now, uint32_t *left)
 {
     struct republish_message m;
     for (; d->republish.count > 0; (*left)--) {
@@ -813,6 +813,7 @@ static bool resend_all(struct deliver *d, uint32_t *left)
         if (republish_next(&d->republish, &m) == REPUBLISH_NONE) break;
         resend(d, &m);
     }
+    if (d->republish.is_short) be_short(d, now);
     return true;
 }
 
@@ -823,6 +824,7 @@ void deliver_read(struct deliver *d, struct store_read *read, enum err result,
     if (read == &d->republish.read) {
         struct republish_message m;
         if (republish_read(&d->republish, result, record, &m) == REPUBLISH_SEND) resend(d, &m);
+        if (d->republish.is_short) be_short(d, now);
         return;
     }
     struct deliver_reading *r = (struct deliver_reading *)read;
@@ -916,7 +918,7 @@ bool deliver_run(struct deliver *d, struct shard_time now, uint32_t messages_max
     uint32_t left = messages_max;
     if (d->short_ns != 0 && d->short_ns <= now.mono_ns) open_missing(d, now);
     run_timers(d, now);
-    bool is_through = resend_all(d, &left);
+    bool is_through = resend_all(d, now, &left);
     /* Each in turn, and again while there is room in this step: a step has its price, so the only
      * reader of a long stream should not have one for each run of it. */
     while (left > 0 && !list_is_empty(&d->ready) && d->port->may_send(d->context))

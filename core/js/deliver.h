@@ -66,7 +66,8 @@ struct deliver {
     struct republish republish;
     struct text body;                  /* of the record, or headers, being put together */
     struct consumer_delivery delivery; /* the one being made */
-    uint64_t short_ns; /* there was no memory for some that are used: tried again then; 0: no */
+    uint64_t short_ns; /* there was no memory for some that are used, or to republish: tried again
+                          then; 0: no */
     uint64_t delivered, saved; /* messages, records; since the start */
 };
 

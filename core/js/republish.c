@@ -78,40 +78,51 @@ static void write_headers(struct text *out, const struct stream *s, const struct
     text_string(out, "\r\n\r\n");
 }
 
-static bool compose(struct republish *r, struct js_stream *s, const struct record *record,
-                    struct republish_message *m)
+/* Not ERR_OK: no memory, or it goes nowhere. */
+static enum err compose(struct republish *r, struct js_stream *s, const struct record *record,
+                        struct republish_message *m)
 {
     struct writer w;
     writer_init(&w, r->subject, sizeof r->subject);
     if (transform_match(s->stream.republish, record->subject) != ERR_OK ||
         transform_apply(s->stream.republish, record->subject, &r->js->rng, &w) != ERR_OK)
-        return false;
-    if (!subject_is_literal(writer_written(&w))) return false;
+        return ERR_DENIED;
+    if (!subject_is_literal(writer_written(&w))) return ERR_DENIED;
     write_headers(&r->headers, &s->stream, record);
     *m = (struct republish_message){
         .stream = s, .subject = writer_written(&w), .headers = text_written(&r->headers)};
     if (!s->stream.config.republish->headers_only) m->body = record->body;
-    return !r->headers.is_failed;
+    return r->headers.is_failed ? ERR_MEMORY : ERR_OK;
+}
+
+/* Where it lies now: what waits long may be moved meanwhile, and its old place be used again. */
+static uint64_t place_of(const struct republish_item *item, const struct js_stream *s)
+{
+    struct msgs_entry entry;
+    bool is_live = !item->is_memory && msgs_get(&s->stream.msgs, item->seq, &entry) == ERR_OK;
+    return is_live ? entry.place : item->place;
 }
 
 enum republish_step republish_next(struct republish *r, struct republish_message *m)
 {
     struct record record;
+    r->is_short = false;
     if (r->is_reading) return REPUBLISH_NONE;
-    for (; r->count > 0; pop(r), r->dropped++) {
+    for (; r->count > 0; pop(r)) {
         const struct republish_item *item = item_at(r, 0);
         struct js_stream *s = js_find_id(r->js, item->stream);
         if (s == NULL || s->stream.republish == NULL) continue; /* no more */
-        r->read = (struct store_read){.place = item->place,
+        r->read = (struct store_read){.place = place_of(item, s),
                                       .stream = item->stream,
                                       .seq = item->seq,
                                       .context = r->read.context};
         enum err e = store_read(js_store_of(r->js, s), &r->read, &record);
-        if (e == ERR_BUSY) {
-            r->is_reading = true;
-            return REPUBLISH_NONE;
-        }
-        if (e == ERR_OK && compose(r, s, &record, m)) return REPUBLISH_SEND;
+        r->is_reading = e == ERR_BUSY;
+        if (e == ERR_OK) e = compose(r, s, &record, m);
+        if (e == ERR_OK) return REPUBLISH_SEND;
+        r->is_short = e == ERR_MEMORY;
+        if (r->is_reading || r->is_short) return REPUBLISH_NONE;
+        r->dropped += e != ERR_DENIED;
     }
     return REPUBLISH_NONE;
 }
@@ -122,11 +133,16 @@ enum republish_step republish_read(struct republish *r, enum err result,
     must(r->is_reading);
     must(r->count > 0);
     r->is_reading = false;
-    struct js_stream *s = js_find_id(r->js, item_at(r, 0)->stream);
-    if (result == ERR_OK && s != NULL && s->stream.republish != NULL && compose(r, s, record, m))
-        return REPUBLISH_SEND;
+    const struct republish_item *item = item_at(r, 0);
+    struct js_stream *s = js_find_id(r->js, item->stream);
+    bool is_wanted = s != NULL && s->stream.republish != NULL;
+    enum err e = is_wanted ? result : ERR_DENIED;
+    if (e == ERR_OK) e = compose(r, s, record, m);
+    if (e == ERR_OK) return REPUBLISH_SEND;
+    r->is_short = e == ERR_MEMORY || (is_wanted && place_of(item, s) != r->read.place);
+    if (r->is_short) return REPUBLISH_NONE;
+    r->dropped += e != ERR_DENIED;
     pop(r);
-    r->dropped++;
     return REPUBLISH_NONE;
 }
 

@@ -24,8 +24,9 @@ struct republish {
     struct republish_item *items; /* a ring */
     uint32_t room, head, count;
     bool is_reading;
+    bool is_short;          /* the one at the head is to be tried again a little later */
     struct store_read read; /* of the item at the head; context is the owner's */
-    uint64_t dropped;
+    uint64_t dropped; /* that had to go out and did not; the owner counts them, and sets it to 0 */
     struct text headers;
     char subject[TRANSFORM_DESTINATION_BYTES_MAX];
 };

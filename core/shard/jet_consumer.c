@@ -186,4 +186,6 @@ void jet_consumer_step(struct shard *s)
     struct jet *j = s->jet;
     take_interest(s);
     j->has_more = deliver_run(&j->deliver, s->now, RUN_MESSAGES_MAX);
+    s->counts.dropped_msgs += j->deliver.republish.dropped;
+    j->deliver.republish.dropped = 0;
 }

@@ -1002,3 +1002,46 @@ Test(deliver, a_republished_message_may_have_to_be_read)
     cr_assert_str_eq(r.sent[0].body, "");
     cr_assert_not_null(strstr(r.sent[0].headers, "Nats-Msg-Size: 1\r\n"));
 }
+
+Test(deliver, a_message_to_republish_waits_for_memory)
+{
+    call("$JS.API.STREAM.CREATE.S",
+         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"republish\":{\"dest\":\"r.>\"}}");
+    publish("s.1", "a");
+    r.heap.fail_at = r.heap.alloc_count + 1;
+    r.heap.fail_from = 1;
+    run();
+    r.heap.fail_at = 0;
+    cr_assert_eq(r.sent_count, 0);
+    cr_assert_leq(deliver_next_ns(&r.d), r.now.mono_ns + 10000000);
+    pass(10);
+    cr_assert_eq(r.sent_count, 1);
+    cr_assert_eq(r.d.republish.dropped, 0);
+}
+
+Test(deliver,
+     a_message_to_republish_that_moved_is_read_where_it_lies_and_one_that_is_lost_is_counted)
+{
+    struct msgs_entry entry;
+    struct msgs *msgs = NULL;
+    call("$JS.API.STREAM.CREATE.S",
+         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"republish\":{\"dest\":\"r.>\"}}");
+    msgs = &stream()->stream.msgs;
+    r.log.is_busy = true;
+    publish("s.1", "a");
+    run();
+    cr_assert_eq(msgs_get(msgs, 1, &entry), ERR_OK);
+    cr_assert_eq(msgs_set_place(msgs, 1, entry.place + 1), ERR_OK);
+    deliver_read(&r.d, r.log.waiting, ERR_CORRUPT, NULL, r.now);
+    cr_assert_eq(r.d.republish.count, 1);
+    r.log.is_busy = false;
+    cr_assert_eq(msgs_set_place(msgs, 1, entry.place), ERR_OK);
+    pass(10);
+    cr_assert_eq(r.sent_count, 1);
+    r.log.is_busy = true;
+    publish("s.2", "b");
+    run();
+    deliver_read(&r.d, r.log.waiting, ERR_CORRUPT, NULL, r.now);
+    cr_assert_eq(r.d.republish.count, 0);
+    cr_assert_eq(r.d.republish.dropped, 1);
+}
