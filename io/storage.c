@@ -51,16 +51,21 @@ static void default_folder(char *out, size_t bytes)
         snprintf(out, bytes, "/var/lib/millrace");
 }
 
+/* A folder above that cannot be made may be there all the same: on a disk that is read-only, in a
+ * folder that is not ours. Where it is not, why it could not be made is the reason to tell, and not
+ * the ENOENT of those below. */
 static bool make_folders(char *path)
 {
+    int first = 0;
     for (char *at = path + 1; *at != 0; at++) {
         if (*at != '/') continue;
         *at = 0;
-        int result = mkdir(path, FOLDER_MODE);
+        if (mkdir(path, FOLDER_MODE) != 0 && errno != EEXIST && first == 0) first = errno;
         *at = '/';
-        if (result != 0 && errno != EEXIST && errno != EROFS && errno != EACCES) return false;
     }
-    return mkdir(path, FOLDER_MODE) == 0 || errno == EEXIST;
+    if (mkdir(path, FOLDER_MODE) == 0 || errno == EEXIST) return true;
+    if (errno == ENOENT && first != 0) errno = first;
+    return false;
 }
 
 static void leave_folder(struct storage *x)
