@@ -3,6 +3,8 @@
 #include "core/base/must.h"
 #include "core/route/subject.h"
 
+enum { MIDDLE_TOKEN_MAX = 16 }; /* claims whose middle is further back have none */
+
 struct overlap_count {
     uint64_t hash;
     uint32_t count;
@@ -13,6 +15,7 @@ void overlap_init(struct overlap *o, struct mem *mem, uint64_t seed)
     *o = (struct overlap){.mem = mem, .seed = seed};
     table_init(&o->claims, mem, MEM_JETSTREAM);
     table_init(&o->tailed, mem, MEM_JETSTREAM);
+    table_init(&o->middled, mem, MEM_JETSTREAM);
     table_init(&o->longer, mem, MEM_JETSTREAM);
 }
 
@@ -20,9 +23,11 @@ void overlap_deinit(struct overlap *o)
 {
     must(o->claims.count == 0);
     must(o->tailed.count == 0);
+    must(o->middled.count == 0);
     must(o->longer.count == 0);
     table_deinit(&o->claims);
     table_deinit(&o->tailed);
+    table_deinit(&o->middled);
     table_deinit(&o->longer);
 }
 
@@ -52,6 +57,46 @@ static struct bytes tail_of(struct bytes filter)
 static uint64_t key_of(uint64_t prefix, struct bytes tail)
 {
     return tail.len == 0 ? prefix : hash_bytes(tail.data, tail.len, prefix);
+}
+
+/* The first literal token behind a wildcard, of a filter without a tail: filters that have other
+ * literal tokens in its place have nothing in common. */
+static void set_middle(struct overlap_claim *c)
+{
+    struct subject_walk walk;
+    struct bytes token;
+    bool is_wild = false;
+    subject_walk_init(&walk, bytes_of(c->filter, c->filter_bytes));
+    for (uint32_t i = 0; i < MIDDLE_TOKEN_MAX && subject_walk_next(&walk, &token); i++) {
+        if (subject_token_is_rest(token)) return;
+        bool is_star = subject_token_is_star(token);
+        is_wild |= is_star;
+        if (is_star || !is_wild || token.len == 0) continue;
+        c->middle_at = (uint32_t)(token.data - c->filter);
+        c->middle_bytes = (uint32_t)token.len;
+        c->middle_token = i;
+        return;
+    }
+}
+
+/* Of claims with these literal tokens at the front and a middle at that place, and of those with
+ * this middle there. */
+static uint64_t place_of_middle(uint64_t prefix, uint32_t token)
+{
+    return hash_number(prefix + token + 1);
+}
+
+static uint64_t key_of_middle(uint64_t prefix, uint32_t token, struct bytes middle)
+{
+    return hash_bytes(middle.data, middle.len, place_of_middle(prefix, token));
+}
+
+static uint64_t key_of_claim(const struct overlap_claim *c, uint64_t prefix)
+{
+    if (c->middle_bytes > 0)
+        return key_of_middle(prefix, c->middle_token,
+                             bytes_of(c->filter + c->middle_at, c->middle_bytes));
+    return key_of(prefix, bytes_of(c->filter + c->filter_bytes - c->tail_bytes, c->tail_bytes));
 }
 
 static struct bytes filter_of(const struct overlap_claim *c)
@@ -128,6 +173,12 @@ static void uncount(struct overlap *o, uint32_t account, struct bytes filter, ui
     }
 }
 
+/* Where it stands by its literal tokens alone; NULL: nowhere, since these are its key. */
+static struct table *table_of(struct overlap *o, const struct overlap_claim *c)
+{
+    return c->tail_bytes > 0 ? &o->tailed : c->middle_bytes > 0 ? &o->middled : NULL;
+}
+
 enum err overlap_claim(struct overlap *o, uint32_t account, struct bytes filter, const void *owner,
                        struct overlap_claim **claim)
 {
@@ -149,15 +200,21 @@ enum err overlap_claim(struct overlap *o, uint32_t account, struct bytes filter,
     struct bytes tail = tail_of(filter_of(c));
     uint64_t hash = hash_of(o, account, bytes_of(filter.data, r.bytes));
     c->tail_bytes = (uint32_t)tail.len;
-    if (tail.len > 0) e = table_insert(&o->tailed, hash, c);
+    if (tail.len == 0) set_middle(c);
+    struct table *told_apart = table_of(o, c);
+    if (c->middle_bytes > 0) e = count_up(o, place_of_middle(hash, c->middle_token));
     if (e != ERR_OK) goto uncount;
-    e = table_insert(&o->claims, key_of(hash, tail), c);
+    if (told_apart != NULL) e = table_insert(told_apart, hash, c);
+    if (e != ERR_OK) goto unplace;
+    e = table_insert(&o->claims, key_of_claim(c, hash), c);
     if (e != ERR_OK) goto untail;
     *claim = c;
     return ERR_OK;
 
 untail:
-    if (tail.len > 0) must(table_remove(&o->tailed, hash, c) == ERR_OK);
+    if (told_apart != NULL) must(table_remove(told_apart, hash, c) == ERR_OK);
+unplace:
+    if (c->middle_bytes > 0) count_down(o, place_of_middle(hash, c->middle_token));
 uncount:
     uncount(o, account, filter, c->runs);
     mem_free(o->mem, MEM_JETSTREAM, c, sizeof *c + filter.len);
@@ -167,9 +224,10 @@ uncount:
 void overlap_release(struct overlap *o, struct overlap_claim *c)
 {
     uint64_t hash = hash_of(o, c->account, bytes_of(c->filter, c->prefix_bytes));
-    struct bytes tail = bytes_of(c->filter + c->filter_bytes - c->tail_bytes, c->tail_bytes);
-    must(table_remove(&o->claims, key_of(hash, tail), c) == ERR_OK);
-    if (tail.len > 0) must(table_remove(&o->tailed, hash, c) == ERR_OK);
+    struct table *told_apart = table_of(o, c);
+    must(table_remove(&o->claims, key_of_claim(c, hash), c) == ERR_OK);
+    if (told_apart != NULL) must(table_remove(told_apart, hash, c) == ERR_OK);
+    if (c->middle_bytes > 0) count_down(o, place_of_middle(hash, c->middle_token));
     uncount(o, c->account, filter_of(c), c->runs);
     mem_free(o->mem, MEM_JETSTREAM, c, sizeof *c + c->filter_bytes);
 }
@@ -222,6 +280,35 @@ static bool last_token(struct bytes filter, struct bytes *last)
     return last->len > 0 && !subject_token_is_star(*last);
 }
 
+/* Is there a claim with these literal tokens at the front and a middle in [from, to]? */
+static bool has_middle(const struct overlap *o, uint64_t hash, uint32_t from, uint32_t to)
+{
+    for (uint32_t i = from; i <= to; i++)
+        if (find_count(o, place_of_middle(hash, i)) != NULL) return true;
+    return false;
+}
+
+/* Claims with a middle and these literal tokens at the front. */
+static bool meets_middle(const struct overlap *o, uint64_t hash, const struct asker *a)
+{
+    struct subject_walk walk;
+    struct bytes token;
+    uint32_t at;
+    if (table_first(&o->middled, hash, &at) == NULL) return false;
+    subject_walk_init(&walk, a->filter);
+    for (uint32_t i = 0; i < MIDDLE_TOKEN_MAX && subject_walk_next(&walk, &token); i++) {
+        bool is_rest = subject_token_is_rest(token);
+        if (is_rest || subject_token_is_star(token)) {
+            if (has_middle(o, hash, i, is_rest ? MIDDLE_TOKEN_MAX - 1 : i))
+                return meets_in(&o->middled, hash, a);
+            if (is_rest) return false;
+        } else if (meets_in(&o->claims, key_of_middle(hash, i, token), a)) {
+            return true;
+        }
+    }
+    return false; /* a middle behind its last token is of a longer one */
+}
+
 bool overlap_meets_any(const struct overlap *o, uint32_t account, struct bytes filter,
                        overlap_counts_fn *counts, const void *context)
 {
@@ -237,6 +324,7 @@ bool overlap_meets_any(const struct overlap *o, uint32_t account, struct bytes f
         if (o->tailed.count > 0 && (has_last ? meets_in(&o->claims, key_of(hash, last), &a)
                                              : meets_in(&o->tailed, hash, &a)))
             return true;
+        if (o->middled.count > 0 && meets_middle(o, hash, &a)) return true;
     } while (runs_next(&r));
     if (r.is_literal || find_count(o, hash) == NULL) return false;
     uint32_t at = 0;

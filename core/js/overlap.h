@@ -4,7 +4,8 @@
  * filter meets claims whose literal tokens begin its own, found token by token; and, when it ends
  * in a wildcard, claims with longer ones: a count per run of tokens says whether there are any, and
  * only then all claims are gone through. Claims with the same literal tokens at the front are told
- * apart by a literal last one (their tail), so that thousands like `a.*.x` do not meet each other.
+ * apart by a literal last one (their tail), else by the first literal one behind a wildcard (their
+ * middle), so that thousands like `a.*.x` or `a.*.x.*` do not meet each other.
  *
  * Owned by the shard; pure. */
 #ifndef CORE_JS_OVERLAP_H
@@ -15,8 +16,9 @@
 struct overlap_claim {
     uint32_t account;
     uint32_t filter_bytes, prefix_bytes;
-    uint32_t runs;       /* of literal tokens that are counted */
-    uint32_t tail_bytes; /* 0: none */
+    uint32_t runs;                                  /* of literal tokens that are counted */
+    uint32_t tail_bytes;                            /* 0: none */
+    uint32_t middle_at, middle_bytes, middle_token; /* bytes 0: none; the token's number, from 0 */
     const void *owner;
     char filter[];
 };
@@ -26,9 +28,11 @@ typedef bool overlap_counts_fn(const void *context, const void *owner);
 
 struct overlap {
     struct mem *mem;
-    struct table claims; /* by account, literal tokens and tail */
-    struct table tailed; /* those with a tail, by account and literal tokens */
-    struct table longer; /* counts of claims that go on behind these tokens */
+    struct table claims;  /* by account, literal tokens, and tail or middle */
+    struct table tailed;  /* those with a tail, by account and literal tokens */
+    struct table middled; /* those with a middle likewise */
+    struct table
+        longer; /* counts of claims that go on behind these tokens, or with a middle there */
     uint64_t seed;
 };
 
