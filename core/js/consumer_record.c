@@ -241,7 +241,13 @@ enum err consumer_reset_undo(struct consumer *c, struct bytes body, struct shard
     /* Acks that came since the reset count. */
     c->is_undone = e == ERR_OK;
     if (e == ERR_OK) c->is_reset = false;
-    if (e == ERR_OK) consumer_encode_lost(c, text_written(&since));
+    /* They are listed. What lies behind the reset's own position and is not listed is nothing that
+     * was settled: an earlier reset may have passed over it. */
+    uint64_t saved_seq = c->saved_seq;
+    if (e == ERR_OK) {
+        consumer_encode_lost(c, text_written(&since));
+        c->saved_seq = saved_seq;
+    }
     c->is_moved = true;
     text_deinit(&since);
     return e;

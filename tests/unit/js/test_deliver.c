@@ -555,6 +555,29 @@ Test(deliver, what_an_ack_before_a_reset_settled_is_told_by_the_next_record_if_t
     cr_assert_eq(r.log.settled, UINT64_C(1) << 2, "%lx", r.log.settled);
 }
 
+/* The work queue keeps what the first reset passed over: nobody has acked it. */
+Test(deliver, a_reset_that_fails_settles_nothing_that_an_earlier_one_passed_over)
+{
+    call("$JS.API.STREAM.CREATE.S",
+         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
+    open_consumer("c", DURABLE);
+    for (int i = 0; i < 4; i++) publish("s.1", "a");
+    call("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":3}");
+    pull("c", "1");
+    pass(300);
+    deliver_store_stored(&r.d, r.log.ticket);
+    struct js_request q = request("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":1}");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_IO), JS_REPLY);
+    jsapi_end(&q);
+    deliver_store_failed(&r.d, r.log.ticket, r.now);
+    uint32_t before = r.log.progress_count;
+    cr_assert(ack(r.sent[0].reply, "", ""));
+    pass(300);
+    cr_assert_gt(r.log.progress_count, before);
+    cr_assert_eq(r.log.settled, UINT64_C(1) << 3, "%lx", r.log.settled);
+}
+
 Test(deliver, an_ack_whose_consumer_ends_without_a_record_is_not_confirmed)
 {
     open_limits();
