@@ -496,11 +496,15 @@ void deliver_store_stored(struct deliver *d, uint64_t ticket)
     }
 }
 
+static struct deliver_reply **end_of(struct deliver_reply **list)
+{
+    while (*list != NULL) list = &(*list)->next;
+    return list;
+}
+
 static void append_replies(struct deliver_flight *f)
 {
-    struct deliver_reply **last = &f->replies;
-    while (*last != NULL) last = &(*last)->next;
-    *last = f->x->replies;
+    *end_of(&f->replies) = f->x->replies;
     f->x->replies = f->replies;
     f->replies = NULL;
 }
@@ -578,9 +582,7 @@ static enum err answer_ack(struct deliver *d, struct deliver_consumer *x, struct
     if (r == NULL) return ERR_MEMORY;
     *r = (struct deliver_reply){.bytes = (uint32_t)reply.len};
     memcpy(r->text, reply.data, reply.len);
-    struct deliver_reply **last = consumer_is_unsaved(x->c) ? &x->replies : &x->flight->replies;
-    while (*last != NULL) last = &(*last)->next;
-    *last = r;
+    *end_of(consumer_is_unsaved(x->c) ? &x->replies : &x->flight->replies) = r;
     return ERR_OK;
 }
 

@@ -187,13 +187,7 @@ static void look_for_asset(struct js_snapshot *out, struct js *js, const struct 
 /* What of this log is copied one by one: nothing of a kind that there is too much of. */
 static void choose_singles(struct js_snapshot *x, const struct js *js, const struct page_query *q)
 {
-    uint64_t streams = 0, consumers = 0;
-    const struct quota *quota;
-    uint32_t at = 0;
-    while ((quota = table_each(&js->quotas, &at)) != NULL) {
-        streams += quota->streams;
-        consumers += quota->consumers;
-    }
+    uint64_t streams = js->total.streams, consumers = js->total.consumers;
     x->collect = q->collect;
     if (q->js_streams_max > 0 && streams > q->js_streams_max) {
         if (q->collect & COLLECT_JS_STREAMS) x->streams_left_out += streams;

@@ -282,6 +282,12 @@ static void open_limits(void)
     call("$JS.API.STREAM.CREATE.S", "{\"name\":\"S\",\"subjects\":[\"s.*\"]}");
 }
 
+static void open_work_queue(void)
+{
+    call("$JS.API.STREAM.CREATE.S",
+         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
+}
+
 static void open_consumer(const char *name, const char *more)
 {
     char subject[100], body[400];
@@ -371,8 +377,7 @@ Test(deliver, a_failed_record_is_written_again_and_answered_then)
 
 Test(deliver, a_work_queue_forgets_what_was_acked_durably)
 {
-    call("$JS.API.STREAM.CREATE.S",
-         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
+    open_work_queue();
     open_consumer("c", DURABLE);
     publish("s.1", "a");
     publish("s.2", "b");
@@ -386,8 +391,7 @@ Test(deliver, a_work_queue_forgets_what_was_acked_durably)
 
 Test(deliver, a_work_queue_keeps_what_no_filter_of_the_consumer_selects)
 {
-    call("$JS.API.STREAM.CREATE.S",
-         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
+    open_work_queue();
     open_consumer("c", DURABLE ",\"filter_subject\":\"s.1\"");
     publish("s.2", "a");
     publish("s.1", "b");
@@ -451,8 +455,7 @@ Test(deliver, an_interest_stream_drops_what_a_reset_passes_over)
 
 Test(deliver, what_was_acked_before_a_reset_back_does_not_come_again)
 {
-    call("$JS.API.STREAM.CREATE.S",
-         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
+    open_work_queue();
     open_consumer("c", DURABLE);
     publish("s.1", "a");
     publish("s.2", "b");
@@ -468,8 +471,7 @@ Test(deliver, what_was_acked_before_a_reset_back_does_not_come_again)
  */
 Test(deliver, a_reset_that_finds_acks_it_cannot_save_is_refused)
 {
-    call("$JS.API.STREAM.CREATE.S",
-         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
+    open_work_queue();
     open_consumer("c", DURABLE);
     publish("s.1", "a");
     publish("s.2", "b");
@@ -490,8 +492,7 @@ Test(deliver, a_reset_that_finds_acks_it_cannot_save_is_refused)
 /* A client that is told no goes on with what it has. */
 Test(deliver, a_reset_that_is_refused_or_fails_leaves_what_is_pending)
 {
-    call("$JS.API.STREAM.CREATE.S",
-         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
+    open_work_queue();
     open_consumer("c", DURABLE);
     for (int i = 0; i < 3; i++) publish("s.1", "a");
     pull("c", "2");
@@ -521,8 +522,7 @@ Test(deliver, a_reset_that_is_refused_or_fails_leaves_what_is_pending)
 /* Its message went with the record, and is back at a start: nobody may be told that it is acked. */
 Test(deliver, an_ack_before_a_reset_whose_records_fail_is_never_confirmed)
 {
-    call("$JS.API.STREAM.CREATE.S",
-         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
+    open_work_queue();
     open_consumer("c", DURABLE);
     publish("s.1", "a");
     publish("s.2", "b");
@@ -538,8 +538,7 @@ Test(deliver, an_ack_before_a_reset_whose_records_fail_is_never_confirmed)
 /* The message is gone here, and nobody else lets it go at a start. */
 Test(deliver, what_an_ack_before_a_reset_settled_is_told_by_the_next_record_if_theirs_fail)
 {
-    call("$JS.API.STREAM.CREATE.S",
-         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
+    open_work_queue();
     open_consumer("c", DURABLE);
     for (int i = 0; i < 4; i++) publish("s.1", "a");
     pull("c", "2");
@@ -558,8 +557,7 @@ Test(deliver, what_an_ack_before_a_reset_settled_is_told_by_the_next_record_if_t
 /* The work queue keeps what the first reset passed over: nobody has acked it. */
 Test(deliver, a_reset_that_fails_settles_nothing_that_an_earlier_one_passed_over)
 {
-    call("$JS.API.STREAM.CREATE.S",
-         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
+    open_work_queue();
     open_consumer("c", DURABLE);
     for (int i = 0; i < 4; i++) publish("s.1", "a");
     call("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":3}");
