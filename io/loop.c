@@ -167,10 +167,10 @@ static bool is_written(const struct server_shard *x)
 }
 
 /* All that was appended is written, and the manifest says that this is the end. */
-static void stop_log(struct server_shard *x)
+static struct server_end stop_log(struct server_shard *x)
 {
     struct server *s = x->server;
-    if (!has_log(x)) return;
+    if (!has_log(x)) return (struct server_end){0};
     uint64_t now_ns = server_now(NULL).mono_ns, give_up_ns = now_ns + STOP_NS;
     shard_flush(x->shard, server_now(NULL));
     for (uint32_t log = LOG_NONE; next_log(x, &log);) storage_stop_log(&s->storage, log);
@@ -179,17 +179,15 @@ static void stop_log(struct server_shard *x)
         now_ns = server_now(NULL).mono_ns;
     }
     x->turn->log_count = 0;
-    if (!is_stopped(x) && is_written(x)) {
+    struct server_end end = {.is_unclean = !is_written(x), .is_held = !is_stopped(x)};
+    if (end.is_unclean) /* The next start recovers, as after a crash. */
+        log_error(s->log, "Shard %u cannot end its log: %s", x->index,
+                  end.is_held ? "the disk does not answer" : "it takes no writes");
+    else if (end.is_held)
         /* Nothing of a job counts before the log says so; a start removes what it wrote. */
         log_warn(s->log, "Shard %u: the log has ended, but packing has not: the disk is slow",
                  x->index);
-        _exit(0);
-    }
-    if (now_ns >= give_up_ns) {
-        /* The disk does not answer. The next start recovers, as after a crash. */
-        log_error(s->log, "Shard %u cannot end its log: the disk does not answer", x->index);
-        _exit(1);
-    }
+    return end;
 }
 
 /* On the thread that opened it: a ring has one owner. */
@@ -273,8 +271,12 @@ void *loop_run(void *server_shard)
         turn_drop_strangers(x->turn);
         quiet = turn_run(x->turn, server_now(NULL).mono_ns + QUIET_NS) ? 0 : quiet + 1;
     }
-    stop_log(x);
+    x->end = stop_log(x);
     interest_offline(s->interest, x->index);
-    close_all(x);
+    if (!x->end.is_held) close_all(x);
+    bool is_held = x->end.is_held;
+    atomic_store(&x->is_ended, true);
+    /* Operations that are under way write to memory of this thread: all stays as it is. */
+    while (is_held) pause();
     return NULL;
 }

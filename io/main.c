@@ -1,6 +1,6 @@
 /* The program: flags, configuration, start, signals, reload, lame duck, end.
- * Exit codes: 0 as asked, 1 for a configuration or start problem; those of `check` are in
- * io/checker.h. */
+ * Exit codes: 0 as asked, 1 for a problem with the configuration, the start or the end of the
+ * store; those of `check` are in io/checker.h. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -606,14 +606,18 @@ static int serve(struct program *p, const struct options_report *report)
     system_port_farewell(s, true);
     monitor_close(s);
     system_port_close(s);
-    server_stop(s);
-    system_port_free(s);
-    monitor_free(s);
-    server_free(s);
-    conn_tls_unload(s);
+    struct server_end end = server_stop(s);
+    int code = end.is_unclean ? 1 : 0;
+    if (!end.is_held) {
+        system_port_free(s);
+        monitor_free(s);
+        server_free(s);
+        conn_tls_unload(s);
+    }
     log_info(s->log, "Server Exiting..");
     log_close(s->log);
-    return 0;
+    if (end.is_held) _exit(code);
+    return code;
 }
 
 static const char *base_name(const char *path)

@@ -19,6 +19,7 @@ enum {
     MAIL_RETRY_NS = 200000,
     OPEN_POLL_NS = 100000,      /* at first; doubles */
     OPEN_POLL_NS_MAX = 3000000, /* a start with 100,000 streams takes a second */
+    END_POLL_NS = 500000,
     HELPER_JOBS_MAX = 65536,
     SLOTS_MAX = 1 << 20,
 };
@@ -447,8 +448,24 @@ uint32_t server_default_shards(void)
     return cores <= 2 ? 1 : cores;
 }
 
+/* No shard ends the process: another one may still write, or have worse to tell. */
+struct server_end server_join(struct server *s)
+{
+    struct server_end all = {0};
+    struct timespec pause = {.tv_nsec = END_POLL_NS};
+    for (uint32_t i = 0; i < s->shard_count; i++) {
+        struct server_shard *x = &s->shards[i];
+        if (!x->is_started) continue;
+        while (!atomic_load(&x->is_ended)) nanosleep(&pause, NULL);
+        all.is_unclean = all.is_unclean || x->end.is_unclean;
+        all.is_held = all.is_held || x->end.is_held;
+        if (!x->end.is_held) pthread_join(x->thread, NULL);
+    }
+    return all;
+}
+
 /* Ends all connections and threads. The caller has stopped accepting or does not care. */
-void server_stop(struct server *s)
+struct server_end server_stop(struct server *s)
 {
     struct order o = {.kind = ORDER_SHUTDOWN};
     listener_stop(s);
@@ -469,9 +486,9 @@ void server_stop(struct server *s)
     reap_all(s);
     atomic_store(&s->is_stopping, true);
     for (uint32_t i = 0; i < s->shard_count; i++) wake(s, i);
-    for (uint32_t i = 0; i < s->shard_count; i++)
-        if (s->shards[i].is_started) pthread_join(s->shards[i].thread, NULL);
+    struct server_end end = server_join(s);
     helper_close(s->helpers);
+    return end;
 }
 
 void server_free(struct server *s)

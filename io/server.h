@@ -29,6 +29,13 @@ enum {
 
 struct admission; /* io/listener: who may connect */
 
+/* How the logs of a shard ended, or those of all. */
+struct server_end {
+    bool is_unclean; /* one could not write its end: the next start recovers, as after a crash */
+    bool is_held;    /* the disk did not answer in time: threads are left, which only the end of the
+                        process ends */
+};
+
 /* One shard's thread and all that only it touches. */
 struct server_shard {
     struct server *server;
@@ -43,6 +50,8 @@ struct server_shard {
     _Atomic uint32_t conns; /* for placement; written by its thread and by shard 0 */
     enum err failure;       /* why it could not start; read once is_open is set */
     _Atomic bool is_open;   /* 0 until the loop runs, or cannot */
+    struct server_end end;  /* read once is_ended is set */
+    _Atomic bool is_ended;  /* its logs have ended, or never will */
 };
 
 struct server_listener {
@@ -62,8 +71,8 @@ struct server {
     char *name_text; /* the server's name, whole; NULL: it has none but its id */
     char host_text[256];
     struct mem_jemalloc_budget budget;
-    struct mem_jemalloc shared_mem; /* interest index, mailbox: locked by their users */
-    struct mem_jemalloc main_mem;   /* options, accounts */
+    struct mem_jemalloc shared_mem;  /* interest index, mailbox: locked by their users */
+    struct mem_jemalloc main_mem;    /* options, accounts */
     struct account_numbers *numbers; /* main's; set before server_start */
     struct mem *shard_mem[INTEREST_SHARDS_MAX];
     struct storage storage;
@@ -113,8 +122,12 @@ NODISCARD enum err server_identify(struct server *s);
 NODISCARD enum err server_open_accounts(struct server *s, const struct options *o);
 /* Needs options, log, budget and main_mem. On failure reason says why; the process ends then. */
 NODISCARD enum err server_start(struct server *s, char *reason, size_t reason_bytes);
-/* Closes all connections, ends the shards and helpers. */
-void server_stop(struct server *s);
+/* Closes all connections, ends the shards and helpers. is_held: the process must end without
+ * server_free. */
+NODISCARD struct server_end server_stop(struct server *s);
+/* The last part of it: waits until the logs of every shard have ended, and for the threads that are
+ * not held. */
+NODISCARD struct server_end server_join(struct server *s);
 void server_free(struct server *s);
 uint32_t server_default_shards(void);
 
