@@ -450,7 +450,7 @@ void js_purge(struct js_stream *s, struct bytes filter, uint64_t seq, uint64_t k
 static bool update_step(struct js_stream *s, struct js_work *w)
 {
     uint32_t batch = STREAM_PURGE_BATCH;
-    if (stream_trim(&s->stream, &w->node)) return true;
+    if (stream_trim(&s->stream, &w->trim)) return true;
     if (!w->is_sweep) return false;
     if (w->purge.end > 0) return stream_purge_step(&s->stream, &w->purge);
     while ((w->seq = msgs_next(&s->stream.msgs, w->seq)) != 0) {

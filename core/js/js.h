@@ -151,8 +151,8 @@ struct js {
  * to wait for it. The stream's order stays in flight meanwhile. All zero: none. */
 struct js_work {
     bool is_begun, is_purge;
-    bool is_sweep;     /* what no consumer needs goes, from seq on */
-    uint32_t node;     /* of stream_trim */
+    bool is_sweep; /* what no consumer needs goes, from seq on */
+    struct stream_trim trim;
     uint64_t seq, end; /* end: of js_consumer_end, or the reset of a consumer */
     uint64_t ticket;   /* of the end or the reset of a consumer: see consumer_set_needs */
     struct stream_purge purge;

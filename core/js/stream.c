@@ -547,7 +547,7 @@ enum err stream_update(struct stream *s, const struct stream_config *c)
     if (e != ERR_OK) return e;
     dedupe_set_window(&s->dedupe, c->duplicate_window);
     if (list_max_of(&s->config) != list_before)
-        subject_index_set_list_max(&s->subjects, &s->msgs, list_max_of(&s->config));
+        subject_index_list_begin(&s->subjects, list_max_of(&s->config));
     s->age_floor = 0;
     rest(s);
     return ERR_OK;
@@ -576,10 +576,11 @@ static bool trim_subjects(struct stream *s, uint32_t *node, uint32_t *batch)
     return true;
 }
 
-bool stream_trim(struct stream *s, uint32_t *node)
+bool stream_trim(struct stream *s, struct stream_trim *t)
 {
-    uint32_t batch = STREAM_PURGE_BATCH;
-    if (!trim_subjects(s, node, &batch)) return true;
+    uint32_t batch = STREAM_PURGE_BATCH, left = SIEVE_STEP;
+    if (subject_index_list_step(&s->subjects, &s->msgs, &t->listing, &left)) return true;
+    if (!trim_subjects(s, &t->node, &batch)) return true;
     while (is_over(s)) {
         if (batch == 0) return true;
         stream_batch_spend(s, &batch);

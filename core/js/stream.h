@@ -173,9 +173,13 @@ void stream_purge(struct stream *s, struct bytes filter, uint64_t seq, uint64_t 
 /* False: there is no such message. Also for what consumers have settled. */
 bool stream_remove(struct stream *s, uint64_t seq);
 /* ERR_MEMORY: the old configuration stands. What is over its limits goes by stream_trim: call it
- * until it says false, with *node from 0 on, before anything is published. */
+ * until it says false, with *t all zero at first, before anything is published. */
+struct stream_trim {
+    struct subject_index_listing listing;
+    uint32_t node;
+};
 NODISCARD enum err stream_update(struct stream *s, const struct stream_config *c);
-NODISCARD bool stream_trim(struct stream *s, uint32_t *node);
+NODISCARD bool stream_trim(struct stream *s, struct stream_trim *t);
 /* The next piece of what a rollup removes; its order is in flight until the end. True: there is
  * more, in another turn. */
 NODISCARD bool stream_rollup_step(struct stream *s);

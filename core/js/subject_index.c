@@ -22,6 +22,11 @@ static struct list *list_of(const struct subject_index *x, const struct subject_
     return n->list == 0 ? NULL : cells_at(&x->cells, n->list);
 }
 
+static bool has_list(const struct subject_index *x, const struct subject_node *n)
+{
+    return n->list != 0 && !x->is_listing;
+}
+
 static size_t list_bytes(uint32_t room)
 {
     return sizeof(struct list) + room * sizeof(uint64_t);
@@ -462,6 +467,7 @@ static bool list_resize(struct subject_index *x, struct subject_node *n, uint32_
 static void list_add(struct subject_index *x, struct subject_node *n, uint64_t seq)
 {
     struct list *l = list_of(x, n);
+    if (x->is_listing) return; /* it is met later */
     if (l == NULL) {
         if (n->count != 2 || n->first_stale || n->last_stale) return;
         if (!list_resize(x, n, LIST_ROOM_MIN)) return;
@@ -493,20 +499,33 @@ static uint32_t list_lower_bound(const struct list *l, uint64_t seq)
     return low;
 }
 
-static void list_remove(struct subject_index *x, struct subject_node *n, uint64_t seq)
+static void list_take(struct list *l, uint64_t seq)
 {
-    struct list *l = list_of(x, n);
     uint32_t i = list_lower_bound(l, seq);
     must(i < l->count);
     must(l->seqs[i] == seq);
     memmove(&l->seqs[i], &l->seqs[i + 1], (l->count - i - 1) * sizeof *l->seqs);
     l->count--;
+}
+
+static void list_remove(struct subject_index *x, struct subject_node *n, uint64_t seq)
+{
+    struct list *l = list_of(x, n);
+    list_take(l, seq);
     n->first = l->seqs[0];
     n->last = l->seqs[l->count - 1];
+    n->first_stale = n->last_stale = 0;
     if (l->count <= 2)
         list_drop(x, n);
     else if (l->count * 4 <= l->room)
         (void)!list_resize(x, n, l->room / 2); /* stays as large as it is without memory */
+}
+
+/* Of one that is being made, or given up: it may not be in it yet. */
+static void list_forget(struct list *l, uint64_t seq)
+{
+    uint32_t i = list_lower_bound(l, seq);
+    if (i < l->count && l->seqs[i] == seq) list_take(l, seq);
 }
 
 /* --- messages ---------------------------------------------------------------------------- */
@@ -593,14 +612,16 @@ bool subject_index_remove(struct subject_index *x, uint32_t node, uint64_t seq)
     path_count(x, node, -1, n->count == 1 ? -1 : 0);
     n->count--;
     if (n->count == 0) {
-        must(n->list == 0);
+        list_drop(x, n);
         if (n->claims == 0) leaf_unlink(x, node);
         return true;
     }
-    if (n->list != 0)
+    if (has_list(x, n)) {
         list_remove(x, n, seq);
-    else
-        bounds_after(n, seq);
+        return false;
+    }
+    if (n->list != 0) list_forget(list_of(x, n), seq);
+    bounds_after(n, seq);
     return false;
 }
 
@@ -671,9 +692,10 @@ static bool next_at_once(const struct subject_index *x, uint32_t node, uint64_t 
         *found = n->first;
         return !n->first_stale;
     }
-    if (n->list != 0) {
+    if (has_list(x, n)) {
         const struct list *l = list_of(x, n);
-        *found = l->seqs[list_lower_bound(l, seq)];
+        uint32_t i = list_lower_bound(l, seq);
+        if (i < l->count) *found = l->seqs[i]; /* last may be a bound */
         return true;
     }
     *found = n->last;
@@ -708,9 +730,10 @@ uint64_t subject_index_last_within(const struct subject_index *x, const struct m
     if (n->count == 0 || to < n->first) return 0;
     if (n->last <= to && !n->last_stale) return n->last;
     if (to > n->last) to = n->last;
-    if (n->list != 0) {
+    if (has_list(x, n)) {
         const struct list *l = list_of(x, n);
-        return l->seqs[list_lower_bound(l, to + 1) - 1];
+        uint32_t end = list_lower_bound(l, to + 1);
+        return end > 0 ? l->seqs[end - 1] : 0; /* first may be a bound */
     }
     if (n->count <= 2 && !n->first_stale && !n->last_stale) return n->first;
     return msgs_prev_of_node_within(msgs, to, node, left, resume);
@@ -722,7 +745,7 @@ uint64_t subject_index_count_from(const struct subject_index *x, const struct ms
     const struct subject_node *n = used_record(x, node);
     if (n->count == 0 || seq > n->last) return 0;
     if (seq <= n->first) return n->count;
-    if (n->list != 0) {
+    if (has_list(x, n)) {
         const struct list *l = list_of(x, n);
         return l->count - list_lower_bound(l, seq);
     }
@@ -733,34 +756,69 @@ uint64_t subject_index_count_from(const struct subject_index *x, const struct ms
     return msgs_count_of_node(msgs, seq, n->last, node);
 }
 
-void subject_index_set_list_max(struct subject_index *x, const struct msgs *msgs, uint32_t list_max)
+void subject_index_list_begin(struct subject_index *x, uint32_t list_max)
 {
     must(list_max <= SUBJECT_INDEX_LIST_MAX);
-    bool is_made = x->list_max == 0 && list_max > 0;
+    bool is_other = (x->list_max == 0) != (list_max == 0);
     x->list_max = (uint8_t)list_max;
-    for (uint32_t node = 0; node < x->node_end && (is_made || list_max == 0); node++) {
-        struct subject_node *n = subject_index_record(x, node);
-        if (n->key == 0 || n->count < 3) continue;
-        if (list_max == 0) {
-            list_drop(x, n);
-            continue;
-        }
-        uint32_t room = LIST_ROOM_MIN;
-        while (room < n->count && room <= LIST_ROOM_MAX) room *= 2;
-        (void)!list_resize(x, n, room); /* too long or no memory: searched */
+    if (!is_other) return;
+    x->is_listing = true;
+}
+
+/* Of one subject: makes room, or gives it back. */
+static void list_prepare(struct subject_index *x, struct subject_node *n)
+{
+    uint32_t room = LIST_ROOM_MIN;
+    list_drop(x, n);
+    if (x->list_max == 0 || n->count < 3) return;
+    while (room < n->count && room <= LIST_ROOM_MAX) room *= 2;
+    (void)!list_resize(x, n, room); /* too long or no memory: searched */
+}
+
+static void list_meet(struct subject_index *x, struct subject_node *n, uint64_t seq)
+{
+    struct list *l = list_of(x, n);
+    if (l == NULL) return;
+    if (l->count == l->room) {
+        list_drop(x, n); /* more came meanwhile */
+        return;
     }
-    if (!is_made) return;
+    if (l->count == 0) {
+        n->first = seq;
+        n->first_stale = 0;
+    }
+    l->seqs[l->count++] = seq;
+}
+
+bool subject_index_list_step(struct subject_index *x, const struct msgs *msgs,
+                             struct subject_index_listing *at, uint32_t *left)
+{
     struct msgs_cursor cursor;
     struct msgs_entry entry;
     uint64_t seq;
-    msgs_cursor_init(&cursor, msgs, 0);
-    while ((seq = msgs_cursor_next(&cursor, &entry)) != 0) {
-        struct subject_node *n = used_record(x, entry.node);
-        struct list *l = list_of(x, n);
-        if (l == NULL) continue;
-        if (l->count == 0) n->first = seq;
-        n->last = seq;
-        n->first_stale = n->last_stale = 0;
-        l->seqs[l->count++] = seq;
+    if (!x->is_listing) return false;
+    for (; at->node < x->node_end; at->node++) {
+        if (*left < SUBJECT_INDEX_LIST_COST) return true;
+        *left -= SUBJECT_INDEX_LIST_COST;
+        struct subject_node *n = subject_index_record(x, at->node);
+        if (n->key != 0) list_prepare(x, n);
     }
+    msgs_cursor_init(&cursor, msgs, at->seq);
+    while (x->list_max > 0 && (seq = msgs_cursor_next(&cursor, &entry)) != 0) {
+        if (*left < SUBJECT_INDEX_LIST_COST) return true;
+        *left -= SUBJECT_INDEX_LIST_COST;
+        list_meet(x, used_record(x, entry.node), seq);
+        at->seq = seq + 1;
+    }
+    x->is_listing = false;
+    return false;
+}
+
+void subject_index_set_list_max(struct subject_index *x, const struct msgs *msgs, uint32_t list_max)
+{
+    uint32_t left;
+    struct subject_index_listing at = {0};
+    subject_index_list_begin(x, list_max);
+    do left = UINT32_MAX;
+    while (subject_index_list_step(x, msgs, &at, &left));
 }

@@ -67,6 +67,7 @@ struct subject_index {
     uint8_t list_max;  /* 0: no lists */
     bool is_bulk;      /* between bulk_begin and bulk_end: what branches count waits */
     bool is_in_order;  /* the last one was what had been guessed */
+    bool is_listing;   /* lists are being made or dropped, and nobody looks at them */
 };
 
 /* Empty, no memory yet. list_max is max_msgs_per_subject when that is 1 to
@@ -145,6 +146,16 @@ uint64_t subject_index_count_from(const struct subject_index *x, const struct ms
  * leaves subjects without list: first and last are searched then. */
 void subject_index_set_list_max(struct subject_index *x, const struct msgs *msgs,
                                 uint32_t list_max);
+/* The same by pieces: until the last one there are no lists for those who look. A subject or a
+ * message costs SUBJECT_INDEX_LIST_COST of *left. True: there is more. */
+enum { SUBJECT_INDEX_LIST_COST = 64 };
+struct subject_index_listing { /* all zero at first */
+    uint32_t node;             /* the next subject, and then */
+    uint64_t seq;              /* the next message */
+};
+void subject_index_list_begin(struct subject_index *x, uint32_t list_max);
+NODISCARD bool subject_index_list_step(struct subject_index *x, const struct msgs *msgs,
+                                       struct subject_index_listing *at, uint32_t *left);
 
 /* How many subjects and messages a valid filter selects. Literal, a.>, > and filters that end in
  * stars where all subjects below have as many tokens: O(depth). Otherwise a walk over what the

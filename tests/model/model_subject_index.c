@@ -455,7 +455,18 @@ static void change_limit(struct world *w)
 {
     w->list_max = w->list_max == 0 ? 1 + rng_below(&w->rng, 8) : 0;
     for (int i = 0; i < SUBJECTS && w->list_max > 0; i++) limit_subject(w, i, w->list_max);
-    subject_index_set_list_max(&w->index, &w->msgs, w->list_max);
+    subject_index_list_begin(&w->index, w->list_max);
+    uint32_t left;
+    struct subject_index_listing at = {0};
+    do { /* other things happen between its pieces */
+        if (w->count > 0) remove_message(w, rng_below(&w->rng, w->count));
+        if (rng_below(&w->rng, 4) == 0) claim(w);
+        if (rng_below(&w->rng, 4) == 0) unclaim(w);
+        if (rng_below(&w->rng, 4) == 0 && w->list_max == 0) append(w, (int)rng_below(&w->rng, 20));
+        if (rng_below(&w->rng, 20) == 0) check(w);
+        left = SUBJECT_INDEX_LIST_COST * (1 + rng_below(&w->rng, 400));
+    } while (subject_index_list_step(&w->index, &w->msgs, &at, &left));
+    check(w);
 }
 
 /* As a start does it: in turn mostly, and nothing is asked meanwhile. */

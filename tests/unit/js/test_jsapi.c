@@ -662,6 +662,37 @@ Test(jsapi, a_purge_that_keeps_some_of_a_filter_goes_by_pieces)
     }
 }
 
+/* Sequences by subject are gathered then, or given up. */
+Test(jsapi, another_limit_per_subject_goes_by_pieces)
+{
+    enum { COUNT = 24000, SUBJECTS = 6000 };
+    struct rig r;
+    rig_init(&r);
+    r.file.bytes_max = 1 << 24;
+    make_stream(&r, "{\"name\":\"S\",\"subjects\":[\"s.*\"]}", true);
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    for (uint64_t i = 1; i <= COUNT; i++) {
+        char subject[32];
+        snprintf(subject, sizeof subject, "s.%d", (int)(i % SUBJECTS));
+        struct record record = {.kind = RECORD_MESSAGE, .seq = i, .time_ns = now_ns};
+        record.subject = bytes_from_text(subject);
+        cr_assert_eq(stream_replay(&s->stream, &record, i), ERR_OK);
+    }
+    struct js_request q =
+        request(&r, "$JS.API.STREAM.UPDATE.S",
+                "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"max_msgs_per_subject\":64}");
+    enum js_step step = jsapi_run(&r.js, &q);
+    cr_assert_eq(step, JS_WAIT_STORED);
+    int pieces = 0;
+    while ((step = jsapi_stored(&r.js, &q, ERR_OK)) == JS_MORE) pieces++;
+    cr_assert_eq(step, JS_REPLY);
+    cr_assert_geq(pieces, (COUNT + SUBJECTS) / (SIEVE_STEP / SUBJECT_INDEX_LIST_COST));
+    jsapi_end(&q);
+    uint32_t node = subject_index_find(&s->stream.subjects, BYTES_LITERAL("s.7"));
+    cr_assert_neq(subject_index_node(&s->stream.subjects, node)->list, 0);
+    rig_deinit(&r);
+}
+
 /* How many messages a step of a rollup takes out at most; 0: they do not go by pieces. */
 static uint64_t roll(struct rig *r, struct js_stream *s, const char *subject, const char *headers)
 {
