@@ -336,6 +336,8 @@ static enum err give_checkpoints(const struct recovery *r, const struct checkpoi
         struct record record = {.kind = RECORD_CHECKPOINT,
                                 .flags = RECORD_LAST,
                                 .stream = c->stream,
+                                .seq = c->incarnation,
+                                .prev_seq = c->group,
                                 .body = text_written(&c->body)};
         struct store_stub stub = {.place = place_of(c->log, 1, 0)};
         if (replay->record != NULL) e = replay->record(replay->context, &record, &stub);

@@ -105,6 +105,7 @@ static void tell_now(struct walk *w, struct store_lost *lost)
     struct recovery_counts *c = w->log->counts;
     lost->log = w->scan.key.log;
     lost->segment = w->scan.key.segment;
+    lost->end = (struct store_point){w->segment->incarnation, w->group_last};
     if (lost->kind == STORE_LOST_DAMAGED) {
         w->log->has_damage = true;
         c->damaged_ranges++;

@@ -122,6 +122,12 @@ enum store_lost_kind {
                            within the last second before the crash, see docs/FORMAT.md */
 };
 
+/* How far a log had been written: up to which group in which life of the store. */
+struct store_point {
+    uint32_t incarnation;
+    uint64_t group;
+};
+
 /* A range of one log that a replay had to pass over. */
 struct store_lost {
     enum store_lost_kind kind;
@@ -133,6 +139,7 @@ struct store_lost {
     bool has_count;
     /* No more records can have been in it, and in what was told of the same group before. */
     uint64_t record_max;
+    struct store_point end; /* none of them lies behind it; group 0: not known */
     /* What stands where a single record had them (record_count is 1); either may be the damage. */
     uint64_t stream_hint;
     uint8_t kind_hint;
@@ -144,8 +151,9 @@ enum store_nearness { STORE_FAR, STORE_NEAR, STORE_NEXT, STORE_NEARNESS_COUNT };
 
 /* Calls of a replay. A record's slices are valid during the call only. In this order:
  *
- * 1. CHECKPOINT of every stream that has one, the newest, its body in one piece (seq 0). It stands
- *    for all records of the stream up to some point of the log; its place only says of which log.
+ * 1. CHECKPOINT of every stream that has one, the newest, its body in one piece. It stands for all
+ *    records of the stream up to some point of the log: seq is its incarnation, prev_seq its group.
+ *    Its place only says of which log.
  * 2. MESSAGE records of packs: their headers and body have a length, but data is NULL.
  * 3. The records of the log. What a checkpoint stands for is left out, except MESSAGE records.
  *

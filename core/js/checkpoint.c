@@ -399,6 +399,7 @@ struct checkpoint_restore {
     struct bytes gaps, flags, tail; /* in state: what of each is left */
     uint64_t gap_first, gap_end;    /* the next range without messages; equal: there is none */
     uint64_t flag_seq, flag;        /* the next message with flags; 0 none */
+    struct store_point point;       /* it stands for the records up to here */
     uint32_t account;
     size_t bytes;
     char state[]; /* a copy of what is behind the head: it is read as messages come */
@@ -488,6 +489,7 @@ enum err checkpoint_load(struct js *js, uint32_t account, const struct record *r
     if (x == NULL) return ERR_MEMORY;
     *x = (struct checkpoint_restore){.bytes = rest.len,
                                      .account = account,
+                                     .point = {(uint32_t)r->seq, r->prev_seq},
                                      .seq_first = h.seq_first,
                                      .seq_next = h.seq_first,
                                      .seq_last = h.seq_last,
@@ -618,12 +620,14 @@ enum err checkpoint_end(struct js_stream *s)
     uint64_t found = s->stream.msgs.live_count;
     stream_restore_end(&s->stream);
     /* What went since by a limit may have no place any more: its pack went with it. */
-    if (found < x->live_count) s->messages_missing = x->live_count - found;
-    while (found < x->live_count && x->gap_first < x->gap_end) {
+    if (found < x->live_count) s->messages_lost += x->live_count - found;
+    while (s->js->is_damaged && x->gap_first < x->gap_end) {
         pass_missing(s, x, x->gap_first, x->gap_end);
         if (!next_gap(x)) break;
     }
     pass_missing(s, x, x->seq_last + 1, x->seq_last + 1);
+    uint32_t passed = damage_before(&s->js->damage, x->point);
+    if (passed > s->passed) s->passed = passed;
     enum err e = load_tail(s, x);
     s->restore = x;
     checkpoint_drop(s);

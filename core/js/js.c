@@ -37,6 +37,7 @@ void js_init(struct js *js, struct mem *mem, struct store *file, uint64_t seed,
     list_init(&js->rolling);
     memstore_init(&js->memory, mem, memory_bytes_max);
     consumer_idle_init(&js->idle, mem);
+    damage_init(&js->damage, mem);
     table_init(&js->streams, mem, MEM_JETSTREAM);
     table_init(&js->ids, mem, MEM_JETSTREAM);
     table_init(&js->quotas, mem, MEM_JETSTREAM);
@@ -228,6 +229,7 @@ void js_deinit(struct js *js)
     directory_deinit(&js->own);
     table_deinit(&js->ids);
     table_deinit(&js->streams);
+    damage_deinit(&js->damage);
     memstore_deinit(&js->memory);
 }
 
@@ -366,7 +368,7 @@ enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
     if (name != NULL) memcpy(name, account_name.data, account_name.len);
     s->account_name = bytes_of(name, account_name.len);
     s->js = js;
-    s->seen = js->losses;
+    s->passed = js->damage.count;
     s->is_hidden = true;
     s->quota = quota;
     s->stream.account_bytes = bytes_in(quota, c);
@@ -701,14 +703,10 @@ static enum err release_unsaved(struct js_stream *s)
 
 void js_replay_lost(struct js *js, const struct store_lost *lost)
 {
-    if (lost->kind != STORE_LOST_DAMAGED || lost->is_packed) return;
-    js->losses.records += lost->record_max;
-    js->losses.bytes += lost->bytes;
-    struct js_stream *s = js_find_id(js, lost->stream_hint);
-    bool is_kind = lost->kind_hint > RECORD_NONE && lost->kind_hint < RECORD_KIND_COUNT;
-    if (lost->record_max != 1 || s == NULL || !is_kind) return;
-    js->losses.hinted++;
-    s->seen.own += lost->kind_hint == RECORD_MESSAGE || lost->kind_hint == RECORD_SKIP;
+    struct store_lost x = *lost;
+    if (x.kind != STORE_LOST_DAMAGED || x.is_packed) return;
+    if (js_find_id(js, x.stream_hint) == NULL) x.kind_hint = RECORD_NONE;
+    damage_add(&js->damage, &x);
 }
 
 void js_read_lost(struct js_stream *s, uint64_t seq, uint64_t bytes)
@@ -717,28 +715,31 @@ void js_read_lost(struct js_stream *s, uint64_t seq, uint64_t bytes)
     lost_add(&s->stream.lost, s->js->mem, seq, seq, bytes);
 }
 
-/* What it lost of so many sequences up to this one. Whose records were damaged is not to be relied
- * upon, but nothing better is known where no sequence shows it. */
-static void count_missing(const struct js *js, struct js_stream *s, uint64_t last, uint64_t count)
+/* So many sequences from this one on are missing. An earlier start passed as many as there were
+ * records in what it could not read: what of these seems to be another stream's was not lost here.
+ * Hints are not to be relied upon, but nothing better is known. */
+static void count_missing(const struct js *js, struct js_stream *s, uint64_t first, uint64_t count)
 {
-    uint64_t records = js->losses.records - s->seen.records;
-    uint64_t others = js->losses.hinted - s->seen.hinted - s->seen.own;
-    if (count > 0 && (records != count || others != records)) {
-        s->messages_missing += count;
-        lost_add(&s->stream.lost, js->mem, last - count + 1, last,
-                 js->losses.bytes - s->seen.bytes);
+    struct damage_sum sum;
+    if (count > 0) {
+        damage_since(&js->damage, s->passed, s->stream.id, &sum);
+        uint64_t lost = count == sum.records ? count - sum.others : count;
+        s->messages_lost += lost;
+        if (lost > 0) lost_add(&s->stream.lost, js->mem, first, first + lost - 1, sum.bytes);
     }
-    s->seen = js->losses;
+    s->passed = js->damage.count;
 }
 
 /* No sequence is ever given twice (P10), and the last ones may have been lost. */
 static void pass_lost(const struct js *js, struct js_stream *s)
 {
-    uint64_t count = js->losses.records - s->seen.records;
-    if (count > STREAM_SEQ_MAX - s->stream.seq_last) count = STREAM_SEQ_MAX - s->stream.seq_last;
+    struct damage_sum sum;
+    uint64_t last = s->stream.seq_last;
+    damage_since(&js->damage, s->passed, s->stream.id, &sum);
+    uint64_t count = sum.records < STREAM_SEQ_MAX - last ? sum.records : STREAM_SEQ_MAX - last;
     if (count == 0) return;
-    stream_pass(&s->stream, s->stream.seq_last + count);
-    count_missing(js, s, s->stream.seq_last, count);
+    stream_pass(&s->stream, last + count);
+    count_missing(js, s, last + 1, count);
 }
 
 void js_replay_end(struct js *js)
@@ -751,12 +752,12 @@ void js_replay_end(struct js *js)
         (void)!release_unsaved(s); /* without memory it goes a little later */
         pass_lost(js, s);
         /* In a store without damage a message that has no place died after the checkpoint. */
-        if (js->is_damaged) s->messages_lost += s->messages_missing;
-        s->messages_missing = 0;
+        if (!js->is_damaged) s->messages_lost = 0;
         if (s->stream.config.storage != STREAM_MEMORY) continue;
         js_drop(js, s);
         at--; /* another one may have moved into its slot */
     }
+    damage_deinit(&js->damage);
     uint32_t refused = 0;
     if (js->directory != &js->own) return; /* the owner enters all logs in one */
     (void)!js_enter(js, &js->own, &refused);
@@ -927,7 +928,7 @@ static enum err replay_record(struct js *js, uint32_t account, struct js_stream 
     enum err e = stream_replay(&s->stream, r, place);
     /* Sequences of a log have no gaps: what is missing lay in what was damaged. */
     bool has_seq = r->kind == RECORD_MESSAGE || r->kind == RECORD_SKIP;
-    if (e == ERR_OK && has_seq) count_missing(js, s, r->seq - 1, r->seq - next);
+    if (e == ERR_OK && has_seq) count_missing(js, s, next, r->seq - next);
     return e;
 }
 
@@ -939,7 +940,7 @@ enum err js_replay(struct js *js, uint32_t account, const struct record *r, uint
     enum err before = ERR_OK;
     if (s != NULL && s->restore != NULL) {
         if (checkpoint_knows(s, r)) {
-            s->seen = js->losses;
+            s->passed = js->damage.count;
             return checkpoint_place(s, r, place);
         }
         before = checkpoint_end(s);

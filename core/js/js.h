@@ -29,6 +29,7 @@
 #include "core/base/store.h"
 #include "core/base/table.h"
 #include "core/js/consumer_set.h"
+#include "core/js/damage.h"
 #include "core/js/directory.h"
 #include "core/js/memstore.h"
 #include "core/js/publish.h"
@@ -45,14 +46,6 @@ enum {
 struct checkpoint_restore;
 struct js_work;
 
-/* Damage that a replay has passed over. */
-struct js_losses {
-    uint64_t records; /* at most so many were in it */
-    uint64_t hinted;  /* of these it seems to be known whose they are */
-    uint64_t own;     /* of a stream: hinted ones that seem to be its messages */
-    uint64_t bytes;
-};
-
 struct js_stream {
     struct stream stream; /* first */
     struct js *js;
@@ -60,14 +53,13 @@ struct js_stream {
     struct quota *quota;       /* of its account */
     bool is_hidden;            /* its record is not durable yet */
     bool is_purging;           /* consumers are told of it all at once */
+    uint32_t passed;           /* during a replay: number of the damage before its newest message */
     uint64_t create_ticket;    /* of its record, while it is hidden */
     struct consumer_feed feed;
     struct consumer_set consumers;
-    struct wake wake;          /* of the consumers that wait for messages, see core/js/deliver */
-    struct outlet *outlet;     /* of the consumers; at first one that drops what it gets */
-    uint64_t messages_missing; /* during a replay: live in the checkpoint, and not found */
-    uint64_t messages_lost;
-    struct js_losses seen; /* during a replay: js->losses at the newest of its sequences */
+    struct wake wake;       /* of the consumers that wait for messages, see core/js/deliver */
+    struct outlet *outlet;  /* of the consumers; at first one that drops what it gets */
+    uint64_t messages_lost; /* during a replay: not found, for whichever reason */
     struct checkpoint_restore *restore; /* while a checkpoint is loaded; NULL: none */
     void *owner;                        /* of whoever set js->hooks */
     struct list rolling;                /* in js->rolling, while a rollup or an ending goes on */
@@ -127,7 +119,7 @@ struct js {
     struct shard_time clock;          /* now, as the owner sets it at times: in each step, and
                                          before the store asks */
     bool is_damaged;                  /* the replay passed over something; set by the owner */
-    struct js_losses losses;          /* of the replay so far, in the log itself */
+    struct damage damage;             /* of the replay so far, in the log itself */
     uint64_t told_ticket;             /* everything up to it was told as stored; of the owner */
     struct checkpoint_writer *writer; /* of the state that is being written; NULL: none */
     uint32_t checkpoint_step;         /* messages, gaps and ids of a piece; the owner may set it */

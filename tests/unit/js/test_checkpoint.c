@@ -124,3 +124,52 @@ Test(checkpoint, a_stream_that_goes_meanwhile_is_not_written)
     cr_assert_eq(checkpoint_write(&js, ID, &t), ERR_UNKNOWN);
     text_deinit(&t);
 }
+
+/* The stream as its checkpoint and its messages make it, all but the last `without`; behind the
+ * first `before` of these, so many records of the log are damaged, up to the group 9. */
+static struct js_stream *load(struct js *again, uint64_t without, uint64_t before, uint64_t damaged)
+{
+    struct text t = whole();
+    struct record r = {.kind = RECORD_CHECKPOINT,
+                       .stream = ID,
+                       .seq = 1,
+                       .prev_seq = 10,
+                       .body = text_written(&t)};
+    struct store_lost lost = {
+        .kind = STORE_LOST_DAMAGED, .bytes = 100, .record_max = damaged, .end = {1, 9}};
+    js_init(again, &heap.mem, NULL, 7, 1 << 20);
+    cr_assert_eq(js_replay(again, 0, &r, 0), ERR_OK);
+    text_deinit(&t);
+    for (uint64_t seq = 1; seq <= last - without; seq++) {
+        r = (struct record){
+            .kind = RECORD_MESSAGE, .stream = ID, .seq = seq, .subject = BYTES_LITERAL("s.x")};
+        cr_assert_eq(js_replay(again, 0, &r, 1000 + seq), ERR_OK);
+        if (seq != before) continue;
+        again->is_damaged = true;
+        js_replay_lost(again, &lost);
+    }
+    js_replay_end(again);
+    return js_find_id(again, ID);
+}
+
+Test(checkpoint, of_a_damaged_store_what_was_deleted_at_the_end_is_not_lost)
+{
+    struct js again;
+    erase(MESSAGES);
+    erase(MESSAGES - 1);
+    const struct js_stream *s = load(&again, 0, 100, 1);
+    cr_assert_eq(s->messages_lost, 0);
+    cr_assert_null(s->stream.lost);
+    js_deinit(&again);
+}
+
+/* What damage before the checkpoint took is known by it. */
+Test(checkpoint, damage_that_lies_before_it_moves_no_sequence)
+{
+    struct js again;
+    const struct js_stream *s = load(&again, 3, MESSAGES - 3, 5);
+    cr_assert_eq(s->stream.seq_last, MESSAGES);
+    cr_assert_gt(s->messages_lost, 0);
+    cr_assert_leq(s->messages_lost, 3);
+    js_deinit(&again);
+}
