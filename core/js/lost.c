@@ -25,19 +25,26 @@ static bool make_room(struct lost **l, struct mem *mem)
     return true;
 }
 
+/* Nothing lies between what ends at last and what begins at first. */
+static bool is_joined(uint64_t last, uint64_t first)
+{
+    return first <= last || first - last == 1;
+}
+
 void lost_add(struct lost **l, struct mem *mem, uint64_t first, uint64_t last, uint64_t bytes)
 {
     must(first <= last);
-    if (!make_room(l, mem)) return;
     struct lost *x = *l;
-    uint32_t at = x->count, end;
-    while (at > 0 && x->ranges[at - 1].last >= first - 1) at--; /* those before at stay */
-    for (end = at; end < x->count && x->ranges[end].first <= last + 1; end++) {
+    uint32_t at = x == NULL ? 0 : x->count, end;
+    while (at > 0 && is_joined(x->ranges[at - 1].last, first)) at--; /* those before at stay */
+    for (end = at; x != NULL && end < x->count && is_joined(last, x->ranges[end].first); end++) {
         struct lost_range *r = &x->ranges[end];
         if (r->first <= first && r->last >= last) return;
         if (r->first < first) first = r->first;
         if (r->last > last) last = r->last;
     }
+    if (end == at && !make_room(l, mem)) return;
+    x = *l;
     memmove(&x->ranges[at + 1], &x->ranges[end], (x->count - end) * sizeof *x->ranges);
     x->ranges[at] = (struct lost_range){first, last};
     x->count = x->count - (end - at) + 1;

@@ -68,6 +68,13 @@ Test(lost, it_has_a_bound)
     for (uint64_t i = 1; i <= 3 * LOST_RANGES_MAX; i++) add(i * 3, i * 3);
     cr_assert_eq(lost->count, LOST_RANGES_MAX);
     add(1 << 20, 1 << 30);
+    add(4, 5); /* what lies between two of them, or is in one, needs no room */
+    cr_assert_eq(lost->count, LOST_RANGES_MAX - 1);
+    add(8, 8);
+    cr_assert_eq(lost->count, LOST_RANGES_MAX - 1);
+    add(7, 8);
+    cr_assert_eq(lost->count, LOST_RANGES_MAX - 2);
+    cr_assert_eq(lost->ranges[0].last, 9);
     lost_free(lost);
     lost = NULL;
     add(1, 1 << 30);
@@ -84,4 +91,18 @@ Test(lost, without_memory_it_is_left_out)
     for (uint64_t i = 2; i <= 8; i++) add(i * 3, i * 3);
     cr_assert_lt(lost->count, 8);
     cr_assert_geq(lost->count, 4);
+}
+
+Test(lost, the_first_and_the_last_number_have_no_neighbour)
+{
+    add(0, 3);
+    add(7, UINT64_MAX);
+    add(9, 9);
+    cr_assert_eq(lost->count, 2);
+    add(UINT64_MAX, UINT64_MAX);
+    add(0, 0);
+    cr_assert_eq(lost->count, 2);
+    cr_assert_eq(lost->bytes, 20);
+    add(4, 6);
+    cr_assert_eq(lost->count, 1);
 }
