@@ -193,6 +193,12 @@ static bool is_due(const struct slog *l)
 static void begin(struct slog *l)
 {
     struct compact *c = &l->compact;
+    uint32_t number = l->manifest.segments[0].number;
+    /* Something that is no file has the name of its pack. */
+    if (c->packer_result == ERR_INVALID && !slog_take_number(l, &number)) {
+        pause(l, COMPACT_BUSY_NS); /* a segment is being made with the next one */
+        return;
+    }
     c->segment = l->manifest.segments[0];
     c->ask_at = c->move_at = 0;
     begin_streams(c, 1);
@@ -200,8 +206,7 @@ static void begin(struct slog *l)
     c->writing = NULL;
     end_run(c);
     packer_begin(&c->packer, &l->manifest, &c->segment);
-    /* Something that is no file has the name of its pack. */
-    if (c->packer_result == ERR_INVALID) (void)!slog_take_number(l, &c->packer.number);
+    c->packer.number = number;
     c->packer_result = ERR_OK;
     c->state = COMPACT_READING;
 }

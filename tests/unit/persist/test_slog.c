@@ -309,3 +309,42 @@ Test(slog, the_manifest_that_names_a_segment_is_waited_for_without_turns)
     cr_assert_eq(r->log.ready_count, SLOG_READY_MADE);
     close_rig(r);
 }
+
+static bool pump(void *context)
+{
+    return end_one(context);
+}
+
+/* Something has the name of the pack, and the next number is that of a segment that is made: it is
+ * waited for, and nothing is packed once more for a name that cannot be had. */
+Test(slog, a_pack_waits_for_a_name_of_its_own)
+{
+    struct rig *r = open_rig(0, true);
+    struct blocking files = {.vfs = &r->vfs, .pump = pump, .context = r};
+    const struct compact *c = &r->log.compact;
+    uint32_t first = r->log.manifest.segments[0].number;
+    r->holds_making = true;
+    while (r->log.manifest.segments[0].end == 0 || !r->log.manifest.segments[0].is_closed)
+        cr_assert_eq(publish(r), ERR_OK);
+    cr_assert(r->log.is_making);
+    r->log.options.files = &files;
+    r->log.options.sealed_wait = 0;
+    r->log.compact.packer_result = ERR_INVALID;
+    settle(r);
+    cr_assert_eq(c->state, COMPACT_PAUSED);
+    cr_assert_gt(slog_deadline_ns(&r->log), r->now_ns);
+    r->holds_making = false;
+    while (end_one(r)) continue;
+    while (r->log.is_making || r->log.make_wanted != 0) {
+        slog_turn(&r->log, r->now_ns);
+        while (end_one(r)) continue;
+    }
+    r->holds_making = true;
+    r->now_ns += COMPACT_BUSY_NS;
+    slog_turn(&r->log, r->now_ns);
+    cr_assert_eq(c->state, COMPACT_READING);
+    cr_assert_neq(c->packer.number, first);
+    r->holds_making = false;
+    while (end_one(r)) continue;
+    close_rig(r);
+}
