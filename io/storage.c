@@ -261,6 +261,15 @@ static void on_lost(void *context, const struct store_lost *lost)
               lost->has_count ? "" : " (records not counted)");
 }
 
+static void on_kept(void *context, const char *name)
+{
+    const struct storage *x = context;
+    log_error(x->log,
+              "JetStream: %s is no part of the store, by the manifest that was found, but may hold "
+              "messages: it is not read, and kept",
+              name);
+}
+
 static uint64_t now_ns(void)
 {
     struct timespec t;
@@ -318,7 +327,8 @@ static enum err recover(struct storage *x, char *reason, size_t reason_bytes)
                                             .record = on_record,
                                             .lost = on_lost,
                                             .progress = on_progress,
-                                            .expect = on_expected}};
+                                            .expect = on_expected},
+                                 .kept = on_kept};
     x->told_ns = now_ns();
     e = recovery_open(&x->recovery, &o);
     if (e != ERR_OK) explain(e, x, vfs.file, reason, reason_bytes);
@@ -485,7 +495,8 @@ enum err storage_open(struct storage *x, const struct storage_options *o, char *
         leave_folder(x);
         return e;
     }
-    if (x->damaged_count > 0 || x->recovery.counts.read_errors > 0 || x->has_refused)
+    if (x->damaged_count > 0 || x->recovery.counts.read_errors > 0 || x->recovery.counts.kept > 0 ||
+        x->has_refused)
         /* A stream may be missing here whose messages are whole, or messages that can be read
          * tomorrow: nothing that was not understood is let go of (P6). */
         log_warn(x->log, "JetStream: parts of the store could not be read: until a start finds it "

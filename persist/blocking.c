@@ -16,3 +16,14 @@ enum err blocking_run(const struct blocking *b, struct vfs_op *op)
         if (!b->pump(b->context)) return ERR_CLOSED;
     return op->result;
 }
+
+enum err blocking_flush_folder(const struct blocking *b)
+{
+#ifdef MILLRACE_BREAK_DIRECTORY_FLUSH_SKIPPED
+    (void)b;
+    return ERR_OK;
+#else
+    struct vfs_op op = {.kind = VFS_FLUSH_DIR, .path = ""};
+    return blocking_run(b, &op);
+#endif
+}

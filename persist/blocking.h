@@ -15,5 +15,7 @@ struct blocking {
 /* Runs the operation to its end and gives its result. ERR_CLOSED: the pump gave up.
  * Sets op's done and context. */
 NODISCARD enum err blocking_run(const struct blocking *b, struct vfs_op *op);
+/* Names in the folder of the port are durable afterwards. Errors as above. */
+NODISCARD enum err blocking_flush_folder(const struct blocking *b);
 
 #endif

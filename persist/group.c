@@ -14,7 +14,7 @@ void group_encode_head(const struct group_head *h, const struct place_key *k, ui
     wire_put_u32(out, MAGIC);
     wire_put_u16(out + 4, (uint16_t)k->log);
     wire_put_u32(out + 8, k->segment);
-    wire_put_u32(out + 12, k->incarnation);
+    wire_put_u32(out + GROUP_INCARNATION_AT, k->incarnation);
     wire_put_u64(out + 16, h->number);
     wire_put_u64(out + 24, h->durable);
     wire_put_u32(out + 32, h->bytes);
@@ -31,7 +31,7 @@ enum err group_decode_head(const char *data, const struct place_key *k, uint64_t
         return ERR_CORRUPT;
     if (wire_u16(data + 4) != k->log || wire_u32(data + 8) != k->segment) return ERR_CORRUPT;
 #ifndef MILLRACE_BREAK_INCARNATION_LEFT_OUT
-    if (wire_u32(data + 12) != k->incarnation) return ERR_CORRUPT;
+    if (wire_u32(data + GROUP_INCARNATION_AT) != k->incarnation) return ERR_CORRUPT;
 #endif
     struct group_head h = {.number = wire_u64(data + 16),
                            .durable = wire_u64(data + 24),

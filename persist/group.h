@@ -5,7 +5,7 @@
 #include "core/base/record.h"
 #include "persist/place.h"
 
-enum { GROUP_HEAD_BYTES = 64 };
+enum { GROUP_HEAD_BYTES = 64, GROUP_INCARNATION_AT = 12 };
 #define GROUP_NUMBER_MAX (UINT64_C(1) << 62) /* nobody counts so far */
 
 struct group_head {

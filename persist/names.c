@@ -4,6 +4,7 @@
 
 enum { LOG_DIGITS = 4, SEGMENT_DIGITS = 8 };
 
+static const char KEPT[] = ".kept";
 static const char DIGITS[] = "0123456789abcdef";
 
 static void put_text(struct names_text *n, const char *text)
@@ -85,6 +86,24 @@ bool names_is_segment(const char *name, uint32_t *log, uint32_t *segment)
 bool names_is_pack(const char *name, uint32_t *log, uint32_t *pack)
 {
     return is_numbered(name, ".pack", log, pack);
+}
+
+struct names_text names_kept(const char *name)
+{
+    struct names_text n = {.text = ""};
+    put_text(&n, name);
+    put_text(&n, KEPT);
+    return n;
+}
+
+bool names_is_kept(const char *name)
+{
+    uint32_t log, number;
+    struct names_text own = {.text = ""};
+    size_t len = strlen(name), end = sizeof KEPT - 1;
+    if (len <= end || len >= sizeof own.text || strcmp(name + len - end, KEPT) != 0) return false;
+    memcpy(own.text, name, len - end);
+    return names_is_segment(own.text, &log, &number) || names_is_pack(own.text, &log, &number);
 }
 
 bool names_is_of_store(const char *name)

@@ -14,6 +14,9 @@ struct names_text names_root(uint32_t copy);
 struct names_text names_manifest(uint32_t log, uint32_t copy);
 struct names_text names_segment(uint32_t log, uint32_t segment);
 struct names_text names_pack(uint32_t log, uint32_t pack);
+/* For a segment or a pack that no manifest names, and that is not removed: its name and ".kept". */
+struct names_text names_kept(const char *name);
+bool names_is_kept(const char *name);
 /* True if name is that of a segment. */
 bool names_is_segment(const char *name, uint32_t *log, uint32_t *segment);
 bool names_is_pack(const char *name, uint32_t *log, uint32_t *pack);

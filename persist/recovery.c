@@ -2,10 +2,10 @@
 #include <string.h>
 #include "core/base/must.h"
 #include "persist/names.h"
+#include "persist/orphans.h"
 #include "persist/pack_file.h"
 #include "persist/pair.h"
 #include "persist/replay.h"
-#include "persist/wipe.h"
 #include "persist/wire.h"
 
 enum {
@@ -14,17 +14,6 @@ enum {
 };
 
 /* --- small files -------------------------------------------------------------------------- */
-
-static enum err flush_folder(const struct recovery *r)
-{
-#ifdef MILLRACE_BREAK_DIRECTORY_FLUSH_SKIPPED
-    (void)r;
-    return ERR_OK;
-#else
-    struct vfs_op op = {.kind = VFS_FLUSH_DIR, .path = ""};
-    return blocking_run(r->options.blocking, &op);
-#endif
-}
 
 /* The whole file, at most bytes_max of it. ERR_UNKNOWN: there is none. */
 static enum err read_file(const struct recovery *r, const char *path, char *out, uint32_t bytes_max,
@@ -71,7 +60,7 @@ static enum err write_pair(const struct recovery *r, struct names_text copy_0,
     while (p.state == PAIR_CLOSING)
         if (!b->pump(b->context)) return ERR_CLOSED;
     if (e != ERR_OK) return e;
-    return is_new ? flush_folder(r) : ERR_OK;
+    return is_new ? blocking_flush_folder(b) : ERR_OK;
 }
 
 /* True if there is a file that only a store has. */
@@ -434,64 +423,16 @@ static enum err close_log(struct recovery *r, struct manifest *m, const struct r
     return e;
 }
 
-/* A file that its manifest does not name is of a preparation that did not end, or of a recycling:
- * the manifest that let go of it was durable before. */
-static bool is_orphan(const struct recovery *r, const char *name)
+/* Checksums depend on it, so none is given twice: a root that came back from a copy may be older
+ * than a manifest. */
+static uint32_t newest_incarnation(const struct recovery *r)
 {
-    uint32_t log, number;
-    if (names_is_segment(name, &log, &number) && log < r->log_count)
-        return manifest_find(&r->logs[log], number) == NULL;
-    if (names_is_pack(name, &log, &number) && log < r->log_count)
-        return manifest_find_pack(&r->logs[log], number) == NULL;
-    return false;
-}
-
-/* The first orphan behind so many; *name is empty: there is none. */
-static enum err find_orphan(const struct recovery *r, uint64_t skipped, struct names_text *name)
-{
-    char *names = mem_alloc(r->options.mem, MEM_STORE, LIST_BYTES);
-    if (names == NULL) return ERR_MEMORY;
-    struct vfs_op op = {.kind = VFS_LIST, .path = "", .data = names, .bytes = LIST_BYTES};
-    enum err e;
-    name->text[0] = 0;
-    do {
-        e = blocking_run(r->options.blocking, &op);
-        for (uint32_t at = 0; e == ERR_OK && at < op.bytes_done && name->text[0] == 0;
-             at += (uint32_t)strlen(names + at) + 1) {
-            op.offset++;
-            if (!is_orphan(r, names + at)) continue;
-            if (skipped == 0) memcpy(name->text, names + at, strlen(names + at) + 1);
-            skipped -= skipped > 0;
-        }
-    } while (e == ERR_OK && op.bytes_done > 0 && name->text[0] == 0);
-    mem_free(r->options.mem, MEM_STORE, names, LIST_BYTES);
-    return e;
-}
-
-static bool has_scrubs(const struct recovery *r)
-{
+    uint32_t newest = r->root.incarnation;
+#ifndef MILLRACE_BREAK_INCARNATION_LEFT_OUT
     for (uint32_t log = 0; log < r->log_count; log++)
-        if (r->logs[log].has_scrubs) return true;
-    return false;
-}
-
-/* The store is served also when one of them takes no write, or does not go. */
-static enum err remove_orphans(struct recovery *r)
-{
-    for (bool has_removed = false;;) {
-        struct names_text name;
-        enum err e = find_orphan(r, r->counts.left, &name);
-        if (e != ERR_OK) return e;
-        if (name.text[0] == 0) return has_removed ? flush_folder(r) : ERR_OK;
-        if (has_scrubs(r)) e = wipe_file(r->options.blocking, r->options.mem, name.text);
-        if (e == ERR_CLOSED || e == ERR_MEMORY) return e;
-        r->counts.unwiped += e != ERR_OK;
-        struct vfs_op op = {.kind = VFS_UNLINK, .path = name.text};
-        e = blocking_run(r->options.blocking, &op);
-        if (e == ERR_CLOSED) return e;
-        r->counts.left += e != ERR_OK;
-        has_removed = has_removed || e == ERR_OK;
-    }
+        if (r->logs[log].incarnation > newest) newest = r->logs[log].incarnation;
+#endif
+    return newest;
 }
 
 static enum err run(struct recovery *r, struct copies *root_copies, struct copies *copies,
@@ -504,7 +445,7 @@ static enum err run(struct recovery *r, struct copies *root_copies, struct copie
 #ifdef MILLRACE_BREAK_INCARNATION_LEFT_OUT
         r->root.incarnation = 0;
 #endif
-        r->root.incarnation++;
+        r->root.incarnation = newest_incarnation(r) + 1;
         e = write_root(r, root_copies, buffer);
         if (e == ERR_OK) e = flush_open_segments(r);
         if (e != ERR_OK) return e;
@@ -515,10 +456,11 @@ static enum err run(struct recovery *r, struct copies *root_copies, struct copie
     checkpoints_deinit(&all);
     for (uint32_t log = 0; log < r->log_count; log++)
         if (r->logs[log].stream_max > r->stream_max) r->stream_max = r->logs[log].stream_max;
-    for (uint32_t log = 0; e == ERR_OK && !r->options.is_read_only && log < r->log_count; log++)
+    if (e != ERR_OK || r->options.is_read_only) return e;
+    e = orphans_keep(r);
+    for (uint32_t log = 0; e == ERR_OK && log < r->log_count; log++)
         e = close_log(r, &r->logs[log], &logs[log], &copies[log]);
-    if (e == ERR_OK && !r->options.is_read_only) e = remove_orphans(r);
-    return e;
+    return e == ERR_OK ? orphans_remove(r) : e;
 }
 
 enum err recovery_open(struct recovery *r, const struct recovery_options *o)

@@ -6,7 +6,8 @@
  *     -> segments that were in use flushed: what is found in them is going to count as durable
  *     -> segments scanned in the order (incarnation, log, segment): cuts and checkpoints
  *     -> checkpoints given -> segments in that order: records given
- *     -> manifest of each log written with the cut -> files that no manifest names removed
+ *     -> manifest of each log written with the cut -> files that no manifest names removed, unless
+ *        they may be needed after all (persist/orphans.h)
  *
  * Every step may be cut off by a crash; the next start does it again and comes to the same end.
  * Nothing that holds a record is written or removed here. */
@@ -39,6 +40,8 @@ struct recovery_options {
     bool is_thorough;                   /* `check`: every block of every pack is read too */
     struct store_replay replay;         /* record may be NULL: nobody wants them */
     const struct recovery_watch *watch; /* NULL, or with the context of replay; is_thorough */
+    /* This file is kept though no manifest names it; with the context of replay; may be NULL. */
+    void (*kept)(void *context, const char *name);
 };
 
 struct recovery_counts {
@@ -50,6 +53,7 @@ struct recovery_counts {
     uint64_t damaged_indexes; /* of packs; what they say was found elsewhere */
     uint64_t unwiped;         /* files that were to be overwritten: removed as they were */
     uint64_t left;            /* files that no manifest names, and that cannot be removed */
+    uint64_t kept;            /* such that may be needed after all */
 };
 
 struct recovery {
@@ -59,6 +63,7 @@ struct recovery {
     uint32_t log_count;
     uint32_t log_room;
     bool is_new;         /* there was no store */
+    bool keeps_all;      /* a file that is newer than its manifest could not be renamed */
     uint64_t stream_max; /* no new stream may have this id or a lower one */
     struct recovery_counts counts;
 };

@@ -383,7 +383,80 @@ def test_folders_and_fifos_with_names_of_files_of_the_log(store, start):
     os.mkfifo(os.path.join(folder, LOG))
     s = start("-js", "-sd", store, "--shards", "1")
     s.wait_log("damaged in the store: log 0, segment 1,")
-    s.wait_log("4 entries of the folder have names of segments or packs")
+    s.wait_log("0000-%08x.pack is no part of the store" % last)
+    s.wait_log("3 entries of the folder have names of segments or packs")
     with Js(s) as js:
         js.stream("NEW", subjects=["new"])
         js.publish("new", b"1")
+
+
+def get(store, name):
+    with open(os.path.join(store, "jetstream", name), "rb") as f:
+        return f.read()
+
+
+def put(store, contents):
+    for name, data in contents.items():
+        with open(os.path.join(store, "jetstream", name), "wb") as f:
+            f.write(data)
+
+
+def test_files_newer_than_the_manifest_are_kept(start, store):
+    """Manifests that came back from a copy: what was written since is not removed, at no later start
+    either, and is there again with the manifests that belong to it."""
+    names = ("0000-manifest-0", "0000-manifest-1")
+    flags = ("-js", "-sd", store, "--shards", "1")
+    older = {name: get(store, name) for name in names}
+    s = start(*flags)
+    with Js(s) as js:
+        assert js.publish("other", b"newer")["seq"] == 21
+    assert s.stop() == 0
+    newer = {name: get(store, name) for name in names}
+    put(store, older)
+    for _ in range(2):
+        s = start(*flags)
+        with Js(s) as js:
+            assert js.state("OTHER")["last_seq"] == 20
+        assert s.stop() == 0
+        kept = [name for name in files(store) if name.endswith(".log.kept")]
+        assert kept
+        for name in kept:
+            assert "[ERR] JetStream: %s is no part of the store" % name in s.log()
+    for name in kept:
+        path = os.path.join(store, "jetstream", name)
+        os.rename(path, path[:-len(".kept")])
+    put(store, newer)
+    s = start(*flags)
+    with Js(s) as js:
+        assert js.state("OTHER")["last_seq"] == 21
+        got = js.ok("STREAM.MSG.GET.OTHER", {"seq": 21})["message"]["data"]
+        assert base64.b64decode(got) == b"newer"
+
+
+def test_what_no_manifest_names_goes_only_from_a_store_without_damage(start, store):
+    flags = ("-js", "-sd", store, "--shards", "1")
+    strange = {"0000-00000001.pack": b"of a crash"}
+    put(store, strange)
+    assert start(*flags).stop() == 0
+    assert "0000-00000001.pack" not in files(store)
+    put(store, strange)
+    flip(store, LOG, 4096 + 64)
+    for _ in range(2):
+        s = start(*flags)
+        assert s.stop() == 0
+        assert "[ERR] JetStream: 0000-00000001.pack is no part of the store" in s.log()
+        assert get(store, "0000-00000001.pack") == b"of a crash"
+
+
+def test_an_incarnation_is_given_once(start, store):
+    """Checksums depend on it. The root came back from a copy, the manifests did not."""
+    names = ("root-0", "root-1")
+    flags = ("-js", "-sd", store, "--shards", "1")
+    older = {name: get(store, name) for name in names}
+    assert start(*flags).stop() == 0
+    assert start(*flags).stop() == 0
+    given = int.from_bytes(get(store, "0000-manifest-0")[56:60], "little")
+    put(store, older)
+    assert start(*flags).stop() == 0
+    assert int.from_bytes(get(store, "0000-manifest-0")[56:60], "little") == given + 1
+    assert int.from_bytes(get(store, "root-0")[12:16], "little") == given + 1

@@ -520,6 +520,7 @@ static bool start(void)
     }
     judge_replay();
     if (w.damaged > 0) wrong("damage after a mere power cut");
+    if (w.recovery.counts.kept > 0) wrong("a file is kept after a mere power cut");
     /* What came back is as good as acknowledged: it must not go again. */
     w.live_count = w.told_count = w.found;
     for (uint32_t i = 0; i < w.live_count; i++) {

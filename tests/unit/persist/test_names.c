@@ -40,3 +40,20 @@ Test(names, of_others_are_not_taken_for_ours)
     cr_assert(names_is_of_store("0000-manifest-1"));
     cr_assert(names_is_of_store("0000-00000001.log"));
 }
+
+Test(names, of_files_that_are_kept)
+{
+    cr_assert_str_eq(names_kept("0001-abcdef01.pack").text, "0001-abcdef01.pack.kept");
+    cr_assert(names_is_kept("0001-abcdef01.pack.kept"));
+    cr_assert(names_is_kept("0000-00000001.log.kept"));
+    static const char *const OTHERS[] = {
+        "",
+        ".kept",
+        "lock.kept",
+        "0000-00000001.log",
+        "0000-00000001.log.kept.kept",
+        "0000-manifest-0.kept",
+        "a name that is longer than that of any file of a store.kept"};
+    for (size_t i = 0; i < sizeof OTHERS / sizeof *OTHERS; i++)
+        cr_assert_not(names_is_kept(OTHERS[i]), "%s", OTHERS[i]);
+}
