@@ -227,8 +227,11 @@ enum err consumer_apply_copy(struct consumer *c, struct bytes body, int64_t time
                              struct shard_time now)
 {
     enum err e = consumer_apply(c, body, time_ns, now);
-    if (e == ERR_OK) unsave(c, body);
-    return e;
+    if (e != ERR_OK) return e;
+    unsave(c, body);
+    /* The next record begins before deliveries that wait: it must list them. */
+    if (c->saved_seq < c->delivered_seq) c->is_all_unsaved = true;
+    return ERR_OK;
 }
 
 enum err consumer_reset_undo(struct consumer *c, struct bytes body, struct shard_time before)

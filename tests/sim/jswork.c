@@ -19,7 +19,12 @@ enum {
     RESET_LOOKS = 8,  /* until the work queue's is set back again at the end */
     CONSUMERS_MAX = 2,
     CROWDED_ONE_IN = 4, /* seeds */
+    RESTS_ONE_IN = 3,   /* lives */
+    SAID_MAX = 1 + CONSUMERS_MAX,
+    SAID_BEFORE = 60, /* of a difference */
+    SAID_TOLD = 240,
 };
+static const uint64_t REST_NS = 2500000000;   /* longer than a pull waits */
 static const uint64_t WAIT_NS = 20000000000u; /* for an answer, or for a start */
 static const uint64_t DRAIN_NS = 60000000000u;
 
@@ -79,6 +84,11 @@ struct work {
     uint32_t ops;
     bool is_draining, is_up;
     uint64_t hash;
+    /* What streams and their consumers say of themselves in an audit, and what they said when all
+     * had come to rest: a start must find exactly that. */
+    char *said[JSLEDGER_SLOTS][SAID_MAX], *rested[JSLEDGER_SLOTS][SAID_MAX];
+    bool is_rested;
+    struct rng calm; /* of its own: a seed stays the run it was until it rests */
 };
 
 /* Consumers: 0 is pulled from, 1 is pushed. */
@@ -394,12 +404,34 @@ static void answer_delete(struct work *w, struct request *r, const struct jsmess
     if (is_done) x->is_confirmed = false;
 }
 
+/* What changes while nothing happens, or is of a life alone. */
+static void cut_out(char *text, const char *name)
+{
+    for (char *at = text; (at = strstr(at, name)) != NULL;) {
+        char *end = at + strlen(name);
+        end += strcspn(end, ",}");
+        memmove(at, end, strlen(end) + 1);
+    }
+}
+
+static void keep_said(struct work *w, uint32_t slot, uint32_t which, struct bytes body)
+{
+    static const char *const passing[] = {
+        "\"ts\":", "\"num_waiting\":", "\"push_bound\":", ",\"last_active\":"};
+    char *text = strndup(body.data, body.len);
+    must(text != NULL);
+    for (size_t i = 0; i < sizeof passing / sizeof *passing; i++) cut_out(text, passing[i]);
+    free(w->said[slot][which]);
+    w->said[slot][which] = text;
+}
+
 /* What a stream says of itself in an audit, and then all its messages. */
 static void answer_info(struct work *w, struct jsclient *c, struct request *r,
                         const struct jsmessage *m)
 {
     struct stream_of_work *x = &w->streams[r->slot];
     char body[64];
+    keep_said(w, r->slot, 0, m->body);
     if (jsclient_has(m->body, "\"err_code\":10059")) {
         if (x->is_confirmed && !x->was_deleted)
             jsledger_wrong(&w->ledger, "stream S%u is gone", r->slot);
@@ -433,6 +465,7 @@ static void answer_consumer_info(struct work *w, struct request *r, const struct
 {
     struct stream_of_work *x = &w->streams[r->slot];
     bool is_there = !jsclient_has(m->body, "\"error\"");
+    keep_said(w, r->slot, 1 + r->consumer, m->body);
     if (!is_there && x->has_consumer[r->consumer] && x->was_seen)
         jsledger_wrong(&w->ledger, "consumer %s of S%u is gone", consumer_names[r->consumer],
                        r->slot);
@@ -583,7 +616,8 @@ static void audit(struct work *w)
         jsledger_audit_begin(&w->ledger, slot);
         w->streams[slot].was_seen = false;
         w->audit_open++;
-        api(c, "STREAM.INFO", slot, "", open_request(w, REQUEST_INFO, slot), "");
+        api(c, "STREAM.INFO", slot, "", open_request(w, REQUEST_INFO, slot),
+            w->is_rested ? "{\"deleted_details\":true}" : "");
         for (uint32_t n = 0; n < consumers_of[slot]; n++) {
             char behind[16];
             uint32_t inbox = open_request(w, REQUEST_CONSUMER_INFO, slot);
@@ -593,6 +627,7 @@ static void audit(struct work *w)
             api(c, "CONSUMER.INFO", slot, behind, inbox, "");
         }
     }
+    jsclient_flush(c); /* else time might pass first */
     uint64_t limit = w->server.clock.now_ns + WAIT_NS;
     while (w->audit_open > 0 && w->server.clock.now_ns < limit) step(w);
     if (w->audit_open > 0)
@@ -601,6 +636,23 @@ static void audit(struct work *w)
         const struct stream_of_work *x = &w->streams[slot];
         if (x->was_seen) jsledger_audit_end(&w->ledger, slot, x->last, x->messages);
     }
+}
+
+/* Nothing was under way: what was said must be said again. */
+static void compare_said(struct work *w)
+{
+    for (uint32_t slot = 0; slot < JSLEDGER_SLOTS; slot++)
+        for (uint32_t i = 0; i < SAID_MAX; i++) {
+            const char *was = w->rested[slot][i], *is = w->said[slot][i];
+            if (was == NULL || is == NULL || strcmp(was, is) == 0) continue;
+            size_t n = 0;
+            while (was[n] == is[n]) n++;
+            n -= n < SAID_BEFORE ? n : SAID_BEFORE;
+            jsledger_wrong(&w->ledger, "S%u%s%s at rest, and after a start:\n%.*s\n%.*s", slot,
+                           i == 0 ? "" : ", ", i == 0 ? "" : consumer_names[i - 1], SAID_TOLD,
+                           was + n, SAID_TOLD, is + n);
+        }
+    w->is_rested = false;
 }
 
 /* --- lives ---------------------------------------------------------------------------------- */
@@ -640,6 +692,7 @@ opened:
     if (!simstore_is_ready(&w->store)) jsledger_wrong(&w->ledger, "the log does not open");
     if (!link_up(w, AUDITOR)) return false;
     audit(w);
+    if (w->is_rested) compare_said(w);
     for (uint32_t slot = 0; slot < JSLEDGER_SLOTS; slot++) {
         struct stream_of_work *x = &w->streams[slot];
         x->pending = 0;
@@ -669,6 +722,14 @@ static void forget_all(struct work *w)
     w->is_up = false;
 }
 
+static void mend_disk(struct work *w)
+{
+    struct disk *d = &w->store.disk;
+    d->capacity_bytes = 0;
+    w->full_until_ns = 0;
+    d->faults = (struct disk_faults){.writes = d->faults.writes, .flushes = d->faults.flushes};
+}
+
 static void cut_power(struct work *w)
 {
     struct disk *d = &w->store.disk;
@@ -684,10 +745,7 @@ static void cut_power(struct work *w)
         w->counts->log_stalls_mailed += w->server.shards[i].shard->rare.log_stalls_mailed;
     }
     server_crash(&w->server);
-    d->capacity_bytes = 0;
-    w->full_until_ns = 0;
-    uint64_t seen = d->faults.writes, flushes = d->faults.flushes;
-    d->faults = (struct disk_faults){.writes = seen, .flushes = flushes};
+    mend_disk(w);
     forget_all(w);
 }
 
@@ -808,24 +866,68 @@ static void drain(struct work *w)
     w->is_draining = false;
 }
 
+static bool has_open_request(const struct work *w)
+{
+    for (uint32_t i = 0; i < w->request_count; i++)
+        if (w->requests[i].is_open && w->requests[i].kind != REQUEST_PULL &&
+            w->requests[i].kind != REQUEST_ACK)
+            return true;
+    return false;
+}
+
+/* All is answered, the clients go, and what they left runs out. Then all streams and consumers say
+ * what they are. Nothing of it if a log takes no records any more. */
+static void rest(struct work *w)
+{
+    uint64_t limit = w->server.clock.now_ns + WAIT_NS;
+    while (has_open_request(w) && w->server.clock.now_ns < limit) {
+        wait_for(w, TICK_NS);
+        step(w);
+    }
+    for (uint32_t i = 0; i < w->client_count; i++) {
+        if (w->clients[i].link != NULL) net_reset(w->clients[i].link);
+        jsclient_forget(&w->clients[i]);
+    }
+    wait_for(w, REST_NS);
+    while (w->server.clock.now_ns < w->next_op_ns) step(w);
+    if (has_open_request(w) || simstore_is_read_only(&w->store)) return;
+    w->is_rested = true;
+    audit(w);
+    for (uint32_t slot = 0; slot < JSLEDGER_SLOTS; slot++)
+        for (uint32_t i = 0; i < SAID_MAX; i++) free(w->rested[slot][i]);
+    memcpy(w->rested, w->said, sizeof w->said);
+    memset(w->said, 0, sizeof w->said);
+    w->counts->rests++;
+}
+
+static bool stop(struct work *w)
+{
+    if (!server_close(&w->server)) {
+        jsledger_wrong(&w->ledger, "it does not end");
+        return false;
+    }
+    mend_disk(w);
+    forget_all(w);
+    return true;
+}
+
 static void run_lives(struct work *w)
 {
     bool is_hostile = below(w, 2) == 0;
     if (!start(w, is_hostile)) return;
     while (w->ops < w->config->ops && w->ledger.errors == 0) {
         live(w, 20 + below(w, below(w, 2) == 0 ? 60 : 800));
-        cut_power(w);
+        if (rng_below(&w->calm, RESTS_ONE_IN) == 0) rest(w);
+        if (!w->is_rested || rng_below(&w->calm, 2) == 0)
+            cut_power(w);
+        else if (!stop(w))
+            return;
         if (!start(w, is_hostile)) return;
     }
     if (w->ledger.errors > 0) return;
     drain(w);
     audit(w);
-    if (!server_close(&w->server)) {
-        jsledger_wrong(&w->ledger, "it does not end");
-        return;
-    }
-    forget_all(w);
-    if (start(w, false)) audit(w);
+    if (stop(w) && start(w, false)) audit(w);
 }
 
 void jswork_run(const struct jswork_config *config, struct jswork_counts *counts,
@@ -837,6 +939,7 @@ void jswork_run(const struct jswork_config *config, struct jswork_counts *counts
     w->counts = counts;
     rng_init(&w->rng, config->seed);
     jsledger_init(&w->ledger, config->seed);
+    rng_init(&w->calm, ~config->seed);
     simstore_init(&w->store, rng_next(&w->rng));
     w->store.frees = config->frees;
     w->store.is_relaxed = config->is_relaxed;
@@ -866,6 +969,11 @@ void jswork_run(const struct jswork_config *config, struct jswork_counts *counts
     counts->redeliveries += w->ledger.redeliveries;
     *result = (struct jswork_result){.hash = w->hash, .errors = w->ledger.errors};
     for (uint32_t i = 0; i <= CLIENTS_MAX; i++) jsclient_deinit(&w->clients[i]);
+    for (uint32_t slot = 0; slot < JSLEDGER_SLOTS; slot++)
+        for (uint32_t i = 0; i < SAID_MAX; i++) {
+            free(w->said[slot][i]);
+            free(w->rested[slot][i]);
+        }
     simstore_deinit(&w->store);
     free(w);
 }

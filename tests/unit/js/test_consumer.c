@@ -455,6 +455,34 @@ Test(consumer, progress_is_on_record)
     expect_put_off("+WPI", 1000000000);
 }
 
+static void reopen(struct bytes copy, struct bytes record)
+{
+    consumer_close(&r.consumer);
+    open_consumer();
+    cr_assert_eq(consumer_apply_copy(&r.consumer, copy, r.now.wall_ns, r.now), ERR_OK);
+    if (record.len == 0) return;
+    cr_assert_eq(consumer_apply(&r.consumer, record, r.now.wall_ns, r.now), ERR_OK);
+}
+
+/* Deliveries that only a checkpoint knows go on waiting for their acks behind later records. */
+Test(consumer, what_a_checkpoint_knows_first_stays_pending)
+{
+    struct text copy, body;
+    struct consumer_delivery d = {0};
+    open_consumer();
+    text_init(&copy, &r.heap.mem, MEM_JETSTREAM, 4096);
+    text_init(&body, &r.heap.mem, MEM_JETSTREAM, 4096);
+    cr_assert_eq(deliver(&d), 1);
+    consumer_encode_copy(&r.consumer, r.now, &copy);
+    reopen(text_written(&copy), BYTES_LITERAL(""));
+    cr_assert_eq(deliver(&d), 2);
+    consumer_encode(&r.consumer, r.now, false, &body);
+    reopen(text_written(&copy), text_written(&body));
+    cr_assert_eq(r.consumer.live->window.pending_count, 2);
+    text_deinit(&copy);
+    text_deinit(&body);
+}
+
 Test(consumer, the_end_of_a_pause_is_told_once_unless_a_request_ended_it)
 {
     bool is_gone;
