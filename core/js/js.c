@@ -583,7 +583,8 @@ static void end_by_pieces(struct js_stream *s, const struct js_work *w)
 {
     *s->ending = *w;
     if (s->ending->ticket == 0) s->ending->ticket = STREAM_TICKET_FIRST;
-    s->stream.order_ticket = s->ending->ticket;
+    /* The record's own may fail, and then nobody is told of it again. */
+    stream_stage_order(&s->stream, STREAM_TICKET_FIRST);
     rolling(s);
 }
 
@@ -621,7 +622,7 @@ static bool ending_step(struct js_stream *s)
 {
     if (s->ending == NULL) return false;
     if (js_consumer_end_step(s, s->ending)) return true;
-    if (s->stream.order_ticket == s->ending->ticket) s->stream.order_ticket = 0;
+    s->stream.order_ticket = 0;
     mem_free(s->js->mem, MEM_JETSTREAM, s->ending, sizeof *s->ending);
     s->ending = NULL;
     return false;

@@ -181,6 +181,7 @@ enum js_order {
     JS_ORDER_CREATE,
     JS_ORDER_UPDATE,
     JS_ORDER_DELETE,
+    JS_ORDER_KEEP, /* none yet: what a purge keeps is looked for, and then it becomes one */
     JS_ORDER_PURGE,
     JS_ORDER_ERASE,
     JS_ORDER_READ,  /* none: a reading that is not done */

@@ -445,6 +445,42 @@ static const struct request_field purge_fields[] = {
 static const struct request_type purge_type = {"JSApiStreamPurgeRequest", purge_fields, 3,
                                                sizeof(struct purge_body)};
 
+static enum js_step append_purge(struct jsapi_reply *p, struct js_stream *s)
+{
+    struct record record = {.kind = RECORD_PURGE, .stream = s->stream.id, .seq = p->r->seq};
+    record.time_ns = s->stream.clock_ns > p->r->now_ns ? s->stream.clock_ns : p->r->now_ns;
+    record.subject = p->r->filter;
+    enum js_step step = jsapi_reply_append(p, js_store_of(p->js, s), &record, JS_ORDER_PURGE);
+    s->stream.order_ticket = 0;
+    if (step == JS_WAIT_STORED) stream_stage_order(&s->stream, p->r->ticket);
+    if (step == JS_WAIT_STORED && s->stream.config.storage == STREAM_MEMORY)
+        return jsapi_stored(p->js, p->r, ERR_OK);
+    return step;
+}
+
+/* Which are kept is found before there is a record, and that says where they begin: what is acked
+ * or expires by then would make a count another one at a start than it was here. */
+static enum js_step find_kept(struct jsapi_reply *p, struct js_stream *s)
+{
+    struct js_request *r = p->r;
+    if (!r->work.is_begun) js_purge(s, r->filter, 0, r->keep, &r->work);
+    if (stream_purge_find_end(&s->stream, &r->work.purge)) return JS_MORE;
+    r->seq = r->work.purge.end > 0 ? r->work.purge.end : 1;
+    r->keep = 0;
+    js_work_end(&r->work);
+    return append_purge(p, s);
+}
+
+/* Behind all that is in flight, and nothing is published until the purge is through. */
+static enum js_step begin_keep(struct jsapi_reply *p, struct js_stream *s)
+{
+    const struct staged_op *last = staged_newest(&s->stream.staged);
+    p->r->order = JS_ORDER_KEEP;
+    p->r->ticket = last == NULL ? STREAM_TICKET_FIRST : last->ticket;
+    stream_stage_order(&s->stream, p->r->ticket);
+    return last == NULL ? find_kept(p, s) : JS_WAIT_STORED;
+}
+
 static enum js_step stream_purge_request(struct jsapi_reply *p)
 {
     struct purge_body body = {0};
@@ -460,20 +496,12 @@ static enum js_step stream_purge_request(struct jsapi_reply *p)
                              BYTES_LITERAL("stream purge not permitted"));
         return jsapi_reply_fail(p);
     }
-    char digits[BYTES_U64_TEXT_MAX];
     p->r->seq = body.seq;
     p->r->keep = body.keep;
     p->r->filter = body.filter;
     p->r->stream_id = s->stream.id;
-    struct record record = {.kind = RECORD_PURGE, .stream = s->stream.id, .seq = body.seq};
-    record.time_ns = s->stream.clock_ns > p->r->now_ns ? s->stream.clock_ns : p->r->now_ns;
-    record.subject = body.filter;
-    if (body.keep > 0) record.body = bytes_of(digits, bytes_u64_text(digits, body.keep));
-    enum js_step step = jsapi_reply_append(p, js_store_of(p->js, s), &record, JS_ORDER_PURGE);
-    if (step == JS_WAIT_STORED) stream_stage_order(&s->stream, p->r->ticket);
-    if (step == JS_WAIT_STORED && s->stream.config.storage == STREAM_MEMORY)
-        return jsapi_stored(p->js, p->r, ERR_OK);
-    return step;
+    bool is_file = s->stream.config.storage == STREAM_FILE;
+    return is_file && body.keep > 0 ? begin_keep(p, s) : append_purge(p, s);
 }
 
 struct delete_body {
@@ -779,6 +807,7 @@ static enum endpoint endpoint_of_order(enum js_order order)
     case JS_ORDER_CREATE: return ENDPOINT_CREATE;
     case JS_ORDER_UPDATE: return ENDPOINT_UPDATE;
     case JS_ORDER_DELETE: return ENDPOINT_DELETE;
+    case JS_ORDER_KEEP:
     case JS_ORDER_PURGE: return ENDPOINT_PURGE;
     case JS_ORDER_ERASE: return ENDPOINT_MSG_DELETE;
     case JS_ORDER_READ: return ENDPOINT_MSG_GET;
@@ -837,10 +866,12 @@ static enum js_step carry_out(struct jsapi_reply *p, struct js_stream *s)
 {
     struct js_request *r = p->r;
     const struct js_hooks *hooks = p->js->hooks;
-    bool is_memory = s->stream.config.storage == STREAM_MEMORY;
+    bool is_memory = s->stream.config.storage == STREAM_MEMORY, is_keep = r->order == JS_ORDER_KEEP;
     /* What was published before the order comes before it. */
-    if (!is_memory && !r->work.is_begun && stream_settle(&s->stream, r->ticket - 1) != ERR_OK)
+    if (!is_memory && !r->work.is_begun &&
+        stream_settle(&s->stream, is_keep ? r->ticket : r->ticket - 1) != ERR_OK)
         return JS_WAIT_STORED;
+    if (is_keep) return find_kept(p, s);
     if (r->order == JS_ORDER_ERASE) {
         if (r->is_secure) js_scrub(s, r->seq); /* it may have moved since */
         (void)stream_remove(&s->stream, r->seq);

@@ -358,7 +358,8 @@ void stream_unstage(struct stream *s, uint64_t ticket)
         /* Whose id is last is known by its record only: until the next message there is none. */
         s->last_id_len = 0;
     }
-    if (s->order_ticket >= ticket && s->rollup == NULL) {
+    /* Another order is over when who staged it says so: it may be at work without a record. */
+    if (s->is_order_message && s->order_ticket >= ticket && s->rollup == NULL) {
         s->order_ticket = 0;
         s->is_order_message = false;
     }
@@ -451,6 +452,12 @@ static bool pass_kept(struct stream *s, struct stream_purge *p, uint32_t *left)
         if (p->keep == 0 && seq < p->end) p->end = seq;
     }
     return false;
+}
+
+bool stream_purge_find_end(struct stream *s, struct stream_purge *p)
+{
+    uint32_t left = SIEVE_STEP;
+    return pass_kept(s, p, &left);
 }
 
 /* The next one that goes at or above p->at; 0: none, or not found yet with *resume. */

@@ -161,6 +161,8 @@ struct stream_purge {
 };
 void stream_purge_begin(struct stream *s, struct stream_purge *p, struct bytes filter, uint64_t seq,
                         uint64_t keep);
+/* Only looks where what goes ends, and puts that into p->end. True: there is more; call again. */
+NODISCARD bool stream_purge_find_end(struct stream *s, struct stream_purge *p);
 /* True: there is more; call again. */
 NODISCARD bool stream_purge_step(struct stream *s, struct stream_purge *p);
 /* Behind the last step, by pieces too: of the messages that the filter selects the first one that

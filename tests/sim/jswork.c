@@ -209,7 +209,15 @@ static void purge(struct work *w, struct jsclient *c, uint32_t slot)
     struct jsledger_slot *s = slot_of(w, slot);
     if (s->retention == JSL_KEYS || s->is_purging) return;
     jsledger_purge_sent(&w->ledger, slot);
-    api(c, "STREAM.PURGE", slot, "", open_request(w, REQUEST_PURGE, slot), "");
+    char body[64] = "";
+    /* Which ones it keeps is not known; but what was gone then is gone for good. */
+    bool is_some = below(w, 2) == 0;
+    if (is_some)
+        snprintf(body, sizeof body, "{\"filter\":\"s%u.%s\",\"keep\":%u}", slot,
+                 below(w, 2) == 0 ? "*" : "1", 1 + below(w, 12));
+    uint32_t inbox = open_request(w, REQUEST_PURGE, slot);
+    w->requests[inbox].entry = is_some;
+    api(c, "STREAM.PURGE", slot, "", inbox, body);
 }
 
 static void erase(struct work *w, struct jsclient *c, uint32_t slot)
@@ -536,7 +544,7 @@ static void on_answer(struct work *w, struct jsclient *c, const struct jsmessage
     case REQUEST_UPDATE: w->counts->updated += is_good; break;
     case REQUEST_PURGE:
         w->counts->purged += is_good;
-        jsledger_purged(&w->ledger, r->slot, is_good);
+        jsledger_purged(&w->ledger, r->slot, is_good && r->entry == 0);
         break;
     case REQUEST_ERASE:
         w->counts->erased += is_good;

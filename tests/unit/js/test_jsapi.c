@@ -638,11 +638,13 @@ Test(jsapi, a_purge_that_keeps_some_of_a_filter_goes_by_pieces)
         }
         snprintf(body, sizeof body, "{\"filter\":\"%s\",\"keep\":%d}", filters[i], KEEP / 2);
         struct js_request q = request(&r, "$JS.API.STREAM.PURGE.S", body);
-        cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
         enum js_step step;
         int looking = 0;
-        while ((step = jsapi_stored(&r.js, &q, ERR_OK)) == JS_MORE)
-            looking += s->stream.msgs.live_count == COUNT;
+        for (step = jsapi_run(&r.js, &q); step == JS_MORE; looking++)
+            step = jsapi_stored(&r.js, &q, ERR_OK);
+        cr_assert_eq(step, JS_WAIT_STORED);
+        cr_assert_eq(s->stream.msgs.live_count, COUNT);
+        while ((step = jsapi_stored(&r.js, &q, ERR_OK)) == JS_MORE) continue;
         cr_assert_eq(step, JS_REPLY);
         cr_assert(has_text(&r, "\"purged\":1500}"), "%.*s", (int)r.out.len, r.out.data);
         cr_assert_geq(looking, KEEP / LOOKS / 2, "%d", looking);
@@ -653,8 +655,7 @@ Test(jsapi, a_purge_that_keeps_some_of_a_filter_goes_by_pieces)
         /* More than there are: nothing goes. */
         snprintf(body, sizeof body, "{\"filter\":\"%s\",\"keep\":%d}", filters[i], COUNT);
         q = request(&r, "$JS.API.STREAM.PURGE.S", body);
-        cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
-        while ((step = jsapi_stored(&r.js, &q, ERR_OK)) == JS_MORE) continue;
+        for (step = jsapi_run(&r.js, &q); step != JS_REPLY;) step = jsapi_stored(&r.js, &q, ERR_OK);
         say(&r, &q,
             "{\"type\":\"io.nats.jetstream.api.v1.stream_purge_response\",\"success\":true,"
             "\"purged\":0}");
@@ -691,6 +692,81 @@ Test(jsapi, another_limit_per_subject_goes_by_pieces)
     uint32_t node = subject_index_find(&s->stream.subjects, BYTES_LITERAL("s.7"));
     cr_assert_neq(subject_index_node(&s->stream.subjects, node)->list, 0);
     rig_deinit(&r);
+}
+
+/* What is acked before the purge's record is durable, and on record behind it, was among those that
+ * the purge keeps: as at a start. */
+Test(jsapi, a_purge_keeps_what_was_newest_when_its_record_was_made)
+{
+    static const char *const bodies[] = {"{\"filter\":\"s.*\",\"keep\":2}",
+                                         "{\"filter\":\"s.one\",\"keep\":2}", "{\"keep\":2}"};
+    for (int i = 0; i < 3; i++) {
+        struct rig r;
+        char ack[64];
+        rig_init(&r);
+        make_stream(&r, "{\"name\":\"S\",\"subjects\":[\"s.*\"]}", true);
+        struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+        for (int k = 1; k <= 5; k++) {
+            snprintf(ack, sizeof ack, "{\"stream\":\"S\",\"seq\":%d}", k);
+            publish(&r, "s.one", "", ack);
+        }
+        struct js_request q = request(&r, "$JS.API.STREAM.PURGE.S", bodies[i]);
+        cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+        cr_assert(stream_remove(&s->stream, 5));
+        cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_REPLY);
+        cr_assert_eq(s->stream.msgs.live_count, 1);
+        cr_assert(msgs_has(&s->stream.msgs, 4), "%s", bodies[i]);
+        jsapi_end(&q);
+        rig_deinit(&r);
+    }
+}
+
+static uint64_t stage(struct rig *r)
+{
+    char scratch[PUBLISH_SCRATCH_EXTRA + 256];
+    struct js_stream *s = js_find(&r->js, 0, BYTES_LITERAL("S"), false);
+    struct stream_outcome o;
+    struct store_stub stub;
+    struct writer w;
+    writer_init(&w, scratch, sizeof scratch);
+    publish_check(&s->stream, BYTES_LITERAL("s.one"), BYTES_LITERAL(""), BYTES_LITERAL(""), now_ns,
+                  &w, &o);
+    if (o.verdict == STREAM_WAIT) return 0;
+    cr_assert_eq(o.verdict, STREAM_STORE);
+    cr_assert_eq(store_append(js_store_of(&r->js, s), &o.record, &stub), ERR_OK);
+    stream_stage(&s->stream, &o, stub.ticket, stub.place);
+    return stub.ticket;
+}
+
+Test(jsapi, a_purge_that_keeps_some_comes_behind_what_is_in_flight)
+{
+    for (int i = 0; i < 2; i++) {
+        struct rig r;
+        rig_init(&r);
+        make_stream(&r, "{\"name\":\"S\",\"subjects\":[\"s.*\"]}", true);
+        struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+        uint64_t first = stage(&r), last = stage(&r);
+        struct js_request q = request(&r, "$JS.API.STREAM.PURGE.S", "{\"keep\":1}");
+        cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+        cr_assert_eq(q.ticket, last);
+        cr_assert_eq(stage(&r), 0, "publishes wait");
+        if (i == 0) {
+            cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_WAIT_STORED);
+            cr_assert_gt(q.ticket, last);
+            cr_assert_eq(stage(&r), 0, "publishes wait");
+            cr_assert_eq(s->stream.msgs.live_count, 2);
+        } else {
+            cr_assert_eq(stream_settle(&s->stream, first), ERR_OK);
+            stream_unstage(&s->stream, last);
+        }
+        cr_assert_eq(jsapi_stored(&r.js, &q, i == 0 ? ERR_OK : ERR_IO), JS_REPLY);
+        cr_assert_eq(q.is_error, i == 1);
+        cr_assert_eq(s->stream.msgs.live_count, 1);
+        cr_assert_eq(s->stream.seq_first, i == 0 ? 2 : 1);
+        cr_assert_neq(stage(&r), 0);
+        jsapi_end(&q);
+        rig_deinit(&r);
+    }
 }
 
 /* How many messages a step of a rollup takes out at most; 0: they do not go by pieces. */

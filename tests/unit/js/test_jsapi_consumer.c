@@ -667,7 +667,11 @@ Test(jsapi_consumer, what_an_inactive_one_alone_wanted_goes_by_pieces)
     /* Who comes to be interested meanwhile waits, and finds nothing. */
     struct js_request creation = send_order("$JS.API.CONSUMER.CREATE.S.c2", C2_CREATE);
     cr_assert_eq(creation.order, JS_ORDER_AGAIN);
-    cr_assert_eq(creation.ticket, ticket);
+    cr_assert_eq(creation.ticket, STREAM_TICKET_FIRST);
+    /* Nor does a record that fails meanwhile let anybody in, be it the one of its end. */
+    stream_unstage(&s->stream, ticket);
+    cr_assert_eq(jsapi_stored(&r.js, &creation, ERR_OK), JS_WAIT_STORED);
+    cr_assert_eq(creation.order, JS_ORDER_AGAIN);
     while (js_is_rolling(&r.js)) {
         before = live();
         js_roll(&r.js);
