@@ -29,11 +29,20 @@ static void forget_wanted(struct consumer_set *s)
     s->wanted = NULL;
 }
 
+static void forget_order(struct consumer_set *s)
+{
+    if (s->order == NULL) return;
+    consumer_order_deinit(s->order);
+    mem_free(s->mem, MEM_JETSTREAM, s->order, sizeof *s->order);
+    s->order = NULL;
+}
+
 void consumer_set_deinit(struct consumer_set *s)
 {
     uint32_t at = 0;
     struct consumer *c;
     forget_wanted(s);
+    forget_order(s);
     while ((c = table_each(&s->names, &at)) != NULL) free_consumer(s, c);
     table_deinit(&s->names);
     mem_free(s->mem, MEM_JETSTREAM, s->numbers, s->number_room * sizeof *s->numbers);
@@ -245,7 +254,48 @@ void consumer_set_drop(struct consumer_set *s, struct consumer *c)
     memmove(s->numbers + at, s->numbers + at + 1,
             (s->names.count - at - 1) * sizeof(struct consumer *));
     must(table_remove(&s->names, hash_of(c->name), c) == ERR_OK);
+    if (s->order != NULL) consumer_order_remove(s->order, c);
     free_consumer(s, c);
+}
+
+/* --- lists ----------------------------------------------------------------------------------- */
+
+void consumer_set_show(struct consumer_set *s, struct consumer *c)
+{
+    if (!c->is_hidden) return;
+    s->hidden_count--;
+    c->is_hidden = false;
+    if (s->order == NULL || c->number >= s->order->number_next) return;
+    if (consumer_order_add(s->order, c) != ERR_OK) forget_order(s);
+}
+
+bool consumer_set_order(struct consumer_set *s, uint32_t *left, enum err *e)
+{
+    *e = ERR_MEMORY;
+    if (s->order == NULL) {
+        s->order = mem_alloc(s->mem, MEM_JETSTREAM, sizeof *s->order);
+        if (s->order == NULL) return false;
+        consumer_order_init(s->order, s->mem);
+    }
+    struct consumer_order *o = s->order;
+    uint32_t at = position_of(s, o->number_next, s->names.count);
+    for (; at < s->names.count; at++) {
+        struct consumer *c = s->numbers[at];
+        if (*left < CONSUMER_SET_ORDER_COST) return true;
+        *left -= CONSUMER_SET_ORDER_COST;
+        if (!c->is_hidden && consumer_order_add(o, c) != ERR_OK) {
+            forget_order(s);
+            return false;
+        }
+        o->number_next = c->number + 1;
+    }
+    *e = ERR_OK;
+    return false;
+}
+
+void consumer_set_order_done(struct consumer_set *s)
+{
+    if (s->names.count < CONSUMER_SET_ORDER_MIN) forget_order(s);
 }
 
 /* --- the stream ------------------------------------------------------------------------------ */

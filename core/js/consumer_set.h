@@ -8,6 +8,7 @@
 #define CORE_JS_CONSUMER_SET_H
 #include "core/base/table.h"
 #include "core/js/consumer.h"
+#include "core/js/consumer_order.h"
 #include "core/js/consumer_request.h"
 #include "core/js/overlap.h"
 
@@ -17,13 +18,19 @@ struct consumer_set {
     struct table names;        /* of struct consumer */
     struct consumer **numbers; /* the same by number, ascending: names.count of number_room */
     uint32_t number_room;
-    uint32_t hidden_count; /* whose first record is not durable yet */
+    uint32_t hidden_count : 31; /* whose first record is not durable yet */
+    uint32_t is_all_wanted : 1;
     uint64_t number_next;
     uint64_t floor; /* below it no consumer has anything left, or pending */
     /* What all of them select, as it was after so many changes of their filters. */
     uint32_t changes, wanted_changes;
-    bool is_all_wanted;
-    struct overlap_list *wanted; /* NULL: nobody asked since */
+    struct overlap_list *wanted;  /* NULL: nobody asked since */
+    struct consumer_order *order; /* NULL: nobody asked, or few */
+};
+
+enum {
+    CONSUMER_SET_ORDER_COST = 2048, /* units of core/js/sieve, of a consumer that is put in order */
+    CONSUMER_SET_ORDER_MIN = 1024,  /* consumers; the order of fewer is made each time */
 };
 
 /* What the stream and the account say about a new consumer. */
@@ -42,6 +49,12 @@ static inline uint32_t consumer_set_count(const struct consumer_set *s)
 {
     return s->names.count;
 }
+/* Its first record is durable. */
+void consumer_set_show(struct consumer_set *s, struct consumer *c);
+/* Goes on putting those that are not hidden in the order of their names. True: there is more, call
+ * again. False: s->order is whole until something else is done here, or *e is ERR_MEMORY. */
+NODISCARD bool consumer_set_order(struct consumer_set *s, uint32_t *left, enum err *e);
+void consumer_set_order_done(struct consumer_set *s);
 /* NULL: none. Hidden ones are found by all of these. */
 struct consumer *consumer_set_find(const struct consumer_set *s, struct bytes name);
 struct consumer *consumer_set_find_number(const struct consumer_set *s, uint64_t number);

@@ -191,8 +191,7 @@ static void count_consumers(struct js_stream *s, int64_t change)
 
 void js_consumer_show(struct js_stream *s, struct consumer *c)
 {
-    if (c->is_hidden) s->consumers.hidden_count--;
-    c->is_hidden = false;
+    consumer_set_show(&s->consumers, c);
     count_consumers(s, 1);
 }
 

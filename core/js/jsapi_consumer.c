@@ -1,7 +1,6 @@
 #include "core/js/jsapi_consumer.h"
 #include <string.h>
 #include "core/base/must.h"
-#include "core/base/sort.h"
 #include "core/js/jsapi_reply.h"
 #include "core/route/subject.h"
 
@@ -272,12 +271,6 @@ static const struct request_field list_fields[] = {
 static const struct request_type list_type = {"JSApiConsumersRequest", list_fields, 1,
                                               sizeof(struct list_body)};
 
-static int by_name(const void *a, const void *b)
-{
-    const struct consumer *x = a, *y = b;
-    return bytes_compare(x->name, y->name);
-}
-
 static bool write_listed(struct jsapi_reply *p, struct js_stream *s, struct consumer *c,
                          bool has_details)
 {
@@ -298,31 +291,27 @@ static enum js_step consumer_list(struct jsapi_reply *p, bool has_details)
         return jsapi_reply_fail(p);
     struct js_stream *s = stream_of(p);
     if (s == NULL) return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
-    size_t room = consumer_set_count(&s->consumers) + 1;
-    const void **found = arena_alloc(&p->r->arena, room * sizeof *found);
-    if (found == NULL) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
-    uint32_t at = 0;
-    size_t count = 0, limit = has_details ? JS_LIST_PAGE : JS_NAMES_PAGE;
-    struct consumer *c;
-    while ((c = consumer_set_each(&s->consumers, &at)) != NULL)
-        if (!c->is_hidden) found[count++] = c;
-    sort_pointers(found, count, by_name);
+    uint32_t left = SIEVE_STEP;
+    enum err e;
+    if (consumer_set_order(&s->consumers, &left, &e)) return jsapi_reply_more(p);
+    if (e != ERR_OK) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    const struct consumer_order *order = s->consumers.order;
+    size_t count = order->count, limit = has_details ? JS_LIST_PAGE : JS_NAMES_PAGE;
     size_t offset = body.offset > 0 ? (size_t)body.offset : 0;
     if (offset > count) offset = count;
-    for (size_t i = offset; has_details && i < count && i < offset + limit; i++)
-        if (!consumer_count(
-                consumer_set_find(&s->consumers, ((const struct consumer *)found[i])->name)))
-            return jsapi_reply_more(p);
+    size_t end = count - offset < limit ? count : offset + limit;
+    for (size_t i = offset; has_details && i < end; i++)
+        if (!consumer_count(consumer_order_at(order, i))) return jsapi_reply_more(p);
     jsapi_reply_begin(p);
     json_write_u64(&p->w, "total", count);
     json_write_u64(&p->w, "offset", offset);
     json_write_u64(&p->w, "limit", limit);
     json_write_array(&p->w, "consumers");
-    for (size_t i = offset; i < count && i < offset + limit; i++) {
-        c = consumer_set_find(&s->consumers, ((const struct consumer *)found[i])->name);
-        if (!write_listed(p, s, c, has_details))
-            return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
-    }
+    bool is_written = true;
+    for (size_t i = offset; is_written && i < end; i++)
+        is_written = write_listed(p, s, consumer_order_at(order, i), has_details);
+    consumer_set_order_done(&s->consumers);
+    if (!is_written) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
     json_write_end(&p->w);
     return jsapi_reply_finish(p);
 }

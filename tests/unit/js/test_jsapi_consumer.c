@@ -189,6 +189,66 @@ Test(jsapi_consumer, an_ephemeral_one_gets_a_name_that_its_configuration_does_no
     cr_assert(bytes_equal(got, bytes_from_text(reply)), "%.*s\n%s", (int)got.len, got.data, reply);
 }
 
+/* The pieces that a page of names took. */
+static int names_page(uint32_t offset, uint32_t total, const char *first)
+{
+    char body[64], head[160];
+    snprintf(body, sizeof body, "{\"offset\":%u}", offset);
+    struct js_request q = request("$JS.API.CONSUMER.NAMES.S", body);
+    enum js_step step = jsapi_run(&r.js, &q);
+    int pieces = 1;
+    for (; step == JS_MORE; pieces++) step = jsapi_stored(&r.js, &q, ERR_OK);
+    cr_assert_eq(step, JS_REPLY);
+    jsapi_end(&q);
+    snprintf(head, sizeof head,
+             TYPE("names") "\"total\":%u,\"offset\":%u,\"limit\":1024,\"consumers\":[\"%s\"", total,
+             offset, first);
+    struct bytes got = text_written(&r.out);
+    cr_assert(bytes_starts_with(got, bytes_from_text(head)), "%.200s\n%s", got.data, head);
+    return pieces;
+}
+
+/* Somebody else's consumers come and go meanwhile, and later. */
+Test(jsapi_consumer, names_of_many_are_put_in_order_by_pieces_and_once)
+{
+    enum { COUNT = 3000, STRIDE = 1009 };
+    struct consumer_set *set;
+    struct consumer *c;
+    char name[32];
+    open_three();
+    set = &js_find(&r.js, 0, BYTES_LITERAL("S"), false)->consumers;
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(name, sizeof name, "c%04d", i * STRIDE % COUNT);
+        struct consumer_config config = {.name = bytes_from_text(name)};
+        cr_assert_eq(consumer_set_add(set, &config, 0, now_ns, (struct shard_time){1, now_ns}, &c),
+                     ERR_OK);
+    }
+    uint32_t left = 700 * CONSUMER_SET_ORDER_COST;
+    enum err e;
+    cr_assert(consumer_set_order(set, &left, &e));
+    cr_assert_eq(left, 0);
+    cr_assert_eq(set->order->count, 700);
+    consumer_set_drop(set, consumer_set_find(set, BYTES_LITERAL("c0000")));
+    c = set->numbers[COUNT - 2];
+    c->is_hidden = true;
+    set->hidden_count++;
+    cr_assert_eq(names_page(0, COUNT - 2, "c0001"),
+                 (COUNT - 701) * CONSUMER_SET_ORDER_COST / SIEVE_STEP + 1);
+    cr_assert_eq(names_page(2995, COUNT - 2, "c2997"), 1);
+    consumer_set_show(set, c);
+    cr_assert_eq(names_page(2995, COUNT - 1, "c2996"), 1);
+    for (int i = 0; i < COUNT - 1; i++) { /* backwards, and all places are right */
+        snprintf(name, sizeof name, "c%04d", COUNT - 1 - i);
+        c = consumer_order_at(set->order, set->order->count - 1);
+        cr_assert(bytes_equal(c->name, bytes_from_text(name)));
+        consumer_set_drop(set, c);
+    }
+    cr_assert_eq(set->order->count, 0);
+    cr_assert_eq(set->order->chunk_count, 0);
+    consumer_set_order_done(set);
+    cr_assert_null(set->order);
+}
+
 Test(jsapi_consumer, lists_come_in_order_of_names_and_in_pages)
 {
     open_three();
