@@ -57,7 +57,9 @@ static enum err copy_texts(struct consumer *c, struct parts *p, const struct con
         memcpy(p->backoff, read->backoff.items, p->backoff_count * sizeof *p->backoff);
     }
     c->name = read->name;
-    c->deliver_subject = read->deliver_subject;
+    struct bytes deliver = read->deliver_subject;
+    c->deliver_at = deliver.len > 0 ? (uint32_t)(deliver.data - p->packed) : 0;
+    c->deliver_bytes = (uint32_t)deliver.len;
     return ERR_OK;
 }
 
@@ -535,11 +537,11 @@ enum err consumer_update(struct consumer *c, const struct consumer_config *confi
                          struct shard_time now)
 {
     struct parts old = parts_of(c);
-    struct bytes old_deliver = c->deliver_subject;
+    struct bytes old_deliver = consumer_deliver_subject(c);
     enum err e = config->inactive_threshold_ns > 0 ? consumer_state_wake(c) : ERR_OK;
     if (e == ERR_OK) e = set_config(c, config);
     if (e != ERR_OK) return e;
-    if (!bytes_equal(old_deliver, c->deliver_subject)) ackwin_queue_all(&c->live->window);
+    if (!bytes_equal(old_deliver, consumer_deliver_subject(c))) ackwin_queue_all(&c->live->window);
     if (c->push != NULL) {
         struct push_setup setup = push_setup_of(c, config);
         push_set_rate(c->push, &setup, (int64_t)now.mono_ns);
@@ -859,7 +861,7 @@ bool consumer_deliver(struct consumer *c, struct shard_time now, const struct co
         }
         d->target = bytes_of(d->taker.reply, d->taker.reply_len);
     } else {
-        d->target = c->deliver_subject;
+        d->target = consumer_deliver_subject(c);
     }
     if (pick->is_redelivery) (void)track(c, pick, now_ns);
     c->delivered_cseq++;
@@ -888,7 +890,7 @@ void consumer_delivered_done(struct consumer *c, struct shard_time now,
                              const struct consumer_delivery *d, struct rng *rng, struct outlet *o)
 {
     if (c->push != NULL) {
-        struct push_names names = {c->feed->name, c->name, c->deliver_subject};
+        struct push_names names = {c->feed->name, c->name, consumer_deliver_subject(c)};
         push_delivered(c->push, &names, d->bytes, (int64_t)now.mono_ns, rng, o);
     } else {
         pullq_finish(&d->taker, o);

@@ -67,7 +67,8 @@ struct consumer {
     uint32_t packed_bytes;
     uint32_t filter_count;
     struct bytes *filters; /* texts in packed */
-    struct bytes name, deliver_subject;
+    struct bytes name;
+    uint32_t deliver_at, deliver_bytes; /* the deliver subject, in packed */
     struct ackwin_waits waits;
     int64_t max_deliver, max_ack_pending, inactive_ns, pause_until_ns; /* <= 0: no limit, none */
     struct pullq_limits limits;
@@ -151,6 +152,10 @@ NODISCARD enum err consumer_config_of(const struct consumer *c, struct arena *ar
 static inline bool consumer_is_push(const struct consumer *c)
 {
     return c->push != NULL;
+}
+static inline struct bytes consumer_deliver_subject(const struct consumer *c)
+{
+    return bytes_of(c->packed + c->deliver_at, c->deliver_bytes);
 }
 bool consumer_matches(const struct consumer *c, struct bytes subject);
 

@@ -182,7 +182,7 @@ int64_t consumer_timer(struct consumer *c, struct shard_time now, struct outlet 
             next_ns = sooner(next_ns, end_ns);
     }
     if (c->push != NULL) {
-        struct push_names names = {c->feed->name, c->name, c->deliver_subject};
+        struct push_names names = {c->feed->name, c->name, consumer_deliver_subject(c)};
         next_ns = sooner(next_ns, push_beat(c->push, &names, c->delivered_cseq, c->next_seq - 1,
                                             c->is_bound, now_ns, o));
     } else if (c->live->pulls.count > 0) {

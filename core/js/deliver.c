@@ -196,7 +196,7 @@ static enum err follow(struct deliver *d, struct deliver_consumer *x, struct sha
     forget_push(d, x);
     enum err e = join_all(d, x);
     if (e != ERR_OK || !consumer_is_push(x->c)) return e;
-    uint64_t key = subject_hash(1, x->s->stream.account, x->c->deliver_subject) | 1;
+    uint64_t key = subject_hash(1, x->s->stream.account, consumer_deliver_subject(x->c)) | 1;
     e = table_insert(&d->pushes, key, x);
     if (e != ERR_OK) return e;
     x->push_key = key;

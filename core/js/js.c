@@ -348,6 +348,14 @@ static void removed(void *context, uint64_t seq, const struct msgs_entry *entry)
     if (s->stream.config.storage == STREAM_MEMORY) memstore_release(&s->js->memory, entry->place);
 }
 
+static const struct stream_watch memory_watch = {
+    .stored = stored, .removed = removed, .has_interest = has_interest, .rolling = rolling};
+static const struct stream_watch file_watch = {.stored = stored,
+                                               .removed = removed,
+                                               .cleared = cleared,
+                                               .has_interest = has_interest,
+                                               .rolling = rolling};
+
 enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
                 const struct stream_config *c, uint64_t id, int64_t created_ns,
                 struct js_stream **out)
@@ -373,13 +381,9 @@ enum err js_add(struct js *js, uint32_t account, struct bytes account_name,
     s->stream.account_bytes = bytes_in(quota, c);
     s->stream.server_bytes = bytes_in(&js->total, c);
     s->outlet = &js->silent;
-    s->stream.watch = (struct stream_watch){.context = s,
-                                            .stored = stored,
-                                            .removed = removed,
-                                            .has_interest = has_interest,
-                                            .rolling = rolling};
+    s->stream.watch = c->storage == STREAM_FILE ? &file_watch : &memory_watch;
+    s->stream.watch_context = s;
     list_init(&s->rolling);
-    if (c->storage == STREAM_FILE) s->stream.watch.cleared = cleared;
     s->feed = (struct consumer_feed){.msgs = &s->stream.msgs,
                                      .subjects = &s->stream.subjects,
                                      .first_seq = &s->stream.seq_first,

@@ -52,10 +52,10 @@ struct msgs {
     struct mem *mem;
     struct msgs_slot *slots; /* the directory: slot_count from slot_first on, of slot_room */
     uint32_t slot_first, slot_count, slot_room;
-    uint64_t live_count;
-    uint64_t seq_end;          /* appends must be at or above */
-    struct msgs_block *spares; /* empty blocks for the appends that msgs_reserve promised */
     uint32_t spare_count;
+    struct msgs_block *spares; /* empty blocks for the appends that msgs_reserve promised */
+    uint64_t live_count;
+    uint64_t seq_end;   /* appends must be at or above */
     uint64_t opened_up; /* the base of that block; 0: none */
     size_t bytes_taken; /* memory of all blocks and the directory */
 };

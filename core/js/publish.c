@@ -277,7 +277,7 @@ static bool prepare(struct check *c, struct writer *scratch)
     uint32_t node = 0;
     bool is_kept =
         s->config.retention != STREAM_INTEREST || c->is_marker ||
-        (s->watch.has_interest != NULL && s->watch.has_interest(s->watch.context, c->subject));
+        (s->watch->has_interest != NULL && s->watch->has_interest(s->watch_context, c->subject));
     int64_t ttl = 0;
     if (is_kept) {
         uint64_t more =
@@ -306,7 +306,8 @@ static bool prepare(struct check *c, struct writer *scratch)
     if (is_kept && (o->op.flags & STAGED_ROLLUP) != 0)
         evicts = staged_count(&s->staged, &s->subjects, node);
     if ((o->op.flags & STAGED_ROLLUP_ALL) != 0) evicts = s->staged.msgs;
-    if (evicts > STREAM_PURGE_BATCH && (s->watch.rolling != NULL || stream_keeps_last(s, &o->op))) {
+    if (evicts > STREAM_PURGE_BATCH &&
+        (s->watch->rolling != NULL || stream_keeps_last(s, &o->op))) {
         o->op.flags |= STAGED_ROLLUP_LARGE;
         evicts = 2;
     }

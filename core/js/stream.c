@@ -87,10 +87,13 @@ static enum err take_config(struct stream *s, const struct stream_config *c)
     return ERR_OK;
 }
 
+static const struct stream_watch nobody = {0};
+
 enum err stream_init(struct stream *s, struct mem *mem, uint64_t id, uint32_t account,
                      const struct stream_config *c, int64_t created_ns, uint64_t seed)
 {
-    *s = (struct stream){.mem = mem, .id = id, .account = account, .created_ns = created_ns};
+    *s = (struct stream){
+        .mem = mem, .id = id, .account = account, .created_ns = created_ns, .watch = &nobody};
     arena_init(&s->arena, mem, MEM_JETSTREAM);
     enum err e = take_config(s, c);
     if (e != ERR_OK) return e;
@@ -152,7 +155,7 @@ bool stream_remove(struct stream *s, uint64_t seq)
     s->bytes -= bytes;
     quota_bytes_give_back(s->account_bytes, bytes);
     quota_bytes_give_back(s->server_bytes, bytes);
-    if (s->watch.removed != NULL) s->watch.removed(s->watch.context, seq, &entry);
+    if (s->watch->removed != NULL) s->watch->removed(s->watch_context, seq, &entry);
     staged_removed(&s->staged, seq, entry.node, bytes);
     /* A message in flight has a claim on its subject's number, so that stands. */
     (void)subject_index_remove(&s->subjects, entry.node, seq);
@@ -218,7 +221,8 @@ static enum err apply_message(struct stream *s, const struct staged_op *op)
 
 bool stream_keeps_last(const struct stream *s, const struct staged_op *op)
 {
-    return (op->flags & STAGED_ROLLUP_ALL) != 0 && s->watch.cleared != NULL && op->deadline_ns == 0;
+    return (op->flags & STAGED_ROLLUP_ALL) != 0 && s->watch->cleared != NULL &&
+           op->deadline_ns == 0;
 }
 
 /* All but the message that was stored last go, without a look at any of them: it is put into
@@ -253,7 +257,7 @@ static bool keep_last(struct stream *s, const struct staged_op *op)
     quota_bytes_give_back(s->server_bytes, bytes);
     s->bytes -= bytes;
     s->seq_first = op->seq;
-    s->watch.cleared(s->watch.context);
+    s->watch->cleared(s->watch_context);
     return true;
 }
 
@@ -269,7 +273,7 @@ static void rest(struct stream *s)
 static bool begin_rollup(struct stream *s, const struct staged_op *op)
 {
     bool is_large = (op->flags & (STAGED_ROLLUP_LARGE | STAGED_ROLLUP_MATCHING)) != 0;
-    if (!is_large || !s->is_order_message || s->watch.rolling == NULL) return false;
+    if (!is_large || !s->is_order_message || s->watch->rolling == NULL) return false;
     struct bytes subject = BYTES_LITERAL("");
     if ((op->flags & STAGED_ROLLUP_ALL) == 0)
         subject = subject_index_subject(&s->subjects, op->node);
@@ -286,7 +290,7 @@ static bool begin_rollup(struct stream *s, const struct staged_op *op)
     }
     /* A ticket of memory says nothing to who waits for the file store: one long durable. */
     if (s->config.storage == STREAM_MEMORY) s->order_ticket = STREAM_TICKET_FIRST;
-    s->watch.rolling(s->watch.context);
+    s->watch->rolling(s->watch_context);
     return true;
 }
 
@@ -305,7 +309,7 @@ bool stream_rollup_step(struct stream *s)
 static void apply_evictions(struct stream *s, const struct staged_op *op)
 {
     bool is_large = s->msgs.live_count > STREAM_PURGE_BATCH && stream_keeps_last(s, op);
-    if (s->watch.stored != NULL) s->watch.stored(s->watch.context, op->seq, op->node);
+    if (s->watch->stored != NULL) s->watch->stored(s->watch_context, op->seq, op->node);
     if ((is_large && keep_last(s, op)) || begin_rollup(s, op)) return;
     if ((op->flags & STAGED_ROLLUP_MATCHING) != 0) trim_matching(s, op->node);
     uint64_t per_subject = limit_of(s->config.max_msgs_per_subject);
@@ -386,7 +390,7 @@ static uint64_t clear(struct stream *s)
     subject_index_purge(&s->subjects);
     msg_ttl_clear(&s->ttl);
     s->seq_first = s->seq_last + 1;
-    s->watch.cleared(s->watch.context);
+    s->watch->cleared(s->watch_context);
     rest(s);
     return count;
 }
@@ -485,7 +489,7 @@ bool stream_purge_step(struct stream *s, struct stream_purge *p)
     uint32_t left = SIEVE_STEP, batch = STREAM_PURGE_BATCH;
     uint64_t resume = 0;
     bool is_whole = p->filter.len == 0 && p->end > s->seq_last && p->end > 0;
-    if (is_whole && s->watch.cleared != NULL && s->staged.op_count == 0) {
+    if (is_whole && s->watch->cleared != NULL && s->staged.op_count == 0) {
         p->count += clear(s);
         p->at = p->end;
     }

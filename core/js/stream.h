@@ -68,7 +68,6 @@ struct stream_outcome {
 
 /* Who has to know what goes. Called when it happens, before the subject's number may be free. */
 struct stream_watch {
-    void *context;
     void (*stored)(void *context, uint64_t seq, uint32_t node);
     void (*removed)(void *context, uint64_t seq, const struct msgs_entry *entry);
     /* All of them went at once, instead of removed for each. NULL: removed is called. */
@@ -85,13 +84,13 @@ struct stream_rollup;
 struct stream {
     struct mem *mem;
     uint64_t id; /* never reused */
-    uint32_t account;
     int64_t created_ns;
     struct arena arena; /* of the configuration */
     struct stream_config config;
     struct transform *transform; /* of incoming subjects; NULL none */
     struct transform *republish;
-    struct stream_watch watch;
+    const struct stream_watch *watch; /* never NULL */
+    void *watch_context;
     struct quota_bytes *account_bytes, *server_bytes; /* its messages count there; may be NULL */
     struct rng rng;                                   /* {{random()}} in transforms */
     struct lost *lost;                                /* NULL: nothing */
@@ -108,14 +107,13 @@ struct stream {
     struct staged staged;
     uint64_t
         *due; /* [STREAM_DUE_MAX] messages whose subject's delete marker is due; NULL: none yet */
-    uint32_t due_count;
     uint64_t order_ticket;        /* of the order in flight; 0 none */
-    bool is_order_message;        /* it is a message, and over when that is settled */
     struct stream_rollup *rollup; /* what that one removes, by pieces; NULL: nothing */
-    uint32_t consumer_count;
+    uint32_t account, consumer_count, due_count;
 
     /* The id of the last message in staged order: Nats-Expected-Last-Msg-Id. */
     uint32_t last_id_len, last_id_room;
+    bool is_order_message; /* the order in flight is a message, and over when that is settled */
     char *last_id;
 };
 

@@ -78,33 +78,32 @@ struct stream_consumer_limits {
 struct stream_config {
     struct bytes name, description;
     struct request_texts subjects;
-    enum stream_retention retention;
     int64_t max_consumers, max_msgs, max_bytes;
     int64_t max_age; /* 0: for ever */
     int64_t max_msgs_per_subject;
-    int32_t max_msg_size;
-    enum stream_discard discard;
-    enum stream_storage storage;
     int64_t num_replicas;
-    bool no_ack;
     int64_t duplicate_window;
     struct stream_placement *placement;
     struct stream_source *mirror;
     struct request_objects sources; /* pointers to struct stream_source */
-    enum stream_compression compression;
     uint64_t first_seq;
     struct stream_transform *subject_transform;
     struct stream_republish *republish;
+    struct stream_consumer_limits consumer_limits;
+    int64_t subject_delete_marker_ttl;
+    struct request_map metadata;
+    /* Small ones side by side: each stream keeps all of this. */
+    int32_t max_msg_size;
+    enum stream_retention retention;
+    enum stream_discard discard;
+    enum stream_storage storage;
+    enum stream_compression compression;
+    enum stream_persist persist_mode;
+    bool no_ack;
     bool allow_direct, mirror_direct;
     bool discard_new_per_subject;
     bool sealed, deny_delete, deny_purge, allow_rollup_hdrs;
-    struct stream_consumer_limits consumer_limits;
-    bool allow_msg_ttl;
-    int64_t subject_delete_marker_ttl;
-    bool allow_msg_counter, allow_atomic, allow_msg_schedules;
-    enum stream_persist persist_mode;
-    bool allow_batched;
-    struct request_map metadata;
+    bool allow_msg_ttl, allow_msg_counter, allow_atomic, allow_msg_schedules, allow_batched;
 };
 
 /* The body of STREAM.CREATE and STREAM.UPDATE. */

@@ -6,7 +6,7 @@ enum { COUNTS_BYTES = (WAKE_PREFIX_TOKENS_MAX + 1) * sizeof(uint32_t) };
 
 void wake_init(struct wake *w, struct mem *mem)
 {
-    *w = (struct wake){.mem = mem};
+    *w = (struct wake){0};
     table_init(&w->leaves, mem, MEM_JETSTREAM);
 }
 
@@ -64,7 +64,7 @@ static void drop_empty(struct wake *w)
 {
     if (w->leaves.count > 0) return;
     table_deinit(&w->leaves);
-    mem_free(w->mem, MEM_JETSTREAM, w->leaf_counts, COUNTS_BYTES);
+    mem_free(w->leaves.mem, MEM_JETSTREAM, w->leaf_counts, COUNTS_BYTES);
     w->leaf_counts = NULL;
 }
 
@@ -72,10 +72,10 @@ static enum err add_leaf(struct wake *w, struct bytes filter, uint32_t bytes, ui
                          struct wake_leaf **out)
 {
     if (w->leaf_counts == NULL)
-        w->leaf_counts = mem_alloc_zero(w->mem, MEM_JETSTREAM, COUNTS_BYTES);
+        w->leaf_counts = mem_alloc_zero(w->leaves.mem, MEM_JETSTREAM, COUNTS_BYTES);
     if (w->leaf_counts == NULL) return ERR_MEMORY;
     enum err e = ERR_MEMORY;
-    struct wake_leaf *l = mem_alloc(w->mem, MEM_JETSTREAM, leaf_bytes(filter.len));
+    struct wake_leaf *l = mem_alloc(w->leaves.mem, MEM_JETSTREAM, leaf_bytes(filter.len));
     if (l == NULL) goto drop;
     *l = (struct wake_leaf){
         .prefix_bytes = bytes, .prefix_tokens = tokens, .filter_bytes = (uint32_t)filter.len};
@@ -87,7 +87,7 @@ static enum err add_leaf(struct wake *w, struct bytes filter, uint32_t bytes, ui
     *out = l;
     return ERR_OK;
 free:
-    mem_free(w->mem, MEM_JETSTREAM, l, leaf_bytes(filter.len));
+    mem_free(w->leaves.mem, MEM_JETSTREAM, l, leaf_bytes(filter.len));
 drop:
     drop_empty(w);
     return e;
@@ -117,7 +117,7 @@ void wake_leave(struct wake *w, struct wake_entry *e)
     if (--l->member_count > 0) return;
     must(table_remove(&w->leaves, hash_of(prefix_of(l)), l) == ERR_OK);
     w->leaf_counts[l->prefix_tokens]--;
-    mem_free(w->mem, MEM_JETSTREAM, l, leaf_bytes(l->filter_bytes));
+    mem_free(w->leaves.mem, MEM_JETSTREAM, l, leaf_bytes(l->filter_bytes));
     drop_empty(w);
 }
 

@@ -35,7 +35,6 @@ struct wake_entry {
 };
 
 struct wake {
-    struct mem *mem;
     struct table leaves;    /* by their prefix */
     uint32_t waiting_count; /* entries */
     uint32_t *leaf_counts; /* [WAKE_PREFIX_TOKENS_MAX + 1] by tokens; NULL while there is no leaf */

@@ -137,7 +137,7 @@ static void on_consumer_opened(void *context, struct js_stream *stream, struct c
 {
     struct shard *s = context;
     struct jet_stream *x = stream->owner;
-    if (x != NULL) jet_subs_for_consumers(s, x);
+    if (x != NULL) jet_subs_for_consumer(s, x, c);
     /* What is delivered is acked; at a start all of them follow in the first step. */
     if (s->jet->js->hooks != NULL) jet_subs_step(s);
     watch(s, stream, c, 1);

@@ -122,8 +122,10 @@ struct jet_stream {
     struct jet_queue held;    /* publishes that wait for an order, or for room in the log */
     uint32_t *subs;           /* [sub_count] */
     uint32_t sub_count, sub_room;
-    bool has_consumers; /* it had one in this run: from then on it hears what is sent to them */
-    char *ack_head;     /* {"stream":"..","seq": */
+    /* It had a consumer, or one with flow control, in this run: from then on it hears what is sent
+     * to them. */
+    bool has_consumers, has_flow;
+    char *ack_head; /* {"stream":"..","seq": */
     uint32_t ack_head_len;
 };
 
@@ -287,8 +289,8 @@ struct jet_sub jet_subs_what(const struct sub *sub);
 /* Puts what is owed into the index. A stream that is new or was changed is in `unsubscribed`. */
 void jet_subs_step(struct shard *s);
 bool jet_subs_is_due(const struct jet *j); /* something is owed */
-/* From its first consumer on; they are owed until jet_subs_step. */
-void jet_subs_for_consumers(struct shard *s, struct jet_stream *x);
+/* From its first consumer on, or the first with flow control; they are owed until jet_subs_step. */
+void jet_subs_for_consumer(struct shard *s, struct jet_stream *x, const struct consumer *c);
 /* Accounts may have come. */
 void jet_subs_look_again(struct jet *j);
 /* The stream goes: its subscriptions are dead at once. */

@@ -31,7 +31,7 @@ static enum err add_sub(struct jet_stream *x, struct bytes filter, enum jet_sub_
 {
     struct shard *s = x->jet->shard;
     if (x->sub_count == x->sub_room) {
-        uint32_t room = x->sub_room == 0 ? 8 : x->sub_room * 2;
+        uint32_t room = x->sub_room == 0 ? 4 : x->sub_room * 2;
         uint32_t *subs = mem_resize(s->mem, MEM_JETSTREAM, x->subs, x->sub_room * sizeof *subs,
                                     room * sizeof *subs);
         if (subs == NULL) return ERR_MEMORY;
@@ -104,6 +104,12 @@ static const struct {
     {"$JS.FC.*.*.", ".>", JET_SUB_FLOW},
 };
 
+static bool is_wanted(const struct jet_stream *x, enum jet_sub_kind kind)
+{
+    if (kind == JET_SUB_DIRECT) return x->s->stream.config.allow_direct;
+    return kind == JET_SUB_FLOW ? x->has_flow : x->has_consumers;
+}
+
 /* The subscriptions that it should have; old is left with those that it has beside them. */
 static enum err add_missing(struct jet_stream *x, struct table *old)
 {
@@ -116,7 +122,7 @@ static enum err add_missing(struct jet_stream *x, struct table *old)
         writer_text(&w, stream_subs[i].before);
         writer_bytes(&w, c->name);
         writer_text(&w, stream_subs[i].behind);
-        if (!(stream_subs[i].kind == JET_SUB_DIRECT ? c->allow_direct : x->has_consumers)) continue;
+        if (!is_wanted(x, stream_subs[i].kind)) continue;
         if (!take_filter(x, old, writer_written(&w), (uint8_t)stream_subs[i].kind))
             e = add_sub(x, writer_written(&w), stream_subs[i].kind);
     }
@@ -145,10 +151,12 @@ static void drop_subs(struct jet_stream *x, const struct table *old)
     x->sub_count = kept;
 }
 
-void jet_subs_for_consumers(struct shard *s, struct jet_stream *x)
+void jet_subs_for_consumer(struct shard *s, struct jet_stream *x, const struct consumer *c)
 {
-    if (x->has_consumers) return;
+    bool has_flow = x->has_flow || (c->push != NULL && c->push->has_flow);
+    if (x->has_consumers && x->has_flow == has_flow) return;
     x->has_consumers = true;
+    x->has_flow = has_flow;
     list_remove(&x->unsubscribed);
     list_push(&s->jet->unsubscribed, &x->unsubscribed);
 }

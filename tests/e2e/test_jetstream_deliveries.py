@@ -576,3 +576,4 @@ def test_what_is_sent_to_consumers_is_heard_from_the_first_one_on(js):
     js.ok("CONSUMER.CREATE.S.c", {"stream_name": "S", "config": {"name": "c",
                                                                  "ack_policy": "explicit"}})
     assert js.status("$JS.API.CONSUMER.MSG.NEXT.S.c", b'{"no_wait":true}')[0][:3] == "404"
+    assert js.status("$JS.FC.S.c.x")[0] == "503", "none with flow control"

@@ -217,16 +217,16 @@ Test(consumer, an_update_without_memory_changes_nothing)
     r.config.filter_subjects.items = filters;
     r.config.filter_subjects.count = 2;
     r.config.deliver_subject = BYTES_LITERAL("other");
-    struct bytes name = r.consumer.name, target = r.consumer.deliver_subject;
+    struct bytes name = r.consumer.name, target = consumer_deliver_subject(&r.consumer);
     uint64_t fails = 0;
     do {
         /* They lie in the configuration that stands. */
         cr_assert_eq(r.consumer.name.data, name.data);
-        cr_assert_eq(r.consumer.deliver_subject.data, target.data);
+        cr_assert_eq(consumer_deliver_subject(&r.consumer).data, target.data);
         r.heap.fail_at = r.heap.alloc_count + ++fails;
     } while (consumer_update(&r.consumer, &r.config, r.now) == ERR_MEMORY);
     cr_assert_gt(fails, 2);
-    cr_assert(bytes_equal(r.consumer.deliver_subject, BYTES_LITERAL("other")));
+    cr_assert(bytes_equal(consumer_deliver_subject(&r.consumer), BYTES_LITERAL("other")));
 }
 
 Test(consumer, a_pull_counts_a_piece_of_what_came_since)

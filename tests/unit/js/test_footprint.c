@@ -10,9 +10,9 @@ enum {
     STREAMS = 300,
     /* Of 4096 bytes of an idle stream; the rest is for its subscriptions in the index, the
      * directory and tables. */
-    STREAM_BYTES_MAX = 2048,
-    SHARD_STREAM_BYTES_MAX = 320,
-    CONSUMER_BYTES_MAX = 480, /* of 512, where each stream has one: more share their tables */
+    STREAM_BYTES_MAX = 1792,
+    SHARD_STREAM_BYTES_MAX = 224,
+    CONSUMER_BYTES_MAX = 416, /* of 512, where each stream has one: more share their tables */
 };
 
 static struct {

@@ -21,6 +21,8 @@ static bool has_interest(void *context, struct bytes subject)
     return r.is_wanted;
 }
 
+static const struct stream_watch watch = {.has_interest = has_interest};
+
 static void open_stream(enum stream_retention retention, int64_t marker_ttl)
 {
     struct bytes subject = BYTES_LITERAL("s");
@@ -36,7 +38,7 @@ static void open_stream(enum stream_retention retention, int64_t marker_ttl)
                               .duplicate_window = WINDOW_SECONDS * JS_SECOND};
     c.max_consumers = c.max_msgs = c.max_bytes = c.max_msgs_per_subject = c.max_msg_size = -1;
     cr_assert_eq(stream_init(&r.stream, &r.heap.mem, 1, 0, &c, r.now_ns, 5), ERR_OK);
-    r.stream.watch.has_interest = has_interest;
+    r.stream.watch = &watch;
 }
 
 static void setup(void)
