@@ -80,7 +80,7 @@ struct consumer {
     bool was_paused : 1;   /* when its timer ran last, by the configuration as it is */
     bool is_moved : 1;     /* by a reset or other filters since the last pick, which is void */
     bool is_reset : 1;     /* by an order that has not happened yet, or could not be undone */
-    bool is_undone : 1;    /* a reset was, since the last record: acks in those that failed count */
+    bool is_undone : 1;    /* a reset was, since the last record */
     uint32_t progress;     /* number of the newest PROGRESS record (its prev_seq), from 1; wraps */
     uint64_t delivered_cseq, delivered_seq, floor_cseq, floor_seq, next_seq;
     uint64_t saved_seq; /* delivered_seq of the last record */
@@ -238,6 +238,10 @@ void consumer_encode_copy(const struct consumer *c, struct shard_time now, struc
 /* The record with this body failed: the next one tells everything. An empty body: one that nothing
  * was to be released by. */
 void consumer_encode_lost(struct consumer *c, struct bytes body);
+/* The same of one that was made behind a reset which was undone. Acks in it count: they are listed.
+ * What is not listed and lies behind the reset's position is nothing that was settled: an earlier
+ * reset may have passed over it. */
+void consumer_encode_undone(struct consumer *c, struct bytes body);
 /* Replay. time_ns is of the record. ERR_CORRUPT: no body of ours; ERR_MEMORY. */
 NODISCARD enum err consumer_apply(struct consumer *c, struct bytes body, int64_t time_ns,
                                   struct shard_time now);

@@ -21,11 +21,12 @@ static void sample(const struct consumer *c, struct shard_time now, const struct
 }
 
 /* An ack that comes after a reset passed over the message: its work is done all the same, so a work
- * queue drops it. False: without memory for a record of that it stays. */
+ * queue drops it. False: without memory for a record of that it stays; and elsewhere no record
+ * tells of it, so the message comes again if the reset should fail. */
 static bool settle_passed(struct consumer *c, uint64_t seq)
 {
     struct msgs_entry entry;
-    if (!c->feed->is_released || seq > c->delivered_seq) return true;
+    if (!c->feed->is_released || seq > c->delivered_seq) return !c->is_reset;
     if (msgs_get(c->feed->msgs, seq, &entry) != ERR_OK) return true;
     if (!consumer_matches(c, subject_index_subject(c->feed->subjects, entry.node))) return true;
     if (consumer_state_wake(c) != ERR_OK) return false;
@@ -48,7 +49,7 @@ static bool settle(struct consumer *c, struct shard_time now, const struct ack_s
         ackwin_settle(&c->live->window, e);
         if (was_pending) consumer_state_move_floor(c, seq);
     } else if (c->ack_policy == CONSUMER_ACK_ALL) {
-        if (a->consumer_seq <= c->floor_cseq || seq <= c->floor_seq) return true;
+        if (a->consumer_seq <= c->floor_cseq || seq <= c->floor_seq) return !c->is_reset;
         if (seq > c->delivered_seq) return false;
         ackwin_settle_to(&c->live->window, seq);
         /* A client may say any consumer sequence; the floor stays below what was delivered. */

@@ -218,9 +218,16 @@ static void settle_acked(struct consumer *c, struct bytes body)
 
 void consumer_encode_lost(struct consumer *c, struct bytes body)
 {
-    if (body.len > 0 && c->is_undone) settle_acked(c, body);
     if (body.len > 0) unsave(c, body);
     c->is_changed = c->is_all_unsaved = true;
+}
+
+void consumer_encode_undone(struct consumer *c, struct bytes body)
+{
+    uint64_t saved_seq = c->saved_seq;
+    if (body.len > 0) settle_acked(c, body);
+    consumer_encode_lost(c, body);
+    c->saved_seq = saved_seq;
 }
 
 enum err consumer_apply_copy(struct consumer *c, struct bytes body, int64_t time_ns,
@@ -244,13 +251,7 @@ enum err consumer_reset_undo(struct consumer *c, struct bytes body, struct shard
     /* Acks that came since the reset count. */
     c->is_undone = e == ERR_OK;
     if (e == ERR_OK) c->is_reset = false;
-    /* They are listed. What lies behind the reset's own position and is not listed is nothing that
-     * was settled: an earlier reset may have passed over it. */
-    uint64_t saved_seq = c->saved_seq;
-    if (e == ERR_OK) {
-        consumer_encode_lost(c, text_written(&since));
-        c->saved_seq = saved_seq;
-    }
+    if (e == ERR_OK) consumer_encode_undone(c, text_written(&since));
     c->is_moved = true;
     text_deinit(&since);
     return e;

@@ -27,7 +27,8 @@ struct deliver_flight {
     uint64_t consumer;          /* its number; 0: what the record settled is gone already */
     struct deliver_consumer *x; /* NULL: the consumer has gone */
     struct deliver_reply *replies;
-    uint32_t bytes; /* of the body, kept where messages go by it */
+    bool is_behind_reset; /* that was in flight */
+    uint32_t bytes;       /* of the body, kept where messages go by it */
     char body[];
 };
 
@@ -390,10 +391,8 @@ static void answer(struct deliver *d, struct js_stream *s, struct deliver_reply 
     free_replies(d, replies);
 }
 
-static void save_later(struct deliver *d, struct deliver_consumer *x, struct bytes body,
-                       struct shard_time now)
+static void save_later(struct deliver *d, struct deliver_consumer *x, struct shard_time now)
 {
-    consumer_encode_lost(x->c, body);
     list_remove(&x->unsaved);
     x->unsaved_ns = now.mono_ns + DELIVER_SAVE_MS * MS;
     list_push(&d->unsaved, &x->unsaved);
@@ -423,6 +422,7 @@ static enum err append(struct deliver *d, struct deliver_consumer *x, struct sha
                                  .consumer = x->c->number,
                                  .x = x,
                                  .replies = x->replies,
+                                 .is_behind_reset = x->c->is_reset && x->c->order_ticket != 0,
                                  .bytes = bytes};
 #ifdef MILLRACE_BREAK_ACK_ANSWERED_EARLY
     answer(d, x->s, f->replies);
@@ -444,7 +444,8 @@ static enum err save(struct deliver *d, struct deliver_consumer *x, struct shard
     if (e == ERR_OK && js_consumer_is_kept(x->s, x->c)) e = append(d, x, now);
     if (e != ERR_OK) {
         /* Without memory for the body its reader is told everything, but nothing goes by it. */
-        save_later(d, x, d->body.is_failed ? EMPTY : text_written(&d->body), now);
+        consumer_encode_lost(x->c, d->body.is_failed ? EMPTY : text_written(&d->body));
+        save_later(d, x, now);
         return e;
     }
     d->saved++;
@@ -521,7 +522,12 @@ void deliver_store_failed(struct deliver *d, uint64_t ticket, struct shard_time 
              * the log, and nobody else would let it go at a start. But not while the reset stands,
              * since that next one would settle what it passed over. */
             bool is_void = f->consumer == 0 && f->x->c->is_reset;
-            save_later(d, f->x, is_void ? EMPTY : bytes_of(f->body, f->bytes), now);
+            struct bytes body = is_void ? EMPTY : bytes_of(f->body, f->bytes);
+            if (f->is_behind_reset && f->x->c->is_undone)
+                consumer_encode_undone(f->x->c, body);
+            else
+                consumer_encode_lost(f->x->c, body);
+            save_later(d, f->x, now);
             /* Whoever waits for it waits for the next one, if that tells of it for certain. */
             if (f->consumer != 0) append_replies(f);
         }

@@ -576,6 +576,61 @@ Test(deliver, a_reset_that_fails_settles_nothing_that_an_earlier_one_passed_over
     cr_assert_eq(r.log.settled, UINT64_C(1) << 3, "%lx", r.log.settled);
 }
 
+/* Nor does an ack that came since: its record begins where the reset was to begin. */
+Test(deliver, an_ack_behind_a_reset_that_fails_settles_nothing_else)
+{
+    open_work_queue();
+    open_consumer("c", DURABLE);
+    for (int i = 0; i < 4; i++) publish("s.1", "a");
+    pull("c", "2");
+    call("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":3}");
+    pull("c", "1");
+    pass(300);
+    deliver_store_stored(&r.d, r.log.ticket);
+    struct js_request q = request("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":2}");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    uint32_t before = r.log.progress_count;
+    cr_assert(ack(r.sent[0].reply, "", "r"));
+    pass(300);
+    cr_assert_gt(r.log.progress_count, before);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_IO), JS_REPLY);
+    jsapi_end(&q);
+    deliver_store_failed(&r.d, q.ticket, r.now);
+    pass(300);
+    cr_assert_eq(r.log.settled, UINT64_C(1) << 1, "%lx", r.log.settled);
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_str_eq(r.sent[r.sent_count - 1].target, "r");
+    cr_assert_eq(stream()->stream.msgs.live_count, 3);
+}
+
+/* Where no record tells of such an ack nobody is told yes: it comes again if the reset fails. */
+Test(deliver, an_ack_that_a_reset_may_forget_is_not_confirmed)
+{
+    static const char *const kinds[] = {DURABLE, "\"durable_name\":\"c\",\"ack_policy\":\"all\""};
+    for (int i = 0; i < 2; i++) {
+        if (i > 0) call("$JS.API.STREAM.DELETE.S", "");
+        open_limits();
+        open_consumer("c", kinds[i]);
+        publish("s.1", "a");
+        publish("s.1", "b");
+        uint32_t first = r.sent_count;
+        pull("c", "1");
+        pass(300);
+        deliver_store_stored(&r.d, r.log.ticket);
+        struct js_request q = request("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":2}");
+        cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+        uint32_t sent = r.sent_count;
+        cr_assert(ack(r.sent[first].reply, "", "r"));
+        cr_assert_eq(jsapi_stored(&r.js, &q, ERR_IO), JS_REPLY);
+        jsapi_end(&q);
+        deliver_store_failed(&r.d, q.ticket, r.now);
+        cr_assert_eq(named("c")->live->window.pending_count, 1);
+        pass(300);
+        deliver_store_stored(&r.d, r.log.ticket);
+        cr_assert_eq(r.sent_count, sent);
+    }
+}
+
 Test(deliver, an_ack_whose_consumer_ends_without_a_record_is_not_confirmed)
 {
     open_limits();
