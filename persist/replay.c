@@ -128,7 +128,7 @@ struct salvage {
     struct store_lost lost;
     bool has_lost;
     uint32_t range_count, found;
-    uint64_t room; /* for records, in all of the ranges */
+    uint64_t room; /* for records, in all of the ranges that are not told yet */
 };
 
 static void salvage_lost(struct walk *w, struct salvage *v, uint64_t from, uint64_t to,
@@ -177,14 +177,12 @@ static enum err trim(struct walk *w, uint64_t from, uint64_t to, uint64_t *end)
     return ERR_OK;
 }
 
-/* How many records lie in the ranges, and of a single one what it seems to have been. Blocks of
- * zeros behind what was told may have held some too. */
-static enum err count_lost(struct walk *w, struct salvage *v, const struct group_head *head,
-                           uint64_t zeros)
+/* How many records lie in the ranges, and of a single one what it seems to have been. */
+static enum err count_lost(struct walk *w, struct salvage *v, const struct group_head *head)
 {
     struct store_lost *lost = &v->lost;
     const char *data;
-    lost->record_max = v->room + zeros / RECORD_BYTES_MIN;
+    lost->record_max = v->room;
     if (head == NULL || v->found > head->record_count) return ERR_OK;
     lost->record_max = head->record_count - v->found;
     if (v->range_count != 1) return ERR_OK;
@@ -197,6 +195,17 @@ static enum err count_lost(struct walk *w, struct salvage *v, const struct group
     record_decode_parts(data, &r);
     lost->stream_hint = r.stream;
     lost->kind_hint = (uint8_t)r.kind;
+    return ERR_OK;
+}
+
+static enum err salvage_tell(struct walk *w, struct salvage *v, const struct group_head *head)
+{
+    if (!v->has_lost) return ERR_OK;
+    enum err e = count_lost(w, v, head);
+    if (e != ERR_OK) return e;
+    tell_lost(w, &v->lost);
+    v->has_lost = false;
+    v->room = 0;
     return ERR_OK;
 }
 
@@ -216,7 +225,9 @@ static enum err salvage(struct walk *w, uint64_t from, uint64_t to, const struct
         enum err e = try_record(w, at, to, &r, &bytes);
         if (e == ERR_OK) {
             salvage_lost(w, &v, good, at, number);
-            e = emit(w, &r, at, bytes);
+            /* A checkpoint may lie in it, and end with this record. */
+            if (head == NULL) e = salvage_tell(w, &v, head);
+            if (e == ERR_OK) e = emit(w, &r, at, bytes);
             if (e != ERR_OK) return e;
             v.found++;
             at += bytes;
@@ -234,11 +245,13 @@ static enum err salvage(struct walk *w, uint64_t from, uint64_t to, const struct
         if (end == from) end = to;
     }
     salvage_lost(w, &v, good, end, number);
-    if (!v.has_lost) return ERR_OK;
+    /* Blocks of zeros behind it may have held some too. */
     uint64_t padded = place_block_up(end);
-    enum err e = count_lost(w, &v, head, padded < to ? to - padded : 0);
-    if (e == ERR_OK) tell_lost(w, &v.lost);
-    return e;
+    if (padded < to && v.has_lost)
+        v.room += (to - padded) / RECORD_BYTES_MIN;
+    else if (padded < to)
+        salvage_lost(w, &v, padded, to, number);
+    return salvage_tell(w, &v, head);
 }
 
 /* --- the rest of the log ------------------------------------------------------------------ */

@@ -619,13 +619,20 @@ enum err checkpoint_end(struct js_stream *s)
     s->restore = NULL; /* what follows are records like others */
     uint64_t found = s->stream.msgs.live_count;
     stream_restore_end(&s->stream);
-    /* What went since by a limit may have no place any more: its pack went with it. */
-    if (found < x->live_count) s->messages_lost += x->live_count - found;
+    /* What went since by a limit or an ack may have no place any more: its segment was freed.
+     * Beyond what damage can have taken all did. */
+    uint64_t missing = found < x->live_count ? x->live_count - found : 0;
+    uint64_t most = damage_most(&s->js->damage, x->point, s->stream.id);
+    s->messages_lost += missing < most ? missing : most;
     while (s->js->is_damaged && x->gap_first < x->gap_end) {
         pass_missing(s, x, x->gap_first, x->gap_end);
         if (!next_gap(x)) break;
     }
     pass_missing(s, x, x->seq_last + 1, x->seq_last + 1);
+    if (most == 0) {
+        lost_free(s->stream.lost);
+        s->stream.lost = NULL;
+    }
     uint32_t passed = damage_before(&s->js->damage, x->point);
     if (passed > s->passed) s->passed = passed;
     enum err e = load_tail(s, x);

@@ -29,17 +29,24 @@ static bool make_room(struct damage *d)
 void damage_add(struct damage *d, const struct store_lost *lost)
 {
     struct damage_range x = {.end = lost->end, .records = lost->record_max, .bytes = lost->bytes};
+    if (lost->is_packed) {
+        uint64_t count = lost->has_count ? lost->record_count : UINT64_MAX;
+        d->packed = count > UINT64_MAX - d->packed ? UINT64_MAX : d->packed + count;
+        return;
+    }
     if (x.records == 0) return;
     if (x.end.group == 0) x.end.group = UINT64_MAX; /* not known */
     bool is_message = lost->kind_hint == RECORD_MESSAGE || lost->kind_hint == RECORD_SKIP;
     x.is_hinted =
         x.records == 1 && lost->kind_hint > RECORD_NONE && lost->kind_hint < RECORD_KIND_COUNT;
     x.stream = is_message ? lost->stream_hint : 0;
+    x.is_wide = lost->group == 0 || lost->group != x.end.group;
     x.number = ++d->count;
     if (d->count > 1 && make_room(d)) {
         d->older[d->older_count++] = d->newest;
     } else if (d->count > 1) {
         x.is_hinted = false;
+        x.is_wide = true;
         x.records += d->newest.records;
         x.bytes += d->newest.bytes;
     }
@@ -74,4 +81,14 @@ void damage_since(const struct damage *d, uint32_t passed, uint64_t stream, stru
     add_to(sum, &d->newest, stream);
     for (uint32_t i = d->older_count; i > 0 && d->older[i - 1].number > passed; i--)
         add_to(sum, &d->older[i - 1], stream);
+}
+
+uint64_t damage_most(const struct damage *d, struct store_point p, uint64_t stream)
+{
+    struct damage_sum sum = {0};
+    for (uint32_t i = 0; i < d->older_count; i++)
+        if (d->older[i].is_wide || is_before(&d->older[i], p)) add_to(&sum, &d->older[i], stream);
+    if (d->newest.is_wide || is_before(&d->newest, p)) add_to(&sum, &d->newest, stream);
+    uint64_t count = sum.records - sum.others;
+    return count > UINT64_MAX - d->packed ? UINT64_MAX : count + d->packed;
 }

@@ -14,6 +14,7 @@ enum { DAMAGE_RANGES_MAX = 4096 }; /* beyond it several are one */
 struct damage_range {
     struct store_point end; /* nothing in it lies behind this */
     uint32_t number;        /* of the newest of those that it is made of */
+    bool is_wide;           /* it may begin in an earlier group */
     bool is_hinted;         /* it seems to be known whose its only record was */
     uint64_t stream;        /* then: this stream's, and of a sequence; 0: of none */
     uint64_t records;       /* at most so many were in it */
@@ -22,7 +23,8 @@ struct damage_range {
 
 struct damage {
     struct mem *mem;
-    uint32_t count; /* that were told */
+    uint32_t count;  /* that were told, of the log itself */
+    uint64_t packed; /* messages of packs, at most; UINT64_MAX: not known */
     uint32_t older_count, older_room;
     struct damage_range newest, *older; /* ascending; without memory several are one, too */
 };
@@ -38,6 +40,8 @@ void damage_deinit(struct damage *d);
 void damage_add(struct damage *d, const struct store_lost *lost);
 /* The newest number up to which nothing lies behind p. */
 uint32_t damage_before(const struct damage *d, struct store_point p);
+/* Of the stream's messages up to p no more can have been in all that was told. */
+uint64_t damage_most(const struct damage *d, struct store_point p, uint64_t stream);
 /* All behind the number `passed`. */
 void damage_since(const struct damage *d, uint32_t passed, uint64_t stream, struct damage_sum *sum);
 

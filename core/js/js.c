@@ -708,7 +708,7 @@ static enum err release_unsaved(struct js_stream *s)
 void js_replay_lost(struct js *js, const struct store_lost *lost)
 {
     struct store_lost x = *lost;
-    if (x.kind != STORE_LOST_DAMAGED || x.is_packed) return;
+    if (x.kind != STORE_LOST_DAMAGED) return;
     if (js_find_id(js, x.stream_hint) == NULL) x.kind_hint = RECORD_NONE;
     damage_add(&js->damage, &x);
 }
@@ -926,9 +926,14 @@ static enum err replay_record(struct js *js, uint32_t account, struct js_stream 
     }
     if (r->kind == RECORD_CONSUMER || r->kind == RECORD_CONSUMER_GONE || r->kind == RECORD_PROGRESS)
         return replay_of_consumer(js, s, r);
-    if (r->kind == RECORD_PURGE) return replay_purge(s, r);
-    if (r->kind == RECORD_ERASE && (r->flags & RECORD_SECURE) != 0) js_scrub(s, r->seq);
     uint64_t next = s->stream.seq_last + 1;
+    if (r->kind == RECORD_PURGE) {
+        enum err e = replay_purge(s, r);
+        /* It is the one before the next one that was to be given then. */
+        if (s->stream.seq_last >= next) s->passed = js->damage.count;
+        return e;
+    }
+    if (r->kind == RECORD_ERASE && (r->flags & RECORD_SECURE) != 0) js_scrub(s, r->seq);
     enum err e = stream_replay(&s->stream, r, place);
     /* Sequences of a log have no gaps: what is missing lay in what was damaged. */
     bool has_seq = r->kind == RECORD_MESSAGE || r->kind == RECORD_SKIP;

@@ -126,8 +126,10 @@ Test(checkpoint, a_stream_that_goes_meanwhile_is_not_written)
 }
 
 /* The stream as its checkpoint and its messages make it, all but the last `without`; behind the
- * first `before` of these, so many records of the log are damaged, up to the group 9. */
-static struct js_stream *load(struct js *again, uint64_t without, uint64_t before, uint64_t damaged)
+ * first `before` of these, so many records of the log are damaged, in this group; the checkpoint's
+ * is 10. */
+static struct js_stream *load(struct js *again, uint64_t without, uint64_t before, uint64_t group,
+                              uint64_t damaged)
 {
     struct text t = whole();
     struct record r = {.kind = RECORD_CHECKPOINT,
@@ -135,8 +137,11 @@ static struct js_stream *load(struct js *again, uint64_t without, uint64_t befor
                        .seq = 1,
                        .prev_seq = 10,
                        .body = text_written(&t)};
-    struct store_lost lost = {
-        .kind = STORE_LOST_DAMAGED, .bytes = 100, .record_max = damaged, .end = {1, 9}};
+    struct store_lost lost = {.kind = STORE_LOST_DAMAGED,
+                              .bytes = 100,
+                              .group = group,
+                              .record_max = damaged,
+                              .end = {1, group}};
     js_init(again, &heap.mem, NULL, 7, 1 << 20);
     cr_assert_eq(js_replay(again, 0, &r, 0), ERR_OK);
     text_deinit(&t);
@@ -157,7 +162,7 @@ Test(checkpoint, of_a_damaged_store_what_was_deleted_at_the_end_is_not_lost)
     struct js again;
     erase(MESSAGES);
     erase(MESSAGES - 1);
-    const struct js_stream *s = load(&again, 0, 100, 1);
+    const struct js_stream *s = load(&again, 0, 100, 9, 1);
     cr_assert_eq(s->messages_lost, 0);
     cr_assert_null(s->stream.lost);
     js_deinit(&again);
@@ -167,9 +172,31 @@ Test(checkpoint, of_a_damaged_store_what_was_deleted_at_the_end_is_not_lost)
 Test(checkpoint, damage_that_lies_before_it_moves_no_sequence)
 {
     struct js again;
-    const struct js_stream *s = load(&again, 3, MESSAGES - 3, 5);
+    const struct js_stream *s = load(&again, 3, MESSAGES - 3, 9, 5);
     cr_assert_eq(s->stream.seq_last, MESSAGES);
     cr_assert_gt(s->messages_lost, 0);
     cr_assert_leq(s->messages_lost, 3);
     js_deinit(&again);
+}
+
+/* What is live in it and has no place went since then. */
+Test(checkpoint, damage_that_lies_behind_it_takes_nothing_of_it)
+{
+    struct js again;
+    const struct js_stream *s = load(&again, 3, MESSAGES - 3, 11, 5);
+    cr_assert_eq(s->stream.seq_last, MESSAGES + 5);
+    cr_assert_eq(s->messages_lost, 5);
+    cr_assert_eq(s->stream.lost->ranges[0].first, MESSAGES + 1);
+    js_deinit(&again);
+}
+
+Test(checkpoint, a_purge_that_gives_the_next_sequence_is_behind_all_that_was_lost)
+{
+    struct store_lost lost = {
+        .kind = STORE_LOST_DAMAGED, .bytes = 100, .record_max = 5, .end = {1, 9}};
+    js.is_damaged = true;
+    js_replay_lost(&js, &lost);
+    run((struct record){.kind = RECORD_PURGE, .seq = MESSAGES + 10});
+    js_replay_end(&js);
+    cr_assert_eq(js_find_id(&js, ID)->stream.seq_last, MESSAGES + 9);
 }

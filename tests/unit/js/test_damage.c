@@ -90,3 +90,23 @@ Test(damage, beyond_its_bound_or_without_memory_several_are_one)
     cr_assert_eq(records_since(2), 0);
     cr_assert_eq(damage_before(&damage, (struct store_point){1, 1}), 0);
 }
+
+Test(damage, how_much_a_checkpoint_can_have_lost_has_a_bound)
+{
+    struct store_lost in_one = {.end = {1, 10}, .group = 10, .record_max = 2},
+                      in_many = {.end = {1, 20}, .record_max = 3},
+                      packed = {.is_packed = true, .has_count = true, .record_count = 4};
+    cr_assert_eq(damage_most(&damage, (struct store_point){9, 9}, 7), 0);
+    damage_add(&damage, &in_one);
+    cr_assert_eq(damage_most(&damage, (struct store_point){1, 10}, 7), 2);
+    cr_assert_eq(damage_most(&damage, (struct store_point){1, 9}, 7), 0);
+    damage_add(&damage, &in_many);
+    damage_add(&damage, &packed);
+    cr_assert_eq(damage_most(&damage, (struct store_point){1, 10}, 7), 9);
+    cr_assert_eq(damage_most(&damage, (struct store_point){1, 9}, 7), 7);
+    cr_assert_eq(damage.count, 2);
+    packed.has_count = false;
+    damage_add(&damage, &packed);
+    damage_add(&damage, &packed);
+    cr_assert_eq(damage_most(&damage, (struct store_point){1, 9}, 7), UINT64_MAX);
+}

@@ -25,6 +25,11 @@ static struct rig {
     uint32_t given_count;
     uint64_t expected[STORE_NEARNESS_COUNT][GIVEN_MAX];
     uint32_t expected_count[STORE_NEARNESS_COUNT];
+    struct {
+        struct store_lost lost;
+        uint32_t given_count; /* before it */
+    } told[GIVEN_MAX];
+    uint32_t told_count;
 } rig;
 
 static void setup(void)
@@ -187,4 +192,50 @@ Test(replay, the_empty_rest_of_a_segment_is_read_once)
     cr_assert_leq(counts.bytes_read, SIZE + SCAN_WINDOW_BYTES);
     manifest_deinit(&m);
     mem_free(&rig.heap.mem, MEM_STORE, bytes, SIZE);
+}
+
+static void on_lost(void *context, const struct store_lost *lost)
+{
+    cr_assert_lt(rig.told_count, GIVEN_MAX);
+    rig.told[rig.told_count].lost = *lost;
+    rig.told[rig.told_count++].given_count = rig.given_count;
+}
+
+/* Three groups without headers: of two records, of one, and of zeros. */
+static void lose_headers(uint64_t more)
+{
+    struct record r = {.kind = RECORD_MESSAGE, .stream = 1, .subject = BYTES_LITERAL("a")};
+    add_group((struct record[]){r, r}, 2);
+    add_group(&r, 1);
+    add_group(&r, 1);
+    memset(rig.bytes, 0x55, GROUP_HEAD_BYTES);
+    memset(rig.bytes + PLACE_BLOCK_BYTES, 0x55, GROUP_HEAD_BYTES + more);
+    memset(rig.bytes + (uint64_t)2 * PLACE_BLOCK_BYTES, 0, PLACE_BLOCK_BYTES);
+    replay(&(struct store_replay){.record = on_salvaged, .lost = on_lost});
+    cr_assert_eq(rig.told[0].given_count, 0);
+    cr_assert_eq(rig.told[0].lost.record_max, 0);
+    cr_assert_eq(rig.told[1].given_count, 2);
+    for (uint32_t i = 0; i < rig.told_count; i++) {
+        cr_assert_eq(rig.told[i].lost.end.incarnation, 1);
+        cr_assert_eq(rig.told[i].lost.end.group, 3);
+    }
+}
+
+/* What lies behind it may be news to a checkpoint that lies in it, too. */
+Test(replay, where_no_header_is_left_what_is_lost_is_told_in_its_place)
+{
+    lose_headers(8);
+    cr_assert_eq(rig.given_count, 2);
+    cr_assert_eq(rig.told_count, 2);
+    cr_assert_geq(rig.told[1].lost.record_max, 1 + PLACE_BLOCK_BYTES / 56);
+}
+
+Test(replay, blocks_of_zeros_behind_the_last_record_may_have_held_some)
+{
+    lose_headers(0);
+    cr_assert_eq(rig.given_count, 3);
+    cr_assert_eq(rig.told_count, 3);
+    cr_assert_eq(rig.told[2].given_count, 3);
+    cr_assert_eq(rig.told[2].lost.offset, (uint64_t)2 * PLACE_BLOCK_BYTES);
+    cr_assert_geq(rig.told[2].lost.record_max, PLACE_BLOCK_BYTES / 56 - 2);
 }
