@@ -347,7 +347,7 @@ bool direct_write_end(const struct direct *d, struct text *out)
     }
     bool is_nothing_wanted = d->is_batch && d->left == 0; /* "batch":-1 */
     if (d->sent == 0 && d->multi == NULL && !is_nothing_wanted) {
-        text_string(out, "NATS/1.0 404 Message Not Found\r\n\r\n");
+        text_string(out, DIRECT_NOT_FOUND);
         return true;
     }
     if (!d->is_batch) return false;

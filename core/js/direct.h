@@ -20,6 +20,8 @@
 
 enum { DIRECT_MULTI_MAX = 1024 };
 
+#define DIRECT_NOT_FOUND "NATS/1.0 404 Message Not Found\r\n\r\n"
+
 enum direct_step { DIRECT_MESSAGE, DIRECT_AGAIN, DIRECT_OVER };
 
 struct direct_found {

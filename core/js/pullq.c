@@ -187,7 +187,9 @@ bool pullq_add(struct pullq *q, const struct pullq_limits *limits, const struct 
     struct ack_pull p;
     char text[JSAPI_ERROR_TEXT_BYTES];
     struct writer why;
-    if (reply.len == 0 || reply.len > PULLQ_REPLY_BYTES_MAX) return false;
+    if (reply.len == 0) return false;
+    if (reply.len > PULLQ_REPLY_BYTES_MAX)
+        return refuse(o, reply, "400 Bad Request - Reply subject too long");
     writer_init(&why, text, sizeof text);
     writer_text(&why, "400 Bad Request - ");
     enum err e = ack_parse_pull(arena, body, &p, &why);

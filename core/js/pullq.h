@@ -40,15 +40,16 @@ struct pullq_facts {
                         request is due, its own or another's, as with nats-server */
 };
 
+/* As long as a line of the protocol, unless an option says otherwise. */
+enum { PULLQ_REPLY_BYTES_MAX = 4096 };
+
 /* What a message was taken for. */
 struct pullq_taker {
-    char reply[512]; /* reply_len bytes */
+    char reply[PULLQ_REPLY_BYTES_MAX]; /* reply_len bytes */
     uint32_t reply_len;
     bool is_done; /* no request of it is left; say so with pullq_finish after the message */
     int64_t batch_left, bytes_left;
 };
-
-enum { PULLQ_REPLY_BYTES_MAX = 512 };
 
 void pullq_init(struct pullq *q, struct mem *mem);
 /* Forgets all requests without a word. */

@@ -41,8 +41,8 @@ enum {
     STREAM_SUBJECTS_PAGE = 100000,
     STREAM_EXPIRE_BATCH = 1024, /* messages a call of stream_expire removes at most */
     STREAM_PURGE_BATCH = 1024,  /* and a call of stream_purge_step */
-    STREAM_LAST_ID_BYTES = 256, /* of an id that is remembered whole */
-    STREAM_DUE_MAX = 64,        /* markers that wait to be written; the others are found again */
+    STREAM_LAST_ID_BYTES = STREAM_HEADERS_BYTES_MAX, /* no header is longer */
+    STREAM_DUE_MAX = 64, /* markers that wait to be written; the others are found again */
     /* Of that batch: so many consumers that are told of a removal take as long as the removal. */
     STREAM_BATCH_CONSUMERS = 64,
     /* What waits for an order that left no record waits for this ticket: it is durable in any

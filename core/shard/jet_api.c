@@ -519,7 +519,10 @@ static bool send_direct(struct shard *s, struct direct_get *g, const struct reco
 static void send_status(struct shard *s, const struct direct_get *g, struct bytes headers)
 {
     struct jet_parts parts = {.account = g->account, .subject = g->reply, .headers = headers};
-    jet_send(s, &parts);
+    if (g->x == NULL) /* the stream is being freed: nothing is to look at it now */
+        jet_send_later(s, &parts);
+    else
+        jet_send(s, &parts);
 }
 
 static void finish_direct(struct shard *s, struct direct_get *g)
@@ -532,8 +535,19 @@ static void finish_direct(struct shard *s, struct direct_get *g)
     else if (has_end)
         send_status(s, g, text_written(&headers));
     else if (!g->has_sent) /* it is there, but cannot be read any more */
-        send_status(s, g, BYTES_LITERAL("NATS/1.0 404 Message Not Found\r\n\r\n"));
+        send_status(s, g, BYTES_LITERAL(DIRECT_NOT_FOUND));
     text_deinit(&headers);
+    end_direct(s, g);
+}
+
+/* The stream was deleted meanwhile: there is no message more. */
+static void gone_direct(struct shard *s, struct direct_get *g)
+{
+    if (g->has_sent && g->d.multi == NULL) {
+        finish_direct(s, g);
+        return;
+    }
+    send_status(s, g, BYTES_LITERAL(DIRECT_NOT_FOUND));
     end_direct(s, g);
 }
 
@@ -596,7 +610,7 @@ static void on_direct_read(struct shard *s, struct jet_reader *reader, enum err 
 {
     struct direct_get *g = (struct direct_get *)(void *)reader;
     if (g->x == NULL) {
-        end_direct(s, g);
+        gone_direct(s, g);
         return;
     }
     uint32_t left = SIEVE_STEP;
@@ -690,7 +704,9 @@ void jet_api_forget(struct shard *s, const struct jet_stream *x)
         for (link = idle[i]->next; link != idle[i];) {
             struct direct_get *g = LIST_OWNER(link, struct direct_get, link);
             link = link->next;
-            if (g->x == x) end_direct(s, g);
+            if (g->x != x) continue;
+            g->x = NULL;
+            gone_direct(s, g);
         }
 }
 

@@ -358,3 +358,24 @@ def test_a_message_of_a_fast_batch_is_refused_where_there_are_none(js):
         assert json.loads(m.data) == {"stream": "S", "seq": 0, "error": {
             "code": 400, "err_code": 10205, "description": "batch publish is disabled"}}
     assert js.state("S")["messages"] == 0
+
+
+@pytest.mark.parametrize("length", [256, 257, 5000])
+def test_the_last_message_id_is_known_whole(js, length):
+    js.stream("S", subjects=["s"])
+    first, second = "a" * length, "b" * length
+    assert js.publish("s", Nats_Msg_Id=first)["seq"] == 1
+    error = js.publish("s", Nats_Expected_Last_Msg_Id=second)["error"]
+    assert error["err_code"] == 10070
+    assert error["description"].startswith("wrong last msg ID: " + first[:500])
+    assert js.publish("s", Nats_Expected_Last_Msg_Id=first, Nats_Msg_Id=second)["seq"] == 2
+
+
+def test_a_pull_with_a_long_reply_subject(js):
+    filled(js, count=1)
+    js.consumer("S", "C", ack_policy="explicit")
+    inbox = "_INBOX." + "r" * 3000
+    for body, answer in ((b"{", "400 Bad Request"), (b"1", None)):
+        js.c.pub("$JS.API.CONSUMER.MSG.NEXT.S.C", body, reply=inbox)
+        m = js.c.msg()
+        assert ACK.match(m.reply) if answer is None else status_of(m).startswith(answer)

@@ -8,7 +8,7 @@
 /* Remembers what was sent as "subject|headers" with line ends as slashes. */
 struct rig {
     struct outlet outlet;
-    char sent[4096];
+    char sent[8192];
     const char *deaf; /* nobody listens here */
 };
 
@@ -73,8 +73,19 @@ static const char *take(uint64_t bytes)
     static struct pullq_taker t;
     if (!pullq_take(&q, &facts, bytes, &rig.outlet, &t)) return "";
     pullq_finish(&t, &rig.outlet);
-    t.reply[t.reply_len] = 0;
+    if (t.reply_len < sizeof t.reply) t.reply[t.reply_len] = 0;
     return t.reply;
+}
+
+Test(pullq, replies_are_as_long_as_a_line)
+{
+    static char reply[PULLQ_REPLY_BYTES_MAX + 2];
+    memset(reply, 'r', PULLQ_REPLY_BYTES_MAX);
+    cr_assert(pull(reply, "2"));
+    cr_assert_arr_eq(take(1), reply, PULLQ_REPLY_BYTES_MAX);
+    reply[PULLQ_REPLY_BYTES_MAX] = 'r';
+    rig.sent[0] = 0;
+    cr_assert(!pull(reply, "2"));
 }
 
 Test(pullq, requests_take_turns)

@@ -615,6 +615,23 @@ Test(relay, a_message_that_no_memory_is_found_to_read_is_waited_for)
     close_jet_rig(r);
 }
 
+/* J4: the stream is deleted before its message is read. */
+Test(relay, a_direct_get_of_a_stream_that_goes_is_answered)
+{
+    char direct[48], line[96];
+    struct rig *r = open_direct_rig(direct);
+    r->logs[1].is_dry = true;
+    request(r, direct, "{\"seq\":1}");
+    cr_assert_eq(r->got_len, 0);
+    snprintf(line, sizeof line, "$JS.API.STREAM.DELETE.%s",
+             direct + sizeof "$JS.API.DIRECT.GET." - 1);
+    request(r, line, "");
+    cr_assert_eq(count_of(r, "\"success\":true"), 1, "%.*s", (int)r->got_len, r->got);
+    cr_assert_eq(count_of(r, "NATS/1.0 404 Message Not Found"), 1);
+    r->logs[1].is_dry = false;
+    close_jet_rig(r);
+}
+
 /* What was begun for many answers goes on when those before have left. */
 Test(relay, answers_that_find_no_room_are_bounded)
 {
