@@ -591,6 +591,12 @@ static void end_by_pieces(struct js_stream *s, const struct js_work *w)
     rolling(s);
 }
 
+/* In memory nothing is for longer, but where there is no more of that. */
+static bool has_flights(const struct js_stream *s)
+{
+    return s->stream.config.storage == STREAM_FILE && s->stream.staged.op_count > 0;
+}
+
 enum err js_consumer_delete(struct js *js, struct js_stream *s, struct consumer *c, int64_t now_ns,
                             uint64_t *ticket)
 {
@@ -612,7 +618,9 @@ enum err js_consumer_delete(struct js *js, struct js_stream *s, struct consumer 
     }
     *ticket = stub.ticket;
     js_consumer_end(js, s, c, stub.ticket, &work);
-    if (!js_consumer_end_step(s, &work)) {
+    /* What is in flight lies before that record, and goes as well. */
+    if (may_sweep) work.end = s->stream.staged.seq_last + 1;
+    if (!(may_sweep && has_flights(s)) && !js_consumer_end_step(s, &work)) {
         mem_free(js->mem, MEM_JETSTREAM, ending, sizeof *ending);
         return ERR_OK;
     }
@@ -624,7 +632,7 @@ enum err js_consumer_delete(struct js *js, struct js_stream *s, struct consumer 
 static bool ending_step(struct js_stream *s)
 {
     if (s->ending == NULL) return false;
-    if (js_consumer_end_step(s, s->ending)) return true;
+    if (has_flights(s) || js_consumer_end_step(s, s->ending)) return true;
     s->stream.order_ticket = 0;
     mem_free(s->js->mem, MEM_JETSTREAM, s->ending, sizeof *s->ending);
     s->ending = NULL;

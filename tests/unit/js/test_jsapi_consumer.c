@@ -744,6 +744,31 @@ Test(jsapi_consumer, what_an_inactive_one_alone_wanted_goes_by_pieces)
     cr_assert_not_null(named("c2"));
 }
 
+/* Its record lies behind what was in flight, so a start lets that go as well. */
+Test(jsapi_consumer, what_was_in_flight_goes_with_the_inactive_one_that_alone_wanted_it)
+{
+    char scratch[PUBLISH_SCRATCH_EXTRA + 256];
+    struct stream_outcome o;
+    struct store_stub stub;
+    struct writer w;
+    open_interest();
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    writer_init(&w, scratch, sizeof scratch);
+    publish_check(&s->stream, BYTES_LITERAL("s.1"), BYTES_LITERAL(""), BYTES_LITERAL("x"), now_ns,
+                  &w, &o);
+    cr_assert_eq(o.verdict, STREAM_STORE);
+    cr_assert_eq(store_append(js_store_of(&r.js, s), &o.record, &stub), ERR_OK);
+    stream_stage(&s->stream, &o, stub.ticket, stub.place);
+    uint64_t ticket = 0;
+    cr_assert_eq(js_consumer_delete(&r.js, s, named("c1"), now_ns, &ticket), ERR_OK);
+    cr_assert_gt(ticket, stub.ticket);
+    js_roll(&r.js);
+    cr_assert_eq(stream_settle(&s->stream, ticket), ERR_OK);
+    while (js_is_rolling(&r.js)) js_roll(&r.js);
+    cr_assert_eq(live(), 0);
+    cr_assert_eq(s->stream.order_ticket, 0);
+}
+
 Test(jsapi_consumer, a_purge_moves_consumers_on)
 {
     open_three();
