@@ -505,6 +505,8 @@ enum err storage_open(struct storage *x, const struct storage_options *o, char *
         log_warn(x->log, "JetStream: no thread for packing: space of messages that go is not "
                          "freed");
     x->storage_max = j->storage_bytes_max >= 0 ? j->storage_bytes_max : free_disk(x);
+    if (x->memory_max > 0) x->directory.memory_machine = x->memory_max;
+    if (x->storage_max > 0) x->directory.storage_machine = x->storage_max;
     x->logs[0].recovery_ns = (int64_t)(now_ns() - began_ns);
     x->logs[0].damaged_ranges = x->recovery.counts.damaged_ranges;
     x->logs[0].damaged_bytes = x->recovery.counts.damaged_bytes;

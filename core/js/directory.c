@@ -4,7 +4,7 @@
 
 void directory_init(struct directory *d, struct mem *mem, uint64_t seed)
 {
-    *d = (struct directory){.mem = mem, .seed = seed};
+    *d = (struct directory){.mem = mem, .seed = seed, .memory_machine = -1, .storage_machine = -1};
     overlap_init(&d->overlap, mem, seed);
     table_init(&d->names, mem, MEM_JETSTREAM);
     table_init(&d->ids, mem, MEM_JETSTREAM);
@@ -271,6 +271,7 @@ static bool may_reserve(struct directory *d, const struct directory_ask *a,
     server.reserved -= leaving->server_bytes;
     account.max = a->is_memory ? l->memory : l->storage;
     server.max = a->is_memory ? l->server_memory : l->server_storage;
+    if (server.max < 0) server.max = a->is_memory ? d->memory_machine : d->storage_machine;
     uint64_t more = promised(a), before = e == NULL ? 0 : e->bytes;
     /* A new stream without a limit of its own wants a byte at least. */
     if (e == NULL && more == 0) more = 1;

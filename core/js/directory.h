@@ -45,6 +45,9 @@ struct directory {
     struct table ids;       /* the same by stream */
     struct table quotas;    /* struct quota, by account */
     struct quota total;
+    /* What may be promised of them where the server has no limit: what the machine has; below 0:
+     * nobody knows. */
+    int64_t memory_machine, storage_machine;
     struct list ending; /* streams whose deletion is under way, in the order of its end */
     uint64_t seed;
 };

@@ -379,3 +379,17 @@ def test_a_pull_with_a_long_reply_subject(js):
         js.c.pub("$JS.API.CONSUMER.MSG.NEXT.S.C", body, reply=inbox)
         m = js.c.msg()
         assert ACK.match(m.reply) if answer is None else status_of(m).startswith(answer)
+
+
+@pytest.mark.parametrize("storage, err_code", [("file", 10047), ("memory", 10028)])
+def test_no_more_is_promised_than_the_machine_has(start, tmp_path, storage, err_code):
+    """Where the server has no limit of its own."""
+    too_much = 2 ** 62
+    js = Js(start("-js", "-sd", str(tmp_path / "store")))
+    assert js.refused_stream("S", storage=storage, max_bytes=too_much)[:2] == (500, err_code)
+    config = js.stream("S", storage=storage, max_bytes=1000)["config"]
+    assert js.refused("STREAM.UPDATE.S", {**config, "max_bytes": too_much})[:2] == (500, err_code)
+    assert js.stream("T", storage=storage)["config"]["max_bytes"] == -1
+    sums = js.ok("INFO")
+    assert sums["reserved_" + ("storage" if storage == "file" else "memory")] == 1000
+    js.c.close()
