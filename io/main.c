@@ -521,6 +521,7 @@ static void each_second(struct program *p)
     pthread_mutex_lock(&s->figures_lock);
     s->process.cpu_percent = p->cpu.percent;
     pthread_mutex_unlock(&s->figures_lock);
+    mem_jemalloc_decay();
     mem_jemalloc_budget_watch(&s->budget);
     if (s->has_storage) storage_watch(&s->storage);
     monitor_tick(s);

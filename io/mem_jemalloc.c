@@ -436,11 +436,21 @@ bool mem_jemalloc_figures(struct mem_jemalloc_figures *out)
     return true;
 }
 
-void mem_jemalloc_purge(void)
+static void do_in_all_arenas(const char *what)
 {
     char name[32];
-    snprintf(name, sizeof name, "arena.%u.purge", (unsigned)MALLCTL_ARENAS_ALL);
+    snprintf(name, sizeof name, "arena.%u.%s", (unsigned)MALLCTL_ARENAS_ALL, what);
     (void)mallctl(name, NULL, NULL, NULL, 0);
+}
+
+void mem_jemalloc_purge(void)
+{
+    do_in_all_arenas("purge");
+}
+
+void mem_jemalloc_decay(void)
+{
+    do_in_all_arenas("decay");
 }
 
 #else
@@ -452,6 +462,10 @@ bool mem_jemalloc_figures(struct mem_jemalloc_figures *out)
 }
 
 void mem_jemalloc_purge(void)
+{
+}
+
+void mem_jemalloc_decay(void)
 {
 }
 

@@ -74,5 +74,9 @@ struct mem_jemalloc_figures {
 bool mem_jemalloc_figures(struct mem_jemalloc_figures *out);
 /* Gives unused pages of all arenas back to the kernel now. Milliseconds: not for shards. */
 void mem_jemalloc_purge(void);
+/* Gives back what has been unused for so long that jemalloc would have done it, had anybody
+ * allocated since (10 s): it has no clock of its own, so a server that falls idle would keep it.
+ * For main, once a second. */
+void mem_jemalloc_decay(void);
 
 #endif

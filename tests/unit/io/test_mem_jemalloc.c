@@ -1,8 +1,12 @@
 #include <criterion/criterion.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#ifndef MILLRACE_SANITIZED
+#include <jemalloc/jemalloc.h>
+#endif
 #include "io/mem_jemalloc.h"
 #include "io/sysinfo.h"
 
@@ -271,3 +275,35 @@ Test(mem_jemalloc, figures_move_with_what_is_allocated)
     cr_assert_leq(sysinfo_rss(), rss + 8 * MIB);
     mem_jemalloc_deinit(&m);
 }
+
+#ifndef MILLRACE_SANITIZED
+/* jemalloc looks at its clock when somebody allocates. */
+Test(mem_jemalloc, what_was_freed_goes_back_though_nobody_allocates)
+{
+    static void *blocks[16];
+    struct mem_jemalloc_budget b;
+    struct mem_jemalloc m;
+    unsigned arena;
+    size_t bytes = sizeof arena;
+    ssize_t decay_ms = 100;
+    char name[40];
+    mem_jemalloc_budget_init(&b, 0);
+    mem_jemalloc_init(&m, &b);
+    cr_assert_eq(mallctl("thread.arena", &arena, &bytes, NULL, 0), 0);
+    snprintf(name, sizeof name, "arena.%u.dirty_decay_ms", arena);
+    cr_assert_eq(mallctl(name, NULL, NULL, &decay_ms, sizeof decay_ms), 0);
+    uint64_t rss = sysinfo_rss();
+    for (int i = 0; i < 16; i++) {
+        blocks[i] = mem_alloc(&m.mem, MEM_OUTPUT, 2 * MIB);
+        memset(blocks[i], 1, 2 * MIB);
+    }
+    for (int i = 0; i < 16; i++) mem_free(&m.mem, MEM_OUTPUT, blocks[i], 2 * MIB);
+    mem_jemalloc_decay(); /* sees what is unused from now on */
+    for (int i = 0; i < 100 && sysinfo_rss() > rss + 8 * MIB; i++) {
+        usleep(50000);
+        mem_jemalloc_decay();
+    }
+    cr_assert_leq(sysinfo_rss(), rss + 8 * MIB);
+    mem_jemalloc_deinit(&m);
+}
+#endif
