@@ -194,6 +194,7 @@ static enum err count_lost(struct walk *w, struct salvage *v, const struct group
     struct record r;
     record_decode_parts(data, &r);
     lost->stream_hint = r.stream;
+    lost->seq_hint = r.seq;
     lost->kind_hint = (uint8_t)r.kind;
     return ERR_OK;
 }

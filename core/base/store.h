@@ -140,8 +140,8 @@ struct store_lost {
     /* No more records can have been in it, and in what was told of the same group before. */
     uint64_t record_max;
     struct store_point end; /* none of them lies behind it; group 0: not known */
-    /* What stands where a single record had them (record_count is 1); either may be the damage. */
-    uint64_t stream_hint;
+    /* What stands where a single record had them (record_count is 1); one may be the damage. */
+    uint64_t stream_hint, seq_hint;
     uint8_t kind_hint;
     uint64_t place_before; /* of the last good record before it; 0: none in this log */
 };

@@ -40,6 +40,7 @@ void damage_add(struct damage *d, const struct store_lost *lost)
     x.is_hinted =
         x.records == 1 && lost->kind_hint > RECORD_NONE && lost->kind_hint < RECORD_KIND_COUNT;
     x.stream = is_message ? lost->stream_hint : 0;
+    x.seq = lost->seq_hint;
     x.is_wide = lost->group == 0 || lost->group != x.end.group;
     x.number = ++d->count;
     if (d->count > 1 && make_room(d)) {
@@ -67,28 +68,31 @@ uint32_t damage_before(const struct damage *d, struct store_point p)
     return i == 0 ? 0 : d->older[i - 1].number;
 }
 
-static void add_to(struct damage_sum *sum, const struct damage_range *r, uint64_t stream)
+static void add_to(struct damage_sum *sum, const struct damage_range *r,
+                   const struct damage_asker *a)
 {
     sum->records += r->records;
     sum->bytes += r->bytes;
-    sum->others += r->is_hinted && r->stream != stream;
+    bool is_own = r->stream == a->stream || (a->first <= r->seq && r->seq <= a->last);
+    sum->others += r->is_hinted && !is_own;
 }
 
-void damage_since(const struct damage *d, uint32_t passed, uint64_t stream, struct damage_sum *sum)
+void damage_since(const struct damage *d, uint32_t passed, const struct damage_asker *a,
+                  struct damage_sum *sum)
 {
     *sum = (struct damage_sum){0};
     if (d->count <= passed) return;
-    add_to(sum, &d->newest, stream);
+    add_to(sum, &d->newest, a);
     for (uint32_t i = d->older_count; i > 0 && d->older[i - 1].number > passed; i--)
-        add_to(sum, &d->older[i - 1], stream);
+        add_to(sum, &d->older[i - 1], a);
 }
 
-uint64_t damage_most(const struct damage *d, struct store_point p, uint64_t stream)
+uint64_t damage_most(const struct damage *d, struct store_point p, const struct damage_asker *a)
 {
     struct damage_sum sum = {0};
     for (uint32_t i = 0; i < d->older_count; i++)
-        if (d->older[i].is_wide || is_before(&d->older[i], p)) add_to(&sum, &d->older[i], stream);
-    if (d->newest.is_wide || is_before(&d->newest, p)) add_to(&sum, &d->newest, stream);
+        if (d->older[i].is_wide || is_before(&d->older[i], p)) add_to(&sum, &d->older[i], a);
+    if (d->newest.is_wide || is_before(&d->newest, p)) add_to(&sum, &d->newest, a);
     uint64_t count = sum.records - sum.others;
     return count > UINT64_MAX - d->packed ? UINT64_MAX : count + d->packed;
 }

@@ -17,6 +17,7 @@ struct damage_range {
     bool is_wide;           /* it may begin in an earlier group */
     bool is_hinted;         /* it seems to be known whose its only record was */
     uint64_t stream;        /* then: this stream's, and of a sequence; 0: of none */
+    uint64_t seq;           /* or of whom this sequence is missing */
     uint64_t records;       /* at most so many were in it */
     uint64_t bytes;
 };
@@ -29,10 +30,15 @@ struct damage {
     struct damage_range newest, *older; /* ascending; without memory several are one, too */
 };
 
+/* A stream asks, of which these sequences may be missing. */
+struct damage_asker {
+    uint64_t stream, first, last;
+};
+
 /* Of what a stream has not passed. */
 struct damage_sum {
     uint64_t records, bytes;
-    uint64_t others; /* of the records: these seem to be no sequences of the stream */
+    uint64_t others; /* of the records: these seem to be none of the missing ones */
 };
 
 void damage_init(struct damage *d, struct mem *mem);
@@ -41,8 +47,9 @@ void damage_add(struct damage *d, const struct store_lost *lost);
 /* The newest number up to which nothing lies behind p. */
 uint32_t damage_before(const struct damage *d, struct store_point p);
 /* Of the stream's messages up to p no more can have been in all that was told. */
-uint64_t damage_most(const struct damage *d, struct store_point p, uint64_t stream);
+uint64_t damage_most(const struct damage *d, struct store_point p, const struct damage_asker *a);
 /* All behind the number `passed`. */
-void damage_since(const struct damage *d, uint32_t passed, uint64_t stream, struct damage_sum *sum);
+void damage_since(const struct damage *d, uint32_t passed, const struct damage_asker *a,
+                  struct damage_sum *sum);
 
 #endif

@@ -733,8 +733,9 @@ void js_read_lost(struct js_stream *s, uint64_t seq, uint64_t bytes)
 static void count_missing(const struct js *js, struct js_stream *s, uint64_t first, uint64_t count)
 {
     struct damage_sum sum;
+    struct damage_asker asker = {s->stream.id, first, first + count - 1};
     if (count > 0) {
-        damage_since(&js->damage, s->passed, s->stream.id, &sum);
+        damage_since(&js->damage, s->passed, &asker, &sum);
         uint64_t lost = count == sum.records ? count - sum.others : count;
         s->messages_lost += lost;
         if (lost > 0) lost_add(&s->stream.lost, js->mem, first, first + lost - 1, sum.bytes);
@@ -747,7 +748,8 @@ static void pass_lost(const struct js *js, struct js_stream *s)
 {
     struct damage_sum sum;
     uint64_t last = s->stream.seq_last;
-    damage_since(&js->damage, s->passed, s->stream.id, &sum);
+    struct damage_asker asker = {s->stream.id, 0, 0};
+    damage_since(&js->damage, s->passed, &asker, &sum);
     uint64_t count = sum.records < STREAM_SEQ_MAX - last ? sum.records : STREAM_SEQ_MAX - last;
     if (count == 0) return;
     stream_pass(&s->stream, last + count);

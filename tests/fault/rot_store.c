@@ -514,10 +514,11 @@ static void judge_start(enum place place, uint64_t at)
         uint64_t lost = 0, live = live_of(id, &lost);
         bool is_hit = k != NULL && k->stream == id;
         bool is_message = is_hit && k->kind == RECORD_MESSAGE;
-        if (is_hit && k->kind == RECORD_CHECKPOINT && (live != w.live[id] || lost != 0))
-            wrong("a damaged checkpoint costs something: it has a twin");
         bool is_named =
             k != NULL && at - k->offset >= 4 && at - k->offset < 16 && at != k->offset + 5;
+        if (is_hit && k->kind == RECORD_CHECKPOINT &&
+            (live != w.live[id] || (lost != 0 && !is_named)))
+            wrong("a damaged checkpoint costs something: it has a twin");
         if (!is_hit && (live != w.live[id] || (lost != 0 && !is_named)))
             wrong("a stream that is whole changed");
         if (last_of(id) < w.seqs[id]) wrong("a sequence that was given would be given again");

@@ -5,6 +5,7 @@
 static struct mem_heap heap;
 static struct damage damage;
 static struct damage_sum sum;
+static const struct damage_asker SEVEN = {7, 100, 110}, EIGHT = {8, 200, 210};
 
 static void setup(void)
 {
@@ -29,7 +30,7 @@ static void add(uint32_t incarnation, uint64_t group, uint64_t records)
 
 static uint64_t records_since(uint32_t passed)
 {
-    damage_since(&damage, passed, 7, &sum);
+    damage_since(&damage, passed, &SEVEN, &sum);
     return sum.records;
 }
 
@@ -63,13 +64,20 @@ Test(damage, hints_say_what_others_lost)
     damage_add(&damage, &lost);
     lost.kind_hint = RECORD_PROGRESS;
     damage_add(&damage, &lost);
-    damage_since(&damage, 0, 7, &sum);
+    damage_since(&damage, 0, &SEVEN, &sum);
     cr_assert_eq(sum.others, 1);
-    damage_since(&damage, 0, 8, &sum);
+    damage_since(&damage, 0, &EIGHT, &sum);
     cr_assert_eq(sum.others, 2);
+    /* One of the two that say whose it was may be what is damaged. */
+    lost.seq_hint = 205;
+    damage_add(&damage, &lost);
+    damage_since(&damage, 2, &EIGHT, &sum);
+    cr_assert_eq(sum.others, 0);
+    damage_since(&damage, 2, &SEVEN, &sum);
+    cr_assert_eq(sum.others, 1);
     lost.record_max = 2;
     damage_add(&damage, &lost);
-    damage_since(&damage, 2, 8, &sum);
+    damage_since(&damage, 3, &SEVEN, &sum);
     cr_assert_eq(sum.others, 0);
 }
 
@@ -96,17 +104,17 @@ Test(damage, how_much_a_checkpoint_can_have_lost_has_a_bound)
     struct store_lost in_one = {.end = {1, 10}, .group = 10, .record_max = 2},
                       in_many = {.end = {1, 20}, .record_max = 3},
                       packed = {.is_packed = true, .has_count = true, .record_count = 4};
-    cr_assert_eq(damage_most(&damage, (struct store_point){9, 9}, 7), 0);
+    cr_assert_eq(damage_most(&damage, (struct store_point){9, 9}, &SEVEN), 0);
     damage_add(&damage, &in_one);
-    cr_assert_eq(damage_most(&damage, (struct store_point){1, 10}, 7), 2);
-    cr_assert_eq(damage_most(&damage, (struct store_point){1, 9}, 7), 0);
+    cr_assert_eq(damage_most(&damage, (struct store_point){1, 10}, &SEVEN), 2);
+    cr_assert_eq(damage_most(&damage, (struct store_point){1, 9}, &SEVEN), 0);
     damage_add(&damage, &in_many);
     damage_add(&damage, &packed);
-    cr_assert_eq(damage_most(&damage, (struct store_point){1, 10}, 7), 9);
-    cr_assert_eq(damage_most(&damage, (struct store_point){1, 9}, 7), 7);
+    cr_assert_eq(damage_most(&damage, (struct store_point){1, 10}, &SEVEN), 9);
+    cr_assert_eq(damage_most(&damage, (struct store_point){1, 9}, &SEVEN), 7);
     cr_assert_eq(damage.count, 2);
     packed.has_count = false;
     damage_add(&damage, &packed);
     damage_add(&damage, &packed);
-    cr_assert_eq(damage_most(&damage, (struct store_point){1, 9}, 7), UINT64_MAX);
+    cr_assert_eq(damage_most(&damage, (struct store_point){1, 9}, &SEVEN), UINT64_MAX);
 }
