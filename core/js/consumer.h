@@ -193,6 +193,9 @@ int64_t consumer_timer(struct consumer *c, struct shard_time now, struct outlet 
 void consumer_removed(struct consumer *c, uint64_t seq, struct bytes subject, struct outlet *o);
 /* What happens to messages below it is nothing to the consumer; goes back only by a reset. */
 uint64_t consumer_first_of_interest(const struct consumer *c);
+/* A start has the whole stream: a record behind the removal of a message may have told that it
+ * waits for its ack. */
+void consumer_replayed(struct consumer *c);
 /* The stream was purged; filter is empty for all of it. first: of the messages that the filter
  * selects, the first one that is left, or the one behind the last sequence. Call afterwards. */
 void consumer_purged(struct consumer *c, struct bytes filter, uint64_t first);

@@ -764,6 +764,9 @@ void js_replay_end(struct js *js)
         /* What of its consumers made no sense, or found no memory, begins anew. */
         (void)!checkpoint_end(s);
         (void)!release_unsaved(s); /* without memory it goes a little later */
+        uint32_t next = 0;
+        struct consumer *c;
+        while ((c = consumer_set_each(&s->consumers, &next)) != NULL) consumer_replayed(c);
         pass_lost(js, s);
         /* In a store without damage a message that has no place died after the checkpoint. */
         if (!js->is_damaged) s->messages_lost = 0;

@@ -202,6 +202,9 @@ uint32_t jsledger_seen(struct jsledger *l, uint32_t slot, uint64_t seq, struct b
     if (is_on_its_way(l, e)) return JSLEDGER_NONE;
     if (e->outcome == JSL_LOST) l->found_again++;
     mark_stored(l, id, seq);
+    /* What was erased behind it since, and has no place any more, is not there when a start counts:
+     * the limit leaves it then. */
+    if (e->is_evicted) e->is_gone = e->is_evicted = false;
     if (e->is_gone && (e->gone_life < l->life || e->gone_ns + ON_ITS_WAY_NS < l->now_ns))
         wrong_entry(l, e, "shown after its removal was confirmed");
     return id;
@@ -299,13 +302,18 @@ static bool is_replaced(const struct jsledger *l, const struct jsledger_entry *e
     return false;
 }
 
+static bool is_beyond(const struct jsledger_slot *s, const struct jsledger_entry *e, uint64_t last)
+{
+    return s->max_msgs != UINT64_MAX && last - e->seq >= s->max_msgs;
+}
+
 static bool may_be_gone(const struct jsledger *l, const struct jsledger_entry *e, uint64_t last)
 {
     const struct jsledger_slot *s = &l->slots[e->slot];
     uint8_t all = (uint8_t)((1u << s->consumers) - 1);
     uint8_t acked = e->ack_sent | s->late_acks[e->seq];
     if (e->maybe_gone || e->is_gone) return true;
-    if (s->max_msgs != UINT64_MAX && last - e->seq >= s->max_msgs) return true;
+    if (is_beyond(s, e, last)) return true;
     switch (s->retention) {
     case JSL_WORK_QUEUE: return (acked & all) == all; /* what was passed over stays */
     case JSL_INTEREST: return ((acked | s->was_reset) & all) == all;
@@ -343,6 +351,7 @@ void jsledger_audit_end(struct jsledger *l, uint32_t slot, uint64_t last, uint64
         }
         if (e->outcome != JSL_STORED || e->is_gone) continue;
         if (!may_be_gone(l, e, last)) wrong_entry(l, e, "an acknowledged message is gone");
+        e->is_evicted = !e->maybe_gone && is_beyond(s, e, last);
         e->is_gone = true;
         set_gone(l, e);
     }

@@ -34,6 +34,7 @@ struct jsledger_entry {
     uint64_t connection;
     bool maybe_gone;       /* somebody asked for its removal */
     bool is_gone;          /* its removal was confirmed, or an audit missed it */
+    bool is_evicted;       /* by a limit: it may come back, see jsledger_seen */
     bool is_present;       /* of the audit */
     bool is_doomed;        /* was stored when the purge was asked for */
     uint8_t ack_sent;      /* by consumer */

@@ -464,6 +464,20 @@ static void reopen(struct bytes copy, struct bytes record)
     cr_assert_eq(consumer_apply(&r.consumer, record, r.now.wall_ns, r.now), ERR_OK);
 }
 
+/* A record may tell that a message waits which went before the record was written. */
+Test(consumer, a_start_drops_deliveries_of_messages_that_are_gone)
+{
+    struct consumer_delivery d = {0};
+    open_consumer();
+    cr_assert_eq(deliver(&d), 1);
+    cr_assert_eq(deliver(&d), 2);
+    remove_untold(1);
+    consumer_replayed(&r.consumer);
+    cr_assert_eq(r.consumer.live->window.pending_count, 1);
+    cr_assert_eq(r.consumer.floor_seq, 1);
+    cr_assert(consumer_is_unsaved(&r.consumer));
+}
+
 /* Deliveries that only a checkpoint knows go on waiting for their acks behind later records. */
 Test(consumer, what_a_checkpoint_knows_first_stays_pending)
 {
