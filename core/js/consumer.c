@@ -480,9 +480,9 @@ static enum err follow_config(struct consumer *c, struct shard_time now)
     return e;
 }
 
-enum err consumer_open(struct consumer *c, struct mem *mem, const struct consumer_feed *feed,
-                       uint64_t number, const struct consumer_config *config, int64_t created_ns,
-                       struct shard_time now)
+static enum err open(struct consumer *c, struct mem *mem, const struct consumer_feed *feed,
+                     uint64_t number, const struct consumer_config *config, int64_t created_ns,
+                     struct shard_time now)
 {
     *c = (struct consumer){.mem = mem,
                            .feed = feed,
@@ -502,12 +502,35 @@ enum err consumer_open(struct consumer *c, struct mem *mem, const struct consume
         if (c->push == NULL) goto close;
         push_init(c->push, &setup, (int64_t)now.mono_ns);
     }
-    e = start(c, config);
-    if (e != ERR_OK) goto close;
     return ERR_OK;
 
 close:
     consumer_close(c);
+    return e;
+}
+
+enum err consumer_open(struct consumer *c, struct mem *mem, const struct consumer_feed *feed,
+                       uint64_t number, const struct consumer_config *config, int64_t created_ns,
+                       struct shard_time now)
+{
+    enum err e = open(c, mem, feed, number, config, created_ns, now);
+    if (e != ERR_OK) return e;
+    e = start(c, config);
+    if (e != ERR_OK) consumer_close(c);
+    return e;
+}
+
+enum err consumer_open_hidden(struct consumer *c, struct mem *mem, const struct consumer_feed *feed,
+                              uint64_t number, const struct consumer_config *config,
+                              int64_t created_ns, struct shard_time now)
+{
+    struct consumer_config first = *config;
+    enum err e = open(c, mem, feed, number, config, created_ns, now);
+    if (e != ERR_OK) return e;
+    if (!feed->is_released && first.deliver_policy == CONSUMER_DELIVER_LAST_PER_SUBJECT)
+        first.deliver_policy = CONSUMER_DELIVER_NEW;
+    e = start(c, &first);
+    if (e != ERR_OK) consumer_close(c);
     return e;
 }
 

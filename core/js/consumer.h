@@ -135,6 +135,12 @@ NODISCARD enum err consumer_open(struct consumer *c, struct mem *mem,
                                  const struct consumer_feed *feed, uint64_t number,
                                  const struct consumer_config *config, int64_t created_ns,
                                  struct shard_time now);
+/* The same for one that consumer_start is called for when its record is durable: what that finds
+ * out by a look at every subject is not found out twice, where nothing depends on it before. */
+NODISCARD enum err consumer_open_hidden(struct consumer *c, struct mem *mem,
+                                        const struct consumer_feed *feed, uint64_t number,
+                                        const struct consumer_config *config, int64_t created_ns,
+                                        struct shard_time now);
 void consumer_close(struct consumer *c);
 /* One of those that are shared, for feeds. */
 void consumer_idle_init(struct consumer_live *idle, struct mem *mem);

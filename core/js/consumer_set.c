@@ -227,7 +227,9 @@ enum err consumer_set_add(struct consumer_set *s, const struct consumer_config *
     struct consumer *new = mem_alloc(s->mem, MEM_JETSTREAM, sizeof *new);
     if (new == NULL) return ERR_MEMORY;
     uint64_t used = number != 0 ? number : s->number_next;
-    enum err e = consumer_open(new, s->mem, s->feed, used, config, created_ns, now);
+    bool is_hidden = number == 0;
+    enum err e = (is_hidden ? consumer_open_hidden : consumer_open)(new, s->mem, s->feed, used,
+                                                                    config, created_ns, now);
     if (e != ERR_OK) goto free_new;
     e = reserve_number(s);
     if (e == ERR_OK) e = table_insert(&s->names, hash_of(new->name), new);

@@ -68,7 +68,7 @@ NODISCARD bool consumer_set_check(struct consumer_set *s, struct arena *arena,
                                   const struct consumer_set_bounds *bounds,
                                   struct consumer_request *r, struct rng *rng,
                                   struct consumer **existing, struct jsapi_error *error);
-/* number 0: the next one. ERR_MEMORY, ERR_EXISTS (the name). */
+/* number 0: the next one, and consumer_start follows. ERR_MEMORY, ERR_EXISTS (the name). */
 NODISCARD enum err consumer_set_add(struct consumer_set *s, const struct consumer_config *config,
                                     uint64_t number, int64_t created_ns, struct shard_time now,
                                     struct consumer **c);

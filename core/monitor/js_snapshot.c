@@ -96,36 +96,6 @@ static void add_consumer(struct shard_snapshot *out, struct js_stream_snapshot *
     to->consumers = x;
 }
 
-static int compare_consumers(const void *a, const void *b)
-{
-    return bytes_compare(((const struct js_consumer_snapshot *)a)->name,
-                         ((const struct js_consumer_snapshot *)b)->name);
-}
-
-/* The list in the order of the names. */
-static void sort_consumers(struct shard_snapshot *out, struct js_stream_snapshot *s)
-{
-    uint32_t count = 0;
-    for (struct js_consumer_snapshot *c = s->consumers; c != NULL; c = c->next) count++;
-    if (count < 2) return;
-    const void **all = mem_alloc(out->mem, MEM_MONITOR, count * sizeof *all);
-    if (all == NULL) {
-        out->is_short = true;
-        return;
-    }
-    uint32_t at = 0;
-    for (struct js_consumer_snapshot *c = s->consumers; c != NULL; c = c->next) all[at++] = c;
-    sort_pointers(all, count, compare_consumers);
-    struct js_consumer_snapshot *next = NULL;
-    while (at-- > 0) {
-        struct js_consumer_snapshot *c = (struct js_consumer_snapshot *)all[at];
-        c->next = next;
-        next = c;
-    }
-    s->consumers = next;
-    mem_free(out->mem, MEM_MONITOR, all, count * sizeof *all);
-}
-
 static void add_stream(struct shard_snapshot *out, struct js_stream *s, const struct page_query *q)
 {
     const struct stream *m = &s->stream;
@@ -156,7 +126,6 @@ static void add_stream(struct shard_snapshot *out, struct js_stream *s, const st
     if (!(out->js->collect & COLLECT_JS_CONSUMERS)) return;
     while ((c = consumer_set_each(&s->consumers, &at)) != NULL && !out->is_short)
         add_consumer(out, x, m, c, q);
-    sort_consumers(out, x);
 }
 
 static void add_store(struct js_store_counts *out, const struct js_store_counts *c)
@@ -285,6 +254,34 @@ static int compare_streams(const void *a, const void *b)
     return bytes_compare(x->name, y->name);
 }
 
+static int compare_consumers(const void *a, const void *b)
+{
+    return bytes_compare(((const struct js_consumer_snapshot *)a)->name,
+                         ((const struct js_consumer_snapshot *)b)->name);
+}
+
+/* The list in the order of the names. Here, and not where it was copied: a shard has clients. */
+static enum err sort_consumers(struct mem *mem, struct js_stream_snapshot *s)
+{
+    uint32_t count = 0;
+    for (struct js_consumer_snapshot *c = s->consumers; c != NULL; c = c->next) count++;
+    if (count < 2) return ERR_OK;
+    const void **all = mem_alloc(mem, MEM_MONITOR, count * sizeof *all);
+    if (all == NULL) return ERR_MEMORY;
+    uint32_t at = 0;
+    for (struct js_consumer_snapshot *c = s->consumers; c != NULL; c = c->next) all[at++] = c;
+    sort_pointers(all, count, compare_consumers);
+    struct js_consumer_snapshot *next = NULL;
+    while (at-- > 0) {
+        struct js_consumer_snapshot *c = (struct js_consumer_snapshot *)all[at];
+        c->next = next;
+        next = c;
+    }
+    s->consumers = next;
+    mem_free(mem, MEM_MONITOR, all, count * sizeof *all);
+    return ERR_OK;
+}
+
 enum err js_snapshot_streams(const struct page_input *in, struct js_stream_list *out)
 {
     uint32_t count = 0;
@@ -292,7 +289,8 @@ enum err js_snapshot_streams(const struct page_input *in, struct js_stream_list 
     for (uint32_t i = 0; i < in->shard_count; i++) {
         const struct js_snapshot *s = in->shards[i]->js;
         if (s == NULL) continue;
-        for (const struct js_stream_snapshot *x = s->streams; x != NULL; x = x->next) count++;
+        for (struct js_stream_snapshot *x = s->streams; x != NULL; x = x->next, count++)
+            if (sort_consumers(in->mem, x) != ERR_OK) return ERR_MEMORY;
     }
     if (count == 0) return ERR_OK;
     const void **all = mem_alloc(in->mem, MEM_MONITOR, count * sizeof *all);

@@ -42,7 +42,8 @@ struct js_stream_snapshot {
     uint64_t messages, bytes, seq_first, seq_last, subjects, deleted, consumer_count;
     int64_t first_ns, last_ns; /* 0: no message */
     uint64_t messages_lost;
-    struct js_consumer_snapshot *consumers; /* COLLECT_JS_CONSUMERS; in the order of their names */
+    struct js_consumer_snapshot
+        *consumers; /* COLLECT_JS_CONSUMERS; js_snapshot_streams sorts them */
 };
 
 enum js_store_state {

@@ -189,6 +189,23 @@ Test(jsapi_consumer, an_ephemeral_one_gets_a_name_that_its_configuration_does_no
     cr_assert(bytes_equal(got, bytes_from_text(reply)), "%.*s\n%s", (int)got.len, got.data, reply);
 }
 
+/* Once, and not as it is staged too: of a million subjects it takes long. */
+Test(jsapi_consumer, the_last_of_each_subject_are_looked_for_when_the_consumer_is_durable)
+{
+    open_three();
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    struct js_request q = request("$JS.API.CONSUMER.CREATE.S.l",
+                                  "{\"stream_name\":\"S\",\"config\":{\"name\":\"l\",\"deliver_"
+                                  "policy\":\"last_per_subject\",\"filter_subject\":\"s.*\"}}");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    const struct consumer *c = consumer_set_find(&s->consumers, BYTES_LITERAL("l"));
+    cr_assert_null(c->latest);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_REPLY);
+    jsapi_end(&q);
+    cr_assert_not_null(c->latest);
+    cr_assert_eq(c->left, subject_index_total(&s->stream.subjects, BYTES_LITERAL(">")).keys);
+}
+
 /* The pieces that a page of names took. */
 static int names_page(uint32_t offset, uint32_t total, const char *first)
 {
