@@ -179,10 +179,11 @@ void consumer_delivered_done(struct consumer *c, struct shard_time now,
 /* The message of pick cannot be read: it counts as removed. */
 void consumer_skip(struct consumer *c, const struct consumer_pick *pick, struct outlet *o);
 
-/* An ack arrived. True: a reply is to be answered (with nothing in it), once the next record of
- * this consumer is durable if is_changed. A NEXT is followed by consumer_pull by the caller. */
-bool consumer_ack(struct consumer *c, struct shard_time now, const struct ack_subject *a,
-                  const struct ack_payload *p, struct rng *rng, struct outlet *o);
+/* An ack arrived. ERR_OK: a reply is to be answered (with nothing in it), once the next record of
+ * this consumer is durable if is_changed. ERR_UNKNOWN: it is not. ERR_MEMORY: nothing is settled. A
+ * NEXT is followed by consumer_pull by the caller. */
+enum err consumer_ack(struct consumer *c, struct shard_time now, const struct ack_subject *a,
+                      const struct ack_payload *p, struct rng *rng, struct outlet *o);
 /* A pull request arrived. */
 void consumer_pull(struct consumer *c, struct shard_time now, struct arena *arena,
                    struct bytes body, struct bytes reply, struct outlet *o);

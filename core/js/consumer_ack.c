@@ -21,26 +21,27 @@ static void sample(const struct consumer *c, struct shard_time now, const struct
 }
 
 /* An ack that comes after a reset passed over the message: its work is done all the same, so a work
- * queue drops it. False: without memory for a record of that it stays; and elsewhere no record
+ * queue drops it. ERR_MEMORY: without memory for a record of that it stays; and elsewhere no record
  * tells of it, so the message comes again if the reset should fail. */
-static bool settle_passed(struct consumer *c, uint64_t seq)
+static enum err settle_passed(struct consumer *c, uint64_t seq)
 {
     struct msgs_entry entry;
-    if (!c->feed->is_released || seq > c->delivered_seq) return !c->is_reset;
-    if (msgs_get(c->feed->msgs, seq, &entry) != ERR_OK) return true;
-    if (!consumer_matches(c, subject_index_subject(c->feed->subjects, entry.node))) return true;
-    if (consumer_state_wake(c) != ERR_OK) return false;
-    if (ackwin_settle_again(&c->live->window, seq) != ERR_OK) return false;
+    if (!c->feed->is_released || seq > c->delivered_seq) return c->is_reset ? ERR_UNKNOWN : ERR_OK;
+    if (msgs_get(c->feed->msgs, seq, &entry) != ERR_OK) return ERR_OK;
+    if (!consumer_matches(c, subject_index_subject(c->feed->subjects, entry.node))) return ERR_OK;
+    if (consumer_state_wake(c) != ERR_OK) return ERR_MEMORY;
+    if (ackwin_settle_again(&c->live->window, seq) != ERR_OK) return ERR_MEMORY;
     c->is_changed = true;
-    return true;
+    return ERR_OK;
 }
 
-/* True: the ack counts, or is one of something done long ago. */
-static bool settle(struct consumer *c, struct shard_time now, const struct ack_subject *a,
-                   bool may_sample, struct rng *rng, struct outlet *o)
+/* ERR_OK: the ack counts, or is one of something done long ago. ERR_UNKNOWN: it does not.
+ * ERR_MEMORY. */
+static enum err settle(struct consumer *c, struct shard_time now, const struct ack_subject *a,
+                       bool may_sample, struct rng *rng, struct outlet *o)
 {
     uint64_t seq = a->stream_seq;
-    if (seq >= c->next_seq && seq > c->delivered_seq) return false;
+    if (seq >= c->next_seq && seq > c->delivered_seq) return ERR_UNKNOWN;
     if (c->ack_policy == CONSUMER_ACK_EXPLICIT) {
         struct ackwin_entry *e = ackwin_find(&c->live->window, seq);
         if (e == NULL) return settle_passed(c, seq);
@@ -49,8 +50,9 @@ static bool settle(struct consumer *c, struct shard_time now, const struct ack_s
         ackwin_settle(&c->live->window, e);
         if (was_pending) consumer_state_move_floor(c, seq);
     } else if (c->ack_policy == CONSUMER_ACK_ALL) {
-        if (a->consumer_seq <= c->floor_cseq || seq <= c->floor_seq) return !c->is_reset;
-        if (seq > c->delivered_seq) return false;
+        if (a->consumer_seq <= c->floor_cseq || seq <= c->floor_seq)
+            return c->is_reset ? ERR_UNKNOWN : ERR_OK;
+        if (seq > c->delivered_seq) return ERR_UNKNOWN;
         ackwin_settle_to(&c->live->window, seq);
         /* A client may say any consumer sequence; the floor stays below what was delivered. */
         c->floor_cseq = a->consumer_seq < c->delivered_cseq ? a->consumer_seq : c->delivered_cseq;
@@ -58,11 +60,11 @@ static bool settle(struct consumer *c, struct shard_time now, const struct ack_s
         const struct ackwin_entry *low = ackwin_lowest(&c->live->window);
         if (low != NULL && c->floor_cseq >= low->cseq) c->floor_cseq = low->cseq - 1;
     } else {
-        return true;
+        return ERR_OK;
     }
     c->last_ack_ns = now.wall_ns;
     c->is_changed = true;
-    return true;
+    return ERR_OK;
 }
 
 static void nak(struct consumer *c, struct shard_time now, const struct ack_subject *a,
@@ -89,26 +91,29 @@ static void nak(struct consumer *c, struct shard_time now, const struct ack_subj
     c->is_changed = true;
 }
 
-static bool term(struct consumer *c, struct shard_time now, const struct ack_subject *a,
-                 const struct ack_payload *p, struct rng *rng, struct outlet *o)
+static enum err term(struct consumer *c, struct shard_time now, const struct ack_subject *a,
+                     const struct ack_payload *p, struct rng *rng, struct outlet *o)
 {
-    bool is_settled = settle(c, now, a, false, rng, o);
+    enum err e = settle(c, now, a, false, rng, o);
     struct outlet_event event = {.kind = OUTLET_TERMINATED,
                                  .stream_seq = a->stream_seq,
                                  .consumer_seq = a->consumer_seq,
                                  .deliveries = a->deliveries,
                                  .reason = p->reason};
     consumer_state_tell(c, &event, o);
-    return is_settled;
+    return e;
 }
 
-bool consumer_ack(struct consumer *c, struct shard_time now, const struct ack_subject *a,
-                  const struct ack_payload *p, struct rng *rng, struct outlet *o)
+enum err consumer_ack(struct consumer *c, struct shard_time now, const struct ack_subject *a,
+                      const struct ack_payload *p, struct rng *rng, struct outlet *o)
 {
     if (c->inactive_ns > 0) c->live->pulls.last_active_ns = (int64_t)now.mono_ns;
     switch (p->kind) {
-    case ACK_DONE: return settle(c, now, a, true, rng, o) && a->stream_seq != 0;
-    case ACK_NEXT: (void)settle(c, now, a, true, rng, o); return false;
+    case ACK_DONE: {
+        enum err e = settle(c, now, a, true, rng, o);
+        return e == ERR_OK && a->stream_seq == 0 ? ERR_UNKNOWN : e;
+    }
+    case ACK_NEXT: (void)settle(c, now, a, true, rng, o); return ERR_UNKNOWN;
     case ACK_TERM: return term(c, now, a, p, rng, o);
     case ACK_NAK: nak(c, now, a, p, o); break;
     case ACK_PROGRESS: {
@@ -120,7 +125,7 @@ bool consumer_ack(struct consumer *c, struct shard_time now, const struct ack_su
     }
     case ACK_UNKNOWN: break;
     }
-    return a->stream_seq != 0;
+    return a->stream_seq != 0 ? ERR_OK : ERR_UNKNOWN;
 }
 
 /* --- time ------------------------------------------------------------------------------------ */

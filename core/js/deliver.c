@@ -600,14 +600,16 @@ enum err deliver_ack(struct deliver *d, struct js_stream *s, struct bytes subjec
     struct arena arena;
     if (ack_parse_subject(subject, &a) != ERR_OK) return ERR_UNKNOWN;
     bool is_there;
-    enum err e = ERR_OK;
     struct deliver_consumer *x = find(d, s, a.consumer, now, &is_there);
     if (x == NULL) return is_there ? ERR_MEMORY : ERR_UNKNOWN;
     arena_init(&arena, d->js->mem, MEM_JETSTREAM);
     ack_parse_payload(&arena, payload, &p);
-    bool is_answered = consumer_ack(x->c, now, &a, &p, &d->js->rng, s->outlet);
+    enum err e = consumer_ack(x->c, now, &a, &p, &d->js->rng, s->outlet);
     arena_deinit(&arena);
-    if (is_answered && reply.len > 0) e = answer_ack(d, x, reply);
+    if (e == ERR_OK && reply.len > 0)
+        e = answer_ack(d, x, reply);
+    else if (e == ERR_UNKNOWN)
+        e = ERR_OK;
     if (p.kind == ACK_NEXT) pull(d, x, p.next, reply, now);
     note_change(d, x, now);
     arm(d, x, x->c->expire_ns);

@@ -117,12 +117,17 @@ static void expect_order(const uint64_t *seqs)
     cr_assert_eq(consumer_left(&r.consumer), 0);
 }
 
-static bool ack(uint64_t seq, uint64_t cseq, const char *text)
+static enum err try_ack(uint64_t seq, uint64_t cseq, const char *text)
 {
     struct ack_payload p;
     struct ack_subject a = {.deliveries = 1, .stream_seq = seq, .consumer_seq = cseq};
     ack_parse_payload(&r.arena, bytes_from_text(text), &p);
     return consumer_ack(&r.consumer, r.now, &a, &p, &r.rng, &r.outlet);
+}
+
+static bool ack(uint64_t seq, uint64_t cseq, const char *text)
+{
+    return try_ack(seq, cseq, text) == ERR_OK;
 }
 
 Test(consumer, deliver_policies_pick_the_start)
@@ -389,6 +394,21 @@ Test(consumer, a_reset_starts_again_where_it_may)
     cr_assert_eq(consumer_left(&r.consumer), 6);
     cr_assert_eq(deliver(&d), 5);
     cr_assert_eq(d.consumer_seq, 1);
+}
+
+/* Of a message that a reset passed over, in a work queue: whoever sent it is to be told. */
+Test(consumer, a_late_ack_without_memory_is_not_taken)
+{
+    struct consumer_delivery d = {0};
+    open_consumer();
+    r.feed.is_released = true;
+    cr_assert_eq(deliver(&d), 1);
+    consumer_reset(&r.consumer, 4, false);
+    r.heap.fail_at = r.heap.alloc_count + 1;
+    r.heap.fail_from = 1;
+    cr_assert_eq(try_ack(1, 1, ""), ERR_MEMORY);
+    r.heap.fail_at = 0;
+    cr_assert_eq(try_ack(1, 1, ""), ERR_OK);
 }
 
 /* The whole reply as nats-server gives it, but for the times. */
