@@ -520,6 +520,25 @@ enum err consumer_open(struct consumer *c, struct mem *mem, const struct consume
     return e;
 }
 
+/* As much as they will take, where that is known at once. */
+static bool has_memory_for_latest(const struct consumer *c)
+{
+    const size_t each = sizeof c->latest->seqs[0];
+    struct subject_total total;
+    uint64_t count = 1;
+    for (uint32_t i = 0; i < c->filter_count; i++) {
+        if (!subject_index_total_within(c->feed->subjects, c->filters[i], QUICK_STEPS, &total))
+            return true;
+        count += total.keys;
+    }
+    void *spare = mem_alloc(c->mem, MEM_JETSTREAM, count * each);
+    void *latest = mem_alloc(c->mem, MEM_JETSTREAM, sizeof *c->latest + count * each);
+    bool has_memory = spare != NULL && latest != NULL;
+    mem_free(c->mem, MEM_JETSTREAM, spare, count * each);
+    mem_free(c->mem, MEM_JETSTREAM, latest, sizeof *c->latest + count * each);
+    return has_memory;
+}
+
 enum err consumer_open_hidden(struct consumer *c, struct mem *mem, const struct consumer_feed *feed,
                               uint64_t number, const struct consumer_config *config,
                               int64_t created_ns, struct shard_time now)
@@ -527,9 +546,13 @@ enum err consumer_open_hidden(struct consumer *c, struct mem *mem, const struct 
     struct consumer_config first = *config;
     enum err e = open(c, mem, feed, number, config, created_ns, now);
     if (e != ERR_OK) return e;
-    if (!feed->is_released && first.deliver_policy == CONSUMER_DELIVER_LAST_PER_SUBJECT)
+    if (!feed->is_released && !feed->is_latest_only &&
+        first.deliver_policy == CONSUMER_DELIVER_LAST_PER_SUBJECT) {
         first.deliver_policy = CONSUMER_DELIVER_NEW;
-    e = start(c, &first);
+        /* When its record is durable it is too late to refuse it, and it would wait for memory. */
+        if (!has_memory_for_latest(c)) e = ERR_MEMORY;
+    }
+    if (e == ERR_OK) e = start(c, &first);
     if (e != ERR_OK) consumer_close(c);
     return e;
 }

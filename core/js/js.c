@@ -941,8 +941,14 @@ static enum err replay_record(struct js *js, uint32_t account, struct js_stream 
         return replay_of_consumer(js, s, r);
     uint64_t next = s->stream.seq_last + 1;
     if (r->kind == RECORD_PURGE) {
-        enum err e = replay_purge(s, r);
-        /* It is the one before the next one that was to be given then. */
+        struct damage_asker asker = {s->stream.id, 0, 0};
+        struct damage_sum sum;
+        struct record purge = *r;
+        damage_since(&js->damage, s->passed, &asker, &sum);
+        /* It was among the sequences that were given, and is no more than what was lost? Then it
+         * takes out all that is left, and does not say which one was to be given next. */
+        if (purge.seq >= next && purge.seq - next < sum.records) purge.seq = 0;
+        enum err e = replay_purge(s, &purge);
         if (s->stream.seq_last >= next) s->passed = js->damage.count;
         return e;
     }

@@ -200,3 +200,17 @@ Test(checkpoint, a_purge_that_gives_the_next_sequence_is_behind_all_that_was_los
     js_replay_end(&js);
     cr_assert_eq(js_find_id(&js, ID)->stream.seq_last, MESSAGES + 9);
 }
+
+/* Of what was lost some may lie behind the sequence that a purge names: it was among those that
+ * were given. */
+Test(checkpoint, a_purge_up_to_a_sequence_that_was_lost_lets_none_be_given_twice)
+{
+    struct store_lost lost = {
+        .kind = STORE_LOST_DAMAGED, .bytes = 100, .record_max = 5, .end = {1, 9}};
+    js.is_damaged = true;
+    js_replay_lost(&js, &lost);
+    run((struct record){.kind = RECORD_PURGE, .seq = MESSAGES + 3});
+    cr_assert_eq(js_find_id(&js, ID)->stream.msgs.live_count, 0);
+    js_replay_end(&js);
+    cr_assert_eq(js_find_id(&js, ID)->stream.seq_last, MESSAGES + 5);
+}

@@ -206,6 +206,25 @@ Test(jsapi_consumer, the_last_of_each_subject_are_looked_for_when_the_consumer_i
     cr_assert_eq(c->left, subject_index_total(&s->stream.subjects, BYTES_LITERAL(">")).keys);
 }
 
+/* Behind its record it would wait for memory, and the client for an answer. */
+Test(jsapi_consumer, without_memory_for_the_last_of_each_subject_it_is_refused)
+{
+    char subject[16];
+    open_stream("{\"name\":\"S\",\"subjects\":[\"s.*\"]}");
+    for (int i = 0; i < 3000; i++) {
+        snprintf(subject, sizeof subject, "s.%d", i);
+        publish(subject);
+    }
+    r.heap.bytes_max = 20000;
+    struct js_request q = request("$JS.API.CONSUMER.CREATE.S.l",
+                                  "{\"stream_name\":\"S\",\"config\":{\"name\":\"l\",\"deliver_"
+                                  "policy\":\"last_per_subject\",\"filter_subject\":\"s.*\"}}");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_REPLY);
+    cr_assert(q.is_error);
+    jsapi_end(&q);
+    r.heap.bytes_max = 0;
+}
+
 /* The pieces that a page of names took. */
 static int names_page(uint32_t offset, uint32_t total, const char *first)
 {
