@@ -264,30 +264,29 @@ static bool is_covered(const struct consumer *c, struct bytes filter)
 }
 
 /* Deliveries of messages that are gone. */
-static bool settle_missing(struct consumer *c)
+static void settle_missing(struct consumer *c)
 {
-    bool has_settled = false;
     struct ackwin_entry *e;
     for (uint64_t at = 0; (e = ackwin_next(&c->live->window, at)) != NULL;) {
         at = e->seq + 1;
-        if (msgs_has(c->feed->msgs, e->seq)) continue;
-        ackwin_settle(&c->live->window, e);
-        has_settled = true;
+        if (!msgs_has(c->feed->msgs, e->seq)) ackwin_settle(&c->live->window, e);
     }
-    return has_settled;
 }
 
 void consumer_replayed(struct consumer *c)
 {
-    if (!settle_missing(c)) return;
-    consumer_state_move_floor(c, 0);
+    settle_missing(c);
+    /* Also what went before a record whose floor did not know of it. */
+    const struct ackwin_entry *e = ackwin_next_dirty(&c->live->window, 0);
+    if (e == NULL) return;
+    consumer_state_move_floor(c, e->seq);
     c->is_changed = true;
 }
 
 void consumer_purged(struct consumer *c, struct bytes filter, uint64_t first)
 {
     struct msgs *msgs = c->feed->msgs;
-    (void)settle_missing(c);
+    settle_missing(c);
     if (c->latest != NULL)
         for (uint32_t i = c->latest->at; i < c->latest->count; i++)
             if ((c->latest->seqs[i] & CONSUMER_LATEST_GONE) == 0 &&

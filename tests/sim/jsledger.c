@@ -351,7 +351,7 @@ void jsledger_audit_end(struct jsledger *l, uint32_t slot, uint64_t last, uint64
         }
         if (e->outcome != JSL_STORED || e->is_gone) continue;
         if (!may_be_gone(l, e, last)) wrong_entry(l, e, "an acknowledged message is gone");
-        e->is_evicted = !e->maybe_gone && is_beyond(s, e, last);
+        e->is_evicted = is_beyond(s, e, last);
         e->is_gone = true;
         set_gone(l, e);
     }

@@ -18,8 +18,10 @@ enum {
     RESET_ONE_IN = 4, /* seeds in which consumers of the interest stream are reset */
     RESET_LOOKS = 8,  /* until the work queue's is set back again at the end */
     CONSUMERS_MAX = 2,
-    CROWDED_ONE_IN = 4, /* seeds */
-    RESTS_ONE_IN = 3,   /* lives */
+    DELIVERIES_MAX = 3,  /* of one consumer */
+    ROLLUP_ONE_IN = 100, /* publishes to the limits stream */
+    CROWDED_ONE_IN = 4,  /* seeds */
+    RESTS_ONE_IN = 3,    /* lives */
     SAID_MAX = 1 + CONSUMERS_MAX,
     SAID_BEFORE = 60, /* of a difference */
     SAID_TOLD = 240,
@@ -47,7 +49,7 @@ enum asked {
 
 struct request {
     uint8_t kind, slot, consumer;
-    bool is_open;
+    bool is_open, is_rollup;
     uint32_t entry;
     uint64_t seq;
 };
@@ -92,7 +94,7 @@ struct work {
 };
 
 /* Consumers: 0 is pulled from, 1 is pushed. */
-static const uint8_t consumers_of[JSLEDGER_SLOTS] = {2, 1, 2, 0};
+static const uint8_t consumers_of[JSLEDGER_SLOTS] = {2, 1, 2, 1};
 static const char *const consumer_names[CONSUMERS_MAX] = {"PULL", "PUSH"};
 
 static uint32_t below(struct work *w, uint32_t bound)
@@ -131,10 +133,10 @@ static const char *config_of(struct work *w, uint32_t slot, char *out, size_t by
     snprintf(out, bytes,
              "{\"name\":\"S%u\",\"description\":\"inc %u.\",\"subjects\":[\"s%u.>\"],"
              "\"retention\":\"%s\",\"storage\":\"file\",\"num_replicas\":1,\"max_msgs\":%lld,"
-             "\"max_msgs_per_subject\":%d,\"allow_direct\":true,"
+             "\"max_msgs_per_subject\":%d,\"allow_direct\":true,\"allow_rollup_hdrs\":%s,"
              "\"duplicate_window\":120000000000}",
              slot, s->incarnation, slot, retentions[s->retention], max,
-             s->retention == JSL_KEYS ? 1 : -1);
+             s->retention == JSL_KEYS ? 1 : -1, s->retention == JSL_LIMITS ? "true" : "false");
     return out;
 }
 
@@ -163,8 +165,11 @@ static void create_consumer(struct work *w, struct jsclient *c, uint32_t slot)
     snprintf(body, sizeof body,
              "{\"stream_name\":\"S%u\",\"config\":{\"durable_name\":\"%s\",%s"
              "\"ack_policy\":\"%s\",\"ack_wait\":300000000,\"max_ack_pending\":100,"
-             "\"deliver_policy\":\"all\",\"replay_policy\":\"instant\"}}",
-             slot, consumer_names[n], deliver, slot == 0 && n == 1 ? "all" : "explicit");
+             "\"deliver_policy\":\"%s\",\"filter_subject\":\"s%u.>\",\"max_deliver\":%d,"
+             "\"replay_policy\":\"instant\"}}",
+             slot, consumer_names[n], deliver, slot == 0 && n == 1 ? "all" : "explicit",
+             slot_of(w, slot)->retention == JSL_KEYS ? "last_per_subject" : "all", slot,
+             slot == 0 && n == 0 ? DELIVERIES_MAX : -1);
     snprintf(behind, sizeof behind, ".%s", consumer_names[n]);
     uint32_t inbox = open_request(w, REQUEST_CONSUMER, slot);
     w->requests[inbox].consumer = (uint8_t)n;
@@ -307,10 +312,21 @@ static void publish(struct work *w, struct jsclient *c, uint32_t slot)
         p.msg_id = choose_msg_id(w, slot, &p.subject);
         snprintf(headers + at, sizeof headers - at, "Nats-Msg-Id: id-%u\r\n", p.msg_id);
     }
+    struct jsledger_slot *s = slot_of(w, slot);
+    bool is_rollup =
+        s->retention == JSL_LIMITS && !s->is_purging && rng_below(&w->calm, ROLLUP_ONE_IN) == 0;
+    if (is_rollup)
+        strcat(headers,
+               rng_below(&w->calm, 2) == 0 ? "Nats-Rollup: all\r\n" : "Nats-Rollup: sub\r\n");
     uint32_t inbox = open_request(w, REQUEST_PUBLISH, slot);
+    w->requests[inbox].is_rollup = is_rollup;
     uint32_t id = jsledger_publish(&w->ledger, &p);
     w->requests[inbox].entry = id;
     w->streams[slot].pending++;
+    if (is_rollup) {
+        jsledger_purge_sent(&w->ledger, slot);
+        w->ledger.entries[id].maybe_gone = false;
+    }
     jsledger_body(&w->ledger, id, body);
     snprintf(subject, sizeof subject, "s%u.%u", slot, p.subject);
     jsclient_publish(c, subject, inbox, headers, body, p.bytes);
@@ -320,6 +336,9 @@ static void answer_publish(struct work *w, struct request *r, const struct jsmes
 {
     struct jsledger *l = &w->ledger;
     w->streams[r->slot].pending--;
+    /* Which ones it took is not known; but what was gone then is gone for good. */
+    if (r->is_rollup) jsledger_purged(l, r->slot, false);
+    w->counts->rollups += r->is_rollup;
     uint64_t seq = jsclient_number(m->body, "\"seq\":");
     if (m->status != 0 || jsclient_has(m->body, "\"error\"")) {
         uint64_t code = jsclient_number(m->body, "\"err_code\":");
@@ -734,7 +753,8 @@ static void forget_all(struct work *w)
     for (uint32_t i = 0; i < w->request_count; i++) {
         struct request *r = &w->requests[i];
         if (r->is_open && r->kind == REQUEST_PUBLISH) jsledger_lost(&w->ledger, r->entry);
-        if (r->is_open && r->kind == REQUEST_PURGE) jsledger_purged(&w->ledger, r->slot, false);
+        if (r->is_open && (r->kind == REQUEST_PURGE || r->is_rollup))
+            jsledger_purged(&w->ledger, r->slot, false);
         r->is_open = false;
     }
     w->request_count = 0;

@@ -488,14 +488,44 @@ static void reopen(struct bytes copy, struct bytes record)
 Test(consumer, a_start_drops_deliveries_of_messages_that_are_gone)
 {
     struct consumer_delivery d = {0};
+    struct text body;
     open_consumer();
     cr_assert_eq(deliver(&d), 1);
     cr_assert_eq(deliver(&d), 2);
+    text_init(&body, &r.heap.mem, MEM_JETSTREAM, 4096);
+    consumer_encode(&r.consumer, r.now, false, &body);
+    text_deinit(&body);
     remove_untold(1);
     consumer_replayed(&r.consumer);
     cr_assert_eq(r.consumer.live->window.pending_count, 1);
     cr_assert_eq(r.consumer.floor_seq, 1);
     cr_assert(consumer_is_unsaved(&r.consumer));
+}
+
+/* And its floor is then not below what went. */
+Test(consumer, a_start_moves_the_floor_past_what_went_before_a_record)
+{
+    struct consumer_delivery d = {0};
+    struct text first, second;
+    open_consumer();
+    text_init(&first, &r.heap.mem, MEM_JETSTREAM, 4096);
+    text_init(&second, &r.heap.mem, MEM_JETSTREAM, 4096);
+    cr_assert_eq(deliver(&d), 1);
+    cr_assert_eq(deliver(&d), 2);
+    consumer_encode(&r.consumer, r.now, false, &first);
+    cr_assert_eq(deliver(&d), 3);
+    consumer_encode(&r.consumer, r.now, false, &second);
+    consumer_close(&r.consumer);
+    open_consumer();
+    cr_assert_eq(consumer_apply(&r.consumer, text_written(&first), r.now.wall_ns, r.now), ERR_OK);
+    consumer_removed(&r.consumer, 1, BYTES_LITERAL("s.a"), &r.outlet);
+    remove_untold(1);
+    cr_assert_eq(consumer_apply(&r.consumer, text_written(&second), r.now.wall_ns, r.now), ERR_OK);
+    consumer_replayed(&r.consumer);
+    cr_assert_eq(r.consumer.live->window.pending_count, 2);
+    cr_assert_eq(r.consumer.floor_seq, 1);
+    text_deinit(&first);
+    text_deinit(&second);
 }
 
 /* Deliveries that only a checkpoint knows go on waiting for their acks behind later records. */
