@@ -80,8 +80,12 @@ static enum err make_context(const struct options *o, struct tls_context **made,
                             .curve_count = o->tls.curve_preferences.count,
                             .pinned = o->tls.pinned,
                             .pinned_count = o->tls.pinned_count};
-    enum err e = tls_context_open(&t, made, reason, reason_bytes);
+    char fault[SERVER_REASON_BYTES] = "";
+    enum err e = tls_context_open(&t, made, fault, sizeof fault);
     free(pairs);
+    if (e == ERR_OK) return ERR_OK;
+    const char *place = o->tls.place.len > 0 ? o->tls.place.data : "tls";
+    snprintf(reason, reason_bytes, "%s: %s", place, fault);
     return e;
 }
 

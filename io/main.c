@@ -235,7 +235,7 @@ static int test_config(struct program *p, const struct options_report *report)
     print_lines(p, &report->notices);
     char reason[SERVER_REASON_BYTES] = "";
     if (conn_tls_check(p->options, reason, sizeof reason) != ERR_OK) {
-        fprintf(stderr, "%s: %s: %s\n", p->name, p->options->config_file.data, reason);
+        fprintf(stderr, "%s: %s\n", p->name, reason);
         return 1;
     }
     fprintf(stderr, "%s: configuration file %s is valid (%s)\n", p->name,

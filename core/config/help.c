@@ -180,7 +180,7 @@ void help_man(struct text *out, struct bytes version)
                      "\\(dq500ms\\(dq; sizes take k, m, g (1000) and kb, mb, gb (1024).\n");
     man_options(out, false);
     text_string(out, ".SH ENVIRONMENT\n.TP\n.B MILLRACE_A_B\nthe option a.b, as it would stand in "
-                     "the file\n.SH SIGNALS\n"
+                     "the file; times and texts need no quotes here\n.SH SIGNALS\n"
                      "HUP reloads the file, USR1 opens the log anew, USR2 enters lame duck mode, "
                      "INT and TERM stop.\n.SH FILES\n.TP\n.I /etc/millrace/millrace.conf\n"
                      "what the systemd unit reads; without \\-c no file is read\n.TP\n"

@@ -607,6 +607,14 @@ static enum err load_jetstream(struct load *l, const struct option *o, const str
     return load_map(l, v, bytes_from_text(o->path));
 }
 
+static void check_domain(struct load *l, const struct conf_value *v)
+{
+    bool is_name = true;
+    for (size_t i = 0; v->kind == CONF_TEXT && i < v->text.len; i++)
+        is_name &= memchr(" \t\r\n\f.*>", v->text.data[i], 8) == NULL;
+    if (!is_name) load_error_text(l, v, "invalid domain name: may not contain ., * or >");
+}
+
 /* store_dir stands at the top or in the block, not in both places of the file; what the command
  * line or the environment says (it has no line) beats the file in either. */
 static enum err load_store_dir(struct load *l, const struct conf_value *v, struct bytes name)
@@ -677,6 +685,7 @@ static enum err load_entry(struct load *l, const struct option *o, const struct 
     case OPTION_DURATION_TEXT:
     case OPTION_SECONDS: load_number(l, o, v, name); break;
     case OPTION_TEXT:
+        if (o->offset == offsetof(struct options, jetstream.domain)) check_domain(l, v);
         if (o->offset == offsetof(struct options, store_dir)) {
             e = load_store_dir(l, v, name);
             break;

@@ -274,10 +274,53 @@ static void warn_of_unknown_environment(struct load *l, struct conf_source *sour
     }
 }
 
-static enum err parsed(struct load *l, struct conf_source *source, struct bytes name,
-                       struct bytes text, struct conf_value **value)
+static bool is_time(const struct option *o)
+{
+    switch (o->type) {
+    case OPTION_DURATION:
+    case OPTION_DURATION_TEXT:
+    case OPTION_SECONDS:
+    case OPTION_SYNC:
+    case OPTION_HANDSHAKE: return true;
+    default: return o == option_find(BYTES_LITERAL("authorization.timeout"));
+    }
+}
+
+/* A path or a password of the environment is what it is, whatever characters it has. */
+static bool is_verbatim(const struct option *o)
+{
+    return o->type == OPTION_TEXT || o->type == OPTION_NAME ||
+           (o->type == OPTION_INSIDE && !is_time(o));
+}
+
+/* 2m without quotes is two million to the file's grammar, and so 23 days. There it has to be, for
+ * the sake of files of nats-server; here it is a time, as --help writes it. */
+static bool is_bare_time(const struct option *o, struct bytes text)
+{
+    if (o == NULL || !is_time(o)) return false;
+    if (text.len == 0 || text.data[0] < '0' || text.data[0] > '9') return false;
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.data[i];
+        if ((c < '0' || c > '9') && c != '.') return true;
+    }
+    return false;
+}
+
+static enum err plain_text(struct load *l, struct bytes name, struct bytes text,
+                           struct conf_value **value)
+{
+    *value = arena_alloc(l->scratch, sizeof(**value));
+    if (*value == NULL) return ERR_MEMORY;
+    **value =
+        (struct conf_value){.kind = CONF_TEXT, .weight = 1, .place = {.file = name}, .text = text};
+    return ERR_OK;
+}
+
+static enum err parsed(struct load *l, struct conf_source *source, const struct option *o,
+                       struct bytes name, struct bytes text, struct conf_value **value)
 {
     struct conf_error fault;
+    if (is_bare_time(o, text)) return plain_text(l, name, text, value);
     enum err e = conf_parse_value(l->scratch, source, name, text, value, &fault);
     if (e == ERR_OK) {
         (*value)->place = (struct conf_place){.file = name};
@@ -301,17 +344,10 @@ static enum err environment_tree(struct load *l, struct conf_source *source,
         if (!is_environment_option(&rows[i])) continue;
         if (!environment_of(l, source, &rows[i], &name, &text)) continue;
         enum err e;
-        if (rows[i].type == OPTION_TEXT || rows[i].type == OPTION_NAME ||
-            rows[i].type == OPTION_INSIDE) {
-            /* A path or a password is what it is, whatever characters it has. */
-            value = arena_alloc(l->scratch, sizeof(*value));
-            if (value == NULL) return ERR_MEMORY;
-            *value = (struct conf_value){
-                .kind = CONF_TEXT, .weight = 1, .place = {.file = name}, .text = text};
-            e = ERR_OK;
-        } else {
-            e = parsed(l, source, name, text, &value);
-        }
+        if (is_verbatim(&rows[i]))
+            e = plain_text(l, name, text, &value);
+        else
+            e = parsed(l, source, &rows[i], name, text, &value);
         if (e == ERR_OK && value != NULL)
             e = overlay_put(l, tree, bytes_from_text(rows[i].path), value);
         if (e != ERR_OK) return e;
@@ -335,7 +371,7 @@ static enum err set_tree(struct load *l, struct conf_source *source, const struc
             load_unknown(l, &at, s->path);
             continue;
         }
-        enum err e = parsed(l, source, name, s->value, &value);
+        enum err e = parsed(l, source, option_find(s->path), name, s->value, &value);
         if (e == ERR_OK && value != NULL) e = overlay_put(l, tree, s->path, value);
         if (e != ERR_OK) return e;
     }
@@ -545,10 +581,6 @@ static void check_jetstream(struct load *l)
     if (j->info_queue_max <= 0) j->info_queue_max = j->request_queue_max;
     if (!j->is_on && l->store_dir != NULL && !l->has_jetstream)
         load_idle(l, l->store_dir, BYTES_LITERAL("store_dir"), "JetStream is off");
-    bool is_name = true;
-    for (size_t i = 0; i < j->domain.len; i++)
-        is_name &= memchr(" \t\r\n\f.*>", j->domain.data[i], 8) == NULL;
-    if (!is_name) load_error_text(l, NULL, "invalid domain name: may not contain ., * or >");
     const struct account *system =
         l->set == NULL ? NULL : account_set_by_number(l->set, l->set->system);
     if (j->is_on && system != NULL && system->jetstream.is_on)

@@ -391,6 +391,13 @@ def test_configuration_errors(start, certs, tmp_path, block):
     assert r.returncode == 1 and str(path) in r.stderr, r.stderr
 
 
+@pytest.mark.ours_only
+def test_a_missing_certificate_names_the_line_of_its_block(start):
+    s = start(config='ping_max: 3\ntls { cert_file: "/no/such", key_file: "/no/key" }\n', wait=False)
+    assert s.wait_exit() == 1
+    assert re.search(r"\.conf:2:1: .*open /no/such: no such file or directory", s.log()), s.log()
+
+
 def test_a_stop_does_not_wait_for_who_has_not_said_hello(start, certs):
     s = start(config=certs.block('handshake_first: "300s"'))
     with socket.create_connection(("127.0.0.1", s.port)):

@@ -348,7 +348,8 @@ Test(options, jetstream_is_off_until_it_is_asked_for)
                                       "value, got 'maybe'\n");
     expect_errors("jetstream: 5", "f.conf:1:1: Expected map, bool or string to define JetStream, "
                                   "got an integer\n");
-    expect_errors("jetstream {domain: a.b}", "invalid domain name: may not contain ., * or >\n");
+    expect_errors("jetstream {domain: a.b}",
+                  "f.conf:1:12: invalid domain name: may not contain ., * or >\n");
 }
 
 Test(options, jetstream_is_put_together_from_switches_and_blocks)
@@ -528,6 +529,32 @@ Test(options, flags_beat_set_beats_environment_beats_file)
     cr_expect_eq(f.o->max_connections, 9);
     cr_expect(f.o->debug);
     cr_expect(f.o->trace);
+    unload(&f);
+}
+
+Test(options, a_time_of_the_environment_or_of_set_needs_no_quotes)
+{
+    const int64_t minute = INT64_C(60000000000);
+    struct fixture f;
+    struct world w = {.variables = {{"MILLRACE_PING_INTERVAL", "1m"},
+                                    {"MILLRACE_LAME_DUCK_DURATION", "3m"},
+                                    {"MILLRACE_JETSTREAM_SYNC_INTERVAL", "\"4m\""},
+                                    {"MILLRACE_AUTHORIZATION_TIMEOUT", "5"}}};
+    char none[] = "", sets[] = "--set jetstream.sync=2m --set authorization.timeout=1m30s "
+                               "--set ping_interval=7";
+    load_in(&f, w, "ping_interval: \"5m\"", none);
+    cr_assert_eq(f.result, ERR_OK, "%s", f.report.errors.data);
+    cr_expect_eq(f.o->ping_interval_ns, minute);
+    cr_expect_eq(f.o->lame_duck_duration_ns, 3 * minute);
+    cr_expect_eq(f.o->jetstream.sync_interval_ns, 4 * minute);
+    cr_expect_eq(f.o->auth_timeout_ns, minute / 12);
+    cr_expect_str_empty(f.report.warnings.data);
+    unload(&f);
+    load_in(&f, w, "ping_interval: \"5m\"", sets);
+    cr_assert_eq(f.result, ERR_OK, "%s", f.report.errors.data);
+    cr_expect_eq(f.o->jetstream.sync_interval_ns, 2 * minute);
+    cr_expect_eq(f.o->auth_timeout_ns, minute * 3 / 2);
+    cr_expect_eq(f.o->ping_interval_ns, 7 * (minute / 60));
     unload(&f);
 }
 
