@@ -276,11 +276,11 @@ static void settle_missing(struct consumer *c)
 void consumer_replayed(struct consumer *c)
 {
     settle_missing(c);
-    /* Also what went before a record whose floor did not know of it. */
-    const struct ackwin_entry *e = ackwin_next_dirty(&c->live->window, 0);
-    if (e == NULL) return;
-    consumer_state_move_floor(c, e->seq);
+    if (c->live->window.dirty_count == 0) return;
     c->is_changed = true;
+    /* Also what went before a record whose floor did not know of it. */
+    const struct ackwin_entry *e = ackwin_next_dirty(&c->live->window, c->floor_seq + 1);
+    if (e != NULL) consumer_state_move_floor(c, e->seq);
 }
 
 void consumer_purged(struct consumer *c, struct bytes filter, uint64_t first)

@@ -143,11 +143,12 @@ static void try_file(const char *data, size_t len)
     struct manifest_pack p = {
         .number = 1, .incarnation = 1, .size = len, .message_count = 1, .record_bytes = len};
     must(manifest_add_pack(&m, &p) == ERR_OK);
-    struct recovery_options o = {.blocking = &files.blocking,
-                                 .mem = &heap.mem,
-                                 .is_read_only = true,
-                                 .is_thorough = true,
-                                 .replay = {&sums, on_record, on_lost, NULL}};
+    struct recovery_options o = {
+        .blocking = &files.blocking,
+        .mem = &heap.mem,
+        .is_read_only = true,
+        .is_thorough = true,
+        .replay = {.context = &sums, .record = on_record, .lost = on_lost}};
     for (int check = 0; check < 2; check++) {
         enum err e = pack_file_read(&o, &m, &m.packs[0], check != 0, &counts);
         must(e == ERR_OK || e == ERR_UNSUPPORTED);
