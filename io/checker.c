@@ -233,8 +233,13 @@ static void say_sums(const struct checker *c)
     fprintf(f, " (%" PRIu64 " of them packed); whole checkpoints: %" PRIu64 "\n",
             n->packed_messages, n->checkpoints);
     if (n->orphans > 0)
-        fprintf(f, "%" PRIu64 " files that no manifest names; the next start removes them\n",
+        fprintf(f,
+                "%" PRIu64 " files that no manifest names; the next start removes them, or keeps "
+                "them as FILE.kept if they are newer than the manifest\n",
                 n->orphans);
+    if (n->kept > 0)
+        fprintf(f, "%" PRIu64 " files FILE.kept, which a start found outside the store: not read\n",
+                n->kept);
     if (n->ranges_left_out > 0)
         fprintf(f, "%" PRIu64 " findings more than are listed\n", n->ranges_left_out);
     if (n->read.read_errors > 0)

@@ -388,6 +388,14 @@ static enum err read_copy(struct check *c, uint32_t log, struct names_text name,
     return e;
 }
 
+/* A start that was to give the store more logs and did not get to the root, as on a full disk. The
+ * next one that wants this log makes both copies anew. */
+static bool is_made_in_part(const struct check *c, uint32_t log, const struct pair_found *p)
+{
+    return c->has_root && log >= c->root.log_count && !c->has_log[log] && p->result[0] != ERR_IO &&
+           p->result[1] != ERR_IO;
+}
+
 static enum err read_manifest(struct check *c, uint32_t log)
 {
     struct names_text names[2] = {names_manifest(log, 0), names_manifest(log, 1)};
@@ -409,7 +417,7 @@ static enum err read_manifest(struct check *c, uint32_t log)
     bool is_counted = c->has_root && log < c->root.log_count;
     if (is_counted && found.result[0] == ERR_UNKNOWN && found.result[1] == ERR_UNKNOWN)
         tell_file(c, CHECK_LOST, names[0], "a manifest, of which both copies are missing", 0, 0);
-    c->log_count += judge_pair(c, &found, names);
+    if (!is_made_in_part(c, log, &found)) c->log_count += judge_pair(c, &found, names);
     return ERR_OK;
 }
 
@@ -549,6 +557,7 @@ static enum err look_at_names(struct check *c, bool *found)
              at += (uint32_t)strlen(names + at) + 1) {
             *found = *found || names_is_of_store(names + at);
             c->counts.orphans += is_orphan(c, names + at);
+            c->counts.kept += names_is_kept(names + at);
             op.offset++;
         }
     } while (e == ERR_OK && op.bytes_done > 0);

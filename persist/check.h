@@ -74,7 +74,8 @@ struct check_counts {
     uint64_t kinds[RECORD_KIND_COUNT];
     uint64_t lost_ranges, lost_bytes, copy_ranges, cut_ranges;
     uint64_t ranges_left_out; /* beyond CHECK_RANGES_MAX */
-    uint64_t orphans;         /* files that no manifest names: the next start removes them */
+    uint64_t orphans;         /* files that no manifest names: see persist/orphans.h */
+    uint64_t kept;            /* files that a start kept so: FILE.kept */
 };
 
 struct check {

@@ -246,6 +246,19 @@ def test_a_damaged_copy_costs_nothing(store):
     assert "40 MESSAGE" in r.stdout
 
 
+def test_a_log_that_a_start_could_not_make_is_no_damage(start, store):
+    """A start with more shards on a full disk leaves two empty manifests, and no root counts them."""
+    put(store, {"0001-manifest-0": b"", "0001-manifest-1": b""})
+    r = check(store)
+    assert r.returncode == CLEAN, r.stdout
+    s = start("-js", "-sd", store, "--shards", "2")
+    assert s.stop() == 0
+    put(store, {"0001-manifest-0": b"", "0001-manifest-1": b""})
+    r = check(store)
+    assert r.returncode == DAMAGED, "now the root counts it"
+    assert "0001-manifest-1, 0 bytes at 0: a copy; what was in it is lost" in r.stdout
+
+
 def test_without_a_root_the_manifests_are_enough(store):
     flip(store, "root-0", 100)
     flip(store, "root-1", 100)
@@ -413,6 +426,7 @@ def test_files_newer_than_the_manifest_are_kept(start, store):
     assert s.stop() == 0
     newer = {name: get(store, name) for name in names}
     put(store, older)
+    assert "or keeps them as FILE.kept" in check(store).stdout
     for _ in range(2):
         s = start(*flags)
         with Js(s) as js:
@@ -422,6 +436,7 @@ def test_files_newer_than_the_manifest_are_kept(start, store):
         assert kept
         for name in kept:
             assert "[ERR] JetStream: %s is no part of the store" % name in s.log()
+    assert "%d files FILE.kept" % len(kept) in check(store).stdout
     for name in kept:
         path = os.path.join(store, "jetstream", name)
         os.rename(path, path[:-len(".kept")])
