@@ -263,19 +263,33 @@ static bool is_covered(const struct consumer *c, struct bytes filter)
     return c->filter_count > 0;
 }
 
-/* Deliveries of messages that are gone. */
-static void settle_missing(struct consumer *c)
+/* Or is covered by what the consumer would get. */
+static bool is_concerned(const struct consumer *c, struct bytes filter)
 {
+    if (filter.len == 0 || c->filter_count == 0) return true;
+    for (uint32_t i = 0; i < c->filter_count; i++)
+        if (subject_is_subset(c->filters[i], filter) || subject_is_subset(filter, c->filters[i]))
+            return true;
+    return false;
+}
+
+/* Deliveries of messages that are gone. True: there were some. */
+static bool settle_missing(struct consumer *c)
+{
+    bool has_settled = false;
     struct ackwin_entry *e;
     for (uint64_t at = 0; (e = ackwin_next(&c->live->window, at)) != NULL;) {
         at = e->seq + 1;
-        if (!msgs_has(c->feed->msgs, e->seq)) ackwin_settle(&c->live->window, e);
+        if (msgs_has(c->feed->msgs, e->seq)) continue;
+        ackwin_settle(&c->live->window, e);
+        has_settled = true;
     }
+    return has_settled;
 }
 
 void consumer_replayed(struct consumer *c)
 {
-    settle_missing(c);
+    (void)settle_missing(c);
     if (c->live->window.dirty_count == 0) return;
     c->is_changed = true;
     /* Also what went before a record whose floor did not know of it. */
@@ -283,19 +297,13 @@ void consumer_replayed(struct consumer *c)
     if (e != NULL) consumer_state_move_floor(c, e->seq);
 }
 
-void consumer_purged(struct consumer *c, struct bytes filter, uint64_t first)
+/* Delivered and settled is what lies before `first` of those that it would get. */
+static void move_past_purged(struct consumer *c, struct bytes filter, uint64_t first)
 {
-    struct msgs *msgs = c->feed->msgs;
-    settle_missing(c);
-    if (c->latest != NULL)
-        for (uint32_t i = c->latest->at; i < c->latest->count; i++)
-            if ((c->latest->seqs[i] & CONSUMER_LATEST_GONE) == 0 &&
-                !msgs_has(msgs, c->latest->seqs[i])) {
-                c->latest->seqs[i] |= CONSUMER_LATEST_GONE;
-                c->latest->live--;
-            }
+    /* Whatever it would get besides, it is not before the stream's first message. */
+    if (!is_covered(c, filter)) first = *c->feed->first_seq;
     /* By what was delivered, not by the cursor, which a restart forgets. */
-    if (is_covered(c, filter) && c->latest == NULL && c->delivered_seq + 1 < first) {
+    if (c->latest == NULL && c->delivered_seq + 1 < first) {
         if (c->next_seq < first) c->next_seq = first;
         c->delivered_seq = first - 1;
     }
@@ -308,8 +316,22 @@ void consumer_purged(struct consumer *c, struct bytes filter, uint64_t first)
         c->floor_seq = first > 0 ? first - 1 : 0;
         c->floor_cseq = low->cseq - 1;
     }
-    consumer_state_recount(c);
     c->is_changed = true;
+}
+
+void consumer_purged(struct consumer *c, struct bytes filter, uint64_t first)
+{
+    struct msgs *msgs = c->feed->msgs;
+    bool has_settled = settle_missing(c);
+    if (c->latest != NULL)
+        for (uint32_t i = c->latest->at; i < c->latest->count; i++)
+            if ((c->latest->seqs[i] & CONSUMER_LATEST_GONE) == 0 &&
+                !msgs_has(msgs, c->latest->seqs[i])) {
+                c->latest->seqs[i] |= CONSUMER_LATEST_GONE;
+                c->latest->live--;
+            }
+    if (has_settled || is_concerned(c, filter)) move_past_purged(c, filter, first);
+    consumer_state_recount(c);
 }
 
 bool consumer_needs(const struct consumer *c, uint64_t seq, struct bytes subject)

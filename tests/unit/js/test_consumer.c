@@ -202,6 +202,29 @@ Test(consumer, the_last_of_a_subject_may_go_before_it_is_told)
     expect_order((uint64_t[]){11, 0});
 }
 
+/* As nats-server 2.15.2 has it: to the stream's first message those that get more than what was
+ * purged; those that get nothing of it stay where they are. */
+Test(consumer, a_purge_by_filter_moves_those_that_get_some_of_it)
+{
+    static const struct {
+        const char *filter;
+        uint64_t delivered;
+    } cases[] = {{"s.b", 0}, {"s.a", 3}, {"s.*", 1}, {"", 1}};
+    for (int i = 0; i < 4; i++) {
+        if (i > 0) {
+            close_all();
+            setup();
+        }
+        r.config.filter_subject = bytes_from_text(cases[i].filter);
+        open_consumer();
+        remove_untold(1);
+        r.first_seq = msgs_first(&r.msgs);
+        consumer_purged(&r.consumer, BYTES_LITERAL("s.a"), 4);
+        cr_assert_eq(r.consumer.delivered_seq, cases[i].delivered, "%s", cases[i].filter);
+        cr_assert_eq(r.consumer.floor_seq, cases[i].delivered);
+    }
+}
+
 Test(consumer, what_is_left_is_counted_without_memory, .timeout = 60)
 {
     r.config.filter_subjects.items = (struct bytes[]){BYTES_LITERAL("*.a"), BYTES_LITERAL("s.*")};
