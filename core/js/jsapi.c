@@ -772,8 +772,12 @@ static enum js_step run(struct js *js, struct js_request *r)
     struct jsapi_reply p = {.js = js, .r = r, .type = "system"};
     arena_init(&r->arena, js->mem, MEM_JETSTREAM);
     if (js->is_on != NULL && !js->is_on(js->context, r->account)) {
-        bool is_info = bytes_equal(r->subject, BYTES_LITERAL("$JS.API.INFO"));
-        if (is_info) p.type = endpoints[ENDPOINT_INFO].type;
+        struct bytes name;
+        enum endpoint asked = endpoint_of(r->subject, &name);
+        if (asked != ENDPOINT_COUNT) {
+            p.type = endpoints[asked].type;
+            p.tail = endpoints[asked].tail;
+        }
         return jsapi_reply_refuse(&p, JSAPI_NOT_ENABLED_FOR_ACCOUNT);
     }
     enum js_step step;

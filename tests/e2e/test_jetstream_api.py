@@ -112,6 +112,10 @@ def test_nobody_answers_when_jetstream_is_off(start):
 def test_an_account_without_jetstream_is_told_so(server):
     with login(server, "none") as j:
         assert j.refused("INFO") == (503, 10039, "JetStream not enabled for account")
+        for request in ("STREAM.NAMES", "STREAM.LIST", "STREAM.CREATE.S", "STREAM.PURGE.S"):
+            assert j.refused(request)[1] == 10039
+            kind = "_".join(request.lower().split(".")[:2])
+            assert j.api(request)["type"] == "io.nats.jetstream.api.v1.%s_response" % kind
 
 
 def test_bodies_where_they_belong(js):
