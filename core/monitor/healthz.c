@@ -13,6 +13,7 @@ enum problem {
     PROBLEM_STREAM,
     PROBLEM_CONSUMER,
     PROBLEM_LOST,
+    PROBLEM_DAMAGED,
 };
 
 static const struct {
@@ -30,11 +31,12 @@ static const struct {
     [PROBLEM_STREAM] = {404, "STREAM", true},
     [PROBLEM_CONSUMER] = {404, "CONSUMER", true},
     [PROBLEM_LOST] = {503, "STREAM", true},
+    [PROBLEM_DAMAGED] = {503, "STREAM", true},
 };
 
 struct finding {
     enum problem problem;
-    uint64_t lost;
+    uint64_t count;
 };
 
 /* The one shard that has the stream answers for all. */
@@ -80,6 +82,9 @@ static struct finding find(const struct page_input *in, const struct page_query 
     js_snapshot_merge(in, a == NULL ? UINT32_MAX : a->number, &counts);
     if (counts.messages_lost > 0 && q->details)
         return (struct finding){PROBLEM_LOST, counts.messages_lost};
+    /* Whole streams may have gone with it: nobody is left who misses anything. */
+    if (store.damaged_ranges > 0 && q->details)
+        return (struct finding){PROBLEM_DAMAGED, store.damaged_ranges};
     return none;
 }
 
@@ -125,8 +130,12 @@ static void write_reason(const struct page_input *in, const struct finding *f, s
         json_write_quote(out, q->account);
         break;
     case PROBLEM_LOST:
-        text_u64(out, f->lost);
+        text_u64(out, f->count);
         text_string(out, " messages were lost to damage of the JetStream store");
+        break;
+    case PROBLEM_DAMAGED:
+        text_u64(out, f->count);
+        text_string(out, " damaged ranges in the JetStream store");
         break;
     }
 }

@@ -249,6 +249,11 @@ Test(jsz, health_of_the_store)
                   "{\"status\":\"unavailable\",\"error\":\"JetStream store is read-only until a "
                   "restart: a write failed\"}");
     r.store.state = JS_STORE_OK;
+    r.store.damaged_ranges = 1; /* of each of its two shards */
+    expect_health(&r, "", 200, "{\"status\":\"ok\"}");
+    expect_health(&r, "details=1", 503,
+                  "{\"status\":\"error\",\"errors\":[{\"type\":\"STREAM\",\"error\":\"2 damaged "
+                  "ranges in the JetStream store\"}]}");
     js_find(&r.js[0], 5, BYTES_LITERAL("ORDERS"), false)->messages_lost = 3;
     expect_health(&r, "", 200, "{\"status\":\"ok\"}");
     expect_health(&r, "account=A&stream=ORDERS", 503,
