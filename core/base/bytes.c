@@ -103,6 +103,19 @@ size_t bytes_u64_text(char *out, uint64_t value)
 {
     char digits[BYTES_U64_TEXT_MAX];
     size_t at = sizeof digits;
+    /* Sizes of messages and of their headers mostly are that short: written where they go. */
+    if (value < 10) {
+        out[0] = (char)('0' + value);
+        return 1;
+    }
+    if (value < 10000) {
+        uint32_t high = (uint32_t)value / 100, low = (uint32_t)value % 100;
+        size_t len = high >= 10 ? 2 : high > 0 ? 1 : 0;
+        if (len == 2) memcpy(out, pairs + (size_t)high * 2, 2);
+        if (len == 1) out[0] = (char)('0' + high);
+        memcpy(out + len, pairs + (size_t)low * 2, 2);
+        return len + 2;
+    }
     /* Two at a time: a division is what a digit costs. */
     for (; value >= 100; value /= 100) {
         at -= 2;

@@ -254,12 +254,11 @@ static bool count_next(struct consumer *c)
     return c->counted_to >= *f->last_seq;
 }
 
-bool consumer_count(struct consumer *c)
+static NOINLINE bool count_on(struct consumer *c)
 {
     const struct consumer_feed *f = c->feed;
     uint64_t last = *f->last_seq, count, resume;
     uint32_t left = SIEVE_STEP;
-    if (c->counted_to >= last) return true;
     if (c->filter_count == 0) {
         c->left += msgs_count(f->msgs, c->counted_to + 1, UINT64_MAX);
         c->counted_to = last;
@@ -277,6 +276,12 @@ bool consumer_count(struct consumer *c)
     resume = sieve_count(sieve, c->counted_to + 1, UINT64_MAX, &left, &c->left);
     c->counted_to = resume != 0 ? resume - 1 : last;
     return c->counted_to >= last;
+}
+
+/* Asked three times for each message of a pull, and hardly ever is there something to count. */
+bool consumer_count(struct consumer *c)
+{
+    return LIKELY(c->counted_to >= *c->feed->last_seq) || count_on(c);
 }
 
 uint64_t consumer_left(struct consumer *c)

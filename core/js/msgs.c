@@ -160,9 +160,17 @@ static uint64_t block_seq(const struct msgs_slot *s, uint32_t at)
 
 static void block_get(const struct msgs_block *b, uint32_t at, struct msgs_entry *entry)
 {
-    *entry = (struct msgs_entry){.place = block_place(b, at),
-                                 .time_ns = block_time(b, at),
-                                 .bytes = block_size(b, at),
+    if (!b->is_sealed) {
+        *entry = (struct msgs_entry){.place = places_of(b)[at],
+                                     .time_ns = times_of(b)[at],
+                                     .bytes = sizes_of(b)[at],
+                                     .node = plain_nodes_of(b)[at]};
+        return;
+    }
+    const struct msgs_sealed *s = sealed_of(b);
+    *entry = (struct msgs_entry){.place = sealed_get(s, PLACES, at),
+                                 .time_ns = (int64_t)sealed_get(s, TIMES, at),
+                                 .bytes = (uint32_t)sealed_get(s, SIZES, at),
                                  .node = block_node(b, at)};
 }
 
@@ -280,6 +288,29 @@ static uint32_t slot_find(const struct msgs *m, uint64_t seq)
             high = middle;
     }
     return low;
+}
+
+/* The slot and entry of a live message where that takes no search: the slot is the last one or lies
+ * where it does in a stream without holes, and in it nothing is missing before the message. So it
+ * is for nearly all that consumers ask for. NULL: perhaps there is none, perhaps it takes a search.
+ */
+static inline const struct msgs_slot *find_quickly(const struct msgs *m, uint64_t seq, uint32_t *at)
+{
+    uint32_t count = m->slot_count;
+    if (count == 0) return NULL;
+    const struct msgs_slot *slots = m->slots + m->slot_first, *s = slots + count - 1;
+    if (seq < s->base) {
+        /* Before the first slot it is far too large. */
+        uint64_t guess = (seq - slots->base) / MSGS_BLOCK_MAX;
+        if (guess >= count - 1) return NULL;
+        s = slots + guess;
+        if (seq < s->base || seq >= s[1].base) return NULL;
+    }
+    uint64_t offset = seq - s->base;
+    /* Offsets go up by one at least: where entry n has n, all before it have theirs. */
+    if (offset >= s->used || block_offset(s->block, (uint32_t)offset) != offset) return NULL;
+    *at = (uint32_t)offset;
+    return is_dead(s->block, *at) ? NULL : s;
 }
 
 /* The first slot that can hold a sequence >= seq, and the first such entry in it. */
@@ -687,7 +718,8 @@ enum err msgs_remove(struct msgs *m, uint64_t seq, struct msgs_entry *entry)
 enum err msgs_get(const struct msgs *m, uint64_t seq, struct msgs_entry *entry)
 {
     uint32_t i, at;
-    const struct msgs_slot *s = find(m, seq, &i, &at);
+    const struct msgs_slot *s = find_quickly(m, seq, &at);
+    if (s == NULL) s = find(m, seq, &i, &at);
     if (s == NULL) return ERR_UNKNOWN;
     block_get(s->block, at, entry);
     return ERR_OK;
@@ -743,6 +775,11 @@ uint64_t msgs_next(const struct msgs *m, uint64_t seq)
 uint64_t msgs_next_entry(const struct msgs *m, uint64_t seq, struct msgs_entry *entry)
 {
     uint32_t at;
+    const struct msgs_slot *quick = find_quickly(m, seq, &at);
+    if (LIKELY(quick != NULL)) {
+        block_get(quick->block, at, entry);
+        return seq;
+    }
     for (uint32_t i = slot_from(m, seq, &at); i < m->slot_count; i++, at = 0) {
         const struct msgs_slot *s = slot_at(m, i);
         at = block_next_live(s, at);

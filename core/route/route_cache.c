@@ -474,23 +474,12 @@ static inline bool is_cut_again(const struct route_cache *c, const struct entry 
            e->generation == interest_generation_at(a, e->bucket);
 }
 
-/* The usual hit is that of a short subject in its first slot. */
-enum err route_cache_find(struct route_cache *c, uint32_t account, struct interest_account *a,
-                          struct bytes subject, const struct route **out)
+/* All but a subject that repeats the one before: a function of its own, see find_slow. */
+static NOINLINE enum err find_changed(struct route_cache *c, uint32_t account,
+                                      struct interest_account *a, struct bytes subject,
+                                      const struct route **out)
 {
-    /* A publisher mostly repeats its subject: then not even the hash is needed. The entry holds all
-     * that decides, so it does not matter what happened to its slot meanwhile. */
-    struct entry *e = &c->slots[c->last];
-    if (LIKELY(e->account == account && e->subject_bytes == subject.len && e->hash != 0 &&
-               subject.len - 8 <= SUBJECT_NEAR - 8 &&
-               bytes_same_words(e->subject.near, subject.data, subject.len) &&
-               e->generation == interest_generation_at(a, e->bucket))) {
-        c->counts.hits++;
-        e->is_used = 1;
-        *out = e->route;
-        return ERR_OK;
-    }
-    e = &c->slots[c->last_cut];
+    struct entry *e = &c->slots[c->last_cut];
     if (is_cut_again(c, e, account, a, subject)) {
         uint64_t tail = tail_of(subject), *seen = tail_cell(c, tail);
         if (*seen != tail) {
@@ -509,6 +498,24 @@ enum err route_cache_find(struct route_cache *c, uint32_t account, struct intere
                  !bytes_same_words(e->subject.near, subject.data, subject.len) ||
                  e->generation != interest_generation_at(a, e->bucket)))
         return find_slow(c, account, a, subject, out);
+    c->counts.hits++;
+    e->is_used = 1;
+    *out = e->route;
+    return ERR_OK;
+}
+
+/* The usual hit is that of a short subject in its first slot. */
+enum err route_cache_find(struct route_cache *c, uint32_t account, struct interest_account *a,
+                          struct bytes subject, const struct route **out)
+{
+    /* A publisher mostly repeats its subject: then not even the hash is needed. The entry holds all
+     * that decides, so it does not matter what happened to its slot meanwhile. */
+    struct entry *e = &c->slots[c->last];
+    if (UNLIKELY(e->account != account || e->subject_bytes != subject.len || e->hash == 0 ||
+                 subject.len - 8 > SUBJECT_NEAR - 8 ||
+                 !bytes_same_words(e->subject.near, subject.data, subject.len) ||
+                 e->generation != interest_generation_at(a, e->bucket)))
+        return find_changed(c, account, a, subject, out);
     c->counts.hits++;
     e->is_used = 1;
     *out = e->route;

@@ -77,8 +77,13 @@ void session_interest_changed(struct shard *s, uint32_t account, struct bytes fi
 /* A sub that no connection has: dead at once, out of the index now or soon. */
 void session_forget_sub(struct shard *s, uint32_t account, uint32_t index);
 void session_retry_doomed(struct shard *s);
-/* NULL: no memory, or the index is busy. */
-struct shard_account *session_account(struct shard *s, uint32_t number);
+/* One that nobody of this shard has asked for yet. NULL: no memory, or the index is busy. */
+struct shard_account *session_open_account(struct shard *s, uint32_t number);
+static inline struct shard_account *session_account(struct shard *s, uint32_t number)
+{
+    struct shard_account *a = number < s->account_count ? s->accounts[number] : NULL;
+    return a != NULL ? a : session_open_account(s, number);
+}
 void session_join_account(struct shard *s, struct client *c, struct shard_account *a);
 void session_leave_account(struct shard *s, struct client *c);
 

@@ -319,7 +319,7 @@ void session_retry_doomed(struct shard *s)
 
 /* --- closing ------------------------------------------------------------------------------ */
 
-struct shard_account *session_account(struct shard *s, uint32_t number)
+struct shard_account *session_open_account(struct shard *s, uint32_t number)
 {
     if (number >= s->account_count) {
         uint32_t count = s->account_count == 0 ? 8 : s->account_count * 2;
@@ -332,7 +332,7 @@ struct shard_account *session_account(struct shard *s, uint32_t number)
         s->accounts = grown;
         s->account_count = count;
     }
-    if (s->accounts[number] != NULL) return s->accounts[number];
+    must(s->accounts[number] == NULL);
     struct interest_account *trie;
     if (interest_account_of(s->interest, number, &trie) != ERR_OK) return NULL;
     struct shard_account *a = mem_alloc_zero(s->mem, MEM_CONNECTION, sizeof *a);

@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include "core/base/bytes.h"
 
 Test(bytes, numbers_beyond_sixty_four_bits_are_out_of_range)
@@ -30,6 +31,16 @@ Test(bytes, a_full_writer_keeps_what_it_has_and_says_so)
     writer_u64(&w, 1234567);
     cr_assert(w.is_full);
     cr_assert_eq(w.len, 3);
+}
+
+Test(bytes, numbers_of_any_length_are_written_as_printf_does)
+{
+    for (uint64_t n = 0, value = 0; value < UINT64_MAX / 3; value = n++ < 20000 ? n : value * 3) {
+        char text[BYTES_U64_TEXT_MAX], expected[BYTES_U64_TEXT_MAX + 1];
+        int len = snprintf(expected, sizeof expected, "%lu", (unsigned long)value);
+        cr_assert_eq(bytes_u64_text(text, value), (size_t)len, "%s", expected);
+        cr_assert_arr_eq(text, expected, (size_t)len);
+    }
 }
 
 Test(bytes, quoting_is_that_of_go)
