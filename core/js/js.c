@@ -632,24 +632,35 @@ enum err js_consumer_delete(struct js *js, struct js_stream *s, struct consumer 
 static bool ending_step(struct js_stream *s)
 {
     if (s->ending == NULL) return false;
-    if (has_flights(s) || js_consumer_end_step(s, s->ending)) return true;
+    if (js_consumer_end_step(s, s->ending)) return true;
     s->stream.order_ticket = 0;
     mem_free(s->js->mem, MEM_JETSTREAM, s->ending, sizeof *s->ending);
     s->ending = NULL;
     return false;
 }
 
+/* The first whose next piece can be done now: an end that waits for what is in flight goes on when
+ * something is stored, or fails. NULL: none. */
+static struct js_stream *first_rolling(const struct js *js)
+{
+    for (struct list *link = js->rolling.next; link != &js->rolling; link = link->next) {
+        struct js_stream *s = LIST_OWNER(link, struct js_stream, rolling);
+        if (s->ending == NULL || !has_flights(s)) return s;
+    }
+    return NULL;
+}
+
 bool js_is_rolling(const struct js *js)
 {
-    return !list_is_empty(&js->rolling);
+    return first_rolling(js) != NULL;
 }
 
 void js_roll(struct js *js)
 {
-    struct list *link = list_pop(&js->rolling);
-    if (link == NULL) return;
-    struct js_stream *s = LIST_OWNER(link, struct js_stream, rolling);
-    if (stream_rollup_step(&s->stream) || ending_step(s)) list_push(&js->rolling, link);
+    struct js_stream *s = first_rolling(js);
+    if (s == NULL) return;
+    list_remove(&s->rolling);
+    if (stream_rollup_step(&s->stream) || ending_step(s)) list_push(&js->rolling, &s->rolling);
 }
 
 /* --- records --------------------------------------------------------------------------------- */

@@ -335,7 +335,7 @@ static inline bool js_may_delete(const struct js_stream *s)
     return s->stream.config.retention != STREAM_INTEREST ||
            (s->ending == NULL && s->stream.order_ticket == 0);
 }
-/* What goes by pieces without a request: there is some. */
+/* What goes by pieces without a request: a piece can be done now. */
 bool js_is_rolling(const struct js *js);
 /* The next piece of it, of one stream. */
 void js_roll(struct js *js);

@@ -798,7 +798,9 @@ Test(jsapi_consumer, what_was_in_flight_goes_with_the_inactive_one_that_alone_wa
     uint64_t ticket = 0;
     cr_assert_eq(js_consumer_delete(&r.js, s, named("c1"), now_ns, &ticket), ERR_OK);
     cr_assert_gt(ticket, stub.ticket);
+    cr_assert_not(js_is_rolling(&r.js)); /* the shard sleeps until something is stored */
     js_roll(&r.js);
+    cr_assert_neq(s->stream.order_ticket, 0);
     cr_assert_eq(stream_settle(&s->stream, ticket), ERR_OK);
     while (js_is_rolling(&r.js)) js_roll(&r.js);
     cr_assert_eq(live(), 0);
