@@ -143,7 +143,8 @@ struct js {
  * to wait for it. The stream's order stays in flight meanwhile. All zero: none. */
 struct js_work {
     bool is_begun, is_purge;
-    bool is_sweep; /* what no consumer needs goes, from seq on */
+    bool is_sweep;  /* what no consumer needs goes, from seq on */
+    bool has_order; /* the stream's order in flight is this: a ticket may be that of others, too */
     struct stream_trim trim;
     uint64_t seq, end; /* end: of js_consumer_end, or the reset of a consumer */
     uint64_t ticket;   /* of the end or the reset of a consumer: see consumer_set_needs */

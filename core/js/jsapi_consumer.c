@@ -566,18 +566,31 @@ static enum err carry_out(struct jsapi_reply *p, struct js_stream *s, struct con
     return e;
 }
 
-/* The consumer has gone; what it alone wanted goes now, and the stream waits for that: whoever
- * comes to be interested meanwhile does not find half of it. */
+/* Whoever comes to be interested meanwhile does not find half of what is to go. */
+static void hold_order(struct js_request *r, struct js_stream *s)
+{
+    if (s->stream.order_ticket != 0) return;
+    s->stream.order_ticket = r->ticket;
+    r->work.has_order = true;
+}
+
+static void end_order(struct js_request *r, struct js_stream *s)
+{
+    if (r->work.has_order) s->stream.order_ticket = 0;
+    r->work.has_order = false;
+}
+
+/* The consumer has gone; what it alone wanted goes now, and the stream waits for that. */
 static enum js_step end_deletion(struct jsapi_reply *p, struct js_stream *s)
 {
     struct js_request *r = p->r;
     if (s == NULL) return jsapi_reply_succeed(p);
     if (js_consumer_end_step(s, &r->work)) {
         if (r->ticket == 0) r->ticket = STREAM_TICKET_FIRST;
-        if (s->stream.order_ticket == 0) s->stream.order_ticket = r->ticket;
+        hold_order(r, s);
         return JS_MORE;
     }
-    if (s->stream.order_ticket == r->ticket) s->stream.order_ticket = 0;
+    end_order(r, s);
     return jsapi_reply_succeed(p);
 }
 
@@ -624,12 +637,10 @@ enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err
     if (has_more || (is_counted && !consumer_count(c))) {
         /* Of one that leaves no record, a ticket that is durable: others wait for it. */
         if (r->ticket == 0) c->order_ticket = r->ticket = STREAM_TICKET_FIRST;
-        /* Whoever comes to be interested meanwhile does not find half of what is to go. */
-        if (has_more && s->stream.order_ticket == 0) s->stream.order_ticket = r->ticket;
+        if (has_more) hold_order(r, s);
         return JS_MORE;
     }
-    if (r->order == JS_ORDER_CONSUMER_RESET && s->stream.order_ticket == r->ticket)
-        s->stream.order_ticket = 0;
+    end_order(r, s);
     c->order_ticket = 0;
     return answer(&p, s, c);
 }

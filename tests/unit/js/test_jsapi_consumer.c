@@ -807,6 +807,30 @@ Test(jsapi_consumer, what_was_in_flight_goes_with_the_inactive_one_that_alone_wa
     cr_assert_eq(s->stream.order_ticket, 0);
 }
 
+/* Whose end holds the stream the ticket alone does not say: the first one of a process means "no
+ * record" elsewhere. */
+Test(jsapi_consumer, a_deletion_does_not_end_what_another_end_holds)
+{
+    open_interest();
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    for (int i = 0; i < 3 * STREAM_PURGE_BATCH; i++) publish("s.1");
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c2", C2_CREATE);
+    r.file.ticket = 0;
+    struct js_request deletion = send_order("$JS.API.CONSUMER.DELETE.S.c2", "");
+    cr_assert_eq(deletion.ticket, STREAM_TICKET_FIRST);
+    uint64_t ticket;
+    cr_assert_eq(js_consumer_delete(&r.js, s, named("c1"), now_ns, &ticket), ERR_OK);
+    cr_assert(js_is_rolling(&r.js));
+    enum js_step step;
+    while ((step = jsapi_stored(&r.js, &deletion, ERR_OK)) == JS_MORE) continue;
+    cr_assert_eq(step, JS_REPLY);
+    jsapi_end(&deletion);
+    cr_assert(js_is_rolling(&r.js));
+    cr_assert_neq(s->stream.order_ticket, 0);
+    while (js_is_rolling(&r.js)) js_roll(&r.js);
+    cr_assert_eq(s->stream.order_ticket, 0);
+}
+
 Test(jsapi_consumer, a_purge_moves_consumers_on)
 {
     open_three();
