@@ -341,6 +341,12 @@ bool consumer_set_needs(const struct consumer_set *s, uint64_t seq, struct bytes
     return false;
 }
 
+void consumer_set_end(struct consumer_set *s, struct consumer *c, bool is_ending)
+{
+    c->is_ending = is_ending;
+    s->changes++;
+}
+
 /* Without memory there is none. */
 static void collect_wanted(struct consumer_set *s)
 {
@@ -361,6 +367,7 @@ static void collect_wanted(struct consumer_set *s)
     s->is_all_wanted = false;
     s->wanted_changes = s->changes;
     for (at = 0; (c = table_each(&s->names, &at)) != NULL;) {
+        if (c->is_ending) continue;
         if (c->filter_count == 0) s->is_all_wanted = true;
         for (uint32_t i = 0; i < c->filter_count; i++) {
             if (overlap_claim(&l->overlap, 0, c->filters[i], c, &l->claims[l->count]) != ERR_OK) {
@@ -388,6 +395,6 @@ bool consumer_set_matches(struct consumer_set *s, struct bytes subject)
             return s->is_all_wanted || overlap_meets(&s->wanted->overlap, 0, subject, NULL);
     }
     while ((c = table_each(&s->names, &at)) != NULL)
-        if (consumer_matches(c, subject)) return true;
+        if (!c->is_ending && consumer_matches(c, subject)) return true;
     return false;
 }

@@ -337,7 +337,7 @@ static enum js_step consumer_delete(struct jsapi_reply *p)
     enum js_step step = jsapi_reply_append(p, p->js->file, &record, JS_ORDER_CONSUMER_DELETE);
     if (step != JS_WAIT_STORED) return step;
     c->order_ticket = r->ticket;
-    c->is_ending = true;
+    consumer_set_end(&s->consumers, c, true);
     return step;
 }
 
@@ -540,7 +540,7 @@ static enum js_step failed(struct jsapi_reply *p, struct js_stream *s, struct co
                            enum err result)
 {
     c->order_ticket = 0;
-    c->is_ending = false;
+    consumer_set_end(&s->consumers, c, false);
     if (p->r->order == JS_ORDER_CONSUMER_CREATE) js_consumer_drop(p->js, s, c);
     if (p->r->order == JS_ORDER_CONSUMER_RESET) {
         enum err e = consumer_reset_undo(c, p->r->before, now_of(p));

@@ -80,6 +80,11 @@ Test(consumer_set, many_are_asked_by_their_filters_as_they_are_now)
     cr_assert_eq(create("c98", "z.>", CONSUMER_ACTION_ANY), 0);
     cr_assert_not(consumer_set_matches(&set, BYTES_LITERAL("a.98")));
     cr_assert(consumer_set_matches(&set, BYTES_LITERAL("z.1.2")));
+    struct consumer *c98 = consumer_set_find(&set, BYTES_LITERAL("c98"));
+    consumer_set_end(&set, c98, true);
+    cr_assert_not(consumer_set_matches(&set, BYTES_LITERAL("z.1.2")));
+    consumer_set_end(&set, c98, false);
+    cr_assert(consumer_set_matches(&set, BYTES_LITERAL("z.1.2")));
     consumer_set_drop(&set, consumer_set_find(&set, BYTES_LITERAL("c98")));
     cr_assert_not(consumer_set_matches(&set, BYTES_LITERAL("z.1.2")));
     cr_assert_eq(create("all", "", CONSUMER_ACTION_ANY), 0);

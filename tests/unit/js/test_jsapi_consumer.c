@@ -82,7 +82,8 @@ static void expect(const char *subject, const char *body, const char *reply)
               got.data, reply);
 }
 
-static void publish(const char *subject)
+/* In flight; its ticket. */
+static uint64_t send_message(const char *subject)
 {
     char scratch[PUBLISH_SCRATCH_EXTRA + 256];
     struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
@@ -95,7 +96,14 @@ static void publish(const char *subject)
     cr_assert_eq(o.verdict, STREAM_STORE);
     cr_assert_eq(store_append(js_store_of(&r.js, s), &o.record, &stub), ERR_OK);
     stream_stage(&s->stream, &o, stub.ticket, stub.place);
-    cr_assert_eq(stream_settle(&s->stream, stub.ticket), ERR_OK);
+    return stub.ticket;
+}
+
+static void publish(const char *subject)
+{
+    uint64_t ticket = send_message(subject);
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    cr_assert_eq(stream_settle(&s->stream, ticket), ERR_OK);
 }
 
 static void open_stream(const char *config)
@@ -569,6 +577,27 @@ Test(jsapi_consumer, who_is_created_behind_a_deletion_keeps_nothing_of_it)
     cr_assert_eq(named("c2")->next_seq, 4);
 }
 
+/* It would stay for good: when the consumer goes, it is in flight. */
+Test(jsapi_consumer, what_is_published_behind_a_deletion_is_not_kept_for_it)
+{
+    open_interest();
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    struct js_request deletion = send_order("$JS.API.CONSUMER.DELETE.S.c1", "");
+    uint64_t ticket = send_message("s.1");
+    end_order(&deletion);
+    cr_assert_eq(stream_settle(&s->stream, ticket), ERR_OK);
+    cr_assert_eq(live(), 0);
+    cr_assert_eq(s->stream.seq_last, 4);
+}
+
+Test(jsapi_consumer, behind_a_deletion_that_failed_it_is_wanted_again)
+{
+    open_interest();
+    (void)call(ERR_IO, "$JS.API.CONSUMER.DELETE.S.c1", "");
+    publish("s.1");
+    cr_assert_eq(live(), 4);
+}
+
 Test(jsapi_consumer, who_is_created_before_a_deletion_keeps_what_it_wants)
 {
     open_interest();
@@ -783,21 +812,11 @@ Test(jsapi_consumer, what_an_inactive_one_alone_wanted_goes_by_pieces)
 /* Its record lies behind what was in flight, so a start lets that go as well. */
 Test(jsapi_consumer, what_was_in_flight_goes_with_the_inactive_one_that_alone_wanted_it)
 {
-    char scratch[PUBLISH_SCRATCH_EXTRA + 256];
-    struct stream_outcome o;
-    struct store_stub stub;
-    struct writer w;
     open_interest();
     struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
-    writer_init(&w, scratch, sizeof scratch);
-    publish_check(&s->stream, BYTES_LITERAL("s.1"), BYTES_LITERAL(""), BYTES_LITERAL("x"), now_ns,
-                  &w, &o);
-    cr_assert_eq(o.verdict, STREAM_STORE);
-    cr_assert_eq(store_append(js_store_of(&r.js, s), &o.record, &stub), ERR_OK);
-    stream_stage(&s->stream, &o, stub.ticket, stub.place);
-    uint64_t ticket = 0;
+    uint64_t before = send_message("s.1"), ticket = 0;
     cr_assert_eq(js_consumer_delete(&r.js, s, named("c1"), now_ns, &ticket), ERR_OK);
-    cr_assert_gt(ticket, stub.ticket);
+    cr_assert_gt(ticket, before);
     cr_assert_not(js_is_rolling(&r.js)); /* the shard sleeps until something is stored */
     js_roll(&r.js);
     cr_assert_neq(s->stream.order_ticket, 0);
