@@ -633,6 +633,8 @@ enum err checkpoint_end(struct js_stream *s)
     if (most == 0) {
         lost_free(s->stream.lost);
         s->stream.lost = NULL;
+    } else if (missing > most) {
+        lost_forget(s->stream.lost, s->stream.seq_first);
     }
     uint32_t passed = damage_before(&s->js->damage, x->point);
     if (passed > s->passed) s->passed = passed;

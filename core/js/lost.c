@@ -56,14 +56,24 @@ void lost_free(struct lost *l)
     if (l != NULL) mem_free(l->mem, MEM_JETSTREAM, l, bytes_for(l->capacity));
 }
 
-void lost_write(const struct lost *l, uint64_t from, struct json_write *w)
+void lost_forget(struct lost *l, uint64_t from)
+{
+    uint32_t gone = 0;
+    if (l == NULL) return;
+    while (gone < l->count && l->ranges[gone].last < from) gone++;
+    l->count -= gone;
+    memmove(l->ranges, l->ranges + gone, l->count * sizeof *l->ranges);
+    if (l->count > 0 && l->ranges[0].first < from) l->ranges[0].first = from;
+}
+
+void lost_write(const struct lost *l, struct json_write *w)
 {
     uint32_t shown = 0;
-    if (l == NULL || l->count == 0 || l->ranges[l->count - 1].last < from) return;
+    if (l == NULL || l->count == 0) return;
     json_write_object(w, "lost");
     json_write_array(w, "msgs");
     for (uint32_t i = 0; i < l->count; i++) {
-        uint64_t seq = l->ranges[i].first > from ? l->ranges[i].first : from;
+        uint64_t seq = l->ranges[i].first;
         for (; seq <= l->ranges[i].last && shown < LOST_SHOWN_MAX; seq++, shown++)
             json_write_u64(w, NULL, seq);
     }

@@ -26,7 +26,9 @@ struct lost {
 void lost_add(struct lost **l, struct mem *mem, uint64_t first, uint64_t last, uint64_t bytes);
 /* l: may be NULL. */
 void lost_free(struct lost *l);
-/* The member "lost", if something from the sequence `from` on is. l: may be NULL. */
-void lost_write(const struct lost *l, uint64_t from, struct json_write *w);
+/* What lies below the sequence `from` may have gone without damage. l: may be NULL. */
+void lost_forget(struct lost *l, uint64_t from);
+/* The member "lost", if something is: however far the stream has gone since. l: may be NULL. */
+void lost_write(const struct lost *l, struct json_write *w);
 
 #endif

@@ -1047,7 +1047,7 @@ bool stream_report_write(const struct stream *s, struct stream_report *q, struct
     }
     if (q->part == STREAM_REPORT_DELETED && (*left == 0 || write_deleted(s, q, w, left)))
         return true;
-    if (q->has_deleted) lost_write(s->lost, s->seq_first, w);
+    if (q->has_deleted) lost_write(s->lost, w);
     json_write_u64(w, "consumer_count", s->consumer_count);
     json_write_end(w);
     return false;

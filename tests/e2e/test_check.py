@@ -160,6 +160,27 @@ def test_a_server_says_the_same_of_it(start, store):
         assert js.state("OTHER")["messages"] == 20
 
 
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_a_stream_says_that_it_lost_all_it_had(start, tmp_path, is_killed):
+    store = str(tmp_path / "store")
+    s = start("-js", "-sd", store)
+    with Js(s) as js:
+        js.stream("S", subjects=["s"])
+        js.publish("s", b"only")
+        js.stream("BEHIND", subjects=["b"])  # the end of a log may be one that was never written
+    if is_killed:
+        s.kill()
+    else:
+        assert s.stop() == 0
+    flip(store, LOG, next(r for r in dump(store) if r["kind"] == "MESSAGE")["offset"] + 50)
+    s = start("-js", "-sd", store, monitor=True)
+    assert s.http("/healthz?account=$G&stream=S")[0] == 503
+    with Js(s) as js:
+        state = js.ok("STREAM.INFO.S", {"deleted_details": True})["state"]
+        assert (state["messages"], state["first_seq"]) == (0, 2)
+        assert state["lost"]["msgs"] == [1]
+
+
 def test_the_sequence_of_a_damaged_last_message_is_not_given_again(start, store):
     """Nothing behind it shows that it was there, nor that it was not one of the other stream."""
     last = [r for r in dump(store) if r["kind"] == "MESSAGE"][-1]
