@@ -772,6 +772,8 @@ static enum js_step run(struct js *js, struct js_request *r)
     struct jsapi_reply p = {.js = js, .r = r, .type = "system"};
     arena_init(&r->arena, js->mem, MEM_JETSTREAM);
     if (js->is_on != NULL && !js->is_on(js->context, r->account)) {
+        if (jsapi_consumer_is_for(r->subject))
+            return jsapi_consumer_refuse(js, r, JSAPI_NOT_ENABLED_FOR_ACCOUNT);
         struct bytes name;
         enum endpoint asked = endpoint_of(r->subject, &name);
         if (asked != ENDPOINT_COUNT) {

@@ -499,14 +499,29 @@ static enum js_step consumer_reset_request(struct jsapi_reply *p)
 
 /* --- dispatch -------------------------------------------------------------------------------- */
 
-enum js_step jsapi_consumer_run(struct js *js, struct js_request *r)
+static enum endpoint begin(struct js *js, struct js_request *r, struct jsapi_reply *p)
 {
-    struct jsapi_reply p = {.js = js, .r = r, .type = "system"};
+    *p = (struct jsapi_reply){.js = js, .r = r, .type = "system"};
     struct bytes rest = bytes_of(r->subject.data + API_BYTES, r->subject.len - API_BYTES);
     enum endpoint endpoint = endpoint_of(rest, r);
+    if (endpoint == ENDPOINT_COUNT) return endpoint;
+    p->type = endpoints[endpoint].type;
+    p->tail = endpoints[endpoint].tail;
+    return endpoint;
+}
+
+enum js_step jsapi_consumer_refuse(struct js *js, struct js_request *r, enum jsapi_id id)
+{
+    struct jsapi_reply p;
+    (void)begin(js, r, &p);
+    return jsapi_reply_refuse(&p, id);
+}
+
+enum js_step jsapi_consumer_run(struct js *js, struct js_request *r)
+{
+    struct jsapi_reply p;
+    enum endpoint endpoint = begin(js, r, &p);
     if (endpoint == ENDPOINT_COUNT) return jsapi_reply_refuse(&p, JSAPI_BAD_REQUEST);
-    p.type = endpoints[endpoint].type;
-    p.tail = endpoints[endpoint].tail;
     bool is_change =
         endpoint != ENDPOINT_INFO && endpoint != ENDPOINT_NAMES && endpoint != ENDPOINT_LIST;
     if (jsapi_reply_is_behind(&p, is_change)) return JS_WAIT_STORED;

@@ -9,6 +9,8 @@
 bool jsapi_consumer_is_for(struct bytes subject);
 /* As jsapi_run; the request's arena is there. */
 NODISCARD enum js_step jsapi_consumer_run(struct js *js, struct js_request *r);
+/* The same, and the answer is this error whatever is asked for. */
+NODISCARD enum js_step jsapi_consumer_refuse(struct js *js, struct js_request *r, enum jsapi_id id);
 /* As jsapi_stored, for orders of consumers. */
 NODISCARD enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err result);
 

@@ -112,7 +112,9 @@ def test_nobody_answers_when_jetstream_is_off(start):
 def test_an_account_without_jetstream_is_told_so(server):
     with login(server, "none") as j:
         assert j.refused("INFO") == (503, 10039, "JetStream not enabled for account")
-        for request in ("STREAM.NAMES", "STREAM.LIST", "STREAM.CREATE.S", "STREAM.PURGE.S"):
+        for request in ("STREAM.NAMES", "STREAM.LIST", "STREAM.CREATE.S", "STREAM.PURGE.S",
+                        "CONSUMER.NAMES.S", "CONSUMER.LIST.S", "CONSUMER.INFO.S.C",
+                        "CONSUMER.CREATE.S", "CONSUMER.DELETE.S.C", "CONSUMER.PAUSE.S.C"):
             assert j.refused(request)[1] == 10039
             kind = "_".join(request.lower().split(".")[:2])
             assert j.api(request)["type"] == "io.nats.jetstream.api.v1.%s_response" % kind
