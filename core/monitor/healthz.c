@@ -151,11 +151,10 @@ static void write_problem(const struct page_input *in, struct json_write *w,
     json_write_array(w, "errors");
     json_write_object(w, NULL);
     json_write_text(w, "type", bytes_from_text(rows[f->problem].type));
-    if (f->problem >= PROBLEM_ACCOUNT) {
-        json_write_text_if(w, "account", q->account);
-        json_write_text_if(w, "stream", q->stream);
-        json_write_text_if(w, "consumer", q->consumer);
-    }
+    /* Of what was asked for, as far as it was looked at. */
+    if (f->problem >= PROBLEM_ACCOUNT) json_write_text_if(w, "account", q->account);
+    if (f->problem >= PROBLEM_STREAM) json_write_text_if(w, "stream", q->stream);
+    if (f->problem >= PROBLEM_CONSUMER) json_write_text_if(w, "consumer", q->consumer);
     json_write_text_if(w, "error", reason);
     json_write_end(w);
     json_write_end(w);

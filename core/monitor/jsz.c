@@ -17,7 +17,8 @@ static void write_config(const struct server_snapshot *s, struct json_write *w, 
         json_write_i64(w, "sync_interval", interval_ns > 0 ? interval_ns : SYNC_DEFAULT_NS);
         json_write_bool_if(w, "sync_always", interval_ns == 0);
         json_write_text_if(w, "domain", o->domain);
-        json_write_bool(w, "compress_ok", true);
+        bool has_limits = o->memory_bytes_max > 0 && o->storage_bytes_max > 0;
+        json_write_bool_if(w, "compress_ok", has_limits); /* where nats-server has it */
         json_write_text_if(w, "unique_tag", o->unique_tag);
         json_write_bool_if(w, "strict", o->is_strict);
     }

@@ -56,6 +56,8 @@ static inline void js_rig_open(struct js_rig *r)
     memset(r, 0, sizeof *r);
     fixture_open(f);
     f->options.jetstream.is_on = true;
+    f->options.jetstream.memory_bytes_max = 1 << 30;
+    f->options.jetstream.storage_bytes_max = INT64_C(10) << 30;
     f->options.jetstream.max_ack_pending = 5000;
     f->global.jetstream = account_jetstream_open(true);
     f->a.jetstream = account_jetstream_open(true);

@@ -197,6 +197,23 @@ Test(jsz, snapshots_survive_running_out_of_memory)
     js_rig_close(&r);
 }
 
+/* nats-server has the member only where it made up neither limit. */
+Test(jsz, compression_is_named_where_both_limits_are_given)
+{
+    struct js_rig r;
+    js_rig_open(&r);
+    r.f.options.jetstream.memory_bytes_max = -1;
+    js_rig_collect(&r);
+    struct json_write w;
+    text_clear(&r.f.body);
+    json_write_init(&w, &r.f.body, 0);
+    cr_assert_eq(fixture_query(&r.f, PAGE_JSZ, ""), ERR_OK);
+    cr_assert_eq(jsz_write(&r.f.in, &w, &r.f.error), ERR_OK);
+    text_char(&r.f.body, 0);
+    cr_assert_null(strstr(r.f.body.data, "compress_ok"));
+    js_rig_close(&r);
+}
+
 /* --- healthz --- */
 
 static void expect_health(struct js_rig *r, const char *query, unsigned status, const char *text)
@@ -229,6 +246,13 @@ Test(jsz, health_of_accounts_streams_and_consumers)
                   "{\"status\":\"unavailable\",\"error\":\"JetStream consumer \\\"NO\\\" not found "
                   "for stream \\\"ORDERS\\\" on account \\\"A\\\"\"}");
     expect_health(&r, "account=A&stream=NO&details=1", 404,
+                  "{\"status\":\"error\",\"errors\":[{\"type\":\"STREAM\",\"account\":\"A\","
+                  "\"stream\":\"NO\",\"error\":\"JetStream stream \\\"NO\\\" not found on account "
+                  "\\\"A\\\"\"}]}");
+    expect_health(&r, "account=NO&stream=NO&consumer=NO&details=1", 404,
+                  "{\"status\":\"error\",\"errors\":[{\"type\":\"ACCOUNT\",\"account\":\"NO\","
+                  "\"error\":\"JetStream account \\\"NO\\\" not found\"}]}");
+    expect_health(&r, "account=A&stream=NO&consumer=NO&details=1", 404,
                   "{\"status\":\"error\",\"errors\":[{\"type\":\"STREAM\",\"account\":\"A\","
                   "\"stream\":\"NO\",\"error\":\"JetStream stream \\\"NO\\\" not found on account "
                   "\\\"A\\\"\"}]}");
