@@ -4,8 +4,12 @@
 #include "persist/record.h"
 #include "persist/wire.h"
 
-/* More than any piece that packer writes can be, but for one with a single large record. */
-enum { PIECE_BYTES_MAX = 2 * PLACE_SEGMENT_BYTES_MAX, FIND_BYTES = 64 * 1024 };
+enum {
+    /* More than any piece that packer writes can be, but for one with a single large record. */
+    PIECE_BYTES_MAX = 2 * PLACE_SEGMENT_BYTES_MAX,
+    FIND_BYTES = 64 * 1024,
+    WARM_BYTES = 4 * 1024 * 1024, /* indexes of some 400,000 messages */
+};
 
 struct buffer {
     char *data;
@@ -492,4 +496,46 @@ enum err pack_file_read(const struct recovery_options *o, const struct manifest 
     e = read_all(&f, check);
     if (f.stopped != ERR_OK) e = f.stopped;
     return close_file(&f, e);
+}
+
+/* --- ahead of the reading ------------------------------------------------------------------- */
+
+static void on_warm(struct vfs_op *op)
+{
+    *(bool *)op->context = true;
+}
+
+void pack_warm_begin(struct pack_warm *w, const struct recovery_options *o,
+                     const struct manifest *m, const struct manifest_pack *p)
+{
+    *w = (struct pack_warm){.mem = o->mem};
+    struct names_text name = names_pack(m->log, p->number);
+    struct vfs_op op = {.kind = VFS_OPEN, .path = name.text, .flags = VFS_READ_ONLY};
+    if (blocking_run(o->blocking, &op) != ERR_OK) return; /* told when it is to be read */
+    uint64_t bytes = p->size < WARM_BYTES ? p->size : WARM_BYTES;
+    w->op = (struct vfs_op){.kind = VFS_READ,
+                            .flags = VFS_AHEAD,
+                            .file = op.file,
+                            .bytes = (uint32_t)bytes,
+                            .offset = p->size - bytes,
+                            .done = on_warm,
+                            .context = &w->is_done};
+    w->memory = mem_alloc(w->mem, MEM_STORE, WARM_BYTES);
+    w->op.data = w->memory;
+    if (w->memory != NULL && vfs_submit(o->blocking->vfs, &w->op) == ERR_OK) return;
+    mem_free(w->mem, MEM_STORE, w->memory, WARM_BYTES);
+    w->memory = NULL;
+    struct vfs_op close = {.kind = VFS_CLOSE, .file = op.file};
+    (void)!blocking_run(o->blocking, &close);
+}
+
+enum err pack_warm_end(struct pack_warm *w, const struct blocking *b)
+{
+    if (w->memory == NULL) return ERR_OK;
+    while (!w->is_done)
+        if (!b->pump(b->context)) break;
+    mem_free(w->mem, MEM_STORE, w->memory, WARM_BYTES);
+    w->memory = NULL;
+    struct vfs_op close = {.kind = VFS_CLOSE, .file = w->op.file};
+    return blocking_run(b, &close) == ERR_CLOSED ? ERR_CLOSED : ERR_OK;
 }

@@ -14,6 +14,20 @@ NODISCARD enum err pack_file_read(const struct recovery_options *o, const struct
                                   const struct manifest_pack *p, bool check,
                                   struct recovery_counts *counts);
 
+/* The end of a pack, where its indexes are, on its way into the page cache beside other work. */
+struct pack_warm {
+    struct vfs_op op;
+    struct mem *mem;
+    char *memory; /* for bytes that nobody looks at; NULL: nothing is on its way */
+    bool is_done;
+};
+
+/* Nothing depends on what comes of it. *w may not move until pack_warm_end. */
+void pack_warm_begin(struct pack_warm *w, const struct recovery_options *o,
+                     const struct manifest *m, const struct manifest_pack *p);
+/* ERR_CLOSED. */
+NODISCARD enum err pack_warm_end(struct pack_warm *w, const struct blocking *b);
+
 /* The directory of the pack behind what out holds, entry by entry, as it is encoded.
  * ERR_CORRUPT: neither copy is whole. ERR_UNKNOWN: no such file. Else as above. */
 NODISCARD enum err pack_file_directory(const struct recovery_options *o, const struct manifest *m,

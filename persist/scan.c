@@ -184,6 +184,7 @@ static enum err load(struct scan *s, uint64_t offset)
     s->bytes = left < s->room ? left : s->room;
     memset(s->window, 0, s->bytes);
     if (!s->is_open || offset >= s->file_bytes) return ERR_OK;
+    read_ahead(s); /* beside this one, which is waited for */
     enum err e = read_some(s, offset, s->bytes);
     if (e == ERR_OK || e == ERR_CLOSED || e == ERR_MEMORY) return e;
     for (uint64_t b = 0; b < s->bytes; b += PLACE_BLOCK_BYTES) {

@@ -57,6 +57,7 @@ static enum err submit(struct vfs *vfs, struct vfs_op *op)
     struct vfs_bytes *v = (struct vfs_bytes *)(void *)vfs;
     must(v->flying_count < VFS_BYTES_FLYING_MAX);
     v->flying[v->flying_count++] = op;
+    if (v->flying_count > v->flying_most) v->flying_most = v->flying_count;
     return ERR_OK;
 }
 

@@ -19,7 +19,7 @@ struct vfs_bytes {
     struct vfs_bytes_file files[VFS_BYTES_FILES_MAX];
     int file_count;
     struct vfs_op *flying[VFS_BYTES_FLYING_MAX]; /* the newest ends first */
-    int flying_count;
+    int flying_count, flying_most;
     uint64_t fail_from, fail_bytes; /* no read that touches these succeeds; 0 bytes: all do */
     uint64_t write_count;           /* of operations that would change something: all refused */
 };

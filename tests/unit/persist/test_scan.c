@@ -110,3 +110,16 @@ Test(scan, reading_ahead_gives_the_same_bytes)
     }
     mem_free(&heap.mem, MEM_STORE, big, BIG);
 }
+
+/* The first part is waited for: those behind it are on their way by then. */
+Test(scan, reading_ahead_begins_with_the_first_part)
+{
+    struct scan ahead;
+    const char *bytes;
+    cr_assert_eq(scan_open(&ahead, &files.blocking, &heap.mem, &KEY, FILE_BYTES, VFS_AHEAD),
+                 ERR_OK);
+    ahead.window_bytes = PLACE_BLOCK_BYTES;
+    cr_assert_eq(scan_at(&ahead, 0, 1, &bytes), ERR_OK);
+    cr_assert_eq(files.flying_most, SCAN_AHEAD_MAX + 1);
+    scan_close(&ahead);
+}
