@@ -505,8 +505,8 @@ static void on_warm(struct vfs_op *op)
     *(bool *)op->context = true;
 }
 
-void pack_warm_begin(struct pack_warm *w, const struct recovery_options *o,
-                     const struct manifest *m, const struct manifest_pack *p)
+void pack_file_warm_begin(struct pack_warm *w, const struct recovery_options *o,
+                          const struct manifest *m, const struct manifest_pack *p)
 {
     *w = (struct pack_warm){.mem = o->mem};
     struct names_text name = names_pack(m->log, p->number);
@@ -529,7 +529,7 @@ void pack_warm_begin(struct pack_warm *w, const struct recovery_options *o,
     (void)!blocking_run(o->blocking, &close);
 }
 
-enum err pack_warm_end(struct pack_warm *w, const struct blocking *b)
+enum err pack_file_warm_end(struct pack_warm *w, const struct blocking *b)
 {
     if (w->memory == NULL) return ERR_OK;
     while (!w->is_done)

@@ -22,11 +22,11 @@ struct pack_warm {
     bool is_done;
 };
 
-/* Nothing depends on what comes of it. *w may not move until pack_warm_end. */
-void pack_warm_begin(struct pack_warm *w, const struct recovery_options *o,
-                     const struct manifest *m, const struct manifest_pack *p);
+/* Nothing depends on what comes of it. *w may not move until pack_file_warm_end. */
+void pack_file_warm_begin(struct pack_warm *w, const struct recovery_options *o,
+                          const struct manifest *m, const struct manifest_pack *p);
 /* ERR_CLOSED. */
-NODISCARD enum err pack_warm_end(struct pack_warm *w, const struct blocking *b);
+NODISCARD enum err pack_file_warm_end(struct pack_warm *w, const struct blocking *b);
 
 /* The directory of the pack behind what out holds, entry by entry, as it is encoded.
  * ERR_CORRUPT: neither copy is whole. ERR_UNKNOWN: no such file. Else as above. */

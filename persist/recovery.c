@@ -293,10 +293,10 @@ static enum err replay_packs(struct recovery *r, uint32_t log, uint32_t incarnat
     for (uint32_t i = 0; i < m->pack_count; i++) {
         struct pack_warm next = {0};
         if (m->packs[i].incarnation != incarnation) continue;
-        if (i + 1 < m->pack_count) pack_warm_begin(&next, &r->options, m, &m->packs[i + 1]);
+        if (i + 1 < m->pack_count) pack_file_warm_begin(&next, &r->options, m, &m->packs[i + 1]);
         enum err e =
             pack_file_read(&r->options, m, &m->packs[i], r->options.is_thorough, &r->counts);
-        enum err ended = pack_warm_end(&next, r->options.blocking);
+        enum err ended = pack_file_warm_end(&next, r->options.blocking);
         if (e == ERR_OK) e = ended;
         if (e != ERR_OK) return e;
     }

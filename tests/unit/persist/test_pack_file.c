@@ -25,7 +25,7 @@ static void begin(struct pack_warm *w, uint32_t number)
     struct recovery_options o = {.blocking = &files.blocking, .mem = &heap.mem};
     struct manifest m = {.log = 0};
     struct manifest_pack p = {.number = number, .size = 5000};
-    pack_warm_begin(w, &o, &m, &p);
+    pack_file_warm_begin(w, &o, &m, &p);
 }
 
 /* The end of the next pack is on its way while somebody works; one that is not there, or cannot be
@@ -37,12 +37,12 @@ Test(pack_file, what_is_read_ahead_fails_nobody)
     vfs_bytes_add(&files, "0000-00000001.pack", bytes, sizeof bytes);
     begin(&w, 1);
     cr_assert_eq(files.flying_count, 1);
-    cr_assert_eq(pack_warm_end(&w, &files.blocking), ERR_OK);
+    cr_assert_eq(pack_file_warm_end(&w, &files.blocking), ERR_OK);
     cr_assert_eq(files.flying_count, 0);
     begin(&w, 2);
     cr_assert_eq(files.flying_count, 0);
-    cr_assert_eq(pack_warm_end(&w, &files.blocking), ERR_OK);
+    cr_assert_eq(pack_file_warm_end(&w, &files.blocking), ERR_OK);
     files.fail_bytes = sizeof bytes;
     begin(&w, 1);
-    cr_assert_eq(pack_warm_end(&w, &files.blocking), ERR_OK);
+    cr_assert_eq(pack_file_warm_end(&w, &files.blocking), ERR_OK);
 }
