@@ -5,16 +5,27 @@ static void on_done(struct vfs_op *op)
     *(bool *)op->context = true;
 }
 
-enum err blocking_run(const struct blocking *b, struct vfs_op *op)
+enum err blocking_begin(const struct blocking *b, struct vfs_op *op, bool *is_done)
 {
-    bool is_done = false;
+    *is_done = false;
     op->done = on_done;
-    op->context = &is_done;
-    enum err e = vfs_submit(b->vfs, op);
-    if (e != ERR_OK) return e;
-    while (!is_done)
+    op->context = is_done;
+    return vfs_submit(b->vfs, op);
+}
+
+enum err blocking_end(const struct blocking *b, const struct vfs_op *op)
+{
+    const bool *is_done = op->context;
+    while (!*is_done)
         if (!b->pump(b->context)) return ERR_CLOSED;
     return op->result;
+}
+
+enum err blocking_run(const struct blocking *b, struct vfs_op *op)
+{
+    bool is_done;
+    enum err e = blocking_begin(b, op, &is_done);
+    return e == ERR_OK ? blocking_end(b, op) : e;
 }
 
 enum err blocking_flush_folder(const struct blocking *b)

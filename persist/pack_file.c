@@ -500,11 +500,6 @@ enum err pack_file_read(const struct recovery_options *o, const struct manifest 
 
 /* --- ahead of the reading ------------------------------------------------------------------- */
 
-static void on_warm(struct vfs_op *op)
-{
-    *(bool *)op->context = true;
-}
-
 void pack_file_warm_begin(struct pack_warm *w, const struct recovery_options *o,
                           const struct manifest *m, const struct manifest_pack *p)
 {
@@ -517,12 +512,10 @@ void pack_file_warm_begin(struct pack_warm *w, const struct recovery_options *o,
                             .flags = VFS_AHEAD,
                             .file = op.file,
                             .bytes = (uint32_t)bytes,
-                            .offset = p->size - bytes,
-                            .done = on_warm,
-                            .context = &w->is_done};
+                            .offset = p->size - bytes};
     w->memory = mem_alloc(w->mem, MEM_STORE, WARM_BYTES);
     w->op.data = w->memory;
-    if (w->memory != NULL && vfs_submit(o->blocking->vfs, &w->op) == ERR_OK) return;
+    if (w->memory != NULL && blocking_begin(o->blocking, &w->op, &w->is_done) == ERR_OK) return;
     mem_free(w->mem, MEM_STORE, w->memory, WARM_BYTES);
     w->memory = NULL;
     struct vfs_op close = {.kind = VFS_CLOSE, .file = op.file};
@@ -532,8 +525,7 @@ void pack_file_warm_begin(struct pack_warm *w, const struct recovery_options *o,
 enum err pack_file_warm_end(struct pack_warm *w, const struct blocking *b)
 {
     if (w->memory == NULL) return ERR_OK;
-    while (!w->is_done)
-        if (!b->pump(b->context)) break;
+    (void)!blocking_end(b, &w->op);
     mem_free(w->mem, MEM_STORE, w->memory, WARM_BYTES);
     w->memory = NULL;
     struct vfs_op close = {.kind = VFS_CLOSE, .file = w->op.file};

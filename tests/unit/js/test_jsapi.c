@@ -535,6 +535,15 @@ static bool has_text(const struct rig *r, const char *text)
     return memmem(r->out.data, r->out.len, text, strlen(text)) != NULL;
 }
 
+static void replay_message(struct js_stream *s, uint64_t seq, const char *subject)
+{
+    struct record record = {.kind = RECORD_MESSAGE,
+                            .seq = seq,
+                            .time_ns = now_ns,
+                            .subject = bytes_from_text(subject)};
+    cr_assert_eq(stream_replay(&s->stream, &record, seq), ERR_OK);
+}
+
 /* One request of one client: the others do not wait for it. */
 Test(jsapi, what_reads_much_of_a_stream_goes_by_pieces)
 {
@@ -547,9 +556,7 @@ Test(jsapi, what_reads_much_of_a_stream_goes_by_pieces)
     for (uint64_t i = 1; i <= COUNT; i++) {
         char subject[32];
         snprintf(subject, sizeof subject, "s.%d.%c", (int)i, i == 7 ? 'a' : 'b');
-        struct record record = {.kind = RECORD_MESSAGE, .seq = i, .time_ns = now_ns};
-        record.subject = bytes_from_text(subject);
-        cr_assert_eq(stream_replay(&s->stream, &record, i), ERR_OK);
+        replay_message(s, i, subject);
     }
     cr_assert_eq(turns_of(&r, "$JS.API.STREAM.INFO.S", ""), 0);
     cr_assert_geq(turns_of(&r, "$JS.API.STREAM.INFO.S", "{\"subjects_filter\":\"s.*.b\"}"), 5);
@@ -675,9 +682,7 @@ Test(jsapi, another_limit_per_subject_goes_by_pieces)
     for (uint64_t i = 1; i <= COUNT; i++) {
         char subject[32];
         snprintf(subject, sizeof subject, "s.%d", (int)(i % SUBJECTS));
-        struct record record = {.kind = RECORD_MESSAGE, .seq = i, .time_ns = now_ns};
-        record.subject = bytes_from_text(subject);
-        cr_assert_eq(stream_replay(&s->stream, &record, i), ERR_OK);
+        replay_message(s, i, subject);
     }
     struct js_request q =
         request(&r, "$JS.API.STREAM.UPDATE.S",
