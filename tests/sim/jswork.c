@@ -914,6 +914,19 @@ static bool has_open_request(const struct work *w)
     return false;
 }
 
+/* What consumers did is not on disk: a log has no room, or there are writes under way. */
+static bool has_unsaved(const struct work *w)
+{
+    for (uint32_t i = 0; i < w->server.shard_count; i++) {
+        const struct shard *s = w->server.shards[i].shard;
+        for (uint32_t k = 0; k < s->jet_count; k++)
+            if (!list_is_empty(&s->jets[k]->deliver.unsaved) ||
+                !list_is_empty(&s->jets[k]->deliver.flights))
+                return true;
+    }
+    return false;
+}
+
 /* All is answered, the clients go, and what they left runs out. Then all streams and consumers say
  * what they are. Nothing of it if a log takes no records any more. */
 static void rest(struct work *w)
@@ -929,7 +942,15 @@ static void rest(struct work *w)
     }
     wait_for(w, REST_NS);
     while (w->server.clock.now_ns < w->next_op_ns) step(w);
+    /* A log without a segment makes one when the disk lets it, and tries that once a second. */
+    limit = w->server.clock.now_ns + WAIT_NS;
+    while (has_unsaved(w) && !simstore_is_read_only(&w->store) &&
+           w->server.clock.now_ns < limit) {
+        wait_for(w, TICK_NS);
+        step(w);
+    }
     if (has_open_request(w) || simstore_is_read_only(&w->store)) return;
+    if (has_unsaved(w)) jsledger_wrong(&w->ledger, "what consumers did is never stored");
     w->is_rested = true;
     audit(w);
     for (uint32_t slot = 0; slot < JSLEDGER_SLOTS; slot++)
