@@ -547,10 +547,10 @@ bool js_reset_step(struct js_stream *s, const struct consumer *c, struct js_work
 }
 
 void js_consumer_end(struct js *js, struct js_stream *s, struct consumer *c, uint64_t ticket,
-                     struct js_work *w)
+                     uint64_t behind, struct js_work *w)
 {
     const struct ackwin_entry *low = ackwin_next(&c->live->window, 0);
-    *w = (struct js_work){.is_begun = true, .is_sweep = true, .ticket = ticket};
+    *w = (struct js_work){.is_begun = true, .is_sweep = true, .ticket = ticket, .behind = behind};
     /* Deliveries that were given up lie below the floor. */
     w->seq = low != NULL && low->seq <= c->floor_seq ? low->seq : c->floor_seq + 1;
     w->end = s->stream.config.retention == STREAM_INTEREST ? s->stream.seq_last + 1 : 0;
@@ -569,7 +569,8 @@ bool js_consumer_end_step(struct js_stream *s, struct js_work *w)
     while ((w->seq = msgs_next(&s->stream.msgs, w->seq)) != 0 && w->seq < w->end) {
         if (batch == 0) return true;
         stream_batch_spend(&s->stream, &batch);
-        drop_unneeded(s, w->seq++, w->ticket);
+        drop_unneeded(s, w->seq, w->seq < w->behind ? w->ticket : 0);
+        w->seq++;
     }
     return false;
 }
@@ -577,7 +578,7 @@ bool js_consumer_end_step(struct js_stream *s, struct js_work *w)
 void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c)
 {
     struct js_work work;
-    js_consumer_end(js, s, c, 0, &work);
+    js_consumer_end(js, s, c, 0, 0, &work);
     while (js_consumer_end_step(s, &work)) continue;
 }
 
@@ -617,9 +618,10 @@ enum err js_consumer_delete(struct js *js, struct js_stream *s, struct consumer 
         }
     }
     *ticket = stub.ticket;
-    js_consumer_end(js, s, c, stub.ticket, &work);
     /* What is in flight lies before that record, and goes as well. */
-    if (may_sweep) work.end = s->stream.staged.seq_last + 1;
+    uint64_t behind = s->stream.staged.seq_last + 1;
+    js_consumer_end(js, s, c, stub.ticket, behind, &work);
+    if (may_sweep) work.end = behind;
     if (!(may_sweep && has_flights(s)) && !js_consumer_end_step(s, &work)) {
         mem_free(js->mem, MEM_JETSTREAM, ending, sizeof *ending);
         return ERR_OK;

@@ -148,6 +148,7 @@ struct js_work {
     struct stream_trim trim;
     uint64_t seq, end; /* end: of js_consumer_end, or the reset of a consumer */
     uint64_t ticket;   /* of the end or the reset of a consumer: see consumer_set_needs */
+    uint64_t behind;   /* what lies from here on came behind that: there all consumers count */
     struct stream_purge purge;
 };
 
@@ -326,9 +327,10 @@ NODISCARD enum err js_consumer_delete(struct js *js, struct js_stream *s, struct
  * interest stream forgets what it alone wanted. */
 void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c);
 /* The same, but what it alone wanted goes by pieces: js_consumer_end_step until that says false.
- * ticket: of its last record; 0 none. Who was created behind that wants nothing of it. */
+ * ticket: of its last record; 0 none. Who was created behind that wants nothing of it, but of what
+ * lies from behind on: the first sequence that came after it. */
 void js_consumer_end(struct js *js, struct js_stream *s, struct consumer *c, uint64_t ticket,
-                     struct js_work *w);
+                     uint64_t behind, struct js_work *w);
 NODISCARD bool js_consumer_end_step(struct js_stream *s, struct js_work *w);
 /* No: that of another one is not through, or an order of the stream is in flight. */
 static inline bool js_may_delete(const struct js_stream *s)

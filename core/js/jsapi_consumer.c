@@ -330,6 +330,7 @@ static enum js_step consumer_delete(struct jsapi_reply *p)
     r->stream_id = s->stream.id;
     r->consumer_number = c->number;
     r->order = JS_ORDER_CONSUMER_DELETE;
+    r->seq = s->stream.staged.seq_last + 1; /* the first behind it */
     if (!js_consumer_is_kept(s, c)) return jsapi_consumer_stored(p->js, r, ERR_OK);
     struct record record = {.kind = RECORD_CONSUMER_GONE, .stream = s->stream.id};
     record.seq = c->number;
@@ -619,7 +620,7 @@ static enum js_step answer(struct jsapi_reply *p, struct js_stream *s, struct co
         return created(p, s, c);
     case JS_ORDER_CONSUMER_DELETE:
         p->r->action = JS_ACTION_CONSUMER_DELETED;
-        js_consumer_end(p->js, s, c, p->r->ticket, &p->r->work);
+        js_consumer_end(p->js, s, c, p->r->ticket, p->r->seq, &p->r->work);
         return end_deletion(p, s);
     case JS_ORDER_CONSUMER_PAUSE: tell(p->js, s, c, false); return paused(p);
     case JS_ORDER_CONSUMER_RESET: tell(p->js, s, c, false); return was_reset(p, s, c);

@@ -598,6 +598,29 @@ Test(jsapi_consumer, behind_a_deletion_that_failed_it_is_wanted_again)
     cr_assert_eq(live(), 4);
 }
 
+/* What was in flight before the deletion finds no memory, so that waits, and what lies behind it in
+ * the log has happened by then. */
+Test(jsapi_consumer, a_deletion_that_waited_for_memory_takes_nothing_from_who_came_behind_it)
+{
+    const uint64_t count = 8; /* as many have room */
+    open_interest();
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    while (live() < count) publish("s.1");
+    (void)send_message("s.1");
+    struct js_request deletion = send_order("$JS.API.CONSUMER.DELETE.S.c1", "");
+    struct js_request creation = send_order("$JS.API.CONSUMER.CREATE.S.c2", C2_CREATE);
+    uint64_t ticket = send_message("s.2");
+    r.heap.fail_at = r.heap.alloc_count + 1;
+    r.heap.fail_from = 1;
+    cr_assert_eq(jsapi_stored(&r.js, &deletion, ERR_OK), JS_WAIT_STORED);
+    r.heap.fail_at = 0;
+    end_order(&creation);
+    cr_assert_eq(stream_settle(&s->stream, ticket), ERR_OK);
+    end_order(&deletion);
+    cr_assert(msgs_has(&s->stream.msgs, count + 2));
+    cr_assert_eq(live(), 1);
+}
+
 Test(jsapi_consumer, who_is_created_before_a_deletion_keeps_what_it_wants)
 {
     open_interest();
