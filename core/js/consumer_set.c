@@ -341,6 +341,15 @@ bool consumer_set_needs(const struct consumer_set *s, uint64_t seq, struct bytes
     return false;
 }
 
+bool consumer_set_has_order(const struct consumer_set *s)
+{
+    uint32_t at = 0;
+    const struct consumer *c;
+    while ((c = table_each(&s->names, &at)) != NULL)
+        if (!c->is_hidden && !c->is_ending && c->order_ticket != 0) return true;
+    return false;
+}
+
 void consumer_set_end(struct consumer_set *s, struct consumer *c, bool is_ending)
 {
     c->is_ending = is_ending;

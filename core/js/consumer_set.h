@@ -86,6 +86,8 @@ void consumer_set_purged(struct consumer_set *s, struct bytes filter, uint64_t f
  * whose first record is behind it in the log do not count, as at a start. 0: all count. */
 bool consumer_set_needs(const struct consumer_set *s, uint64_t seq, struct bytes subject,
                         uint64_t ticket);
+/* The record of a change of some consumer is in flight: of one that is there, and stays. */
+bool consumer_set_has_order(const struct consumer_set *s);
 /* The record of its end is in flight, or failed: matches passes it over, or not any more. */
 void consumer_set_end(struct consumer_set *s, struct consumer *c, bool is_ending);
 /* Some consumer's filters match. What is published behind the record of its end one does not want:

@@ -598,6 +598,14 @@ static bool has_flights(const struct js_stream *s)
     return s->stream.config.storage == STREAM_FILE && s->stream.staged.op_count > 0;
 }
 
+bool js_may_delete(const struct js_stream *s)
+{
+    if (s->stream.config.retention != STREAM_INTEREST) return true;
+    if (s->ending != NULL || s->stream.order_ticket != 0) return false;
+    bool is_empty = s->stream.msgs.live_count == 0 && s->stream.staged.op_count == 0;
+    return is_empty || !consumer_set_has_order(&s->consumers);
+}
+
 enum err js_consumer_delete(struct js *js, struct js_stream *s, struct consumer *c, int64_t now_ns,
                             uint64_t *ticket)
 {

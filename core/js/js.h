@@ -332,12 +332,9 @@ void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c);
 void js_consumer_end(struct js *js, struct js_stream *s, struct consumer *c, uint64_t ticket,
                      uint64_t behind, struct js_work *w);
 NODISCARD bool js_consumer_end_step(struct js_stream *s, struct js_work *w);
-/* No: that of another one is not through, or an order of the stream is in flight. */
-static inline bool js_may_delete(const struct js_stream *s)
-{
-    return s->stream.config.retention != STREAM_INTEREST ||
-           (s->ending == NULL && s->stream.order_ticket == 0);
-}
+/* No: that of another one is not through, or an order of the stream is in flight, or one of a
+ * consumer, which may come to want what is to go. */
+bool js_may_delete(const struct js_stream *s);
 /* What goes by pieces without a request: a piece can be done now. */
 bool js_is_rolling(const struct js *js);
 /* The next piece of it, of one stream. */

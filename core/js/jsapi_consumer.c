@@ -610,6 +610,15 @@ static enum js_step end_deletion(struct jsapi_reply *p, struct js_stream *s)
     return jsapi_reply_succeed(p);
 }
 
+/* What an earlier order lets go, by pieces, is not kept by filters that came behind it: a start has
+ * it gone before. */
+static bool has_order_before(const struct js_request *r, const struct js_stream *s)
+{
+    uint64_t order = s->stream.order_ticket;
+    return r->order == JS_ORDER_CONSUMER_UPDATE && s->stream.config.retention == STREAM_INTEREST &&
+           order != 0 && order < r->ticket;
+}
+
 static enum js_step answer(struct jsapi_reply *p, struct js_stream *s, struct consumer *c)
 {
     switch (p->r->order) {
@@ -643,6 +652,7 @@ enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err
         /* What was published before the order comes before it, and what a consumer settled too. */
         if (r->ticket != 0 && stream_settle(&s->stream, r->ticket - 1) != ERR_OK)
             return JS_WAIT_STORED;
+        if (has_order_before(r, s)) return JS_WAIT_STORED;
         if (carry_out(&p, s, c) != ERR_OK) return JS_WAIT_STORED;
         r->work.is_begun = true;
         r->work.ticket = r->ticket;

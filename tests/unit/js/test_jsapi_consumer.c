@@ -621,6 +621,50 @@ Test(jsapi_consumer, a_deletion_that_waited_for_memory_takes_nothing_from_who_ca
     cr_assert_eq(live(), 1);
 }
 
+static const char *c2_of(const char *filter)
+{
+    static char body[256];
+    snprintf(body, sizeof body,
+             "{\"stream_name\":\"S\",\"config\":{\"durable_name\":\"c2\",\"ack_policy\":"
+             "\"explicit\",\"filter_subject\":\"%s\"}}",
+             filter);
+    return body;
+}
+
+/* As at a start, where all of it has gone before the filters are others. */
+Test(jsapi_consumer, who_gets_other_filters_behind_a_deletion_keeps_nothing_of_it)
+{
+    open_interest();
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c2.s.2", c2_of("s.2"));
+    while (live() < 3 * STREAM_PURGE_BATCH) publish("s.1");
+    struct js_request deletion = send_order("$JS.API.CONSUMER.DELETE.S.c1", "");
+    struct js_request update = send_order("$JS.API.CONSUMER.CREATE.S.c2.s.1", c2_of("s.1"));
+    cr_assert_eq(jsapi_stored(&r.js, &deletion, ERR_OK), JS_MORE);
+    enum js_step step = jsapi_stored(&r.js, &update, ERR_OK);
+    while (jsapi_stored(&r.js, &deletion, ERR_OK) == JS_MORE) continue;
+    jsapi_end(&deletion);
+    cr_assert_eq(live(), 0);
+    if (step != JS_REPLY) step = jsapi_stored(&r.js, &update, ERR_OK);
+    cr_assert_eq(step, JS_REPLY);
+    jsapi_end(&update);
+    cr_assert_eq(s->stream.order_ticket, 0);
+}
+
+/* A start changes its filters first, and keeps what they select. */
+Test(jsapi_consumer, who_gets_other_filters_before_an_inactive_one_ends_keeps_what_it_wants)
+{
+    open_interest();
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c2.s.2", c2_of("s.2"));
+    struct js_request update = send_order("$JS.API.CONSUMER.CREATE.S.c2.s.1", c2_of("s.1"));
+    uint64_t ticket;
+    cr_assert_eq(js_consumer_delete(&r.js, s, named("c1"), now_ns, &ticket), ERR_BUSY);
+    end_order(&update);
+    cr_assert_eq(js_consumer_delete(&r.js, s, named("c1"), now_ns, &ticket), ERR_OK);
+    cr_assert_eq(live(), 3);
+}
+
 Test(jsapi_consumer, who_is_created_before_a_deletion_keeps_what_it_wants)
 {
     open_interest();
