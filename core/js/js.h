@@ -244,6 +244,7 @@ struct js_request {
     struct bytes filter;
     bool is_secure, no_headers;
     struct js_work work;
+    enum err failure; /* of the record of a consumer that was to be made, while work goes on */
     struct js_reading *reading; /* in the arena; NULL: none */
     struct bytes before;        /* of a reset: what the consumer was; in the arena */
 };

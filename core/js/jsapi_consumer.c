@@ -198,7 +198,9 @@ static enum js_step add(struct jsapi_reply *p, struct js_stream *s)
     s->consumers.hidden_count++;
     enum js_step step = change(p, s, c, JS_ORDER_CONSUMER_CREATE);
     if (!c->is_hidden || (step == JS_WAIT_STORED && r->ticket != 0) || step == JS_MORE) return step;
-    js_consumer_drop(p->js, s, c);
+    /* Since it was there nothing happened: no message stayed for it. */
+    struct js_work nothing;
+    js_consumer_end(p->js, s, c, 0, 0, &nothing);
     /* Without a record there is nothing to wait for: memory was short. */
     if (step == JS_WAIT_STORED) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
     return step;
@@ -552,36 +554,6 @@ static enum endpoint endpoint_of_order(enum js_order order)
     }
 }
 
-static enum js_step failed(struct jsapi_reply *p, struct js_stream *s, struct consumer *c,
-                           enum err result)
-{
-    c->order_ticket = 0;
-    consumer_set_end(&s->consumers, c, false);
-    if (p->r->order == JS_ORDER_CONSUMER_CREATE) js_consumer_drop(p->js, s, c);
-    if (p->r->order == JS_ORDER_CONSUMER_RESET) {
-        enum err e = consumer_reset_undo(c, p->r->before, now_of(p));
-        consumer_set_moved_back(&s->consumers);
-        if (e != ERR_OK) consumer_encode_lost(c, BYTES_LITERAL(""));
-        /* What the reset settled no record tells of: the next one begins at 0 again. */
-        if (e != ERR_OK && s->stream.config.retention == STREAM_INTEREST) c->saved_seq = 0;
-    }
-    if (p->r->order != JS_ORDER_CONSUMER_CREATE) tell(p->js, s, c, false);
-    return jsapi_reply_refuse_store(p, result);
-}
-
-/* ERR_MEMORY: not yet. */
-static enum err carry_out(struct jsapi_reply *p, struct js_stream *s, struct consumer *c)
-{
-    enum err e = ERR_OK;
-    switch (p->r->order) {
-    case JS_ORDER_CONSUMER_CREATE: e = consumer_start(c); break;
-    case JS_ORDER_CONSUMER_UPDATE:
-    case JS_ORDER_CONSUMER_PAUSE: e = consumer_update(c, &p->r->consumer->config, now_of(p)); break;
-    default: break;
-    }
-    return e;
-}
-
 /* Whoever comes to be interested meanwhile does not find half of what is to go. */
 static void hold_order(struct js_request *r, struct js_stream *s)
 {
@@ -596,18 +568,59 @@ static void end_order(struct js_request *r, struct js_stream *s)
     r->work.has_order = false;
 }
 
+static enum js_step answer_end(struct jsapi_reply *p)
+{
+    if (p->r->failure != ERR_OK) return jsapi_reply_refuse_store(p, p->r->failure);
+    return jsapi_reply_succeed(p);
+}
+
 /* The consumer has gone; what it alone wanted goes now, and the stream waits for that. */
 static enum js_step end_deletion(struct jsapi_reply *p, struct js_stream *s)
 {
     struct js_request *r = p->r;
-    if (s == NULL) return jsapi_reply_succeed(p);
+    if (s == NULL) return answer_end(p);
     if (js_consumer_end_step(s, &r->work)) {
         if (r->ticket == 0) r->ticket = STREAM_TICKET_FIRST;
         hold_order(r, s);
         return JS_MORE;
     }
     end_order(r, s);
-    return jsapi_reply_succeed(p);
+    return answer_end(p);
+}
+
+static enum js_step failed(struct jsapi_reply *p, struct js_stream *s, struct consumer *c,
+                           enum err result)
+{
+    c->order_ticket = 0;
+    consumer_set_end(&s->consumers, c, false);
+    if (p->r->order == JS_ORDER_CONSUMER_CREATE) {
+        p->r->failure = result;
+        p->r->ticket = 0;
+        js_consumer_end(p->js, s, c, 0, 0, &p->r->work);
+        return end_deletion(p, s);
+    }
+    if (p->r->order == JS_ORDER_CONSUMER_RESET) {
+        enum err e = consumer_reset_undo(c, p->r->before, now_of(p));
+        consumer_set_moved_back(&s->consumers);
+        if (e != ERR_OK) consumer_encode_lost(c, BYTES_LITERAL(""));
+        /* What the reset settled no record tells of: the next one begins at 0 again. */
+        if (e != ERR_OK && s->stream.config.retention == STREAM_INTEREST) c->saved_seq = 0;
+    }
+    tell(p->js, s, c, false);
+    return jsapi_reply_refuse_store(p, result);
+}
+
+/* ERR_MEMORY: not yet. */
+static enum err carry_out(struct jsapi_reply *p, struct js_stream *s, struct consumer *c)
+{
+    enum err e = ERR_OK;
+    switch (p->r->order) {
+    case JS_ORDER_CONSUMER_CREATE: e = consumer_start(c); break;
+    case JS_ORDER_CONSUMER_UPDATE:
+    case JS_ORDER_CONSUMER_PAUSE: e = consumer_update(c, &p->r->consumer->config, now_of(p)); break;
+    default: break;
+    }
+    return e;
 }
 
 /* What an earlier order lets go, by pieces, is not kept by filters that came behind it: a start has

@@ -793,6 +793,48 @@ Test(jsapi_consumer, a_reset_waits_for_the_deletion_of_another_one)
     cr_assert_eq(named("c1")->next_seq, 1);
 }
 
+/* Nothing happened since it was there: a look at each message would take a second of the shard for
+ * ten million. This one, which nobody wants, such a look would take away. */
+Test(jsapi_consumer, one_whose_creation_the_log_refuses_goes_without_a_look_at_the_stream)
+{
+    open_interest();
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    struct record record = {.kind = RECORD_MESSAGE, .seq = 4, .time_ns = now_ns};
+    record.subject = BYTES_LITERAL("s.2");
+    cr_assert_eq(stream_replay(&s->stream, &record, 4), ERR_OK);
+    const struct store_ops *ops = r.file.store.ops, refusing = {.append = refuse};
+    r.file.store.ops = &refusing;
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c2", C2_CREATE);
+    r.file.store.ops = ops;
+    cr_assert_null(named("c2"));
+    cr_assert_eq(live(), 4);
+}
+
+/* What others settled meanwhile stayed for it. */
+Test(jsapi_consumer, what_one_alone_wanted_whose_record_failed_goes_by_pieces)
+{
+    const uint64_t count = 3 * STREAM_PURGE_BATCH;
+    open_interest();
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    while (live() < count) publish("s.1");
+    struct js_request creation = send_order("$JS.API.CONSUMER.CREATE.S.c2", C2_CREATE);
+    struct js_request deletion = send_order("$JS.API.CONSUMER.DELETE.S.c1", "");
+    while (jsapi_stored(&r.js, &deletion, ERR_OK) == JS_MORE) continue;
+    jsapi_end(&deletion);
+    cr_assert_eq(live(), count);
+    cr_assert_eq(jsapi_stored(&r.js, &creation, ERR_IO), JS_MORE);
+    cr_assert_null(named("c2"));
+    cr_assert_eq(live(), count - STREAM_PURGE_BATCH);
+    cr_assert_neq(s->stream.order_ticket, 0);
+    enum js_step step;
+    while ((step = jsapi_stored(&r.js, &creation, ERR_OK)) == JS_MORE) continue;
+    cr_assert_eq(step, JS_REPLY);
+    cr_assert(creation.is_error);
+    jsapi_end(&creation);
+    cr_assert_eq(live(), 0);
+    cr_assert_eq(s->stream.order_ticket, 0);
+}
+
 static void expect_place_behind_deletion(void)
 {
     struct bytes no = call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c2", C2_CREATE);
