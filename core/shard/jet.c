@@ -499,6 +499,7 @@ static void step(struct shard *s)
     jet_api_step(s);
     jet_api_run_due(s);
     jet_api_work(s);
+    jet_publish_settle_again(s);
     js_roll(j->js);
     jet_api_tell_dropped(s);
     while ((t = wheel_pop(&j->wheel, s->now.mono_ns)) != NULL)
@@ -528,8 +529,9 @@ static uint64_t deadline_ns(const struct shard *s, const struct jet *j)
     if (j->has_more && j->out.count == 0 && !rests) return 0;
     if (j->has_more && rests && j->rests_until_ns < next) next = j->rests_until_ns;
     bool waits = jet_subs_is_due(j) || j->out.count > 0 || jet_api_is_due(j) ||
-                 j->interest.count > 0 || j->is_interest_lost || j->forwards.count > 0 ||
-                 !list_is_empty(&j->telling) || !list_is_empty(&j->direct_dry);
+                 j->interest.count > 0 || j->is_interest_lost || j->is_unsettled ||
+                 j->forwards.count > 0 || !list_is_empty(&j->telling) ||
+                 !list_is_empty(&j->direct_dry);
     if (waits && s->now.mono_ns + JET_RETRY_NS < next) next = s->now.mono_ns + JET_RETRY_NS;
     return next;
 }

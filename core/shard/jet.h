@@ -196,6 +196,7 @@ struct jet {
     uint64_t timed_ns;      /* since when */
     uint32_t *api_subs;     /* [api_count] by account number; 0 none */
     uint32_t api_count;
+    bool is_unsettled;   /* there was no memory for what is stored */
     bool is_read_only;   /* said once in the log */
     bool waits_for_room; /* held publishes do, until the store tells what became of a record */
     bool has_more;       /* something was left for the next step */
@@ -305,6 +306,8 @@ void jet_publish_take(struct shard *s, struct jet_stream *x, const struct messag
 void jet_publish_stored(struct shard *s, uint64_t ticket);
 /* Makes what is durable visible; behind the requests, which may need the state between. */
 void jet_publish_settle(struct shard *s, uint64_t ticket);
+/* The same for what found no memory then. */
+void jet_publish_settle_again(struct shard *s);
 void jet_publish_failed(struct shard *s, uint64_t ticket, enum err e);
 /* Its publisher waits a little before it sends more (R5b). */
 void jet_publish_slow_down(struct shard *s, const struct message *m);

@@ -236,8 +236,11 @@ static bool append(struct shard *s, struct jet_stream *x, const struct message *
         }
         return true;
     }
-    /* Without memory it stays in flight and is settled with the next one. */
-    if (stream_settle(stream, stub.ticket) != ERR_OK) jet_publish_staged(x);
+    /* Without memory it stays in flight until there is some. */
+    if (stream_settle(stream, stub.ticket) != ERR_OK) {
+        jet_publish_staged(x);
+        j->is_unsettled = true;
+    }
     jet_publish_arm(s, x);
     return true;
 }
@@ -325,12 +328,14 @@ static void settle_all(struct shard *s, uint64_t ticket)
 {
     struct jet *j = s->jet;
     struct list *link = j->staged.next;
+    j->is_unsettled = false;
     while (link != &j->staged) {
         struct jet_stream *x = LIST_OWNER(link, struct jet_stream, staged);
         link = link->next;
         struct stream *stream = &x->s->stream;
         bool is_memory = stream->config.storage == STREAM_MEMORY;
         enum err e = stream_settle(stream, is_memory ? UINT64_MAX : ticket);
+        if (e != ERR_OK) j->is_unsettled = true;
         if (e == ERR_OK && stream->staged.op_count == 0) list_remove(&x->staged);
         jet_publish_arm(s, x);
     }
@@ -350,6 +355,11 @@ void jet_publish_settle(struct shard *s, uint64_t ticket)
 {
     s->jet->waits_for_room = false;
     if (!list_is_empty(&s->jet->staged)) settle_all(s, ticket);
+}
+
+void jet_publish_settle_again(struct shard *s)
+{
+    if (UNLIKELY(s->jet->is_unsettled)) settle_all(s, s->jet->stored_ticket);
 }
 
 void jet_publish_failed(struct shard *s, uint64_t ticket, enum err e)

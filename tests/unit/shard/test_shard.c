@@ -471,3 +471,29 @@ Test(shard, a_publish_into_a_log_that_is_full_of_what_it_writes_waits_for_room)
     step(r, &gone);
     close_slow_rig(r, &x, conn);
 }
+
+/* It is told as stored. Nobody stores anything behind it that would bring it along. */
+Test(shard, a_stored_message_that_found_no_memory_is_there_as_soon_as_it_does)
+{
+    struct slow_rig x;
+    struct conn_id conn = conn_id_of(0, 1);
+    struct rig *r = open_slow_rig(&x, conn);
+    const struct js_stream *s = js_find_id(&x.js, 1);
+    cr_assert_not_null(s);
+    x.slow.is_writing = true;
+    send(r, conn, "PUB s 2\r\nok\r\n");
+    cr_assert_eq(s->stream.staged.op_count, 1);
+    x.slow.is_writing = false;
+    r->heap.fail_from = 1;
+    r->heap.fail_at = r->heap.alloc_count + 1;
+    send(r, conn, "");
+    r->heap.fail_at = 0;
+    cr_assert_eq(s->stream.msgs.live_count, 0);
+    uint64_t deadline_ns = shard_deadline_ns(r->shard);
+    cr_assert_gt(deadline_ns, r->now.mono_ns, "it spins");
+    cr_assert_leq(deadline_ns, r->now.mono_ns + 100000000);
+    r->now.mono_ns = deadline_ns;
+    send(r, conn, "");
+    cr_assert_eq(s->stream.msgs.live_count, 1);
+    close_slow_rig(r, &x, conn);
+}
