@@ -585,7 +585,7 @@ static bool has_same_filters(const struct consumer *c, const struct parts *old)
 }
 
 enum err consumer_update(struct consumer *c, const struct consumer_config *config,
-                         struct shard_time now)
+                         struct shard_time now, bool *has_other_filters)
 {
     struct parts old = parts_of(c);
     struct bytes old_deliver = consumer_deliver_subject(c);
@@ -598,10 +598,12 @@ enum err consumer_update(struct consumer *c, const struct consumer_config *confi
         push_set_rate(c->push, &setup, (int64_t)now.mono_ns);
     }
     close_sieve(c); /* it borrows the filters */
-    if (!has_same_filters(c, &old)) {
+    bool is_other = !has_same_filters(c, &old);
+    if (is_other) {
         consumer_state_recount(c);
         c->is_moved = true;
     }
+    if (has_other_filters != NULL) *has_other_filters = is_other;
     c->expire_ns = (int64_t)now.mono_ns; /* waits may have become shorter */
     c->live->pulls.last_active_ns = (int64_t)now.mono_ns;
     free_parts(c->mem, &old);

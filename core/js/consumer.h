@@ -149,9 +149,10 @@ void consumer_rest(struct consumer *c);
 /* It starts now: where it was opened, its record was not durable yet, and the stream went on since.
  * Nothing was delivered. consumer_count is next. ERR_MEMORY: call again. */
 NODISCARD enum err consumer_start(struct consumer *c);
-/* Its configuration becomes this one, which may. ERR_MEMORY: nothing changed. */
+/* Its configuration becomes this one, which may. *has_other_filters: they were others before; NULL
+ * where nobody asks. ERR_MEMORY: nothing changed. */
 NODISCARD enum err consumer_update(struct consumer *c, const struct consumer_config *config,
-                                   struct shard_time now);
+                                   struct shard_time now, bool *has_other_filters);
 /* ERR_MEMORY. config borrows from c and the arena. */
 NODISCARD enum err consumer_config_of(const struct consumer *c, struct arena *arena,
                                       struct consumer_config *config);

@@ -546,14 +546,35 @@ bool js_reset_step(struct js_stream *s, const struct consumer *c, struct js_work
     return false;
 }
 
-void js_consumer_end(struct js *js, struct js_stream *s, struct consumer *c, uint64_t ticket,
-                     uint64_t behind, struct js_work *w)
+/* Of what this consumer may be the only one to want. */
+static void begin_sweep(const struct js_stream *s, const struct consumer *c, uint64_t ticket,
+                        uint64_t behind, struct js_work *w)
 {
     const struct ackwin_entry *low = ackwin_next(&c->live->window, 0);
     *w = (struct js_work){.is_begun = true, .is_sweep = true, .ticket = ticket, .behind = behind};
     /* Deliveries that were given up lie below the floor. */
     w->seq = low != NULL && low->seq <= c->floor_seq ? low->seq : c->floor_seq + 1;
     w->end = s->stream.config.retention == STREAM_INTEREST ? s->stream.seq_last + 1 : 0;
+}
+
+enum err js_consumer_update(struct js_stream *s, struct consumer *c,
+                            const struct consumer_config *config, struct shard_time now,
+                            uint64_t ticket, uint64_t behind, struct js_work *w)
+{
+    bool has_other_filters;
+    enum err e = consumer_update(c, config, now, &has_other_filters);
+    *w = (struct js_work){.ticket = ticket};
+    if (e != ERR_OK || !has_other_filters) return e;
+    begin_sweep(s, c, ticket, behind, w);
+    /* A start does not look behind the record. */
+    if (behind != 0 && behind < w->end) w->end = behind;
+    return ERR_OK;
+}
+
+void js_consumer_end(struct js *js, struct js_stream *s, struct consumer *c, uint64_t ticket,
+                     uint64_t behind, struct js_work *w)
+{
+    begin_sweep(s, c, ticket, behind, w);
     bool was_hidden = c->is_hidden;
     close_consumer(js, s, c);
     if (was_hidden)
@@ -873,6 +894,15 @@ static bool is_sound(const struct consumer_config *c)
            (c->durable_name.len == 0 || bytes_equal(c->durable_name, c->name));
 }
 
+static enum err replay_update(struct js_stream *s, struct consumer *c,
+                              const struct consumer_config *config)
+{
+    struct js_work work;
+    enum err e = js_consumer_update(s, c, config, s->js->now, 0, 0, &work);
+    while (e == ERR_OK && js_consumer_end_step(s, &work)) continue;
+    return e;
+}
+
 static enum err replay_consumer(struct js *js, struct js_stream *s, const struct record *r)
 {
     struct arena arena;
@@ -890,8 +920,7 @@ static enum err replay_consumer(struct js *js, struct js_stream *s, const struct
     if (e == ERR_SYNTAX || r->seq == 0 || (e == ERR_OK && !is_sound(&stored.config))) {
         e = ERR_CORRUPT;
     } else if (e == ERR_OK && c != NULL) {
-        e = bytes_equal(c->name, r->subject) ? consumer_update(c, &stored.config, js->now)
-                                             : ERR_CORRUPT;
+        e = bytes_equal(c->name, r->subject) ? replay_update(s, c, &stored.config) : ERR_CORRUPT;
     } else if (e == ERR_OK) {
         e = consumer_set_add(&s->consumers, &stored.config, r->seq, stored.created_ns, js->now, &c);
         if (e == ERR_EXISTS) e = ERR_CORRUPT;

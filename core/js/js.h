@@ -333,6 +333,11 @@ void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c);
 void js_consumer_end(struct js *js, struct js_stream *s, struct consumer *c, uint64_t ticket,
                      uint64_t behind, struct js_work *w);
 NODISCARD bool js_consumer_end_step(struct js_stream *s, struct js_work *w);
+/* Its configuration becomes this one, which may. What an interest stream kept for its filters alone
+ * goes where they are others now: js_consumer_end_step, as above. ERR_MEMORY: nothing changed. */
+NODISCARD enum err js_consumer_update(struct js_stream *s, struct consumer *c,
+                                      const struct consumer_config *config, struct shard_time now,
+                                      uint64_t ticket, uint64_t behind, struct js_work *w);
 /* No: that of another one is not through, or an order of the stream is in flight, or one of a
  * consumer, which may come to want what is to go. */
 bool js_may_delete(const struct js_stream *s);

@@ -179,6 +179,7 @@ static enum js_step change(struct jsapi_reply *p, struct js_stream *s, struct co
     p->r->stream_id = s->stream.id;
     p->r->consumer_number = c->number;
     p->r->order = order;
+    if (order == JS_ORDER_CONSUMER_UPDATE) p->r->seq = s->stream.staged.seq_last + 1;
     if (!js_consumer_is_kept(s, c)) return jsapi_consumer_stored(p->js, p->r, ERR_OK);
     enum js_step step = append_config(p, s, c->number, c->created_ns, order);
     if (step != JS_WAIT_STORED) return step;
@@ -617,7 +618,12 @@ static enum err carry_out(struct jsapi_reply *p, struct js_stream *s, struct con
     switch (p->r->order) {
     case JS_ORDER_CONSUMER_CREATE: e = consumer_start(c); break;
     case JS_ORDER_CONSUMER_UPDATE:
-    case JS_ORDER_CONSUMER_PAUSE: e = consumer_update(c, &p->r->consumer->config, now_of(p)); break;
+    case JS_ORDER_CONSUMER_PAUSE:
+        e = js_consumer_update(s, c, &p->r->consumer->config, now_of(p), p->r->ticket, p->r->seq,
+                               &p->r->work);
+        /* The consumer is still there: what goes belongs to this order. */
+        p->r->work.is_sweep = false;
+        break;
     default: break;
     }
     return e;
@@ -650,6 +656,17 @@ static enum js_step answer(struct jsapi_reply *p, struct js_stream *s, struct co
     }
 }
 
+/* What the order lets an interest stream forget goes by pieces. */
+static bool release_step(struct js_request *r, struct js_stream *s, const struct consumer *c)
+{
+    if (s->stream.config.retention != STREAM_INTEREST) return false;
+    switch (r->order) {
+    case JS_ORDER_CONSUMER_RESET: return js_reset_step(s, c, &r->work);
+    case JS_ORDER_CONSUMER_UPDATE: return js_consumer_end_step(s, &r->work);
+    default: return false;
+    }
+}
+
 enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err result)
 {
     enum endpoint endpoint = endpoint_of_order(r->order);
@@ -671,8 +688,7 @@ enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err
         r->work.ticket = r->ticket;
     }
     bool is_counted = r->order != JS_ORDER_CONSUMER_DELETE && r->order != JS_ORDER_CONSUMER_PAUSE;
-    bool has_more = r->order == JS_ORDER_CONSUMER_RESET &&
-                    s->stream.config.retention == STREAM_INTEREST && js_reset_step(s, c, &r->work);
+    bool has_more = release_step(r, s, c);
     if (has_more || (is_counted && !consumer_count(c))) {
         /* Of one that leaves no record, a ticket that is durable: others wait for it. */
         if (r->ticket == 0) c->order_ticket = r->ticket = STREAM_TICKET_FIRST;

@@ -341,10 +341,13 @@ def cost(r):
 
 class Consumer:
     def __init__(self, name, body):
-        config = json.loads(body)["config"]
         self.name, self.number = name, 0
-        self.filters = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
         self.progress = None
+        self.configure(body)
+
+    def configure(self, body):
+        config = json.loads(body)["config"]
+        self.filters = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
 
     def takes(self, r):
         return any(matches(r.subject, f.encode()) for f in self.filters)
@@ -428,9 +431,29 @@ class Stream:
         if self.config["retention"] == "limits":
             return
         for seq in [s for s in self.live if settled(p, s)]:
-            if all(not c.takes(self.live[seq]) or (c.progress and settled_for_good(c.progress, seq))
-                   for c in self.consumers.values()) or self.config["retention"] == "workqueue":
+            if self.config["retention"] == "workqueue" or not self.is_wanted(seq):
                 del self.live[seq]
+
+    def is_wanted(self, seq):
+        """By a consumer of an interest stream."""
+        return any(c.takes(self.live[seq]) and
+                   not (c.progress and settled_for_good(c.progress, seq))
+                   for c in self.consumers.values())
+
+    def forget_unwanted(self):
+        if self.config["retention"] == "interest":
+            for seq in [s for s in self.live if not self.is_wanted(s)]:
+                del self.live[seq]
+
+    def set_consumer(self, r):
+        c = self.consumers.get(r.seq)
+        if c is None:
+            self.consumers[r.seq] = Consumer(r.subject.decode(), r.body)
+            return
+        filters = c.filters
+        c.configure(r.body)
+        if c.filters != filters:
+            self.forget_unwanted()
 
     def apply(self, r):
         if r.kind == "MESSAGE" and self.unplaced is not None and r.seq <= self.last:
@@ -454,9 +477,10 @@ class Stream:
         elif r.kind == "STREAM":
             self.configure(r.body)
         elif r.kind == "CONSUMER":
-            self.consumers[r.seq] = Consumer(r.subject.decode(), r.body)
+            self.set_consumer(r)
         elif r.kind == "CONSUMER_GONE":
             self.consumers.pop(r.seq, None)
+            self.forget_unwanted()
         elif r.kind == "PROGRESS" and r.seq in self.consumers:
             c = self.consumers[r.seq]
             if r.prev_seq == 0 or r.prev_seq > c.number:

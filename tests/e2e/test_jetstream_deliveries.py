@@ -342,6 +342,37 @@ def test_what_a_reset_passes_over(start, tmp_path, retention):
         assert [m.data for m in Puller(js, "D").pull(batch=4).msgs(4)] == [b"m1", b"m3", b"m5", b"m7"]
 
 
+def test_other_filters_let_an_interest_stream_forget(start, tmp_path):
+    """What only the earlier filters of a consumer wanted goes with them, pending or not; what
+    another one still waits for stays. A start finds the same."""
+    flags = ("-js", "-sd", str(tmp_path / "store"))
+
+    def update(js, name, *filters):
+        js.consumer("S", name, durable_name=name, ack_policy="explicit",
+                    filter_subjects=list(filters))
+
+    s = start(*flags)
+    with Js(s) as js:
+        js.stream("S", subjects=["s.*"], retention="interest")
+        update(js, "C", "s.1", "s.2", "s.3")
+        update(js, "D", "s.2")
+        for i in range(9):
+            js.publish("s.%d" % (1 + i % 3), b"m%d" % i)
+        assert len(Puller(js).pull(batch=4).msgs(4)) == 4
+        update(js, "C", "s.3", "s.4")
+        assert js.state("S")["messages"] == 6
+        js.publish("s.1", b"nobody's")
+        js.publish("s.4", b"m9")
+        update(js, "D", "s.2", "s.3")
+        state = js.state("S")
+        assert state["messages"] == 7
+    assert s.stop() == 0
+    with Js(start(*flags)) as js:
+        assert js.state("S") == state
+        expected = [b"m1", b"m2", b"m4", b"m5", b"m7", b"m8"]
+        assert [m.data for m in Puller(js, "D").pull(batch=6).msgs(6)] == expected
+
+
 def test_a_start_finds_what_orders_in_flight_together_left(start, tmp_path):
     """The deletion of a consumer, or its reset, and behind it the creation of another one, which the
     messages that go by the first are nothing to: they stayed here, and were gone after a start."""

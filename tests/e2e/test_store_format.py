@@ -91,3 +91,22 @@ def test_a_reader_made_from_the_page_finds_what_is_live(store):
             assert list(p["delivered"]) == info["delivered"], (name, c.name)
             # It passes what is gone without a record of its own.
             assert p["floor"][1] <= info["ack_floor"][1], (name, c.name)
+
+
+def test_what_ends_of_consumers_and_other_filters_leave(start, tmp_path):
+    """Of an interest stream: the page says what these records take out."""
+    s = start("-js", "-sd", str(tmp_path))
+    with Js(s) as js:
+        js.stream("S", subjects=["s.*"], retention="interest")
+        for name, filters in (("A", ["s.1", "s.2"]), ("B", ["s.2", "s.3"]), ("C", ["s.4"])):
+            js.consumer("S", name, durable_name=name, ack_policy="explicit", filter_subjects=filters)
+        for i in range(12):
+            js.publish("s.%d" % (1 + i % 4), b"m%d" % i)
+        js.consumer("S", "A", durable_name="A", ack_policy="explicit", filter_subjects=["s.1"])
+        js.consumer("S", "B", durable_name="B", ack_policy="explicit", filter_subjects=["s.2"])
+        js.ok("CONSUMER.DELETE.S.C")
+        assert js.state("S")["messages"] == 6
+    assert s.stop() == 0
+    live = Store(str(tmp_path / "jetstream")).streams()["$G S"].live
+    assert [(r.seq, r.subject) for r in live.values()] == [
+        (1, b"s.1"), (2, b"s.2"), (5, b"s.1"), (6, b"s.2"), (9, b"s.1"), (10, b"s.2")]

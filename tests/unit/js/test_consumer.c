@@ -252,7 +252,7 @@ Test(consumer, an_update_without_memory_changes_nothing)
         cr_assert_eq(r.consumer.name.data, name.data);
         cr_assert_eq(consumer_deliver_subject(&r.consumer).data, target.data);
         r.heap.fail_at = r.heap.alloc_count + ++fails;
-    } while (consumer_update(&r.consumer, &r.config, r.now) == ERR_MEMORY);
+    } while (consumer_update(&r.consumer, &r.config, r.now, NULL) == ERR_MEMORY);
     cr_assert_gt(fails, 2);
     cr_assert(bytes_equal(consumer_deliver_subject(&r.consumer), BYTES_LITERAL("other")));
 }
@@ -584,10 +584,10 @@ Test(consumer, the_end_of_a_pause_is_told_once_unless_a_request_ended_it)
     cr_assert_eq(r.event.kind, OUTLET_PAUSE_OVER);
     cr_assert_eq(r.event.until_ns, until->wall_ns);
     until->wall_ns = r.now.wall_ns + 5;
-    cr_assert_eq(consumer_update(&r.consumer, &r.config, r.now), ERR_OK);
+    cr_assert_eq(consumer_update(&r.consumer, &r.config, r.now, NULL), ERR_OK);
     (void)consumer_timer(&r.consumer, r.now, &r.outlet, &is_gone);
     until->is_set = false;
-    cr_assert_eq(consumer_update(&r.consumer, &r.config, r.now), ERR_OK);
+    cr_assert_eq(consumer_update(&r.consumer, &r.config, r.now, NULL), ERR_OK);
     r.now.wall_ns += 5;
     (void)consumer_timer(&r.consumer, r.now, &r.outlet, &is_gone);
     cr_assert_eq(r.event_count, 1);

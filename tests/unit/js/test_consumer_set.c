@@ -55,7 +55,7 @@ static uint32_t create(const char *name, const char *filter, enum consumer_actio
     if (!consumer_set_check(&set, &arena, &bounds, &r, &rng, &c, &error))
         return jsapi_error_err_code(error.id);
     if (c != NULL)
-        cr_assert_eq(consumer_update(c, &r.config, now), ERR_OK);
+        cr_assert_eq(consumer_update(c, &r.config, now, NULL), ERR_OK);
     else
         cr_assert_eq(consumer_set_add(&set, &r.config, 0, 1, now, &c), ERR_OK);
     return 0;

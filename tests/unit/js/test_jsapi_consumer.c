@@ -651,6 +651,24 @@ Test(jsapi_consumer, who_gets_other_filters_behind_a_deletion_keeps_nothing_of_i
     cr_assert_eq(s->stream.order_ticket, 0);
 }
 
+/* And what was published behind the order is not looked at: a start does not, either. */
+Test(jsapi_consumer, what_only_the_earlier_filters_wanted_goes_by_pieces)
+{
+    open_interest();
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c2.s.2", c2_of("s.2"));
+    while (live() < 3 * STREAM_PURGE_BATCH) publish("s.2");
+    struct js_request update = send_order("$JS.API.CONSUMER.CREATE.S.c2.s.1", c2_of("s.1"));
+    publish("s.2");
+    cr_assert_eq(jsapi_stored(&r.js, &update, ERR_OK), JS_MORE);
+    cr_assert_neq(s->stream.order_ticket, 0);
+    while (jsapi_stored(&r.js, &update, ERR_OK) == JS_MORE) continue;
+    cr_assert_eq(live(), 3 + 1);
+    cr_assert_eq(s->stream.order_ticket, 0);
+    cr_assert_eq(named("c2")->order_ticket, 0);
+    jsapi_end(&update);
+}
+
 /* A start changes its filters first, and keeps what they select. */
 Test(jsapi_consumer, who_gets_other_filters_before_an_inactive_one_ends_keeps_what_it_wants)
 {
