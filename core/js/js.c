@@ -822,15 +822,6 @@ void js_replay_end(struct js *js)
     (void)!js_enter(js, &js->own, &refused);
 }
 
-/* By the configuration that was in force: what a later one lets live for longer was gone by then.
- */
-static void expire_all(struct stream *s, int64_t now_ns)
-{
-    uint64_t before;
-    do before = s->msgs.live_count;
-    while (stream_expire(s, now_ns) && s->msgs.live_count < before);
-}
-
 static enum err replay_config(struct js *js, uint32_t account, const struct record *r)
 {
     struct arena arena;
@@ -848,7 +839,9 @@ static enum err replay_config(struct js *js, uint32_t account, const struct reco
         e = ERR_CORRUPT;
     } else if (e == ERR_OK && s != NULL) {
         struct js_work work;
-        expire_all(&s->stream, r->time_ns);
+        /* By the configuration that was in force: what a later one lets live for longer was gone
+         * by then. */
+        while (stream_expire_until(&s->stream, r->time_ns)) continue;
         e = js_update(s, c, &work);
         while (e == ERR_OK && js_work_step(s, &work)) continue;
         if (e == ERR_OK) js_work_end(&work);

@@ -227,6 +227,7 @@ static enum js_step stream_update_request(struct jsapi_reply *p)
     if (p->r->claim == DIRECTORY_GRANTED && p->r->stream_id != s->stream.id)
         return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
     if (!claim(p, s, &step)) return step;
+    if (s->stream.clock_ns > p->r->now_ns) p->r->now_ns = s->stream.clock_ns;
     step = append_config(p, s->stream.id, s->stream.created_ns, JS_ORDER_UPDATE);
     if (step == JS_WAIT_STORED) stream_stage_order(&s->stream, p->r->ticket);
     return step;
@@ -884,6 +885,10 @@ static enum js_step carry_out(struct jsapi_reply *p, struct js_stream *s)
         s->stream.order_ticket = 0;
         return jsapi_reply_succeed(p);
     }
+    /* As at a start: what a new limit takes depends on what is there. */
+    if (!is_memory && !r->work.is_begun && r->order == JS_ORDER_UPDATE &&
+        stream_expire_until(&s->stream, r->now_ns))
+        return JS_MORE;
     if (!r->work.is_begun && r->order == JS_ORDER_PURGE)
         js_purge(s, r->filter, r->seq, r->keep, &r->work);
     else if (!r->work.is_begun && js_update(s, &r->config.config, &r->work) != ERR_OK)

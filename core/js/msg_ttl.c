@@ -99,3 +99,18 @@ int64_t msg_ttl_next_ns(const struct msg_ttl *t)
 {
     return t->count == 0 ? INT64_MAX : t->entries[0].deadline_ns;
 }
+
+bool msg_ttl_is_due(const struct msg_ttl *t, int64_t now_ns, uint32_t count)
+{
+    uint32_t found[MSG_TTL_DUE_MAX], looked_at = 0, found_count = 0;
+    must(count > 0 && count <= MSG_TTL_DUE_MAX);
+    if (t->count < count || t->entries[0].deadline_ns > now_ns) return false;
+    found[found_count++] = 0;
+    /* What is due lies below nothing but what is due. */
+    while (found_count < count && looked_at < found_count) {
+        uint32_t first = found[looked_at++] * CHILDREN + 1;
+        for (uint32_t i = first; i < first + CHILDREN && i < t->count && found_count < count; i++)
+            if (t->entries[i].deadline_ns <= now_ns) found[found_count++] = i;
+    }
+    return found_count == count;
+}

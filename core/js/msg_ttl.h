@@ -8,6 +8,8 @@
 #include "core/base/mem.h"
 #include "core/js/msgs.h"
 
+enum { MSG_TTL_DUE_MAX = 1024 };
+
 struct msg_ttl_entry {
     int64_t deadline_ns;
     uint64_t seq;
@@ -34,5 +36,7 @@ uint64_t msg_ttl_pop(struct msg_ttl *t, int64_t now_ns);
 /* The earliest deadline; INT64_MAX when empty. Arm a timer for the next full second, so that many
  * deadlines share one. */
 int64_t msg_ttl_next_ns(const struct msg_ttl *t);
+/* Are so many deadlines (at most MSG_TTL_DUE_MAX) at or before now_ns? */
+bool msg_ttl_is_due(const struct msg_ttl *t, int64_t now_ns, uint32_t count);
 
 #endif

@@ -363,6 +363,7 @@ void publish_check(struct stream *s, struct bytes subject, struct bytes headers,
     *out = (struct stream_outcome){.verdict = STREAM_WAIT};
     if (s->order_ticket != 0) return;
     (void)stream_expire(s, now_ns);
+    if (UNLIKELY(stream_is_overdue(s, now_ns))) return;
     struct check c = {.s = s, .subject = subject, .body = body, .now_ns = now_ns, .out = out};
     c.headers = without_status(headers, scratch);
     if (s->transform != NULL && transform_match(s->transform, subject) == ERR_OK) {
@@ -377,7 +378,7 @@ void publish_check_marker(struct stream *s, int64_t now_ns, struct writer *scrat
                           struct stream_outcome *out)
 {
     *out = (struct stream_outcome){.verdict = STREAM_WAIT};
-    if (s->order_ticket != 0) return;
+    if (s->order_ticket != 0 || stream_is_overdue(s, now_ns)) return;
     while (s->due_count > 0) {
         uint64_t seq = s->due[--s->due_count];
         struct msgs_entry entry;

@@ -80,6 +80,11 @@ void staged_unstage(struct staged *s, uint64_t ticket, struct subject_index *x,
 
 /* The newest message in flight with this or a smaller ticket bound; NULL when none. */
 const struct staged_op *staged_newest(const struct staged *s);
+/* The time of the oldest; INT64_MAX when nothing is in flight. */
+static inline int64_t staged_time_ns(const struct staged *s)
+{
+    return s->op_count == 0 ? INT64_MAX : s->ops[s->op_head].time_ns;
+}
 const struct staged_op *staged_find(const struct staged *s, uint64_t seq);
 /* If it is in flight and lies at from, it lies elsewhere now. */
 void staged_move(struct staged *s, uint64_t seq, uint64_t from, uint64_t to);

@@ -320,6 +320,8 @@ static void apply_evictions(struct stream *s, const struct staged_op *op)
     enforce(s);
 }
 
+static void expire_before(struct stream *s, int64_t time_ns);
+
 static void apply_skip(struct stream *s, const struct staged_op *op)
 {
     s->seq_last = op->seq;
@@ -332,7 +334,7 @@ enum err stream_settle(struct stream *s, uint64_t ticket)
     while (s->staged.op_count > 0) {
         const struct staged_op *head = &s->staged.ops[s->staged.op_head];
         if (head->ticket > ticket) break;
-        (void)stream_expire(s, head->time_ns);
+        expire_before(s, head->time_ns);
         struct staged_op op = *head;
         if ((op.flags & STAGED_SKIP) == 0) {
             enum err e = apply_message(s, &op);
@@ -647,24 +649,65 @@ static bool forget_ids(struct stream *s, int64_t now_ns)
            dedupe_expire(&s->dedupe, now_ns, STREAM_EXPIRE_BATCH);
 }
 
-bool stream_expire(struct stream *s, int64_t now_ns)
+static void expire_by_ttl(struct stream *s, int64_t now_ns, uint32_t *batch)
 {
-    if (now_ns > s->clock_ns) s->clock_ns = now_ns;
-    uint32_t batch = STREAM_EXPIRE_BATCH;
-    bool has_more = forget_ids(s, now_ns);
-    if (expire_by_age(s, now_ns, &batch)) has_more = true;
-    while (batch > 0) {
+    while (*batch > 0) {
         uint64_t seq = msg_ttl_pop(&s->ttl, now_ns);
         struct msgs_entry entry;
         if (seq == 0) break;
-        stream_batch_spend(s, &batch);
+        stream_batch_spend(s, batch);
         if (msgs_get(&s->msgs, seq, &entry) != ERR_OK) continue;
         if (expire_one(s, seq, &entry)) continue;
         /* Its marker is due: asked for again in a second, should that fail. */
         (void)!msg_ttl_add(&s->ttl, &s->msgs, seq, now_ns + JS_SECOND);
     }
+}
+
+static bool expire_batch(struct stream *s, int64_t now_ns)
+{
+    uint32_t batch = STREAM_EXPIRE_BATCH;
+    bool has_more = expire_by_age(s, now_ns, &batch);
+    expire_by_ttl(s, now_ns, &batch);
     rest(s);
     return has_more || batch == 0;
+}
+
+/* Before a record of that time does what it does. What is too old by age is older than the rest,
+ * and limits take it first, there or not; of life times of their own that is not so: whatever of
+ * them is over goes, else a limit would take other messages than at a start. */
+static void expire_before(struct stream *s, int64_t time_ns)
+{
+    uint32_t all = UINT32_MAX;
+    if (time_ns > s->clock_ns) s->clock_ns = time_ns;
+    (void)forget_ids(s, time_ns);
+    (void)expire_batch(s, time_ns);
+    expire_by_ttl(s, time_ns, &all);
+    rest(s);
+}
+
+bool stream_expire_until(struct stream *s, int64_t time_ns)
+{
+    uint64_t before = s->msgs.live_count;
+    if (time_ns > s->clock_ns) s->clock_ns = time_ns;
+    return expire_batch(s, time_ns) && s->msgs.live_count < before;
+}
+
+bool stream_expire(struct stream *s, int64_t now_ns)
+{
+    if (now_ns > s->clock_ns) s->clock_ns = now_ns;
+    bool has_more = forget_ids(s, now_ns);
+    /* Records in flight come before what goes after their time: so it is at a start. */
+    if (s->config.storage == STREAM_FILE) {
+        if (s->order_ticket != 0) return has_more;
+        int64_t head_ns = staged_time_ns(&s->staged);
+        if (head_ns < now_ns) now_ns = head_ns;
+    }
+    return expire_batch(s, now_ns) || has_more;
+}
+
+bool stream_is_overdue(const struct stream *s, int64_t now_ns)
+{
+    return msg_ttl_is_due(&s->ttl, now_ns, STREAM_EXPIRE_BATCH);
 }
 
 int64_t stream_expire_next_ns(const struct stream *s)
@@ -788,7 +831,7 @@ static enum err replay_message(struct stream *s, const struct record *r, uint64_
     struct staged_op op;
     struct bytes id;
     bool is_new;
-    (void)stream_expire(s, r->time_ns);
+    expire_before(s, r->time_ns);
     stream_describe(s, r, &op);
     op.place = place;
     if (headers_find(r->headers, BYTES_LITERAL(ID_HEADER), &id) && id.len > 0) {

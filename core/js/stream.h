@@ -11,7 +11,8 @@
  * are durable, and until then publishes wait (STREAM_WAIT), since what they leave is not known.
  * What a limit or a life time removes is derived, never a record: it happens as its cause is
  * applied. T1 Time does not go back: publish_check gives each record a time at or after every "now"
- * that the stream has seen, so a replay removes what the first run removed. T2 Sequences are
+ * that the stream has seen, and what is too old after the time of a record waits for that, so a
+ * replay removes what the first run removed. T2 Sequences are
  * contiguous over records and never reused. T3 Reads see the durable state only.
  *
  * Bytes are counted as nats-server counts them, since limits are set in them. An entry of msgs
@@ -206,8 +207,13 @@ void stream_restore_end(struct stream *s);
 /* The sequences up to this one, not below the last, are used up. Nothing is in flight. */
 void stream_pass(struct stream *s, uint64_t seq);
 
-/* Removes what is too old at now, message ids as well. True: there is more; call again. */
+/* Removes what is too old at now, message ids as well. True: there is more; call again. Of a file
+ * stream nothing goes before the records in flight whose time it is behind, nor before an order. */
 bool stream_expire(struct stream *s, int64_t now_ns);
+/* The same of messages, for the order in flight whose record has this time. */
+bool stream_expire_until(struct stream *s, int64_t time_ns);
+/* So many messages' own life times are over that they are to go before anything is stored. */
+bool stream_is_overdue(const struct stream *s, int64_t now_ns);
 /* When stream_expire is to be called next; INT64_MAX: no need. */
 int64_t stream_expire_next_ns(const struct stream *s);
 /* What nats-server counts for a message. */

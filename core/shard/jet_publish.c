@@ -245,7 +245,16 @@ static bool append(struct shard *s, struct jet_stream *x, const struct message *
     return true;
 }
 
-/* False: it has to wait for an order, or for room in the log. */
+/* What is too old goes first, and that behind what is in flight: nothing else helps till then. */
+static void wait_for_flights(struct jet *j, const struct jet_stream *x)
+{
+    const struct stream *stream = &x->s->stream;
+    bool is_file = stream->config.storage == STREAM_FILE;
+    if (is_file && stream->order_ticket == 0 && stream->staged.op_count > 0)
+        j->waits_for_room = true;
+}
+
+/* False: it has to wait for an order, for room in the log, or for what is too old to go. */
 static bool run(struct shard *s, struct jet_stream *x, const struct message *m)
 {
     struct jet *j = s->jet;
@@ -267,7 +276,7 @@ static bool run(struct shard *s, struct jet_stream *x, const struct message *m)
     publish_check(&x->s->stream, m->subject, headers, body, s->now.wall_ns, &j->work, o);
     switch (o->verdict) {
     case STREAM_STORE: return append(s, x, m, o);
-    case STREAM_WAIT: return false;
+    case STREAM_WAIT: wait_for_flights(j, x); return false;
     case STREAM_DUPLICATE:
     case STREAM_REFUSED: answer_outcome(s, x, m, o, bytes_of(NULL, 0)); break;
     }

@@ -975,3 +975,45 @@ Test(jsapi, of_many_streams_those_of_memory_are_gone_after_a_start)
     }
     rig_deinit(&r);
 }
+
+/* A longer max_age is on its way when a message gets too old by the one in force. */
+Test(jsapi, what_expires_beside_an_update_is_the_same_at_a_start)
+{
+    struct rig r, again;
+    struct text body;
+    static const char create[] = "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"max_age\":1000000000}";
+    rig_init(&r);
+    rig_init(&again);
+    make_stream(&r, create, true);
+    publish(&r, "s.0", "x", "{\"stream\":\"S\",\"seq\":1}");
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    struct js_request q = request(&r, "$JS.API.STREAM.UPDATE.S",
+                                  "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"max_age\":9000000000}");
+    q.now_ns = now_ns + JS_SECOND - 1;
+    struct record record = {.stream = s->stream.id, .subject = BYTES_LITERAL("$G S")};
+    text_init(&body, &r.heap.mem, MEM_JETSTREAM, 1 << 16);
+    cr_assert(js_config_record(&s->stream.config, s->stream.created_ns, &body));
+    record.kind = RECORD_STREAM;
+    record.body = text_written(&body);
+    cr_assert_eq(js_replay(&again.js, 0, &record, 0), ERR_OK);
+    struct record message = {.kind = RECORD_MESSAGE, .stream = s->stream.id, .seq = 1};
+    message.time_ns = now_ns;
+    message.subject = BYTES_LITERAL("s.0");
+    message.body = BYTES_LITERAL("x");
+    cr_assert_eq(js_replay(&again.js, 0, &message, 1), ERR_OK);
+
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    (void)stream_expire(&s->stream, now_ns + 2 * JS_SECOND);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_REPLY);
+    text_clear(&body);
+    cr_assert(js_config_record(&s->stream.config, s->stream.created_ns, &body));
+    record.body = text_written(&body);
+    record.time_ns = q.now_ns;
+    cr_assert_eq(js_replay(&again.js, 0, &record, 0), ERR_OK);
+    struct js_stream *t = js_find(&again.js, 0, BYTES_LITERAL("S"), false);
+    cr_assert_eq(t->stream.msgs.live_count, s->stream.msgs.live_count);
+    jsapi_end(&q);
+    text_deinit(&body);
+    rig_deinit(&again);
+    rig_deinit(&r);
+}

@@ -83,3 +83,24 @@ Test(msg_ttl, what_is_reserved_needs_no_memory)
     msgs_clear(&msgs);
     msg_ttl_clear(&t);
 }
+
+Test(msg_ttl, says_whether_so_many_are_due)
+{
+    struct mem_heap heap;
+    struct msgs msgs;
+    struct msg_ttl t;
+    mem_heap_init(&heap);
+    msgs_init(&msgs, &heap.mem);
+    msg_ttl_init(&t, &heap.mem);
+    cr_assert_not(msg_ttl_is_due(&t, INT64_MAX, 1));
+    for (uint64_t seq = 1; seq <= 3000; seq++) {
+        put(&msgs, seq);
+        cr_assert_eq(msg_ttl_add(&t, &msgs, seq, (int64_t)(seq * 7919 % 3001)), ERR_OK);
+    }
+    for (uint32_t count = 1; count <= MSG_TTL_DUE_MAX; count += 31) {
+        cr_assert_not(msg_ttl_is_due(&t, count - 1, count));
+        cr_assert(msg_ttl_is_due(&t, count, count));
+    }
+    msgs_clear(&msgs);
+    msg_ttl_clear(&t);
+}

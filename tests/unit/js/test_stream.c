@@ -192,3 +192,112 @@ Test(stream, headers_that_lose_a_status_and_get_another_lifetime_are_whole)
     cr_assert(bytes_ends_with(o.record.headers, BYTES_LITERAL("Nats-TTL: 3600\r\n\r\n")));
     stream_cancel(&r.stream, &o);
 }
+
+/* --- what expires, live and at a start ---------------------------------------------------------
+ */
+
+/* The records as the log has them, in their order. */
+static struct {
+    struct record records[8192];
+    char texts[8192][64];
+    uint32_t count;
+} history;
+
+static void send(const char *subject, const char *ttl)
+{
+    char scratch[PUBLISH_SCRATCH_EXTRA + 256], headers[64] = "";
+    struct stream_outcome o;
+    struct writer w;
+    if (ttl != NULL) snprintf(headers, sizeof headers, "NATS/1.0\r\nNats-TTL: %s\r\n\r\n", ttl);
+    writer_init(&w, scratch, sizeof scratch);
+    publish_check(&r.stream, bytes_from_text(subject), bytes_from_text(headers),
+                  BYTES_LITERAL("body"), r.now_ns, &w, &o);
+    cr_assert_eq(o.verdict, STREAM_STORE);
+    struct record *kept = &history.records[history.count];
+    char *text = history.texts[history.count++];
+    *kept = o.record;
+    memcpy(text, o.record.headers.data, o.record.headers.len);
+    kept->headers = bytes_of(text, o.record.headers.len);
+    memcpy(text + kept->headers.len, subject, strlen(subject));
+    kept->subject = bytes_of(text + kept->headers.len, strlen(subject));
+    kept->body = BYTES_LITERAL("body");
+    r.ticket++;
+    stream_stage(&r.stream, &o, r.ticket, r.ticket);
+}
+
+static void settle(void)
+{
+    cr_assert_eq(stream_settle(&r.stream, r.ticket), ERR_OK);
+}
+
+/* A start finds the messages that were there before it. */
+static void check_start(void)
+{
+    struct stream again;
+    cr_assert_eq(stream_init(&again, &r.heap.mem, 1, 0, &r.stream.config, 0, 5), ERR_OK);
+    again.watch = &watch;
+    for (uint32_t i = 0; i < history.count; i++)
+        cr_assert_eq(stream_replay(&again, &history.records[i], i + 1), ERR_OK);
+    while (stream_expire(&again, r.now_ns)) continue;
+    while (stream_expire(&r.stream, r.now_ns)) continue;
+    for (uint64_t seq = 1; seq <= r.stream.seq_last; seq++)
+        cr_assert_eq(msgs_has(&again.msgs, seq), msgs_has(&r.stream.msgs, seq));
+    stream_deinit(&again);
+}
+
+Test(stream, what_expires_while_a_message_is_in_flight_leaves_no_room_for_it)
+{
+    history.count = 0;
+    open_stream(STREAM_LIMITS, 0);
+    r.stream.config.max_msgs_per_subject = 2;
+    send("a", NULL);
+    send("a", "1s");
+    settle();
+    r.now_ns += JS_SECOND - 1;
+    send("a", NULL); /* the second is still there, so this is one too many */
+    r.now_ns += JS_SECOND;
+    while (stream_expire(&r.stream, r.now_ns)) continue; /* the timer */
+    settle();
+    check_start();
+}
+
+Test(stream, what_expired_long_before_a_message_does_not_push_out_others_at_a_start)
+{
+    history.count = 0;
+    open_stream(STREAM_LIMITS, 0);
+    r.stream.config.max_msgs_per_subject = 5;
+    send("a", NULL);
+    for (int i = 0; i < 4; i++) send("a", "2s");
+    for (int i = 0; i < 2 * STREAM_EXPIRE_BATCH; i++) {
+        char subject[16];
+        snprintf(subject, sizeof subject, "b.%d", i);
+        send(subject, "1s");
+    }
+    settle();
+    r.now_ns += 3 * JS_SECOND;
+    while (stream_expire(&r.stream, r.now_ns)) continue;
+    send("a", NULL);
+    settle();
+    check_start();
+}
+
+Test(stream, a_message_waits_until_what_is_too_old_has_gone)
+{
+    char scratch[PUBLISH_SCRATCH_EXTRA + 256];
+    struct stream_outcome o;
+    struct writer w;
+    history.count = 0;
+    open_stream(STREAM_LIMITS, 0);
+    for (int i = 0; i < 3 * STREAM_EXPIRE_BATCH; i++) send("a", "1s");
+    settle();
+    r.now_ns += 2 * JS_SECOND;
+    writer_init(&w, scratch, sizeof scratch);
+    publish_check(&r.stream, BYTES_LITERAL("a"), BYTES_LITERAL(""), BYTES_LITERAL(""), r.now_ns, &w,
+                  &o);
+    cr_assert_eq(o.verdict, STREAM_WAIT);
+    cr_assert_eq(r.stream.msgs.live_count, 2 * STREAM_EXPIRE_BATCH);
+    (void)stream_expire(&r.stream, r.now_ns);
+    send("a", NULL);
+    settle();
+    cr_assert_eq(r.stream.msgs.live_count, 1);
+}
