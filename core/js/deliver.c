@@ -489,6 +489,10 @@ void deliver_store_stored(struct deliver *d, uint64_t ticket)
         if (s != NULL) {
             answer(d, s, f->replies);
             f->replies = NULL;
+            /* What was published before comes before it, and the rest behind: at a start a limit
+             * finds room only where an earlier record made it. Without memory it comes later. */
+            if (s->stream.config.storage == STREAM_FILE)
+                (void)!stream_settle(&s->stream, f->ticket);
             release(d, s, f);
         }
         struct deliver_consumer *x = f->x;

@@ -432,8 +432,9 @@ static void take_events(struct shard *s)
             end_timing(s, e.ticket);
             jet_publish_stored(s, e.ticket);
             jet_api_stored(s, e.ticket);
-            jet_publish_settle(s, e.ticket);
+            /* It settles what comes before each record of its own. */
             deliver_store_stored(&j->deliver, e.ticket);
+            jet_publish_settle(s, e.ticket);
             break;
         case STORE_FAILED:
             j->timed_ticket = 0;

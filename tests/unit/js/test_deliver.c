@@ -234,7 +234,8 @@ static struct consumer *named(const char *name)
     return consumer_set_find(&stream()->consumers, bytes_from_text(name));
 }
 
-static void publish(const char *subject, const char *body)
+/* The ticket of its record. */
+static uint64_t stage(const char *subject, const char *body)
 {
     char scratch[PUBLISH_SCRATCH_EXTRA + 256];
     struct js_stream *s = stream();
@@ -247,7 +248,12 @@ static void publish(const char *subject, const char *body)
     cr_assert_eq(o.verdict, STREAM_STORE);
     cr_assert_eq(store_append(js_store_of(&r.js, s), &o.record, &stub), ERR_OK);
     stream_stage(&s->stream, &o, stub.ticket, stub.place);
-    cr_assert_eq(stream_settle(&s->stream, stub.ticket), ERR_OK);
+    return stub.ticket;
+}
+
+static void publish(const char *subject, const char *body)
+{
+    cr_assert_eq(stream_settle(&stream()->stream, stage(subject, body)), ERR_OK);
 }
 
 static void run(void)
@@ -387,6 +393,35 @@ Test(deliver, a_work_queue_forgets_what_was_acked_durably)
     cr_assert_eq(stream()->stream.msgs.live_count, 2);
     deliver_store_stored(&r.d, r.log.ticket);
     cr_assert_eq(stream()->stream.msgs.live_count, 1);
+}
+
+/* A limit takes the first message where there is no room yet, as it does at a start. */
+static void ack_beside_publish(bool is_ack_first, uint64_t first_left, uint64_t left)
+{
+    open_work_queue();
+    stream()->stream.config.max_msgs = 2;
+    open_consumer("c", DURABLE ",\"filter_subject\":\"s.2\"");
+    publish("s.1", "a");
+    publish("s.2", "b");
+    pull("c", "1");
+    deliver_store_stored(&r.d, r.log.ticket);
+    if (!is_ack_first) (void)stage("s.3", "c");
+    cr_assert(ack(r.sent[0].reply, "", ""));
+    if (is_ack_first) (void)stage("s.3", "c");
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_eq(stream_settle(&stream()->stream, r.log.ticket), ERR_OK);
+    cr_assert_eq(stream()->stream.seq_first, first_left);
+    cr_assert_eq(stream()->stream.msgs.live_count, left);
+}
+
+Test(deliver, what_an_ack_behind_a_publish_takes_away_left_no_room_for_that)
+{
+    ack_beside_publish(false, 3, 1);
+}
+
+Test(deliver, what_an_ack_before_a_publish_takes_away_left_room_for_that)
+{
+    ack_beside_publish(true, 1, 2);
 }
 
 Test(deliver, a_work_queue_keeps_what_no_filter_of_the_consumer_selects)
