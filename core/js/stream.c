@@ -338,6 +338,7 @@ enum err stream_settle(struct stream *s, uint64_t ticket)
         struct staged_op op = *head;
         if ((op.flags & STAGED_SKIP) == 0) {
             enum err e = apply_message(s, &op);
+            s->is_short = e != ERR_OK;
             if (e != ERR_OK) return e;
         } else {
             apply_skip(s, &op);
@@ -696,8 +697,9 @@ bool stream_expire(struct stream *s, int64_t now_ns)
 {
     if (now_ns > s->clock_ns) s->clock_ns = now_ns;
     bool has_more = forget_ids(s, now_ns);
-    /* Records in flight come before what goes after their time: so it is at a start. */
-    if (s->config.storage == STREAM_FILE) {
+    /* Records in flight come before what goes after their time: so it is at a start. One that finds
+     * no memory may need what is given back here. */
+    if (s->config.storage == STREAM_FILE && !s->is_short) {
         if (s->order_ticket != 0) return has_more;
         int64_t head_ns = staged_time_ns(&s->staged);
         if (head_ns < now_ns) now_ns = head_ns;

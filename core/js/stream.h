@@ -115,6 +115,7 @@ struct stream {
     /* The id of the last message in staged order: Nats-Expected-Last-Msg-Id. */
     uint32_t last_id_len, last_id_room;
     bool is_order_message; /* the order in flight is a message, and over when that is settled */
+    bool is_short;         /* there was no memory for the oldest in flight, which is durable */
     char *last_id;
 };
 

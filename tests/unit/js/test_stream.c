@@ -301,3 +301,28 @@ Test(stream, a_message_waits_until_what_is_too_old_has_gone)
     settle();
     cr_assert_eq(r.stream.msgs.live_count, 1);
 }
+
+/* What is given back may be what it needs. */
+Test(stream, a_message_that_finds_no_memory_does_not_keep_others_from_expiring)
+{
+    history.count = 0;
+    open_stream(STREAM_LIMITS, 0);
+    send("a", "2s");
+    settle();
+    r.now_ns += JS_SECOND;
+    send("a", "9s");
+    r.heap.fail_at = r.heap.alloc_count + 1;
+    r.heap.fail_from = 1;
+    /* Room of the indexes may be left, so it is used up. */
+    while (stream_settle(&r.stream, r.ticket) == ERR_OK) {
+        r.heap.fail_at = 0;
+        send("a", "9s");
+        r.heap.fail_at = r.heap.alloc_count + 1;
+    }
+    uint64_t before = r.stream.msgs.live_count;
+    (void)stream_expire(&r.stream, r.now_ns + 2 * JS_SECOND);
+    cr_assert_eq(r.stream.msgs.live_count, before - 1);
+    r.heap.fail_at = 0;
+    settle();
+    cr_assert_eq(r.stream.msgs.live_count, history.count - 1);
+}
