@@ -289,6 +289,9 @@ void js_drop(struct js *js, struct js_stream *s)
         struct msgs_entry entry;
         msgs_cursor_init(&c, &m->msgs, 0);
         while (msgs_cursor_next(&c, &entry) != 0) memstore_release(&js->memory, entry.place);
+        /* And what found no memory to become one of them. */
+        struct staged_op op;
+        while (staged_pop(&m->staged, &op)) memstore_release(&js->memory, op.place);
     }
     s->quota->streams--;
     js->total.streams--;

@@ -1017,3 +1017,28 @@ Test(jsapi, what_expires_beside_an_update_is_the_same_at_a_start)
     rig_deinit(&again);
     rig_deinit(&r);
 }
+
+Test(jsapi, what_found_no_memory_in_a_memory_stream_goes_with_it)
+{
+    struct rig r;
+    char scratch[PUBLISH_SCRATCH_EXTRA + 256];
+    struct stream_outcome o;
+    struct store_stub stub;
+    struct writer w;
+    rig_init(&r);
+    make_stream(&r, "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"storage\":\"memory\"}", true);
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    writer_init(&w, scratch, sizeof scratch);
+    publish_check(&s->stream, BYTES_LITERAL("s.0"), BYTES_LITERAL(""), BYTES_LITERAL("x"), now_ns,
+                  &w, &o);
+    cr_assert_eq(o.verdict, STREAM_STORE);
+    cr_assert_eq(store_append(js_store_of(&r.js, s), &o.record, &stub), ERR_OK);
+    stream_stage(&s->stream, &o, stub.ticket, stub.place);
+    r.heap.fail_at = r.heap.alloc_count + 1;
+    cr_assert_eq(stream_settle(&s->stream, stub.ticket), ERR_MEMORY);
+    cr_assert_gt(r.js.memory.bytes_used, 0);
+    call(&r, ERR_OK, "$JS.API.STREAM.DELETE.S", "",
+         "{\"type\":\"io.nats.jetstream.api.v1.stream_delete_response\",\"success\":true}");
+    cr_assert_eq(r.js.memory.bytes_used, 0);
+    rig_deinit(&r);
+}
