@@ -4,7 +4,10 @@
 #include "core/proto/headers.h"
 #include "core/route/subject.h"
 
-enum { FILE_RECORD_BYTES_MAX = 32 * 1024 * 1024 }; /* nats-server's bound of a stored message */
+enum {
+    FILE_RECORD_BYTES_MAX = 32 * 1024 * 1024, /* nats-server's bound of a stored message */
+    LOOK_BACK = 64, /* messages, before all subjects are looked at: 50 ms with a million of them */
+};
 
 struct check {
     struct stream *s;
@@ -93,6 +96,21 @@ static bool check_disabled(struct check *c)
     return true;
 }
 
+/* Of the last few stored messages the newest that matches; 0: none of these. A filter that selects
+ * much mostly finds one here. */
+static uint64_t last_of_newest(struct stream *s, struct bytes filter)
+{
+    uint64_t seq = msgs_last(&s->msgs);
+    for (uint32_t i = 0; i < LOOK_BACK && seq != 0; i++, seq = msgs_prev(&s->msgs, seq - 1)) {
+        struct msgs_entry entry;
+        must(msgs_get(&s->msgs, seq, &entry) == ERR_OK);
+        if (subject_matches(subject_index_subject(&s->subjects, entry.node), filter) &&
+            staged_last(&s->staged, &s->subjects, &s->msgs, entry.node) == seq)
+            return seq;
+    }
+    return 0;
+}
+
 static uint64_t last_of_filter(struct check *c, struct bytes filter)
 {
     struct stream *s = c->s;
@@ -112,7 +130,8 @@ static uint64_t last_of_filter(struct check *c, struct bytes filter)
             staged_last(&s->staged, &s->subjects, &s->msgs, op->node) != 0)
             return op->seq;
     }
-    uint64_t last = 0;
+    uint64_t last = last_of_newest(s, filter);
+    if (last != 0) return last;
     struct subject_index_walk w;
     subject_index_walk_begin(&w, &s->subjects, filter, BYTES_LITERAL(""));
     for (uint32_t node = subject_index_walk_next(&w); node != MSGS_NODE_NONE;

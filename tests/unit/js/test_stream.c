@@ -326,3 +326,44 @@ Test(stream, a_message_that_finds_no_memory_does_not_keep_others_from_expiring)
     settle();
     cr_assert_eq(r.stream.msgs.live_count, history.count - 1);
 }
+
+static void expect_last(const char *filter, uint64_t last)
+{
+    char scratch[PUBLISH_SCRATCH_EXTRA + 512], headers[256];
+    struct stream_outcome o;
+    struct writer w;
+    snprintf(headers, sizeof headers,
+             "NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: %lu\r\n"
+             "Nats-Expected-Last-Subject-Sequence-Subject: %s\r\n\r\n",
+             (unsigned long)last, filter);
+    writer_init(&w, scratch, sizeof scratch);
+    publish_check(&r.stream, BYTES_LITERAL("other"), bytes_from_text(headers), BYTES_LITERAL(""),
+                  r.now_ns, &w, &o);
+    cr_assert_eq(o.verdict, STREAM_STORE, "%s is not at %lu", filter, (unsigned long)last);
+    stream_cancel(&r.stream, &o);
+}
+
+Test(stream, the_last_of_a_filter_is_found_wherever_it_lies)
+{
+    history.count = 0;
+    open_stream(STREAM_LIMITS, 0);
+    r.stream.config.max_msgs_per_subject = 1;
+    send("a.1", NULL);
+    for (int i = 0; i < 200; i++) {
+        char subject[16];
+        snprintf(subject, sizeof subject, "b.%d", i);
+        send(subject, NULL);
+    }
+    settle();
+    expect_last("a.*", 1);
+    expect_last("b.*", 201);
+    expect_last("*.150", 152);
+    expect_last("*.7", 9);
+    expect_last("c.*", 0);
+    send("b.199", NULL); /* takes the place of the last one */
+    expect_last("b.*", 202);
+    settle();
+    expect_last("b.*", 202);
+    cr_assert(stream_remove(&r.stream, 202));
+    expect_last("b.*", 200);
+}
