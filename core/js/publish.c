@@ -381,8 +381,7 @@ void publish_check(struct stream *s, struct bytes subject, struct bytes headers,
 {
     *out = (struct stream_outcome){.verdict = STREAM_WAIT};
     if (s->order_ticket != 0) return;
-    (void)stream_expire(s, now_ns);
-    if (UNLIKELY(stream_is_overdue(s, now_ns))) return;
+    if (UNLIKELY(!stream_expire_ahead(s, now_ns))) return;
     struct check c = {.s = s, .subject = subject, .body = body, .now_ns = now_ns, .out = out};
     c.headers = without_status(headers, scratch);
     if (s->transform != NULL && transform_match(s->transform, subject) == ERR_OK) {

@@ -673,24 +673,29 @@ static bool expire_batch(struct stream *s, int64_t now_ns)
     return has_more || batch == 0;
 }
 
-/* Before a record of that time does what it does. What is too old by age is older than the rest,
- * and limits take it first, there or not; of life times of their own that is not so: whatever of
- * them is over goes, else a limit would take other messages than at a start. */
-static void expire_before(struct stream *s, int64_t time_ns)
-{
-    uint32_t all = UINT32_MAX;
-    if (time_ns > s->clock_ns) s->clock_ns = time_ns;
-    (void)forget_ids(s, time_ns);
-    (void)expire_batch(s, time_ns);
-    expire_by_ttl(s, time_ns, &all);
-    rest(s);
-}
-
 bool stream_expire_until(struct stream *s, int64_t time_ns)
 {
     uint64_t before = s->msgs.live_count;
     if (time_ns > s->clock_ns) s->clock_ns = time_ns;
     return expire_batch(s, time_ns) && s->msgs.live_count < before;
+}
+
+/* Something older than what goes by age stays for ever. */
+static bool has_kept(const struct stream *s)
+{
+    return s->age_floor > 0 && msgs_first(&s->msgs) < s->age_floor;
+}
+
+/* Before a record of that time does what it does. What is too old by age is older than the rest,
+ * and limits take it first, there or not; with life times of their own that is not so: whatever of
+ * them is over goes, else a limit would take other messages than at a start. */
+static void expire_before(struct stream *s, int64_t time_ns)
+{
+    uint32_t all = UINT32_MAX;
+    (void)forget_ids(s, time_ns);
+    while (stream_expire_until(s, time_ns) && has_kept(s)) continue;
+    expire_by_ttl(s, time_ns, &all);
+    rest(s);
 }
 
 bool stream_expire(struct stream *s, int64_t now_ns)
@@ -710,6 +715,13 @@ bool stream_expire(struct stream *s, int64_t now_ns)
 bool stream_is_overdue(const struct stream *s, int64_t now_ns)
 {
     return msg_ttl_is_due(&s->ttl, now_ns, STREAM_EXPIRE_BATCH);
+}
+
+bool stream_expire_ahead(struct stream *s, int64_t now_ns)
+{
+    uint64_t before = s->msgs.live_count;
+    bool has_more = stream_expire(s, now_ns) && s->msgs.live_count < before;
+    return !stream_is_overdue(s, now_ns) && !(has_more && has_kept(s));
 }
 
 int64_t stream_expire_next_ns(const struct stream *s)

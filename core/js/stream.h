@@ -215,6 +215,8 @@ bool stream_expire(struct stream *s, int64_t now_ns);
 bool stream_expire_until(struct stream *s, int64_t time_ns);
 /* So many messages' own life times are over that they are to go before anything is stored. */
 bool stream_is_overdue(const struct stream *s, int64_t now_ns);
+/* As stream_expire, for a message that is to be stored. False: it has to wait, there is more. */
+NODISCARD bool stream_expire_ahead(struct stream *s, int64_t now_ns);
 /* When stream_expire is to be called next; INT64_MAX: no need. */
 int64_t stream_expire_next_ns(const struct stream *s);
 /* What nats-server counts for a message. */

@@ -367,3 +367,25 @@ Test(stream, the_last_of_a_filter_is_found_wherever_it_lies)
     cr_assert(stream_remove(&r.stream, 202));
     expect_last("b.*", 200);
 }
+
+Test(stream, what_never_expires_is_not_pushed_out_at_a_start_by_what_did)
+{
+    history.count = 0;
+    open_stream(STREAM_LIMITS, 0);
+    r.stream.config.max_msgs_per_subject = 5;
+    r.stream.config.max_age = 2 * JS_SECOND;
+    send("a", "never");
+    for (int i = 0; i < 2 * STREAM_EXPIRE_BATCH; i++) {
+        char subject[16];
+        snprintf(subject, sizeof subject, "b.%d", i);
+        send(subject, NULL);
+    }
+    for (int i = 0; i < 4; i++) send("a", NULL);
+    settle();
+    r.now_ns += 3 * JS_SECOND;
+    while (stream_expire(&r.stream, r.now_ns)) continue;
+    send("a", NULL);
+    settle();
+    cr_assert_eq(r.stream.msgs.live_count, 2);
+    check_start();
+}
