@@ -1,5 +1,6 @@
 #include "persist/compact.h"
 #include "core/base/must.h"
+#include "persist/record.h"
 #include "persist/slog.h"
 
 static uint64_t hash_of(uint64_t stream)
@@ -57,6 +58,8 @@ uint32_t compact_extra(const struct slog *l)
 
 static void begin_streams(struct compact *c, uint32_t copies)
 {
+    c->is_measuring = false;
+    c->is_measured = c->is_measured && copies > 1;
     c->is_collecting = false;
     c->copies = copies;
     c->stream_at = 0;
@@ -307,6 +310,16 @@ static void ask(struct slog *l)
 
 /* --- checkpoints -------------------------------------------------------------------------- */
 
+/* The disk has no room for the checkpoints: deletes and packs that went dead are not to wait for
+ * it. */
+static void leave_it(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    c->writing = NULL;
+    packer_discard(&c->packer, ERR_NO_SPACE);
+    c->state = COMPACT_WRITING; /* where it fails */
+}
+
 /* False: not all of it fits in now. */
 static bool append_parts(struct slog *l)
 {
@@ -327,7 +340,9 @@ static bool append_parts(struct slog *l)
                            .prev_seq = c->writing->copies[c->slot].group,
                            .body = {c->body.data + c->body_at, bytes}};
         struct store_stub stub;
-        if (slog_append_own(l, &r, &stub) != ERR_OK) return false;
+        enum err e = slog_append_own(l, &r, &stub);
+        if (e == ERR_NO_SPACE) leave_it(l);
+        if (e != ERR_OK) return false;
         if (c->part == 0) c->writing->copies[c->slot].segment = place_segment(stub.place);
         c->part++;
         c->part_bytes += stub.bytes;
@@ -388,6 +403,12 @@ static bool begin_checkpoint(struct slog *l, uint64_t stream)
         return false;
     }
     c->busy_ns = 0;
+    if (c->is_measuring) {
+        uint64_t missing = COMPACT_COPIES - covering(c, d);
+        c->measured_bytes += missing * (c->body.len + 2 * RECORD_BYTES_MIN);
+        c->stream_at++;
+        return true;
+    }
     c->slot = d->copies[d->newest].ticket == 0 ? d->newest : COMPACT_COPIES - 1 - d->newest;
     d->copies[c->slot] = (struct compact_copy){.group = c->collect_group};
     c->writing = d;
@@ -440,11 +461,42 @@ static bool is_covered(const struct compact *c, const struct packer_stream *s)
     return covering(c, find_done(c, s->id)) >= c->copies;
 }
 
+/* Else they would take what is kept for deletes, and wait there for room that never comes. */
+static bool is_to_be_measured(const struct slog *l)
+{
+    const struct compact *c = &l->compact;
+    bool is_short = l->has_no_space && l->ready_count < SLOG_READY_MADE;
+    return is_short && !c->is_measuring && !c->is_measured;
+}
+
+static void begin_measuring(struct compact *c)
+{
+    begin_streams(c, COMPACT_COPIES);
+    c->writing = NULL;
+    c->is_measuring = true;
+    c->measured_bytes = 0;
+}
+
+/* False: the job came to nothing. */
+static bool go_on_measuring(struct slog *l)
+{
+    struct compact *c = &l->compact;
+    if (c->measured_bytes > slog_room(l) / 2) {
+        leave_it(l);
+        return false;
+    }
+    if (c->stream_at < c->packer.stream_count) return true;
+    begin_streams(c, 1);
+    c->is_measured = true;
+    return true;
+}
+
 static void checkpoint_streams(struct slog *l)
 {
     struct compact *c = &l->compact;
     const struct packer *p = &c->packer;
     if (l->now_ns < c->resume_ns) return;
+    if (is_to_be_measured(l)) begin_measuring(c);
     for (uint32_t n = 0; n < COMPACT_CHECKPOINT_SLICE; n++) {
         if (c->writing != NULL && !append_parts(l)) return;
         if (c->stream_at == p->stream_count) break;
@@ -454,6 +506,7 @@ static void checkpoint_streams(struct slog *l)
         else if (!begin_checkpoint(l, stream))
             return;
     }
+    if (c->is_measuring && !go_on_measuring(l)) return;
     if (c->stream_at < p->stream_count || c->writing != NULL) return;
 #ifndef MILLRACE_BREAK_DROPPED_BEFORE_DURABLE
     if (l->commit.durable < c->asked_group) return;

@@ -131,7 +131,10 @@ struct compact {
     uint64_t resume_ns;
     uint64_t retry_ns, busy_ns; /* the next pause */
     uint32_t ask_at, move_at, stream_at;
-    uint32_t copies;      /* that each stream is to have now */
+    uint32_t copies;   /* that each stream is to have now */
+    bool is_measuring; /* on a full disk: what the job's checkpoints would take, before any is */
+    bool is_measured;  /* written; they may be */
+    uint64_t measured_bytes;
     uint64_t ticket_last; /* of any checkpoint */
     uint64_t held_bytes;  /* of the newest checkpoint of each stream */
     bool has_pack;

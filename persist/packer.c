@@ -249,6 +249,14 @@ void packer_pack(struct packer *p)
     p->state = PACKER_LOADING;
 }
 
+void packer_discard(struct packer *p, enum err why)
+{
+    must(p->state == PACKER_LISTED || p->state == PACKER_PACKED);
+    must(why != ERR_OK);
+    p->result = why;
+    p->state = PACKER_DISCARDING;
+}
+
 /* By stream; in a stream the order of the log is that of its sequences, also across packs. */
 static void sort_messages(struct packer *p)
 {
@@ -537,6 +545,9 @@ static enum err run_step(struct packer *p)
         e = wipe_file(p->files, p->mem, p->name.text);
         if (e == ERR_OK) go_to(p, PACKER_WIPED);
         return e;
+    case PACKER_DISCARDING:
+        if (p->name.text[0] != 0) remove_file(p);
+        return p->result;
     case PACKER_LOADING:
         e = load(p);
         if (e == ERR_OK) go_to(p, PACKER_BLOCKS);
@@ -566,6 +577,7 @@ static enum err run_step(struct packer *p)
 bool packer_is_running(const struct packer *p)
 {
     return p->state == PACKER_READING || p->state == PACKER_LOOKING || p->state == PACKER_WIPING ||
+           p->state == PACKER_DISCARDING ||
            (p->state >= PACKER_LOADING && p->state <= PACKER_FLUSHING);
 }
 

@@ -10,6 +10,7 @@
  *     --> PACKED: the messages know where they lie in the pack
  *   IDLE -- packer_look --> LOOKING -- the directory of a pack was read --> LISTED
  *   IDLE -- packer_wipe --> WIPING: a file is overwritten --> WIPED
+ *   LISTED, PACKED -- packer_discard --> DISCARDING: the file that was written goes --> FAILED
  *   any error --> FAILED, and the file that was begun is gone;   packer_end --> IDLE
  *
  * From READING and from LOADING on the job belongs to whoever runs packer_step, until that gives
@@ -41,6 +42,7 @@ enum packer_state {
     PACKER_PACKED,
     PACKER_WIPING,
     PACKER_WIPED,
+    PACKER_DISCARDING,
     PACKER_FAILED
 };
 
@@ -71,7 +73,7 @@ struct packer {
     struct mem *mem; /* of the thread that runs the steps; the shard only frees */
     bool is_direct;
     enum packer_state state;
-    enum err result; /* FAILED: why */
+    enum err result; /* FAILED: why; DISCARDING: why it will */
     uint64_t secret;
     uint32_t log;
     struct manifest_segment segment; /* or number and incarnation of what is written out of packs */
@@ -124,6 +126,8 @@ void packer_leave_packs(struct packer *p, uint32_t first);
 uint32_t packer_source_of(const struct packer *p, uint32_t message);
 /* LISTED only, and some message is live. */
 void packer_pack(struct packer *p);
+/* LISTED or PACKED: nothing comes of it, for this reason, and no file of it stays. */
+void packer_discard(struct packer *p, enum err why);
 /* IDLE only: directory becomes that of a pack. */
 void packer_look(struct packer *p, const struct manifest *m, const struct manifest_pack *pack);
 /* IDLE only: overwrites a file that nobody uses. */

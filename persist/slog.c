@@ -131,6 +131,13 @@ static uint64_t current_room(const struct slog *l)
     return l->current == 0 ? 0 : l->commit.segment_bytes - l->commit.offset;
 }
 
+uint64_t slog_room(const struct slog *l)
+{
+    uint64_t room = current_room(l);
+    for (uint32_t i = 0; i < l->ready_count; i++) room += l->ready[i].size;
+    return room;
+}
+
 /* For the next segment to be made. Where none is left, a smaller one is better than none: without
  * it nothing could be deleted, and a full disk would stay full. */
 static void set_next_bytes(struct slog *l, enum err last)

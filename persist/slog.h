@@ -15,7 +15,8 @@
  * 2. A segment takes groups only when the manifest that names it is durable (P5, P7).
  * 3. After a failed write nothing more of that segment is told as stored (P3).
  * 4. Messages never take the last ready segment, and stay out of it: it is the reserve of deletes,
- *    acks and configuration while the disk is full (P9).
+ *    acks and configuration while the disk is full (P9). Checkpoints are measured then: those that
+ *    would take more than half of what is left are not begun.
  * 5. What was erased for good is off the disk SLOG_SCRUB_NS and one round of freeing later: the
  *    segments that hold it are closed, freed out of turn and overwritten, packs written anew. From
  *    slog_scrub on the manifest says so, before any checkpoint stands for the record that asks for
@@ -217,6 +218,8 @@ void slog_close(struct slog *l);
 uint32_t slog_file_flags(const struct slog *l);
 /* As store_append, for records of the log itself. */
 NODISCARD enum err slog_append_own(struct slog *l, const struct record *r, struct store_stub *out);
+/* What is left for groups in the current segment and those that are ready. */
+uint64_t slog_room(const struct slog *l);
 /* The number of a pack that is written out of others. False: a segment is being made. */
 NODISCARD bool slog_take_number(struct slog *l, uint32_t *number);
 /* A freed file may become the segment of this number. False: another is being made. */

@@ -1384,6 +1384,67 @@ static void full_disk(uint32_t segments, uint32_t sealed_wait)
     end();
 }
 
+static uint64_t pack_bytes(uint32_t *count)
+{
+    uint64_t bytes = 0;
+    *count = 0;
+    for (int i = 0; i < DISK_NAMES_MAX; i++) {
+        const char *path = w.disk.names[i].path;
+        if (strstr(path, ".pack") == NULL) continue;
+        bytes += w.disk.files[w.disk.names[i].file].now_bytes;
+        ++*count;
+    }
+    return bytes;
+}
+
+static void wait_long(void)
+{
+    for (int i = 0; i < 40; i++) {
+        w.now_ns += COMPACT_RETRY_MAX_NS;
+        settle();
+    }
+}
+
+/* Checkpoints that a full disk has no room for: what is kept for deletes stays theirs, no file of
+ * an attempt stays, and once the checkpoints are small what was deleted is free. */
+static void full_disk_and_large_checkpoints(void)
+{
+    enum { SEGMENTS = 6 };
+    doing = "checkpoints that do not fit on a full disk";
+    begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
+    must(start());
+    w.log.options.segment_bytes = LONG_SEGMENT_BYTES;
+    w.disk.capacity_bytes = SEGMENTS * (uint64_t)LONG_SEGMENT_BYTES;
+    enum err e = ERR_OK;
+    uint32_t published = 0, erased = 0, files;
+    for (; e == ERR_OK && published < 200; published++) {
+        w.now_ns += SLOG_RETRY_NS;
+        settle();
+        e = append(true, RECORD_MESSAGE);
+    }
+    if (e != ERR_NO_SPACE) wrong("a full disk is no answer to a publisher");
+    checkpoint_bytes = LONG_SEGMENT_BYTES;
+    w.log.options.sealed_wait = 0;
+    wait_long();
+    (void)pack_bytes(&files);
+    if (files > w.log.manifest.pack_count) wrong("the pack of an attempt stays");
+    for (e = ERR_OK; e == ERR_OK && erased + 1 < published; erased++)
+        e = append(false, RECORD_ERASE);
+    settle();
+    if (e != ERR_OK) wrong("checkpoints took what is kept for deletes");
+    checkpoint_bytes = 0;
+    wait_long();
+    if (append(true, RECORD_MESSAGE) != ERR_OK) wrong("what was deleted is not free");
+    w.log.options.sealed_wait = UINT32_MAX;
+    settle();
+    w.disk.capacity_bytes = 0;
+    w.log.options.segment_bytes = SEGMENT_BYTES;
+    stop();
+    prove();
+    if (w.has_failed) exit(1);
+    end();
+}
+
 /* The manifest grows by a block on a disk that has not one byte left: its room was made before. */
 static void manifest_grows_on_a_full_disk(void)
 {
@@ -1411,19 +1472,6 @@ static void manifest_grows_on_a_full_disk(void)
 }
 
 /* --- sparse packs -------------------------------------------------------------------------- */
-
-static uint64_t pack_bytes(uint32_t *count)
-{
-    uint64_t bytes = 0;
-    *count = 0;
-    for (int i = 0; i < DISK_NAMES_MAX; i++) {
-        const char *path = w.disk.names[i].path;
-        if (strstr(path, ".pack") == NULL) continue;
-        bytes += w.disk.files[w.disk.names[i].file].now_bytes;
-        ++*count;
-    }
-    return bytes;
-}
 
 static void let_it_look(void)
 {
@@ -1986,6 +2034,7 @@ int main(int argc, char **argv)
     full_while_packing();
     full_disk(10, 0);
     full_disk(6, 3); /* the most of it are segments that would be left as they are */
+    full_disk_and_large_checkpoints();
     sparse_is_rewritten();
     damaged_is_not_rewritten(false);
     damaged_is_not_rewritten(true);
