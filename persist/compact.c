@@ -980,6 +980,10 @@ void compact_scrub(struct slog *l, uint64_t place)
     bool is_nameless = !c->is_run && c->state >= COMPACT_NAMING && c->state <= COMPACT_FLUSHING;
     if (is_nameless && is_packed && (number == c->pack_number || !c->segment.is_fresh))
         c->segment.is_scrubbed = true;
+    /* One of the packs of the run held it, until it moved: those that are not removed yet. */
+    bool is_moved = c->is_run && c->state >= COMPACT_NAMING && is_packed;
+    for (uint32_t i = c->shed_at; is_moved && number == c->pack_number && i < c->run_count; i++)
+        c->run[i].is_scrubbed = true;
     if (!is_of_job || c->state < COMPACT_ASKING) return;
     /* It may have been said to be needed, and be on its way into the new pack. */
     c->scrubs_output = true;

@@ -1844,6 +1844,44 @@ static bool erased_while_freeing(int rounds, int n)
     return is_through;
 }
 
+/* Moved into a pack, and erased for good while the one it came from waits to be removed, since
+ * somebody reads it: that one is overwritten too. */
+static void erased_while_shedding(void)
+{
+    doing = "erased for good while its earlier pack is shed";
+    begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
+    must(start());
+    run_op(OP_BIG);
+    secret_id = w.ids + 1;
+    static const enum op rest[] = {OP_PUBLISH, OP_WAIT,  OP_SEAL, OP_WAIT,
+                                   OP_FREE,    OP_ERASE, OP_WAIT};
+    for (uint32_t i = 0; i < sizeof rest / sizeof *rest; i++) run_op(rest[i]);
+    read_all();
+    uint32_t number = w.log.manifest.packs[0].number;
+    struct names_text name = names_pack(w.log.manifest.log, number);
+    const struct disk_file *old = file_at(name.text);
+    if (!holds(old->now, old->now_bytes)) wrong("it is not in the pack: the test is blind");
+    w.now_ns += 2 * COMPACT_LOOK_NS;
+    for (int i = 0; i < PUMPS_MAX && w.log.compact.state != COMPACT_SHEDDING; i++) {
+        turn();
+        if (w.log.compact.state != COMPACT_SHEDDING && !step()) w.now_ns += COMPACT_BUSY_NS;
+    }
+    if (!has_name(name.text)) wrong("it was removed: the test is blind");
+    if (place_segment(entry_of(secret_id)->place) == number) wrong("it did not move");
+    erase_for_good();
+    let_it_scrub();
+    if (has_name(name.text)) wrong("the earlier pack stays");
+    if (holds(old->now, old->now_bytes)) wrong("it was removed as it was");
+    if (count_secrets() != 0) wrong("it is still there");
+    if (w.log.scrub_ns != 0 || w.log.manifest.has_scrubs) wrong("it does not come to an end");
+    read_all();
+    stop();
+    prove();
+    if (w.has_failed) exit(1);
+    end();
+    secret_id = 0;
+}
+
 /* --- the n-th call fails ------------------------------------------------------------------- */
 
 enum fault {
@@ -2053,6 +2091,7 @@ int main(int argc, char **argv)
     }
     for (int n = 0; !erased_while_freeing(0, n); n++) continue;
     for (int n = 0; !erased_while_freeing(FILE_ROUNDS, n); n++) continue;
+    erased_while_shedding();
     rot_is_not_freed(false);
     rot_is_not_freed(true);
     for (unsigned long seed = first; seed <= last; seed++) random_run(seed);
