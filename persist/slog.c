@@ -907,6 +907,16 @@ static bool has_unsent(const struct slog *l)
            commit_group_at(&l->commit, l->commit.unsent)->state == COMMIT_CLOSED;
 }
 
+/* Something found no memory that is not waited for by anything that ends: the manifest, a segment
+ * that it names by now, a read. */
+static bool is_short(const struct slog *l)
+{
+    bool is_unwritten = l->manifest_written != l->manifest_wanted;
+    if (is_unwritten && l->pair.state == PAIR_IDLE && l->manifest_data == NULL) return true;
+    if (l->make_wanted != 0 && l->manifest_written >= l->make_wanted) return true;
+    return l->reader.waiting.first != NULL && l->reader.flying == 0;
+}
+
 static uint64_t own_deadline_ns(const struct slog *l)
 {
     /* Groups that landed in the turn itself have events, and may have left some behind. */
@@ -921,10 +931,8 @@ static uint64_t own_deadline_ns(const struct slog *l)
         other = l->retry_ns;
     uint64_t next = l->is_scrubbing ? l->now_ns + SLOG_SCRUB_STEP_NS : l->scrub_ns;
     if (l->state == SLOG_RUNNING && l->scrub_ns != 0 && next < other) other = next;
-    /* A read that found no memory is not waited for by anything that ends. */
-    if (l->reader.waiting.first != NULL && l->reader.flying == 0 &&
-        other > l->now_ns + SLOG_READ_RETRY_NS)
-        other = l->now_ns + SLOG_READ_RETRY_NS;
+    if (is_short(l) && other > l->now_ns + SLOG_MEMORY_RETRY_NS)
+        other = l->now_ns + SLOG_MEMORY_RETRY_NS;
     return flush < other ? flush : other;
 }
 

@@ -49,11 +49,11 @@ enum {
     SLOG_DIRTY_BYTES_MAX = 8 * 1024 * 1024,
 };
 
-#define SLOG_SCRUB_NS 15000000000u  /* for all that is erased for good meanwhile */
-#define SLOG_SCRUB_STEP_NS 5000000u /* a pass waits for files: it looks again */
-#define SLOG_IDLE_NS 1000000000u    /* then an empty group says what is durable */
-#define SLOG_RETRY_NS 1000000000u   /* after a segment could not be made */
-#define SLOG_READ_RETRY_NS 1000000u /* after a read found no memory */
+#define SLOG_SCRUB_NS 15000000000u    /* for all that is erased for good meanwhile */
+#define SLOG_SCRUB_STEP_NS 5000000u   /* a pass waits for files: it looks again */
+#define SLOG_IDLE_NS 1000000000u      /* then an empty group says what is durable */
+#define SLOG_RETRY_NS 1000000000u     /* after a segment could not be made */
+#define SLOG_MEMORY_RETRY_NS 1000000u /* after a read, or the manifest, found no memory */
 /* With a sync interval: from the beginning of one flush to that of the next, at least. What a power
  * cut takes is bounded by it and the time of a flush, what flushes cost by it alone. */
 #define SLOG_FLUSH_PAUSE_NS 10000000u

@@ -27,6 +27,7 @@ struct rig {
     uint32_t count;
     uint64_t now_ns, seq;
     bool holds_making, holds_naming, holds_flushes;
+    bool fails_writes;
     uint64_t room;            /* for what is allocated at once */
     struct store_hooks hooks; /* segments are to be freed, and nobody does it */
 };
@@ -55,7 +56,8 @@ static bool end_one(struct rig *r)
         if (is_held(r, op)) continue;
         r->ops[i] = r->ops[--r->count];
         bool is_full = op->kind == VFS_ALLOCATE && op->size > r->room;
-        op->result = is_full ? ERR_NO_SPACE : ERR_OK;
+        bool is_failed = r->fails_writes && op->kind == VFS_WRITE;
+        op->result = is_full ? ERR_NO_SPACE : is_failed ? ERR_IO : ERR_OK;
         op->bytes_done = op->bytes;
         op->done(op);
         return true;
@@ -307,6 +309,35 @@ Test(slog, the_manifest_that_names_a_segment_is_waited_for_without_turns)
     r->holds_naming = false;
     settle(r);
     cr_assert_eq(r->log.ready_count, SLOG_READY_MADE);
+    close_rig(r);
+}
+
+/* Publishers wait for the cut that is to be in it, and nothing else may happen for long. */
+Test(slog, a_cut_whose_manifest_finds_no_memory_is_tried_again)
+{
+    struct rig *r = open_rig(0, false);
+    struct store_stub stub;
+    struct store_event e;
+    struct record record = {.kind = RECORD_ERASE, .stream = 1, .seq = 1};
+    cr_assert_eq(store_append(&r->log.store, &record, &stub), ERR_OK);
+    slog_turn(&r->log, r->now_ns);
+    r->fails_writes = true;
+    r->heap.fail_at = r->heap.alloc_count + 1;
+    r->heap.fail_from = 1;
+    while (end_one(r)) continue;
+    slog_turn(&r->log, r->now_ns);
+    cr_assert_eq(r->log.state, SLOG_FAILING);
+    cr_assert_not(slog_next_event(&r->log, &e));
+    cr_assert_leq(slog_deadline_ns(&r->log), r->now_ns + SLOG_MEMORY_RETRY_NS);
+    cr_assert_gt(slog_deadline_ns(&r->log), r->now_ns);
+    r->fails_writes = false;
+    r->heap.fail_at = 0;
+    slog_turn(&r->log, slog_deadline_ns(&r->log));
+    while (end_one(r)) continue;
+    cr_assert(slog_next_event(&r->log, &e));
+    cr_assert_eq(e.kind, STORE_FAILED);
+    settle(r);
+    cr_assert_eq(publish(r), ERR_OK);
     close_rig(r);
 }
 
