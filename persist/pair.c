@@ -1,6 +1,7 @@
 #include "persist/pair.h"
 #include <string.h>
 #include "core/base/must.h"
+#include "persist/place.h"
 
 static void advance(struct pair *p);
 
@@ -33,10 +34,12 @@ static void on_done(struct vfs_op *op)
     if (p->state == PAIR_OPENING) {
         p->files[p->open_count++] = op->file;
         if (p->open_count == 2) {
+            p->reserving_bytes = p->reserve_bytes;
             p->state = p->reserve_bytes > p->bytes ? PAIR_RESERVING : PAIR_WRITING;
             p->step = 0;
         }
-    } else if (p->state == PAIR_RESERVING && p->step == 2) {
+    } else if (p->state == PAIR_RESERVING && (p->step == 2 || op->result != ERR_OK)) {
+        if (op->result == ERR_OK) p->reserve_bytes = p->reserving_bytes;
         p->state = PAIR_WRITING;
         p->step = 0;
     } else if (p->state == PAIR_WRITING && p->step == 2) {
@@ -60,7 +63,7 @@ static enum err start(struct pair *p)
         p->op.kind = VFS_ALLOCATE;
         p->op.file = p->files[p->step];
         p->op.flags = VFS_KEEP_SIZE;
-        p->op.size = p->reserve_bytes;
+        p->op.size = p->reserving_bytes;
         break;
     case PAIR_WRITING:
         p->op.kind = VFS_WRITE;
@@ -95,6 +98,13 @@ void pair_init(struct pair *p, struct vfs *vfs, struct names_text copy_0, struct
     *p = (struct pair){.vfs = vfs, .names = {copy_0, copy_1}, .first = first};
 }
 
+/* More than half of the room is taken: as much again is asked for, with each write until it is
+ * there. */
+static bool is_outgrowing(const struct pair *p)
+{
+    return p->reserve_bytes >= PLACE_BLOCK_BYTES && 2 * (uint64_t)p->bytes > p->reserve_bytes;
+}
+
 enum err pair_write(struct pair *p, char *data, uint32_t bytes)
 {
     must(p->state == PAIR_IDLE || p->state == PAIR_BROKEN);
@@ -103,6 +113,10 @@ enum err pair_write(struct pair *p, char *data, uint32_t bytes)
     p->bytes = bytes;
     p->step = 0;
     p->state = p->open_count == 2 ? PAIR_WRITING : PAIR_OPENING;
+    if (p->open_count == 2 && is_outgrowing(p)) {
+        p->reserving_bytes = 2 * (uint64_t)bytes;
+        p->state = PAIR_RESERVING;
+    }
     enum err e = start(p);
     if (e != ERR_OK) {
         p->state = PAIR_IDLE;

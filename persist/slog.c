@@ -698,8 +698,8 @@ static enum err know_segments(struct slog *l, const struct manifest *all, uint32
     return ERR_OK;
 }
 
-/* Of each copy, made once a start: the disk may be full when the manifest grows, and without it
- * nothing can be freed. */
+/* Of each copy, made at a start, and more when half of it is used: the disk may be full when the
+ * manifest grows, and without it nothing can be freed. */
 static uint64_t manifest_room(const struct slog *l)
 {
     uint64_t now = manifest_bytes(&l->manifest);

@@ -1445,8 +1445,9 @@ static void full_disk_and_large_checkpoints(void)
     end();
 }
 
-/* The manifest grows by a block on a disk that has not one byte left: its room was made before. */
-static void manifest_grows_on_a_full_disk(void)
+/* The manifest grows by a block, to so many, on a disk that has not one byte left: its room was
+ * made before, and made larger while there was space. */
+static void manifest_grows_on_a_full_disk(uint32_t blocks)
 {
     doing = "the manifest grows on a full disk";
     begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
@@ -1454,15 +1455,17 @@ static void manifest_grows_on_a_full_disk(void)
     /* Segments are too small here to ask for it. */
     w.log.pair.reserve_bytes = 2 * PLACE_BLOCK_BYTES;
     w.disk.capacity_bytes = UINT64_MAX;
-    for (int i = 0; i < 100 && w.log.state != SLOG_READ_ONLY; i++) {
+    for (uint32_t i = 0; i < blocks * 70 && w.log.state != SLOG_READ_ONLY; i++) {
         run_op(OP_ACK);
         run_op(OP_WAIT);
         run_op(OP_SEAL);
         run_op(OP_WAIT);
-        if (manifest_bytes(&w.log.manifest) > PLACE_BLOCK_BYTES) break;
+        uint32_t bytes = manifest_bytes(&w.log.manifest);
+        if (bytes == blocks * PLACE_BLOCK_BYTES) break;
+        if (bytes + PLACE_BLOCK_BYTES < blocks * PLACE_BLOCK_BYTES) continue;
         w.disk.capacity_bytes = disk_used_bytes(&w.disk) + SEGMENT_BYTES;
     }
-    if (manifest_bytes(&w.log.manifest) != 2 * PLACE_BLOCK_BYTES) wrong("it does not grow");
+    if (manifest_bytes(&w.log.manifest) != blocks * PLACE_BLOCK_BYTES) wrong("it does not grow");
     if (w.log.state != SLOG_RUNNING) wrong("the log is read-only");
     run_op(OP_ACK);
     stop();
@@ -2077,7 +2080,8 @@ int main(int argc, char **argv)
     damaged_is_not_rewritten(false);
     damaged_is_not_rewritten(true);
     full_while_rewriting();
-    manifest_grows_on_a_full_disk();
+    manifest_grows_on_a_full_disk(2);
+    manifest_grows_on_a_full_disk(4);
     packing_with_little_memory();
     small_packs_become_one();
     for (int age = 0; age < AGES; age++) {
