@@ -929,7 +929,9 @@ static uint64_t own_deadline_ns(const struct slog *l)
         other = l->last_append_ns + SLOG_IDLE_NS;
     else if (needs_segment && l->ready_count < SLOG_READY_MADE && !is_made)
         other = l->retry_ns;
-    uint64_t next = l->is_scrubbing ? l->now_ns + SLOG_SCRUB_STEP_NS : l->scrub_ns;
+    /* What is damaged is let go of by nobody, and nothing that stands with it. */
+    uint64_t step = l->compact.state == COMPACT_PINNED ? SLOG_SCRUB_NS : SLOG_SCRUB_STEP_NS;
+    uint64_t next = l->is_scrubbing ? l->now_ns + step : l->scrub_ns;
     if (l->state == SLOG_RUNNING && l->scrub_ns != 0 && next < other) other = next;
     if (is_short(l) && other > l->now_ns + SLOG_MEMORY_RETRY_NS)
         other = l->now_ns + SLOG_MEMORY_RETRY_NS;

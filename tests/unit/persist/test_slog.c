@@ -346,6 +346,28 @@ static bool pump(void *context)
     return end_one(context);
 }
 
+/* What lies in a damaged segment stays there until somebody mends the store: a shard that looks two
+ * hundred times a second whether it is overwritten would never rest. */
+Test(slog, what_cannot_be_overwritten_is_not_waited_for_all_the_time)
+{
+    struct rig *r = open_rig(0, true);
+    struct blocking files = {.vfs = &r->vfs, .pump = pump, .context = r};
+    struct store_stub stub;
+    struct record record = {.kind = RECORD_ERASE, .stream = 1, .seq = 1};
+    r->log.options.files = &files;
+    r->log.compact.state = COMPACT_PINNED;
+    cr_assert_eq(store_append(&r->log.store, &record, &stub), ERR_OK);
+    settle(r);
+    slog_scrub(&r->log, stub.place);
+    r->now_ns += SLOG_SCRUB_NS;
+    for (int i = 0; i < 4; i++) settle(r);
+    r->now_ns += SLOG_IDLE_NS;
+    settle(r);
+    cr_assert(r->log.is_scrubbing);
+    cr_assert_gt(slog_deadline_ns(&r->log), r->now_ns + SLOG_IDLE_NS);
+    close_rig(r);
+}
+
 /* Something has the name of the pack, and the next number is that of a segment that is made: it is
  * waited for, and nothing is packed once more for a name that cannot be had. */
 Test(slog, a_pack_waits_for_a_name_of_its_own)
