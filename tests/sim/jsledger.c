@@ -327,8 +327,8 @@ static bool must_be_gone(const struct jsledger *l, const struct jsledger_entry *
     const struct jsledger_slot *s = &l->slots[e->slot];
     uint8_t all = (uint8_t)((1u << s->consumers) - 1);
     if (s->retention == JSL_KEYS && is_replaced(l, e)) return true;
-    bool is_consumed =
-        s->retention == JSL_WORK_QUEUE || (s->retention == JSL_INTEREST && s->was_reset == 0);
+    bool is_consumed = s->retention == JSL_WORK_QUEUE ||
+                       (s->retention == JSL_INTEREST && s->was_reset == 0 && !s->is_kept);
     return e->is_gone || (is_consumed && (e->ack_confirmed & all) == all);
 }
 

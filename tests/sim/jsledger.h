@@ -52,6 +52,7 @@ struct jsledger_slot { /* a stream's name and what lives under it */
     } renewed[JSLEDGER_INCARNATIONS]; /* when the newest ones began: [incarnation % that] */
     uint32_t consumers;
     uint8_t was_reset; /* by consumer: what it passed over, or wants again, is not known */
+    bool is_kept;      /* what all of these acked another consumer may still want */
     uint64_t max_msgs; /* the lowest limit that was asked for; UINT64_MAX none */
     uint64_t seen_last;
     uint32_t owner[JSLEDGER_SEQS_MAX]; /* entry by sequence */

@@ -17,7 +17,11 @@ enum {
     LOOK_NS = 400000000,
     RESET_ONE_IN = 4, /* seeds in which consumers of the interest stream are reset */
     RESET_LOOKS = 8,  /* until the work queue's is set back again at the end */
-    CONSUMERS_MAX = 2,
+    CONSUMERS_MAX = 3,
+    MORE = 2, /* the third consumer, which comes and goes */
+    MORE_SLOT = JSL_INTEREST,
+    MORE_ONE_IN = 3, /* seeds that have it */
+    MORE_OPS = 25,
     DELIVERIES_MAX = 3,  /* of one consumer */
     ROLLUP_ONE_IN = 100, /* publishes to the limits stream */
     CROWDED_ONE_IN = 4,  /* seeds */
@@ -40,6 +44,8 @@ enum asked {
     REQUEST_ERASE,
     REQUEST_ACK,
     REQUEST_RESET,
+    REQUEST_MORE,
+    REQUEST_LESS, /* of the third consumer: its end */
     REQUEST_PULL,
     REQUEST_INFO, /* of an audit, as the next two */
     REQUEST_CONSUMER_INFO,
@@ -84,7 +90,7 @@ struct work {
     struct stream_of_work streams[JSLEDGER_SLOTS];
     uint64_t full_until_ns, next_op_ns;
     uint32_t ops;
-    bool is_draining, is_up;
+    bool is_draining, is_up, is_more_gone;
     uint64_t hash;
     /* What streams and their consumers say of themselves in an audit, and what they said when all
      * had come to rest: a start must find exactly that. */
@@ -93,9 +99,10 @@ struct work {
     struct rng calm; /* of its own: a seed stays the run it was until it rests */
 };
 
-/* Consumers: 0 is pulled from, 1 is pushed. */
+/* Consumers: 0 is pulled from, 1 is pushed. Of the interest stream there may be one more, which
+ * keeps what its filters select until it ends, gets other filters, or is set behind it. */
 static const uint8_t consumers_of[JSLEDGER_SLOTS] = {2, 1, 2, 1};
-static const char *const consumer_names[CONSUMERS_MAX] = {"PULL", "PUSH"};
+static const char *const consumer_names[CONSUMERS_MAX] = {"PULL", "PUSH", "MORE"};
 
 static uint32_t below(struct work *w, uint32_t bound)
 {
@@ -249,6 +256,45 @@ static void pull(struct work *w, struct jsclient *c, uint32_t slot)
              1000000000 + below(w, 1000000000));
     uint32_t inbox = open_request(w, REQUEST_PULL, slot);
     api(c, "CONSUMER.MSG.NEXT", slot, ".PULL", inbox, body);
+}
+
+static bool has_more(const struct work *w)
+{
+    return w->config->seed % MORE_ONE_IN == 1;
+}
+
+static void end_more(struct work *w, struct jsclient *c)
+{
+    api(c, "CONSUMER.DELETE", MORE_SLOT, ".MORE", open_request(w, REQUEST_LESS, MORE_SLOT), "");
+}
+
+/* It is there from now on, or is another one, or is there no more. */
+static void change_more(struct work *w, struct jsclient *c)
+{
+    static const char *const filters[] = {"\"s2.>\"", "\"s2.1\"", "\"s2.0\",\"s2.2\"", "\"s2.3\""};
+    const struct jsledger_slot *s = slot_of(w, MORE_SLOT);
+    char body[256];
+    uint32_t what = rng_below(&w->calm, 8);
+    if (what < 2) {
+        end_more(w, c);
+        return;
+    }
+    if (what == 2 && s->seen_last > 0) {
+        snprintf(body, sizeof body, "{\"seq\":%u}",
+                 1 + rng_below(&w->calm, (uint32_t)s->seen_last));
+        /* Where it is not there that has no answer, as a pull may have none. */
+        api(c, "CONSUMER.RESET", MORE_SLOT, ".MORE", open_request(w, REQUEST_PULL, MORE_SLOT),
+            body);
+        return;
+    }
+    slot_of(w, MORE_SLOT)->is_kept = true;
+    snprintf(body, sizeof body,
+             "{\"stream_name\":\"S2\",\"config\":{\"durable_name\":\"MORE\","
+             "\"ack_policy\":\"explicit\",\"filter_subjects\":[%s],\"inactive_threshold\":%d}}",
+             filters[rng_below(&w->calm, sizeof filters / sizeof *filters)],
+             what == 3 ? 100000000 : 0);
+    api(c, "CONSUMER.DURABLE.CREATE", MORE_SLOT, ".MORE", open_request(w, REQUEST_MORE, MORE_SLOT),
+        body);
 }
 
 /* To somewhere in what was seen: what it passes over in a work queue stays, and is delivered when
@@ -493,7 +539,8 @@ static void answer_consumer_info(struct work *w, struct request *r, const struct
     struct stream_of_work *x = &w->streams[r->slot];
     bool is_there = !jsclient_has(m->body, "\"error\"");
     keep_said(w, r->slot, 1 + r->consumer, m->body);
-    if (!is_there && x->has_consumer[r->consumer] && x->was_seen)
+    bool may_go = r->consumer >= consumers_of[r->slot];
+    if (!is_there && x->has_consumer[r->consumer] && x->was_seen && !may_go)
         jsledger_wrong(&w->ledger, "consumer %s of S%u is gone", consumer_names[r->consumer],
                        r->slot);
     x->has_consumer[r->consumer] = is_there;
@@ -575,6 +622,12 @@ static void on_answer(struct work *w, struct jsclient *c, const struct jsmessage
         jsledger_ack_confirmed(&w->ledger, r->entry, r->consumer);
         break;
     case REQUEST_RESET: w->counts->resets += is_good; break;
+    case REQUEST_MORE: w->counts->mores += is_good; break;
+    case REQUEST_LESS:
+        w->counts->lesses += is_good;
+        if (is_good || jsclient_has(m->body, "\"err_code\":10014"))
+            w->is_more_gone = w->is_draining;
+        break;
     case REQUEST_LOOK:
         w->streams[r->slot].messages = jsclient_number(m->body, "\"messages\":");
         break;
@@ -645,7 +698,8 @@ static void audit(struct work *w)
         w->audit_open++;
         api(c, "STREAM.INFO", slot, "", open_request(w, REQUEST_INFO, slot),
             w->is_rested ? "{\"deleted_details\":true}" : "");
-        for (uint32_t n = 0; n < consumers_of[slot]; n++) {
+        uint32_t count = slot == MORE_SLOT && has_more(w) ? MORE + 1 : consumers_of[slot];
+        for (uint32_t n = 0; n < count; n++) {
             char behind[16];
             uint32_t inbox = open_request(w, REQUEST_CONSUMER_INFO, slot);
             snprintf(behind, sizeof behind, ".%s", consumer_names[n]);
@@ -813,6 +867,7 @@ static void operate(struct work *w, struct jsclient *c)
     if (x->state == STREAM_NONE) create(w, c, slot);
     if (x->state == STREAM_CONSUMERS) create_consumer(w, c, slot);
     if (x->state != STREAM_READY) return;
+    if (slot == MORE_SLOT && has_more(w) && rng_below(&w->calm, MORE_OPS) == 0) change_more(w, c);
     if (what < 60) {
         for (uint32_t n = 1 + below(w, 4); n > 0 && x->pending < PENDING_MAX; n--)
             publish(w, c, slot);
@@ -869,6 +924,7 @@ static void drain(struct work *w)
     bool is_done = false;
     uint32_t looks = 0;
     w->is_draining = true;
+    w->is_more_gone = false;
     while (!is_done && w->server.clock.now_ns < limit) {
         wait_for(w, LOOK_NS);
         for (uint32_t slot = 0; slot < JSLEDGER_SLOTS; slot++) {
@@ -878,6 +934,7 @@ static void drain(struct work *w)
             if (x->state == STREAM_NONE) create(w, c, slot);
             if (x->state == STREAM_CONSUMERS) create_consumer(w, c, slot);
             if (x->state != STREAM_READY) continue;
+            if (slot == MORE_SLOT && has_more(w)) end_more(w, c);
             if (slot == 1 && slot_of(w, slot)->was_reset != 0 && looks % RESET_LOOKS == 0)
                 reset(w, c, slot, 1);
             for (int i = 0; i < 6; i++) pull(w, c, slot);
@@ -886,6 +943,7 @@ static void drain(struct work *w)
         looks++;
         while (w->server.clock.now_ns < w->next_op_ns) step(w);
         is_done = w->streams[1].messages == 0 && w->streams[2].messages == 0;
+        is_done = is_done && (w->is_more_gone || !has_more(w));
         for (uint32_t slot = 0; slot < JSLEDGER_SLOTS; slot++)
             is_done = is_done && w->streams[slot].state == STREAM_READY;
     }
@@ -902,6 +960,7 @@ static void drain(struct work *w)
             jsledger_wrong(&w->ledger, "request %u of kind %u to S%u has no answer", i, r->kind,
                            r->slot);
     }
+    if (is_done) slot_of(w, MORE_SLOT)->is_kept = false;
     w->is_draining = false;
 }
 
@@ -944,8 +1003,7 @@ static void rest(struct work *w)
     while (w->server.clock.now_ns < w->next_op_ns) step(w);
     /* A log without a segment makes one when the disk lets it, and tries that once a second. */
     limit = w->server.clock.now_ns + WAIT_NS;
-    while (has_unsaved(w) && !simstore_is_read_only(&w->store) &&
-           w->server.clock.now_ns < limit) {
+    while (has_unsaved(w) && !simstore_is_read_only(&w->store) && w->server.clock.now_ns < limit) {
         wait_for(w, TICK_NS);
         step(w);
     }
