@@ -1,5 +1,6 @@
 #include "core/js/request.h"
 #include "core/base/must.h"
+#include "core/base/sort.h"
 #include "core/base/utf8.h"
 #include "core/js/stream_config.h"
 #include "core/proto/headers.h"
@@ -262,6 +263,7 @@ struct decode {
     const struct request_type *around; /* innermost object type that is being filled */
     const char *path[PATH_MAX];
     uint32_t path_count;
+    struct request_map **map; /* to be sorted at the end; NULL: none yet */
 };
 
 static void pass_blanks(struct decode *d)
@@ -696,38 +698,56 @@ static enum err decode_durations(struct decode *d, struct request_durations *out
     return ERR_OK;
 }
 
-/* Puts the pair where it belongs; one with the same key is replaced. Room is there. */
-static void map_put(struct request_map *m, struct request_pair pair)
+/* Behind those that are there: they are sorted once, at the end of the text. */
+static enum err map_add(struct decode *d, struct request_map *m, struct request_pair pair)
 {
-    uint32_t low = 0, high = m->count;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (bytes_compare(m->items[middle].key, pair.key) < 0)
-            low = middle + 1;
-        else
-            high = middle;
+    if (m->count == REQUEST_PAIRS_MAX) {
+        writer_text(refuse_now(d), "json: too many pairs in a map");
+        return ERR_SYNTAX;
     }
-    if (low < m->count && bytes_equal(m->items[low].key, pair.key)) {
-        m->items[low] = pair;
-        return;
+    if (m->count >= m->room) {
+        uint32_t room = m->count < 8 ? 16 : 2 * m->count;
+        struct request_pair *items = arena_alloc(d->arena, room * sizeof *items);
+        if (items == NULL) return ERR_MEMORY;
+        if (m->count > 0) memcpy(items, m->items, m->count * sizeof *items);
+        m->items = items;
+        m->room = room;
     }
-    memmove(&m->items[low + 1], &m->items[low], (m->count - low) * sizeof *m->items);
-    m->items[low] = pair;
-    m->count++;
+    m->items[m->count++] = pair;
+    return ERR_OK;
+}
+
+/* Of the same key the last one comes last. */
+static int by_key(const void *a, const void *b)
+{
+    const struct request_pair *x = a, *y = b;
+    int order = bytes_compare(x->key, y->key);
+    return order != 0 ? order : x < y ? -1 : x > y;
+}
+
+/* The last pair of each key. */
+static enum err map_sort(struct arena *arena, struct request_map *m)
+{
+    const void **order = arena_alloc(arena, m->count * sizeof *order);
+    struct request_pair *items = arena_alloc(arena, m->count * sizeof *items);
+    if (order == NULL || items == NULL) return ERR_MEMORY;
+    for (uint32_t i = 0; i < m->count; i++) order[i] = &m->items[i];
+    sort_pointers(order, m->count, by_key);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < m->count; i++) {
+        const struct request_pair *pair = order[i];
+        if (count > 0 && bytes_equal(items[count - 1].key, pair->key)) count--;
+        items[count++] = *pair;
+    }
+    *m = (struct request_map){.items = items, .count = count};
+    return ERR_OK;
 }
 
 static enum err decode_map(struct decode *d, struct request_map *out)
 {
     if (*d->at != '{') return refuse_kind(d, "map[string]", "string");
-    /* Every pair takes six bytes of text at least: a bound without a first pass over it. */
-    const char *start = d->at;
-    size_t bytes = pass_value(d).len;
-    d->at = start;
-    size_t room = out->count + bytes / 6 + 1;
-    struct request_pair *items = arena_alloc(d->arena, room * sizeof *items);
-    if (items == NULL) return ERR_MEMORY;
-    struct request_map m = {items, out->count};
-    if (out->count > 0) memcpy(items, out->items, out->count * sizeof *items);
+    must(*d->map == NULL || *d->map == out);
+    *d->map = out;
     d->at++;
     pass_blanks(d);
     while (*d->at != '}') {
@@ -741,15 +761,13 @@ static enum err decode_map(struct decode *d, struct request_map *out)
             pass_value(d);
         else
             e = decode_text(d, &pair.value);
+        if (e == ERR_OK) e = map_add(d, out, pair);
         if (e != ERR_OK) return e;
-        must(m.count < room);
-        map_put(&m, pair);
         pass_blanks(d);
         if (*d->at == ',') d->at++;
         pass_blanks(d);
     }
     d->at++;
-    *out = m;
     return ERR_OK;
 }
 
@@ -850,10 +868,11 @@ enum err request_decode(struct arena *arena, struct bytes text, const struct req
                         enum request_mode mode, void *out, struct writer *why)
 {
     struct scan s = {.data = text.data, .len = text.len, .why = why};
+    struct request_map *map = NULL;
     s.has_offset = mode == REQUEST_STRICT;
     for (;;) {
         skip_blanks(&s);
-        if (s.at == s.len) return ERR_OK;
+        if (s.at == s.len) return map == NULL ? ERR_OK : map_sort(arena, map);
         size_t start = s.at;
         if (!scan_value(&s)) return ERR_SYNTAX;
         size_t end = s.at;
@@ -868,6 +887,7 @@ enum err request_decode(struct arena *arena, struct bytes text, const struct req
         d.is_strict = mode == REQUEST_STRICT;
         d.why = why;
         d.top = type;
+        d.map = &map;
         enum err e = decode_top(&d, out);
         if (e == ERR_OK && d.is_refused) e = ERR_SYNTAX;
         if (e != ERR_OK) return e;

@@ -30,7 +30,8 @@ enum request_kind {                    /* the C type at the offset */
                     REQUEST_TIME,      /* struct time_stamp */
                     REQUEST_TEXTS,     /* struct request_texts */
                     REQUEST_DURATIONS, /* struct request_durations */
-                    REQUEST_MAP,       /* struct request_map: text to text, sorted by key */
+                    REQUEST_MAP,       /* struct request_map: text to text, sorted by key; a request
+                                          has one such field */
                     REQUEST_ENUM,      /* an enum of 4 bytes; see request_enum */
                     REQUEST_OBJECT,    /* the struct itself */
                     REQUEST_POINTER,   /* pointer to the struct; NULL when absent or null */
@@ -38,6 +39,10 @@ enum request_kind {                    /* the C type at the offset */
                                         */
                     REQUEST_OBJECTS,   /* struct request_objects of structs in a row */
 };
+
+/* What a map may have, one key counted as often as it is written: all of them are sorted in one
+ * step. */
+enum { REQUEST_PAIRS_MAX = 1 << 15 };
 
 struct request_texts {
     struct bytes *items;
@@ -56,6 +61,7 @@ struct request_pair {
 struct request_map {
     struct request_pair *items;
     uint32_t count;
+    uint32_t room; /* while it is decoded */
 };
 
 struct request_objects {

@@ -566,7 +566,7 @@ enum err stream_config_set_level(struct arena *scratch, struct stream_config *c)
         items[count++] = pair;
     }
     if (!is_set) items[count++] = level;
-    c->metadata = (struct request_map){items, count};
+    c->metadata = (struct request_map){.items = items, .count = count};
     return ERR_OK;
 }
 

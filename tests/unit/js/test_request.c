@@ -1,4 +1,7 @@
 #include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include "core/js/request.h"
 #include "tests/support/mem_heap.h"
 
@@ -319,6 +322,55 @@ Test(request, depth_is_bounded)
     rig_deinit(&r);
 }
 
+static char *put_text(char *to, const char *text)
+{
+    size_t len = strlen(text);
+    memcpy(to, text, len + 1);
+    return to + len;
+}
+
+/* A map that is written in many pieces takes no more than its pairs do. */
+Test(request, a_map_takes_memory_and_time_by_its_pairs)
+{
+    enum { PIECES = 20000 };
+    struct rig r;
+    char *text = malloc(PIECES * 32 + 64), *to = put_text(text, "{"), piece[48];
+    rig_init(&r);
+    for (int i = PIECES; i > 0; i--) {
+        (void)snprintf(piece, sizeof piece, "\"metadata\":{\"k%05d\":\"%d\"},", i % 15000, i);
+        to = put_text(to, piece);
+    }
+    put_text(to, "\"metadata\":{\"k00001\":\"last\"}}");
+    cr_assert_eq(rig_decode(&r, REQUEST_STRICT, text), ERR_OK, "%s", r.text);
+    cr_assert_eq(r.config.metadata.count, 15000);
+    for (uint32_t i = 1; i < r.config.metadata.count; i++)
+        cr_assert_lt(
+            bytes_compare(r.config.metadata.items[i - 1].key, r.config.metadata.items[i].key), 0);
+    cr_assert(bytes_equal(r.config.metadata.items[1].value, BYTES_LITERAL("last")));
+    cr_assert(bytes_equal(r.config.metadata.items[2].value, BYTES_LITERAL("2")));
+    cr_assert_lt(r.arena.used_bytes, 8u << 20);
+    free(text);
+    rig_deinit(&r);
+}
+
+Test(request, a_map_has_a_bound)
+{
+    struct rig r;
+    char *text = malloc((REQUEST_PAIRS_MAX + 1) * 16 + 64), *to, piece[24];
+    rig_init(&r);
+    for (int more = 0; more < 2; more++) {
+        to = put_text(text, "{\"metadata\":{");
+        for (int i = REQUEST_PAIRS_MAX + more; i > 0; i--) {
+            (void)snprintf(piece, sizeof piece, "\"%06d\":\"\"%s", i, i > 1 ? "," : "}}");
+            to = put_text(to, piece);
+        }
+        cr_assert_eq(rig_decode(&r, REQUEST_STRICT, text), more == 0 ? ERR_OK : ERR_SYNTAX);
+    }
+    cr_assert_str_eq(r.text, "json: too many pairs in a map");
+    free(text);
+    rig_deinit(&r);
+}
+
 Test(request, tells_an_empty_request)
 {
     cr_assert(request_is_empty(BYTES_LITERAL("")));
@@ -342,5 +394,17 @@ Test(request, every_failed_allocation_is_told)
     cr_assert_eq(request_decode(&r.arena, BYTES_LITERAL("{\"subjects\":[\"a\"]}"), &config_type,
                                 REQUEST_STRICT, &r.config, &r.why),
                  ERR_MEMORY);
+    for (uint64_t n = 1;; n++) {
+        rig_deinit(&r);
+        rig_init(&r);
+        r.heap.fail_at = n;
+        writer_init(&r.why, r.text, sizeof r.text);
+        enum err e =
+            request_decode(&r.arena, BYTES_LITERAL("{\"metadata\":{\"b\":\"1\",\"a\":\"2\"}}"),
+                           &config_type, REQUEST_STRICT, &r.config, &r.why);
+        if (e == ERR_OK) break;
+        cr_assert_eq(e, ERR_MEMORY);
+    }
+    cr_assert(bytes_equal(r.config.metadata.items[0].key, BYTES_LITERAL("a")));
     rig_deinit(&r);
 }
