@@ -241,12 +241,21 @@ static void ask(struct shard *s, struct jet_request *q, enum js_step step)
     list_push(&s->jet->answered, &q->link);
 }
 
+/* The directory is asked again in a while: what comes behind it waits on. */
+static bool asks_again(const struct jet_request *q)
+{
+    return q->r.order == JS_ORDER_AGAIN && q->r.ticket == 0;
+}
+
 /* Goes on with a request as its last step said. */
 static void go_on(struct shard *s, struct jet_request *q, enum js_step step)
 {
     list_remove(&q->link);
     switch (step) {
-    case JS_WAIT_STORED: wait_for_ticket(s, q); return;
+    case JS_WAIT_STORED:
+        wait_for_ticket(s, q);
+        if (asks_again(q)) become_first(s->jet, q);
+        return;
     case JS_WAIT_READ: list_push(&s->jet->reading, &q->link); return;
     case JS_WAIT_CLAIM:
     case JS_WAIT_PAGE: ask(s, q, step); return;
@@ -379,6 +388,7 @@ static void run_behind(struct shard *s)
         bool is_again = q->r.order == JS_ORDER_AGAIN;
         go_on(s, q, is_again ? jsapi_stored(j->js, &q->r, ERR_OK) : jsapi_run(j->js, &q->r));
     }
+    j->has_released = false;
 }
 
 /* Those that have to wait on stand at the end again, and are not met twice. */
@@ -403,7 +413,6 @@ void jet_api_step(struct shard *s)
         if (jet_queue_read(s, e, &m) && !route(s, &m)) break;
         jet_queue_pop(s, &j->forwards);
     }
-    j->has_released = false;
     while ((link = list_pop(&j->answered)) != NULL)
         go_on_answered(s, LIST_OWNER(link, struct jet_request, link));
     run_behind(s);
@@ -426,11 +435,13 @@ static void end_wait(struct shard *s, uint64_t from, uint64_t to, enum err e)
     }
     while ((link = list_pop(&due)) != NULL) {
         struct jet_request *q = LIST_OWNER(link, struct jet_request, link);
+        end_first(s->jet, q);
         if (q->r.order == JS_ORDER_AGAIN && waits_behind(s->jet, q)) continue;
         /* What consumers settled before an order comes before it, as in the log. */
         if (e == ERR_OK) deliver_store_stored(&s->jet->deliver, q->r.ticket);
         go_on(s, q, jsapi_stored(s->jet->js, &q->r, e));
     }
+    run_behind(s);
 }
 
 void jet_api_stored(struct shard *s, uint64_t ticket)

@@ -116,6 +116,23 @@ def test_subjects_are_free_behind_the_deletion_that_frees_them(start, tmp_path):
         assert refused["error"]["err_code"] == 10038 and overlap["error"]["err_code"] == 10065
 
 
+@pytest.mark.parametrize("shards", [3, 1])
+def test_requests_behind_a_creation_that_waits_for_a_deletion_wait_too(start, tmp_path, shards):
+    s = start("-js", "-sd", str(tmp_path / "store"), "--shards", str(shards))
+    with Js(s) as js:
+        before = "FIRST"
+        js.stream(before, subjects=["moving.*"])
+        for n in names():
+            replies = js.pipelined(
+                ("STREAM.DELETE." + before, None),
+                ("STREAM.CREATE." + n, {"name": n, "subjects": ["moving.*"]}),
+                ("CONSUMER.CREATE.%s.c" % n, {"stream_name": n, "config": {"name": "c"}}),
+                ("STREAM.UPDATE." + n, {"name": n, "subjects": ["moving.*"], "max_msgs": 7}),
+                ("STREAM.INFO." + n, None))
+            assert ["error" in r for r in replies] == [False] * 5, replies
+            before = n
+
+
 def test_the_limit_of_streams_is_one_for_all_shards(start, tmp_path):
     conf = """
         jetstream { store_dir: "%s" }
