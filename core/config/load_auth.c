@@ -578,7 +578,8 @@ static bool has_mapping(const struct mapping_set *set, struct bytes source)
 }
 
 /* $JS.<domain>.API.X is $JS.API.X of the account; Key-Value and Object Store clients put the same
- * prefix before their own subjects. A mapping of the file wins. */
+ * prefix before their own subjects. A mapping of the file wins. An account without JetStream is
+ * told so, whichever way it asks. */
 static enum err map_domain(struct load *l, struct account *a)
 {
     static const struct {
@@ -595,7 +596,7 @@ static enum err map_domain(struct load *l, struct account *a)
         {"$OBJ.>", "$OBJ.>"},
     };
     const struct options_jetstream *j = &l->o->jetstream;
-    if (!j->is_on || j->domain.len == 0 || !a->jetstream.is_on) return ERR_OK;
+    if (!j->is_on || j->domain.len == 0 || a->number == l->set->system) return ERR_OK;
     size_t bytes = j->domain.len + sizeof "$JS..API.CONSUMER.>";
     char *room = arena_alloc(l->scratch, bytes + TRANSFORM_WHY_BYTES_MAX);
     if (room == NULL) return ERR_MEMORY;

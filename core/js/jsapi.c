@@ -159,10 +159,13 @@ static enum js_step append_config(struct jsapi_reply *p, uint64_t id, int64_t cr
     return step;
 }
 
+/* Without the domain, as in nats-server. */
 static enum js_step created(struct jsapi_reply *p, const struct js_stream *s)
 {
     jsapi_reply_begin(p);
-    write_info(p, &s->stream, true);
+    write_config(p, &s->stream, true);
+    stream_write_state(&s->stream, &p->w);
+    json_write_time(&p->w, "ts", p->r->now_ns);
     json_write_bool(&p->w, "did_create", true);
     return jsapi_reply_finish(p);
 }

@@ -112,6 +112,8 @@ def test_nobody_answers_when_jetstream_is_off(start):
 def test_an_account_without_jetstream_is_told_so(server):
     with login(server, "none") as j:
         assert j.refused("INFO") == (503, 10039, "JetStream not enabled for account")
+        reply = json.loads(j.request("$JS.hub.API.STREAM.NAMES").data)
+        assert reply["error"]["err_code"] == 10039
         for request in ("STREAM.NAMES", "STREAM.LIST", "STREAM.CREATE.S", "STREAM.PURGE.S",
                         "CONSUMER.NAMES.S", "CONSUMER.LIST.S", "CONSUMER.INFO.S.C",
                         "CONSUMER.CREATE.S", "CONSUMER.DELETE.S.C", "CONSUMER.PAUSE.S.C"):
@@ -150,7 +152,8 @@ def test_a_higher_api_level_is_refused(js):
 
 
 def test_the_domain_is_a_prefix_too(js):
-    js.stream("KV_B", subjects=["$KV.B.>"])
+    assert "domain" not in js.stream("KV_B", subjects=["$KV.B.>"])
+    assert js.ok("STREAM.UPDATE.KV_B", {"name": "KV_B", "subjects": ["$KV.B.>"]})["domain"] == "hub"
     info = json.loads(js.request("$JS.hub.API.STREAM.INFO.KV_B").data)
     assert (info["config"]["name"], info["domain"]) == ("KV_B", "hub")
     assert js.publish("$JS.hub.API.$KV.B.key", b"v") == {
