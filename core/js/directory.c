@@ -2,6 +2,8 @@
 #include "core/base/must.h"
 #include "core/route/subject.h"
 
+enum { COMPARISONS_MAX = 1 << 18 }; /* of subjects one by one; more are compared the other way */
+
 void directory_init(struct directory *d, struct mem *mem, uint64_t seed)
 {
     *d = (struct directory){.mem = mem, .seed = seed, .memory_machine = -1, .storage_machine = -1};
@@ -136,13 +138,38 @@ static bool is_staying(const void *context, const void *owner)
     return e != c->self && e->ending_until_ns <= c->ask->now_ns;
 }
 
+/* Subjects with wildcards, each of which may have to go through all claims, are compared the other
+ * way where they are many. False: they are to be asked about one by one. */
+static bool compare_many(const struct directory *d, const struct claimer *c,
+                         overlap_counts_fn *counts, bool *is_met)
+{
+    const struct request_texts *subjects = &c->ask->subjects;
+    uint32_t count = 0, room = subjects->count;
+    struct overlap_list list;
+    for (uint32_t i = 0; i < room; i++) count += subject_has_wildcard(subjects->items[i]);
+    if ((uint64_t)count * d->overlap.claims.count <= COMPARISONS_MAX) return false;
+    struct bytes *wild = mem_alloc(d->mem, MEM_JETSTREAM, room * sizeof *wild);
+    if (wild == NULL) return false;
+    count = 0;
+    for (uint32_t i = 0; i < room; i++)
+        if (subject_has_wildcard(subjects->items[i])) wild[count++] = subjects->items[i];
+    bool is_open = overlap_list_open(&list, d->mem, wild, count) == ERR_OK;
+    if (is_open) {
+        *is_met = overlap_list_meets_claims(&list, &d->overlap, c->ask->account, counts, c);
+        overlap_list_close(&list);
+    }
+    mem_free(d->mem, MEM_JETSTREAM, wild, room * sizeof *wild);
+    return is_open;
+}
+
 static bool overlaps(const struct directory *d, const struct claimer *c, overlap_counts_fn *counts)
 {
     const struct directory_ask *a = c->ask;
-    for (uint32_t i = 0; i < a->subjects.count; i++)
-        if (overlap_meets_any(&d->overlap, a->account, a->subjects.items[i], counts, c))
-            return true;
-    return false;
+    bool is_met = false, is_compared = compare_many(d, c, counts, &is_met);
+    for (uint32_t i = 0; !is_met && i < a->subjects.count; i++)
+        if (!is_compared || !subject_has_wildcard(a->subjects.items[i]))
+            is_met = overlap_meets_any(&d->overlap, a->account, a->subjects.items[i], counts, c);
+    return is_met;
 }
 
 /* --- entries --------------------------------------------------------------------------------- */

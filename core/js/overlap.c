@@ -361,3 +361,15 @@ void overlap_list_close(struct overlap_list *l)
     mem_free(l->overlap.mem, MEM_JETSTREAM, l->claims, l->room * sizeof(struct overlap_claim *));
     overlap_deinit(&l->overlap);
 }
+
+bool overlap_list_meets_claims(const struct overlap_list *l, const struct overlap *o,
+                               uint32_t account, overlap_counts_fn *counts, const void *context)
+{
+    uint32_t at = 0;
+    const struct overlap_claim *c;
+    while ((c = table_each(&o->claims, &at)) != NULL)
+        if (c->account == account && counts(context, c->owner) &&
+            overlap_list_meets(l, filter_of(c), NULL))
+            return true;
+    return false;
+}

@@ -67,5 +67,9 @@ static inline bool overlap_list_meets(const struct overlap_list *l, struct bytes
 {
     return overlap_meets(&l->overlap, 0, filter, self);
 }
+/* As overlap_meets_any of each item, at the price of one look at each claim: for many items that
+ * have wildcards, for which that would go through all claims again and again. */
+bool overlap_list_meets_claims(const struct overlap_list *l, const struct overlap *o,
+                               uint32_t account, overlap_counts_fn *counts, const void *context);
 
 #endif

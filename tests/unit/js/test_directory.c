@@ -157,3 +157,35 @@ Test(directory, all_of_many_go_at_the_end)
     while (directory_each(&d, &at) != NULL) count++;
     cr_assert_eq(count, COUNT);
 }
+
+/* Enough of both that they are compared the other way: the verdicts are the same, also where there
+ * is no memory for it. */
+Test(directory, many_subjects_with_wildcards)
+{
+    enum { SUBJECTS = 1024 };
+    static struct bytes literal[SUBJECTS], wild[SUBJECTS];
+    static char texts[2][SUBJECTS][24];
+    for (int i = 0; i < SUBJECTS; i++) {
+        char *a = texts[0][i], *b = texts[1][i];
+        literal[i] = bytes_of(a, (size_t)snprintf(a, sizeof texts[0][i], "f.a%d.x.y", i));
+        wild[i] = bytes_of(b, (size_t)snprintf(b, sizeof texts[1][i], "f.*.b%d.c", i));
+    }
+    struct directory_ask one = ask(1, 0, "ONE", literal, 0);
+    struct directory_ask two = ask(2, 0, "TWO", wild, 0);
+    one.subjects = (struct request_texts){literal, SUBJECTS};
+    two.subjects = (struct request_texts){wild, SUBJECTS};
+    cr_assert_eq(directory_claim(&d, &one, &none), DIRECTORY_GRANTED);
+    directory_settle(&d, 1, true);
+    for (int is_short = 0; is_short < 2; is_short++) {
+        wild[5] = BYTES_LITERAL("f.a7.*.y");
+        if (is_short) heap.fail_at = heap.alloc_count + 1;
+        cr_assert_eq(directory_claim(&d, &two, &none), DIRECTORY_OVERLAP);
+        wild[5] = BYTES_LITERAL("f.a7.x.y");
+        cr_assert_eq(directory_claim(&d, &two, &none), DIRECTORY_OVERLAP);
+    }
+    wild[5] = BYTES_LITERAL("f.*.b5.c");
+    cr_assert_eq(directory_claim(&d, &two, &none), DIRECTORY_GRANTED);
+    directory_settle(&d, 2, true);
+    directory_drop(&d, 1);
+    directory_drop(&d, 2);
+}

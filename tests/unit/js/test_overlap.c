@@ -131,3 +131,59 @@ Test(overlap, subjects_that_differ_in_one_token_are_not_compared)
     compare_many("m.*.*.*.i", ".*.>");
     compare_many("m.*.a.", "");
 }
+
+/* Items with wildcards are asked about by what they could meet. */
+Test(overlap, many_items_are_compared_the_other_way)
+{
+    enum { SUBJECTS = 4096, ITEMS = 1024 };
+    static struct overlap_claim *claims[SUBJECTS];
+    static struct bytes items[ITEMS];
+    static char texts[ITEMS][30];
+    struct overlap_list list;
+    char text[30];
+    for (int i = 0; i < SUBJECTS; i++) {
+        struct bytes filter = bytes_of(text, (size_t)snprintf(text, sizeof text, "f.a%d.x.y", i));
+        cr_assert_eq(overlap_claim(&overlap, 0, filter, &claims[i], &claims[i]), ERR_OK);
+    }
+    for (int i = 0; i < ITEMS; i++)
+        items[i] = bytes_of(texts[i], (size_t)snprintf(texts[i], sizeof texts[i], "f.*.b%d.c", i));
+    cr_assert_eq(overlap_list_open(&list, &heap.mem, items, ITEMS), ERR_OK);
+    compared = 0;
+    cr_assert_not(overlap_list_meets_claims(&list, &overlap, 0, count_all, NULL));
+    cr_assert_eq(compared, SUBJECTS);
+    overlap_list_close(&list);
+    items[77] = BYTES_LITERAL("f.*.x.*");
+    cr_assert_eq(overlap_list_open(&list, &heap.mem, items, ITEMS), ERR_OK);
+    cr_assert(overlap_list_meets_claims(&list, &overlap, 0, count_all, NULL));
+    cr_assert_not(overlap_list_meets_claims(&list, &overlap, 1, count_all, NULL));
+    overlap_list_close(&list);
+    for (int i = 0; i < SUBJECTS; i++) overlap_release(&overlap, claims[i]);
+}
+
+Test(overlap, both_ways_agree)
+{
+    struct overlap_claim *claims[FILTERS];
+    struct bytes items[4];
+    struct overlap_list list;
+    struct rng rng;
+    rng_init(&rng, 12);
+    for (int round = 0; round < 2000; round++) {
+        bool is_there[FILTERS], expected = false;
+        for (uint32_t i = 0; i < FILTERS; i++) {
+            is_there[i] = rng_below(&rng, 8) == 0;
+            if (is_there[i])
+                cr_assert_eq(overlap_claim(&overlap, 0, bytes_from_text(filters[i]), &filters[i],
+                                           &claims[i]),
+                             ERR_OK);
+        }
+        for (int i = 0; i < 4; i++) {
+            items[i] = bytes_from_text(filters[rng_below(&rng, FILTERS)]);
+            expected |= overlap_meets(&overlap, 0, items[i], NULL);
+        }
+        cr_assert_eq(overlap_list_open(&list, &heap.mem, items, 4), ERR_OK);
+        cr_assert_eq(overlap_list_meets_claims(&list, &overlap, 0, count_all, NULL), expected);
+        overlap_list_close(&list);
+        for (uint32_t i = 0; i < FILTERS; i++)
+            if (is_there[i]) overlap_release(&overlap, claims[i]);
+    }
+}
