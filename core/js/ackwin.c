@@ -333,6 +333,13 @@ struct ackwin_entry *ackwin_next_dirty(const struct ackwin *w, uint64_t seq)
     return NULL;
 }
 
+struct ackwin_entry *ackwin_next_told(const struct ackwin *w, uint64_t seq)
+{
+    for (uint32_t i = position_of(w, seq); i < w->count; i++)
+        if (!is_void(entry_at(w, i))) return entry_at(w, i);
+    return NULL;
+}
+
 void ackwin_set_saved(struct ackwin *w)
 {
     for (uint32_t i = 0; i < w->count && w->dirty_count > 0; i++) {

@@ -104,6 +104,8 @@ int64_t ackwin_wait_ns(const struct ackwin_waits *waits, uint32_t deliveries);
 
 /* For records: dirty entries from seq on (holes included); NULL at the end. */
 struct ackwin_entry *ackwin_next_dirty(const struct ackwin *w, uint64_t seq);
+/* For records of the whole state: those and all others that are there. */
+struct ackwin_entry *ackwin_next_told(const struct ackwin *w, uint64_t seq);
 /* All that was dirty is told of now: holes go. */
 void ackwin_set_saved(struct ackwin *w);
 /* The next record has to tell that seq is settled, though nothing of it is known here (any more),

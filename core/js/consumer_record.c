@@ -21,10 +21,8 @@ enum { RECORD_VERSION = 1, FLAG_WHOLE = 1, NS_PER_MS = 1000000 };
 /* A whole record tells of what was settled too: streams release by it. */
 static struct ackwin_entry *next_entry(const struct consumer *c, uint64_t seq, bool is_whole)
 {
-    struct ackwin_entry *dirty = ackwin_next_dirty(&c->live->window, seq);
-    struct ackwin_entry *live = is_whole ? ackwin_next(&c->live->window, seq) : NULL;
-    if (dirty == NULL || live == NULL) return dirty == NULL ? live : dirty;
-    return dirty->seq < live->seq ? dirty : live;
+    const struct ackwin *w = &c->live->window;
+    return is_whole ? ackwin_next_told(w, seq) : ackwin_next_dirty(w, seq);
 }
 
 static void write_record(const struct consumer *c, struct shard_time now, bool is_whole,

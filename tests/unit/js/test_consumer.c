@@ -1,7 +1,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 #include "core/base/must.h"
-#include "core/js/consumer.h"
+#include "core/js/consumer_state.h"
 #include "core/js/sieve.h"
 #include "tests/support/mem_heap.h"
 
@@ -591,6 +591,25 @@ Test(consumer, the_end_of_a_pause_is_told_once_unless_a_request_ended_it)
     r.now.wall_ns += 5;
     (void)consumer_timer(&r.consumer, r.now, &r.outlet, &is_gone);
     cr_assert_eq(r.event_count, 1);
+}
+
+/* As a checkpoint has it, while others of them are being delivered. With a search for the next
+ * unsaved one behind each entry it took a minute. */
+Test(consumer, the_whole_state_of_many_pending_ones_takes_a_moment, .timeout = 10)
+{
+    enum { COUNT = 150000 };
+    struct text out;
+    open_consumer();
+    cr_assert_eq(consumer_state_wake(&r.consumer), ERR_OK);
+    struct ackwin *w = &r.consumer.live->window;
+    for (uint64_t seq = 1; seq <= COUNT; seq++) cr_assert_eq(ackwin_add(w, seq, seq, 0), ERR_OK);
+    ackwin_set_saved(w);
+    cr_assert_eq(ackwin_add(w, COUNT + 1, COUNT + 1, 0), ERR_OK);
+    text_init(&out, &r.heap.mem, MEM_JETSTREAM, SIZE_MAX / 4);
+    consumer_encode_copy(&r.consumer, r.now, &out);
+    cr_assert_not(out.is_failed);
+    cr_assert_gt(out.len, COUNT);
+    text_deinit(&out);
 }
 
 Test(consumer, a_foreign_record_is_refused)
