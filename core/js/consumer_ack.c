@@ -222,21 +222,22 @@ static void remove_latest(struct consumer *c, uint64_t seq)
     c->left--;
 }
 
-void consumer_removed(struct consumer *c, uint64_t seq, struct bytes subject, struct outlet *o)
+bool consumer_removed(struct consumer *c, uint64_t seq, struct bytes subject, struct outlet *o)
 {
     bool is_listed = c->latest != NULL && seq <= c->latest->resume;
     if (is_listed)
         remove_latest(c, seq);
     else if (seq >= c->next_seq && seq <= c->counted_to && consumer_matches(c, subject))
         c->left--;
-    if (c->live->window.count == 0) return;
+    if (c->live->window.count == 0) return false;
     struct ackwin_entry *e = ackwin_find(&c->live->window, seq);
-    if (e == NULL) return;
+    if (e == NULL) return false;
     c->is_changed = true;
     if (e->state == ACKWIN_GIVEN_UP) {
         ackwin_settle(&c->live->window, e);
-        return;
+        return false;
     }
+    bool was_full = c->max_ack_pending > 0 && c->live->window.pending_count >= c->max_ack_pending;
     struct outlet_event event = {.kind = OUTLET_TERMINATED,
                                  .stream_seq = seq,
                                  .consumer_seq = e->cseq,
@@ -245,6 +246,7 @@ void consumer_removed(struct consumer *c, uint64_t seq, struct bytes subject, st
     ackwin_settle(&c->live->window, e);
     consumer_state_move_floor(c, seq);
     consumer_state_tell(c, &event, o);
+    return was_full;
 }
 
 uint64_t consumer_first_of_interest(const struct consumer *c)

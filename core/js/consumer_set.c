@@ -302,19 +302,21 @@ void consumer_set_order_done(struct consumer_set *s)
 
 /* --- the stream ------------------------------------------------------------------------------ */
 
-void consumer_set_removed(struct consumer_set *s, uint64_t seq, struct bytes subject,
+bool consumer_set_removed(struct consumer_set *s, uint64_t seq, struct bytes subject,
                           struct outlet *o)
 {
     uint32_t at = 0;
+    bool has_room = false;
     struct consumer *c;
-    if (seq < s->floor) return;
+    if (seq < s->floor) return false;
     uint64_t floor = *s->feed->last_seq + 1;
     while ((c = table_each(&s->names, &at)) != NULL) {
-        consumer_removed(c, seq, subject, o);
+        has_room |= consumer_removed(c, seq, subject, o);
         uint64_t first = consumer_first_of_interest(c);
         if (first < floor) floor = first;
     }
     s->floor = floor;
+    return has_room;
 }
 
 void consumer_set_moved_back(struct consumer_set *s)

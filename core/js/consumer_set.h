@@ -75,8 +75,8 @@ NODISCARD enum err consumer_set_add(struct consumer_set *s, const struct consume
 /* Closes and frees it. */
 void consumer_set_drop(struct consumer_set *s, struct consumer *c);
 
-/* As the functions of consumer, for all. */
-void consumer_set_removed(struct consumer_set *s, uint64_t seq, struct bytes subject,
+/* As the functions of consumer, for all. True: one of them has room now. */
+bool consumer_set_removed(struct consumer_set *s, uint64_t seq, struct bytes subject,
                           struct outlet *o);
 /* A consumer was reset, or its record applied. */
 void consumer_set_moved_back(struct consumer_set *s);

@@ -665,6 +665,17 @@ void deliver_stored(struct deliver *d, struct js_stream *s, uint64_t seq, uint32
         make_ready(d, LIST_OWNER(link, struct wake_entry, link)->owner);
 }
 
+void deliver_room(struct deliver *d, struct js_stream *s)
+{
+    uint32_t at = 0;
+    struct consumer *c;
+    while ((c = consumer_set_each(&s->consumers, &at)) != NULL) {
+        struct deliver_consumer *x = c->owner;
+        /* Those that wait for a message have had room all the time. */
+        if (x != NULL && x->entry_count > 0 && !x->entries[0].is_waiting) make_ready(d, x);
+    }
+}
+
 enum run {
     RUN_ON,        /* the next message */
     RUN_AGAIN,     /* in another turn */

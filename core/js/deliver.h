@@ -72,7 +72,7 @@ struct deliver {
 };
 
 /* context is handed to the port. js->hooks have to lead to deliver_opened, _updated, _closing,
- * _settling and _stored; consumers that exist already: deliver_opened each. */
+ * _settling, _stored and _room; consumers that exist already: deliver_opened each. */
 void deliver_init(struct deliver *d, struct js *js, const struct deliver_port *port, void *context,
                   struct shard_time now);
 /* Before js_deinit; hooks may be called no more. */
@@ -87,6 +87,7 @@ void deliver_closing(struct deliver *d, struct js_stream *s, struct consumer *c)
 NODISCARD enum err deliver_settling(struct deliver *d, struct js_stream *s, struct consumer *c,
                                     struct shard_time now);
 void deliver_stored(struct deliver *d, struct js_stream *s, uint64_t seq, uint32_t node);
+void deliver_room(struct deliver *d, struct js_stream *s);
 
 /* --- clients --- */
 /* A pull request. False: there is no such consumer. */

@@ -319,12 +319,21 @@ static void stored(void *context, uint64_t seq, uint32_t node)
     if (hooks != NULL && hooks->stored != NULL) hooks->stored(s->js->hooks_context, s, seq, node);
 }
 
+static void tell_room(struct js_stream *s)
+{
+    const struct js_hooks *hooks = s->js->hooks;
+    if (hooks != NULL && hooks->consumer_room != NULL)
+        hooks->consumer_room(s->js->hooks_context, s);
+}
+
 /* A file stream's, in one go: its consumers are told in the end where it was asked for. */
 static void cleared(void *context)
 {
     struct js_stream *s = context;
     checkpoint_cleared(s->js, s);
-    if (!s->is_purging) consumer_set_purged(&s->consumers, BYTES_LITERAL(""), s->stream.seq_first);
+    if (s->is_purging || consumer_set_count(&s->consumers) == 0) return;
+    consumer_set_purged(&s->consumers, BYTES_LITERAL(""), s->stream.seq_first);
+    tell_room(s);
 }
 
 static void rolling(void *context)
@@ -345,9 +354,10 @@ static void removed(void *context, uint64_t seq, const struct msgs_entry *entry)
     struct js_stream *s = context;
     if (s->js->writer != NULL) checkpoint_removed(s->js, s, seq, entry->bytes & ~STAGED_BYTES_MASK);
     s->feed.name = s->stream.config.name; /* an update removes before follow_config */
-    if (!s->is_purging && consumer_set_count(&s->consumers) > 0)
+    if (!s->is_purging && consumer_set_count(&s->consumers) > 0 &&
         consumer_set_removed(&s->consumers, seq,
-                             subject_index_subject(&s->stream.subjects, entry->node), s->outlet);
+                             subject_index_subject(&s->stream.subjects, entry->node), s->outlet))
+        tell_room(s);
     if (s->stream.config.storage == STREAM_MEMORY) memstore_release(&s->js->memory, entry->place);
 }
 

@@ -78,6 +78,9 @@ struct js_hooks {
     void (*consumer_opened)(void *context, struct js_stream *s, struct consumer *c);
     void (*consumer_updated)(void *context, struct js_stream *s, struct consumer *c);
     void (*consumer_closing)(void *context, struct js_stream *s, struct consumer *c);
+    /* A message went that waited for its ack: consumers of the stream at max_ack_pending may have
+     * room. */
+    void (*consumer_room)(void *context, struct js_stream *s);
     /* It, or another one of its stream, is about to be reset: what it settled before is to be on
      * record, and to go. Anything but ERR_OK: it is not, and there is no reset. */
     enum err (*consumer_settling)(void *context, struct js_stream *s, struct consumer *c);

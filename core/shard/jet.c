@@ -164,6 +164,12 @@ static enum err on_consumer_settling(void *context, struct js_stream *stream, st
     return deliver_settling(&s->jet->deliver, stream, c, s->now);
 }
 
+static void on_consumer_room(void *context, struct js_stream *stream)
+{
+    struct shard *s = context;
+    deliver_room(&s->jet->deliver, stream);
+}
+
 static const struct js_hooks hooks = {.opened = on_opened,
                                       .updated = on_updated,
                                       .closing = on_closing,
@@ -171,7 +177,8 @@ static const struct js_hooks hooks = {.opened = on_opened,
                                       .consumer_opened = on_consumer_opened,
                                       .consumer_updated = on_consumer_updated,
                                       .consumer_closing = on_consumer_closing,
-                                      .consumer_settling = on_consumer_settling};
+                                      .consumer_settling = on_consumer_settling,
+                                      .consumer_room = on_consumer_room};
 
 static void limits_of(void *context, uint32_t account, struct js_limits *limits)
 {

@@ -166,12 +166,19 @@ static enum err consumer_settling(void *context, struct js_stream *s, struct con
     return deliver_settling(&w->deliver, s, c, w->now);
 }
 
+static void consumer_room(void *context, struct js_stream *s)
+{
+    struct world *w = context;
+    deliver_room(&w->deliver, s);
+}
+
 static const struct js_hooks hooks = {.opened = opened,
                                       .stored = stored,
                                       .consumer_opened = consumer_opened,
                                       .consumer_updated = consumer_updated,
                                       .consumer_closing = consumer_closing,
-                                      .consumer_settling = consumer_settling};
+                                      .consumer_settling = consumer_settling,
+                                      .consumer_room = consumer_room};
 
 /* --- JSON ------------------------------------------------------------------------------------ */
 

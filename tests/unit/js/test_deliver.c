@@ -165,12 +165,18 @@ static enum err settling(void *context, struct js_stream *s, struct consumer *c)
     return deliver_settling(&r.d, s, c, r.now);
 }
 
+static void room(void *context, struct js_stream *s)
+{
+    deliver_room(&r.d, s);
+}
+
 static const struct js_hooks hooks = {.opened = stream_opened,
                                       .stored = stored,
                                       .consumer_opened = opened,
                                       .consumer_updated = updated,
                                       .consumer_closing = closing,
-                                      .consumer_settling = settling};
+                                      .consumer_settling = settling,
+                                      .consumer_room = room};
 
 static void setup(void)
 {
@@ -338,6 +344,27 @@ Test(deliver, a_pull_gets_what_is_there_and_then_what_comes)
     cr_assert_eq(r.sent_count, 3);
     cr_assert_not(
         deliver_pull(&r.d, stream(), BYTES_LITERAL("no"), bytes_of("", 0), bytes_of("", 0), r.now));
+}
+
+/* As nats-server has it: it is as if the message had been acked. */
+Test(deliver, what_goes_unacked_makes_room_for_the_next_one)
+{
+    call("$JS.API.STREAM.CREATE.S", "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"max_msgs\":3}");
+    publish("s.1", "a");
+    publish("s.2", "b");
+    publish("s.3", "c");
+    open_consumer("c", DURABLE ",\"max_ack_pending\":1");
+    pull("c", "5");
+    cr_assert_eq(r.sent_count, 1);
+    call("$JS.API.STREAM.MSG.DELETE.S", "{\"seq\":1}");
+    run();
+    cr_assert_eq(r.sent_count, 2);
+    cr_assert_str_eq(r.sent[1].body, "b");
+    publish("s.4", "d");
+    publish("s.5", "e"); /* by max_msgs */
+    run();
+    cr_assert_eq(r.sent_count, 3);
+    cr_assert_str_eq(r.sent[2].body, "c");
 }
 
 Test(deliver, an_ack_is_answered_when_it_is_durable)
