@@ -154,11 +154,6 @@ struct ackwin_entry *ackwin_lowest(const struct ackwin *w)
     return w->pending_count == 0 ? NULL : first_from(w, position_of(w, *low_of(w)), true);
 }
 
-struct ackwin_entry *ackwin_next_pending(const struct ackwin *w, uint64_t seq)
-{
-    return w->pending_count == 0 ? NULL : first_from(w, position_of(w, seq + 1), true);
-}
-
 struct ackwin_entry *ackwin_next(const struct ackwin *w, uint64_t seq)
 {
     return first_from(w, position_of(w, seq), false);
@@ -283,6 +278,15 @@ struct ackwin_entry *ackwin_queue_first(struct ackwin *w)
         w->queue_count--;
     }
     must(w->queued_count == 0);
+    return NULL;
+}
+
+struct ackwin_entry *ackwin_each_queued(const struct ackwin *w, uint32_t *at)
+{
+    while (w->queued_count > 0 && *at < w->count) {
+        struct ackwin_entry *e = entry_at(w, (*at)++);
+        if (e->ticket != 0) return e;
+    }
     return NULL;
 }
 

@@ -75,9 +75,8 @@ void ackwin_trim(struct ackwin *w);
 NODISCARD enum err ackwin_add(struct ackwin *w, uint64_t seq, uint64_t cseq, int64_t now_ns);
 /* The entry of seq, or NULL. Valid until the next add, settle or clear. */
 struct ackwin_entry *ackwin_find(const struct ackwin *w, uint64_t seq);
-/* The lowest pending entry, the next one above seq, and any entry at or above seq; NULL: none. */
+/* The lowest pending entry, and any entry at or above seq; NULL: none. */
 struct ackwin_entry *ackwin_lowest(const struct ackwin *w);
-struct ackwin_entry *ackwin_next_pending(const struct ackwin *w, uint64_t seq);
 struct ackwin_entry *ackwin_next(const struct ackwin *w, uint64_t seq);
 
 /* It is done with. */
@@ -96,6 +95,9 @@ void ackwin_wait_from(struct ackwin *w, struct ackwin_entry *e, int64_t since_ns
 NODISCARD enum err ackwin_queue(struct ackwin *w, struct ackwin_entry *e);
 /* First of the queue, or NULL. ackwin_delivered, ackwin_settle and ackwin_give_up take it out. */
 struct ackwin_entry *ackwin_queue_first(struct ackwin *w);
+/* Each queued one in order of sequences: *at starts at 0; NULL at the end. Only ackwin_give_up may
+ * come between. */
+struct ackwin_entry *ackwin_each_queued(const struct ackwin *w, uint32_t *at);
 /* All pending ones into the queue, in order of their sequences. */
 void ackwin_queue_all(struct ackwin *w);
 /* Queues what has expired, in order of sequences. Returns when to look again; INT64_MAX: never. */

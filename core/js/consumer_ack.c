@@ -153,11 +153,10 @@ static int64_t inactive_ns(const struct consumer *c)
 /* Expired deliveries that have had all their deliveries do not wait for somebody to ask. */
 static void give_up_expired(struct consumer *c, struct outlet *o)
 {
-    if (c->max_deliver <= 0 || c->live->window.queued_count == 0) return;
+    if (c->max_deliver <= 0) return;
     struct ackwin_entry *e;
-    for (uint64_t at = 0; (e = ackwin_next_pending(&c->live->window, at)) != NULL;) {
-        at = e->seq;
-        if (e->ticket == 0 || e->deliveries < c->max_deliver) continue;
+    for (uint32_t at = 0; (e = ackwin_each_queued(&c->live->window, &at)) != NULL;) {
+        if (e->deliveries < c->max_deliver) continue;
         struct outlet_event event = {
             .kind = OUTLET_MAX_DELIVERIES, .stream_seq = e->seq, .deliveries = e->deliveries};
         ackwin_give_up(&c->live->window, e);

@@ -36,7 +36,7 @@ Test(ackwin, acks_in_any_order_leave_the_rest)
     cr_assert_null(ackwin_find(&w, 500));
     cr_assert_null(ackwin_find(&w, 505));
     cr_assert_eq(ackwin_lowest(&w)->seq, 10);
-    cr_assert_eq(ackwin_next_pending(&w, 490)->seq, 510);
+    cr_assert_eq(ackwin_next(&w, 491)->seq, 510);
     ackwin_settle_to(&w, 985);
     cr_assert_eq(w.pending_count, 2);
     cr_assert_eq(ackwin_lowest(&w)->cseq, 99);
@@ -87,6 +87,35 @@ Test(ackwin, an_entry_that_left_the_queue_comes_back_at_its_end)
     cr_assert_eq(w.given_up_count, 1);
     cr_assert_eq(w.pending_count, 1);
     ackwin_verify(&w);
+}
+
+Test(ackwin, queued_ones_are_met_in_order_while_they_are_given_up)
+{
+    uint32_t at = 0;
+    struct ackwin_entry *e;
+    for (uint64_t i = 1; i <= 5; i++) add(i, i, 0);
+    cr_assert_null(ackwin_each_queued(&w, &at));
+    cr_assert_eq(at, 0);
+    for (uint64_t i = 5; i <= 5; i -= 2) cr_assert_eq(ackwin_queue(&w, ackwin_find(&w, i)), ERR_OK);
+    for (uint64_t i = 1; (e = ackwin_each_queued(&w, &at)) != NULL; i += 2) {
+        cr_assert_eq(e->seq, i);
+        ackwin_give_up(&w, e);
+    }
+    cr_assert_eq(at, 5);
+    cr_assert_eq(w.given_up_count, 3);
+    ackwin_verify(&w);
+}
+
+/* At each millisecond in which something expires. */
+Test(ackwin, a_million_pending_ones_are_looked_through_in_a_moment, .timeout = 10)
+{
+    for (uint64_t i = 1; i <= 1000000; i++) add(i, i, 0);
+    cr_assert_eq(ackwin_queue(&w, ackwin_find(&w, 1)), ERR_OK);
+    for (int i = 0; i < 200; i++) {
+        uint32_t at = 0;
+        cr_assert_eq(ackwin_each_queued(&w, &at)->seq, 1);
+        cr_assert_null(ackwin_each_queued(&w, &at));
+    }
 }
 
 Test(ackwin, out_of_memory_changes_nothing)
