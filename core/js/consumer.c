@@ -888,6 +888,7 @@ bool consumer_deliver(struct consumer *c, struct shard_time now, const struct co
                       struct consumer_delivery *d)
 {
     int64_t now_ns = (int64_t)now.mono_ns;
+    d->is_short = false;
     if (!pick->is_fresh && !is_current(c, pick)) return false;
     const struct ackwin_entry *e =
         pick->is_redelivery ? ackwin_find(&c->live->window, pick->seq) : NULL;
@@ -905,7 +906,8 @@ bool consumer_deliver(struct consumer *c, struct shard_time now, const struct co
     } else {
         bytes += m->body;
     }
-    if (!pick->is_redelivery && !track(c, pick, now_ns)) return false;
+    d->is_short = !pick->is_redelivery && !track(c, pick, now_ns);
+    if (d->is_short) return false;
     if (c->push == NULL) {
         struct pullq_facts facts = facts_of(c, now);
         if (!pullq_take(&c->live->pulls, &facts, bytes, o, &d->taker)) {

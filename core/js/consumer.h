@@ -123,6 +123,7 @@ struct consumer_delivery {
     uint64_t left; /* after it */
     uint64_t bytes;
     bool headers_only;
+    bool is_short; /* of memory, or of entries for what waits: try again later */
     struct ack_text
         ack; /* the reply of the message; is_known = false before one of another consumer */
     struct bytes target; /* deliver subject, or in taker */
@@ -170,7 +171,7 @@ bool consumer_matches(const struct consumer *c, struct bytes subject);
 NODISCARD enum consumer_verdict consumer_next(struct consumer *c, struct shard_time now,
                                               struct outlet *o, struct consumer_pick *pick);
 /* The message of pick was read: who gets it. False: nobody any more, or it is not the next one any
- * more; ask consumer_next again. True: send it; then consumer_delivered_done. */
+ * more; ask consumer_next again, unless d is_short. True: send it; then consumer_delivered_done. */
 NODISCARD bool consumer_deliver(struct consumer *c, struct shard_time now,
                                 const struct consumer_pick *pick, const struct consumer_message *m,
                                 struct outlet *o, struct consumer_delivery *d);

@@ -698,6 +698,12 @@ static struct bytes size_headers(struct deliver *d, const struct record *r)
     return text_written(t);
 }
 
+static enum run retry_later(struct deliver *d, struct deliver_consumer *x, struct shard_time now)
+{
+    arm(d, x, (int64_t)(now.mono_ns + RETRY_NS));
+    return RUN_OVER;
+}
+
 /* Not delivered: ask the consumer again. */
 static enum run send(struct deliver *d, struct deliver_consumer *x,
                      const struct consumer_pick *pick, const struct record *r,
@@ -710,11 +716,10 @@ static enum run send(struct deliver *d, struct deliver_consumer *x,
     /* Behind consumer_deliver it counts as sent, and of an AckNone consumer it does not come again.
      */
     if (d->port->has_room != NULL &&
-        !d->port->has_room(d->context, m.subject + m.headers + m.body + FRAME_BYTES)) {
-        arm(d, x, (int64_t)(now.mono_ns + RETRY_NS));
-        return RUN_OVER;
-    }
-    if (!consumer_deliver(x->c, now, pick, &m, o, delivery)) return RUN_ON;
+        !d->port->has_room(d->context, m.subject + m.headers + m.body + FRAME_BYTES))
+        return retry_later(d, x, now);
+    if (!consumer_deliver(x->c, now, pick, &m, o, delivery))
+        return delivery->is_short ? retry_later(d, x, now) : RUN_ON;
     struct bytes headers = r->headers, body = r->body;
     if (delivery->headers_only) {
         headers = size_headers(d, r);
@@ -767,10 +772,7 @@ static enum run fetch(struct deliver *d, struct deliver_consumer *x,
     struct js_stream *s = x->s;
     struct record record;
     struct deliver_reading *r = take_reading(d);
-    if (r == NULL) {
-        arm(d, x, (int64_t)(now.mono_ns + RETRY_NS));
-        return RUN_OVER;
-    }
+    if (r == NULL) return retry_later(d, x, now);
     *r = (struct deliver_reading){.pick = *pick};
     list_init(&r->link);
     r->read = (struct store_read){

@@ -346,6 +346,25 @@ Test(deliver, a_pull_gets_what_is_there_and_then_what_comes)
         deliver_pull(&r.d, stream(), BYTES_LITERAL("no"), bytes_of("", 0), bytes_of("", 0), r.now));
 }
 
+/* The pending ones need more room than there is: nothing is read again and again meanwhile. */
+Test(deliver, without_memory_for_what_is_pending_a_consumer_rests)
+{
+    open_limits();
+    for (int i = 0; i < 20; i++) publish("s.1", "a");
+    open_consumer("c", DURABLE);
+    pull("c", "10");
+    cr_assert_eq(r.sent_count, 10);
+    cr_assert(deliver_pull(&r.d, stream(), BYTES_LITERAL("c"), BYTES_LITERAL("10"),
+                           BYTES_LITERAL("in"), r.now));
+    r.heap.bytes_max = 1;
+    run();
+    cr_assert_eq(r.sent_count, 16);
+    cr_assert_leq(deliver_next_ns(&r.d), r.now.mono_ns + 20000000);
+    r.heap.bytes_max = 0;
+    pass(10);
+    cr_assert_eq(r.sent_count, 20);
+}
+
 /* As nats-server has it: it is as if the message had been acked. */
 Test(deliver, what_goes_unacked_makes_room_for_the_next_one)
 {
