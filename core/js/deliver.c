@@ -507,11 +507,32 @@ static struct deliver_reply **end_of(struct deliver_reply **list)
     return list;
 }
 
-static void append_replies(struct deliver_flight *f)
+static void append_replies(struct deliver_flight *f, struct deliver_consumer *x)
 {
-    *end_of(&f->replies) = f->x->replies;
-    f->x->replies = f->replies;
+    *end_of(&f->replies) = x->replies;
+    x->replies = f->replies;
     f->replies = NULL;
+}
+
+static void lose(struct deliver *d, struct deliver_flight *f, struct consumer *c,
+                 struct shard_time now)
+{
+    /* What it settled the next record tells. What went early, before a reset, too: it is in the
+     * log, and nobody else would let it go at a start. But not while the reset stands, since that
+     * next one would settle what it passed over. */
+    bool is_void = f->consumer == 0 && c->is_reset;
+    struct bytes body = is_void ? EMPTY : bytes_of(f->body, f->bytes);
+    if (f->is_behind_reset && c->is_undone)
+        consumer_encode_undone(c, body);
+    else
+        consumer_encode_lost(c, body);
+    if (c->owner == NULL) {
+        be_short(d, now); /* it was closed without memory */
+        return;
+    }
+    save_later(d, c->owner, now);
+    /* Whoever waits for it waits for the next one, if that tells of it for certain. */
+    if (f->consumer != 0) append_replies(f, c->owner);
 }
 
 void deliver_store_failed(struct deliver *d, uint64_t ticket, struct shard_time now)
@@ -521,21 +542,10 @@ void deliver_store_failed(struct deliver *d, uint64_t ticket, struct shard_time 
         struct deliver_flight *f = LIST_OWNER(link, struct deliver_flight, link);
         link = link->next;
         if (f->ticket < ticket) continue;
-        if (f->x != NULL) {
-            /* What it settled the next record tells. What went early, before a reset, too: it is in
-             * the log, and nobody else would let it go at a start. But not while the reset stands,
-             * since that next one would settle what it passed over. */
-            bool is_void = f->consumer == 0 && f->x->c->is_reset;
-            struct bytes body = is_void ? EMPTY : bytes_of(f->body, f->bytes);
-            if (f->is_behind_reset && f->x->c->is_undone)
-                consumer_encode_undone(f->x->c, body);
-            else
-                consumer_encode_lost(f->x->c, body);
-            save_later(d, f->x, now);
-            /* Whoever waits for it waits for the next one, if that tells of it for certain. */
-            if (f->consumer != 0) append_replies(f);
-        }
         struct js_stream *s = js_find_id(d->js, f->stream);
+        struct consumer *c = f->x != NULL ? f->x->c : NULL;
+        if (c == NULL && s != NULL) c = consumer_set_find_number(&s->consumers, f->consumer);
+        if (c != NULL) lose(d, f, c, now);
         if (s != NULL) {
             refuse(d, s, f->replies);
             f->replies = NULL;

@@ -365,6 +365,25 @@ Test(deliver, without_memory_for_what_is_pending_a_consumer_rests)
     cr_assert_eq(r.sent_count, 20);
 }
 
+/* Its record is in flight while memory is short for what runs the consumer. */
+Test(deliver, a_record_that_fails_is_written_again_though_the_consumer_was_closed_meanwhile)
+{
+    open_work_queue();
+    publish("s.1", "a");
+    open_consumer("c", DURABLE);
+    pull("c", "1");
+    cr_assert(ack(r.sent[0].reply, "", ""));
+    uint32_t records = r.log.progress_count;
+    r.heap.fail_at = r.heap.alloc_count + 1;
+    deliver_updated(&r.d, stream(), named("c"), r.now);
+    cr_assert_null(named("c")->owner);
+    deliver_store_failed(&r.d, r.log.ticket, r.now);
+    pass(300);
+    cr_assert_eq(r.log.progress_count, records + 1);
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_eq(stream()->stream.msgs.live_count, 0);
+}
+
 /* As nats-server has it: it is as if the message had been acked. */
 Test(deliver, what_goes_unacked_makes_room_for_the_next_one)
 {
