@@ -472,9 +472,10 @@ static void save_due(struct deliver *d, struct shard_time now)
 enum err deliver_settling(struct deliver *d, struct js_stream *s, struct consumer *c,
                           struct shard_time now)
 {
-    struct deliver_consumer *x = c->owner;
-    if (x == NULL || s->stream.config.retention == STREAM_LIMITS) return ERR_OK;
-    enum err e = consumer_is_unsaved(c) ? save(d, x, now) : ERR_OK;
+    if (s->stream.config.retention == STREAM_LIMITS || c->is_hidden) return ERR_OK;
+    enum err e = ERR_OK;
+    if (c->owner == NULL && consumer_is_unsaved(c)) e = open(d, s, c, now);
+    if (e == ERR_OK && consumer_is_unsaved(c)) e = save(d, c->owner, now);
     if (e == ERR_OK) release_early(d, s, c);
     return e;
 }

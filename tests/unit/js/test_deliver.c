@@ -384,6 +384,28 @@ Test(deliver, a_record_that_fails_is_written_again_though_the_consumer_was_close
     cr_assert_eq(stream()->stream.msgs.live_count, 0);
 }
 
+/* What was acked before a reset goes before it, however short memory was in between. */
+Test(deliver, a_reset_of_a_consumer_that_was_closed_unsaved_loses_no_ack)
+{
+    open_work_queue();
+    publish("s.1", "a");
+    publish("s.1", "b");
+    open_consumer("c", DURABLE);
+    pull("c", "2");
+    cr_assert_eq(deliver_ack(&r.d, stream(), bytes_from_text(r.sent[0].reply), BYTES_LITERAL(""),
+                             BYTES_LITERAL(""), r.now),
+                 ERR_OK);
+    r.heap.fail_at = r.heap.alloc_count + 1;
+    deliver_updated(&r.d, stream(), named("c"), r.now);
+    cr_assert_null(named("c")->owner);
+    cr_assert(consumer_is_unsaved(named("c")));
+    call("$JS.API.CONSUMER.RESET.S.c", "");
+    deliver_store_stored(&r.d, r.log.ticket);
+    pass(300);
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_eq(stream()->stream.msgs.live_count, 1);
+}
+
 /* As nats-server has it: it is as if the message had been acked. */
 Test(deliver, what_goes_unacked_makes_room_for_the_next_one)
 {
