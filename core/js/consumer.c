@@ -600,6 +600,9 @@ enum err consumer_update(struct consumer *c, const struct consumer_config *confi
     close_sieve(c); /* it borrows the filters */
     bool is_other = !has_same_filters(c, &old);
     if (is_other) {
+        /* What the cursor passed by the filters before is neither delivered nor settled: streams
+         * keep it for those that select it now, and a start would find it. */
+        if (c->latest == NULL) c->next_seq = c->delivered_seq + 1;
         consumer_state_recount(c);
         c->is_moved = true;
     }

@@ -200,7 +200,8 @@ int64_t consumer_timer(struct consumer *c, struct shard_time now, struct outlet 
 /* The stream dropped message seq (limits, age, a delete): call before the subject is taken out of
  * the index. True: it waited for its ack, which left no room for another. */
 bool consumer_removed(struct consumer *c, uint64_t seq, struct bytes subject, struct outlet *o);
-/* What happens to messages below it is nothing to the consumer; goes back only by a reset. */
+/* What happens to messages below it is nothing to the consumer; goes back only by a reset and by
+ * other filters. */
 uint64_t consumer_first_of_interest(const struct consumer *c);
 /* A start has the whole stream: a record behind the removal of a message may have told that it
  * waits for its ack. */

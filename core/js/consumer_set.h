@@ -78,7 +78,7 @@ void consumer_set_drop(struct consumer_set *s, struct consumer *c);
 /* As the functions of consumer, for all. True: one of them has room now. */
 bool consumer_set_removed(struct consumer_set *s, uint64_t seq, struct bytes subject,
                           struct outlet *o);
-/* A consumer was reset, or its record applied. */
+/* A consumer was reset, got other filters, or its record was applied. */
 void consumer_set_moved_back(struct consumer_set *s);
 /* first: as for consumer_purged. */
 void consumer_set_purged(struct consumer_set *s, struct bytes filter, uint64_t first);

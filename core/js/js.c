@@ -578,6 +578,7 @@ enum err js_consumer_update(struct js_stream *s, struct consumer *c,
     enum err e = consumer_update(c, config, now, &has_other_filters);
     *w = (struct js_work){.ticket = ticket};
     if (e != ERR_OK || !has_other_filters) return e;
+    consumer_set_moved_back(&s->consumers);
     begin_sweep(s, c, ticket, behind, w);
     /* A start does not look behind the record. */
     if (behind != 0 && behind < w->end) w->end = behind;

@@ -406,6 +406,23 @@ Test(deliver, a_reset_of_a_consumer_that_was_closed_unsaved_loses_no_ack)
     cr_assert_eq(stream()->stream.msgs.live_count, 1);
 }
 
+/* A start would find it, and the stream keeps it for this consumer. */
+Test(deliver, what_was_passed_over_by_the_filters_before_comes_by_those_that_select_it)
+{
+    open_work_queue();
+    open_consumer("c", DURABLE ",\"filter_subject\":\"s.1\"");
+    publish("s.2", "a");
+    publish("s.1", "b");
+    publish("s.2", "c");
+    pull("c", "{\"batch\":5,\"no_wait\":true}");
+    cr_assert_eq(r.sent_count, 2);
+    cr_assert_str_eq(r.sent[0].body, "b");
+    open_consumer("c", DURABLE ",\"filter_subject\":\"s.*\"");
+    cr_assert_eq(consumer_left(named("c")), 1);
+    pull("c", "{\"batch\":5,\"no_wait\":true}");
+    cr_assert_str_eq(r.sent[2].body, "c");
+}
+
 /* As nats-server has it: it is as if the message had been acked. */
 Test(deliver, what_goes_unacked_makes_room_for_the_next_one)
 {
