@@ -670,6 +670,7 @@ static struct ackwin_entry *next_redelivery(struct consumer *c, struct outlet *o
         else
             return e;
     }
+    entry->node = MSGS_NODE_NONE; /* it was of one that is given up */
     return NULL;
 }
 

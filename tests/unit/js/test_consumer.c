@@ -302,6 +302,21 @@ Test(consumer, the_floor_follows_the_lowest_that_waits)
     cr_assert(!ack(9, 9, "")); /* never delivered: no answer */
 }
 
+/* Its time and its place are its own. */
+Test(consumer, what_is_given_up_does_not_lend_its_entry_to_the_next_message)
+{
+    struct consumer_delivery d = {0};
+    struct consumer_pick pick;
+    r.config.max_deliver = 1;
+    r.config.filter_subject = BYTES_LITERAL("s.b");
+    open_consumer();
+    cr_assert_eq(deliver(&d), 2);
+    cr_assert(ack(2, 1, "-NAK"));
+    cr_assert_eq(consumer_next(&r.consumer, r.now, &r.outlet, &pick), CONSUMER_DELIVER);
+    cr_assert_eq(pick.seq, 5);
+    cr_assert_eq(pick.entry.place, 5);
+}
+
 Test(consumer, max_deliver_gives_up_once_and_says_so)
 {
     struct consumer_delivery d = {0};
