@@ -929,6 +929,9 @@ static enum err replay_consumer(struct js *js, struct js_stream *s, const struct
     } else if (e == ERR_OK && c != NULL) {
         e = bytes_equal(c->name, r->subject) ? replay_update(s, c, &stored.config) : ERR_CORRUPT;
     } else if (e == ERR_OK) {
+        /* The record of an end that nobody waited for may have failed. */
+        struct consumer *twin = consumer_set_find(&s->consumers, r->subject);
+        if (twin != NULL && twin->number < r->seq) js_consumer_drop(js, s, twin);
         e = consumer_set_add(&s->consumers, &stored.config, r->seq, stored.created_ns, js->now, &c);
         if (e == ERR_EXISTS) e = ERR_CORRUPT;
         if (e == ERR_OK) js_consumer_show(s, c);

@@ -448,6 +448,13 @@ Test(jsapi_consumer, it_comes_back_from_its_records)
         bytes_equal(bytes_of(c->packed, c->packed_bytes), bytes_of(d->packed, d->packed_bytes)));
     cr_assert_eq(d->created_ns, now_ns);
 
+    /* The record of its end failed, and another one was made with its name. */
+    record.seq = c->number + 1;
+    cr_assert_eq(js_replay(&again, 0, &record, 1), ERR_OK);
+    cr_assert_eq(t->stream.consumer_count, 1);
+    d = consumer_set_find(&t->consumers, BYTES_LITERAL("c1"));
+    cr_assert_eq(d->number, record.seq);
+
     record.kind = RECORD_PROGRESS;
     text_clear(&body);
     c->delivered_cseq = c->floor_cseq = 1;
@@ -463,7 +470,7 @@ Test(jsapi_consumer, it_comes_back_from_its_records)
     record.body = BYTES_LITERAL("{}");
     record.seq = 77;
     cr_assert_eq(js_replay(&again, 0, &record, 1), ERR_CORRUPT);
-    record.seq = c->number;
+    record.seq = d->number;
     record.kind = RECORD_CONSUMER_GONE;
     cr_assert_eq(js_replay(&again, 0, &record, 1), ERR_OK);
     cr_assert_eq(t->stream.consumer_count, 0);
