@@ -438,6 +438,12 @@ static enum err append(struct deliver *d, struct deliver_consumer *x, struct sha
 /* Not ERR_OK: it is tried again later. */
 static enum err save(struct deliver *d, struct deliver_consumer *x, struct shard_time now)
 {
+    /* A start would not know whose record it is behind that of the end. Should that one fail, this
+     * comes later. */
+    if (x->c->is_ending) {
+        save_later(d, x, now);
+        return ERR_BUSY;
+    }
     text_clear(&d->body);
     consumer_encode(x->c, now, false, &d->body);
     enum err e = d->body.is_failed ? ERR_MEMORY : ERR_OK;
@@ -478,6 +484,14 @@ enum err deliver_settling(struct deliver *d, struct js_stream *s, struct consume
     if (e == ERR_OK && consumer_is_unsaved(c)) e = save(d, c->owner, now);
     if (e == ERR_OK) release_early(d, s, c);
     return e;
+}
+
+void deliver_ending(struct deliver *d, struct js_stream *s, struct consumer *c,
+                    struct shard_time now)
+{
+    struct deliver_consumer *x = c->owner;
+    if (x == NULL || s->stream.config.retention == STREAM_LIMITS) return;
+    if (consumer_is_unsaved(c)) (void)!save(d, x, now);
 }
 
 void deliver_store_stored(struct deliver *d, uint64_t ticket)
@@ -892,6 +906,12 @@ static void end_inactive(struct deliver *d, struct deliver_consumer *x, struct s
         return;
     }
     if (!js_may_delete(s)) {
+        wheel_arm(&d->wheel, &x->timer, now.mono_ns + RETRY_NS);
+        return;
+    }
+    /* What it settled happens where the log has it, behind publishes in flight before. */
+    deliver_ending(d, s, c, now);
+    if (x->flight != NULL && x->flight->bytes > 0) {
         wheel_arm(&d->wheel, &x->timer, now.mono_ns + RETRY_NS);
         return;
     }

@@ -86,6 +86,9 @@ void deliver_updated(struct deliver *d, struct js_stream *s, struct consumer *c,
 void deliver_closing(struct deliver *d, struct js_stream *s, struct consumer *c);
 NODISCARD enum err deliver_settling(struct deliver *d, struct js_stream *s, struct consumer *c,
                                     struct shard_time now);
+/* The record of its end is about to be made: what it settled comes before, if there is room. */
+void deliver_ending(struct deliver *d, struct js_stream *s, struct consumer *c,
+                    struct shard_time now);
 void deliver_stored(struct deliver *d, struct js_stream *s, uint64_t seq, uint32_t node);
 void deliver_room(struct deliver *d, struct js_stream *s);
 

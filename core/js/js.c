@@ -564,9 +564,13 @@ static void begin_sweep(const struct js_stream *s, const struct consumer *c, uin
                         uint64_t behind, struct js_work *w)
 {
     const struct ackwin_entry *low = ackwin_next(&c->live->window, 0);
+    const struct ackwin_entry *acked = ackwin_next_dirty(&c->live->window, 0);
     *w = (struct js_work){.is_begun = true, .is_sweep = true, .ticket = ticket, .behind = behind};
-    /* Deliveries that were given up lie below the floor. */
-    w->seq = low != NULL && low->seq <= c->floor_seq ? low->seq : c->floor_seq + 1;
+    /* Deliveries that were given up lie below the floor, and acks whose record never comes. */
+    w->seq = c->floor_seq < c->saved_seq ? c->floor_seq + 1 : c->saved_seq + 1;
+    if (low != NULL && low->seq < w->seq) w->seq = low->seq;
+    if (acked != NULL && acked->seq < w->seq) w->seq = acked->seq;
+    if (c->is_all_unsaved) w->seq = 0;
     w->end = s->stream.config.retention == STREAM_INTEREST ? s->stream.seq_last + 1 : 0;
 }
 

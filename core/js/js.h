@@ -84,6 +84,8 @@ struct js_hooks {
     /* It, or another one of its stream, is about to be reset: what it settled before is to be on
      * record, and to go. Anything but ERR_OK: it is not, and there is no reset. */
     enum err (*consumer_settling)(void *context, struct js_stream *s, struct consumer *c);
+    /* It is about to be deleted: what it settled before is to be on record, if that can be. */
+    void (*consumer_ending)(void *context, struct js_stream *s, struct consumer *c);
 };
 
 /* Limits of an account; -1: none. */

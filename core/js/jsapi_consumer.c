@@ -335,6 +335,8 @@ static enum js_step consumer_delete(struct jsapi_reply *p)
     r->order = JS_ORDER_CONSUMER_DELETE;
     r->seq = s->stream.staged.seq_last + 1; /* the first behind it */
     if (!js_consumer_is_kept(s, c)) return jsapi_consumer_stored(p->js, r, ERR_OK);
+    if (p->js->hooks != NULL && p->js->hooks->consumer_ending != NULL)
+        p->js->hooks->consumer_ending(p->js->hooks_context, s, c);
     struct record record = {.kind = RECORD_CONSUMER_GONE, .stream = s->stream.id};
     record.seq = c->number;
     record.time_ns = r->now_ns;

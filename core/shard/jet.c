@@ -158,6 +158,12 @@ static void on_consumer_closing(void *context, struct js_stream *stream, struct 
     deliver_closing(&s->jet->deliver, stream, c);
 }
 
+static void on_consumer_ending(void *context, struct js_stream *stream, struct consumer *c)
+{
+    struct shard *s = context;
+    deliver_ending(&s->jet->deliver, stream, c, s->now);
+}
+
 static enum err on_consumer_settling(void *context, struct js_stream *stream, struct consumer *c)
 {
     struct shard *s = context;
@@ -178,7 +184,8 @@ static const struct js_hooks hooks = {.opened = on_opened,
                                       .consumer_updated = on_consumer_updated,
                                       .consumer_closing = on_consumer_closing,
                                       .consumer_settling = on_consumer_settling,
-                                      .consumer_room = on_consumer_room};
+                                      .consumer_room = on_consumer_room,
+                                      .consumer_ending = on_consumer_ending};
 
 static void limits_of(void *context, uint32_t account, struct js_limits *limits)
 {

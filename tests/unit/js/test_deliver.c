@@ -170,13 +170,19 @@ static void room(void *context, struct js_stream *s)
     deliver_room(&r.d, s);
 }
 
+static void ending(void *context, struct js_stream *s, struct consumer *c)
+{
+    deliver_ending(&r.d, s, c, r.now);
+}
+
 static const struct js_hooks hooks = {.opened = stream_opened,
                                       .stored = stored,
                                       .consumer_opened = opened,
                                       .consumer_updated = updated,
                                       .consumer_closing = closing,
                                       .consumer_settling = settling,
-                                      .consumer_room = room};
+                                      .consumer_room = room,
+                                      .consumer_ending = ending};
 
 static void setup(void)
 {
@@ -526,6 +532,101 @@ Test(deliver, what_an_ack_behind_a_publish_takes_away_left_no_room_for_that)
 Test(deliver, what_an_ack_before_a_publish_takes_away_left_room_for_that)
 {
     ack_beside_publish(true, 1, 2);
+}
+
+/* A start knows no consumer by then. */
+Test(deliver, an_ack_behind_the_record_of_the_consumers_end_does_not_count)
+{
+    open_work_queue();
+    open_consumer("c", DURABLE);
+    publish("s.1", "a");
+    pull("c", "1");
+    struct js_request q = request("$JS.API.CONSUMER.DELETE.S.c", "");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    uint32_t records = r.log.progress_count;
+    cr_assert(ack(r.sent[0].reply, "", "late"));
+    cr_assert_eq(r.log.progress_count, records);
+    deliver_store_stored(&r.d, q.ticket);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_REPLY);
+    jsapi_end(&q);
+    cr_assert_null(named("c"));
+    cr_assert_eq(stream()->stream.msgs.live_count, 1);
+    expect_refused_once("late");
+}
+
+Test(deliver, an_ack_behind_an_end_that_fails_is_recorded_then)
+{
+    open_work_queue();
+    open_consumer("c", DURABLE);
+    publish("s.1", "a");
+    pull("c", "1");
+    struct js_request q = request("$JS.API.CONSUMER.DELETE.S.c", "");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    deliver_store_stored(&r.d, q.ticket - 1);
+    cr_assert(ack(r.sent[0].reply, "", ""));
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_IO), JS_REPLY);
+    jsapi_end(&q);
+    deliver_store_failed(&r.d, q.ticket, r.now);
+    pass(DELIVER_SAVE_MS);
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_eq(stream()->stream.msgs.live_count, 0);
+}
+
+/* They may come in one turn, and records of acks are written at its end. */
+Test(deliver, an_ack_right_before_the_end_of_its_consumer_is_recorded_before_that)
+{
+    open_work_queue();
+    open_consumer("c", DURABLE);
+    publish("s.1", "a");
+    pull("c", "1");
+    cr_assert_eq(deliver_ack(&r.d, stream(), bytes_from_text(r.sent[0].reply), BYTES_LITERAL(""),
+                             BYTES_LITERAL("in"), r.now),
+                 ERR_OK);
+    struct js_request q = request("$JS.API.CONSUMER.DELETE.S.c", "");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert_eq(r.log.settled, 1 << 1);
+    deliver_store_stored(&r.d, q.ticket - 1);
+    cr_assert_eq(stream()->stream.msgs.live_count, 0);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_REPLY);
+    jsapi_end(&q);
+}
+
+Test(deliver, what_was_acked_behind_the_end_of_the_only_one_interested_goes_with_it)
+{
+    call("$JS.API.STREAM.CREATE.S",
+         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"interest\"}");
+    open_consumer("c", DURABLE);
+    publish("s.1", "a");
+    pull("c", "1");
+    struct js_request q = request("$JS.API.CONSUMER.DELETE.S.c", "");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert(ack(r.sent[0].reply, "", ""));
+    deliver_store_stored(&r.d, q.ticket);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_REPLY);
+    jsapi_end(&q);
+    cr_assert_eq(stream()->stream.msgs.live_count, 0);
+}
+
+/* A limit takes the first message by the publish before, as at a start. */
+Test(deliver, an_inactive_consumer_does_not_end_before_its_acks_are_durable)
+{
+    open_work_queue();
+    stream()->stream.config.max_msgs = 2;
+    open_consumer("c", DURABLE ",\"filter_subject\":\"s.2\",\"inactive_threshold\":1000000000");
+    publish("s.1", "a");
+    publish("s.2", "b");
+    pull("c", "1");
+    deliver_store_stored(&r.d, r.log.ticket);
+    (void)stage("s.3", "c");
+    cr_assert(ack(r.sent[0].reply, "", ""));
+    pass(5000);
+    cr_assert_not_null(named("c"));
+    cr_assert_eq(stream()->stream.msgs.live_count, 2);
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_eq(stream()->stream.seq_first, 3);
+    cr_assert_eq(stream()->stream.msgs.live_count, 1);
+    pass(1000);
+    cr_assert_null(named("c"));
 }
 
 Test(deliver, a_work_queue_keeps_what_no_filter_of_the_consumer_selects)
