@@ -456,6 +456,7 @@ static void take_events(struct shard *s)
             jet_publish_failed(s, e.ticket, e.err);
             jet_api_failed(s, e.ticket, e.err);
             deliver_store_failed(&j->deliver, e.ticket, s->now);
+            jet_api_go_on(s);
             break;
         case STORE_READ:
             if (deliver_is_read(&j->deliver, e.read)) {

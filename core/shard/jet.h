@@ -343,6 +343,8 @@ void jet_api_stored(struct shard *s, uint64_t ticket);
 bool jet_api_is_due(const struct jet *j);
 void jet_api_run_due(struct shard *s);
 void jet_api_failed(struct shard *s, uint64_t ticket, enum err e);
+/* Behind what consumers lost: those that waited for what failed are run again. */
+void jet_api_go_on(struct shard *s);
 /* The stream goes. */
 void jet_api_forget(struct shard *s, const struct jet_stream *x);
 void jet_api_close(struct shard *s);

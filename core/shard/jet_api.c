@@ -437,6 +437,11 @@ static void end_wait(struct shard *s, uint64_t from, uint64_t to, enum err e)
         struct jet_request *q = LIST_OWNER(link, struct jet_request, link);
         end_first(s->jet, q);
         if (q->r.order == JS_ORDER_AGAIN && waits_behind(s->jet, q)) continue;
+        if (q->r.order == JS_ORDER_AGAIN && e != ERR_OK) {
+            q->r.ticket = 0;
+            wait_for_ticket(s, q);
+            continue;
+        }
         /* What consumers settled before an order comes before it, as in the log. */
         if (e == ERR_OK) deliver_store_stored(&s->jet->deliver, q->r.ticket);
         go_on(s, q, jsapi_stored(s->jet->js, &q->r, e));
@@ -478,6 +483,11 @@ void jet_api_run_due(struct shard *s)
 void jet_api_failed(struct shard *s, uint64_t ticket, enum err e)
 {
     end_wait(s, ticket, UINT64_MAX, e);
+}
+
+void jet_api_go_on(struct shard *s)
+{
+    end_wait(s, 0, 0, ERR_OK);
 }
 
 /* --- direct gets ------------------------------------------------------------------------------ */
