@@ -618,7 +618,10 @@ static enum err carry_out(struct jsapi_reply *p, struct js_stream *s, struct con
 {
     enum err e = ERR_OK;
     switch (p->r->order) {
-    case JS_ORDER_CONSUMER_CREATE: e = consumer_start(c); break;
+    case JS_ORDER_CONSUMER_CREATE:
+        e = consumer_start(c);
+        consumer_set_moved_back(&s->consumers); /* it may have stood at the end until now */
+        break;
     case JS_ORDER_CONSUMER_UPDATE:
     case JS_ORDER_CONSUMER_PAUSE:
         e = js_consumer_update(s, c, &p->r->consumer->config, now_of(p), p->r->ticket, p->r->seq,

@@ -534,6 +534,28 @@ Test(deliver, what_an_ack_before_a_publish_takes_away_left_room_for_that)
     ack_beside_publish(true, 1, 2);
 }
 
+/* Until it is durable it stands behind the last message. */
+Test(deliver, a_consumer_of_the_last_of_subjects_hears_of_what_goes_behind_its_creation)
+{
+    open_limits();
+    publish("s.1", "a");
+    publish("s.2", "b");
+    publish("s.3", "c");
+    struct js_request q =
+        request("$JS.API.CONSUMER.CREATE.S.c",
+                "{\"stream_name\":\"S\",\"config\":{" DURABLE
+                ",\"deliver_policy\":\"last_per_subject\",\"filter_subject\":\"s.*\"}}");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert(stream_remove(&stream()->stream, 1));
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_REPLY);
+    jsapi_end(&q);
+    pull("c", "2");
+    cr_assert_eq(r.sent_count, 2);
+    cr_assert_eq(named("c")->live->window.pending_count, 2);
+    cr_assert(stream_remove(&stream()->stream, 2));
+    cr_assert_eq(named("c")->live->window.pending_count, 1);
+}
+
 /* A start knows no consumer by then. */
 Test(deliver, an_ack_behind_the_record_of_the_consumers_end_does_not_count)
 {
