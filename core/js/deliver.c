@@ -489,9 +489,10 @@ enum err deliver_settling(struct deliver *d, struct js_stream *s, struct consume
 void deliver_ending(struct deliver *d, struct js_stream *s, struct consumer *c,
                     struct shard_time now)
 {
-    struct deliver_consumer *x = c->owner;
-    if (x == NULL || s->stream.config.retention == STREAM_LIMITS) return;
-    if (consumer_is_unsaved(c)) (void)!save(d, x, now);
+    bool is_told = s->stream.config.retention != STREAM_LIMITS && js_consumer_is_kept(s, c);
+    if (!is_told || !consumer_is_unsaved(c)) return;
+    if (c->owner == NULL && open(d, s, c, now) != ERR_OK) return;
+    (void)!save(d, c->owner, now);
 }
 
 void deliver_store_stored(struct deliver *d, uint64_t ticket)
