@@ -54,7 +54,8 @@ void permit_free(struct shard *s, uint32_t account)
 {
     struct mail_permit body = {.account = account};
     if (s->index != 0) {
-        if (mail_post(s, 0, MAIL_PERMIT_FREE, &body, sizeof body)) return;
+        /* A fan-out has promised the room in the ring to its message (M2). */
+        if (!s->is_fanning_out && mail_post(s, 0, MAIL_PERMIT_FREE, &body, sizeof body)) return;
         if (account >= s->account_count || s->accounts[account] == NULL) {
             /* A permit that came by this mail, for an account this shard does not have. */
             mail_post_owed(s, 0, MAIL_PERMIT_FREE, &body, sizeof body);

@@ -75,7 +75,8 @@ static void return_block(void *shard, struct block *proxy)
     struct shard *s = shard;
     proxy->next = s->relay->homebound;
     s->relay->homebound = proxy;
-    send_home(s);
+    /* A receiver closed by a fan-out: the room in the rings is promised to the message (M2). */
+    if (LIKELY(!s->is_fanning_out)) send_home(s);
 }
 
 /* --- answers to requests (R9) ------------------------------------------------------------------

@@ -380,6 +380,62 @@ Test(relay, what_is_owed_arrives_though_ring_and_memory_are_at_their_end)
     close_rig(r);
 }
 
+/* What receivers leave when they are closed in the midst of a fan-out goes home behind it: the room
+ * in the ring is that of the message. */
+Test(relay, receivers_that_are_closed_by_a_message_leave_it_its_room)
+{
+    enum { PUBLISHER = 1, RECEIVERS = 20, PENDING_MAX = 30000 };
+    static const char deaf[] = "CONNECT {\"verbose\":false,\"user\":\"deaf\",\"pass\":\"p\"}\r\n"
+                               "SUB q.* 1\r\nSUB big 2\r\n";
+    static const char guest[] = "CONNECT {\"verbose\":false,\"user\":\"guest\",\"pass\":\"p\"}\r\n";
+    static const char publish[] = "PUB q.y 5\r\nhello\r\n";
+    struct rig *r = calloc(1, sizeof *r);
+    open_rig(r);
+    open_client(r, 0, LISTENER, 1);
+    say(r, 0, LISTENER, deaf, sizeof deaf - 1);
+    for (uint32_t slot = ASKER; slot <= RECEIVERS; slot++) {
+        open_client(r, 1, slot, 1);
+        say(r, 1, slot, guest, sizeof guest - 1);
+        settle(r);
+        say(r, 1, slot, "SUB q.y 1\r\n", 11);
+    }
+    cr_assert_eq(open_count(r), RECEIVERS + 1);
+    int64_t pending_max = r->options->max_pending;
+
+    /* Blocks of shard 1, more than the ring to it has room to tell of. */
+    r->holds_sends = true;
+    for (int i = 0; i < 4; i++) lend(r);
+    deliver(r, 1);
+    r->holds_sends = false;
+    open_client(r, 0, PUBLISHER, 1);
+    say(r, 0, PUBLISHER, guest, sizeof guest - 1);
+    settle(r);
+    r->options->max_pending = PENDING_MAX;
+    r->got_len = 0;
+    say(r, 0, PUBLISHER, publish, sizeof publish - 1);
+    cr_assert_eq(r->shards[0]->counts.slow_consumers.clients, 1);
+    settle(r);
+    cr_assert_eq(count_of(r, "hello"), 1);
+
+    /* Permits of connections. */
+    say(r, 0, PUBLISHER, "SUB q.* 1\r\n", 11);
+    r->lanes[1].ring_bytes = NARROW;
+    r->lanes[1].head = r->lanes[1].tail = r->lanes[1].tail / NARROW * NARROW;
+    r->options->max_pending = 1;
+    uint64_t before = r->shards[0]->counts.mail.received;
+    say(r, 1, ASKER, publish, sizeof publish - 1);
+    cr_assert_eq(r->shards[1]->counts.slow_consumers.clients, RECEIVERS + 1);
+    r->options->max_pending = pending_max;
+    settle(r);
+    cr_assert_eq(r->shards[0]->counts.mail.received - before, RECEIVERS + 2);
+    cr_assert_eq(r->shards[0]->clients[PUBLISHER]->out.msgs, 1);
+    for (uint32_t slot = ASKER; slot <= RECEIVERS; slot++) close_client(r, 1, slot, 1);
+    close_client(r, 0, PUBLISHER, 1);
+    close_client(r, 0, LISTENER, 1);
+    settle(r);
+    close_rig(r);
+}
+
 static void subscribe(struct rig *r, uint32_t shard, uint32_t slot, const char *subject, int group,
                       int sid)
 {
