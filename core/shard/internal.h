@@ -72,7 +72,7 @@ void session_added_sub(struct shard *s, struct client *c);
 /* Dead at once; out of the index now, or soon when its writer is busy. */
 void session_drop_sub(struct shard *s, struct client *c, uint32_t index);
 void session_drop_all_subs(struct shard *s, struct client *c);
-/* Tells whom it may concern that a subscription with this filter came or went. */
+/* Tells whom it may concern that a subscription with this filter (empty: any) came or went. */
 void session_interest_changed(struct shard *s, uint32_t account, struct bytes filter);
 /* A sub that no connection has: dead at once, out of the index now or soon. */
 void session_forget_sub(struct shard *s, uint32_t account, uint32_t index);

@@ -204,7 +204,7 @@ struct jet {
     bool is_from_store;  /* a message that lies in the store's memory is being sent */
     uint64_t full_logged_ns, lost_logged_ns;
     uint64_t rests_until_ns; /* a receiver on another shard is congested: no deliveries before */
-    bool is_interest_lost;   /* there was no memory for a change: all are to be looked at */
+    bool is_interest_lost;   /* of a change nobody knows which: all are to be looked at */
     bool is_congested;       /* a receiver of the last message is (R5b) */
     char *scratch;           /* of one message that is put together */
     size_t scratch_bytes;

@@ -162,7 +162,8 @@ void jet_consumer_interest(struct shard *s, uint32_t account, struct bytes filte
     for (uint32_t i = 0; i < s->jet_count; i++) {
         struct jet *j = s->jets[i];
         if (j->deliver.pushes.count == 0) continue;
-        if (a == NULL || jet_queue_message(s, &j->interest, 0, NULL, &m) != ERR_OK)
+        bool is_any = filter.len == 0;
+        if (is_any || a == NULL || jet_queue_message(s, &j->interest, 0, NULL, &m) != ERR_OK)
             j->is_interest_lost = true;
     }
 }

@@ -19,7 +19,7 @@ static bool post_interest(struct shard *s, uint32_t target, uint32_t account, st
     char body[sizeof account + INTEREST_FILTER_BYTES_MAX + 1];
     must(filter.len <= INTEREST_FILTER_BYTES_MAX);
     memcpy(body, &account, sizeof account);
-    memcpy(body + sizeof account, filter.data, filter.len);
+    if (filter.len > 0) memcpy(body + sizeof account, filter.data, filter.len);
     body[sizeof account + filter.len] = 0;
     return mail_post(s, target, MAIL_INTEREST, body, (uint32_t)(sizeof account + filter.len + 1));
 }
@@ -41,7 +41,7 @@ void jet_interest_step(struct shard *s)
         struct shard_account *a = s->accounts[i];
         for (uint64_t left = a == NULL ? 0 : a->interest_owed; left != 0; left &= left - 1) {
             uint32_t target = (uint32_t)__builtin_ctzll(left);
-            if (!mail_is_clear(s, target) || !post_interest(s, target, i, BYTES_LITERAL(">")))
+            if (!mail_is_clear(s, target) || !post_interest(s, target, i, bytes_of(NULL, 0)))
                 continue;
             a->interest_owed &= ~(1ull << target);
             s->interest_owed--;

@@ -6,7 +6,8 @@
 
 struct shard;
 
-/* To the shards of the set, this one apart: subscriptions that filter names came or went. */
+/* To the shards of the set, this one apart: subscriptions that filter names (empty: some) came or
+ * went. */
 void jet_interest_tell(struct shard *s, uint64_t shards, uint32_t account, struct bytes filter);
 /* Mail of another shard that says so. */
 void jet_interest_came(struct shard *s, const char *body, uint32_t bytes);

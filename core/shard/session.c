@@ -237,7 +237,7 @@ static NOINLINE bool remove_watched(struct shard *s, uint32_t account, uint32_t 
     struct bytes filter, queue;
     struct sub *sub = sub_at(s->subs, index);
     if (interest_filter_of(s->interest, sub, room, sizeof room, &filter, &queue) != ERR_OK)
-        filter = BYTES_LITERAL(">");
+        filter = bytes_of(NULL, 0);
     if (interest_remove(s->interest, s->accounts[account]->trie, s->index, index) != ERR_OK)
         return false;
     session_interest_changed(s, account, filter);

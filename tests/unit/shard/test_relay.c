@@ -761,3 +761,40 @@ Test(relay, an_answer_does_not_wait_for_subscriptions_for_ever)
     r->dry = 0;
     close_jet_rig(r);
 }
+
+/* A change that finds neither room in the ring nor memory is told as one that may be any. */
+Test(relay, a_push_consumer_of_another_shard_hears_of_a_subscription_without_memory)
+{
+    char names[1][8], line[192], body[128];
+    static const char begin[] = "CONNECT {\"verbose\":false,\"user\":\"guest\",\"pass\":\"p\"}\r\n";
+    struct rig *r = open_jet_rig(names, 1);
+    open_client(r, 0, LISTENER, 1);
+    say(r, 0, LISTENER, begin, sizeof begin - 1);
+    ask_api(r, "CREATE", names[0], "", "in");
+    settle(r);
+    snprintf(line, sizeof line, "$JS.API.CONSUMER.CREATE.%s.c", names[0]);
+    snprintf(body, sizeof body,
+             "{\"stream_name\":\"%s\",\"config\":{\"name\":\"c\",\"deliver_subject\":\"d.x\"}}",
+             names[0]);
+    request(r, line, body);
+    cr_assert_eq(count_of(r, "\"deliver_subject\":\"d.x\""), 1, "%.*s", (int)r->got_len, r->got);
+    request(r, names[0], "hello");
+    struct lane *l = &r->lanes[0];
+    l->ring_bytes = NARROW;
+    l->tail = l->tail / NARROW * NARROW + NARROW;
+    l->head = l->tail - NARROW; /* all of it is unread */
+    r->dry = 1u << MEM_MAIL;
+    for (int i = 0; i < 8; i++)
+        say(r, 0, LISTENER, i % 2 == 0 ? "SUB d.y 2\r\n" : "UNSUB 2\r\n", i % 2 == 0 ? 11 : 9);
+    say(r, 0, LISTENER, "SUB d.x 1\r\n", 11);
+    cr_assert_eq(r->shards[0]->interest_owed, 1);
+    r->dry = 0;
+    l->head = l->tail;
+    l->ring_bytes = WIDE;
+    run(r, 0, NULL);
+    settle(r);
+    cr_assert_eq(r->shards[0]->interest_owed, 0);
+    cr_assert_eq(r->shards[0]->clients[LISTENER]->out.msgs, 1);
+    close_client(r, 0, LISTENER, 1);
+    close_jet_rig(r);
+}
