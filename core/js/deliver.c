@@ -172,6 +172,11 @@ static void forget_push(struct deliver *d, struct deliver_consumer *x)
     x->push_key = 0;
 }
 
+static void be_short(struct deliver *d, struct shard_time now)
+{
+    d->short_ns = now.mono_ns + RETRY_NS;
+}
+
 static void bind(struct deliver *d, struct deliver_consumer *x, struct shard_time now)
 {
     struct consumer *c = x->c;
@@ -179,10 +184,13 @@ static void bind(struct deliver *d, struct deliver_consumer *x, struct shard_tim
     struct arena arena;
     bool is_bound = c->is_bound;
     arena_init(&arena, d->js->mem, MEM_JETSTREAM);
-    /* Without memory for a look at the group it stays as it is, until the next change. */
-    if (consumer_config_of(c, &arena, &config) == ERR_OK)
+    if (consumer_config_of(c, &arena, &config) == ERR_OK) {
         is_bound =
             x->s->outlet->is_heard(x->s->outlet, config.deliver_subject, config.deliver_group);
+    } else { /* without memory for a look at the group it stays as it is, for a while */
+        d->is_bind_owed = true;
+        be_short(d, now);
+    }
     arena_deinit(&arena);
     if (is_bound == c->is_bound) return;
     consumer_set_bound(c, is_bound, now);
@@ -306,11 +314,6 @@ static enum err open(struct deliver *d, struct js_stream *s, struct consumer *c,
     return ERR_OK;
 }
 
-static void be_short(struct deliver *d, struct shard_time now)
-{
-    d->short_ns = now.mono_ns + RETRY_NS;
-}
-
 void deliver_opened(struct deliver *d, struct js_stream *s, struct consumer *c,
                     struct shard_time now)
 {
@@ -344,12 +347,17 @@ void deliver_closing(struct deliver *d, struct js_stream *s, struct consumer *c)
     if (c->owner != NULL) close(d, c->owner);
 }
 
-/* Consumers that were opened when there was no memory. Who uses another one opens it. */
+/* Consumers that were opened, or looked for listeners, when there was no memory. Who uses another
+ * one opens it. */
 static void open_missing(struct deliver *d, struct shard_time now)
 {
     uint32_t at = 0;
     struct js_stream *s;
     d->short_ns = 0;
+    if (d->is_bind_owed) {
+        d->is_bind_owed = false;
+        deliver_interest_all(d, now);
+    }
     while ((s = js_each(d->js, &at)) != NULL) {
         uint32_t at_consumer = 0;
         struct consumer *c;

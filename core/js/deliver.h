@@ -68,6 +68,7 @@ struct deliver {
     struct consumer_delivery delivery; /* the one being made */
     uint64_t short_ns; /* there was no memory for some that are used, or to republish: tried again
                           then; 0: no */
+    bool is_bind_owed; /* there was none to see who listens to push consumers */
     uint64_t delivered, saved; /* messages, records; since the start */
 };
 

@@ -1140,6 +1140,28 @@ Test(deliver, a_push_consumer_delivers_while_somebody_listens)
     cr_assert_eq(r.sent_count, 2);
 }
 
+Test(deliver, a_push_consumer_without_memory_sees_later_who_listens)
+{
+    open_limits();
+    r.listens = false;
+    publish("s.1", "a");
+    open_consumer(
+        "c",
+        "\"deliver_subject\":\"d.x\",\"durable_name\":\"c\",\"filter_subjects\":[\"s.1\",\"s.2\"]");
+    run();
+    r.listens = true;
+    r.heap.fail_at = r.heap.alloc_count + 1;
+    r.heap.fail_from = 1;
+    deliver_interest(&r.d, 0, BYTES_LITERAL("d.x"), r.now);
+    r.heap.fail_at = 0;
+    r.heap.fail_from = 0;
+    run();
+    cr_assert_eq(r.sent_count, 0);
+    cr_assert_neq(deliver_next_ns(&r.d), UINT64_MAX);
+    pass(20);
+    cr_assert_eq(r.sent_count, 1);
+}
+
 Test(deliver, without_memory_it_is_tried_again_later_and_for_those_that_are_used)
 {
     open_limits();
