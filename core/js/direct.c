@@ -322,21 +322,29 @@ enum direct_step direct_next(struct direct *d, struct stream *s, uint32_t *left,
 void direct_write(struct direct *d, const struct stream *s, const struct record *r,
                   struct text *out)
 {
+    uint64_t pending = d->pending > 0 ? d->pending - 1 : 0;
+    if (!d->no_headers) {
+        msg_headers_write(s, r, out);
+        if (d->is_batch) {
+            text_string(out, "\r\nNats-Num-Pending: ");
+            text_u64(out, pending);
+            text_string(out, "\r\nNats-Last-Sequence: ");
+            text_u64(out, d->last_seq);
+        }
+        text_string(out, "\r\n\r\n");
+    }
+    if (out->is_failed) return;
     d->bytes_sent += r->subject.len + r->headers.len + r->body.len;
-    if (d->pending > 0) d->pending--;
-    if (d->no_headers) {
-        d->last_seq = r->seq;
-        return;
-    }
-    msg_headers_write(s, r, out);
-    if (d->is_batch) {
-        text_string(out, "\r\nNats-Num-Pending: ");
-        text_u64(out, d->pending);
-        text_string(out, "\r\nNats-Last-Sequence: ");
-        text_u64(out, d->last_seq);
-    }
-    text_string(out, "\r\n\r\n");
+    d->pending = pending;
     d->last_seq = r->seq;
+}
+
+void direct_gone(struct direct *d)
+{
+    if (d->last_by_subj.len == 0 || d->multi != NULL) return;
+    search_last_again(&d->search);
+    d->left++;
+    d->sent--;
 }
 
 bool direct_write_end(const struct direct *d, struct text *out)

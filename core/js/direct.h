@@ -67,7 +67,10 @@ const char *direct_begin(struct direct *d, struct stream *s, struct arena *arena
 void direct_end(struct direct *d);
 NODISCARD enum direct_step direct_next(struct direct *d, struct stream *s, uint32_t *left,
                                        uint64_t *seq, struct msgs_entry *entry);
-/* The headers to send message r with. */
+/* The message that direct_next gave went before it was read: one that stands for it comes next. */
+void direct_gone(struct direct *d);
+/* The headers to send message r with. Without memory for them (out->is_failed) it is to be written
+ * once more. */
 void direct_write(struct direct *d, const struct stream *s, const struct record *r,
                   struct text *out);
 /* False: nothing is to be sent. */

@@ -89,6 +89,21 @@ static bool walk(struct search *q, uint32_t *left, enum err *e)
     return !q->is_walked || q->cut_seq != 0;
 }
 
+void search_last_again(struct search *q)
+{
+    subject_index_rest_deinit(&q->rest);
+    q->is_walking = q->is_walked = false;
+    q->last = q->cut_seq = 0;
+}
+
+/* What one of several pieces found may have gone since, and a newer one be there. */
+static bool is_gone(struct search *q)
+{
+    if (q->last == 0 || msgs_has(q->msgs, q->last)) return false;
+    search_last_again(q);
+    return true;
+}
+
 bool search_last(struct search *q, uint32_t *left, uint64_t *seq, enum err *e)
 {
     *e = ERR_OK;
@@ -99,6 +114,7 @@ bool search_last(struct search *q, uint32_t *left, uint64_t *seq, enum err *e)
     }
     if (!go_on(q, left)) return true;
     if (q->is_walked) {
+        if (is_gone(q)) return true;
         *seq = q->last;
         return false;
     }
@@ -111,6 +127,7 @@ bool search_last(struct search *q, uint32_t *left, uint64_t *seq, enum err *e)
         if (*left < SIEVE_WALK) return true;
         if (walk(q, left, e)) return true;
     }
+    if (is_gone(q)) return true;
     *seq = q->last;
     return false;
 }

@@ -31,5 +31,7 @@ uint64_t search_next(struct search *q, uint64_t seq, uint32_t *left, uint64_t *r
 /* True: *left is used up, call again. False: *seq is the last one (0: there is none) as long as
  * nothing was stored in between. ERR_MEMORY in *e. */
 NODISCARD bool search_last(struct search *q, uint32_t *left, uint64_t *seq, enum err *e);
+/* From the beginning: what it found has gone. */
+void search_last_again(struct search *q);
 
 #endif

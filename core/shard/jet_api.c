@@ -579,11 +579,12 @@ static void wait_direct(struct direct_get *g, struct list *in)
 }
 
 /* What the read of its next message gave. False: that is to be read once more, when there is
- * memory. */
+ * memory, or a descriptor. */
 static bool take_direct(struct shard *s, struct direct_get *g, enum err e,
                         const struct record *record)
 {
-    if (LIKELY(e != ERR_MEMORY) && (e != ERR_OK || send_direct(s, g, record))) {
+    bool passes = e == ERR_MEMORY || e == ERR_IO;
+    if (LIKELY(!passes) && (e != ERR_OK || send_direct(s, g, record))) {
         g->dry_ns = 0;
         return true;
     }
@@ -638,6 +639,18 @@ static void on_direct_read(struct shard *s, struct jet_reader *reader, enum err 
     if (take_direct(s, g, e, record)) run_direct(s, g, &left);
 }
 
+/* Its message may lie elsewhere by now, or have gone. */
+static bool find_again(struct direct_get *g)
+{
+    if (msgs_get(&g->x->s->stream.msgs, g->read.seq, &g->entry) != ERR_OK) {
+        g->dry_ns = 0;
+        direct_gone(&g->d);
+        return false;
+    }
+    g->read.place = g->entry.place;
+    return true;
+}
+
 /* Those that found no memory try again; after a while they say so. */
 static void retry_direct(struct shard *s)
 {
@@ -651,7 +664,7 @@ static void retry_direct(struct shard *s)
         if (s->now.mono_ns - g->dry_ns > DRY_NS) {
             send_status(s, g, BYTES_LITERAL(JET_DIRECT_NO_MEMORY));
             end_direct(s, g);
-        } else if (fetch_direct(s, g, &left)) {
+        } else if (!find_again(g) || fetch_direct(s, g, &left)) {
             run_direct(s, g, &left);
         }
     }

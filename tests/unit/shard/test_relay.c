@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include "core/base/json.h"
 #include "core/config/flags.h"
+#include "core/js/checkpoint.h"
 #include "core/shard/jet.h"
 #include "tests/support/conf_world.h"
 
@@ -34,7 +35,8 @@ struct log {
     struct js js;
     uint64_t told;
     bool is_held;
-    bool is_dry; /* reads find no memory */
+    bool is_dry;   /* reads find no memory */
+    bool is_stuck; /* or no file */
     struct store_ops ops;
     const struct store_ops *own_ops;
 };
@@ -194,7 +196,8 @@ static bool next_event(struct store *store, struct store_event *out)
 static enum err read_log(struct store *store, struct store_read *q, struct record *out)
 {
     struct log *l = (struct log *)(void *)store;
-    return l->is_dry ? ERR_MEMORY : l->own_ops->read(store, q, out);
+    if (l->is_dry || l->is_stuck) return l->is_dry ? ERR_MEMORY : ERR_IO;
+    return l->own_ops->read(store, q, out);
 }
 
 static struct shard_log open_log(struct rig *r, uint32_t i)
@@ -668,6 +671,68 @@ Test(relay, a_message_that_no_memory_is_found_to_read_is_waited_for)
     run(r, 1, NULL);
     cr_assert_eq(count_of(r, "NATS/1.0 503 Insufficient Resources"), 1);
     r->logs[1].is_dry = false;
+    close_jet_rig(r);
+}
+
+Test(relay, a_message_that_moves_before_it_is_read_is_found_where_it_lies)
+{
+    char direct[48];
+    struct rig *r = open_direct_rig(direct);
+    struct js *js = &r->logs[1].js;
+    struct js_stream *s = js_find_id(js, 2);
+    struct msgs_entry entry;
+    struct store_stub stub;
+    struct record record;
+    r->logs[1].is_stuck = true;
+    request(r, direct, "{\"seq\":1}");
+    cr_assert_eq(r->got_len, 0);
+    r->logs[1].is_stuck = false;
+    cr_assert_eq(msgs_get(&s->stream.msgs, 1, &entry), ERR_OK);
+    struct store_read q = {.place = entry.place, .stream = s->stream.id, .seq = 1};
+    cr_assert_eq(store_read(&r->logs[1].store.store, &q, &record), ERR_OK);
+    cr_assert_eq(store_append(&r->logs[1].store.store, &record, &stub), ERR_OK);
+    cr_assert_eq(checkpoint_moved(js, s->stream.id, 1, entry.place, stub.place), ERR_OK);
+    memstore_release(&r->logs[1].store, entry.place);
+    run(r, 1, NULL);
+    cr_assert_eq(count_of(r, "hello"), 1, "%.*s", (int)r->got_len, r->got);
+    close_jet_rig(r);
+}
+
+Test(relay, a_newer_message_stands_for_one_that_goes_before_it_is_read)
+{
+    char direct[48], key[96];
+    struct rig *r = open_direct_rig(direct);
+    const char *name = direct + sizeof "$JS.API.DIRECT.GET." - 1;
+    r->logs[1].is_dry = true;
+    snprintf(key, sizeof key, "%s.%s", direct, name);
+    request(r, key, "");
+    cr_assert_eq(r->got_len, 0);
+    request(r, name, "again");
+    snprintf(key, sizeof key, "$JS.API.STREAM.MSG.DELETE.%s", name);
+    request(r, key, "{\"seq\":1,\"no_erase\":true}");
+    cr_assert_eq(count_of(r, "\"success\":true"), 1, "%.*s", (int)r->got_len, r->got);
+    r->logs[1].is_dry = false;
+    for (int i = 0; i < 3; i++) run(r, 1, NULL);
+    cr_assert_eq(count_of(r, "again"), 1, "%.*s", (int)r->got_len, r->got);
+    close_jet_rig(r);
+}
+
+Test(relay, headers_that_found_no_memory_say_the_same_later)
+{
+    char direct[48];
+    struct rig *r = open_direct_rig(direct);
+    request(r, direct + sizeof "$JS.API.DIRECT.GET." - 1, "again");
+    r->logs[1].is_dry = true;
+    request(r, direct, "{\"seq\":1,\"batch\":2}");
+    r->logs[1].is_dry = false;
+    r->dry = 1u << MEM_JETSTREAM;
+    for (int i = 0; i < 3; i++) run(r, 1, NULL);
+    cr_assert_eq(r->got_len, 0);
+    r->dry = 0;
+    for (int i = 0; i < 3; i++) run(r, 1, NULL);
+    cr_assert_eq(count_of(r, "Nats-Num-Pending: 1\r\nNats-Last-Sequence: 0\r\n\r\nhello"), 1,
+                 "%.*s", (int)r->got_len, r->got);
+    cr_assert_eq(count_of(r, "Nats-Num-Pending: 0\r\nNats-Last-Sequence: 1\r\n\r\nagain"), 1);
     close_jet_rig(r);
 }
 
