@@ -212,6 +212,18 @@ static bool is_on(void *context, uint32_t account)
 
 /* --- life ------------------------------------------------------------------------------------ */
 
+/* All shards start at once, and another may just be making an account: its push consumers would not
+ * be counted (watch), and never hear of who comes. That takes microseconds. */
+static enum err reach_account(struct shard *s, uint32_t account)
+{
+    struct interest_account *trie;
+    enum err e;
+    do e = interest_account_of(s->interest, account, &trie);
+    while (e == ERR_BUSY);
+    if (e == ERR_OK && session_account(s, account) == NULL) e = ERR_MEMORY;
+    return e == ERR_MEMORY ? e : ERR_OK;
+}
+
 static enum err open_jet(struct shard *s, const struct shard_log *log)
 {
     struct jet *j = mem_alloc_zero(s->mem, MEM_JETSTREAM, sizeof *j);
@@ -251,6 +263,7 @@ static enum err open_jet(struct shard *s, const struct shard_log *log)
     j->js->context = s;
     js_limits_changed(j->js); /* a replay knows of none */
     while ((stream = js_each(j->js, &at)) != NULL) {
+        if (reach_account(s, stream->stream.account) != ERR_OK) return ERR_MEMORY;
         if (make_stream(s, stream) == NULL) return ERR_MEMORY;
         uint32_t place = 0;
         struct consumer *c;

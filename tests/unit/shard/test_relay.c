@@ -1,6 +1,9 @@
 #include <criterion/criterion.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include "core/base/json.h"
 #include "core/config/flags.h"
 #include "core/js/checkpoint.h"
@@ -45,8 +48,11 @@ struct rig {
     struct mem mem; /* of both, on malloc */
     struct directory directory;
     struct log *logs; /* [SHARDS]; NULL: no JetStream */
-    int64_t live;
-    uint32_t dry; /* classes of memory that have none, by bit */
+    struct shard_log ports[SHARDS];
+    _Atomic int64_t live;
+    bool is_racing;       /* the next start of shard 1, with one that makes an account */
+    _Atomic bool is_slow; /* memory for the index; it becomes false as somebody waits for it */
+    uint32_t dry;         /* classes of memory that have none, by bit */
     struct account_numbers *numbers;
     struct options *options;
     struct interest *interest;
@@ -66,6 +72,7 @@ static void *take(struct mem *m, enum mem_class class, size_t bytes)
 {
     struct rig *r = m->context;
     if ((r->dry >> class & 1) != 0) return NULL;
+    if (class == MEM_INTEREST && atomic_exchange(&r->is_slow, false)) usleep(50000);
     r->live++;
     return malloc(bytes);
 }
@@ -227,6 +234,61 @@ static void close_logs(struct rig *r)
     free(r->logs);
 }
 
+static void *make_account(void *interest)
+{
+    struct interest_account *trie;
+    cr_assert_eq(interest_account_of(interest, 1000, &trie), ERR_OK);
+    return NULL;
+}
+
+/* Another thread is making an account, and goes on with that for a while. */
+static pthread_t start_race(struct rig *r)
+{
+    pthread_t thread;
+    r->is_slow = true;
+    cr_assert_eq(pthread_create(&thread, NULL, make_account, r->interest), 0);
+    while (r->is_slow) usleep(100);
+    return thread;
+}
+
+static void open_shards(struct rig *r)
+{
+    cr_assert_eq(interest_open(&r->mem, SHARDS, 1, &r->interest), ERR_OK);
+    for (uint32_t i = 0; i < SHARDS; i++) {
+        struct shard_config config = {.index = i,
+                                      .shard_count = SHARDS,
+                                      .mem = &r->mem,
+                                      .interest = r->interest,
+                                      .options = r->options,
+                                      .server = &r->facts,
+                                      .seed = 7,
+                                      .slots_max = SLOTS,
+                                      .now = r->now};
+        if (r->logs != NULL) {
+            config.logs = &r->ports[i];
+            config.log_count = 1;
+            config.log_total = SHARDS;
+            config.directory = i == 0 ? &r->directory : NULL;
+        }
+        uint32_t bytes = i == 0 && r->logs == NULL ? NARROW : WIDE;
+        r->lanes[i] = (struct lane){
+            .ring = aligned_alloc(64, bytes), .ring_bytes = bytes, .refresh = no_refresh};
+        r->lane_lists[i][1 - i] = &r->lanes[i];
+        struct outbox *o = &r->outboxes[i];
+        o->effects = malloc(OUTBOX_EFFECTS_MAX * sizeof *o->effects);
+        writer_init(&o->text, malloc(OUTBOX_TEXT_BYTES), OUTBOX_TEXT_BYTES);
+        o->lanes = r->lane_lists[i];
+        o->lane_count = SHARDS;
+        bool is_racing = i == 1 && r->is_racing;
+        pthread_t thread;
+        if (is_racing) thread = start_race(r);
+        cr_assert_eq(shard_open(&config, &r->shards[i]), ERR_OK);
+        if (is_racing) pthread_join(thread, NULL);
+        r->shards[i]->outbox = o;
+        interest_online(r->interest, i);
+    }
+}
+
 static void open_rig(struct rig *r)
 {
     struct world world = {.files = {{"server.conf", conf}}};
@@ -245,42 +307,12 @@ static void open_rig(struct rig *r)
     options_report_deinit(&report);
     r->now = (struct shard_time){1000000000, 1700000000000000000};
     r->facts = (struct server_facts){.id = BYTES_LITERAL("NABC"), .name = BYTES_LITERAL("n")};
-    cr_assert_eq(interest_open(&r->mem, SHARDS, 1, &r->interest), ERR_OK);
-    for (uint32_t i = 0; i < SHARDS; i++) {
-        struct shard_config config = {.index = i,
-                                      .shard_count = SHARDS,
-                                      .mem = &r->mem,
-                                      .interest = r->interest,
-                                      .options = r->options,
-                                      .server = &r->facts,
-                                      .seed = 7,
-                                      .slots_max = SLOTS,
-                                      .now = r->now};
-        struct shard_log log;
-        if (r->logs != NULL) {
-            if (i == 0) directory_init(&r->directory, &r->mem, 5);
-            log = open_log(r, i);
-            config.logs = &log;
-            config.log_count = 1;
-            config.log_total = SHARDS;
-            config.directory = i == 0 ? &r->directory : NULL;
-        }
-        uint32_t bytes = i == 0 && r->logs == NULL ? NARROW : WIDE;
-        r->lanes[i] = (struct lane){
-            .ring = aligned_alloc(64, bytes), .ring_bytes = bytes, .refresh = no_refresh};
-        r->lane_lists[i][1 - i] = &r->lanes[i];
-        struct outbox *o = &r->outboxes[i];
-        o->effects = malloc(OUTBOX_EFFECTS_MAX * sizeof *o->effects);
-        writer_init(&o->text, malloc(OUTBOX_TEXT_BYTES), OUTBOX_TEXT_BYTES);
-        o->lanes = r->lane_lists[i];
-        o->lane_count = SHARDS;
-        cr_assert_eq(shard_open(&config, &r->shards[i]), ERR_OK);
-        r->shards[i]->outbox = o;
-        interest_online(r->interest, i);
-    }
+    if (r->logs != NULL) directory_init(&r->directory, &r->mem, 5);
+    for (uint32_t i = 0; r->logs != NULL && i < SHARDS; i++) r->ports[i] = open_log(r, i);
+    open_shards(r);
 }
 
-static void close_rig(struct rig *r)
+static void close_shards(struct rig *r)
 {
     for (uint32_t i = 0; i < SHARDS; i++) {
         interest_offline(r->interest, i);
@@ -289,8 +321,13 @@ static void close_rig(struct rig *r)
         free(r->outboxes[i].text.data);
         free(r->lanes[i].ring);
     }
-    close_logs(r);
     interest_close(r->interest);
+}
+
+static void close_rig(struct rig *r)
+{
+    close_shards(r);
+    close_logs(r);
     options_free(r->options);
     account_numbers_close(r->numbers);
     cr_assert_eq(r->live, 0, "%ld blocks left", (long)r->live);
@@ -862,4 +899,28 @@ Test(relay, a_push_consumer_of_another_shard_hears_of_a_subscription_without_mem
     cr_assert_eq(r->shards[0]->clients[LISTENER]->out.msgs, 1);
     close_client(r, 0, LISTENER, 1);
     close_jet_rig(r);
+}
+
+/* Shards start at once, and one makes an account while another counts its push consumers. */
+Test(relay, a_push_consumer_is_counted_at_a_start_beside_a_busy_index)
+{
+    char names[1][8], line[64], body[128];
+    struct rig *r = open_jet_rig(names, 1);
+    ask_api(r, "CREATE", names[0], "", "in");
+    settle(r);
+    snprintf(line, sizeof line, "$JS.API.CONSUMER.CREATE.%s.c", names[0]);
+    snprintf(body, sizeof body,
+             "{\"stream_name\":\"%s\",\"config\":{\"name\":\"c\",\"deliver_subject\":\"d.x\"}}",
+             names[0]);
+    request(r, line, body);
+    cr_assert_eq(count_of(r, "\"deliver_subject\":\"d.x\""), 1);
+    uint32_t account = js_find_id(&r->logs[1].js, 2)->stream.account;
+    close_client(r, 1, ASKER, 1);
+    settle(r);
+    close_shards(r);
+    r->is_racing = true;
+    open_shards(r);
+    cr_assert_gt(r->shards[1]->account_count, account, "it was passed over");
+    cr_assert_eq(r->shards[1]->accounts[account]->push_count, 1);
+    close_rig(r);
 }
