@@ -91,7 +91,11 @@ static void on_request(struct shard *s, uint32_t log, struct message *m)
     must(j != NULL);
     must(log != JET_LOG_ANY || s->config.directory != NULL);
     uint8_t kind = log == JET_LOG_ANY ? JET_SUB_API : JET_SUB_ROUTED;
-    if (m->account == NULL) return;
+    if (m->account == NULL) { /* no memory to know it, and so none to answer in it */
+        s->counts.dropped_msgs++;
+        relay_end_client(s, m->origin_shard, m->origin);
+        return;
+    }
     if (m->payload != NULL && jet_queue_message(s, &j->inbox, kind, NULL, m) == ERR_OK) return;
     struct jet *before = s->jet;
     s->jet = j;

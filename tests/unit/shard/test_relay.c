@@ -689,6 +689,31 @@ Test(relay, a_request_without_memory_is_refused)
     close_jet_rig(r);
 }
 
+/* Nor does the stream's shard have any for the account, of which it has heard nothing yet. */
+Test(relay, who_asks_a_shard_without_memory_for_the_account_is_closed)
+{
+    static const char begin[] =
+        "CONNECT {\"verbose\":false,\"user\":\"guest\",\"pass\":\"p\"}\r\nSUB in0 1\r\n";
+    char names[1][8], line[64];
+    struct rig *r = open_jet_rig(names, 1);
+    close_client(r, 1, ASKER, 1);
+    settle(r);
+    close_shards(r);
+    open_shards(r);
+    open_client(r, 0, LISTENER, 1);
+    say(r, 0, LISTENER, begin, sizeof begin - 1);
+    int len = snprintf(line, sizeof line, "PUB $JS.API.STREAM.INFO.%s in0 0\r\n\r\n", names[0]);
+    r->dry = 1u << MEM_CONNECTION;
+    say(r, 0, LISTENER, line, (size_t)len);
+    deliver(r, 0);
+    deliver(r, 1);
+    r->dry = 0;
+    cr_assert_eq(r->shards[0]->clients[LISTENER]->state, CLIENT_CLOSING);
+    close_client(r, 0, LISTENER, 1);
+    settle(r);
+    close_rig(r);
+}
+
 Test(relay, a_message_that_no_memory_is_found_to_read_is_waited_for)
 {
     char direct[48];
