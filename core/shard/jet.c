@@ -245,6 +245,7 @@ static enum err open_jet(struct shard *s, const struct shard_log *log)
     list_init(&j->working);
     list_init(&j->directs);
     list_init(&j->direct_work);
+    list_init(&j->direct_rest);
     list_init(&j->direct_dry);
     list_init(&j->asking);
     list_init(&j->answered);
@@ -560,7 +561,7 @@ static uint64_t deadline_ns(const struct shard *s, const struct jet *j)
     bool waits = jet_subs_is_due(j) || j->out.count > 0 || jet_api_is_due(j) ||
                  j->interest.count > 0 || j->is_interest_lost || j->is_unsettled ||
                  j->forwards.count > 0 || !list_is_empty(&j->telling) ||
-                 !list_is_empty(&j->direct_dry);
+                 !list_is_empty(&j->direct_rest) || !list_is_empty(&j->direct_dry);
     if (waits && s->now.mono_ns + JET_RETRY_NS < next) next = s->now.mono_ns + JET_RETRY_NS;
     return next;
 }

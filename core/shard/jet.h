@@ -179,6 +179,7 @@ struct jet {
     struct list working;     /* take more than one turn */
     struct list directs;     /* direct gets that wait for a read */
     struct list direct_work; /* and those that wait for another turn */
+    struct list direct_rest; /* or for a receiver that reads slowly */
     struct list direct_dry;  /* or for memory */
     struct list asking;      /* requests that wait for other shards' answers */
     struct list answered;    /* and have them */

@@ -2,7 +2,7 @@
 #include "core/base/must.h"
 #include "core/shard/jet.h"
 
-enum { DIRECT_BATCH_BYTES_MAX = 64 << 20, REPLY_BYTES_MAX = JS_REPLY_BYTES_MAX };
+enum { REPLY_BYTES_MAX = JS_REPLY_BYTES_MAX };
 static const uint64_t TELL_NS =
     100000000; /* between two advisories of requests that were dropped */
 static const uint64_t DELETE_NS = 1000000000; /* for a deletion; one that fails does not say so */
@@ -503,7 +503,9 @@ struct direct_get {
     struct msgs_entry entry;
     uint32_t account;
     bool has_sent;
-    uint64_t dry_ns; /* since when it waits for memory */
+    uint32_t rest_ms; /* the last rest for a congested receiver (R5b); 0: that was none */
+    uint64_t rest_ns; /* nothing is sent before */
+    uint64_t dry_ns;  /* since when it waits for memory */
     struct bytes reply, request_headers, request_body, key;
     size_t bytes;
 };
@@ -519,6 +521,20 @@ static void end_direct(struct shard *s, struct direct_get *g)
     mem_free(s->mem, MEM_JETSTREAM, g, g->bytes);
 }
 
+/* Who reads slowly is to get the rest of a batch, and not to be closed for it. */
+static void rest_direct(const struct shard *s, struct direct_get *g)
+{
+    uint32_t rest_ms = g->rest_ms == 0 ? DELIVER_CONGESTED_MS : g->rest_ms * 2;
+    if (rest_ms > DELIVER_CONGESTED_MS_MAX) rest_ms = DELIVER_CONGESTED_MS_MAX;
+    g->rest_ms = s->jet->is_congested ? rest_ms : 0;
+    g->rest_ns = s->now.mono_ns + g->rest_ms * UINT64_C(1000000);
+}
+
+static bool rests(const struct shard *s, const struct direct_get *g)
+{
+    return g->rest_ns > s->now.mono_ns && g->d.left > 0;
+}
+
 /* False: no memory. */
 static bool send_direct(struct shard *s, struct direct_get *g, const struct record *record)
 {
@@ -530,7 +546,9 @@ static bool send_direct(struct shard *s, struct direct_get *g, const struct reco
                               .headers = text_written(&headers),
                               .body = record->body};
     bool is_whole = !headers.is_failed;
+    s->jet->is_congested = false;
     if (is_whole) jet_send_stored(s, &parts);
+    rest_direct(s, g);
     text_deinit(&headers);
     g->has_sent |= is_whole;
     return is_whole;
@@ -614,7 +632,7 @@ static void run_direct(struct shard *s, struct direct_get *g, uint32_t *left)
     uint64_t seq;
     enum direct_step step = DIRECT_AGAIN;
     struct stream *stream = &g->x->s->stream;
-    while (!jet_send_is_full(s->jet) &&
+    while (!jet_send_is_full(s->jet) && !rests(s, g) &&
            (step = direct_next(&g->d, stream, left, &seq, &g->entry)) == DIRECT_MESSAGE) {
         g->read = (struct store_read){
             .place = g->entry.place, .stream = stream->id, .seq = seq, .context = &g->reader};
@@ -622,7 +640,7 @@ static void run_direct(struct shard *s, struct direct_get *g, uint32_t *left)
         step = DIRECT_AGAIN;
     }
     if (step == DIRECT_AGAIN)
-        wait_direct(g, &s->jet->direct_work);
+        wait_direct(g, rests(s, g) ? &s->jet->direct_rest : &s->jet->direct_work);
     else
         finish_direct(s, g);
 }
@@ -696,7 +714,7 @@ void jet_api_direct(struct shard *s, struct jet_stream *x, const struct message 
     if (subject.len > prefix + 1)
         g->key = bytes_of(subject.data + prefix + 1, subject.len - prefix - 1);
     const char *status = direct_begin(&g->d, &x->s->stream, &g->arena, g->key, g->request_headers,
-                                      g->request_body, DIRECT_BATCH_BYTES_MAX);
+                                      g->request_body, (uint64_t)s->options->max_pending);
     if (status != NULL) {
         send_status(s, g, bytes_from_text(status));
         arena_deinit(&g->arena);
@@ -710,8 +728,14 @@ void jet_api_direct(struct shard *s, struct jet_stream *x, const struct message 
 static void work_direct(struct shard *s)
 {
     uint32_t left = SIEVE_STEP;
+    struct list *link = s->jet->direct_rest.next;
+    while (link != &s->jet->direct_rest) {
+        struct direct_get *g = LIST_OWNER(link, struct direct_get, link);
+        link = link->next;
+        if (!rests(s, g)) wait_direct(g, &s->jet->direct_work);
+    }
     if (jet_send_is_full(s->jet)) return;
-    struct list *link = list_pop(&s->jet->direct_work);
+    link = list_pop(&s->jet->direct_work);
     if (link != NULL) run_direct(s, LIST_OWNER(link, struct direct_get, link), &left);
 }
 
@@ -733,8 +757,8 @@ void jet_api_forget(struct shard *s, const struct jet_stream *x)
         struct direct_get *g = LIST_OWNER(link, struct direct_get, link);
         if (g->x == x) g->x = NULL;
     }
-    struct list *idle[] = {&j->direct_work, &j->direct_dry};
-    for (int i = 0; i < 2; i++)
+    struct list *idle[] = {&j->direct_work, &j->direct_rest, &j->direct_dry};
+    for (int i = 0; i < 3; i++)
         for (link = idle[i]->next; link != idle[i];) {
             struct direct_get *g = LIST_OWNER(link, struct direct_get, link);
             link = link->next;
@@ -756,6 +780,6 @@ void jet_api_close(struct shard *s)
     table_deinit(&j->firsts);
     struct list *link;
     while ((link = list_pop(&j->directs)) != NULL || (link = list_pop(&j->direct_work)) != NULL ||
-           (link = list_pop(&j->direct_dry)) != NULL)
+           (link = list_pop(&j->direct_rest)) != NULL || (link = list_pop(&j->direct_dry)) != NULL)
         end_direct(s, LIST_OWNER(link, struct direct_get, link));
 }

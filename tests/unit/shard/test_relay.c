@@ -66,6 +66,8 @@ struct rig {
     size_t got_len;
     bool holds_sends; /* of shard 0: they stay in flight */
     uint64_t in_flight;
+    uint32_t stuck_slot; /* what is sent to this one of shard 1 stays in flight; 0: none */
+    uint64_t stuck_bytes;
 };
 
 static void *take(struct mem *m, enum mem_class class, size_t bytes)
@@ -108,6 +110,10 @@ static void run(struct rig *r, uint32_t shard, struct event *e)
             r->got_len += runs[i].len;
         }
         r->in_flight = sent.sent.bytes;
+        if (shard == 1 && r->stuck_slot != 0 && conn_id_slot(c->id) == r->stuck_slot) {
+            r->stuck_bytes = sent.sent.bytes;
+            continue;
+        }
         if (shard == 0 && r->holds_sends) return;
         run(r, shard, &sent);
     }
@@ -853,6 +859,50 @@ Test(relay, answers_that_find_no_room_are_bounded)
     settle(r);
     cr_assert_eq(r->shards[0]->clients[LISTENER]->out.msgs, COUNT + 1); /* and the end */
     close_client(r, 0, LISTENER, 1);
+    close_jet_rig(r);
+}
+
+/* R5b, as deliveries do. */
+Test(relay, a_batch_pauses_for_a_slow_reader)
+{
+    enum { COUNT = 3000, BYTES = 1000, READER = 1, PENDING_MAX = 1000000 };
+    static const char begin[] = "CONNECT {\"verbose\":false,\"headers\":true,\"user\":\"guest\","
+                                "\"pass\":\"p\"}\r\n";
+    char direct[48], line[128];
+    struct rig *r = open_direct_rig(direct);
+    char *publish = malloc(BYTES + 64);
+    int head =
+        snprintf(publish, 64, "PUB %s %d\r\n", direct + sizeof "$JS.API.DIRECT.GET." - 1, BYTES);
+    memset(publish + head, 'x', BYTES);
+    memcpy(publish + head + BYTES, "\r\n", 2);
+    for (int i = 0; i < COUNT; i++) say(r, 1, ASKER, publish, (size_t)head + BYTES + 2);
+    free(publish);
+    settle(r);
+    open_client(r, 1, READER, 1);
+    say(r, 1, READER, begin, sizeof begin - 1);
+    settle(r);
+    say(r, 1, READER, "SUB slow 1\r\n", 12);
+    r->shards[1]->stall_bytes = PENDING_MAX / 4 * 3;
+    r->options->max_pending = PENDING_MAX;
+    r->stuck_slot = READER;
+    int len =
+        snprintf(line, sizeof line,
+                 "PUB %s slow 43\r\n{\"seq\":2,\"batch\":9999,\"max_bytes\":90000000}\r\n", direct);
+    say(r, 1, ASKER, line, (size_t)len);
+    settle(r);
+    const struct client *c = r->shards[1]->clients[READER];
+    cr_assert_eq(c->state, CLIENT_OPEN, "it was closed");
+    cr_assert_gt(c->out.msgs, PENDING_MAX / BYTES / 2);
+    cr_assert_lt(c->out.msgs, PENDING_MAX / BYTES);
+    cr_assert_gt(shard_deadline_ns(r->shards[1]), r->now.mono_ns, "it does not spin meanwhile");
+    r->stuck_slot = 0;
+    struct event sent = {.kind = EVENT_SENT, .conn = id_of(READER, 1)};
+    sent.sent.bytes = r->stuck_bytes;
+    run(r, 1, &sent);
+    settle(r);
+    settle(r);
+    cr_assert_eq(c->out.msgs, COUNT + 1);
+    close_client(r, 1, READER, 1);
     close_jet_rig(r);
 }
 
