@@ -242,7 +242,8 @@ static inline enum fanout_result publish_to(struct shard *s, const struct messag
     for (uint32_t i = 0; i < r->plain_count; i++)
         if (deliver(s, r->subs[i], &f) == TAKEN) is_delivered = true;
     for (uint32_t g = 0; g < r->group_count; g++) {
-        if (is_mailed && relay_picked(&plan, g) != s->index) continue;
+        uint32_t picked = is_mailed ? relay_picked(&plan, g) : s->index;
+        if (picked != s->index && picked != UINT32_MAX) continue;
         if (deliver_group(s, r, &r->groups[g], &f))
             is_delivered = true;
         else if (is_mailed)

@@ -215,13 +215,24 @@ static uint32_t pick_shard(struct shard *s, const struct route_group *g)
 
 uint32_t relay_picked(const struct relay_plan *plan, uint32_t group)
 {
-    must(group < plan->group_count || group >= RELAY_GROUPS_MAX);
-    return group < RELAY_GROUPS_MAX ? plan->pick[group] : UINT32_MAX;
+    return group < plan->group_count ? plan->pick[group] : UINT32_MAX;
 }
 
 void relay_plan_failed(struct relay_plan *plan, uint32_t group)
 {
-    if (group < RELAY_GROUPS_MAX) plan->failed[group / 64] |= 1ull << group % 64;
+    if (group < plan->group_count) plan->failed[group / 64] |= 1ull << group % 64;
+}
+
+/* Those that are picked for: however long their names, the mail fits into half of a ring. */
+static uint32_t groups_picked(const struct shard *s, const struct route *r)
+{
+    const struct lane *any = s->outbox->lanes[s->index == 0 ? 1 : 0];
+    uint32_t count = 0, bytes = 0;
+    for (; count < r->group_count && count < RELAY_GROUPS_MAX; count++) {
+        bytes += (uint32_t)(sizeof(uint16_t) + r->groups[count].queue.len);
+        if (bytes > any->ring_bytes / 4) break;
+    }
+    return count;
 }
 
 /* The names for one target; count and bytes. */
@@ -256,7 +267,7 @@ bool relay_plan(struct shard *s, const struct message *m, const struct route *r,
                 struct client *token_for, struct relay_plan *plan, enum park_reason *reason)
 {
     plan->targets = r->remote_plain;
-    plan->group_count = r->group_count < RELAY_GROUPS_MAX ? r->group_count : RELAY_GROUPS_MAX;
+    plan->group_count = groups_picked(s, r);
     for (uint32_t g = 0; g < plan->group_count; g++) {
         plan->pick[g] = (uint8_t)pick_shard(s, &r->groups[g]);
         if (plan->pick[g] != s->index) plan->targets |= 1ull << plan->pick[g];
@@ -350,8 +361,11 @@ bool relay_send(struct shard *s, const struct message *m, const struct route *r,
         s->counts.mail.sent_bytes += bytes;
         plan->is_sent = true;
     }
-    for (uint32_t g = 0; failed != 0 && g < plan->group_count; g++) {
-        if ((plan->failed[g / 64] >> g % 64 & 1) == 0) continue;
+    bool has_forwards = failed != 0 || plan->group_count < r->group_count;
+    for (uint32_t g = 0; has_forwards && g < r->group_count; g++) {
+        bool is_picked = g < plan->group_count;
+        bool is_failed = is_picked && (plan->failed[g / 64] >> g % 64 & 1) != 0;
+        if (is_picked ? !is_failed : r->groups[g].local_count > 0) continue;
         struct relay_order o = {0};
         if (t != NULL) {
             o.token = plan->token;

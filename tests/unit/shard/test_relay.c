@@ -426,6 +426,43 @@ Test(relay, what_is_owed_arrives_though_ring_and_memory_are_at_their_end)
     close_rig(r);
 }
 
+/* R3: also those beyond the ones that are picked for, and whatever room their names take. */
+Test(relay, each_of_very_many_groups_gets_a_message)
+{
+    enum { GROUPS = 200, NAME = 3000, LONG_GROUPS = 40 };
+    static const char guest[] = "CONNECT {\"verbose\":false,\"user\":\"guest\",\"pass\":\"p\"}\r\n";
+    static char line[NAME + 64];
+    struct rig *r = calloc(1, sizeof *r);
+    open_rig(r);
+    open_client(r, 0, LISTENER, 1);
+    say(r, 0, LISTENER, guest, sizeof guest - 1);
+    open_client(r, 1, ASKER, 1);
+    say(r, 1, ASKER, guest, sizeof guest - 1);
+    settle(r);
+    for (int i = 0; i < GROUPS; i++) {
+        int len = snprintf(line, sizeof line, "SUB many g%d %d\r\n", i, i + 1);
+        say(r, 0, LISTENER, line, (size_t)len);
+        if (i % 2 == 0) say(r, 1, ASKER, line, (size_t)len);
+    }
+    say(r, 1, ASKER, "PUB many 1\r\nx\r\n", 15);
+    settle(r);
+    cr_assert_eq(r->shards[0]->clients[LISTENER]->out.msgs + r->shards[1]->clients[ASKER]->out.msgs,
+                 GROUPS);
+    uint64_t before = r->shards[0]->clients[LISTENER]->out.msgs;
+    for (int i = 0; i < LONG_GROUPS; i++) {
+        int len = snprintf(line, sizeof line, "SUB wide %0*d %d\r\n", NAME, i, 1000 + i);
+        say(r, 0, LISTENER, line, (size_t)len);
+    }
+    say(r, 1, ASKER, "PUB wide 1\r\nx\r\n", 15);
+    settle(r);
+    cr_assert_eq(r->shards[1]->counts.parks[PARK_MAIL], 0, "it waits for room that never comes");
+    cr_assert_eq(r->shards[0]->clients[LISTENER]->out.msgs - before, LONG_GROUPS);
+    close_client(r, 0, LISTENER, 1);
+    close_client(r, 1, ASKER, 1);
+    settle(r);
+    close_rig(r);
+}
+
 /* What receivers leave when they are closed in the midst of a fan-out goes home behind it: the room
  * in the ring is that of the message. */
 Test(relay, receivers_that_are_closed_by_a_message_leave_it_its_room)
