@@ -239,13 +239,13 @@ bool jet_queue_read(struct shard *s, const struct jet_message *e, struct message
 /* --- sending --- */
 /* Publishes it now if it can; what has to wait is copied into `out`. A message for which that finds
  * no memory, also when nobody has much output left to be closed for, is lost: that is counted and
- * logged. */
-void jet_send(struct shard *s, const struct jet_parts *p);
+ * logged (false). */
+bool jet_send(struct shard *s, const struct jet_parts *p);
 /* As jet_send, without copying where possible: headers and body lie in the store's memory. */
 void jet_send_stored(struct shard *s, const struct jet_parts *p);
 /* From inside a change of streams or consumers, which no message may meet half done: it leaves with
- * the next jet_send_waiting. */
-void jet_send_later(struct shard *s, const struct jet_parts *p);
+ * the next jet_send_waiting. False: as above. */
+bool jet_send_later(struct shard *s, const struct jet_parts *p);
 /* What waits in `out`, in order, until one finds no room. */
 void jet_send_waiting(struct shard *s);
 /* So much waits there that nothing is to be begun that is answered. */

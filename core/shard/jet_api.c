@@ -164,7 +164,9 @@ static void reply(struct shard *s, struct jet_request *q)
                               .subject = q->reply,
                               .body = q->out.is_failed ? BYTES_LITERAL(JET_NO_MEMORY)
                                                        : text_written(&q->out)};
-    if (q->reply.len > 0) jet_send(s, &parts);
+    bool is_sent = q->reply.len == 0 || jet_send(s, &parts);
+    parts.body = BYTES_LITERAL(JET_NO_MEMORY);
+    if (UNLIKELY(!is_sent) && !jet_send(s, &parts)) relay_end_client(s, q->origin_shard, q->origin);
     if (!q->out.is_failed) jet_advisory_request(s, &q->r, q->origin, q->origin_shard);
 }
 

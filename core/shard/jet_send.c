@@ -27,14 +27,15 @@ static enum err add(struct shard *s, const struct jet_parts *p)
     return jet_queue_parts(s, &s->jet->out, &head, p);
 }
 
-void jet_send_later(struct shard *s, const struct jet_parts *p)
+bool jet_send_later(struct shard *s, const struct jet_parts *p)
 {
     struct jet *j = s->jet;
-    if (LIKELY(add(s, p) == ERR_OK)) return;
+    if (LIKELY(add(s, p) == ERR_OK)) return true;
     s->counts.dropped_msgs++;
-    if (j->lost_logged_ns != 0 && s->now.mono_ns - j->lost_logged_ns < LOST_LOG_NS) return;
+    if (j->lost_logged_ns != 0 && s->now.mono_ns - j->lost_logged_ns < LOST_LOG_NS) return false;
     j->lost_logged_ns = s->now.mono_ns;
     session_log(s, NULL, LOG_LEVEL_WRN, "JetStream lost a message on its way out: out of memory");
+    return false;
 }
 
 void jet_send_refusal(struct shard *s, enum jet_sub_kind kind, const struct message *m)
@@ -81,17 +82,14 @@ static const char *join(struct shard *s, struct bytes headers, struct bytes body
     return j->scratch;
 }
 
-static void send_parts(struct shard *s, const struct jet_parts *p, bool is_in_place)
+static bool send_parts(struct shard *s, const struct jet_parts *p, bool is_in_place)
 {
     struct shard_account *a = session_account(s, p->account);
     const char *payload = NULL;
     if (is_in_place) payload = p->headers.len > 0 ? p->headers.data : p->body.data;
     bool waits = s->jet->out.count > 0 || s->is_fanning_out || a == NULL;
     if (!waits && payload == NULL) payload = join(s, p->headers, p->body);
-    if (waits || payload == NULL) {
-        jet_send_later(s, p);
-        return;
-    }
+    if (waits || payload == NULL) return jet_send_later(s, p);
     struct message m = {.account = a,
                         .subject = p->subject,
                         .reply = p->reply,
@@ -101,12 +99,12 @@ static void send_parts(struct shard *s, const struct jet_parts *p, bool is_in_pl
                         .origin = p->target.len > 0 ? MESSAGE_OF_STREAM : (struct conn_id){0},
                         .origin_shard = s->index,
                         .target = p->target};
-    if (!publish(s, &m)) jet_send_later(s, p);
+    return publish(s, &m) || jet_send_later(s, p);
 }
 
-void jet_send(struct shard *s, const struct jet_parts *p)
+bool jet_send(struct shard *s, const struct jet_parts *p)
 {
-    send_parts(s, p, false);
+    return send_parts(s, p, false);
 }
 
 void jet_send_stored(struct shard *s, const struct jet_parts *p)
@@ -116,7 +114,7 @@ void jet_send_stored(struct shard *s, const struct jet_parts *p)
         p->headers.len == 0 || p->body.len == 0 || p->headers.data + p->headers.len == p->body.data;
     bool is_in_place = is_whole && s->shard_count == 1 && p->headers.len + p->body.len > 0;
     s->jet->is_from_store = true;
-    send_parts(s, p, is_in_place);
+    (void)send_parts(s, p, is_in_place);
     s->jet->is_from_store = false;
 }
 

@@ -52,6 +52,7 @@ struct rig {
     _Atomic int64_t live;
     bool is_racing;       /* the next start of shard 1, with one that makes an account */
     _Atomic bool is_slow; /* memory for the index; it becomes false as somebody waits for it */
+    size_t bytes_max;     /* a larger block is not to be had; 0: any is */
     uint32_t dry;         /* classes of memory that have none, by bit */
     struct account_numbers *numbers;
     struct options *options;
@@ -74,6 +75,7 @@ static void *take(struct mem *m, enum mem_class class, size_t bytes)
 {
     struct rig *r = m->context;
     if ((r->dry >> class & 1) != 0) return NULL;
+    if (r->bytes_max != 0 && bytes > r->bytes_max) return NULL;
     if (class == MEM_INTEREST && atomic_exchange(&r->is_slow, false)) usleep(50000);
     r->live++;
     return malloc(bytes);
@@ -755,6 +757,38 @@ Test(relay, who_asks_a_shard_without_memory_for_the_account_is_closed)
     close_client(r, 0, LISTENER, 1);
     settle(r);
     close_rig(r);
+}
+
+/* J4: the answers are there, but find neither room in the ring nor memory to wait for it. */
+Test(relay, an_answer_that_cannot_leave_or_wait_closes_who_asked)
+{
+    enum { COUNT = 40 };
+    static const char begin[] =
+        "CONNECT {\"verbose\":false,\"user\":\"guest\",\"pass\":\"p\"}\r\nSUB in0 1\r\n";
+    char names[1][8], line[64];
+    struct rig *r = open_jet_rig(names, 1);
+    ask_api(r, "CREATE", names[0], "", "in");
+    settle(r);
+    open_client(r, 0, LISTENER, 1);
+    say(r, 0, LISTENER, begin, sizeof begin - 1);
+    struct lane *l = &r->lanes[1];
+    l->ring_bytes = NARROW;
+    l->tail = l->tail / NARROW * NARROW + NARROW;
+    l->head = l->tail - NARROW; /* all of it is unread */
+    int len = snprintf(line, sizeof line, "PUB $JS.API.STREAM.INFO.%s in0 0\r\n\r\n", names[0]);
+    for (int i = 0; i < COUNT; i++) say(r, 0, LISTENER, line, (size_t)len);
+    r->bytes_max = 32768;
+    deliver(r, 0);
+    run(r, 1, NULL);
+    r->bytes_max = 0;
+    l->head = l->tail;
+    l->ring_bytes = WIDE;
+    settle(r);
+    const struct client *c = r->shards[0]->clients[LISTENER];
+    cr_assert(c->state == CLIENT_CLOSING || c->out.msgs == COUNT, "%lu answers",
+              (unsigned long)c->out.msgs);
+    close_client(r, 0, LISTENER, 1);
+    close_jet_rig(r);
 }
 
 Test(relay, a_message_that_no_memory_is_found_to_read_is_waited_for)
