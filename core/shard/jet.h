@@ -242,7 +242,7 @@ bool jet_queue_read(struct shard *s, const struct jet_message *e, struct message
  * logged (false). */
 bool jet_send(struct shard *s, const struct jet_parts *p);
 /* As jet_send, without copying where possible: headers and body lie in the store's memory. */
-void jet_send_stored(struct shard *s, const struct jet_parts *p);
+bool jet_send_stored(struct shard *s, const struct jet_parts *p);
 /* From inside a change of streams or consumers, which no message may meet half done: it leaves with
  * the next jet_send_waiting. False: as above. */
 bool jet_send_later(struct shard *s, const struct jet_parts *p);

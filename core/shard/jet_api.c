@@ -504,6 +504,8 @@ struct direct_get {
     struct store_read read;
     struct msgs_entry entry;
     uint32_t account;
+    uint32_t origin_shard;
+    struct conn_id origin; /* who asked */
     bool has_sent;
     uint32_t rest_ms; /* the last rest for a congested receiver (R5b); 0: that was none */
     uint64_t rest_ns; /* nothing is sent before */
@@ -549,7 +551,7 @@ static bool send_direct(struct shard *s, struct direct_get *g, const struct reco
                               .body = record->body};
     bool is_whole = !headers.is_failed;
     s->jet->is_congested = false;
-    if (is_whole) jet_send_stored(s, &parts);
+    if (is_whole && !jet_send_stored(s, &parts)) relay_end_client(s, g->origin_shard, g->origin);
     rest_direct(s, g);
     text_deinit(&headers);
     g->has_sent |= is_whole;
@@ -560,10 +562,9 @@ static bool send_direct(struct shard *s, struct direct_get *g, const struct reco
 static void send_status(struct shard *s, const struct direct_get *g, struct bytes headers)
 {
     struct jet_parts parts = {.account = g->account, .subject = g->reply, .headers = headers};
-    if (g->x == NULL) /* the stream is being freed: nothing is to look at it now */
-        jet_send_later(s, &parts);
-    else
-        jet_send(s, &parts);
+    /* While the stream is being freed nothing is to look at it. */
+    bool is_sent = g->x == NULL ? jet_send_later(s, &parts) : jet_send(s, &parts);
+    if (UNLIKELY(!is_sent)) relay_end_client(s, g->origin_shard, g->origin);
 }
 
 static void finish_direct(struct shard *s, struct direct_get *g)
@@ -705,6 +706,8 @@ void jet_api_direct(struct shard *s, struct jet_stream *x, const struct message 
     list_init(&g->link);
     g->x = x;
     g->account = m->account->number;
+    g->origin = m->origin;
+    g->origin_shard = m->origin_shard;
     arena_init(&g->arena, s->mem, MEM_JETSTREAM);
     char *to = (char *)(g + 1);
     to = put(to, &subject, m->subject);

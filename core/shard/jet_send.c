@@ -107,15 +107,16 @@ bool jet_send(struct shard *s, const struct jet_parts *p)
     return send_parts(s, p, false);
 }
 
-void jet_send_stored(struct shard *s, const struct jet_parts *p)
+bool jet_send_stored(struct shard *s, const struct jet_parts *p)
 {
     /* Mail copies two bytes behind the payload, which here are not CRLF. */
     bool is_whole =
         p->headers.len == 0 || p->body.len == 0 || p->headers.data + p->headers.len == p->body.data;
     bool is_in_place = is_whole && s->shard_count == 1 && p->headers.len + p->body.len > 0;
     s->jet->is_from_store = true;
-    (void)send_parts(s, p, is_in_place);
+    bool is_sent = send_parts(s, p, is_in_place);
     s->jet->is_from_store = false;
+    return is_sent;
 }
 
 void jet_send_waiting(struct shard *s)

@@ -760,14 +760,20 @@ Test(relay, who_asks_a_shard_without_memory_for_the_account_is_closed)
 }
 
 /* J4: the answers are there, but find neither room in the ring nor memory to wait for it. */
-Test(relay, an_answer_that_cannot_leave_or_wait_closes_who_asked)
+static void ask_without_way_out(const char *verb, const char *body)
 {
     enum { COUNT = 40 };
     static const char begin[] =
         "CONNECT {\"verbose\":false,\"user\":\"guest\",\"pass\":\"p\"}\r\nSUB in0 1\r\n";
-    char names[1][8], line[64];
+    char names[1][8], line[96];
     struct rig *r = open_jet_rig(names, 1);
-    ask_api(r, "CREATE", names[0], "", "in");
+    ask_api(r, "CREATE", names[0], ",\"allow_direct\":true", "in");
+    settle(r);
+    static char message[1000];
+    memset(message, 'x', sizeof message - 1);
+    char publish[1100];
+    int head = snprintf(publish, sizeof publish, "PUB %s 999\r\n%s\r\n", names[0], message);
+    say(r, 1, ASKER, publish, (size_t)head);
     settle(r);
     open_client(r, 0, LISTENER, 1);
     say(r, 0, LISTENER, begin, sizeof begin - 1);
@@ -775,7 +781,8 @@ Test(relay, an_answer_that_cannot_leave_or_wait_closes_who_asked)
     l->ring_bytes = NARROW;
     l->tail = l->tail / NARROW * NARROW + NARROW;
     l->head = l->tail - NARROW; /* all of it is unread */
-    int len = snprintf(line, sizeof line, "PUB $JS.API.STREAM.INFO.%s in0 0\r\n\r\n", names[0]);
+    int len = snprintf(line, sizeof line, "PUB $JS.API.%s.%s in0 %zu\r\n%s\r\n", verb, names[0],
+                       strlen(body), body);
     for (int i = 0; i < COUNT; i++) say(r, 0, LISTENER, line, (size_t)len);
     r->bytes_max = 32768;
     deliver(r, 0);
@@ -789,6 +796,12 @@ Test(relay, an_answer_that_cannot_leave_or_wait_closes_who_asked)
               (unsigned long)c->out.msgs);
     close_client(r, 0, LISTENER, 1);
     close_jet_rig(r);
+}
+
+Test(relay, an_answer_that_cannot_leave_or_wait_closes_who_asked)
+{
+    ask_without_way_out("STREAM.INFO", "");
+    ask_without_way_out("DIRECT.GET", "{\"seq\":1}");
 }
 
 Test(relay, a_message_that_no_memory_is_found_to_read_is_waited_for)
