@@ -1,6 +1,7 @@
 #include "core/js/checkpoint.h"
 #include "core/base/must.h"
 #include "core/base/varint.h"
+#include "core/js/consumer_pack.h"
 
 enum { VERSION = 1 };
 
@@ -36,9 +37,11 @@ enum {
     GONE_MAX = 1 << 18,  /* then the state is let go of, and a larger step is taken next time */
     STEP_SHIFT_MAX = 12, /* a step of 64 million: nearly any stream in one piece */
     COUNT_BYTES = 5,     /* a number of 32 bits, written before it is known */
+    CONSUMER_COST = 32,  /* messages that take as long as a consumer */
+    LOOK_AHEAD = 8,      /* consumers that are fetched from memory before they are needed */
 };
 
-enum phase { WRITING_GAPS, WRITING_FLAGS, WRITING_IDS };
+enum phase { WRITING_GAPS, WRITING_FLAGS, WRITING_LIVES, WRITING_IDS, WRITING_CONSUMERS };
 
 /* The state of one stream that is being written, as of the moment when that began. */
 struct checkpoint_writer {
@@ -50,8 +53,13 @@ struct checkpoint_writer {
     uint64_t end;                             /* of the last range or message that was written */
     int64_t id_time_ns;                       /* of the last id */
     uint32_t id_count;
-    size_t count_at; /* in out: where the number of ids goes */
-    struct text lives, consumers;
+    size_t count_at;             /* in out: where the number of ids goes */
+    struct msg_ttl_entry *lives; /* of the state: life_count, written up to life_at */
+    uint32_t life_count, life_at;
+    int64_t wall_ns;       /* of the state */
+    struct text consumers; /* of the state, each as keep_consumer has it */
+    uint64_t consumer_count;
+    struct bytes consumers_left; /* in consumers */
     struct gone *gone; /* by sequence: gone_count of gone_room, those in fresh come to them */
     uint32_t gone_count, gone_room, fresh_count;
     struct gone fresh[FRESH_MAX]; /* by sequence */
@@ -59,18 +67,23 @@ struct checkpoint_writer {
 };
 
 /* True: this step may go on. */
-static bool spend(struct checkpoint_writer *x)
+static bool spend_more(struct checkpoint_writer *x, uint32_t cost)
 {
     if (x->left == 0) return false;
-    x->left--;
+    x->left -= cost < x->left ? cost : x->left;
     return true;
+}
+
+static bool spend(struct checkpoint_writer *x)
+{
+    return spend_more(x, 1);
 }
 
 static void end_writer(struct js *js)
 {
     struct checkpoint_writer *x = js->writer;
     if (x == NULL) return;
-    text_deinit(&x->lives);
+    mem_free(js->mem, MEM_JETSTREAM, x->lives, x->life_count * sizeof *x->lives);
     text_deinit(&x->consumers);
     mem_free(js->mem, MEM_JETSTREAM, x->gone, x->gone_room * sizeof *x->gone);
     mem_free(js->mem, MEM_JETSTREAM, x, sizeof *x);
@@ -116,7 +129,8 @@ void checkpoint_removed(struct js *js, const struct js_stream *s, uint64_t seq, 
 
 void checkpoint_cleared(struct js *js, const struct js_stream *s)
 {
-    if (js->writer != NULL && js->writer->s == s) js->writer->is_void = true;
+    struct checkpoint_writer *x = js->writer;
+    if (x != NULL && x->s == s && x->phase <= WRITING_IDS) x->is_void = true;
 }
 
 void checkpoint_stop_writing(struct js *js, const struct js_stream *s)
@@ -214,14 +228,26 @@ static bool write_flags(struct checkpoint_writer *x, struct text *out)
     return true;
 }
 
-/* Entries of messages that went by another way are passed over when they are read. */
-static void write_lives(const struct stream *s, struct text *out)
+static enum err keep_lives(struct checkpoint_writer *x, struct mem *mem, const struct msg_ttl *t)
 {
-    varint_put(out, s->ttl.count);
-    for (uint32_t i = 0; i < s->ttl.count; i++) {
-        varint_put(out, s->ttl.entries[i].seq);
-        varint_put_signed(out, s->ttl.entries[i].deadline_ns);
+    if (t->count == 0) return ERR_OK;
+    x->lives = mem_alloc(mem, MEM_JETSTREAM, t->count * sizeof *x->lives);
+    if (x->lives == NULL) return ERR_MEMORY;
+    x->life_count = t->count;
+    memcpy(x->lives, t->entries, t->count * sizeof *x->lives);
+    return ERR_OK;
+}
+
+/* Entries of messages that went by another way are passed over when they are read. False: there is
+ * more. */
+static bool write_lives(struct checkpoint_writer *x, struct text *out)
+{
+    for (; x->life_at < x->life_count; x->life_at++) {
+        if (!spend(x)) return false;
+        varint_put(out, x->lives[x->life_at].seq);
+        varint_put_signed(out, x->lives[x->life_at].deadline_ns);
     }
+    return true;
 }
 
 static uint64_t seq_of_id(const void *dedupe, uint32_t i)
@@ -255,25 +281,17 @@ static bool write_ids(struct checkpoint_writer *x, struct text *out)
     return true;
 }
 
-static enum err write_consumer(const struct js_stream *s, const struct consumer *c,
-                               struct text *part, struct text *out)
+/* A consumer as it is now, in the least that makes what is written of it. */
+static void keep_consumer(const struct js *js, const struct consumer *c, struct text *state,
+                          struct text *out)
 {
-    struct arena arena;
-    struct consumer_config config;
-    arena_init(&arena, s->js->mem, MEM_JETSTREAM);
-    enum err e = consumer_config_of(c, &arena, &config);
-    text_clear(part);
-    if (e == ERR_OK && !js_consumer_record(&config, c->created_ns, part)) e = ERR_MEMORY;
     varint_put(out, c->number);
     varint_put(out, c->progress);
-    varint_put_signed(out, s->js->clock.wall_ns);
-    varint_put_bytes(out, c->name);
-    varint_put_bytes(out, text_written(part));
-    text_clear(part);
-    consumer_encode_copy(c, s->js->clock, part);
-    varint_put_bytes(out, text_written(part));
-    arena_deinit(&arena);
-    return e == ERR_OK && part->is_failed ? ERR_MEMORY : e;
+    varint_put_signed(out, c->created_ns);
+    varint_put_bytes(out, bytes_of(c->packed, c->packed_bytes));
+    text_clear(state);
+    consumer_encode_copy(c, js->clock, state);
+    varint_put_bytes(out, text_written(state));
 }
 
 static bool is_written(const struct js_stream *s, const struct consumer *c)
@@ -281,17 +299,56 @@ static bool is_written(const struct js_stream *s, const struct consumer *c)
     return !c->is_hidden && js_consumer_is_kept(s, c);
 }
 
-static enum err write_consumers(struct js_stream *s, struct text *part, struct text *out)
+static enum err keep_consumers(struct checkpoint_writer *x, struct text *state)
 {
-    uint32_t at = 0;
-    uint64_t count = 0;
-    const struct consumer *c;
+    const struct consumer_set *set = &x->s->consumers;
+    uint32_t count = consumer_set_count(set);
+    for (uint32_t i = 0; i < count && !state->is_failed; i++) {
+        if (i + LOOK_AHEAD < count) consumer_expect(set->numbers[i + LOOK_AHEAD]);
+        if (i + LOOK_AHEAD / 2 < count) consumer_expect_parts(set->numbers[i + LOOK_AHEAD / 2]);
+        if (!is_written(x->s, set->numbers[i])) continue;
+        keep_consumer(x->s->js, set->numbers[i], state, &x->consumers);
+        x->consumer_count++;
+    }
+    x->consumers_left = text_written(&x->consumers);
+    return state->is_failed || x->consumers.is_failed ? ERR_MEMORY : ERR_OK;
+}
+
+static enum err write_consumer(struct checkpoint_writer *x, struct text *record, struct text *out)
+{
+    struct bytes *rest = &x->consumers_left, packed, state;
+    struct arena arena;
+    struct consumer_config config;
+    uint64_t number, progress;
+    int64_t created_ns;
+    must(varint_get(rest, &number) && varint_get(rest, &progress) &&
+         varint_get_signed(rest, &created_ns) && varint_get_bytes(rest, &packed) &&
+         varint_get_bytes(rest, &state));
+    arena_init(&arena, record->mem, MEM_JETSTREAM);
+    enum err e = consumer_pack_read(&arena, packed, &config);
+    text_clear(record);
+    if (e == ERR_OK && !js_consumer_record(&config, created_ns, record)) e = ERR_MEMORY;
+    if (e == ERR_OK) {
+        varint_put(out, number);
+        varint_put(out, progress);
+        varint_put_signed(out, x->wall_ns);
+        varint_put_bytes(out, config.name);
+        varint_put_bytes(out, text_written(record));
+        varint_put_bytes(out, state);
+    }
+    arena_deinit(&arena);
+    return e;
+}
+
+/* ERR_INCOMPLETE: there is more. */
+static enum err write_consumers(struct checkpoint_writer *x, struct mem *mem, struct text *out)
+{
+    struct text record;
     enum err e = ERR_OK;
-    while ((c = consumer_set_each(&s->consumers, &at)) != NULL) count += is_written(s, c);
-    varint_put(out, count);
-    at = 0;
-    while (e == ERR_OK && (c = consumer_set_each(&s->consumers, &at)) != NULL)
-        if (is_written(s, c)) e = write_consumer(s, c, part, out);
+    text_init(&record, mem, MEM_JETSTREAM, JS_REPLY_BYTES_MAX);
+    while (e == ERR_OK && x->consumers_left.len > 0)
+        e = spend_more(x, CONSUMER_COST) ? write_consumer(x, &record, out) : ERR_INCOMPLETE;
+    text_deinit(&record);
     return e;
 }
 
@@ -318,7 +375,8 @@ static enum err write_head(struct js_stream *s, struct text *part, struct text *
     return e;
 }
 
-/* Takes all that is of this moment, but for what messages are. */
+/* Takes all that is of this moment, but for what messages are; as it is in memory where there may
+ * be much of it. */
 static enum err begin_writing(struct js *js, struct js_stream *s, struct text *out)
 {
     const struct stream *m = &s->stream;
@@ -331,14 +389,14 @@ static enum err begin_writing(struct js *js, struct js_stream *s, struct text *o
     x->seq_last = m->seq_last;
     x->live_count = m->msgs.live_count;
     x->has_flags = m->config.allow_msg_ttl || m->config.subject_delete_marker_ttl > 0;
-    text_init(&x->lives, js->mem, MEM_JETSTREAM, SIZE_MAX / 4);
+    x->wall_ns = js->clock.wall_ns;
     text_init(&x->consumers, js->mem, MEM_JETSTREAM, SIZE_MAX / 4);
     text_init(&part, js->mem, MEM_JETSTREAM, JS_REPLY_BYTES_MAX);
     enum err e = write_head(s, &part, out);
-    write_lives(m, &x->lives);
-    if (e == ERR_OK) e = write_consumers(s, &part, &x->consumers);
+    if (e == ERR_OK) e = keep_lives(x, js->mem, &m->ttl);
+    if (e == ERR_OK) e = keep_consumers(x, &part);
     text_deinit(&part);
-    return e == ERR_OK && (x->lives.is_failed || x->consumers.is_failed) ? ERR_MEMORY : e;
+    return e;
 }
 
 /* ERR_INCOMPLETE: there is more. */
@@ -346,6 +404,7 @@ static enum err go_on_writing(struct js *js, struct text *out)
 {
     struct checkpoint_writer *x = js->writer;
     uint32_t shift = js->checkpoint_shift;
+    enum err e = ERR_OK;
     if (x->is_void || !merge_gone(js, x)) {
         if (shift < STEP_SHIFT_MAX) js->checkpoint_shift++;
         return ERR_BUSY;
@@ -360,18 +419,25 @@ static enum err go_on_writing(struct js *js, struct text *out)
         /* fall through */
     case WRITING_FLAGS:
         if (!write_flags(x, out)) return ERR_INCOMPLETE;
+        x->phase = WRITING_LIVES;
+        varint_put(out, x->life_count);
+        /* fall through */
+    case WRITING_LIVES:
+        if (!write_lives(x, out)) return ERR_INCOMPLETE;
         x->phase = WRITING_IDS;
         x->seq = x->end = 0;
-        text_bytes(out, text_written(&x->lives));
         x->count_at = out->len;
         text_fill(out, 0, COUNT_BYTES);
         /* fall through */
     case WRITING_IDS:
         if (!write_ids(x, out)) return ERR_INCOMPLETE;
-        text_bytes(out, text_written(&x->consumers));
+        x->phase = WRITING_CONSUMERS;
+        varint_put(out, x->consumer_count);
+        /* fall through */
+    case WRITING_CONSUMERS: e = write_consumers(x, js->mem, out);
     }
-    js->checkpoint_shift = 0;
-    return ERR_OK;
+    if (e == ERR_OK) js->checkpoint_shift = 0;
+    return e;
 }
 
 enum err checkpoint_write(struct js *js, uint64_t stream, struct text *out)

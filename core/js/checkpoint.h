@@ -26,8 +26,8 @@
 /* The stream as it is now, when out is empty. A large one goes by pieces: ERR_INCOMPLETE, and the
  * next call, with what out holds by then, goes on with the state as it was at the first. So that it
  * can, what goes from the stream in between is noted until it is written. Each piece looks at about
- * js->checkpoint_step messages, gaps and ids; the first one also at all consumers, and at all
- * messages that have a life of their own.
+ * js->checkpoint_step messages, gaps and ids; the first one also copies what it needs of all
+ * consumers, and of all messages that have a life of their own.
  * ERR_UNKNOWN: there is no such stream (any more), nothing needs to be kept of it. ERR_BUSY:
  * something that was told as stored has not happened yet, or too much has gone since the first
  * piece. ERR_MEMORY. After an error the next call begins anew, with an empty out; so does one for

@@ -93,6 +93,8 @@ struct consumer {
     struct push *push;                      /* NULL: pull */
 };
 
+enum { CONSUMER_LINE = 64 };
+
 enum consumer_verdict {
     CONSUMER_DELIVER, /* pick: read this message, then consumer_deliver */
     CONSUMER_IDLE,    /* nothing left */
@@ -246,6 +248,18 @@ void consumer_reset_saved(struct consumer *c);
  * time. ERR_MEMORY: it is in between. */
 NODISCARD enum err consumer_reset_undo(struct consumer *c, struct bytes body,
                                        struct shard_time before);
+/* Fetches from memory what consumer_encode_copy and a copy of the configuration need: first of
+ * all c, then, once that is there, what it leads to. */
+static inline void consumer_expect(const struct consumer *c)
+{
+    for (size_t at = 0; at < sizeof *c; at += CONSUMER_LINE)
+        __builtin_prefetch((const char *)c + at);
+}
+static inline void consumer_expect_parts(const struct consumer *c)
+{
+    __builtin_prefetch(c->packed);
+    __builtin_prefetch(c->live);
+}
 /* The same of the whole state, for checkpoints: nothing counts as saved by it. */
 void consumer_encode_copy(const struct consumer *c, struct shard_time now, struct text *out);
 /* The record with this body failed: the next one tells everything. An empty body: one that nothing

@@ -6,7 +6,7 @@
 
 /* The state of a large stream is written by pieces, and is that of the moment of the first. */
 
-enum { MESSAGES = 6000, STEP = 50, PIECE_BYTES_MAX = STEP * 32, ID = 5 };
+enum { MESSAGES = 6000, CONSUMERS = 60, STEP = 50, PIECE_BYTES_MAX = STEP * 32, ID = 5 };
 
 static const int64_t START = INT64_C(1700000000000000000);
 static struct mem_heap heap;
@@ -25,7 +25,9 @@ static void publish(void)
     char headers[128];
     last++;
     int len = snprintf(headers, sizeof headers, "NATS/1.0\r\nNats-Msg-Id: i%d\r\n%s\r\n", (int)last,
-                       last % 3 == 0 ? "Nats-TTL: never\r\n" : "");
+                       last % 3 == 0   ? "Nats-TTL: never\r\n"
+                       : last % 3 == 1 ? "Nats-TTL: 5h\r\n"
+                                       : "");
     run((struct record){.kind = RECORD_MESSAGE,
                         .seq = last,
                         .subject = BYTES_LITERAL("s.x"),
@@ -35,6 +37,26 @@ static void publish(void)
 static void erase(uint64_t seq)
 {
     run((struct record){.kind = RECORD_ERASE, .seq = seq});
+}
+
+static void make_consumer(uint64_t number)
+{
+    char name[16], config[128];
+    int name_len = snprintf(name, sizeof name, "c%d", (int)number);
+    int len = snprintf(
+        config, sizeof config,
+        "{\"config\":{\"name\":\"%s\",\"durable_name\":\"%s\",\"ack_policy\":\"explicit\"},"
+        "\"created_ns\":%d}",
+        name, name, (int)number);
+    run((struct record){.kind = RECORD_CONSUMER,
+                        .seq = number,
+                        .subject = bytes_of(name, (size_t)name_len),
+                        .body = bytes_of(config, (size_t)len)});
+}
+
+static void end_consumer(uint64_t number)
+{
+    run((struct record){.kind = RECORD_CONSUMER_GONE, .seq = number});
 }
 
 static void setup(void)
@@ -51,6 +73,7 @@ static void setup(void)
                               "\"duplicate_window\":60000000000},\"created_ns\":1}")});
     for (int i = 0; i < MESSAGES; i++) publish();
     for (uint64_t seq = 2; seq < MESSAGES; seq += 2 + seq % 3) erase(seq);
+    for (uint64_t number = 1; number <= CONSUMERS; number++) make_consumer(number);
 }
 
 static void teardown(void)
@@ -88,6 +111,8 @@ Test(checkpoint, pieces_are_small_and_make_the_state_of_the_first_one)
         if (pieces > 0) cr_assert_leq(t.len - before, PIECE_BYTES_MAX);
         before = t.len;
         pieces++;
+        if (pieces <= CONSUMERS) end_consumer(pieces);
+        make_consumer(CONSUMERS + pieces);
         /* In front of what is written, behind it, and what comes. */
         for (int i = 0; i < 9; i++) {
             publish();
@@ -97,6 +122,7 @@ Test(checkpoint, pieces_are_small_and_make_the_state_of_the_first_one)
         }
     }
     cr_assert_eq(e, ERR_OK);
+    cr_assert_leq(t.len - before, PIECE_BYTES_MAX);
     cr_assert_geq(pieces, MESSAGES / STEP);
     cr_assert(bytes_equal(text_written(&t), text_written(&all)));
     text_deinit(&all);
