@@ -1,8 +1,14 @@
 #include "core/js/directory.h"
 #include "core/base/must.h"
+#include "core/base/sort.h"
 #include "core/route/subject.h"
 
-enum { COMPARISONS_MAX = 1 << 18 }; /* of subjects one by one; more are compared the other way */
+enum {
+    COMPARISONS_MAX = 1 << 18, /* of subjects one by one; more are compared the other way */
+    ORDER_CHANGES_MAX = 4096,  /* while nobody asks; then it is made again for who does */
+    ORDER_SPARE = 64,          /* entries that come before it grows */
+    FEW_MAX = 256,             /* streams with some subject; of more all are looked at */
+};
 
 void directory_init(struct directory *d, struct mem *mem, uint64_t seed)
 {
@@ -88,6 +94,139 @@ static struct quota *quota_of(struct directory *d, uint32_t account)
     if (table_insert(&d->quotas, hash, q) == ERR_OK) return q;
     mem_free(d->mem, MEM_JETSTREAM, q, sizeof *q);
     return NULL;
+}
+
+/* --- the order of names ---------------------------------------------------------------------- */
+
+static int by_name(const void *a, const void *b)
+{
+    const struct directory_entry *x = a, *y = b;
+    if (x->account != y->account) return x->account < y->account ? -1 : 1;
+    return bytes_compare(directory_name(x), directory_name(y));
+}
+
+/* Of the first entry that is not below. */
+static uint32_t place_of(const struct directory *d, uint64_t account, struct bytes name)
+{
+    uint32_t low = 0, high = d->order_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        const struct directory_entry *e = d->order[middle];
+        if (e->account < account ||
+            (e->account == account && bytes_compare(directory_name(e), name) < 0))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void forget_order(struct directory *d)
+{
+    mem_free(d->mem, MEM_JETSTREAM, d->order, d->order_room * sizeof *d->order);
+    d->order = NULL;
+    d->order_count = d->order_room = d->order_changes = 0;
+}
+
+/* ERR_MEMORY: there is none. */
+static enum err make_order(struct directory *d)
+{
+    uint32_t at = 0;
+    const struct directory_entry *e;
+    if (d->order != NULL) return ERR_OK;
+    uint32_t room = d->ids.count + ORDER_SPARE;
+    d->order = mem_alloc(d->mem, MEM_JETSTREAM, room * sizeof *d->order);
+    if (d->order == NULL) return ERR_MEMORY;
+    d->order_room = room;
+    while ((e = directory_each(d, &at)) != NULL)
+        if (!e->is_new) d->order[d->order_count++] = e;
+    sort_pointers(d->order, d->order_count, by_name);
+    return ERR_OK;
+}
+
+/* True: it goes on. */
+static bool follow_change(struct directory *d)
+{
+    if (d->order == NULL) return false;
+    if (++d->order_changes <= ORDER_CHANGES_MAX) return true;
+    forget_order(d);
+    return false;
+}
+
+static void show(struct directory *d, struct directory_entry *e)
+{
+    if (!e->is_new) return;
+    e->is_new = false;
+    if (!follow_change(d)) return;
+    if (d->order_count == d->order_room) { /* made again with more room */
+        forget_order(d);
+        return;
+    }
+    uint32_t at = place_of(d, e->account, directory_name(e));
+    memmove(&d->order[at + 1], &d->order[at], (d->order_count - at) * sizeof *d->order);
+    d->order[at] = e;
+    d->order_count++;
+}
+
+static void hide(struct directory *d, const struct directory_entry *e)
+{
+    if (e->is_new || !follow_change(d)) return;
+    uint32_t at = place_of(d, e->account, directory_name(e));
+    must(at < d->order_count && d->order[at] == e);
+    d->order_count--;
+    memmove(&d->order[at], &d->order[at + 1], (d->order_count - at) * sizeof *d->order);
+}
+
+/* Those that have a subject, as long as they are few. */
+struct few {
+    const void *entries[FEW_MAX];
+    uint32_t count;
+    bool is_full;
+};
+
+static bool is_one_too_many(const void *context, const void *owner)
+{
+    struct few *f = *(struct few *const *)context;
+    if (f->count > 0 && f->entries[f->count - 1] == owner) return false;
+    f->is_full = f->count == FEW_MAX;
+    if (!f->is_full) f->entries[f->count++] = owner;
+    return f->is_full;
+}
+
+/* Of count entries in order those that are listed, once. */
+static uint32_t keep_listed(const void *const *from, uint32_t count, const void **to,
+                            uint32_t account, struct bytes filter)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if ((i == 0 || from[i] != from[i - 1]) && directory_is_listed(from[i], account, filter))
+            to[kept++] = from[i];
+    return kept;
+}
+
+enum err directory_list(struct directory *d, struct arena *arena, uint32_t account,
+                        struct bytes filter, struct directory_list *out)
+{
+    struct few few = {.count = 0}, *asking = &few;
+    const void *const *from = few.entries;
+    if (filter.len > 0)
+        (void)overlap_meets_any(&d->overlap, account, filter, is_one_too_many, &asking);
+    if (filter.len == 0 || few.is_full) {
+        if (make_order(d) != ERR_OK) return ERR_MEMORY;
+        d->order_changes = 0;
+        uint32_t first = place_of(d, account, BYTES_LITERAL(""));
+        uint32_t end = place_of(d, (uint64_t)account + 1, BYTES_LITERAL(""));
+        from = &d->order[first];
+        *out = (struct directory_list){from, end - first};
+        if (filter.len == 0) return ERR_OK;
+    } else {
+        sort_pointers(few.entries, few.count, by_name);
+        out->count = few.count;
+    }
+    const void **kept = arena_alloc(arena, (out->count + 1) * sizeof *kept);
+    if (kept == NULL) return ERR_MEMORY;
+    *out = (struct directory_list){kept, keep_listed(from, out->count, kept, account, filter)};
+    return ERR_OK;
 }
 
 /* --- subjects -------------------------------------------------------------------------------- */
@@ -203,6 +342,7 @@ static uint64_t bytes_held(const struct directory_entry *e)
 
 static void drop(struct directory *d, struct directory_entry *e)
 {
+    hide(d, e);
     list_remove(&e->ending);
     reserve(d, e, 0 - bytes_held(e));
     count(d, e, UINT64_MAX);
@@ -239,6 +379,7 @@ void directory_deinit(struct directory *d)
 {
     uint32_t at = 0;
     struct directory_entry *e;
+    forget_order(d);
     while ((e = table_each(&d->ids, &at)) != NULL) {
         drop(d, e);
         at--; /* another one may have moved into its slot */
@@ -369,7 +510,7 @@ void directory_settle(struct directory *d, uint64_t stream, bool is_done)
     reserve(d, e, e->bytes - held);
     release(d, &e->wanted, e->wanted.count);
     e->is_claimed = false;
-    e->is_new = false;
+    show(d, e);
 }
 
 void directory_end_soon(struct directory *d, uint32_t account, struct bytes name, uint64_t until_ns)
@@ -397,7 +538,7 @@ enum err directory_enter(struct directory *d, const struct directory_ask *a)
         drop(d, e);
         return result;
     }
-    e->is_new = false;
+    show(d, e);
     e->bytes = promised(a);
     reserve(d, e, e->bytes);
     return ERR_OK;

@@ -49,6 +49,10 @@ struct directory {
      * nobody knows. */
     int64_t memory_machine, storage_machine;
     struct list ending; /* streams whose deletion is under way, in the order of its end */
+    /* What may be listed, by account and name: order_count of order_room. NULL: nobody asked since
+     * much changed. */
+    const void **order;
+    uint32_t order_count, order_room, order_changes;
     uint64_t seed;
 };
 
@@ -112,6 +116,13 @@ const struct directory_entry *directory_find_id(const struct directory *d, uint6
 const struct directory_entry *directory_each(const struct directory *d, uint32_t *at);
 /* Durable, of the account, and with a subject that collides with the filter, which may be empty. */
 bool directory_is_listed(const struct directory_entry *e, uint32_t account, struct bytes filter);
+struct directory_list {
+    const void *const *entries; /* in the arena or the directory: until that changes */
+    uint32_t count;
+};
+/* All that are listed, in the order of their names. ERR_MEMORY. */
+NODISCARD enum err directory_list(struct directory *d, struct arena *arena, uint32_t account,
+                                  struct bytes filter, struct directory_list *out);
 static inline struct bytes directory_name(const struct directory_entry *e)
 {
     return bytes_of(e->name, e->name_bytes);

@@ -343,11 +343,6 @@ static const struct request_type names_type = {"JSApiStreamNamesRequest", list_f
 static const struct request_type list_type = {"JSApiStreamListRequest", list_fields, 2,
                                               sizeof(struct list_body)};
 
-static int by_name(const void *a, const void *b)
-{
-    return bytes_compare(directory_name(a), directory_name(b));
-}
-
 void jsapi_write_item(struct js *js, int64_t now_ns, uint64_t stream, struct text *out)
 {
     struct js_request r = {.out = out, .now_ns = now_ns};
@@ -383,18 +378,18 @@ static enum js_step write_page(struct jsapi_reply *p)
     return jsapi_reply_finish(p);
 }
 
-static enum js_step list_page(struct jsapi_reply *p, const void **found, size_t count,
+static enum js_step list_page(struct jsapi_reply *p, const struct directory_list *found,
                               size_t offset)
 {
     struct js_page *page = &p->r->page;
     bool is_here = true;
-    *page = (struct js_page){.total = count, .offset = offset};
-    count -= offset;
+    size_t count = found->count - offset;
+    *page = (struct js_page){.total = found->count, .offset = offset};
     page->count = (uint32_t)(count < JS_LIST_PAGE ? count : JS_LIST_PAGE);
     page->items = arena_alloc(&p->r->arena, (page->count + 1) * sizeof *page->items);
     if (page->items == NULL) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
     for (uint32_t i = 0; i < page->count; i++) {
-        const struct directory_entry *e = found[offset + i];
+        const struct directory_entry *e = found->entries[offset + i];
         page->items[i] = (struct js_page_item){.stream = e->stream, .log = e->log};
         is_here = is_here && e->log == p->js->log;
     }
@@ -407,19 +402,14 @@ static enum js_step stream_list(struct jsapi_reply *p, bool has_details)
     if (request_is_container(p->r->body) &&
         !jsapi_reply_read_body(p, has_details ? &list_type : &names_type, &body))
         return jsapi_reply_fail(p);
-    const struct directory *d = p->js->directory;
-    const void **found =
-        d == NULL ? NULL : arena_alloc(&p->r->arena, (d->ids.count + 1) * sizeof(const void *));
-    if (found == NULL) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
-    uint32_t at = 0;
-    size_t count = 0;
-    const struct directory_entry *e;
-    while ((e = directory_each(d, &at)) != NULL)
-        if (directory_is_listed(e, p->r->account, body.subject)) found[count++] = e;
-    sort_pointers(found, count, by_name);
+    struct directory_list found;
+    struct directory *d = p->js->directory;
+    if (d == NULL || directory_list(d, &p->r->arena, p->r->account, body.subject, &found) != ERR_OK)
+        return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    size_t count = found.count;
     size_t offset = body.offset > 0 ? (size_t)body.offset : 0;
     if (offset > count) offset = count;
-    if (has_details) return list_page(p, found, count, offset);
+    if (has_details) return list_page(p, &found, offset);
     jsapi_reply_begin(p);
     json_write_u64(&p->w, "total", count);
     json_write_u64(&p->w, "offset", offset);
@@ -430,7 +420,7 @@ static enum js_step stream_list(struct jsapi_reply *p, bool has_details)
     }
     json_write_array(&p->w, "streams");
     for (size_t i = offset; i < count && i < offset + JS_NAMES_PAGE; i++)
-        json_write_text(&p->w, NULL, directory_name(found[i]));
+        json_write_text(&p->w, NULL, directory_name(found.entries[i]));
     json_write_end(&p->w);
     return jsapi_reply_finish(p);
 }

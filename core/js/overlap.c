@@ -242,8 +242,8 @@ struct asker {
 
 static bool is_hit(const struct overlap_claim *c, const struct asker *a)
 {
-    return c->account == a->account && a->counts(a->context, c->owner) &&
-           subject_collides(filter_of(c), a->filter);
+    return c->account == a->account && subject_collides(filter_of(c), a->filter) &&
+           a->counts(a->context, c->owner);
 }
 
 static bool is_other(const void *context, const void *owner)

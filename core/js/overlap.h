@@ -46,7 +46,8 @@ void overlap_release(struct overlap *o, struct overlap_claim *claim);
 /* Whether some owner but this one claims subjects that the filter matches. */
 bool overlap_meets(const struct overlap *o, uint32_t account, struct bytes filter,
                    const void *owner);
-/* The same of all owners but those that counts says no of. */
+/* The same of all owners but those that counts says no of; it is asked about each claim that has
+ * something in common with the filter, perhaps twice, until it says yes. */
 bool overlap_meets_any(const struct overlap *o, uint32_t account, struct bytes filter,
                        overlap_counts_fn *counts, const void *context);
 

@@ -189,3 +189,60 @@ Test(directory, many_subjects_with_wildcards)
     directory_drop(&d, 1);
     directory_drop(&d, 2);
 }
+
+/* What a list says is what a look at every stream says, and in order, while streams come, change
+ * and go. */
+static void expect_list(struct bytes filter)
+{
+    struct directory_list l;
+    struct arena arena;
+    uint32_t at = 0, count = 0;
+    const struct directory_entry *e;
+    arena_init(&arena, &heap.mem, MEM_JETSTREAM);
+    cr_assert_eq(directory_list(&d, &arena, 1, filter, &l), ERR_OK);
+    while ((e = directory_each(&d, &at)) != NULL) count += directory_is_listed(e, 1, filter);
+    cr_assert_eq(l.count, count, "%.*s: %u of %u", (int)filter.len, filter.data, l.count, count);
+    for (uint32_t i = 0; i < l.count; i++) {
+        e = l.entries[i];
+        cr_assert(directory_is_listed(e, 1, filter));
+        if (i == 0) continue;
+        cr_assert_lt(bytes_compare(directory_name(l.entries[i - 1]), directory_name(e)), 0);
+    }
+    arena_deinit(&arena);
+}
+
+Test(directory, a_list_is_what_every_stream_says)
+{
+    enum { STEPS = 9000, PLACES = 600 };
+    static const char *const filters[] = {"",        ">",     "*",      "s.>", "s.*",     "s.7",
+                                          "s.7.x",   "s.7.*", "s.*.x",  "*.7", "*.7.>",   "s.7.y.>",
+                                          "s..7",    ".",     "s.>.x",  "t",   "s.*.*.z", "*.*",
+                                          "s.7.y.z", "u.9",   "*.*.x.>"};
+    static const char *const fronts[] = {"s.", "s.", "u.", "s.", "*.", "*.*."};
+    static const char *const ends[] = {"", ".x", ".*", ".y.>", ".w", ".z"};
+    uint64_t number = 7;
+    for (int i = 0; i < STEPS; i++) {
+        char name[16], text[2][32];
+        struct bytes wanted[2];
+        number = number * 6364136223846793005u + 1442695040888963407u;
+        int place = (int)(number >> 33) % PLACES;
+        (void)snprintf(name, sizeof name, "n%d", place);
+        for (int k = 0; k < 2; k++) {
+            int shape = (place + k * 5) % 6;
+            (void)snprintf(text[k], sizeof text[k], "%s%d%s", fronts[shape], place, ends[shape]);
+            wanted[k] = bytes_from_text(text[k]);
+        }
+        struct directory_ask a = ask((uint64_t)place + 1, 0, name, wanted, 0);
+        a.account = place % 3 == 2 ? 2 : 1;
+        a.subjects.count = 1 + (uint32_t)(number >> 20) % 2;
+        bool is_there = directory_find(&d, a.account, a.name) != NULL;
+        a.is_new = !is_there;
+        if (is_there && (number >> 60) % 2 == 0)
+            directory_drop(&d, a.stream);
+        else if (directory_claim(&d, &a, &none) == DIRECTORY_GRANTED && (number >> 58) % 8 != 0)
+            directory_settle(&d, a.stream, (number >> 50) % 8 != 0);
+        if (i % 50 != 0 || i / 2000 == 1) continue; /* for a while nobody asks */
+        for (size_t k = 0; k < sizeof filters / sizeof *filters; k++)
+            expect_list(bytes_from_text(filters[k]));
+    }
+}
