@@ -179,17 +179,19 @@ static void hide(struct directory *d, const struct directory_entry *e)
 
 /* Those that have a subject, as long as they are few. */
 struct few {
+    struct bytes filter;
     const void *entries[FEW_MAX];
     uint32_t count;
     bool is_full;
 };
 
-static bool is_one_too_many(const void *context, const void *owner)
+static bool is_one_too_many(const void *context, const struct overlap_claim *c)
 {
     struct few *f = *(struct few *const *)context;
-    if (f->count > 0 && f->entries[f->count - 1] == owner) return false;
+    if (f->count > 0 && f->entries[f->count - 1] == c->owner) return false;
+    if (!subject_collides(bytes_of(c->filter, c->filter_bytes), f->filter)) return false;
     f->is_full = f->count == FEW_MAX;
-    if (!f->is_full) f->entries[f->count++] = owner;
+    if (!f->is_full) f->entries[f->count++] = c->owner;
     return f->is_full;
 }
 
@@ -207,7 +209,7 @@ static uint32_t keep_listed(const void *const *from, uint32_t count, const void 
 enum err directory_list(struct directory *d, struct arena *arena, uint32_t account,
                         struct bytes filter, struct directory_list *out)
 {
-    struct few few = {.count = 0}, *asking = &few;
+    struct few few = {.filter = filter}, *asking = &few;
     const void *const *from = few.entries;
     if (filter.len > 0)
         (void)overlap_meets_any(&d->overlap, account, filter, is_one_too_many, &asking);
@@ -264,16 +266,16 @@ struct claimer {
     const struct directory_entry *self;
 };
 
-static bool is_other(const void *context, const void *owner)
+static bool is_other(const void *context, const struct overlap_claim *claim)
 {
     const struct claimer *c = context;
-    return owner != c->self;
+    return claim->owner != c->self;
 }
 
-static bool is_staying(const void *context, const void *owner)
+static bool is_staying(const void *context, const struct overlap_claim *claim)
 {
     const struct claimer *c = context;
-    const struct directory_entry *e = owner;
+    const struct directory_entry *e = claim->owner;
     return e != c->self && e->ending_until_ns <= c->ask->now_ns;
 }
 

@@ -59,8 +59,8 @@ static uint64_t key_of(uint64_t prefix, struct bytes tail)
     return tail.len == 0 ? prefix : hash_bytes(tail.data, tail.len, prefix);
 }
 
-/* The first literal token behind a wildcard, of a filter without a tail: filters that have other
- * literal tokens in its place have nothing in common. */
+/* The first literal token behind a wildcard, other than the tail: filters that have other literal
+ * tokens in its place have nothing in common. */
 static void set_middle(struct overlap_claim *c)
 {
     struct subject_walk walk;
@@ -72,6 +72,7 @@ static void set_middle(struct overlap_claim *c)
         bool is_star = subject_token_is_star(token);
         is_wild |= is_star;
         if (is_star || !is_wild || token.len == 0) continue;
+        if (token.data + token.len == c->filter + c->filter_bytes) return;
         c->middle_at = (uint32_t)(token.data - c->filter);
         c->middle_bytes = (uint32_t)token.len;
         c->middle_token = i;
@@ -91,12 +92,18 @@ static uint64_t key_of_middle(uint64_t prefix, uint32_t token, struct bytes midd
     return hash_bytes(middle.data, middle.len, place_of_middle(prefix, token));
 }
 
+/* Of its literal tokens at the front and its tail. */
+static uint64_t key_of_ends(const struct overlap_claim *c, uint64_t prefix)
+{
+    return key_of(prefix, bytes_of(c->filter + c->filter_bytes - c->tail_bytes, c->tail_bytes));
+}
+
 static uint64_t key_of_claim(const struct overlap_claim *c, uint64_t prefix)
 {
-    if (c->middle_bytes > 0)
-        return key_of_middle(prefix, c->middle_token,
-                             bytes_of(c->filter + c->middle_at, c->middle_bytes));
-    return key_of(prefix, bytes_of(c->filter + c->filter_bytes - c->tail_bytes, c->tail_bytes));
+    uint64_t ends = key_of_ends(c, prefix);
+    if (c->middle_bytes == 0) return ends;
+    return key_of_middle(ends, c->middle_token,
+                         bytes_of(c->filter + c->middle_at, c->middle_bytes));
 }
 
 static struct bytes filter_of(const struct overlap_claim *c)
@@ -173,10 +180,49 @@ static void uncount(struct overlap *o, uint32_t account, struct bytes filter, ui
     }
 }
 
-/* Where it stands by its literal tokens alone; NULL: nowhere, since these are its key. */
-static struct table *table_of(struct overlap *o, const struct overlap_claim *c)
+/* Those with the same key are a ring, of which one is in the table: thousands of them would be in
+ * each other's way there. */
+static enum err enter_ring(struct table *t, uint64_t key, struct list *link)
 {
-    return c->tail_bytes > 0 ? &o->tailed : c->middle_bytes > 0 ? &o->middled : NULL;
+    uint32_t at;
+    struct list *ring = table_first(t, key, &at);
+    if (ring == NULL) return table_insert(t, key, link);
+    list_push(ring, link);
+    return ERR_OK;
+}
+
+static void leave_ring(struct table *t, uint64_t key, struct list *link)
+{
+    struct list *next = link->next;
+    list_remove(link);
+    if (table_remove(t, key, link) != ERR_OK || next == link) return;
+    must(table_insert(t, key, next) == ERR_OK); /* where there was room */
+}
+
+/* Where it stands besides: by its literal tokens alone if it has a tail, by these and the tail if
+ * it has a middle. */
+static enum err place_apart(struct overlap *o, struct overlap_claim *c, uint64_t prefix)
+{
+    uint64_t ends = key_of_ends(c, prefix), place = place_of_middle(ends, c->middle_token);
+    enum err e = c->tail_bytes > 0 ? enter_ring(&o->tailed, prefix, &c->same_front) : ERR_OK;
+    if (e != ERR_OK || c->middle_bytes == 0) return e;
+    e = count_up(o, place);
+    if (e != ERR_OK) goto untail;
+    e = enter_ring(&o->middled, ends, &c->same_ends);
+    if (e == ERR_OK) return e;
+    count_down(o, place);
+untail:
+    if (c->tail_bytes > 0) leave_ring(&o->tailed, prefix, &c->same_front);
+    return e;
+}
+
+static void unplace(struct overlap *o, struct overlap_claim *c, uint64_t prefix)
+{
+    uint64_t ends = key_of_ends(c, prefix);
+    if (c->tail_bytes > 0) leave_ring(&o->tailed, prefix, &c->same_front);
+    if (c->middle_bytes == 0) return;
+    leave_ring(&o->middled, ends, &c->same_ends);
+    count_down(o, place_of_middle(ends, c->middle_token));
 }
 
 enum err overlap_claim(struct overlap *o, uint32_t account, struct bytes filter, const void *owner,
@@ -188,6 +234,8 @@ enum err overlap_claim(struct overlap *o, uint32_t account, struct bytes filter,
     *c = (struct overlap_claim){
         .account = account, .filter_bytes = (uint32_t)filter.len, .owner = owner};
     memcpy(c->filter, filter.data, filter.len);
+    list_init(&c->same_front);
+    list_init(&c->same_ends);
     enum err e = ERR_OK;
     size_t before = 0;
     runs_init(&r, filter);
@@ -200,21 +248,16 @@ enum err overlap_claim(struct overlap *o, uint32_t account, struct bytes filter,
     struct bytes tail = tail_of(filter_of(c));
     uint64_t hash = hash_of(o, account, bytes_of(filter.data, r.bytes));
     c->tail_bytes = (uint32_t)tail.len;
-    if (tail.len == 0) set_middle(c);
-    struct table *told_apart = table_of(o, c);
-    if (c->middle_bytes > 0) e = count_up(o, place_of_middle(hash, c->middle_token));
+    set_middle(c);
+    e = place_apart(o, c, hash);
     if (e != ERR_OK) goto uncount;
-    if (told_apart != NULL) e = table_insert(told_apart, hash, c);
-    if (e != ERR_OK) goto unplace;
     e = table_insert(&o->claims, key_of_claim(c, hash), c);
-    if (e != ERR_OK) goto untail;
+    if (e != ERR_OK) goto unplace;
     *claim = c;
     return ERR_OK;
 
-untail:
-    if (told_apart != NULL) must(table_remove(told_apart, hash, c) == ERR_OK);
 unplace:
-    if (c->middle_bytes > 0) count_down(o, place_of_middle(hash, c->middle_token));
+    unplace(o, c, hash);
 uncount:
     uncount(o, account, filter, c->runs);
     mem_free(o->mem, MEM_JETSTREAM, c, sizeof *c + filter.len);
@@ -224,10 +267,8 @@ uncount:
 void overlap_release(struct overlap *o, struct overlap_claim *c)
 {
     uint64_t hash = hash_of(o, c->account, bytes_of(c->filter, c->prefix_bytes));
-    struct table *told_apart = table_of(o, c);
     must(table_remove(&o->claims, key_of_claim(c, hash), c) == ERR_OK);
-    if (told_apart != NULL) must(table_remove(told_apart, hash, c) == ERR_OK);
-    if (c->middle_bytes > 0) count_down(o, place_of_middle(hash, c->middle_token));
+    unplace(o, c, hash);
     uncount(o, c->account, filter_of(c), c->runs);
     mem_free(o->mem, MEM_JETSTREAM, c, sizeof *c + c->filter_bytes);
 }
@@ -242,13 +283,13 @@ struct asker {
 
 static bool is_hit(const struct overlap_claim *c, const struct asker *a)
 {
-    return c->account == a->account && subject_collides(filter_of(c), a->filter) &&
-           a->counts(a->context, c->owner);
+    return c->account == a->account && a->counts(a->context, c) &&
+           subject_collides(filter_of(c), a->filter);
 }
 
-static bool is_other(const void *context, const void *owner)
+static bool is_other(const void *context, const struct overlap_claim *c)
 {
-    return context != owner;
+    return context != c->owner;
 }
 
 bool overlap_meets(const struct overlap *o, uint32_t account, struct bytes filter,
@@ -257,12 +298,36 @@ bool overlap_meets(const struct overlap *o, uint32_t account, struct bytes filte
     return overlap_meets_any(o, account, filter, is_other, owner);
 }
 
-static bool meets_in(const struct table *claims, uint64_t hash, const struct asker *a)
+static bool meets_in(const struct overlap *o, uint64_t hash, const struct asker *a)
 {
     uint32_t at;
-    for (const struct overlap_claim *c = table_first(claims, hash, &at); c != NULL;
-         c = table_next(claims, hash, &at))
+    for (const struct overlap_claim *c = table_first(&o->claims, hash, &at); c != NULL;
+         c = table_next(&o->claims, hash, &at))
         if (is_hit(c, a)) return true;
+    return false;
+}
+
+static bool meets_tailed(const struct overlap *o, uint64_t prefix, const struct asker *a)
+{
+    uint32_t at;
+    const struct list *ring = table_first(&o->tailed, prefix, &at), *link = ring;
+    if (ring == NULL) return false;
+    do {
+        if (is_hit(LIST_OWNER(link, struct overlap_claim, same_front), a)) return true;
+        link = link->next;
+    } while (link != ring);
+    return false;
+}
+
+static bool meets_middled(const struct overlap *o, uint64_t ends, const struct asker *a)
+{
+    uint32_t at;
+    const struct list *ring = table_first(&o->middled, ends, &at), *link = ring;
+    if (ring == NULL) return false;
+    do {
+        if (is_hit(LIST_OWNER(link, struct overlap_claim, same_ends), a)) return true;
+        link = link->next;
+    } while (link != ring);
     return false;
 }
 
@@ -280,7 +345,7 @@ static bool last_token(struct bytes filter, struct bytes *last)
     return last->len > 0 && !subject_token_is_star(*last);
 }
 
-/* Is there a claim with these literal tokens at the front and a middle in [from, to]? */
+/* Is there a claim with these ends and a middle in [from, to]? */
 static bool has_middle(const struct overlap *o, uint64_t hash, uint32_t from, uint32_t to)
 {
     for (uint32_t i = from; i <= to; i++)
@@ -288,7 +353,7 @@ static bool has_middle(const struct overlap *o, uint64_t hash, uint32_t from, ui
     return false;
 }
 
-/* Claims with a middle and these literal tokens at the front. */
+/* Claims with a middle and these literal tokens at the ends. */
 static bool meets_middle(const struct overlap *o, uint64_t hash, const struct asker *a)
 {
     struct subject_walk walk;
@@ -300,13 +365,19 @@ static bool meets_middle(const struct overlap *o, uint64_t hash, const struct as
         bool is_rest = subject_token_is_rest(token);
         if (is_rest || subject_token_is_star(token)) {
             if (has_middle(o, hash, i, is_rest ? MIDDLE_TOKEN_MAX - 1 : i))
-                return meets_in(&o->middled, hash, a);
+                return meets_middled(o, hash, a);
             if (is_rest) return false;
-        } else if (meets_in(&o->claims, key_of_middle(hash, i, token), a)) {
+        } else if (meets_in(o, key_of_middle(hash, i, token), a)) {
             return true;
         }
     }
     return false; /* a middle behind its last token is of a longer one */
+}
+
+/* Claims with these literal tokens at the ends. */
+static bool meets_ends(const struct overlap *o, uint64_t hash, const struct asker *a)
+{
+    return meets_in(o, hash, a) || (o->middled.count > 0 && meets_middle(o, hash, a));
 }
 
 bool overlap_meets_any(const struct overlap *o, uint32_t account, struct bytes filter,
@@ -320,11 +391,10 @@ bool overlap_meets_any(const struct overlap *o, uint32_t account, struct bytes f
     runs_init(&r, filter);
     do {
         hash = hash_of(o, account, bytes_of(filter.data, r.bytes));
-        if (meets_in(&o->claims, hash, &a)) return true;
-        if (o->tailed.count > 0 && (has_last ? meets_in(&o->claims, key_of(hash, last), &a)
-                                             : meets_in(&o->tailed, hash, &a)))
+        if (meets_ends(o, hash, &a)) return true;
+        if (o->tailed.count > 0 &&
+            (has_last ? meets_ends(o, key_of(hash, last), &a) : meets_tailed(o, hash, &a)))
             return true;
-        if (o->middled.count > 0 && meets_middle(o, hash, &a)) return true;
     } while (runs_next(&r));
     if (r.is_literal || find_count(o, hash) == NULL) return false;
     uint32_t at = 0;
@@ -368,7 +438,7 @@ bool overlap_list_meets_claims(const struct overlap_list *l, const struct overla
     uint32_t at = 0;
     const struct overlap_claim *c;
     while ((c = table_each(&o->claims, &at)) != NULL)
-        if (c->account == account && counts(context, c->owner) &&
+        if (c->account == account && counts(context, c) &&
             overlap_list_meets(l, filter_of(c), NULL))
             return true;
     return false;

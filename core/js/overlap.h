@@ -4,13 +4,15 @@
  * filter meets claims whose literal tokens begin its own, found token by token; and, when it ends
  * in a wildcard, claims with longer ones: a count per run of tokens says whether there are any, and
  * only then all claims are gone through. Claims with the same literal tokens at the front are told
- * apart by a literal last one (their tail), else by the first literal one behind a wildcard (their
- * middle), so that thousands like `a.*.x` or `a.*.x.*` do not meet each other.
+ * apart by a literal last one (their tail), and by the first literal one between a wildcard and
+ * that (their middle), so that thousands like `a.*.x`, `a.*.x.*` or `a.*.x.*.z` do not meet each
+ * other.
  *
  * Owned by the shard; pure. */
 #ifndef CORE_JS_OVERLAP_H
 #define CORE_JS_OVERLAP_H
 #include "core/base/bytes.h"
+#include "core/base/list.h"
 #include "core/base/table.h"
 
 struct overlap_claim {
@@ -20,17 +22,18 @@ struct overlap_claim {
     uint32_t tail_bytes;                            /* 0: none */
     uint32_t middle_at, middle_bytes, middle_token; /* bytes 0: none; the token's number, from 0 */
     const void *owner;
+    struct list same_front, same_ends; /* a ring in tailed, one in middled */
     char filter[];
 };
 
-/* Does a claim of this owner count? */
-typedef bool overlap_counts_fn(const void *context, const void *owner);
+/* Does this claim count? */
+typedef bool overlap_counts_fn(const void *context, const struct overlap_claim *c);
 
 struct overlap {
     struct mem *mem;
     struct table claims;  /* by account, literal tokens, and tail or middle */
-    struct table tailed;  /* those with a tail, by account and literal tokens */
-    struct table middled; /* those with a middle likewise */
+    struct table tailed;  /* rings of those with a tail, by account and literal tokens */
+    struct table middled; /* rings of those with a middle, by account, literal tokens and tail */
     struct table
         longer; /* counts of claims that go on behind these tokens, or with a middle there */
     uint64_t seed;
@@ -46,8 +49,8 @@ void overlap_release(struct overlap *o, struct overlap_claim *claim);
 /* Whether some owner but this one claims subjects that the filter matches. */
 bool overlap_meets(const struct overlap *o, uint32_t account, struct bytes filter,
                    const void *owner);
-/* The same of all owners but those that counts says no of; it is asked about each claim that has
- * something in common with the filter, perhaps twice, until it says yes. */
+/* The same of all claims but those that counts says no of. It is asked, perhaps twice, about each
+ * one that may meet the filter, until one does. */
 bool overlap_meets_any(const struct overlap *o, uint32_t account, struct bytes filter,
                        overlap_counts_fn *counts, const void *context);
 

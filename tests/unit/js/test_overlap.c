@@ -24,12 +24,13 @@ static void teardown(void)
 TestSuite(overlap, .init = setup, .fini = teardown);
 
 static const char *const filters[] = {
-    "a",         "b",         "a.b",      "a.*",       "*.b",     "a.>",       "a.*.c",
-    "*",         "*.*",       "a.b.c",    "a.b.>",     ">",       "*.b.>",     "b.a.>",
-    "b.a",       "a..b",      ".a",       "a.",        "a.*.b",   "*.*.c",     "*.c",
-    "a.*.*",     "a.*.",      "*.*.b.c",  "a.c.b",     "*.*.*",   "a.*.b.*",   "a.*.c.*",
-    "a.*.b.>",   "*.b.*",     "*.*.b.*",  "a.*.*.b.*", "a.x.b.y", "a.*.x.c.*", "a.*..b.*",
-    "a.*.*.c.>", "a.*.b.c.>", "*.*.*.b.>"};
+    "a",         "b",         "a.b",       "a.*",       "*.b",       "a.>",       "a.*.c",
+    "*",         "*.*",       "a.b.c",     "a.b.>",     ">",         "*.b.>",     "b.a.>",
+    "b.a",       "a..b",      ".a",        "a.",        "a.*.b",     "*.*.c",     "*.c",
+    "a.*.*",     "a.*.",      "*.*.b.c",   "a.c.b",     "*.*.*",     "a.*.b.*",   "a.*.c.*",
+    "a.*.b.>",   "*.b.*",     "*.*.b.*",   "a.*.*.b.*", "a.x.b.y",   "a.*.x.c.*", "a.*..b.*",
+    "a.*.*.c.>", "a.*.b.c.>", "*.*.*.b.>", "a.*.b.*.c", "a.*.c.*.c", "*.b.*.c",   "a.x.b.y.c",
+    "a.*.b.*.*", "a.*.*.*.c", "a.*.c.*.b", "a.*.b..c",  "a.*.b.c.c"};
 enum { FILTERS = sizeof filters / sizeof filters[0] };
 
 Test(overlap, it_agrees_with_asking_one_by_one)
@@ -95,10 +96,10 @@ Test(overlap, many_streams_are_not_gone_through)
 
 static uint64_t compared;
 
-static bool count_all(const void *context, const void *owner)
+static bool count_all(const void *context, const struct overlap_claim *c)
 {
     compared++;
-    return context != owner;
+    return context != c->owner;
 }
 
 /* So many of them, told apart by one token. */
@@ -130,6 +131,9 @@ Test(overlap, subjects_that_differ_in_one_token_are_not_compared)
     compare_many("m.*.", ".>");
     compare_many("m.*.*.*.i", ".*.>");
     compare_many("m.*.a.", "");
+    compare_many("m.*.", ".*.b");
+    compare_many("m.*.", ".b");
+    compare_many("m.*.b.*.", "");
 }
 
 /* Items with wildcards are asked about by what they could meet. */
