@@ -128,6 +128,48 @@ static void forget_order(struct directory *d)
     d->order_count = d->order_room = d->order_changes = 0;
 }
 
+/* What nearly all comparisons need, side by side: entries lie all over the memory. */
+struct sort_item {
+    const struct directory_entry *e;
+    uint64_t key; /* of the name, behind what all names begin with */
+    uint32_t account;
+};
+
+static int by_key(const void *a, const void *b)
+{
+    const struct sort_item *x = a, *y = b;
+    if (x->account == y->account && x->key != y->key) return x->key < y->key ? -1 : 1;
+    return by_name(x->e, y->e);
+}
+
+static uint64_t key_of_name(struct bytes name, uint32_t from)
+{
+    uint64_t key = 0;
+    for (uint32_t i = from; i < from + sizeof key; i++)
+        key = key << 8 | (i < name.len ? (unsigned char)name.data[i] : 0);
+    return key;
+}
+
+static void sort_order(struct directory *d, struct sort_item *items)
+{
+    uint32_t common = UINT32_MAX;
+    for (uint32_t i = 0; i < d->order_count; i++) {
+        const struct directory_entry *e = d->order[i], *first = d->order[0];
+        uint32_t at = 0;
+        if (e->name_bytes < common) common = e->name_bytes;
+        while (at < common && e->name[at] == first->name[at]) at++;
+        common = at;
+        items[i] = (struct sort_item){.e = e, .account = e->account};
+    }
+    for (uint32_t i = 0; i < d->order_count; i++) {
+        items[i].key = key_of_name(directory_name(items[i].e), common);
+        d->order[i] = &items[i];
+    }
+    sort_pointers(d->order, d->order_count, by_key);
+    for (uint32_t i = 0; i < d->order_count; i++)
+        d->order[i] = ((const struct sort_item *)d->order[i])->e;
+}
+
 /* ERR_MEMORY: there is none. */
 static enum err make_order(struct directory *d)
 {
@@ -135,13 +177,17 @@ static enum err make_order(struct directory *d)
     const struct directory_entry *e;
     if (d->order != NULL) return ERR_OK;
     uint32_t room = d->ids.count + ORDER_SPARE;
+    struct sort_item *items = mem_alloc(d->mem, MEM_JETSTREAM, room * sizeof *items);
+    if (items == NULL) return ERR_MEMORY;
     d->order = mem_alloc(d->mem, MEM_JETSTREAM, room * sizeof *d->order);
-    if (d->order == NULL) return ERR_MEMORY;
-    d->order_room = room;
-    while ((e = directory_each(d, &at)) != NULL)
-        if (!e->is_new) d->order[d->order_count++] = e;
-    sort_pointers(d->order, d->order_count, by_name);
-    return ERR_OK;
+    if (d->order != NULL) {
+        d->order_room = room;
+        while ((e = directory_each(d, &at)) != NULL)
+            if (!e->is_new) d->order[d->order_count++] = e;
+        sort_order(d, items);
+    }
+    mem_free(d->mem, MEM_JETSTREAM, items, room * sizeof *items);
+    return d->order == NULL ? ERR_MEMORY : ERR_OK;
 }
 
 /* True: it goes on. */

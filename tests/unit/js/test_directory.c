@@ -222,11 +222,11 @@ Test(directory, a_list_is_what_every_stream_says)
     static const char *const ends[] = {"", ".x", ".*", ".y.>", ".w", ".z"};
     uint64_t number = 7;
     for (int i = 0; i < STEPS; i++) {
-        char name[16], text[2][32];
+        char name[32], text[2][32];
         struct bytes wanted[2];
         number = number * 6364136223846793005u + 1442695040888963407u;
         int place = (int)(number >> 33) % PLACES;
-        (void)snprintf(name, sizeof name, "n%d", place);
+        (void)snprintf(name, sizeof name, "%s%d", place % 5 == 0 ? "n" : "n1234567890", place);
         for (int k = 0; k < 2; k++) {
             int shape = (place + k * 5) % 6;
             (void)snprintf(text[k], sizeof text[k], "%s%d%s", fronts[shape], place, ends[shape]);
