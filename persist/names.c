@@ -106,6 +106,12 @@ bool names_is_kept(const char *name)
     return names_is_segment(own.text, &log, &number) || names_is_pack(own.text, &log, &number);
 }
 
+bool names_is_manifest(const char *name, uint32_t *log)
+{
+    if (!take_hex(&name, LOG_DIGITS, log)) return false;
+    return strcmp(name, "-manifest-0") == 0 || strcmp(name, "-manifest-1") == 0;
+}
+
 bool names_is_of_store(const char *name)
 {
     uint32_t log, number;

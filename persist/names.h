@@ -20,6 +20,8 @@ bool names_is_kept(const char *name);
 /* True if name is that of a segment. */
 bool names_is_segment(const char *name, uint32_t *log, uint32_t *segment);
 bool names_is_pack(const char *name, uint32_t *log, uint32_t *pack);
+/* True for that of a copy of a manifest. */
+bool names_is_manifest(const char *name, uint32_t *log);
 /* True for a name that only a store gives: its presence means that there is, or was, a store. */
 bool names_is_of_store(const char *name);
 

@@ -63,22 +63,27 @@ static enum err write_pair(const struct recovery *r, struct names_text copy_0,
     return is_new ? blocking_flush_folder(b) : ERR_OK;
 }
 
-/* True if there is a file that only a store has. */
-static enum err has_store_files(const struct recovery *r, bool *found)
+/* found: there is a file that only a store has. log_end: behind the last log of which there is a
+ * manifest's name. */
+static enum err look_at_names(const struct recovery *r, bool *found, uint32_t *log_end)
 {
     char *names = mem_alloc(r->options.mem, MEM_STORE, LIST_BYTES);
     if (names == NULL) return ERR_MEMORY;
     struct vfs_op op = {.kind = VFS_LIST, .path = "", .data = names, .bytes = LIST_BYTES};
     enum err e;
+    uint32_t log;
     *found = false;
+    *log_end = 0;
     do {
         e = blocking_run(r->options.blocking, &op);
         for (uint32_t at = 0; e == ERR_OK && at < op.bytes_done;
              at += (uint32_t)strlen(names + at) + 1) {
             *found = *found || names_is_of_store(names + at);
+            if (names_is_manifest(names + at, &log) && log >= *log_end && log < PLACE_LOGS_MAX)
+                *log_end = log + 1;
             op.offset++;
         }
-    } while (e == ERR_OK && op.bytes_done > 0 && !*found);
+    } while (e == ERR_OK && op.bytes_done > 0);
     mem_free(r->options.mem, MEM_STORE, names, LIST_BYTES);
     return e;
 }
@@ -141,7 +146,8 @@ static enum err read_root(struct recovery *r, struct copies *c, char *buffer)
     if (c->valid_count > 0) return ERR_OK;
     if (c->has_read_error) return ERR_IO;
     bool found;
-    enum err e = has_store_files(r, &found);
+    uint32_t log_end;
+    enum err e = look_at_names(r, &found, &log_end);
     if (e != ERR_OK) return e;
     return found ? ERR_CORRUPT : ERR_UNKNOWN;
 }
@@ -215,6 +221,29 @@ static enum err read_manifest(struct recovery *r, uint32_t log, struct copies *c
     if (c->has_read_error) return ERR_IO;
     /* A log that the root does not count yet may have been made in part. */
     return log >= r->root.log_count ? ERR_UNKNOWN : ERR_CORRUPT;
+}
+
+/* A root that came back from a copy may be older than a log that it does not count. One that has a
+ * valid manifest of this store is there all the same, and all before it are. */
+static enum err count_logs(struct recovery *r)
+{
+    bool found;
+    uint32_t log_end;
+    r->log_room = r->root.log_count;
+    if (r->is_new || r->options.is_read_only) return ERR_OK;
+    enum err e = look_at_names(r, &found, &log_end);
+    for (uint32_t log = r->log_room; e == ERR_OK && log < log_end; log++) {
+        struct copies copies;
+        struct manifest m;
+        e = read_manifest(r, log, &copies, &m);
+        if (e == ERR_UNKNOWN) {
+            e = ERR_OK; /* made in part */
+        } else if (e == ERR_OK) {
+            manifest_deinit(&m);
+            r->log_room = log + 1;
+        }
+    }
+    return e;
 }
 
 static enum err write_manifest(struct recovery *r, struct manifest *m, const struct copies *c)
@@ -478,7 +507,8 @@ enum err recovery_open(struct recovery *r, const struct recovery_options *o)
     if (buffer == NULL) return ERR_MEMORY;
     enum err e = open_root(r, &root_copies, buffer);
     if (e != ERR_OK) goto free_buffer;
-    r->log_room = r->root.log_count;
+    e = count_logs(r);
+    if (e != ERR_OK) goto free_buffer;
     if (o->log_count > r->log_room && !o->is_read_only) r->log_room = o->log_count;
     e = ERR_MEMORY;
     if (r->log_room == 0) { /* `check` of a store that was made and never started */

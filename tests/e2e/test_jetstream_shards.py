@@ -2,6 +2,7 @@
 shards finds everything."""
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -57,6 +58,29 @@ def test_any_number_of_shards_finds_all_streams(start, tmp_path, is_killed):
             s.process.wait()
         else:
             assert s.stop() == 0
+
+
+def test_a_root_from_before_there_were_more_shards_finds_all_streams(start, tmp_path):
+    """A copy that came back in part: it counts fewer logs than there are."""
+    store = str(tmp_path / "store")
+    roots = [os.path.join(store, "jetstream", "root-%d" % i) for i in range(2)]
+    s = start("-js", "-sd", store, "--shards", "1")
+    assert s.stop() == 0
+    for root in roots:
+        shutil.copy(root, root + ".older")
+    s = start("-js", "-sd", store, "--shards", "3")
+    with Js(s) as js:
+        for n in names():
+            js.stream(n, subjects=[n + ".>"])
+            js.publish(n + ".x", "1")
+    assert s.stop() == 0
+    for root in roots:
+        os.replace(root + ".older", root)
+    s = start("-js", "-sd", store, "--shards", "1")
+    with Js(s) as js:
+        assert js.ok("STREAM.NAMES")["streams"] == names()
+        assert [js.state(n)["messages"] for n in names()] == [1] * COUNT
+    assert s.stop() == 0
 
 
 def test_subjects_of_streams_on_different_shards_do_not_overlap(start, tmp_path):

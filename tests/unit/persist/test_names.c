@@ -18,6 +18,8 @@ Test(names, lead_back_to_their_numbers)
     cr_assert(names_is_pack("00ff-00000002.pack", &log, &number));
     cr_assert_eq(log, 255);
     cr_assert_eq(number, 2);
+    cr_assert(names_is_manifest("00fe-manifest-1", &log));
+    cr_assert_eq(log, 254);
 }
 
 Test(names, of_others_are_not_taken_for_ours)
@@ -35,8 +37,10 @@ Test(names, of_others_are_not_taken_for_ours)
     for (size_t i = 0; i < sizeof OTHERS / sizeof *OTHERS; i++) {
         cr_assert_not(names_is_segment(OTHERS[i], &log, &number), "%s", OTHERS[i]);
         cr_assert_not(names_is_pack(OTHERS[i], &log, &number), "%s", OTHERS[i]);
+        cr_assert_not(names_is_manifest(OTHERS[i], &log), "%s", OTHERS[i]);
         cr_assert_not(names_is_of_store(OTHERS[i]), "%s", OTHERS[i]);
     }
+    cr_assert_not(names_is_manifest("0000-manifest-2", &log));
     cr_assert(names_is_of_store("0000-manifest-1"));
     cr_assert(names_is_of_store("0000-00000001.log"));
 }
