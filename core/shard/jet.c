@@ -354,6 +354,7 @@ static void use_options(struct shard *s)
     js->max_batch = o->max_request_batch;
     js->consumers_default_max = o->default_max_consumers > 0 ? o->default_max_consumers : 0;
     js->total.memory.max = o->memory_bytes_max;
+    if (o->memory_bytes_max >= 0) js->memory.bytes_max = (uint64_t)o->memory_bytes_max;
     js->total.storage.max = o->storage_bytes_max;
     jet_subs_look_again(s->jet);
     js_limits_changed(js);

@@ -219,6 +219,21 @@ def test_limits_by_reload(start, tmp_path):
         s.reload((config % (tmp_path, 20, 2)).replace("1KB", "1MB"), expect="decreasing jetstream")
 
 
+@pytest.mark.parametrize("storage", ["memory", "file"])
+def test_what_a_reload_adds_can_be_used(start, tmp_path, storage):
+    config = "jetstream { store_dir: %s, max_mem: %s, max_file: %s }"
+    s = start(config=config % (tmp_path, "1MB", "1MB"))
+    with Js(s) as j:
+        j.stream("S", subjects=["s"], storage=storage)
+
+        def fill(most):
+            return sum("error" not in j.publish("s", b"x" * 100000) for _ in range(most))
+        assert 5 <= fill(20) <= 11
+        s.reload(config % (tmp_path, "3MB", "3MB"))
+        wait_until(lambda: fill(1) == 1, what="the new limit")
+        assert 15 <= fill(40) <= 21
+
+
 # --- streams
 
 def test_a_stream_lives(js):
