@@ -1,6 +1,7 @@
 #include "persist/check.h"
 #include <string.h>
 #include "core/base/must.h"
+#include "persist/orphans.h"
 #include "persist/pack_file.h"
 #include "persist/replay.h"
 #include "persist/wire.h"
@@ -543,6 +544,21 @@ static bool is_orphan(const struct check *c, const char *name)
            manifest_find_pack(&c->logs[log], number) == NULL;
 }
 
+/* The manifest came back from an older copy: what was written since is not in the store. */
+static enum err look_at_newer(struct check *c, const char *name)
+{
+    uint32_t log, number;
+    bool is_newer;
+    if (!names_is_segment(name, &log, &number) || !is_orphan(c, name)) return ERR_OK;
+    const struct recovery r = {.options = c->recovery};
+    enum err e = orphans_is_newer(&r, &c->logs[log], number, &is_newer);
+    if (is_stop(e)) return e;
+    if (e == ERR_OK && is_newer)
+        tell_file(c, CHECK_LOST, names_segment(log, number),
+                  "a segment that is newer than its manifest, and not read", 0, 0);
+    return ERR_OK;
+}
+
 /* Also whether there is anything of a store at all. */
 static enum err look_at_names(struct check *c, bool *found)
 {
@@ -558,6 +574,7 @@ static enum err look_at_names(struct check *c, bool *found)
             *found = *found || names_is_of_store(names + at);
             c->counts.orphans += is_orphan(c, names + at);
             c->counts.kept += names_is_kept(names + at);
+            e = look_at_newer(c, names + at);
             op.offset++;
         }
     } while (e == ERR_OK && op.bytes_done > 0);

@@ -52,10 +52,10 @@ static enum err find(const struct recovery *r, bool is_kept, uint64_t skipped, s
 }
 
 /* A group at the place where it was written, of whichever start. */
-static bool has_group(const struct recovery *r, const struct orphan *o, const char *data,
-                      uint32_t bytes, uint64_t offset)
+static bool has_group(const struct manifest *m, uint32_t number, const char *data, uint32_t bytes,
+                      uint64_t offset)
 {
-    struct place_key key = {.secret = r->root.secret, .log = o->log, .segment = o->number};
+    struct place_key key = {.secret = m->secret, .log = m->log, .segment = number};
     struct group_head h;
     for (uint32_t at = 0; at + GROUP_HEAD_BYTES <= bytes; at += PLACE_BLOCK_BYTES) {
         key.incarnation = wire_u32(data + at + GROUP_INCARNATION_AT);
@@ -66,11 +66,13 @@ static bool has_group(const struct recovery *r, const struct orphan *o, const ch
 }
 
 /* Also when it cannot be read. What is no file holds nothing. */
-static enum err holds_groups(const struct recovery *r, const struct orphan *o, bool *holds)
+static enum err holds_groups(const struct recovery *r, const struct manifest *m, uint32_t number,
+                             bool *holds)
 {
     const struct blocking *b = r->options.blocking;
+    struct names_text name = names_segment(m->log, number);
     *holds = false;
-    struct vfs_op op = {.kind = VFS_OPEN, .path = o->name.text, .flags = VFS_READ_ONLY};
+    struct vfs_op op = {.kind = VFS_OPEN, .path = name.text, .flags = VFS_READ_ONLY};
     enum err e = blocking_run(b, &op);
     if (e == ERR_UNKNOWN || e == ERR_INVALID) return ERR_OK;
     if (e != ERR_OK) return e;
@@ -80,8 +82,8 @@ static enum err holds_groups(const struct recovery *r, const struct orphan *o, b
     while (e == ERR_OK && !*holds && read.offset < PLACE_SEGMENT_BYTES_MAX) {
         e = blocking_run(b, &read);
         if (e == ERR_OK && read.bytes_done == 0) break;
-        *holds =
-            e == ERR_IO || (e == ERR_OK && has_group(r, o, data, read.bytes_done, read.offset));
+        *holds = e == ERR_IO ||
+                 (e == ERR_OK && has_group(m, number, data, read.bytes_done, read.offset));
         if (e == ERR_IO) e = ERR_OK;
         read.offset += PIECE_BYTES;
     }
@@ -89,6 +91,14 @@ static enum err holds_groups(const struct recovery *r, const struct orphan *o, b
     struct vfs_op close = {.kind = VFS_CLOSE, .file = op.file};
     enum err closed = blocking_run(b, &close);
     return closed == ERR_CLOSED ? closed : e;
+}
+
+enum err orphans_is_newer(const struct recovery *r, const struct manifest *m, uint32_t number,
+                          bool *is_newer)
+{
+    *is_newer = false;
+    if (number < m->next_segment || number > NUMBER_MAX) return ERR_OK;
+    return holds_groups(r, m, number, is_newer);
 }
 
 static void tell(struct recovery *r, const struct orphan *o)
@@ -103,11 +113,11 @@ static enum err find_newest(const struct recovery *r, uint32_t *newest)
     struct orphan o;
     enum err e;
     for (uint64_t n = 0; (e = find(r, false, n, &o)) == ERR_OK; n++) {
-        bool holds = false;
-        if (o.is_pack || o.number < r->logs[o.log].next_segment || o.number > NUMBER_MAX) continue;
-        e = holds_groups(r, &o, &holds);
+        bool is_newer;
+        if (o.is_pack) continue;
+        e = orphans_is_newer(r, &r->logs[o.log], o.number, &is_newer);
         if (e != ERR_OK) return e;
-        if (holds && o.number > newest[o.log]) newest[o.log] = o.number;
+        if (is_newer && o.number > newest[o.log]) newest[o.log] = o.number;
     }
     return e == ERR_UNKNOWN ? ERR_OK : e;
 }
@@ -177,7 +187,8 @@ static bool has_scrubs(const struct recovery *r)
 static enum err must_stay(const struct recovery *r, const struct orphan *o, bool *stays)
 {
     *stays = r->counts.damaged_ranges > 0 || r->counts.read_errors > 0;
-    return *stays && !o->is_pack ? holds_groups(r, o, stays) : ERR_OK;
+    if (!*stays || o->is_pack) return ERR_OK;
+    return holds_groups(r, &r->logs[o->log], o->number, stays);
 }
 
 /* The store is served also when one of them takes no write, or does not go. */

@@ -14,6 +14,10 @@
 #define PERSIST_ORPHANS_H
 #include "persist/recovery.h"
 
+/* Rule 1: whether this segment, which m does not name, is newer than m. Only options.blocking and
+ * options.mem of r are used. ERR_CLOSED, ERR_MEMORY, or the file cannot be opened. */
+NODISCARD enum err orphans_is_newer(const struct recovery *r, const struct manifest *m,
+                                    uint32_t number, bool *is_newer);
 /* Before the manifests are written: renames what rule 1 names, and counts and tells what has that
  * end. ERR_CLOSED, ERR_MEMORY, or the folder cannot be read. */
 NODISCARD enum err orphans_keep(struct recovery *r);

@@ -447,7 +447,10 @@ def test_files_newer_than_the_manifest_are_kept(start, store):
     assert s.stop() == 0
     newer = {name: get(store, name) for name in names}
     put(store, older)
-    assert "or keeps them as FILE.kept" in check(store).stdout
+    r = check(store)
+    assert r.returncode == DAMAGED
+    assert "or keeps them as FILE.kept" in r.stdout
+    assert "a segment that is newer than its manifest, and not read; what was in it is lost" in r.stdout
     for _ in range(2):
         s = start(*flags)
         with Js(s) as js:
