@@ -230,7 +230,8 @@ static enum err count_logs(struct recovery *r)
     bool found;
     uint32_t log_end;
     r->log_room = r->root.log_count;
-    if (r->is_new || r->options.is_read_only) return ERR_OK;
+    /* Where it counts none, the first start did not get to its logs. */
+    if (r->root.log_count == 0 || r->options.is_read_only) return ERR_OK;
     enum err e = look_at_names(r, &found, &log_end);
     for (uint32_t log = r->log_room; e == ERR_OK && log < log_end; log++) {
         struct copies copies;
