@@ -7,6 +7,7 @@
 enum { ERRORS_TOLD = 5 };
 /* A delivery may be on its way for so long after what forbids it. */
 static const uint64_t ON_ITS_WAY_NS = 1000000000;
+static const uint64_t WINDOW_NS = 120000000000; /* of message ids */
 
 void jsledger_init(struct jsledger *l, uint64_t seed)
 {
@@ -31,9 +32,13 @@ void jsledger_wrong(struct jsledger *l, const char *what, ...)
 
 static void wrong_entry(struct jsledger *l, const struct jsledger_entry *e, const char *what)
 {
-    jsledger_wrong(l, "%s: stream S%u, message %u, sequence %llu, outcome %u, acks %x/%x", what,
-                   e->slot, (unsigned)(e - l->entries), (unsigned long long)e->seq, e->outcome,
-                   e->ack_sent, e->ack_confirmed);
+    uint64_t earliest = jslives_earliest_ns(l, e), latest = jslives_latest_ns(l, e);
+    jsledger_wrong(l,
+                   "%s: stream S%u, message %u of %.6f, sequence %llu, outcome %u, acks %x/%x, "
+                   "life until %.6f to %.6f, ttl %.1f",
+                   what, e->slot, (unsigned)(e - l->entries), (double)e->sent_ns / 1e9,
+                   (unsigned long long)e->seq, e->outcome, e->ack_sent, e->ack_confirmed,
+                   (double)earliest / 1e9, (double)latest / 1e9, (double)e->ttl_ns / 1e9);
 }
 
 void jsledger_renew(struct jsledger *l, uint32_t slot)
@@ -51,6 +56,7 @@ void jsledger_renew(struct jsledger *l, uint32_t slot)
     s->is_purging = false;
     s->was_reset = 0;
     s->max_msgs = UINT64_MAX;
+    jslives_renew(&s->lives);
     memset(s->owner, 0xff, sizeof s->owner);
     memset(s->client_last, 0, sizeof s->client_last);
 }
@@ -69,6 +75,9 @@ uint32_t jsledger_publish(struct jsledger *l, const struct jsledger_publish *p)
                                              .bytes = p->bytes,
                                              .msg_id = p->msg_id,
                                              .expected = p->expected,
+                                             .ttl_ns = p->ttl_ns,
+                                             .counted = p->counted,
+                                             .sent_ns = l->now_ns,
                                              .maybe_gone = l->slots[p->slot].is_purging};
     return id;
 }
@@ -119,13 +128,15 @@ static void mark_stored(struct jsledger *l, uint32_t id, uint64_t seq)
         wrong_entry(l, &l->entries[s->owner[seq]], "two messages have one sequence");
     e->outcome = JSL_STORED;
     e->seq = seq;
+    e->known_ns = l->now_ns;
     s->owner[seq] = id;
     if (seq > s->seen_last) s->seen_last = seq;
     if (e->msg_id != 0) {
         uint32_t *other = &l->stored_of[e->msg_id];
-        if (*other != JSLEDGER_NONE && *other != id)
+        const struct jsledger_entry *o = *other == JSLEDGER_NONE ? e : &l->entries[*other];
+        if (o != e && !jslives_may_repeat(l, o, e, WINDOW_NS))
             wrong_entry(l, e, "one message id was stored twice");
-        *other = id;
+        if (o->seq <= seq) *other = id;
     }
     check_set(l, e);
 }
@@ -148,7 +159,9 @@ void jsledger_stored(struct jsledger *l, uint32_t id, uint64_t seq, bool is_dupl
     uint32_t owner = seq < JSLEDGER_SEQS_MAX ? s->owner[seq] : JSLEDGER_NONE;
     if (owner != JSLEDGER_NONE && l->entries[owner].msg_id != e->msg_id)
         wrong_entry(l, e, "a duplicate of another message");
-    if (owner == JSLEDGER_NONE && l->stored_of[e->msg_id] != JSLEDGER_NONE)
+    /* With short windows it may be stored again, and the answer to that be lost. */
+    bool may_repeat = s->lives.is_on && s->lives.least.max_age_ns < WINDOW_NS;
+    if (owner == JSLEDGER_NONE && !may_repeat && l->stored_of[e->msg_id] != JSLEDGER_NONE)
         wrong_entry(l, e, "a duplicate of another sequence");
 }
 
@@ -223,6 +236,20 @@ void jsledger_delivered(struct jsledger *l, uint32_t slot, uint32_t consumer, ui
         wrong_entry(l, e, "delivered after its ack was confirmed");
 }
 
+void jsledger_marker(struct jsledger *l, uint32_t slot, uint64_t seq)
+{
+    struct jsledger_slot *s = &l->slots[slot];
+    if (seq == 0 || seq >= JSLEDGER_SEQS_MAX || !s->lives.has_markers) {
+        jsledger_wrong(l, "S%u: a strange marker, sequence %llu", slot, (unsigned long long)seq);
+        return;
+    }
+    if (s->owner[seq] != JSLEDGER_NONE)
+        wrong_entry(l, &l->entries[s->owner[seq]], "a marker has its sequence");
+    if (seq > s->seen_last) s->seen_last = seq;
+    s->markers++;
+    l->markers++;
+}
+
 /* --- removal ------------------------------------------------------------------------------ */
 
 void jsledger_erase_sent(struct jsledger *l, uint32_t id)
@@ -286,6 +313,8 @@ void jsledger_reset_sent(struct jsledger *l, uint32_t slot, uint32_t consumer)
 
 void jsledger_audit_begin(struct jsledger *l, uint32_t slot)
 {
+    l->slots[slot].markers = 0;
+    l->slots[slot].audit_ns = l->now_ns;
     for (uint32_t i = 0; i < l->entry_count; i++)
         if (l->entries[i].slot == slot) l->entries[i].is_present = false;
 }
@@ -302,8 +331,10 @@ static bool is_replaced(const struct jsledger *l, const struct jsledger_entry *e
     return false;
 }
 
-static bool is_beyond(const struct jsledger_slot *s, const struct jsledger_entry *e, uint64_t last)
+static bool is_beyond(const struct jsledger *l, const struct jsledger_entry *e, uint64_t last)
 {
+    const struct jsledger_slot *s = &l->slots[e->slot];
+    if (s->lives.is_on) return jslives_may_take(l, e, last);
     return s->max_msgs != UINT64_MAX && last - e->seq >= s->max_msgs;
 }
 
@@ -313,7 +344,8 @@ static bool may_be_gone(const struct jsledger *l, const struct jsledger_entry *e
     uint8_t all = (uint8_t)((1u << s->consumers) - 1);
     uint8_t acked = e->ack_sent | s->late_acks[e->seq];
     if (e->maybe_gone || e->is_gone) return true;
-    if (is_beyond(s, e, last)) return true;
+    if (jslives_earliest_ns(l, e) <= l->now_ns) return true;
+    if (is_beyond(l, e, last)) return true;
     switch (s->retention) {
     case JSL_WORK_QUEUE: return (acked & all) == all; /* what was passed over stays */
     case JSL_INTEREST: return ((acked | s->was_reset) & all) == all;
@@ -327,6 +359,7 @@ static bool must_be_gone(const struct jsledger *l, const struct jsledger_entry *
     const struct jsledger_slot *s = &l->slots[e->slot];
     uint8_t all = (uint8_t)((1u << s->consumers) - 1);
     if (s->retention == JSL_KEYS && is_replaced(l, e)) return true;
+    if (jslives_is_over(l, e, s->audit_ns)) return true;
     bool is_consumed = s->retention == JSL_WORK_QUEUE ||
                        (s->retention == JSL_INTEREST && s->was_reset == 0 && !s->is_kept);
     return e->is_gone || (is_consumed && (e->ack_confirmed & all) == all);
@@ -335,7 +368,7 @@ static bool must_be_gone(const struct jsledger *l, const struct jsledger_entry *
 void jsledger_audit_end(struct jsledger *l, uint32_t slot, uint64_t last, uint64_t messages)
 {
     const struct jsledger_slot *s = &l->slots[slot];
-    uint64_t present = 0;
+    uint64_t present = s->markers, passing = s->lives.has_markers ? JSLEDGER_SUBJECTS : 0;
     if (last < s->seen_last)
         jsledger_wrong(l, "S%u ends at %llu, and %llu was given to a message before", slot,
                        (unsigned long long)last, (unsigned long long)s->seen_last);
@@ -345,17 +378,23 @@ void jsledger_audit_end(struct jsledger *l, uint32_t slot, uint64_t last, uint64
         present += e->is_present;
         if (e->is_present && must_be_gone(l, e)) wrong_entry(l, e, "it should be gone");
         if (e->is_present) continue;
+        uint64_t end = jslives_earliest_ns(l, e);
+        passing += end <= l->now_ns && !jslives_is_over(l, e, s->audit_ns);
         if (e->outcome == JSL_LOST) {
             l->never_found++;
             e->outcome = JSL_ABSENT;
         }
         if (e->outcome != JSL_STORED || e->is_gone) continue;
         if (!may_be_gone(l, e, last)) wrong_entry(l, e, "an acknowledged message is gone");
-        e->is_evicted = is_beyond(s, e, last);
+        bool is_over = end <= l->now_ns;
+        l->expired += is_over;
+        e->is_evicted = jslives_latest_ns(l, e) > l->now_ns && is_beyond(l, e, last);
+        l->evicted += e->is_evicted && !is_over && s->lives.is_on;
         e->is_gone = true;
         set_gone(l, e);
     }
-    if (present != messages)
+    /* Some may have gone between the answer and the reading. */
+    if (present > messages || messages - present > passing)
         jsledger_wrong(l, "S%u says that it has %llu messages, and shows %llu", slot,
                        (unsigned long long)messages, (unsigned long long)present);
 }

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "core/base/bytes.h"
+#include "tests/sim/jslives.h"
 
 enum {
     JSLEDGER_SLOTS = 4,
@@ -18,6 +19,7 @@ enum {
     JSLEDGER_CLIENTS = 8,
     JSLEDGER_INCARNATIONS = 16, /* remembered */
     JSLEDGER_BODY_MAX = 4096,
+    JSLEDGER_HEAD_BYTES = 60, /* and more is what a message counts beside its body */
     JSLEDGER_NONE = UINT32_MAX,
 };
 
@@ -32,6 +34,10 @@ struct jsledger_entry {
     uint64_t expected; /* last sequence of the subject; UINT64_MAX: not said */
     uint64_t seq;
     uint64_t connection;
+    uint64_t ttl_ns;       /* 0: none of its own; UINT64_MAX: for ever */
+    uint32_t counted;      /* bytes that a limit counts, or some more */
+    uint64_t sent_ns;      /* stored at or after that, and at or before known_ns */
+    uint64_t known_ns;     /* an answer came, or it was seen */
     bool maybe_gone;       /* somebody asked for its removal */
     bool is_gone;          /* its removal was confirmed, or an audit missed it */
     bool is_evicted;       /* by a limit: it may come back, see jsledger_seen */
@@ -61,6 +67,9 @@ struct jsledger_slot { /* a stream's name and what lives under it */
     uint8_t late_acks[JSLEDGER_SEQS_MAX];
     uint64_t client_last[JSLEDGER_CLIENTS], client_connection[JSLEDGER_CLIENTS];
     bool is_purging;
+    struct jslives lives;
+    uint64_t markers; /* of the audit */
+    uint64_t audit_ns;
 };
 
 struct jsledger {
@@ -72,7 +81,7 @@ struct jsledger {
     uint32_t stored_of[JSLEDGER_ENTRIES_MAX]; /* by message id: the entry that was stored */
     uint32_t next_msg_id;
     struct jsledger_slot slots[JSLEDGER_SLOTS];
-    uint64_t found_again, never_found, redeliveries;
+    uint64_t found_again, never_found, redeliveries, expired, evicted, markers;
 };
 
 void jsledger_init(struct jsledger *l, uint64_t seed);
@@ -81,8 +90,8 @@ jsledger_wrong(struct jsledger *l, const char *what, ...);
 /* Another stream under this name. */
 void jsledger_renew(struct jsledger *l, uint32_t slot);
 struct jsledger_publish {
-    uint32_t slot, subject, client, bytes, msg_id;
-    uint64_t expected, connection;
+    uint32_t slot, subject, client, bytes, msg_id, counted;
+    uint64_t expected, connection, ttl_ns;
 };
 uint32_t jsledger_publish(struct jsledger *l, const struct jsledger_publish *p);
 /* Its body; the same each time. */
@@ -96,6 +105,8 @@ uint32_t jsledger_seen(struct jsledger *l, uint32_t slot, uint64_t seq, struct b
                        struct bytes body);
 void jsledger_delivered(struct jsledger *l, uint32_t slot, uint32_t consumer, uint32_t id,
                         uint64_t deliveries);
+/* An audit found a delete marker. */
+void jsledger_marker(struct jsledger *l, uint32_t slot, uint64_t seq);
 /* Removal: of one, or of all that may be there now. */
 void jsledger_erase_sent(struct jsledger *l, uint32_t id);
 void jsledger_erased(struct jsledger *l, uint32_t id);

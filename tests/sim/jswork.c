@@ -26,11 +26,20 @@ enum {
     ROLLUP_ONE_IN = 100, /* publishes to the limits stream */
     CROWDED_ONE_IN = 4,  /* seeds */
     RESTS_ONE_IN = 3,    /* lives */
+    LIVES_SLOTS = 3,     /* streams with life times and limits: all but that of keys */
+    LIVES_RARELY = 4,    /* there, orders that take anything are given: one in so many */
+    PAUSE_OPS = 40,      /* operations until what lives not for long is waited for */
+    PAUSE_BACK = 200,    /* messages */
+    PAUSE_NS = 1000000,  /* before it ends, at most */
     SAID_MAX = 1 + CONSUMERS_MAX,
     SAID_BEFORE = 60, /* of a difference */
     SAID_TOLD = 240,
 };
-static const uint64_t REST_NS = 2500000000;   /* longer than a pull waits */
+static const uint64_t REST_NS = 2500000000; /* longer than a pull waits */
+/* Longer than a message lives that does not live for an hour, and then its marker; both end at full
+ * seconds. */
+static const uint64_t LIVES_REST_NS = 6500000000;
+static const uint64_t WINDOW_NS = 120000000000, PAUSE_MAX_NS = 2000000000;
 static const uint64_t WAIT_NS = 20000000000u; /* for an answer, or for a start */
 static const uint64_t DRAIN_NS = 60000000000u;
 
@@ -114,6 +123,18 @@ static struct jsledger_slot *slot_of(struct work *w, uint32_t slot)
     return &w->ledger.slots[slot];
 }
 
+/* Seeds with life times, and limits of all kinds. */
+static bool has_lives(const struct work *w)
+{
+    return w->config->seed % 5 < 2;
+}
+
+/* Without lives that draws nothing. */
+static bool is_rare(struct work *w)
+{
+    return !has_lives(w) || rng_below(&w->calm, LIVES_RARELY) == 0;
+}
+
 /* --- requests ------------------------------------------------------------------------------- */
 
 static uint32_t open_request(struct work *w, enum asked kind, uint32_t slot)
@@ -137,22 +158,30 @@ static const char *config_of(struct work *w, uint32_t slot, char *out, size_t by
     static const char *const retentions[] = {"limits", "workqueue", "interest", "limits"};
     const struct jsledger_slot *s = slot_of(w, slot);
     long long max = s->max_msgs == UINT64_MAX ? -1 : (long long)s->max_msgs;
+    char limits[256];
+    if (s->lives.is_on)
+        jslives_write(&s->lives, WINDOW_NS, limits, sizeof limits);
+    else
+        snprintf(limits, sizeof limits,
+                 ",\"max_msgs\":%lld,\"max_msgs_per_subject\":%d,\"duplicate_window\":%llu", max,
+                 s->retention == JSL_KEYS ? 1 : -1, (unsigned long long)WINDOW_NS);
     snprintf(out, bytes,
              "{\"name\":\"S%u\",\"description\":\"inc %u.\",\"subjects\":[\"s%u.>\"],"
-             "\"retention\":\"%s\",\"storage\":\"file\",\"num_replicas\":1,\"max_msgs\":%lld,"
-             "\"max_msgs_per_subject\":%d,\"allow_direct\":true,\"allow_rollup_hdrs\":%s,"
-             "\"duplicate_window\":120000000000}",
-             slot, s->incarnation, slot, retentions[s->retention], max,
-             s->retention == JSL_KEYS ? 1 : -1, s->retention == JSL_LIMITS ? "true" : "false");
+             "\"retention\":\"%s\",\"storage\":\"file\",\"num_replicas\":1,"
+             "\"allow_direct\":true,\"allow_rollup_hdrs\":%s%s}",
+             slot, s->incarnation, slot, retentions[s->retention],
+             s->retention == JSL_LIMITS ? "true" : "false", limits);
     return out;
 }
 
 static void create(struct work *w, struct jsclient *c, uint32_t slot)
 {
-    char body[512];
+    char body[768];
     struct stream_of_work *x = &w->streams[slot];
     *x = (struct stream_of_work){.state = STREAM_BUSY, .maybe_from = x->maybe_from};
     jsledger_renew(&w->ledger, slot);
+    struct jslives *v = &slot_of(w, slot)->lives;
+    if (v->is_on) jslives_change(v, &w->calm);
     uint32_t inbox = open_request(w, REQUEST_CREATE, slot);
     api(c, "STREAM.CREATE", slot, "", inbox, config_of(w, slot, body, sizeof body));
 }
@@ -207,11 +236,15 @@ static void delete_stream(struct work *w, struct jsclient *c, uint32_t slot)
 
 static void update(struct work *w, struct jsclient *c, uint32_t slot)
 {
-    char body[512];
+    char body[768];
     struct jsledger_slot *s = slot_of(w, slot);
     uint64_t max = 60 + below(w, 200);
-    if (s->retention != JSL_LIMITS) return;
-    if (max < s->max_msgs) s->max_msgs = max;
+    if (s->lives.is_on)
+        jslives_change(&s->lives, &w->calm);
+    else if (s->retention != JSL_LIMITS)
+        return;
+    else if (max < s->max_msgs)
+        s->max_msgs = max;
     uint32_t inbox = open_request(w, REQUEST_UPDATE, slot);
     api(c, "STREAM.UPDATE", slot, "", inbox, config_of(w, slot, body, sizeof body));
 }
@@ -341,7 +374,7 @@ static uint32_t choose_msg_id(struct work *w, uint32_t slot, uint32_t *subject)
 
 static void publish(struct work *w, struct jsclient *c, uint32_t slot)
 {
-    char body[JSLEDGER_BODY_MAX], headers[160] = "", subject[32];
+    char body[JSLEDGER_BODY_MAX], headers[200] = "", subject[32];
     size_t at = 0;
     struct jsledger_publish p = {.slot = slot,
                                  .subject = below(w, JSLEDGER_SUBJECTS),
@@ -359,11 +392,17 @@ static void publish(struct work *w, struct jsclient *c, uint32_t slot)
         snprintf(headers + at, sizeof headers - at, "Nats-Msg-Id: id-%u\r\n", p.msg_id);
     }
     struct jsledger_slot *s = slot_of(w, slot);
-    bool is_rollup =
-        s->retention == JSL_LIMITS && !s->is_purging && rng_below(&w->calm, ROLLUP_ONE_IN) == 0;
+    bool is_rollup = s->retention == JSL_LIMITS && !s->is_purging &&
+                     rng_below(&w->calm, ROLLUP_ONE_IN) == 0 && is_rare(w);
     if (is_rollup)
         strcat(headers,
                rng_below(&w->calm, 2) == 0 ? "Nats-Rollup: all\r\n" : "Nats-Rollup: sub\r\n");
+    if (s->lives.is_on) {
+        at = strlen(headers);
+        jslives_write_ttl(&w->calm, headers + at, sizeof headers - at, &p.ttl_ns);
+        w->counts->ttls += p.ttl_ns != 0;
+    }
+    p.counted = (uint32_t)(p.bytes + strlen(headers) + JSLEDGER_HEAD_BYTES);
     uint32_t inbox = open_request(w, REQUEST_PUBLISH, slot);
     w->requests[inbox].is_rollup = is_rollup;
     uint32_t id = jsledger_publish(&w->ledger, &p);
@@ -390,6 +429,7 @@ static void answer_publish(struct work *w, struct request *r, const struct jsmes
         uint64_t code = jsclient_number(m->body, "\"err_code\":");
         w->counts->sets_refused += code == 10071 || code == 10164;
         w->counts->disk_full += code == 10047;
+        w->counts->full_refused += jsclient_has(m->body, "maximum ");
         /* A log that is read-only from now on does not say which of its last writes landed. */
         if (simstore_is_read_only(&w->store))
             jsledger_lost(l, r->entry);
@@ -449,6 +489,10 @@ static void on_delivery(struct work *w, struct jsclient *c, const struct jsmessa
     }
     w->counts->deliveries++;
     uint32_t consumer = strcmp(name, "PUSH") == 0;
+    if (jsclient_has(m->headers, "Nats-Marker-Reason: ")) {
+        jsclient_publish(c, text, UINT32_MAX, "", "+ACK", 4);
+        return;
+    }
     uint32_t id = jsledger_seen(&w->ledger, slot, seq, m->subject, m->body);
     if (id == JSLEDGER_NONE) return;
     jsledger_delivered(&w->ledger, slot, consumer, id, deliveries);
@@ -578,6 +622,10 @@ static void answer_get(struct work *w, const struct request *r, const struct jsm
                        (unsigned long long)r->seq, (int)m->headers.len, m->headers.data);
         return;
     }
+    if (jsclient_has(m->headers, "Nats-Marker-Reason: ")) {
+        jsledger_marker(&w->ledger, r->slot, r->seq);
+        return;
+    }
     uint32_t id = jsledger_seen(&w->ledger, r->slot, r->seq, subject, m->body);
     if (id != JSLEDGER_NONE) w->ledger.entries[id].is_present = true;
 }
@@ -607,7 +655,10 @@ static void on_answer(struct work *w, struct jsclient *c, const struct jsmessage
         w->streams[r->slot].state = STREAM_CONSUMERS;
         break;
     case REQUEST_DELETE: answer_delete(w, r, m); break;
-    case REQUEST_UPDATE: w->counts->updated += is_good; break;
+    case REQUEST_UPDATE:
+        w->counts->updated += is_good;
+        w->counts->limits_set += is_good && slot_of(w, r->slot)->lives.is_on;
+        break;
     case REQUEST_PURGE:
         w->counts->purged += is_good;
         jsledger_purged(&w->ledger, r->slot, is_good && r->entry == 0);
@@ -723,6 +774,10 @@ static void audit(struct work *w)
 static bool is_back_within_limit(struct work *w, uint32_t slot, const char *was, const char *is)
 {
     struct bytes before = bytes_from_text(was), after = bytes_from_text(is);
+    /* The reading judges each of them. */
+    if (slot_of(w, slot)->lives.is_on)
+        return jsclient_number(after, "\"messages\":") > jsclient_number(before, "\"messages\":") &&
+               jsclient_number(after, "\"last_seq\":") == jsclient_number(before, "\"last_seq\":");
     return slot_of(w, slot)->max_msgs != UINT64_MAX &&
            jsclient_number(after, "\"messages\":") <= slot_of(w, slot)->max_msgs &&
            jsclient_number(after, "\"first_seq\":") < jsclient_number(before, "\"first_seq\":") &&
@@ -876,7 +931,7 @@ static void operate(struct work *w, struct jsclient *c)
     } else if (what < 92) {
         erase(w, c, slot);
     } else if (what < 94) {
-        purge(w, c, slot);
+        if (is_rare(w)) purge(w, c, slot);
     } else if (what < 97) {
         update(w, c, slot);
     } else if (what < 98) {
@@ -901,6 +956,24 @@ static void wait_for(struct work *w, uint64_t ns)
     clock_set(&w->server.clock, ns, on_time, w, 0);
 }
 
+/* Until shortly before the end of a life, where one of the newest ends soon; else nothing. */
+static uint64_t choose_pause(struct work *w)
+{
+    const struct jsledger *l = &w->ledger;
+    uint32_t from = l->entry_count > PAUSE_BACK ? l->entry_count - PAUSE_BACK : 0;
+    if (!has_lives(w) || l->entry_count == 0 || rng_below(&w->calm, PAUSE_OPS) != 0) return 0;
+    for (uint32_t i = from + rng_below(&w->calm, l->entry_count - from); i < l->entry_count; i++) {
+        const struct jsledger_entry *e = &l->entries[i];
+        const struct jsledger_slot *s = &l->slots[e->slot];
+        uint64_t end = jslives_earliest_ns(l, e);
+        if (e->incarnation != s->incarnation || end <= l->now_ns + PAUSE_NS) continue;
+        if (end > l->now_ns + PAUSE_MAX_NS) continue;
+        w->counts->pauses++;
+        return end - l->now_ns - rng_below(&w->calm, PAUSE_NS);
+    }
+    return 0;
+}
+
 /* Until the power fails, or everything is done. */
 static void live(struct work *w, uint32_t ops)
 {
@@ -909,7 +982,8 @@ static void live(struct work *w, uint32_t ops)
     while (w->ops < until && w->ledger.errors == 0) {
         step(w);
         if (w->server.clock.now_ns < w->next_op_ns) continue;
-        wait_for(w, below(w, 2 * TICK_NS));
+        uint64_t pause = choose_pause(w);
+        wait_for(w, pause + below(w, 2 * TICK_NS));
         operate(w, &w->clients[below(w, w->client_count)]);
         if (simstore_is_read_only(&w->store) && until > w->ops + 30) until = w->ops + 30;
     }
@@ -999,7 +1073,7 @@ static void rest(struct work *w)
         if (w->clients[i].link != NULL) net_reset(w->clients[i].link);
         jsclient_forget(&w->clients[i]);
     }
-    wait_for(w, REST_NS);
+    wait_for(w, has_lives(w) ? LIVES_REST_NS : REST_NS);
     while (w->server.clock.now_ns < w->next_op_ns) step(w);
     /* A log without a segment makes one when the disk lets it, and tries that once a second. */
     limit = w->server.clock.now_ns + WAIT_NS;
@@ -1024,6 +1098,8 @@ static bool stop(struct work *w)
         jsledger_wrong(&w->ledger, "it does not end");
         return false;
     }
+    /* An end takes its time: what ended in it has ended. Elsewhere message ids would. */
+    if (has_lives(w)) w->ledger.now_ns = w->server.clock.now_ns;
     mend_disk(w);
     forget_all(w);
     return true;
@@ -1065,6 +1141,8 @@ void jswork_run(const struct jswork_config *config, struct jswork_counts *counts
     for (uint32_t i = 0; i < JSLEDGER_SLOTS; i++) {
         w->ledger.slots[i].retention = (enum jsledger_retention)i;
         w->ledger.slots[i].consumers = consumers_of[i];
+        w->ledger.slots[i].lives.is_on = has_lives(w) && i < LIVES_SLOTS;
+        w->ledger.slots[i].lives.has_markers = has_lives(w) && i == 0 && config->seed % 2 == 0;
     }
     for (uint32_t i = 0; i <= CLIENTS_MAX; i++) jsclient_init(&w->clients[i], i, on_message, w);
     run_lives(w);
@@ -1085,6 +1163,9 @@ void jswork_run(const struct jswork_config *config, struct jswork_counts *counts
     counts->lost_found += w->ledger.found_again;
     counts->lost_gone += w->ledger.never_found;
     counts->redeliveries += w->ledger.redeliveries;
+    counts->expired += w->ledger.expired;
+    counts->evicted += w->ledger.evicted;
+    counts->markers += w->ledger.markers;
     *result = (struct jswork_result){.hash = w->hash, .errors = w->ledger.errors};
     for (uint32_t i = 0; i <= CLIENTS_MAX; i++) jsclient_deinit(&w->clients[i]);
     for (uint32_t slot = 0; slot < JSLEDGER_SLOTS; slot++)

@@ -12,11 +12,12 @@
     X(cuts_all)                                                                                    \
     X(cuts_prefix)                                                                                 \
     X(cuts_missing)                                                                                \
-    X(cuts_torn) X(cuts_in_recovery) X(cut_groups) X(writes_failed) X(disk_full) X(read_only)      \
-        X(segments) X(lost_found) X(lost_gone) X(duplicates) X(sets_refused) X(redeliveries)       \
-            X(acks_confirmed) X(erased) X(purged) X(updated) X(deleted) X(resets) X(held)          \
-                X(outbox_full) X(log_stalls) X(log_stalls_mailed) X(rests) X(rollups) X(mores)    \
-                    X(lesses)
+    X(cuts_torn)                                                                                   \
+    X(cuts_in_recovery) X(cut_groups) X(writes_failed) X(disk_full) X(read_only) X(segments)       \
+        X(lost_found) X(lost_gone) X(duplicates) X(sets_refused) X(redeliveries) X(acks_confirmed) \
+            X(erased) X(purged) X(updated) X(deleted) X(resets) X(held) X(outbox_full)             \
+                X(log_stalls) X(log_stalls_mailed) X(rests) X(rollups) X(mores) X(lesses) X(ttls)  \
+                    X(expired) X(evicted) X(markers) X(limits_set) X(full_refused) X(pauses)
 
 struct jswork_counts {
 #define X(name) uint64_t name;
