@@ -140,6 +140,14 @@ struct ackwin_entry *ackwin_find(const struct ackwin *w, uint64_t seq)
     return e->seq == seq && e->state != ACKWIN_HOLE ? e : NULL;
 }
 
+bool ackwin_is_hole(const struct ackwin *w, uint64_t seq)
+{
+    uint32_t position = position_of(w, seq);
+    if (position == w->count) return false;
+    const struct ackwin_entry *e = entry_at(w, position);
+    return e->seq == seq && e->state == ACKWIN_HOLE && e->is_dirty;
+}
+
 static struct ackwin_entry *first_from(const struct ackwin *w, uint32_t position, bool is_pending)
 {
     for (; position < w->count; position++) {

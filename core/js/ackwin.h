@@ -75,6 +75,8 @@ void ackwin_trim(struct ackwin *w);
 NODISCARD enum err ackwin_add(struct ackwin *w, uint64_t seq, uint64_t cseq, int64_t now_ns);
 /* The entry of seq, or NULL. Valid until the next add, settle or clear. */
 struct ackwin_entry *ackwin_find(const struct ackwin *w, uint64_t seq);
+/* A record knows seq as waiting, and the next one tells that it does not any more. */
+bool ackwin_is_hole(const struct ackwin *w, uint64_t seq);
 /* The lowest pending entry, and any entry at or above seq; NULL: none. */
 struct ackwin_entry *ackwin_lowest(const struct ackwin *w);
 struct ackwin_entry *ackwin_next(const struct ackwin *w, uint64_t seq);

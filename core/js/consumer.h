@@ -211,6 +211,8 @@ void consumer_replayed(struct consumer *c);
 /* The stream was purged; filter is empty for all of it. first: of the messages that the filter
  * selects, the first one that is left, or the one behind the last sequence. Call afterwards. */
 void consumer_purged(struct consumer *c, struct bytes filter, uint64_t first);
+/* No record tells yet that it settled message seq. */
+bool consumer_is_settled_unsaved(const struct consumer *c, uint64_t seq, struct bytes subject);
 /* Whether an interest or work queue stream must keep message seq for it. */
 bool consumer_needs(const struct consumer *c, uint64_t seq, struct bytes subject);
 

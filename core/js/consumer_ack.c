@@ -344,6 +344,14 @@ bool consumer_needs(const struct consumer *c, uint64_t seq, struct bytes subject
     return seq > c->floor_seq;
 }
 
+bool consumer_is_settled_unsaved(const struct consumer *c, uint64_t seq, struct bytes subject)
+{
+    const struct ackwin *w = &c->live->window;
+    if (ackwin_is_hole(w, seq)) return true;
+    return seq > c->saved_seq && seq <= c->delivered_seq && ackwin_find(w, seq) == NULL &&
+           consumer_matches(c, subject);
+}
+
 /* --- reset ----------------------------------------------------------------------------------- */
 
 static enum err refuse_reset(struct writer *why, const char *text)

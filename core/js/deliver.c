@@ -494,6 +494,45 @@ enum err deliver_settling(struct deliver *d, struct js_stream *s, struct consume
     return e;
 }
 
+enum err deliver_saving(struct deliver *d, struct js_stream *s, struct shard_time now)
+{
+    struct list *link = d->unsaved.next;
+    while (link != &d->unsaved) {
+        struct deliver_consumer *x = OWNER(link, unsaved);
+        link = link->next;
+        if (x->s != s || !js_consumer_is_kept(s, x->c)) continue;
+        enum err e = save(d, x, now);
+        if (e != ERR_OK) return e;
+    }
+    return ERR_OK;
+}
+
+/* The body of a record says so of a message with this subject. */
+static bool settles(const struct consumer *c, struct bytes body, uint64_t seq, struct bytes subject)
+{
+    struct consumer_releases r;
+    consumer_releases_begin(&r, body);
+    return consumer_releases_next(&r, seq) == seq && (r.is_named || consumer_matches(c, subject));
+}
+
+bool deliver_is_settled_behind(struct deliver *d, struct js_stream *s, uint64_t seq,
+                               struct bytes subject, uint64_t ticket)
+{
+    struct list *link;
+    for (link = d->flights.prev; link != &d->flights; link = link->prev) {
+        const struct deliver_flight *f = LIST_OWNER(link, struct deliver_flight, link);
+        if (f->ticket <= ticket) break;
+        if (f->stream != s->stream.id || f->consumer == 0 || f->bytes == 0) continue;
+        const struct consumer *c = consumer_set_find_number(&s->consumers, f->consumer);
+        if (c != NULL && settles(c, bytes_of(f->body, f->bytes), seq, subject)) return true;
+    }
+    for (link = d->unsaved.next; link != &d->unsaved; link = link->next) {
+        const struct deliver_consumer *x = OWNER(link, unsaved);
+        if (x->s == s && consumer_is_settled_unsaved(x->c, seq, subject)) return true;
+    }
+    return false;
+}
+
 void deliver_ending(struct deliver *d, struct js_stream *s, struct consumer *c,
                     struct shard_time now)
 {

@@ -431,14 +431,24 @@ struct store *js_store_of(struct js *js, const struct js_stream *s)
 
 /* --- changes --------------------------------------------------------------------------------- */
 
+/* By the state of consumers, which is ahead of their records. */
+static bool is_needed(struct js_stream *s, uint64_t seq, struct bytes subject, uint64_t ticket)
+{
+    const struct js_hooks *hooks = s->js->hooks;
+    if (consumer_set_needs(&s->consumers, seq, subject, ticket)) return true;
+    if (s->change_count == 0 || s->stream.config.retention != STREAM_INTEREST) return false;
+    if (hooks == NULL || hooks->is_settled_behind == NULL) return false;
+    if (ticket < s->change_ticket) ticket = s->change_ticket;
+    return hooks->is_settled_behind(s->js->hooks_context, s, seq, subject, ticket);
+}
+
 /* Nobody needs it any more. */
 static void drop_unneeded(struct js_stream *s, uint64_t seq, uint64_t ticket)
 {
     struct msgs_entry entry;
     if (msgs_get(&s->stream.msgs, seq, &entry) != ERR_OK) return;
     struct bytes subject = subject_index_subject(&s->stream.subjects, entry.node);
-    if (!consumer_set_needs(&s->consumers, seq, subject, ticket))
-        (void)stream_remove(&s->stream, seq);
+    if (!is_needed(s, seq, subject, ticket)) (void)stream_remove(&s->stream, seq);
 }
 
 enum err js_update(struct js_stream *s, const struct stream_config *c, struct js_work *w)
@@ -525,8 +535,7 @@ static void release(struct js_stream *s, const struct consumer *c, uint64_t seq,
     if (msgs_get(&s->stream.msgs, seq, &entry) != ERR_OK) return;
     struct bytes subject = subject_index_subject(&s->stream.subjects, entry.node);
     if (!is_named && !consumer_matches(c, subject)) return;
-    if (!consumer_set_needs(&s->consumers, seq, subject, ticket))
-        (void)stream_remove(&s->stream, seq);
+    if (!is_needed(s, seq, subject, ticket)) (void)stream_remove(&s->stream, seq);
 }
 
 void js_progress_stored(struct js *js, struct js_stream *s, const struct consumer *c,

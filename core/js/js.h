@@ -55,6 +55,10 @@ struct js_stream {
     bool is_purging;           /* consumers are told of it all at once */
     uint32_t passed;           /* during a replay: number of the damage before its newest message */
     uint64_t create_ticket;    /* of its record, while it is hidden */
+    /* Records in flight that make or change consumers, and the oldest since there were none. What
+     * is settled behind that one goes with its own record, when who comes to want it does. */
+    uint32_t change_count;
+    uint64_t change_ticket;
     struct consumer_feed feed;
     struct consumer_set consumers;
     struct wake wake;       /* of the consumers that wait for messages, see core/js/deliver */
@@ -86,6 +90,12 @@ struct js_hooks {
     enum err (*consumer_settling)(void *context, struct js_stream *s, struct consumer *c);
     /* It is about to be deleted: what it settled before is to be on record, if that can be. */
     void (*consumer_ending)(void *context, struct js_stream *s, struct consumer *c);
+    /* A change of a consumer is about to be recorded: what all of its stream settled comes before
+     * that. Anything but ERR_OK: it does not, and there is no change. */
+    enum err (*consumers_saving)(void *context, struct js_stream *s);
+    /* Some consumer settled this message by a record behind this one, or by none yet. */
+    bool (*is_settled_behind)(void *context, struct js_stream *s, uint64_t seq,
+                              struct bytes subject, uint64_t ticket);
 };
 
 /* Limits of an account; -1: none. */
@@ -248,6 +258,7 @@ struct js_request {
     uint64_t seq, keep;
     struct bytes filter;
     bool is_secure, no_headers;
+    bool is_change; /* it counts in change_count of its stream */
     struct js_work work;
     enum err failure; /* of the record of a consumer that was to be made, while work goes on */
     struct js_reading *reading; /* in the arena; NULL: none */

@@ -181,8 +181,16 @@ static enum js_step change(struct jsapi_reply *p, struct js_stream *s, struct co
     p->r->order = order;
     if (order == JS_ORDER_CONSUMER_UPDATE) p->r->seq = s->stream.staged.seq_last + 1;
     if (!js_consumer_is_kept(s, c)) return jsapi_consumer_stored(p->js, p->r, ERR_OK);
+    const struct js_hooks *hooks = p->js->hooks;
+    if (s->stream.config.retention == STREAM_INTEREST && hooks != NULL &&
+        hooks->consumers_saving != NULL) {
+        enum err e = hooks->consumers_saving(p->js->hooks_context, s);
+        if (e != ERR_OK) return jsapi_reply_refuse_store(p, e);
+    }
     enum js_step step = append_config(p, s, c->number, c->created_ns, order);
     if (step != JS_WAIT_STORED) return step;
+    if (s->change_count++ == 0) s->change_ticket = p->r->ticket;
+    p->r->is_change = true;
     c->order_ticket = p->r->ticket;
     if (c->is_hidden) c->created_ticket = p->r->ticket;
     return step;
@@ -672,7 +680,7 @@ static bool release_step(struct js_request *r, struct js_stream *s, const struct
     }
 }
 
-enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err result)
+static enum js_step stored(struct js *js, struct js_request *r, enum err result)
 {
     enum endpoint endpoint = endpoint_of_order(r->order);
     struct jsapi_reply p = {
@@ -703,4 +711,14 @@ enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err
     end_order(r, s);
     c->order_ticket = 0;
     return answer(&p, s, c);
+}
+
+enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err result)
+{
+    enum js_step step = stored(js, r, result);
+    if (!r->is_change || step == JS_MORE || step == JS_WAIT_STORED) return step;
+    struct js_stream *s = js_find_id(js, r->stream_id);
+    if (s != NULL) s->change_count--;
+    r->is_change = false;
+    return step;
 }

@@ -173,6 +173,19 @@ static enum err on_consumer_settling(void *context, struct js_stream *stream, st
     return deliver_settling(&s->jet->deliver, stream, c, s->now);
 }
 
+static enum err on_consumers_saving(void *context, struct js_stream *stream)
+{
+    struct shard *s = context;
+    return deliver_saving(&s->jet->deliver, stream, s->now);
+}
+
+static bool is_settled_behind(void *context, struct js_stream *stream, uint64_t seq,
+                              struct bytes subject, uint64_t ticket)
+{
+    struct shard *s = context;
+    return deliver_is_settled_behind(&s->jet->deliver, stream, seq, subject, ticket);
+}
+
 static void on_consumer_room(void *context, struct js_stream *stream)
 {
     struct shard *s = context;
@@ -188,7 +201,9 @@ static const struct js_hooks hooks = {.opened = on_opened,
                                       .consumer_closing = on_consumer_closing,
                                       .consumer_settling = on_consumer_settling,
                                       .consumer_room = on_consumer_room,
-                                      .consumer_ending = on_consumer_ending};
+                                      .consumer_ending = on_consumer_ending,
+                                      .consumers_saving = on_consumers_saving,
+                                      .is_settled_behind = is_settled_behind};
 
 static void limits_of(void *context, uint32_t account, struct js_limits *limits)
 {

@@ -192,13 +192,26 @@ static void consumer_ending(void *context, struct js_stream *s, struct consumer 
     deliver_ending(&world->process->deliver, s, c, world->now);
 }
 
+static enum err consumers_saving(void *context, struct js_stream *s)
+{
+    return deliver_saving(&world->process->deliver, s, world->now);
+}
+
+static bool is_settled_behind(void *context, struct js_stream *s, uint64_t seq,
+                              struct bytes subject, uint64_t ticket)
+{
+    return deliver_is_settled_behind(&world->process->deliver, s, seq, subject, ticket);
+}
+
 static const struct js_hooks hooks = {.opened = opened,
                                       .stored = stored,
                                       .consumer_opened = consumer_opened,
                                       .consumer_updated = consumer_updated,
                                       .consumer_closing = consumer_closing,
                                       .consumer_settling = consumer_settling,
-                                      .consumer_ending = consumer_ending};
+                                      .consumer_ending = consumer_ending,
+                                      .consumers_saving = consumers_saving,
+                                      .is_settled_behind = is_settled_behind};
 
 static struct process *open_process(struct world *w)
 {
@@ -408,6 +421,14 @@ static void ack(void)
 
 static void come_to_rest(void);
 
+static bool is_there(uint32_t n)
+{
+    char name[8];
+    const struct js_stream *s = stream_in(world->process);
+    snprintf(name, sizeof name, "c%u", n);
+    return s != NULL && consumer_set_find(&s->consumers, bytes_from_text(name)) != NULL;
+}
+
 static void ask_consumer(void)
 {
     static const char *const filters[] = {"\"s.0\"", "\"s.1\"", "\"s.2\",\"s.3\"",
@@ -416,7 +437,8 @@ static void ask_consumer(void)
     char subject[64], body[400];
     uint32_t n = below(world->consumers);
     /* What is published beside a change of filters may stay for nobody, until one who looks. */
-    if (strcmp(world->retention, "interest") == 0) come_to_rest();
+    bool rests = strcmp(world->retention, "interest") == 0 && is_there(n);
+    if (rests) come_to_rest();
     snprintf(subject, sizeof subject, "$JS.API.CONSUMER.CREATE.S.c%u", n);
     snprintf(body, sizeof body,
              "{\"stream_name\":\"S\",\"config\":{\"durable_name\":\"c%u\",\"ack_policy\":\"%s\","
@@ -431,7 +453,7 @@ static void ask_consumer(void)
              filters[is_queue && below(5) > 0 ? n % 3 : below(5)], below(3) == 0 ? 2 : -1,
              !world->has_failures && below(5) == 0 ? ",\"inactive_threshold\":400000000" : "");
     ask(subject, body);
-    if (strcmp(world->retention, "interest") == 0) come_to_rest();
+    if (rests) come_to_rest();
 }
 
 static void ask_of_consumer(void)
@@ -636,7 +658,7 @@ static void run(uint64_t seed, bool is_loud)
     text_init(&w->out, &w->heap.mem, MEM_JETSTREAM, 1 << 20);
     w->now = (struct shard_time){.mono_ns = 1000000000, .wall_ns = INT64_C(1795263937500000000)};
     w->retention = retentions[below(4)];
-    w->consumers = strcmp(w->retention, "workqueue") == 0 ? CONSUMERS : 1;
+    w->consumers = strcmp(w->retention, "limits") == 0 ? 1 : CONSUMERS;
     w->has_failures = below(3) == 0;
     w->process = open_process(w);
     ask_stream(true);
