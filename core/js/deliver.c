@@ -26,7 +26,10 @@ struct deliver_flight {
     uint64_t ticket, stream;
     uint64_t consumer;          /* its number; 0: what the record settled is gone already */
     struct deliver_consumer *x; /* NULL: the consumer has gone */
+    struct deliver_flight *older, *newer; /* of the same consumer; NULL: none in flight */
     struct deliver_reply *replies;
+    struct consumer_releases asked; /* of the body, up to asked_seq; 0: not yet */
+    uint64_t asked_seq;
     bool is_behind_reset; /* that was in flight */
     uint32_t bytes;       /* of the body, kept where messages go by it */
     char body[];
@@ -95,7 +98,9 @@ static void free_replies(struct deliver *d, struct deliver_reply *r)
 
 static void free_flight(struct deliver *d, struct deliver_flight *f)
 {
-    if (f->x != NULL && f->x->flight == f) f->x->flight = NULL;
+    if (f->x != NULL && f->x->flight == f) f->x->flight = f->older;
+    if (f->older != NULL) f->older->newer = f->newer;
+    if (f->newer != NULL) f->newer->older = f->older;
     list_remove(&f->link);
     free_replies(d, f->replies);
     give_back(d, f, sizeof *f + f->bytes);
@@ -429,6 +434,7 @@ static enum err append(struct deliver *d, struct deliver_consumer *x, struct sha
                                  .stream = x->s->stream.id,
                                  .consumer = x->c->number,
                                  .x = x,
+                                 .older = x->flight,
                                  .replies = x->replies,
                                  .is_behind_reset = x->c->is_reset && x->c->order_ticket != 0,
                                  .bytes = bytes};
@@ -438,6 +444,7 @@ static enum err append(struct deliver *d, struct deliver_consumer *x, struct sha
 #endif
     if (bytes > 0) memcpy(f->body, d->body.data, bytes);
     x->replies = NULL;
+    if (f->older != NULL) f->older->newer = f;
     x->flight = f;
     list_push(&d->flights, &f->link);
     return ERR_OK;
@@ -507,28 +514,31 @@ enum err deliver_saving(struct deliver *d, struct js_stream *s, struct shard_tim
     return ERR_OK;
 }
 
-/* The body of a record says so of a message with this subject. */
-static bool settles(const struct consumer *c, struct bytes body, uint64_t seq, struct bytes subject)
+/* The body of a record says so of a message with this subject. Asked in ascending order, as far as
+ * may be: it is read once then. */
+static bool settles(struct deliver_flight *f, const struct consumer *c, uint64_t seq,
+                    struct bytes subject)
 {
-    struct consumer_releases r;
-    consumer_releases_begin(&r, body);
-    return consumer_releases_next(&r, seq) == seq && (r.is_named || consumer_matches(c, subject));
+    if (f->bytes == 0 || f->consumer == 0) return false;
+    if (f->asked_seq == 0 || seq < f->asked_seq)
+        consumer_releases_begin(&f->asked, bytes_of(f->body, f->bytes));
+    f->asked_seq = seq;
+    if (consumer_releases_next(&f->asked, seq) != seq) return false;
+    return f->asked.is_named || consumer_matches(c, subject);
 }
 
-bool deliver_is_settled_behind(struct deliver *d, struct js_stream *s, uint64_t seq,
-                               struct bytes subject, uint64_t ticket)
+bool deliver_is_settled_behind(const struct js_stream *s, uint64_t seq, struct bytes subject,
+                               uint64_t ticket)
 {
-    struct list *link;
-    for (link = d->flights.prev; link != &d->flights; link = link->prev) {
-        const struct deliver_flight *f = LIST_OWNER(link, struct deliver_flight, link);
-        if (f->ticket <= ticket) break;
-        if (f->stream != s->stream.id || f->consumer == 0 || f->bytes == 0) continue;
-        const struct consumer *c = consumer_set_find_number(&s->consumers, f->consumer);
-        if (c != NULL && settles(c, bytes_of(f->body, f->bytes), seq, subject)) return true;
-    }
-    for (link = d->unsaved.next; link != &d->unsaved; link = link->next) {
-        const struct deliver_consumer *x = OWNER(link, unsaved);
-        if (x->s == s && consumer_is_settled_unsaved(x->c, seq, subject)) return true;
+    uint32_t at = 0;
+    struct consumer *c;
+    if (s->stream.config.storage == STREAM_MEMORY) return false;
+    while ((c = consumer_set_each(&s->consumers, &at)) != NULL) {
+        const struct deliver_consumer *x = c->owner;
+        struct deliver_flight *f = x == NULL ? NULL : x->flight;
+        for (; f != NULL && f->ticket > ticket; f = f->older)
+            if (settles(f, c, seq, subject)) return true;
+        if (consumer_is_unsaved(c) && consumer_is_settled_unsaved(c, seq, subject)) return true;
     }
     return false;
 }

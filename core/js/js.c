@@ -431,15 +431,16 @@ struct store *js_store_of(struct js *js, const struct js_stream *s)
 
 /* --- changes --------------------------------------------------------------------------------- */
 
-/* By the state of consumers, which is ahead of their records. */
-static bool is_needed(struct js_stream *s, uint64_t seq, struct bytes subject, uint64_t ticket)
+/* The state of consumers is ahead of their records: what the last one of them settles by a record
+ * behind this goes with that, when at a start it does. */
+static bool is_needed(const struct js_stream *s, uint64_t seq, struct bytes subject,
+                      uint64_t ticket)
 {
     const struct js_hooks *hooks = s->js->hooks;
     if (consumer_set_needs(&s->consumers, seq, subject, ticket)) return true;
-    if (s->change_count == 0 || s->stream.config.retention != STREAM_INTEREST) return false;
-    if (hooks == NULL || hooks->is_settled_behind == NULL) return false;
-    if (ticket < s->change_ticket) ticket = s->change_ticket;
-    return hooks->is_settled_behind(s->js->hooks_context, s, seq, subject, ticket);
+    return s->stream.config.retention == STREAM_INTEREST && hooks != NULL &&
+           hooks->is_settled_behind != NULL &&
+           hooks->is_settled_behind(s->js->hooks_context, s, seq, subject, ticket);
 }
 
 /* Nobody needs it any more. */

@@ -55,10 +55,6 @@ struct js_stream {
     bool is_purging;           /* consumers are told of it all at once */
     uint32_t passed;           /* during a replay: number of the damage before its newest message */
     uint64_t create_ticket;    /* of its record, while it is hidden */
-    /* Records in flight that make or change consumers, and the oldest since there were none. What
-     * is settled behind that one goes with its own record, when who comes to want it does. */
-    uint32_t change_count;
-    uint64_t change_ticket;
     struct consumer_feed feed;
     struct consumer_set consumers;
     struct wake wake;       /* of the consumers that wait for messages, see core/js/deliver */
@@ -94,7 +90,7 @@ struct js_hooks {
      * that. Anything but ERR_OK: it does not, and there is no change. */
     enum err (*consumers_saving)(void *context, struct js_stream *s);
     /* Some consumer settled this message by a record behind this one, or by none yet. */
-    bool (*is_settled_behind)(void *context, struct js_stream *s, uint64_t seq,
+    bool (*is_settled_behind)(void *context, const struct js_stream *s, uint64_t seq,
                               struct bytes subject, uint64_t ticket);
 };
 
@@ -258,7 +254,6 @@ struct js_request {
     uint64_t seq, keep;
     struct bytes filter;
     bool is_secure, no_headers;
-    bool is_change; /* it counts in change_count of its stream */
     struct js_work work;
     enum err failure; /* of the record of a consumer that was to be made, while work goes on */
     struct js_reading *reading; /* in the arena; NULL: none */

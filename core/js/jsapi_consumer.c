@@ -189,8 +189,6 @@ static enum js_step change(struct jsapi_reply *p, struct js_stream *s, struct co
     }
     enum js_step step = append_config(p, s, c->number, c->created_ns, order);
     if (step != JS_WAIT_STORED) return step;
-    if (s->change_count++ == 0) s->change_ticket = p->r->ticket;
-    p->r->is_change = true;
     c->order_ticket = p->r->ticket;
     if (c->is_hidden) c->created_ticket = p->r->ticket;
     return step;
@@ -680,7 +678,7 @@ static bool release_step(struct js_request *r, struct js_stream *s, const struct
     }
 }
 
-static enum js_step stored(struct js *js, struct js_request *r, enum err result)
+enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err result)
 {
     enum endpoint endpoint = endpoint_of_order(r->order);
     struct jsapi_reply p = {
@@ -711,14 +709,4 @@ static enum js_step stored(struct js *js, struct js_request *r, enum err result)
     end_order(r, s);
     c->order_ticket = 0;
     return answer(&p, s, c);
-}
-
-enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err result)
-{
-    enum js_step step = stored(js, r, result);
-    if (!r->is_change || step == JS_MORE || step == JS_WAIT_STORED) return step;
-    struct js_stream *s = js_find_id(js, r->stream_id);
-    if (s != NULL) s->change_count--;
-    r->is_change = false;
-    return step;
 }

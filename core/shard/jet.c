@@ -179,11 +179,11 @@ static enum err on_consumers_saving(void *context, struct js_stream *stream)
     return deliver_saving(&s->jet->deliver, stream, s->now);
 }
 
-static bool is_settled_behind(void *context, struct js_stream *stream, uint64_t seq,
+static bool is_settled_behind(void *context, const struct js_stream *stream, uint64_t seq,
                               struct bytes subject, uint64_t ticket)
 {
-    struct shard *s = context;
-    return deliver_is_settled_behind(&s->jet->deliver, stream, seq, subject, ticket);
+    (void)context;
+    return deliver_is_settled_behind(stream, seq, subject, ticket);
 }
 
 static void on_consumer_room(void *context, struct js_stream *stream)

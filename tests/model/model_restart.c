@@ -197,10 +197,10 @@ static enum err consumers_saving(void *context, struct js_stream *s)
     return deliver_saving(&world->process->deliver, s, world->now);
 }
 
-static bool is_settled_behind(void *context, struct js_stream *s, uint64_t seq,
+static bool is_settled_behind(void *context, const struct js_stream *s, uint64_t seq,
                               struct bytes subject, uint64_t ticket)
 {
-    return deliver_is_settled_behind(&world->process->deliver, s, seq, subject, ticket);
+    return deliver_is_settled_behind(s, seq, subject, ticket);
 }
 
 static const struct js_hooks hooks = {.opened = opened,
@@ -469,6 +469,10 @@ static void ask_of_consumer(void)
     }
     come_to_rest(); /* what was settled before goes at once, before older publishes in flight */
     if (s != NULL && s->stream.seq_first + 2 > 12) seq += (uint32_t)s->stream.seq_first - 10;
+    /* What is published below the place of all stays for nobody, until one looks from below. */
+    bool is_interest = strcmp(world->retention, "interest") == 0;
+    if (s != NULL && is_interest && seq > s->stream.seq_last + 1)
+        seq = (uint32_t)s->stream.seq_last + 1;
     snprintf(subject, sizeof subject, "$JS.API.CONSUMER.RESET.S.c%u", n);
     snprintf(body, sizeof body, below(2) == 0 ? "" : "{\"seq\":%u}", seq);
     ask(subject, body);
