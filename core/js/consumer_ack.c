@@ -234,6 +234,7 @@ bool consumer_removed(struct consumer *c, uint64_t seq, struct bytes subject, st
     c->is_changed = true;
     if (e->state == ACKWIN_GIVEN_UP) {
         ackwin_settle(&c->live->window, e);
+        consumer_state_move_floor(c, seq); /* as a start does */
         return false;
     }
     bool was_full = c->max_ack_pending > 0 && c->live->window.pending_count >= c->max_ack_pending;

@@ -340,6 +340,23 @@ Test(consumer, max_deliver_gives_up_once_and_says_so)
     cr_assert(!consumer_needs(&r.consumer, 1, BYTES_LITERAL("s.a")));
 }
 
+/* As it is found by a start. */
+Test(consumer, what_is_given_up_and_goes_lets_the_floor_pass)
+{
+    struct consumer_delivery d = {0};
+    r.config.max_deliver = 1;
+    open_consumer();
+    cr_assert_eq(deliver(&d), 1);
+    cr_assert(ack(1, 1, "-NAK"));
+    cr_assert_eq(deliver(&d), 2);
+    cr_assert(ack(2, 2, "-NAK"));
+    cr_assert_eq(deliver(&d), 3);
+    cr_assert_eq(r.consumer.floor_seq, 0);
+    cr_assert(!consumer_removed(&r.consumer, 2, BYTES_LITERAL("s.b"), &r.outlet));
+    cr_assert_eq(r.consumer.floor_seq, 2);
+    cr_assert_eq(r.consumer.floor_cseq, 2);
+}
+
 Test(consumer, a_nak_with_delay_comes_back_when_it_is_over)
 {
     struct consumer_delivery d = {0};
