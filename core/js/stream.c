@@ -559,6 +559,8 @@ enum err stream_update(struct stream *s, const struct stream_config *c)
     uint32_t list_before = list_max_of(&s->config);
     enum err e = take_config(s, c);
     if (e != ERR_OK) return e;
+    /* By the window that was in force: a longer one does not bring back what was forgotten. */
+    while (dedupe_expire(&s->dedupe, s->clock_ns, STREAM_EXPIRE_BATCH)) continue;
     dedupe_set_window(&s->dedupe, c->duplicate_window);
     if (list_max_of(&s->config) != list_before)
         subject_index_list_begin(&s->subjects, list_max_of(&s->config));
@@ -854,7 +856,8 @@ static enum err replay_message(struct stream *s, const struct record *r, uint64_
 #ifdef MILLRACE_BREAK_MESSAGE_IDS_FORGOTTEN
         hash.low = hash.high = 0;
 #endif
-        if (dedupe_find(&s->dedupe, hash, r->time_ns) == 0) {
+        /* It was stored: an earlier one of this id was forgotten by then. */
+        if (dedupe_find(&s->dedupe, hash, r->time_ns) < r->seq) {
             enum err e = dedupe_add(&s->dedupe, hash, r->seq, r->time_ns);
             if (e != ERR_OK) return e;
         }

@@ -89,6 +89,51 @@ Test(stream, ids_are_forgotten_though_no_more_of_them_come)
     cr_assert_eq(r.stream.msgs.live_count, IDS);
 }
 
+static void replay_with_id(uint64_t seq, int64_t time_ns)
+{
+    struct record record = {.kind = RECORD_MESSAGE,
+                            .stream = 1,
+                            .seq = seq,
+                            .time_ns = time_ns,
+                            .subject = BYTES_LITERAL("s"),
+                            .headers = BYTES_LITERAL("NATS/1.0\r\nNats-Msg-Id: a\r\n\r\n"),
+                            .body = BYTES_LITERAL("body")};
+    cr_assert_eq(stream_replay(&r.stream, &record, seq), ERR_OK);
+}
+
+static uint64_t seq_of_id(int64_t now_ns)
+{
+    const struct dedupe *d = &r.stream.dedupe;
+    return dedupe_find(d, dedupe_hash(d, BYTES_LITERAL("a")), now_ns);
+}
+
+/* The running server had forgotten it between two records. */
+Test(stream, an_id_that_was_forgotten_and_stored_again_is_known_after_a_start)
+{
+    open_stream(STREAM_LIMITS, 0);
+    struct stream_config c = r.stream.config;
+    int64_t second_ns = r.now_ns + WINDOW_SECONDS * JS_SECOND - 1, third_ns = second_ns + 2;
+    replay_with_id(1, r.now_ns);
+    c.duplicate_window = 10 * WINDOW_SECONDS * JS_SECOND;
+    cr_assert_eq(stream_update(&r.stream, &c), ERR_OK);
+    replay_with_id(2, second_ns);
+    c.duplicate_window = WINDOW_SECONDS * JS_SECOND;
+    cr_assert_eq(stream_update(&r.stream, &c), ERR_OK);
+    cr_assert_eq(seq_of_id(third_ns), 2);
+}
+
+Test(stream, a_longer_window_does_not_bring_back_what_was_forgotten)
+{
+    open_stream(STREAM_LIMITS, 0);
+    struct stream_config c = r.stream.config;
+    replay_with_id(1, r.now_ns);
+    r.now_ns += WINDOW_SECONDS * JS_SECOND;
+    (void)stream_expire_until(&r.stream, r.now_ns);
+    c.duplicate_window = 10 * WINDOW_SECONDS * JS_SECOND;
+    cr_assert_eq(stream_update(&r.stream, &c), ERR_OK);
+    cr_assert_eq(seq_of_id(r.now_ns), 0);
+}
+
 Test(stream, a_subject_is_free_when_the_last_message_of_it_went)
 {
     open_stream(STREAM_LIMITS, 0);
