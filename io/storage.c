@@ -23,9 +23,10 @@
 enum {
     BUFFER_BYTES_MIN = COMMIT_RING_GROUPS_MIN * COMMIT_GROUP_BYTES,
     BUFFER_BYTES_MAX = 16 << 20,
-    BUFFER_PART = 8,    /* of the memory budget, for one kind of buffer of all logs */
-    JETSTREAM_PART = 2, /* of it, that others do not get back from JetStream when memory is short */
-    SEALED_WAIT = 2,    /* full segments that are left as they are: much in them may go by itself */
+    BUFFER_PART = 8,        /* of the memory budget, for one kind of buffer of all logs */
+    JETSTREAM_PERCENT = 40, /* of it: others do not get that back from JetStream when memory is
+                               short; of the smallest budgets a third is for rings and buffers */
+    SEALED_WAIT = 2, /* full segments that are left as they are: much in them may go by itself */
     FOLDER_MODE = 0750,
     FILE_MODE = 0640,
 };
@@ -192,7 +193,7 @@ static struct js *js_of(struct storage *x, uint32_t log)
     js->log = log;
     js->id_next = log + 1;
     js->id_step = PLACE_LOGS_MAX;
-    js->share_bytes = budget_bytes(x) / JETSTREAM_PART;
+    js->share_bytes = budget_bytes(x) / 100 * JETSTREAM_PERCENT;
     /* Names and subjects are one directory's, which shard 0 has. */
     js->directory = log % x->shard_count == 0 ? &x->directory : NULL;
     js->domain = bytes_from_text(x->domain);

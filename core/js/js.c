@@ -109,7 +109,7 @@ static uint64_t key_of(const struct js *js, uint32_t account, struct bytes name)
 
 bool js_is_short(const struct js *js)
 {
-    if (LIKELY(mem_percent(js->mem) < MEM_SHORT_PERCENT)) return false;
+    if (LIKELY(mem_percent(js->mem) < JS_SHORT_PERCENT)) return false;
     return mem_jetstream_bytes(js->mem) > js->share_bytes;
 }
 

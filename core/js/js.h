@@ -41,6 +41,9 @@ enum {
     JS_NAMES_PAGE = 1024,
     JS_LIST_PAGE = 256,
     JS_CONSUMERS_DEFAULT_MAX = 1000, /* of a stream, where nothing else is said */
+    /* Of the budget, for what has more than its share: below MEM_SHORT_PERCENT, since what is in
+     * flight comes on top, and who subscribes must find something left. */
+    JS_SHORT_PERCENT = 70,
 };
 
 struct checkpoint_restore;

@@ -173,9 +173,16 @@ static bool is_over(const struct stream *s)
                                       (l.max_bytes != 0 && s->bytes > l.max_bytes));
 }
 
+/* There is one. From where it was last: the head of a block may be thousands that are gone. */
+static uint64_t first_live(const struct stream *s)
+{
+    uint64_t first = msgs_next(&s->msgs, s->seq_first);
+    return LIKELY(first != 0) ? first : msgs_first(&s->msgs);
+}
+
 static void enforce(struct stream *s)
 {
-    while (is_over(s)) (void)stream_remove(s, msgs_first(&s->msgs));
+    while (is_over(s)) (void)stream_remove(s, first_live(s));
 }
 
 static void trim_subject(struct stream *s, uint32_t node, uint64_t count_max)
@@ -316,7 +323,7 @@ static void apply_evictions(struct stream *s, const struct staged_op *op)
     if ((op->flags & STAGED_ROLLUP) != 0) per_subject = 1;
     if (per_subject != 0) trim_subject(s, op->node, per_subject);
     if ((op->flags & STAGED_ROLLUP_ALL) != 0)
-        while (s->msgs.live_count > 1) (void)stream_remove(s, msgs_first(&s->msgs));
+        while (s->msgs.live_count > 1) (void)stream_remove(s, first_live(s));
     enforce(s);
 }
 
@@ -600,7 +607,7 @@ bool stream_trim(struct stream *s, struct stream_trim *t)
     while (is_over(s)) {
         if (batch == 0) return true;
         stream_batch_spend(s, &batch);
-        (void)stream_remove(s, msgs_first(&s->msgs));
+        (void)stream_remove(s, first_live(s));
     }
     rest(s);
     return false;
@@ -685,7 +692,7 @@ bool stream_expire_until(struct stream *s, int64_t time_ns)
 /* Something older than what goes by age stays for ever. */
 static bool has_kept(const struct stream *s)
 {
-    return s->age_floor > 0 && msgs_first(&s->msgs) < s->age_floor;
+    return s->age_floor > 0 && s->msgs.live_count > 0 && first_live(s) < s->age_floor;
 }
 
 /* Before a record of that time does what it does. What is too old by age is older than the rest,

@@ -113,7 +113,7 @@ Test(jsapi, when_memory_is_short_who_has_more_than_its_share_takes_nothing_new)
     call(&r, ERR_OK, "$JS.API.STREAM.CREATE.S", "{\"name\":\"S\"}",
          "{\"type\":\"io.nats.jetstream.api.v1.stream_create_response\",\"error\":{\"code\":503,"
          "\"err_code\":10023,\"description\":\"insufficient resources\"}}");
-    r.heap.percent = 79;
+    r.heap.percent = JS_SHORT_PERCENT - 1;
     cr_assert_not(js_is_short(&r.js));
     rig_deinit(&r);
 }

@@ -117,6 +117,7 @@ Test(stream, an_id_that_was_forgotten_and_stored_again_is_known_after_a_start)
     c.duplicate_window = 10 * WINDOW_SECONDS * JS_SECOND;
     cr_assert_eq(stream_update(&r.stream, &c), ERR_OK);
     replay_with_id(2, second_ns);
+    c = r.stream.config;
     c.duplicate_window = WINDOW_SECONDS * JS_SECOND;
     cr_assert_eq(stream_update(&r.stream, &c), ERR_OK);
     cr_assert_eq(seq_of_id(third_ns), 2);
