@@ -160,8 +160,12 @@ void jsledger_stored(struct jsledger *l, uint32_t id, uint64_t seq, bool is_dupl
     if (owner != JSLEDGER_NONE && l->entries[owner].msg_id != e->msg_id)
         wrong_entry(l, e, "a duplicate of another message");
     /* With short windows it may be stored again, and the answer to that be lost. */
+    uint32_t known = l->stored_of[e->msg_id];
     bool may_repeat = s->lives.is_on && s->lives.least.max_age_ns < WINDOW_NS;
-    if (owner == JSLEDGER_NONE && !may_repeat && l->stored_of[e->msg_id] != JSLEDGER_NONE)
+    /* Or between two lives the window ended. */
+    if (s->lives.is_on && known != JSLEDGER_NONE)
+        may_repeat = may_repeat || l->now_ns >= l->entries[known].sent_ns + WINDOW_NS;
+    if (owner == JSLEDGER_NONE && !may_repeat && known != JSLEDGER_NONE)
         wrong_entry(l, e, "a duplicate of another sequence");
 }
 
