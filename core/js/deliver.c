@@ -490,13 +490,20 @@ static void save_due(struct deliver *d, struct shard_time now)
     }
 }
 
+/* Also of one that was closed without memory. */
+static enum err save_now(struct deliver *d, struct js_stream *s, struct consumer *c,
+                         struct shard_time now)
+{
+    if (!consumer_is_unsaved(c)) return ERR_OK;
+    enum err e = c->owner == NULL ? open(d, s, c, now) : ERR_OK;
+    return e == ERR_OK ? save(d, c->owner, now) : e;
+}
+
 enum err deliver_settling(struct deliver *d, struct js_stream *s, struct consumer *c,
                           struct shard_time now)
 {
     if (s->stream.config.retention == STREAM_LIMITS || c->is_hidden) return ERR_OK;
-    enum err e = ERR_OK;
-    if (c->owner == NULL && consumer_is_unsaved(c)) e = open(d, s, c, now);
-    if (e == ERR_OK && consumer_is_unsaved(c)) e = save(d, c->owner, now);
+    enum err e = save_now(d, s, c, now);
     if (e == ERR_OK) release_early(d, s, c);
     return e;
 }
@@ -547,9 +554,7 @@ void deliver_ending(struct deliver *d, struct js_stream *s, struct consumer *c,
                     struct shard_time now)
 {
     bool is_told = s->stream.config.retention != STREAM_LIMITS && js_consumer_is_kept(s, c);
-    if (!is_told || !consumer_is_unsaved(c)) return;
-    if (c->owner == NULL && open(d, s, c, now) != ERR_OK) return;
-    (void)!save(d, c->owner, now);
+    if (is_told) (void)!save_now(d, s, c, now);
 }
 
 void deliver_store_stored(struct deliver *d, uint64_t ticket)
