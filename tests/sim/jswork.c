@@ -80,7 +80,7 @@ struct stream_of_work {
     uint32_t maybe_from;
     bool has_consumer[CONSUMERS_MAX];
     uint32_t pending;
-    uint64_t last, messages; /* of the audit, or of a look */
+    uint64_t first, last, messages; /* of the audit, or of a look */
     bool was_seen;
 };
 
@@ -531,6 +531,19 @@ static void cut_out(char *text, const char *name)
     }
 }
 
+/* Sequences before the stream's first message: how far consumers that have nothing there moved up
+ * is said by when a purge came, and at a start what is over by then was gone before it. */
+static void cut_out_passed(char *text, uint64_t first)
+{
+    static const char name[] = "\"stream_seq\":";
+    for (char *at = text; (at = strstr(at, name)) != NULL; at += strlen(name)) {
+        char *number = at + strlen(name);
+        if (strtoull(number, NULL, 10) >= first) continue;
+        char *end = number + strspn(number, "0123456789");
+        memmove(number, end, strlen(end) + 1);
+    }
+}
+
 static void keep_said(struct work *w, uint32_t slot, uint32_t which, struct bytes body)
 {
     static const char *const passing[] = {
@@ -538,6 +551,7 @@ static void keep_said(struct work *w, uint32_t slot, uint32_t which, struct byte
     char *text = strndup(body.data, body.len);
     must(text != NULL);
     for (size_t i = 0; i < sizeof passing / sizeof *passing; i++) cut_out(text, passing[i]);
+    if (which > 0 && slot_of(w, slot)->lives.is_on) cut_out_passed(text, w->streams[slot].first);
     free(w->said[slot][which]);
     w->said[slot][which] = text;
 }
@@ -555,11 +569,11 @@ static void answer_info(struct work *w, struct jsclient *c, struct request *r,
         x->state = STREAM_NONE;
         return;
     }
-    uint64_t first = jsclient_number(m->body, "\"first_seq\":");
+    x->first = jsclient_number(m->body, "\"first_seq\":");
     x->last = jsclient_number(m->body, "\"last_seq\":");
     x->messages = jsclient_number(m->body, "\"messages\":");
     x->was_seen = true;
-    if (x->last == UINT64_MAX || first == UINT64_MAX) {
+    if (x->last == UINT64_MAX || x->first == UINT64_MAX) {
         jsledger_wrong(&w->ledger, "S%u: a strange answer: %.*s", r->slot, (int)m->body.len,
                        m->body.data);
         return;
@@ -569,7 +583,7 @@ static void answer_info(struct work *w, struct jsclient *c, struct request *r,
     bool is_maybe = x->maybe_from != 0 && incarnation >= x->maybe_from && incarnation < newest;
     if (incarnation != newest && !is_maybe)
         jsledger_wrong(&w->ledger, "stream S%u came back from the dead", r->slot);
-    for (uint64_t seq = first; seq <= x->last && x->messages > 0; seq++) {
+    for (uint64_t seq = x->first; seq <= x->last && x->messages > 0; seq++) {
         snprintf(body, sizeof body, "{\"seq\":%llu}", (unsigned long long)seq);
         uint32_t inbox = open_request(w, REQUEST_GET, r->slot);
         w->requests[inbox].seq = seq;
