@@ -445,9 +445,17 @@ class Stream:
             for seq in [s for s in self.live if not self.is_wanted(s)]:
                 del self.live[seq]
 
+    def end_twin(self, r):
+        """The record of its end is missing."""
+        for number, c in list(self.consumers.items()):
+            if c.name == r.subject.decode() and number < r.seq:
+                del self.consumers[number]
+                self.forget_unwanted()
+
     def set_consumer(self, r):
         c = self.consumers.get(r.seq)
         if c is None:
+            self.end_twin(r)
             self.consumers[r.seq] = Consumer(r.subject.decode(), r.body)
             return
         filters = c.filters
@@ -495,11 +503,21 @@ class Store:
     def __init__(self, folder):
         self.folder = folder
         self.root = newest([root_of(read_bytes(os.path.join(folder, "root-%d" % i))) for i in (0, 1)])
-        self.logs = []
-        for log in range(self.root["logs"]):
-            self.logs.append(newest([manifest_of(read_bytes(
-                os.path.join(folder, "%04x-manifest-%d" % (log, i))), log) for i in (0, 1)]))
-            need(self.logs[log]["store"] == self.root["store"], "of another store")
+        self.logs = [newest(self.manifests(log)) for log in range(self.log_count())]
+        need(all(m["store"] == self.root["store"] for m in self.logs), "of another store")
+
+    def manifests(self, log):
+        names = ["%04x-manifest-%d" % (log, i) for i in (0, 1)]
+        return [manifest_of(read_bytes(os.path.join(self.folder, name)), log) for name in names]
+
+    def log_count(self):
+        """A root that came back from a copy may count fewer than there are."""
+        count = self.root["logs"]
+        names = [n for n in os.listdir(self.folder) if n[4:-1] == "-manifest-"] if count else []
+        for log in {int(n[:4], 16) for n in names}:
+            if any(m and m["store"] == self.root["store"] for m in self.manifests(log)):
+                count = max(count, log + 1)
+        return count
 
     def records(self):
         starts = {s["incarnation"] for m in self.logs for s in m["segments"] + m["packs"]}

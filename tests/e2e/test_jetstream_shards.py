@@ -8,6 +8,7 @@ import signal
 import pytest
 from harness import wait_until
 from jetstream import Js
+from store_reader import Store
 
 pytestmark = pytest.mark.ours_only
 
@@ -76,6 +77,8 @@ def test_a_root_from_before_there_were_more_shards_finds_all_streams(start, tmp_
     assert s.stop() == 0
     for root in roots:
         os.replace(root + ".older", root)
+    streams = Store(os.path.join(store, "jetstream")).streams().values()
+    assert sorted(s.name for s in streams) == names()
     s = start("-js", "-sd", store, "--shards", "1")
     with Js(s) as js:
         assert js.ok("STREAM.NAMES")["streams"] == names()
