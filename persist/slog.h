@@ -218,7 +218,7 @@ void slog_close(struct slog *l);
 uint32_t slog_file_flags(const struct slog *l);
 /* As store_append, for records of the log itself. */
 NODISCARD enum err slog_append_own(struct slog *l, const struct record *r, struct store_stub *out);
-/* What is left for groups in the current segment and those that are ready. */
+/* Bytes that are left for groups in the current segment and those that are ready. */
 uint64_t slog_room(const struct slog *l);
 /* The number of a pack that is written out of others. False: a segment is being made. */
 NODISCARD bool slog_take_number(struct slog *l, uint32_t *number);

@@ -93,7 +93,7 @@ struct consumer {
     struct push *push;                      /* NULL: pull */
 };
 
-enum { CONSUMER_LINE = 64 };
+enum { CONSUMER_LINE = 64 }; /* bytes that memory gives at once */
 
 enum consumer_verdict {
     CONSUMER_DELIVER, /* pick: read this message, then consumer_deliver */
@@ -250,6 +250,8 @@ void consumer_reset_saved(struct consumer *c);
  * time. ERR_MEMORY: it is in between. */
 NODISCARD enum err consumer_reset_undo(struct consumer *c, struct bytes body,
                                        struct shard_time before);
+/* As consumer_encode of the whole state, for checkpoints: nothing counts as saved by it. */
+void consumer_encode_copy(const struct consumer *c, struct shard_time now, struct text *out);
 /* Fetches from memory what consumer_encode_copy and a copy of the configuration need: first of
  * all c, then, once that is there, what it leads to. */
 static inline void consumer_expect(const struct consumer *c)
@@ -262,8 +264,6 @@ static inline void consumer_expect_parts(const struct consumer *c)
     __builtin_prefetch(c->packed);
     __builtin_prefetch(c->live);
 }
-/* The same of the whole state, for checkpoints: nothing counts as saved by it. */
-void consumer_encode_copy(const struct consumer *c, struct shard_time now, struct text *out);
 /* The record with this body failed: the next one tells everything. An empty body: one that nothing
  * was to be released by. */
 void consumer_encode_lost(struct consumer *c, struct bytes body);

@@ -72,8 +72,8 @@ struct deliver {
     uint64_t delivered, saved; /* messages, records; since the start */
 };
 
-/* context is handed to the port. js->hooks have to lead to deliver_opened, _updated, _closing,
- * _settling, _stored and _room; consumers that exist already: deliver_opened each. */
+/* context is handed to the port. js->hooks have to lead to the functions below that are called
+ * hooks of js; consumers that exist already: deliver_opened each. */
 void deliver_init(struct deliver *d, struct js *js, const struct deliver_port *port, void *context,
                   struct shard_time now);
 /* Before js_deinit; hooks may be called no more. */

@@ -1,7 +1,6 @@
 #include "core/js/jsapi.h"
 #include "core/base/base64.h"
 #include "core/base/must.h"
-#include "core/base/sort.h"
 #include "core/js/get_request.h"
 #include "core/js/jsapi_consumer.h"
 #include "core/js/jsapi_reply.h"

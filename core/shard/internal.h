@@ -13,8 +13,9 @@ enum {
     VERBS_MAPPED_MAX = 8192,   /* a mapped subject */
     RELAY_JET_BYTES_MAX = 160, /* of a mail without texts: the sums of an account with their head.
                                   mail.c keeps so much free for each answer that is owed */
-    RELAY_GROUPS_MAX = 128,    /* groups of one subject that are picked at random over shards; the
-                                  others go to this shard or to the first that has members */
+    RELAY_GROUPS_MAX = 128,    /* groups of one subject that are picked at random over shards, or
+                                  fewer if their names are long (R3); the others go to this shard
+                                  or to the first that has members */
 };
 
 struct message {
@@ -165,7 +166,10 @@ void relay_close(struct shard *s);
  * a token. False: park; nothing is held. After true relay_send must follow. */
 bool relay_plan(struct shard *s, const struct message *m, const struct route *r,
                 struct client *token_for, struct relay_plan *plan, enum park_reason *reason);
+/* The shard that was picked for the group of this index in the route. UINT32_MAX: none was, and
+ * this one takes it if it has members. */
 uint32_t relay_picked(const struct relay_plan *plan, uint32_t group);
+/* No member here took it: relay_send forwards it. Of one that nobody picked for, nothing. */
 void relay_plan_failed(struct relay_plan *plan, uint32_t group);
 /* Writes the mails. Returns true when the publisher need not hear of the rest. */
 bool relay_send(struct shard *s, const struct message *m, const struct route *r,
