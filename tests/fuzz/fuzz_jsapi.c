@@ -172,13 +172,35 @@ static void consumer_room(void *context, struct js_stream *s)
     deliver_room(&w->deliver, s);
 }
 
+static void consumer_ending(void *context, struct js_stream *s, struct consumer *c)
+{
+    struct world *w = context;
+    deliver_ending(&w->deliver, s, c, w->now);
+}
+
+static enum err consumers_saving(void *context, struct js_stream *s)
+{
+    struct world *w = context;
+    return deliver_saving(&w->deliver, s, w->now);
+}
+
+static bool is_settled_behind(void *context, const struct js_stream *s, uint64_t seq,
+                              struct bytes subject, uint64_t ticket)
+{
+    (void)context;
+    return deliver_is_settled_behind(s, seq, subject, ticket);
+}
+
 static const struct js_hooks hooks = {.opened = opened,
                                       .stored = stored,
                                       .consumer_opened = consumer_opened,
                                       .consumer_updated = consumer_updated,
                                       .consumer_closing = consumer_closing,
                                       .consumer_settling = consumer_settling,
-                                      .consumer_room = consumer_room};
+                                      .consumer_room = consumer_room,
+                                      .consumer_ending = consumer_ending,
+                                      .consumers_saving = consumers_saving,
+                                      .is_settled_behind = is_settled_behind};
 
 /* --- JSON ------------------------------------------------------------------------------------ */
 

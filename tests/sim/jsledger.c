@@ -7,7 +7,6 @@
 enum { ERRORS_TOLD = 5 };
 /* A delivery may be on its way for so long after what forbids it. */
 static const uint64_t ON_ITS_WAY_NS = 1000000000;
-static const uint64_t WINDOW_NS = 120000000000; /* of message ids */
 
 void jsledger_init(struct jsledger *l, uint64_t seed)
 {
@@ -134,7 +133,7 @@ static void mark_stored(struct jsledger *l, uint32_t id, uint64_t seq)
     if (e->msg_id != 0) {
         uint32_t *other = &l->stored_of[e->msg_id];
         const struct jsledger_entry *o = *other == JSLEDGER_NONE ? e : &l->entries[*other];
-        if (o != e && !jslives_may_repeat(l, o, e, WINDOW_NS))
+        if (o != e && !jslives_may_repeat(l, o, e, JSLIVES_WINDOW_NS))
             wrong_entry(l, e, "one message id was stored twice");
         if (o->seq <= seq) *other = id;
     }
@@ -161,10 +160,10 @@ void jsledger_stored(struct jsledger *l, uint32_t id, uint64_t seq, bool is_dupl
         wrong_entry(l, e, "a duplicate of another message");
     /* With short windows it may be stored again, and the answer to that be lost. */
     uint32_t known = l->stored_of[e->msg_id];
-    bool may_repeat = s->lives.is_on && s->lives.least.max_age_ns < WINDOW_NS;
+    bool may_repeat = s->lives.is_on && s->lives.least.max_age_ns < JSLIVES_WINDOW_NS;
     /* Or between two lives the window ended. */
     if (s->lives.is_on && known != JSLEDGER_NONE)
-        may_repeat = may_repeat || l->now_ns >= l->entries[known].sent_ns + WINDOW_NS;
+        may_repeat = may_repeat || l->now_ns >= l->entries[known].sent_ns + JSLIVES_WINDOW_NS;
     if (owner == JSLEDGER_NONE && !may_repeat && known != JSLEDGER_NONE)
         wrong_entry(l, e, "a duplicate of another sequence");
 }

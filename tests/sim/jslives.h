@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include "core/base/rng.h"
 
+#define JSLIVES_WINDOW_NS 120000000000u /* of message ids, where no max_age is shorter */
+
 struct jslimits { /* UINT64_MAX: none */
     uint64_t max_msgs, max_bytes, per_subject, max_age_ns;
     bool is_new; /* discard: new */

@@ -39,7 +39,7 @@ static const uint64_t REST_NS = 2500000000; /* longer than a pull waits */
 /* Longer than a message lives that does not live for an hour, and then its marker; both end at full
  * seconds. */
 static const uint64_t LIVES_REST_NS = 6500000000;
-static const uint64_t WINDOW_NS = 120000000000, PAUSE_MAX_NS = 2000000000;
+static const uint64_t PAUSE_MAX_NS = 2000000000;
 static const uint64_t WAIT_NS = 20000000000u; /* for an answer, or for a start */
 static const uint64_t DRAIN_NS = 60000000000u;
 
@@ -160,11 +160,11 @@ static const char *config_of(struct work *w, uint32_t slot, char *out, size_t by
     long long max = s->max_msgs == UINT64_MAX ? -1 : (long long)s->max_msgs;
     char limits[256];
     if (s->lives.is_on)
-        jslives_write(&s->lives, WINDOW_NS, limits, sizeof limits);
+        jslives_write(&s->lives, JSLIVES_WINDOW_NS, limits, sizeof limits);
     else
         snprintf(limits, sizeof limits,
                  ",\"max_msgs\":%lld,\"max_msgs_per_subject\":%d,\"duplicate_window\":%llu", max,
-                 s->retention == JSL_KEYS ? 1 : -1, (unsigned long long)WINDOW_NS);
+                 s->retention == JSL_KEYS ? 1 : -1, (unsigned long long)JSLIVES_WINDOW_NS);
     snprintf(out, bytes,
              "{\"name\":\"S%u\",\"description\":\"inc %u.\",\"subjects\":[\"s%u.>\"],"
              "\"retention\":\"%s\",\"storage\":\"file\",\"num_replicas\":1,"

@@ -175,6 +175,17 @@ static void ending(void *context, struct js_stream *s, struct consumer *c)
     deliver_ending(&r.d, s, c, r.now);
 }
 
+static enum err saving(void *context, struct js_stream *s)
+{
+    return deliver_saving(&r.d, s, r.now);
+}
+
+static bool is_settled_behind(void *context, const struct js_stream *s, uint64_t seq,
+                              struct bytes subject, uint64_t ticket)
+{
+    return deliver_is_settled_behind(s, seq, subject, ticket);
+}
+
 static const struct js_hooks hooks = {.opened = stream_opened,
                                       .stored = stored,
                                       .consumer_opened = opened,
@@ -182,7 +193,9 @@ static const struct js_hooks hooks = {.opened = stream_opened,
                                       .consumer_closing = closing,
                                       .consumer_settling = settling,
                                       .consumer_room = room,
-                                      .consumer_ending = ending};
+                                      .consumer_ending = ending,
+                                      .consumers_saving = saving,
+                                      .is_settled_behind = is_settled_behind};
 
 static void setup(void)
 {
