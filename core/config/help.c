@@ -190,8 +190,9 @@ void help_man(struct text *out, struct bytes version)
                      "the server is stopped only\n.TP\n"
                      ".I /usr/share/doc/millrace/docs/OPERATIONS.md\nhow to run, watch, back up "
                      "and tune it\n.SH EXIT STATUS\n"
-                     "0: as asked. 1: a mistake in flags or configuration, or it cannot start. Of "
-                     "check: 0 clean, 1 something is damaged, 2 the store cannot be read.\n");
+                     "0: as asked. 1: a mistake in flags or configuration, it cannot start, a stop "
+                     "could not write the end of a log, or a signal found nobody. Of check: 0 "
+                     "clean, 1 something is damaged, 2 nothing can be said of the store.\n");
 }
 
 /* --- the options in effect ------------------------------------------------------------------ */
