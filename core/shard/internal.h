@@ -154,22 +154,24 @@ struct relay_plan {
     uint64_t sent_bytes;
     uint32_t token;
     struct block *copy; /* of a payload that is lent and lay in no block; NULL: none is needed */
-    bool is_sent;
-    uint32_t group_count;
-    uint64_t failed[RELAY_GROUPS_MAX / 64]; /* groups of this shard that no member took */
+    bool is_sent, has_failed;
+    uint32_t group_count; /* picked for */
+    uint64_t *failed;     /* bits of all groups of the route: no member here took it */
+    uint64_t failed_few[RELAY_GROUPS_MAX / 64]; /* room for them, where there are no more */
     uint8_t pick[RELAY_GROUPS_MAX];
 };
 
 NODISCARD enum err relay_open(struct shard *s);
 void relay_close(struct shard *s);
-/* Picks shards for groups and makes sure of room in every lane, of a block for what is lent, and of
- * a token. False: park; nothing is held. After true relay_send must follow. */
+/* Picks shards for groups and makes sure of room in every lane, of a block for what is lent, of
+ * bits for very many groups, and of a token. False: park; nothing is held. After true relay_send
+ * must follow. */
 bool relay_plan(struct shard *s, const struct message *m, const struct route *r,
                 struct client *token_for, struct relay_plan *plan, enum park_reason *reason);
 /* The shard that was picked for the group of this index in the route. UINT32_MAX: none was, and
  * this one takes it if it has members. */
 uint32_t relay_picked(const struct relay_plan *plan, uint32_t group);
-/* No member here took it: relay_send forwards it. Of one that nobody picked for, nothing. */
+/* No member here took it: relay_send forwards it. */
 void relay_plan_failed(struct relay_plan *plan, uint32_t group);
 /* Writes the mails. Returns true when the publisher need not hear of the rest. */
 bool relay_send(struct shard *s, const struct message *m, const struct route *r,

@@ -220,7 +220,8 @@ uint32_t relay_picked(const struct relay_plan *plan, uint32_t group)
 
 void relay_plan_failed(struct relay_plan *plan, uint32_t group)
 {
-    if (group < plan->group_count) plan->failed[group / 64] |= 1ull << group % 64;
+    plan->failed[group / 64] |= 1ull << group % 64;
+    plan->has_failed = true;
 }
 
 /* Those that are picked for: however long their names, the mail fits into half of a ring. */
@@ -233,6 +234,25 @@ static uint32_t groups_picked(const struct shard *s, const struct route *r)
         if (bytes > any->ring_bytes / 4) break;
     }
     return count;
+}
+
+static size_t failed_bytes(const struct route *r)
+{
+    return (r->group_count + 63) / 64 * sizeof(uint64_t);
+}
+
+static bool make_failed(struct shard *s, const struct route *r, struct relay_plan *plan)
+{
+    plan->failed = plan->failed_few;
+    if (LIKELY(failed_bytes(r) <= sizeof plan->failed_few)) return true;
+    plan->failed = mem_alloc_zero(s->mem, MEM_MAIL, failed_bytes(r));
+    return plan->failed != NULL;
+}
+
+static void release_plan(struct shard *s, const struct route *r, struct relay_plan *plan)
+{
+    if (plan->copy != NULL) block_release(&s->outputs, plan->copy);
+    if (plan->failed != plan->failed_few) mem_free(s->mem, MEM_MAIL, plan->failed, failed_bytes(r));
 }
 
 /* The names for one target; count and bytes. */
@@ -301,6 +321,11 @@ bool relay_plan(struct shard *s, const struct message *m, const struct route *r,
         }
         memcpy(plan->copy->data, m->payload, (size_t)m->total_bytes + 2);
     }
+    if (!make_failed(s, r, plan)) {
+        *reason = PARK_MEMORY;
+        release_plan(s, r, plan);
+        return false;
+    }
     /* With plain subscriptions here too: none of them may be able to take it. */
     if (token_for == NULL) return true;
     plan->token = token_take(&s->relay->tokens, s->mem, token_for->id, m->subject, m->reply);
@@ -309,7 +334,7 @@ bool relay_plan(struct shard *s, const struct message *m, const struct route *r,
         return true;
     }
     *reason = s->relay->tokens.count == TOKEN_COUNT_MAX ? PARK_TOKENS : PARK_MEMORY;
-    if (plan->copy != NULL) block_release(&s->outputs, plan->copy);
+    release_plan(s, r, plan);
     return false;
 }
 
@@ -327,8 +352,6 @@ bool relay_send(struct shard *s, const struct message *m, const struct route *r,
         lent.block = plan->copy;
         lent.payload = plan->copy->data;
     }
-    uint64_t failed = 0;
-    for (uint32_t i = 0; i < RELAY_GROUPS_MAX / 64; i++) failed |= plan->failed[i];
     /* Weights are given out before the first mail: an answer of this shard itself (a forward that
      * finds nobody) must not find the token complete. */
     if (t != NULL) t->weight += 1;
@@ -361,11 +384,9 @@ bool relay_send(struct shard *s, const struct message *m, const struct route *r,
         s->counts.mail.sent_bytes += bytes;
         plan->is_sent = true;
     }
-    bool has_forwards = failed != 0 || plan->group_count < r->group_count;
-    for (uint32_t g = 0; has_forwards && g < r->group_count; g++) {
-        bool is_picked = g < plan->group_count;
-        bool is_failed = is_picked && (plan->failed[g / 64] >> g % 64 & 1) != 0;
-        if (is_picked ? !is_failed : r->groups[g].local_count > 0) continue;
+    /* A group that nobody picked for failed here, too, if it has no members here. */
+    for (uint32_t g = 0; plan->has_failed && g < r->group_count; g++) {
+        if ((plan->failed[g / 64] >> g % 64 & 1) == 0) continue;
         struct relay_order o = {0};
         if (t != NULL) {
             o.token = plan->token;
@@ -375,7 +396,7 @@ bool relay_send(struct shard *s, const struct message *m, const struct route *r,
         relay_forward(s, &lent, &r->groups[g], &o);
         if (o.weight > 0) answer(s, s->index, plan->token, o.weight, false);
     }
-    if (plan->copy != NULL) block_release(&s->outputs, plan->copy);
+    release_plan(s, r, plan);
     if (t != NULL) {
         struct mail_answer own = {plan->token, 1, false};
         bool is_pending = t->weight > 1;

@@ -465,6 +465,37 @@ Test(relay, each_of_very_many_groups_gets_a_message)
     close_rig(r);
 }
 
+/* R3: a group beyond those that are picked for goes on, too, where its members here may not have
+ * the message. */
+Test(relay, each_of_very_many_groups_goes_on_where_no_member_here_is_able)
+{
+    enum { GROUPS = 200 };
+    static const char guest[] = "CONNECT {\"verbose\":false,\"user\":\"guest\",\"pass\":\"p\"}\r\n";
+    static const char deaf[] =
+        "CONNECT {\"verbose\":false,\"echo\":false,\"user\":\"guest\",\"pass\":\"p\"}\r\n";
+    char line[64];
+    struct rig *r = calloc(1, sizeof *r);
+    open_rig(r);
+    open_client(r, 0, LISTENER, 1);
+    say(r, 0, LISTENER, guest, sizeof guest - 1);
+    open_client(r, 1, ASKER, 1);
+    say(r, 1, ASKER, deaf, sizeof deaf - 1);
+    settle(r);
+    for (int i = 0; i < GROUPS; i++) {
+        int len = snprintf(line, sizeof line, "SUB many g%d %d\r\n", i, i + 1);
+        say(r, 0, LISTENER, line, (size_t)len);
+        say(r, 1, ASKER, line, (size_t)len);
+    }
+    say(r, 1, ASKER, "PUB many 1\r\nx\r\n", 15);
+    settle(r);
+    cr_assert_eq(r->shards[0]->clients[LISTENER]->out.msgs, GROUPS, "%lu",
+                 (unsigned long)r->shards[0]->clients[LISTENER]->out.msgs);
+    close_client(r, 0, LISTENER, 1);
+    close_client(r, 1, ASKER, 1);
+    settle(r);
+    close_rig(r);
+}
+
 /* What receivers leave when they are closed in the midst of a fan-out goes home behind it: the room
  * in the ring is that of the message. */
 Test(relay, receivers_that_are_closed_by_a_message_leave_it_its_room)
