@@ -833,6 +833,7 @@ void js_replay_end(struct js *js)
     while ((s = js_each(js, &at)) != NULL) {
         /* What of its consumers made no sense, or found no memory, begins anew. */
         (void)!checkpoint_end(s);
+        stream_replayed(&s->stream);
         (void)!release_unsaved(s); /* without memory it goes a little later */
         uint32_t next = 0;
         struct consumer *c;

@@ -616,11 +616,12 @@ bool stream_trim(struct stream *s, struct stream_trim *t)
 /* --- life times ------------------------------------------------------------------------------ */
 
 /* Removed when it is too old; the last one of its subject stays until its marker takes its place.
- */
+ * Of a partial stream it is not known to be that, and would stay beside others that a limit then
+ * takes: if its marker was made, that comes next. */
 static bool expire_one(struct stream *s, uint64_t seq, const struct msgs_entry *entry)
 {
     bool is_marked = s->config.subject_delete_marker_ttl > 0 &&
-                     (entry->bytes & STREAM_ENTRY_MARKER) == 0 &&
+                     (entry->bytes & STREAM_ENTRY_MARKER) == 0 && !s->is_partial &&
                      subject_index_node(&s->subjects, entry->node)->count == 1;
     if (!is_marked) return stream_remove(s, seq);
     for (uint32_t i = 0; i < s->due_count; i++)
@@ -967,14 +968,20 @@ void stream_expect(const struct stream *s, bool is_next)
     __builtin_prefetch(&s->subjects.root);
 }
 
-void stream_restore_end(struct stream *s)
+void stream_restore_end(struct stream *s, bool is_partial)
 {
+    s->is_partial = is_partial;
     subject_index_bulk_end(&s->subjects);
     if (s->msgs.live_count > 0)
         s->seq_first = msgs_first(&s->msgs);
     else if (s->seq_last > 0 && s->seq_first <= s->seq_last)
         s->seq_first = s->seq_last + 1; /* all that was live is lost */
     rest(s);
+}
+
+void stream_replayed(struct stream *s)
+{
+    s->is_partial = false;
 }
 
 void stream_pass(struct stream *s, uint64_t seq)

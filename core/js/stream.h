@@ -116,6 +116,7 @@ struct stream {
     uint32_t last_id_len, last_id_room;
     bool is_order_message; /* the order in flight is a message, and over when that is settled */
     bool is_short;         /* there was no memory for the oldest in flight, which is durable */
+    bool is_partial;       /* of a start: messages of its checkpoint are missing, gone since */
     char *last_id;
 };
 
@@ -204,7 +205,11 @@ NODISCARD enum err stream_restore_begin(struct stream *s, uint64_t seq_first, ui
                                         struct bytes last_id);
 NODISCARD enum err stream_restore_message(struct stream *s, const struct record *r, uint64_t place,
                                           uint32_t flags);
-void stream_restore_end(struct stream *s);
+/* is_partial: not all messages were found. Until stream_replayed it is not known then of which
+ * subjects these are, and what is over goes without a delete marker but for one that comes. */
+void stream_restore_end(struct stream *s, bool is_partial);
+/* No more records come. */
+void stream_replayed(struct stream *s);
 /* The sequences up to this one, not below the last, are used up. Nothing is in flight. */
 void stream_pass(struct stream *s, uint64_t seq);
 

@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <string.h>
 #include "core/base/must.h"
 #include "core/js/checkpoint.h"
 #include "tests/support/mem_heap.h"
@@ -239,4 +240,60 @@ Test(checkpoint, a_purge_up_to_a_sequence_that_was_lost_lets_none_be_given_twice
     cr_assert_eq(js_find_id(&js, ID)->stream.msgs.live_count, 0);
     js_replay_end(&js);
     cr_assert_eq(js_find_id(&js, ID)->stream.seq_last, MESSAGES + 5);
+}
+
+/* --- what is over by a limit and by its life ------------------------------------------------ */
+
+enum { MARKED_ID = 6 };
+
+static void store(struct js *of, uint64_t seq, const char *subject, bool has_life, int64_t at_ns)
+{
+    struct record r = {.kind = RECORD_MESSAGE, .stream = MARKED_ID, .seq = seq};
+    r.time_ns = START + at_ns;
+    r.subject = bytes_of(subject, strlen(subject));
+    if (has_life) r.headers = BYTES_LITERAL("NATS/1.0\r\nNats-TTL: 1s\r\n\r\n");
+    cr_assert_eq(js_replay(of, 0, &r, 9000 + seq), ERR_OK);
+}
+
+/* A message whose life ended beside an older one of its subject leaves no marker. That one went
+ * later by the limit, with its pack: a start must not take the other for the last one, which waits
+ * for its marker, and has the limit take what is there. */
+Test(checkpoint, the_last_of_a_subject_is_not_known_where_messages_are_missing)
+{
+    static const int64_t later = 2000000000;
+    struct text t = empty();
+    struct js again;
+    struct record r = {
+        .kind = RECORD_STREAM,
+        .stream = MARKED_ID,
+        .subject = BYTES_LITERAL("$G M"),
+        .body = BYTES_LITERAL("{\"config\":{\"name\":\"M\",\"subjects\":[\"m.>\"],\"storage\":"
+                              "\"file\",\"num_replicas\":1,\"retention\":\"limits\",\"discard\":"
+                              "\"old\",\"allow_msg_ttl\":true,\"max_msgs\":3,"
+                              "\"subject_delete_marker_ttl\":1000000000},\"created_ns\":1}")};
+    cr_assert_eq(js_replay(&js, 0, &r, 0), ERR_OK);
+    store(&js, 1, "m.x", false, 0);
+    store(&js, 2, "m.y", false, 0);
+    store(&js, 3, "m.x", true, 0);
+    js.checkpoint_step = 1 << 30;
+    cr_assert_eq(checkpoint_write(&js, MARKED_ID, &t), ERR_OK);
+    store(&js, 4, "m.z", false, later);
+    store(&js, 5, "m.z", false, later);
+
+    js_init(&again, &heap.mem, NULL, 7, 1 << 20);
+    r = (struct record){.kind = RECORD_CHECKPOINT, .stream = MARKED_ID, .seq = 1, .prev_seq = 10};
+    r.body = text_written(&t);
+    cr_assert_eq(js_replay(&again, 0, &r, 0), ERR_OK);
+    store(&again, 2, "m.y", false, 0);
+    store(&again, 3, "m.x", true, 0);
+    store(&again, 4, "m.z", false, later);
+    store(&again, 5, "m.z", false, later);
+    js_replay_end(&again);
+    const struct msgs *live = &js_find_id(&js, MARKED_ID)->stream.msgs;
+    const struct msgs *found = &js_find_id(&again, MARKED_ID)->stream.msgs;
+    cr_assert_eq(live->live_count, 3);
+    for (uint64_t seq = 1; seq <= 5; seq++)
+        cr_expect_eq(msgs_has(live, seq), msgs_has(found, seq), "%d", (int)seq);
+    text_deinit(&t);
+    js_deinit(&again);
 }
