@@ -514,7 +514,8 @@ enum err deliver_saving(struct deliver *d, struct js_stream *s, struct shard_tim
     while (link != &d->unsaved) {
         struct deliver_consumer *x = OWNER(link, unsaved);
         link = link->next;
-        if (x->s != s || !js_consumer_is_kept(s, x->c)) continue;
+        /* What one that ends settles now lies behind its end, and counts for nothing. */
+        if (x->s != s || x->c->is_ending || !js_consumer_is_kept(s, x->c)) continue;
         enum err e = save(d, x, now);
         if (e != ERR_OK) return e;
     }

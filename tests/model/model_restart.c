@@ -252,6 +252,17 @@ static struct js_stream *stream_in(struct process *p)
 
 /* --- requests -------------------------------------------------------------------------------- */
 
+/* Nothing is refused because something else is under way. */
+static void check_answer(struct bytes answer)
+{
+    static const char failed[] = "\"err_code\":10077"; /* the store did */
+    if (world->has_failures) return;
+    if (memmem(answer.data, answer.len, failed, sizeof failed - 1) == NULL) return;
+    printf("seed %llu: %.*s\n", (unsigned long long)world->seed, (int)answer.len, answer.data);
+    fflush(stdout);
+    must(false);
+}
+
 static void go_on(struct asked *a, enum js_step step)
 {
     a->state = step == JS_WAIT_STORED ? WAITING : step == JS_MORE ? WORKING : FREE;
@@ -259,6 +270,7 @@ static void go_on(struct asked *a, enum js_step step)
     if (a->state != FREE) return;
     must(step == JS_REPLY || step == JS_SILENT);
     SAY("  answer to %s: %.*s\n", a->subject, (int)a->r.out->len, a->r.out->data);
+    if (step == JS_REPLY) check_answer(text_written(a->r.out));
     jsapi_end(&a->r);
 }
 
@@ -462,7 +474,6 @@ static void ask_of_consumer(void)
     uint32_t n = below(world->consumers), seq = below(20);
     struct js_stream *s = stream_in(world->process);
     if (below(2) == 0) {
-        if (strcmp(world->retention, "interest") == 0) come_to_rest();
         snprintf(subject, sizeof subject, "$JS.API.CONSUMER.DELETE.S.c%u", n);
         ask(subject, "");
         return;

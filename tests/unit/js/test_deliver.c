@@ -319,6 +319,12 @@ static void open_work_queue(void)
          "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
 }
 
+static void open_interest(void)
+{
+    call("$JS.API.STREAM.CREATE.S",
+         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"interest\"}");
+}
+
 static void open_consumer(const char *name, const char *more)
 {
     char subject[100], body[400];
@@ -876,6 +882,21 @@ Test(deliver, an_ack_behind_a_reset_that_fails_settles_nothing_else)
     deliver_store_stored(&r.d, r.log.ticket);
     cr_assert_str_eq(r.sent[r.sent_count - 1].target, "r");
     cr_assert_eq(stream()->stream.msgs.live_count, 3);
+}
+
+/* What it settled counts no more, and is nothing that a record behind its end could tell. */
+Test(deliver, an_ack_of_one_that_ends_stands_in_the_way_of_nobody_who_comes)
+{
+    open_interest();
+    open_consumer("c", DURABLE);
+    publish("s.1", "a");
+    pull("c", "1");
+    struct js_request gone = request("$JS.API.CONSUMER.DELETE.S.c", "");
+    cr_assert_eq(jsapi_run(&r.js, &gone), JS_WAIT_STORED);
+    cr_assert(ack(r.sent[0].reply, "", ""));
+    open_consumer("d", "\"durable_name\":\"d\",\"ack_policy\":\"explicit\"");
+    cr_assert_eq(jsapi_stored(&r.js, &gone, ERR_OK), JS_REPLY);
+    jsapi_end(&gone);
 }
 
 /* Where no record tells of such an ack nobody is told yes: it comes again if the reset fails. */
