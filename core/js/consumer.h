@@ -40,6 +40,7 @@ struct consumer_feed {
     uint64_t message_bytes_max;           /* of the stream or server */
     bool is_latest_only;                  /* max_msgs_per_subject is 1 */
     bool is_released;                     /* what is settled goes: no limits stream */
+    bool is_shared;                       /* once all have settled it: an interest stream */
     uint32_t *changes;                    /* counts those of filters; NULL: nobody asks */
     struct bytes name;                    /* of the stream; lives as long */
     struct consumer_live *idle;           /* shared by all that have nothing; NULL: there is none */

@@ -21,12 +21,14 @@ static void sample(const struct consumer *c, struct shard_time now, const struct
 }
 
 /* An ack that comes after a reset passed over the message: its work is done all the same, so a work
- * queue drops it. ERR_MEMORY: without memory for a record of that it stays; and elsewhere no record
- * tells of it, so the message comes again if the reset should fail. */
+ * queue drops it. In an interest stream the reset settles it, if it does not fail: told once more
+ * it would stay for who comes between. ERR_MEMORY: without memory for a record of that it stays;
+ * and elsewhere no record tells of it, so the message comes again if the reset should fail. */
 static enum err settle_passed(struct consumer *c, uint64_t seq)
 {
     struct msgs_entry entry;
     if (!c->feed->is_released || seq > c->delivered_seq) return c->is_reset ? ERR_UNKNOWN : ERR_OK;
+    if (c->feed->is_shared && !c->is_reset) return ERR_OK;
     if (msgs_get(c->feed->msgs, seq, &entry) != ERR_OK) return ERR_OK;
     if (!consumer_matches(c, subject_index_subject(c->feed->subjects, entry.node))) return ERR_OK;
     if (consumer_state_wake(c) != ERR_OK) return ERR_MEMORY;
@@ -341,8 +343,7 @@ bool consumer_needs(const struct consumer *c, uint64_t seq, struct bytes subject
     if (!consumer_matches(c, subject)) return false;
     const struct ackwin_entry *e = ackwin_find(&c->live->window, seq);
     if (e != NULL) return true; /* pending, or given up: kept for whoever looks after those */
-    if (c->ack_policy == CONSUMER_ACK_EXPLICIT) return seq > c->delivered_seq;
-    return seq > c->floor_seq;
+    return seq > c->delivered_seq;
 }
 
 bool consumer_is_settled_unsaved(const struct consumer *c, uint64_t seq, struct bytes subject)

@@ -308,6 +308,7 @@ static void follow_config(struct js_stream *s)
     s->feed.name = c->name;
     s->feed.is_latest_only = c->max_msgs_per_subject == 1;
     s->feed.is_released = c->retention != STREAM_LIMITS;
+    s->feed.is_shared = c->retention == STREAM_INTEREST;
     s->feed.message_bytes_max =
         c->max_msg_size > 0 ? (uint64_t)c->max_msg_size : s->js->message_bytes_max;
 }

@@ -899,6 +899,50 @@ Test(deliver, an_ack_of_one_that_ends_stands_in_the_way_of_nobody_who_comes)
     jsapi_end(&gone);
 }
 
+/* As at a start: whoever is created in between is not to get what all before had settled. */
+Test(deliver, what_is_acked_twice_goes_with_the_first_ack)
+{
+    open_interest();
+    open_consumer("c", DURABLE);
+    open_consumer("e", "\"durable_name\":\"e\",\"ack_policy\":\"explicit\"");
+    publish("s.1", "a");
+    pull("c", "1");
+    pull("e", "1");
+    cr_assert(ack(r.sent[0].reply, "", ""));
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert(ack(r.sent[1].reply, "", ""));
+    uint64_t last_ack = r.log.ticket;
+    struct js_request q =
+        request("$JS.API.CONSUMER.CREATE.S.d",
+                "{\"stream_name\":\"S\",\"config\":{\"durable_name\":\"d\","
+                "\"ack_policy\":\"explicit\"}}");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert(ack(r.sent[0].reply, "", ""));
+    deliver_store_stored(&r.d, last_ack);
+    cr_assert_eq(stream()->stream.msgs.live_count, 0);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_REPLY);
+    jsapi_end(&q);
+}
+
+/* It lies before what the consumer got, so it never comes. */
+Test(deliver, what_other_filters_select_behind_a_delivery_is_not_kept_for_one_that_acks_all)
+{
+    open_interest();
+    open_consumer("c",
+                  "\"durable_name\":\"c\",\"ack_policy\":\"all\",\"filter_subject\":\"s.1\"");
+    open_consumer("d", "\"durable_name\":\"d\",\"ack_policy\":\"explicit\"");
+    publish("s.2", "a");
+    publish("s.1", "b");
+    pull("c", "1");
+    open_consumer("c",
+                  "\"durable_name\":\"c\",\"ack_policy\":\"all\",\"filter_subject\":\"s.2\"");
+    pull("d", "1");
+    cr_assert_str_eq(r.sent[1].body, "a");
+    cr_assert(ack(r.sent[1].reply, "", ""));
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_eq(stream()->stream.msgs.live_count, 1);
+}
+
 /* Where no record tells of such an ack nobody is told yes: it comes again if the reset fails. */
 Test(deliver, an_ack_that_a_reset_may_forget_is_not_confirmed)
 {
