@@ -558,11 +558,20 @@ void deliver_ending(struct deliver *d, struct js_stream *s, struct consumer *c,
     if (is_told) (void)!save_now(d, s, c, now);
 }
 
+/* A change of the stream that goes by pieces comes before it, as in the log: what a limit takes
+ * must not depend on what was acked behind. */
+static bool is_behind_order(const struct js_stream *s, const struct deliver_flight *f)
+{
+    uint64_t order = s->stream.order_ticket;
+    return f->bytes > 0 && order != 0 && order < f->ticket;
+}
+
 void deliver_store_stored(struct deliver *d, uint64_t ticket)
 {
-    struct list *link;
-    while ((link = d->flights.next) != &d->flights) {
+    struct list *link = d->flights.next;
+    while (link != &d->flights) {
         struct deliver_flight *f = LIST_OWNER(link, struct deliver_flight, link);
+        link = link->next;
         if (f->ticket > ticket) return;
         struct js_stream *s = js_find_id(d->js, f->stream);
         if (s != NULL) {
@@ -572,6 +581,7 @@ void deliver_store_stored(struct deliver *d, uint64_t ticket)
              * finds room only where an earlier record made it. Without memory it comes later. */
             if (s->stream.config.storage == STREAM_FILE)
                 (void)!stream_settle(&s->stream, f->ticket);
+            if (is_behind_order(s, f)) continue;
             release(d, s, f);
         }
         struct deliver_consumer *x = f->x;

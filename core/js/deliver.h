@@ -115,7 +115,8 @@ void deliver_interest(struct deliver *d, uint32_t account, struct bytes filter,
 void deliver_interest_all(struct deliver *d, struct shard_time now);
 
 /* --- the store --- */
-/* Everything up to ticket is durable; or nothing from it on was stored. */
+/* Everything up to ticket is durable (again, when a change of a stream that went by pieces is over:
+ * acks behind it wait for that); or nothing from it on was stored. */
 void deliver_store_stored(struct deliver *d, uint64_t ticket);
 void deliver_store_failed(struct deliver *d, uint64_t ticket, struct shard_time now);
 /* The read is one of ours: read->context is d. */

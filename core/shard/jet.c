@@ -550,6 +550,7 @@ static void step(struct shard *s)
     jet_api_work(s);
     jet_publish_settle_again(s);
     js_roll(j->js);
+    deliver_store_stored(&j->deliver, j->stored_ticket); /* what waited for these orders */
     jet_api_tell_dropped(s);
     while ((t = wheel_pop(&j->wheel, s->now.mono_ns)) != NULL)
         jet_publish_expire(s, LIST_OWNER(t, struct jet_stream, timer));

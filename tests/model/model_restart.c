@@ -362,6 +362,7 @@ static bool step(void)
         if (world->asked[i].state == WORKING && world->asked[i].order <= before)
             go_on(&world->asked[i], jsapi_stored(&p->js, &world->asked[i].r, ERR_OK));
     js_roll(&p->js);
+    deliver_store_stored(&p->deliver, world->stored);
     is_busy |= deliver_run(&p->deliver, world->now, 1000);
     is_busy |= js_is_rolling(&p->js);
     for (uint32_t i = 0; i < REQUESTS_MAX; i++) is_busy |= world->asked[i].state != FREE;

@@ -943,6 +943,30 @@ Test(deliver, what_other_filters_select_behind_a_delivery_is_not_kept_for_one_th
     cr_assert_eq(stream()->stream.msgs.live_count, 1);
 }
 
+/* A start would take one message more than the process did, which nobody had acked. */
+Test(deliver, what_is_acked_behind_a_new_limit_goes_behind_what_that_takes)
+{
+    open_work_queue();
+    open_consumer("c", DURABLE ",\"filter_subject\":\"s.2\"");
+    for (int i = 0; i < 3000; i++) publish("s.1", "a");
+    publish("s.2", "b");
+    pull("c", "1");
+    struct js_request q = request("$JS.API.STREAM.UPDATE.S",
+                                  "{\"name\":\"S\",\"subjects\":[\"s.*\"],"
+                                  "\"retention\":\"workqueue\",\"max_msgs\":100}");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert(ack(r.sent[0].reply, "", "r"));
+    enum js_step step = jsapi_stored(&r.js, &q, ERR_OK);
+    cr_assert_eq(step, JS_MORE);
+    for (; step == JS_MORE; step = jsapi_stored(&r.js, &q, ERR_OK))
+        deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_eq(step, JS_REPLY);
+    jsapi_end(&q);
+    cr_assert_str_eq(r.sent[1].target, "r");
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_eq(stream()->stream.msgs.live_count, 99);
+}
+
 /* Where no record tells of such an ack nobody is told yes: it comes again if the reset fails. */
 Test(deliver, an_ack_that_a_reset_may_forget_is_not_confirmed)
 {
