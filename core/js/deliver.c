@@ -414,7 +414,9 @@ static void save_later(struct deliver *d, struct deliver_consumer *x, struct sha
 /* Its body is in d->body. */
 static enum err append(struct deliver *d, struct deliver_consumer *x, struct shard_time now)
 {
-    bool is_body_kept = x->s->stream.config.retention != STREAM_LIMITS;
+    const struct stream *stream = &x->s->stream;
+    /* An order in flight may make it an interest stream. */
+    bool is_body_kept = stream->config.retention != STREAM_LIMITS || stream->order_ticket != 0;
     uint32_t bytes = is_body_kept ? (uint32_t)d->body.len : 0;
     struct deliver_flight *f = allocate(d, sizeof *f + bytes);
     if (f == NULL) return ERR_MEMORY;

@@ -60,7 +60,7 @@ struct world {
     uint32_t ack_count, consumers;
     const char *retention;
     uint64_t seed, checks, messages, failures;
-    bool is_loud, has_failures;
+    bool is_loud, has_failures, is_short;
 };
 
 static struct world *world;
@@ -530,6 +530,21 @@ static void ask_removal(void)
     ask("$JS.API.STREAM.PURGE.S", body);
 }
 
+/* As a purge does to all, when memory is short. */
+static void close_one(void)
+{
+    char name[4];
+    struct process *p = world->process;
+    struct js_stream *s = stream_in(p);
+    snprintf(name, sizeof name, "c%u", below(world->consumers));
+    struct consumer *c = s == NULL ? NULL : consumer_set_find(&s->consumers, bytes_from_text(name));
+    if (c == NULL || c->owner == NULL || c->is_hidden) return;
+    SAY("no memory for %s\n", name);
+    world->heap.fail_at = world->heap.alloc_count + 1;
+    deliver_updated(&p->deliver, s, c, world->now);
+    world->heap.fail_at = 0;
+}
+
 static void act(void)
 {
     uint64_t in_flight = world->log_count - world->stored;
@@ -555,6 +570,8 @@ static void act(void)
         (void)stream_expire(&s->stream, world->now.wall_ns);
     else if (n < 90 && in_flight > 0)
         become_durable(world->stored + 1 + below((uint32_t)in_flight));
+    else if (n == 91 && world->is_short)
+        close_one();
     else if (n == 90 && in_flight > 0 && world->has_failures)
         fail(world->stored + 1 + below((uint32_t)in_flight));
     else
@@ -624,7 +641,9 @@ static void come_to_rest(void)
 {
     for (int i = 0; i < IDLE_STEPS; i++) {
         if (world->stored < world->log_count) become_durable(world->log_count);
-        bool is_busy = step();
+        bool is_short = world->process->deliver.short_ns != 0;
+        if (is_short) pass(10);
+        bool is_busy = step() || is_short;
         deliver_flush(&world->process->deliver, world->now);
         if (!is_busy && world->stored == world->log_count) return;
     }
@@ -676,6 +695,7 @@ static void run(uint64_t seed, bool is_loud)
     w->retention = retentions[below(4)];
     w->consumers = strcmp(w->retention, "limits") == 0 ? 1 : CONSUMERS;
     w->has_failures = below(3) == 0;
+    w->is_short = below(2) == 0;
     w->process = open_process(w);
     ask_stream(true);
     come_to_rest();

@@ -912,10 +912,9 @@ Test(deliver, what_is_acked_twice_goes_with_the_first_ack)
     deliver_store_stored(&r.d, r.log.ticket);
     cr_assert(ack(r.sent[1].reply, "", ""));
     uint64_t last_ack = r.log.ticket;
-    struct js_request q =
-        request("$JS.API.CONSUMER.CREATE.S.d",
-                "{\"stream_name\":\"S\",\"config\":{\"durable_name\":\"d\","
-                "\"ack_policy\":\"explicit\"}}");
+    struct js_request q = request("$JS.API.CONSUMER.CREATE.S.d",
+                                  "{\"stream_name\":\"S\",\"config\":{\"durable_name\":\"d\","
+                                  "\"ack_policy\":\"explicit\"}}");
     cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
     cr_assert(ack(r.sent[0].reply, "", ""));
     deliver_store_stored(&r.d, last_ack);
@@ -924,18 +923,38 @@ Test(deliver, what_is_acked_twice_goes_with_the_first_ack)
     jsapi_end(&q);
 }
 
+/* By the state of its consumer the message goes with the change: at a start a record has to say so.
+ */
+Test(deliver, an_ack_whose_record_fails_beside_a_change_to_interest_is_told_by_the_next_one)
+{
+    open_limits();
+    open_consumer("c", DURABLE);
+    publish("s.1", "a");
+    pull("c", "1");
+    pass(300);
+    struct js_request q =
+        request("$JS.API.STREAM.UPDATE.S", "{\"name\":\"S\",\"subjects\":[\"s.*\"],"
+                                           "\"retention\":\"interest\"}");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert(ack(r.sent[0].reply, "", "r"));
+    deliver_store_failed(&r.d, r.log.ticket, r.now);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_REPLY);
+    jsapi_end(&q);
+    r.log.settled = 0;
+    pass(300);
+    cr_assert_eq(r.log.settled, UINT64_C(1) << 1, "%lx", r.log.settled);
+}
+
 /* It lies before what the consumer got, so it never comes. */
 Test(deliver, what_other_filters_select_behind_a_delivery_is_not_kept_for_one_that_acks_all)
 {
     open_interest();
-    open_consumer("c",
-                  "\"durable_name\":\"c\",\"ack_policy\":\"all\",\"filter_subject\":\"s.1\"");
+    open_consumer("c", "\"durable_name\":\"c\",\"ack_policy\":\"all\",\"filter_subject\":\"s.1\"");
     open_consumer("d", "\"durable_name\":\"d\",\"ack_policy\":\"explicit\"");
     publish("s.2", "a");
     publish("s.1", "b");
     pull("c", "1");
-    open_consumer("c",
-                  "\"durable_name\":\"c\",\"ack_policy\":\"all\",\"filter_subject\":\"s.2\"");
+    open_consumer("c", "\"durable_name\":\"c\",\"ack_policy\":\"all\",\"filter_subject\":\"s.2\"");
     pull("d", "1");
     cr_assert_str_eq(r.sent[1].body, "a");
     cr_assert(ack(r.sent[1].reply, "", ""));
@@ -951,9 +970,9 @@ Test(deliver, what_is_acked_behind_a_new_limit_goes_behind_what_that_takes)
     for (int i = 0; i < 3000; i++) publish("s.1", "a");
     publish("s.2", "b");
     pull("c", "1");
-    struct js_request q = request("$JS.API.STREAM.UPDATE.S",
-                                  "{\"name\":\"S\",\"subjects\":[\"s.*\"],"
-                                  "\"retention\":\"workqueue\",\"max_msgs\":100}");
+    struct js_request q =
+        request("$JS.API.STREAM.UPDATE.S", "{\"name\":\"S\",\"subjects\":[\"s.*\"],"
+                                           "\"retention\":\"workqueue\",\"max_msgs\":100}");
     cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
     cr_assert(ack(r.sent[0].reply, "", "r"));
     enum js_step step = jsapi_stored(&r.js, &q, ERR_OK);
