@@ -225,6 +225,19 @@ static uint64_t last_end(const struct js_stream *s)
     return ticket;
 }
 
+/* In a work queue who comes behind a change has to do with the filters that it brings. The last
+ * record of those; 0: there is none. */
+static uint64_t last_change(const struct js_stream *s)
+{
+    uint32_t at = 0;
+    uint64_t ticket = 0;
+    const struct consumer *c;
+    if (s->stream.config.retention != STREAM_WORK_QUEUE) return 0;
+    while ((c = consumer_set_each(&s->consumers, &at)) != NULL)
+        if (!c->is_hidden && !c->is_ending && c->order_ticket > ticket) ticket = c->order_ticket;
+    return ticket;
+}
+
 static bool is_in_the_way(enum jsapi_id id)
 {
     return id == JSAPI_MAXIMUM_CONSUMERS_LIMIT || id == JSAPI_CONSUMER_WQ_MULTIPLE_UNFILTERED ||
@@ -246,6 +259,8 @@ static enum js_step consumer_create(struct jsapi_reply *p)
     r->consumer_name = r->consumer->config.name;
     struct consumer *old = consumer_of(p, s);
     if (old != NULL && old->order_ticket != 0) return jsapi_reply_wait(p, old->order_ticket);
+    uint64_t changed = last_change(s);
+    if (changed != 0) return jsapi_reply_wait(p, changed);
     struct consumer_set_bounds bounds;
     bounds_of(p, s, &bounds);
     if (!consumer_set_check(&s->consumers, &r->arena, &bounds, r->consumer, &p->js->rng, &old,

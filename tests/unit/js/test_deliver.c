@@ -986,6 +986,30 @@ Test(deliver, what_is_acked_behind_a_new_limit_goes_behind_what_that_takes)
     cr_assert_eq(stream()->stream.msgs.live_count, 99);
 }
 
+/* Each was checked beside the filters that the other one had before. */
+Test(deliver, two_changes_at_a_time_do_not_share_a_work_queue)
+{
+    static const char body[] = "{\"stream_name\":\"S\",\"config\":{\"durable_name\":\"%s\","
+                               "\"ack_policy\":\"explicit\",\"filter_subject\":\"s.3\"}}";
+    char bodies[2][200];
+    open_work_queue();
+    open_consumer("c", DURABLE ",\"filter_subject\":\"s.1\"");
+    open_consumer("d", "\"durable_name\":\"d\",\"ack_policy\":\"explicit\","
+                       "\"filter_subject\":\"s.2\"");
+    snprintf(bodies[0], sizeof bodies[0], body, "c");
+    snprintf(bodies[1], sizeof bodies[1], body, "d");
+    struct js_request q = request("$JS.API.CONSUMER.CREATE.S.c", bodies[0]);
+    struct js_request u = request("$JS.API.CONSUMER.CREATE.S.d", bodies[1]);
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert_eq(jsapi_run(&r.js, &u), JS_WAIT_STORED);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_REPLY);
+    cr_assert_eq(jsapi_stored(&r.js, &u, ERR_OK), JS_REPLY);
+    cr_assert_not(q.is_error);
+    cr_assert(u.is_error);
+    jsapi_end(&q);
+    jsapi_end(&u);
+}
+
 /* Where no record tells of such an ack nobody is told yes: it comes again if the reset fails. */
 Test(deliver, an_ack_that_a_reset_may_forget_is_not_confirmed)
 {
