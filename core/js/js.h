@@ -67,6 +67,7 @@ struct js_stream {
     void *owner;                        /* of whoever set js->hooks */
     struct list rolling;                /* in js->rolling, while a rollup or an ending goes on */
     struct js_work *ending;             /* of a consumer that ended by itself; NULL: none */
+    uint32_t sweeps;                    /* orders of consumers that go by pieces */
 };
 
 /* What the owner of js wants to hear, each NULL or called when it happens. */
@@ -157,8 +158,9 @@ struct js {
  * to wait for it. The stream's order stays in flight meanwhile. All zero: none. */
 struct js_work {
     bool is_begun, is_purge;
-    bool is_sweep;  /* what no consumer needs goes, from seq on */
-    bool has_order; /* the stream's order in flight is this: a ticket may be that of others, too */
+    bool is_sweep;   /* what no consumer needs goes, from seq on */
+    bool has_order;  /* the stream's order in flight is this: a ticket may be that of others, too */
+    bool is_counted; /* in the stream's sweeps */
     struct stream_trim trim;
     uint64_t seq, end; /* end: of js_consumer_end, or the reset of a consumer */
     uint64_t ticket;   /* of the end or the reset of a consumer: see consumer_set_needs */

@@ -877,7 +877,9 @@ static enum js_step carry_out(struct jsapi_reply *p, struct js_stream *s)
         s->stream.order_ticket = 0;
         return jsapi_reply_succeed(p);
     }
-    /* As at a start: what a new limit takes depends on what is there. */
+    /* As at a start: what a new limit takes depends on what is there, and so on what consumers'
+     * orders before it let go. */
+    if (!r->work.is_begun && r->order == JS_ORDER_UPDATE && s->sweeps > 0) return JS_WAIT_STORED;
     if (!is_memory && !r->work.is_begun && r->order == JS_ORDER_UPDATE &&
         stream_expire_until(&s->stream, r->now_ns))
         return JS_MORE;

@@ -578,9 +578,12 @@ static enum endpoint endpoint_of_order(enum js_order order)
     }
 }
 
-/* Whoever comes to be interested meanwhile does not find half of what is to go. */
+/* Whoever comes to be interested meanwhile does not find half of what is to go. Where another order
+ * is in flight, that waits (sweeps). */
 static void hold_order(struct js_request *r, struct js_stream *s)
 {
+    if (!r->work.is_counted) s->sweeps++;
+    r->work.is_counted = true;
     if (s->stream.order_ticket != 0) return;
     s->stream.order_ticket = r->ticket;
     r->work.has_order = true;
@@ -589,7 +592,8 @@ static void hold_order(struct js_request *r, struct js_stream *s)
 static void end_order(struct js_request *r, struct js_stream *s)
 {
     if (r->work.has_order) s->stream.order_ticket = 0;
-    r->work.has_order = false;
+    if (r->work.is_counted) s->sweeps--;
+    r->work.has_order = r->work.is_counted = false;
 }
 
 static enum js_step answer_end(struct jsapi_reply *p)
@@ -661,7 +665,7 @@ static bool has_order_before(const struct js_request *r, const struct js_stream 
 {
     uint64_t order = s->stream.order_ticket;
     return r->order == JS_ORDER_CONSUMER_UPDATE && s->stream.config.retention == STREAM_INTEREST &&
-           order != 0 && order < r->ticket;
+           (s->sweeps > 0 || (order != 0 && order < r->ticket));
 }
 
 static enum js_step answer(struct jsapi_reply *p, struct js_stream *s, struct consumer *c)

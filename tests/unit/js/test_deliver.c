@@ -986,6 +986,31 @@ Test(deliver, what_is_acked_behind_a_new_limit_goes_behind_what_that_takes)
     cr_assert_eq(stream()->stream.msgs.live_count, 99);
 }
 
+/* The limit would take the first one, which has room when all of the deletion is done. */
+Test(deliver, a_new_limit_looks_at_what_a_deletion_before_it_leaves)
+{
+    open_interest();
+    open_consumer("c", DURABLE ",\"filter_subject\":\"s.1\"");
+    open_consumer("d", "\"durable_name\":\"d\",\"filter_subject\":\"s.2\"");
+    publish("s.1", "a");
+    for (int i = 0; i < 3000; i++) publish("s.2", "b");
+    struct js_request q = request("$JS.API.CONSUMER.DELETE.S.d", "");
+    struct js_request u =
+        request("$JS.API.STREAM.UPDATE.S", "{\"name\":\"S\",\"subjects\":[\"s.*\"],"
+                                           "\"retention\":\"interest\",\"max_msgs\":100}");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert_eq(jsapi_run(&r.js, &u), JS_WAIT_STORED);
+    enum js_step step = JS_MORE;
+    for (; step == JS_MORE; step = jsapi_stored(&r.js, &q, ERR_OK))
+        if (q.work.is_begun) cr_assert_eq(jsapi_stored(&r.js, &u, ERR_OK), JS_WAIT_STORED);
+    cr_assert_eq(step, JS_REPLY);
+    cr_assert_eq(jsapi_stored(&r.js, &u, ERR_OK), JS_REPLY);
+    jsapi_end(&q);
+    jsapi_end(&u);
+    cr_assert_eq(stream()->stream.seq_first, 1);
+    cr_assert_eq(stream()->stream.msgs.live_count, 1);
+}
+
 /* Each was checked beside the filters that the other one had before. */
 Test(deliver, two_changes_at_a_time_do_not_share_a_work_queue)
 {
