@@ -584,7 +584,9 @@ static enum js_step read_message(struct jsapi_reply *p, struct js_stream *s, uin
     switch (store_read(js_store_of(p->js, s), &p->r->read, &record)) {
     case ERR_OK: return message_found(p, &record);
     case ERR_BUSY: return JS_WAIT_READ;
-    case ERR_MEMORY: return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    case ERR_MEMORY:
+    case ERR_IO: /* no descriptor: that passes, the message is there */
+        return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
     default: return jsapi_reply_refuse(p, JSAPI_NO_MESSAGE_FOUND);
     }
 }
@@ -997,8 +999,8 @@ enum js_step jsapi_read(struct js *js, struct js_request *r, enum err result,
 {
     struct jsapi_reply p = {.js = js, .r = r, .type = endpoints[ENDPOINT_MSG_GET].type};
     if (result == ERR_OK) return message_found(&p, record);
-    return jsapi_reply_refuse(&p, result == ERR_MEMORY ? JSAPI_INSUFFICIENT_RESOURCES
-                                                       : JSAPI_NO_MESSAGE_FOUND);
+    bool passes = result == ERR_MEMORY || result == ERR_IO;
+    return jsapi_reply_refuse(&p, passes ? JSAPI_INSUFFICIENT_RESOURCES : JSAPI_NO_MESSAGE_FOUND);
 }
 
 static void end_reading(struct js_reading *reading)

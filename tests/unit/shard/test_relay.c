@@ -857,6 +857,19 @@ Test(relay, a_message_that_no_memory_is_found_to_read_is_waited_for)
     close_jet_rig(r);
 }
 
+Test(relay, a_message_whose_file_finds_no_descriptor_is_not_told_to_be_gone)
+{
+    char direct[48], get[64];
+    struct rig *r = open_direct_rig(direct);
+    snprintf(get, sizeof get, "$JS.API.STREAM.MSG.GET.%s",
+             direct + sizeof "$JS.API.DIRECT.GET." - 1);
+    r->logs[1].is_stuck = true;
+    request(r, get, "{\"seq\":1}");
+    cr_assert_eq(count_of(r, "insufficient resources"), 1, "%.*s", (int)r->got_len, r->got);
+    r->logs[1].is_stuck = false;
+    close_jet_rig(r);
+}
+
 Test(relay, a_message_that_moves_before_it_is_read_is_found_where_it_lies)
 {
     char direct[48];
