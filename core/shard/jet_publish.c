@@ -368,7 +368,9 @@ void jet_publish_settle(struct shard *s, uint64_t ticket)
 
 void jet_publish_settle_again(struct shard *s)
 {
-    if (UNLIKELY(s->jet->is_unsettled)) settle_all(s, s->jet->stored_ticket);
+    if (LIKELY(!s->jet->is_unsettled)) return;
+    s->jet->waits_for_room = false; /* it may have been for what found no memory */
+    settle_all(s, s->jet->stored_ticket);
 }
 
 void jet_publish_failed(struct shard *s, uint64_t ticket, enum err e)

@@ -497,3 +497,36 @@ Test(shard, a_stored_message_that_found_no_memory_is_there_as_soon_as_it_does)
     cr_assert_eq(s->stream.msgs.live_count, 1);
     close_slow_rig(r, &x, conn);
 }
+
+/* What is too old goes by pieces, and behind what is in flight, for which there was no memory. */
+Test(shard, a_publish_behind_one_that_found_no_memory_goes_on_when_that_does)
+{
+    struct slow_rig x;
+    struct conn_id conn = conn_id_of(0, 1);
+    struct rig *r = open_slow_rig(&x, conn);
+    struct stream *s = &js_find_id(&x.js, 1)->stream;
+    send(r, conn, "PUB s 2\r\nok\r\n");
+    send(r, conn, "");
+    cr_assert_eq(s->msgs.live_count, 1);
+    s->config.allow_msg_ttl = true;
+    x.slow.is_writing = true;
+    send(r, conn, "CONNECT {\"headers\":true,\"verbose\":false}\r\n");
+    send(r, conn, "HPUB s 26 28\r\nNATS/1.0\r\nNats-TTL: 1h\r\n\r\nok\r\n");
+    cr_assert_eq(s->staged.op_count, 1, "%s", r->got);
+    while (s->ttl.count < 3 * MSG_TTL_DUE_MAX || s->ttl.count < s->ttl.room)
+        cr_assert_eq(msg_ttl_add(&s->ttl, &s->msgs, 1, r->now.wall_ns + 1), ERR_OK);
+    x.slow.is_writing = false;
+    r->heap.fail_from = 1;
+    r->heap.fail_at = r->heap.alloc_count + 1;
+    send(r, conn, "");
+    r->heap.fail_at = 0;
+    cr_assert_eq(s->staged.op_count, 1);
+    r->now.wall_ns += 1000000;
+    send(r, conn, "PUB s 2\r\nok\r\n");
+    for (int i = 0; i < 8; i++) {
+        r->now.mono_ns += 10000000;
+        send(r, conn, "");
+    }
+    cr_assert_eq(s->seq_last, 3);
+    close_slow_rig(r, &x, conn);
+}
