@@ -264,12 +264,13 @@ static bool write_ids(struct checkpoint_writer *x, struct text *out)
         const struct dedupe_entry *e = dedupe_at(d, i);
         if (e->seq > x->seq_last) break;
         if (!spend(x)) return false;
+        x->seq = e->seq + 1;
+        if (e->time_ns < d->forgotten_ns) continue;
         text_bytes(out, bytes_of((const char *)&e->hash, sizeof e->hash));
         varint_put(out, e->seq - x->end);
         varint_put_signed(out, e->time_ns - x->id_time_ns);
         x->end = e->seq;
         x->id_time_ns = e->time_ns;
-        x->seq = e->seq + 1;
         x->id_count++;
     }
     if (out->is_failed) return true;

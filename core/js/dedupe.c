@@ -88,9 +88,16 @@ void dedupe_clear(struct dedupe *d)
     dedupe_init(d, d->mem, d->seed, d->window_ns, d->entries_max);
 }
 
-void dedupe_set_window(struct dedupe *d, int64_t window_ns)
+void dedupe_set_window(struct dedupe *d, int64_t window_ns, int64_t now_ns)
 {
+    int64_t before = now_ns - d->window_ns + 1;
+    if (d->window_ns > 0 && before > d->forgotten_ns) d->forgotten_ns = before;
     d->window_ns = window_ns;
+}
+
+static bool is_known(const struct dedupe *d, const struct dedupe_entry *e, int64_t now_ns)
+{
+    return now_ns - e->time_ns < d->window_ns && e->time_ns >= d->forgotten_ns;
 }
 
 struct hash128 dedupe_hash(const struct dedupe *d, struct bytes id)
@@ -126,7 +133,7 @@ uint64_t dedupe_find(const struct dedupe *d, struct hash128 hash, int64_t now_ns
         const struct dedupe_entry *e = entry_in_slot(d, p->slots[i]);
         bool is_same = e->hash.low == hash.low && e->hash.high == hash.high;
         /* The same id may be here twice: outside the window, not yet expired, and again. */
-        if (is_same && now_ns - e->time_ns < d->window_ns) return e->seq;
+        if (is_same && is_known(d, e, now_ns)) return e->seq;
     }
     return 0;
 }
@@ -325,7 +332,7 @@ static void shrink_if_empty(struct dedupe *d)
 bool dedupe_expire(struct dedupe *d, int64_t now_ns, uint32_t batch_max)
 {
     for (; d->count > 0; batch_max--) {
-        if (now_ns - entry_at(d, 0)->time_ns < d->window_ns) return false;
+        if (is_known(d, entry_at(d, 0), now_ns)) return false;
         if (batch_max == 0) return true;
         page_remove(d, 0);
         d->head = (d->head + 1) & POSITION_MASK;
@@ -346,6 +353,7 @@ int64_t dedupe_end_ns(const struct dedupe *d)
 {
     if (d->count == 0) return INT64_MAX;
     int64_t time_ns = entry_at(d, d->count - 1)->time_ns;
+    if (time_ns < d->forgotten_ns) return d->forgotten_ns;
     return time_ns > INT64_MAX - d->window_ns ? INT64_MAX : time_ns + d->window_ns;
 }
 

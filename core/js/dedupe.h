@@ -35,6 +35,7 @@ struct dedupe {
     struct mem *mem;
     uint64_t seed;
     int64_t window_ns;
+    int64_t forgotten_ns;       /* what is older stays forgotten, however long the window is now */
     struct dedupe_entry **runs; /* the ring: run_count of run_room from run_first on */
     uint32_t run_first, run_count, run_room;
     uint32_t run_entries; /* of each run; a first run that is alone grows up to full size */
@@ -53,8 +54,8 @@ void dedupe_init(struct dedupe *d, struct mem *mem, uint64_t seed, int64_t windo
                  uint32_t entries_max);
 /* Gives all memory back; empty and usable afterwards. */
 void dedupe_clear(struct dedupe *d);
-/* A changed configuration. */
-void dedupe_set_window(struct dedupe *d, int64_t window_ns);
+/* A changed configuration. What is outside the window that was is not brought back. */
+void dedupe_set_window(struct dedupe *d, int64_t window_ns, int64_t now_ns);
 
 struct hash128 dedupe_hash(const struct dedupe *d, struct bytes id);
 /* The sequence that has this id inside the window at now_ns; 0: none. */
@@ -68,7 +69,8 @@ bool dedupe_expire(struct dedupe *d, int64_t now_ns, uint32_t batch_max);
 int64_t dedupe_end_ns(const struct dedupe *d);
 /* Forgets entries with sequence >= seq: their records did not become durable. */
 void dedupe_drop_from(struct dedupe *d, uint64_t seq);
-/* Entry number index (below count) from the oldest, for a checkpoint. */
+/* Entry number index (below count) from the oldest, for a checkpoint, which leaves out those that
+ * are older than forgotten_ns. */
 const struct dedupe_entry *dedupe_at(const struct dedupe *d, uint32_t index);
 
 #endif

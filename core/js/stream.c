@@ -566,9 +566,7 @@ enum err stream_update(struct stream *s, const struct stream_config *c)
     uint32_t list_before = list_max_of(&s->config);
     enum err e = take_config(s, c);
     if (e != ERR_OK) return e;
-    /* By the window that was in force: a longer one does not bring back what was forgotten. */
-    while (dedupe_expire(&s->dedupe, s->clock_ns, STREAM_EXPIRE_BATCH)) continue;
-    dedupe_set_window(&s->dedupe, c->duplicate_window);
+    dedupe_set_window(&s->dedupe, c->duplicate_window, s->clock_ns);
     if (list_max_of(&s->config) != list_before)
         subject_index_list_begin(&s->subjects, list_max_of(&s->config));
     s->age_floor = 0;

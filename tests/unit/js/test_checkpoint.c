@@ -142,6 +142,24 @@ Test(checkpoint, what_is_cleared_meanwhile_makes_it_begin_anew)
     text_deinit(&t);
 }
 
+Test(checkpoint, ids_that_a_longer_window_does_not_bring_back_are_not_in_it)
+{
+    const int64_t window_ns = INT64_C(60000000000);
+    struct dedupe *ids = &js_find_id(&js, ID)->stream.dedupe;
+    dedupe_set_window(ids, 2 * window_ns, START + window_ns + MESSAGES / 2);
+    cr_assert_eq(ids->count, MESSAGES);
+    struct text t = whole();
+    struct js again;
+    js_init(&again, &heap.mem, NULL, 7, 1 << 20);
+    struct record r = {.kind = RECORD_CHECKPOINT, .flags = RECORD_LAST, .stream = ID, .seq = 1};
+    r.body = text_written(&t);
+    cr_assert_eq(js_replay(&again, 0, &r, 0), ERR_OK);
+    js_replay_end(&again);
+    cr_assert_eq(js_find_id(&again, ID)->stream.dedupe.count, MESSAGES / 2);
+    js_deinit(&again);
+    text_deinit(&t);
+}
+
 Test(checkpoint, a_stream_that_goes_meanwhile_is_not_written)
 {
     struct text t = empty();

@@ -117,6 +117,31 @@ Test(dedupe, many_ids_take_some_44_bytes_each_and_give_them_back)
     cr_assert_eq(heap.live_count, 0);
 }
 
+/* A stream that is changed does not stop for a million of them. */
+Test(dedupe, a_longer_window_brings_nothing_back_and_looks_at_nothing)
+{
+    struct mem_heap heap;
+    struct dedupe d;
+    mem_heap_init(&heap);
+    dedupe_init(&d, &heap.mem, 1, 100, 10);
+    for (uint32_t i = 1; i <= 3; i++) cr_assert_eq(dedupe_add(&d, hash_of(&d, i), i, i), ERR_OK);
+    dedupe_set_window(&d, 1000, 102);
+    cr_assert_eq(d.count, 3);
+    cr_assert_eq(dedupe_find(&d, hash_of(&d, 2), 102), 0);
+    cr_assert_eq(dedupe_find(&d, hash_of(&d, 3), 102), 3);
+    cr_assert_not(dedupe_expire(&d, 102, 10));
+    cr_assert_eq(d.count, 1);
+    cr_assert_eq(dedupe_end_ns(&d), 1003);
+    dedupe_set_window(&d, 100, 103);
+    dedupe_set_window(&d, 1000, 103);
+    cr_assert_eq(dedupe_find(&d, hash_of(&d, 3), 103), 0);
+    cr_assert_leq(dedupe_end_ns(&d), 103);
+    cr_assert_eq(dedupe_add(&d, hash_of(&d, 3), 4, 103), ERR_OK);
+    cr_assert_eq(dedupe_find(&d, hash_of(&d, 3), 1102), 4);
+    dedupe_clear(&d);
+    cr_assert_eq(heap.live_count, 0);
+}
+
 Test(dedupe, a_window_of_nothing_keeps_nothing)
 {
     struct mem_heap heap;
