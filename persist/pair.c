@@ -39,7 +39,7 @@ static void on_done(struct vfs_op *op)
             p->step = 0;
         }
     } else if (p->state == PAIR_RESERVING && (p->step == 2 || op->result != ERR_OK)) {
-        if (op->result == ERR_OK) p->reserve_bytes = p->reserving_bytes;
+        if (op->result == ERR_OK) p->reserved_bytes = p->reserving_bytes;
         p->state = PAIR_WRITING;
         p->step = 0;
     } else if (p->state == PAIR_WRITING && p->step == 2) {
@@ -98,11 +98,13 @@ void pair_init(struct pair *p, struct vfs *vfs, struct names_text copy_0, struct
     *p = (struct pair){.vfs = vfs, .names = {copy_0, copy_1}, .first = first};
 }
 
-/* More than half of the room is taken: as much again is asked for, with each write until it is
- * there. */
-static bool is_outgrowing(const struct pair *p)
+/* Where more than half of the room is taken it is to be twice as much. It is asked for with each
+ * write until it is there: the disk may have been full. */
+static uint64_t room_wanted(const struct pair *p)
 {
-    return p->reserve_bytes >= PLACE_BLOCK_BYTES && 2 * (uint64_t)p->bytes > p->reserve_bytes;
+    uint64_t least = p->reserve_bytes;
+    if (least < PLACE_BLOCK_BYTES) return 0;
+    return 2 * (uint64_t)p->bytes > least ? 2 * (uint64_t)p->bytes : least;
 }
 
 enum err pair_write(struct pair *p, char *data, uint32_t bytes)
@@ -113,8 +115,8 @@ enum err pair_write(struct pair *p, char *data, uint32_t bytes)
     p->bytes = bytes;
     p->step = 0;
     p->state = p->open_count == 2 ? PAIR_WRITING : PAIR_OPENING;
-    if (p->open_count == 2 && is_outgrowing(p)) {
-        p->reserving_bytes = 2 * (uint64_t)bytes;
+    if (p->open_count == 2 && room_wanted(p) > p->reserved_bytes) {
+        p->reserving_bytes = room_wanted(p);
         p->state = PAIR_RESERVING;
     }
     enum err e = start(p);

@@ -4,7 +4,7 @@
  *   IDLE -- pair_write --> OPENING 0, OPENING 1 (once) -> WRITING first -> WRITING second -> IDLE
  *                              any error: BROKEN for good, done is called with it
  *           with reserve_bytes: RESERVING 0, RESERVING 1 before that, which may fail; again from
- *           IDLE when more than half of them is used
+ *           IDLE while they are not there, and when more than half of them is used
  *
  * The copy written first is the one that the caller says is older or invalid; after a completed
  * write both are equal and the order stays. */
@@ -32,7 +32,7 @@ struct pair {
     /* So far each copy may grow on a full disk; the caller sets it after pair_init. 0: not at all
      */
     uint64_t reserve_bytes;
-    uint64_t reserving_bytes; /* that are asked for; they become reserve_bytes */
+    uint64_t reserving_bytes, reserved_bytes; /* that are asked for, that are there */
     enum pair_state state;
     enum err result; /* of the last write */
     struct vfs_op op;
