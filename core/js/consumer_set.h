@@ -22,6 +22,7 @@ struct consumer_set {
     uint32_t is_all_wanted : 1;
     uint64_t number_next;
     uint64_t floor; /* below it no consumer has anything left, or pending */
+    uint64_t change_ticket; /* work queue: of a change of filters in flight; 0 none */
     /* What all of them select, as it was after so many changes of their filters. */
     uint32_t changes, wanted_changes;
     struct overlap_list *wanted;  /* NULL: nobody asked since */

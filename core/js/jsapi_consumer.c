@@ -191,6 +191,8 @@ static enum js_step change(struct jsapi_reply *p, struct js_stream *s, struct co
     if (step != JS_WAIT_STORED) return step;
     c->order_ticket = p->r->ticket;
     if (c->is_hidden) c->created_ticket = p->r->ticket;
+    bool is_queue = s->stream.config.retention == STREAM_WORK_QUEUE;
+    if (is_queue && order == JS_ORDER_CONSUMER_UPDATE) s->consumers.change_ticket = p->r->ticket;
     return step;
 }
 
@@ -225,19 +227,6 @@ static uint64_t last_end(const struct js_stream *s)
     return ticket;
 }
 
-/* In a work queue who comes behind a change has to do with the filters that it brings. The last
- * record of those; 0: there is none. */
-static uint64_t last_change(const struct js_stream *s)
-{
-    uint32_t at = 0;
-    uint64_t ticket = 0;
-    const struct consumer *c;
-    if (s->stream.config.retention != STREAM_WORK_QUEUE) return 0;
-    while ((c = consumer_set_each(&s->consumers, &at)) != NULL)
-        if (!c->is_hidden && !c->is_ending && c->order_ticket > ticket) ticket = c->order_ticket;
-    return ticket;
-}
-
 static bool is_in_the_way(enum jsapi_id id)
 {
     return id == JSAPI_MAXIMUM_CONSUMERS_LIMIT || id == JSAPI_CONSUMER_WQ_MULTIPLE_UNFILTERED ||
@@ -259,8 +248,8 @@ static enum js_step consumer_create(struct jsapi_reply *p)
     r->consumer_name = r->consumer->config.name;
     struct consumer *old = consumer_of(p, s);
     if (old != NULL && old->order_ticket != 0) return jsapi_reply_wait(p, old->order_ticket);
-    uint64_t changed = last_change(s);
-    if (changed != 0) return jsapi_reply_wait(p, changed);
+    /* Two consumers of a work queue may not select the same, and one selects nobody knows what. */
+    if (s->consumers.change_ticket != 0) return jsapi_reply_wait(p, s->consumers.change_ticket);
     struct consumer_set_bounds bounds;
     bounds_of(p, s, &bounds);
     if (!consumer_set_check(&s->consumers, &r->arena, &bounds, r->consumer, &p->js->rng, &old,
@@ -616,10 +605,16 @@ static enum js_step end_deletion(struct jsapi_reply *p, struct js_stream *s)
     return answer_end(p);
 }
 
+static void end_change(const struct js_request *r, struct js_stream *s)
+{
+    if (s->consumers.change_ticket == r->ticket) s->consumers.change_ticket = 0;
+}
+
 static enum js_step failed(struct jsapi_reply *p, struct js_stream *s, struct consumer *c,
                            enum err result)
 {
     c->order_ticket = 0;
+    end_change(p->r, s);
     consumer_set_end(&s->consumers, c, false);
     if (p->r->order == JS_ORDER_CONSUMER_CREATE) {
         p->r->failure = result;
@@ -706,7 +701,10 @@ enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err
     if (r->work.is_sweep) return end_deletion(&p, s);
     if (s == NULL) return jsapi_reply_refuse(&p, JSAPI_STREAM_NOT_FOUND);
     struct consumer *c = consumer_set_find_number(&s->consumers, r->consumer_number);
-    if (c == NULL) return jsapi_reply_refuse(&p, JSAPI_CONSUMER_NOT_FOUND);
+    if (c == NULL) {
+        end_change(r, s);
+        return jsapi_reply_refuse(&p, JSAPI_CONSUMER_NOT_FOUND);
+    }
     if (result != ERR_OK) return failed(&p, s, c, result);
     if (!r->work.is_begun) {
         /* What was published before the order comes before it, and what a consumer settled too. */
@@ -727,5 +725,6 @@ enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err
     }
     end_order(r, s);
     c->order_ticket = 0;
+    end_change(r, s);
     return answer(&p, s, c);
 }

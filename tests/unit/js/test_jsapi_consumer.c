@@ -888,6 +888,38 @@ Test(jsapi_consumer, what_a_deleted_one_had_of_a_work_queue_is_free_for_who_come
     expect_place_behind_deletion();
 }
 
+#define CREATE_OF(name, filter)                                                                    \
+    "$JS.API.CONSUMER.CREATE.S." name "." filter,                                                  \
+        "{\"stream_name\":\"S\",\"config\":{"                                                      \
+        "\"durable_name\":\"" name "\",\"filter_subject\":\"" filter                               \
+        "\",\"ack_policy\":\"explicit\"}}"
+
+Test(jsapi_consumer, a_change_in_flight_of_what_one_has_of_a_work_queue_is_waited_for)
+{
+    open_stream("{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
+    (void)call(ERR_OK, CREATE_OF("c1", "s.1"));
+    struct js_request change = send_order(CREATE_OF("c1", "s.2"));
+    struct js_request same = send_order(CREATE_OF("c2", "s.2"));
+    struct js_request other = send_order(CREATE_OF("c3", "s.1"));
+    cr_assert_eq(same.ticket, change.ticket);
+    end_order(&change);
+    cr_assert_eq(jsapi_stored(&r.js, &same, ERR_OK), JS_REPLY);
+    cr_assert(same.is_error, "both would get the same messages");
+    jsapi_end(&same);
+    cr_assert_eq(jsapi_stored(&r.js, &other, ERR_OK), JS_WAIT_STORED);
+    end_order(&other);
+    cr_assert_not_null(named("c3"));
+}
+
+Test(jsapi_consumer, behind_a_change_that_failed_what_it_was_to_have_is_free)
+{
+    open_stream("{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\"}");
+    (void)call(ERR_OK, CREATE_OF("c1", "s.1"));
+    (void)call(ERR_IO, CREATE_OF("c1", "s.2"));
+    (void)call(ERR_OK, CREATE_OF("c2", "s.2"));
+    cr_assert_not_null(named("c2"));
+}
+
 Test(jsapi_consumer, a_deletion_that_fails_leaves_the_place_taken)
 {
     open_stream("{\"name\":\"S\",\"subjects\":[\"s.*\"],\"max_consumers\":1}");
