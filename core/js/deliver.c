@@ -546,9 +546,12 @@ bool deliver_is_settled_behind(const struct js_stream *s, uint64_t seq, struct b
     while ((c = consumer_set_each(&s->consumers, &at)) != NULL) {
         const struct deliver_consumer *x = c->owner;
         struct deliver_flight *f = x == NULL ? NULL : x->flight;
+        bool is_behind = consumer_is_unsaved(c) && consumer_is_settled_unsaved(c, seq, subject);
         for (; f != NULL && f->ticket > ticket; f = f->older)
-            if (settles(f, c, seq, subject)) return true;
-        if (consumer_is_unsaved(c) && consumer_is_settled_unsaved(c, seq, subject)) return true;
+            is_behind = is_behind || settles(f, c, seq, subject);
+        /* Who acks a message once more has settled it before all the same. */
+        if (is_behind && (f == NULL || f->ticket < ticket || !settles(f, c, seq, subject)))
+            return true;
     }
     return false;
 }

@@ -648,6 +648,23 @@ Test(deliver, what_was_acked_behind_the_end_of_the_only_one_interested_goes_with
     cr_assert_eq(stream()->stream.msgs.live_count, 0);
 }
 
+Test(deliver, who_acks_a_message_once_more_has_settled_it_by_the_first_record)
+{
+    call("$JS.API.STREAM.CREATE.S",
+         "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"interest\"}");
+    open_consumer("c", DURABLE);
+    publish("s.1", "a");
+    pull("c", "1");
+    cr_assert(ack(r.sent[0].reply, "", ""));
+    deliver_flush(&r.d, r.now);
+    uint64_t first = r.log.ticket;
+    cr_assert(ack(r.sent[0].reply, "", ""));
+    deliver_flush(&r.d, r.now);
+    cr_assert_gt(r.log.ticket, first);
+    cr_assert(deliver_is_settled_behind(stream(), 1, BYTES_LITERAL("s.1"), first - 1));
+    cr_assert_not(deliver_is_settled_behind(stream(), 1, BYTES_LITERAL("s.1"), first));
+}
+
 /* A limit takes the first message by the publish before, as at a start. */
 Test(deliver, an_inactive_consumer_does_not_end_before_its_acks_are_durable)
 {
