@@ -3,14 +3,16 @@
  *
  * A stream of random retention and limits with a few consumers that come, go, get other filters and
  * are reset. Records become durable by pieces, or fail from one on. When nothing is in flight any
- * more a second process is made of the records: it must hold the same messages, and its consumers
- * must have got as far. It takes the place of the first one now and then.
+ * more a second process is made of the records, or of a checkpoint, which is written by pieces
+ * beside all that, and what came behind it: it must hold the same messages, and its consumers must
+ * have got as far. It takes the place of the first one now and then.
  * Usage: model_restart [seed [rounds]] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "core/base/must.h"
 #include "core/base/rng.h"
+#include "core/js/checkpoint.h"
 #include "core/js/deliver.h"
 #include "core/js/jsapi.h"
 #include "core/js/publish.h"
@@ -52,6 +54,9 @@ struct world {
     struct process *process;
     struct logged *log;
     uint64_t log_count, stored;
+    struct text state;     /* of a checkpoint that is being written */
+    uint64_t state_stored; /* the records that it stands for */
+    uint64_t checkpoints;
     struct asked asked[REQUESTS_MAX];
     uint64_t asked_count;
     struct shard_time now;
@@ -220,6 +225,7 @@ static struct process *open_process(struct world *w)
     js_init(&p->js, &w->heap.mem, &w->store, 5, 1 << 20);
     p->js.hooks = &hooks;
     p->js.now = p->js.clock = w->now;
+    p->js.checkpoint_step = 1 + below(20);
     deliver_init(&p->deliver, &p->js, &port, w, w->now);
     return p;
 }
@@ -231,12 +237,33 @@ static void close_process(struct process *p)
     free(p);
 }
 
+/* One of the last two, or none. */
+static const struct record *choose_checkpoint(struct world *w)
+{
+    const struct record *found = NULL;
+    uint32_t skip = below(3);
+    for (uint64_t i = w->log_count; i-- > 0 && skip < 2;) {
+        if (w->log[i].is_gone || w->log[i].record.kind != RECORD_CHECKPOINT) continue;
+        found = &w->log[i].record;
+        if (skip++ == 1) break;
+    }
+    return found;
+}
+
 static struct process *start_process(struct world *w)
 {
     struct process *p = open_process(w);
+    const struct record *checkpoint = choose_checkpoint(w);
+    uint64_t known = 0;
     p->js.hooks = NULL;
+    if (checkpoint != NULL) {
+        SAY("a start from a checkpoint of %llu\n", (unsigned long long)checkpoint->prev_seq);
+        known = checkpoint->prev_seq;
+        must(js_replay(&p->js, 0, checkpoint, 0) == ERR_OK);
+    }
     for (uint64_t i = 0; i < w->log_count; i++) {
-        if (w->log[i].is_gone) continue;
+        if (w->log[i].is_gone || w->log[i].record.kind == RECORD_CHECKPOINT) continue;
+        if (i < known && w->log[i].record.kind != RECORD_MESSAGE) continue;
         enum err e = js_replay(&p->js, 0, &w->log[i].record, i + 1);
         must(e == ERR_OK || e == ERR_UNKNOWN);
     }
@@ -344,6 +371,7 @@ static void fail(uint64_t ticket)
     for (uint64_t i = ticket; i <= world->log_count; i++) world->log[i - 1].is_gone = true;
     p->js.clock = world->now;
     world->failures++;
+    text_clear(&world->state);
     if (s != NULL) stream_unstage(&s->stream, ticket);
     end_wait(ticket, UINT64_MAX, ERR_IO);
     deliver_store_failed(&p->deliver, ticket, world->now);
@@ -545,6 +573,29 @@ static void close_one(void)
     world->heap.fail_at = 0;
 }
 
+/* The next piece of it, or its first one. */
+static void go_on_with_checkpoint(void)
+{
+    struct world *w = world;
+    const struct js_stream *s = stream_in(w->process);
+    if (s == NULL) return;
+    if (w->state.len == 0) w->state_stored = w->stored;
+    enum err e = checkpoint_write(&w->process->js, s->stream.id, &w->state);
+    if (e == ERR_INCOMPLETE) return;
+    if (e == ERR_OK) {
+        struct store_stub stub;
+        struct record r = {.kind = RECORD_CHECKPOINT,
+                           .flags = RECORD_LAST,
+                           .stream = s->stream.id,
+                           .seq = 1,
+                           .prev_seq = w->state_stored,
+                           .body = text_written(&w->state)};
+        must(store_append(&w->store, &r, &stub) == ERR_OK);
+        w->checkpoints++;
+    }
+    text_clear(&w->state);
+}
+
 static void act(void)
 {
     uint64_t in_flight = world->log_count - world->stored;
@@ -574,6 +625,8 @@ static void act(void)
         close_one();
     else if (n == 90 && in_flight > 0 && world->has_failures)
         fail(world->stored + 1 + below((uint32_t)in_flight));
+    else if (n < 95)
+        go_on_with_checkpoint();
     else
         (void)step();
 }
@@ -663,6 +716,7 @@ static void check(void)
         return;
     }
     SAY("start\n");
+    text_clear(&world->state);
     close_process(world->process);
     world->process = again;
     world->ack_count = 0;
@@ -691,6 +745,7 @@ static void run(uint64_t seed, bool is_loud)
     mem_heap_init(&w->heap);
     rng_init(&w->rng, seed);
     text_init(&w->out, &w->heap.mem, MEM_JETSTREAM, 1 << 20);
+    text_init(&w->state, &w->heap.mem, MEM_JETSTREAM, 1 << 20);
     w->now = (struct shard_time){.mono_ns = 1000000000, .wall_ns = INT64_C(1795263937500000000)};
     w->retention = retentions[below(4)];
     w->consumers = strcmp(w->retention, "limits") == 0 ? 1 : CONSUMERS;
@@ -705,12 +760,14 @@ static void run(uint64_t seed, bool is_loud)
     }
     check();
     close_process(w->process);
-    printf("seed %llu: %s, %llu messages, %llu records, %llu failures, %llu starts\n",
+    printf("seed %llu: %s, %llu messages, %llu records, %llu failures, %llu starts, "
+           "%llu checkpoints\n",
            (unsigned long long)seed, w->retention, (unsigned long long)w->messages,
            (unsigned long long)w->log_count, (unsigned long long)w->failures,
-           (unsigned long long)w->checks);
+           (unsigned long long)w->checks, (unsigned long long)w->checkpoints);
     for (uint64_t i = 0; i < w->log_count; i++) free(w->log[i].memory);
     text_deinit(&w->out);
+    text_deinit(&w->state);
     must(w->heap.live_count == 0);
     free(w->log);
     free(w);
