@@ -179,8 +179,9 @@ static void create(struct work *w, struct jsclient *c, uint32_t slot)
     char body[768];
     struct stream_of_work *x = &w->streams[slot];
     *x = (struct stream_of_work){.state = STREAM_BUSY, .maybe_from = x->maybe_from};
+    struct jslives *v = &slot_of(w, slot)->lives, before = *v;
     jsledger_renew(&w->ledger, slot);
-    struct jslives *v = &slot_of(w, slot)->lives;
+    if (x->maybe_from != 0) *v = before; /* what was asked for since may be what holds */
     if (v->is_on) jslives_change(v, &w->calm);
     uint32_t inbox = open_request(w, REQUEST_CREATE, slot);
     api(c, "STREAM.CREATE", slot, "", inbox, config_of(w, slot, body, sizeof body));
