@@ -428,19 +428,41 @@ Test(relay, what_is_owed_arrives_though_ring_and_memory_are_at_their_end)
     close_rig(r);
 }
 
+/* A listener on one shard, an asker on the other, of the same account. has_echo: the asker gets
+ * what it publishes. */
+static struct rig *open_guests(bool has_echo)
+{
+    static const char listener[] =
+        "CONNECT {\"verbose\":false,\"user\":\"guest\",\"pass\":\"p\"}\r\n";
+    char asker[96];
+    int len =
+        snprintf(asker, sizeof asker,
+                 "CONNECT {\"verbose\":false,\"echo\":%s,\"user\":\"guest\",\"pass\":\"p\"}\r\n",
+                 has_echo ? "true" : "false");
+    struct rig *r = calloc(1, sizeof *r);
+    open_rig(r);
+    open_client(r, 0, LISTENER, 1);
+    say(r, 0, LISTENER, listener, sizeof listener - 1);
+    open_client(r, 1, ASKER, 1);
+    say(r, 1, ASKER, asker, (size_t)len);
+    settle(r);
+    return r;
+}
+
+static void close_guests(struct rig *r)
+{
+    close_client(r, 0, LISTENER, 1);
+    close_client(r, 1, ASKER, 1);
+    settle(r);
+    close_rig(r);
+}
+
 /* R3: also those beyond the ones that are picked for, and whatever room their names take. */
 Test(relay, each_of_very_many_groups_gets_a_message)
 {
     enum { GROUPS = 200, NAME = 3000, LONG_GROUPS = 40 };
-    static const char guest[] = "CONNECT {\"verbose\":false,\"user\":\"guest\",\"pass\":\"p\"}\r\n";
     static char line[NAME + 64];
-    struct rig *r = calloc(1, sizeof *r);
-    open_rig(r);
-    open_client(r, 0, LISTENER, 1);
-    say(r, 0, LISTENER, guest, sizeof guest - 1);
-    open_client(r, 1, ASKER, 1);
-    say(r, 1, ASKER, guest, sizeof guest - 1);
-    settle(r);
+    struct rig *r = open_guests(true);
     for (int i = 0; i < GROUPS; i++) {
         int len = snprintf(line, sizeof line, "SUB many g%d %d\r\n", i, i + 1);
         say(r, 0, LISTENER, line, (size_t)len);
@@ -459,10 +481,7 @@ Test(relay, each_of_very_many_groups_gets_a_message)
     settle(r);
     cr_assert_eq(r->shards[1]->counts.parks[PARK_MAIL], 0, "it waits for room that never comes");
     cr_assert_eq(r->shards[0]->clients[LISTENER]->out.msgs - before, LONG_GROUPS);
-    close_client(r, 0, LISTENER, 1);
-    close_client(r, 1, ASKER, 1);
-    settle(r);
-    close_rig(r);
+    close_guests(r);
 }
 
 /* R3: a group beyond those that are picked for goes on, too, where its members here may not have
@@ -470,17 +489,8 @@ Test(relay, each_of_very_many_groups_gets_a_message)
 Test(relay, each_of_very_many_groups_goes_on_where_no_member_here_is_able)
 {
     enum { GROUPS = 200 };
-    static const char guest[] = "CONNECT {\"verbose\":false,\"user\":\"guest\",\"pass\":\"p\"}\r\n";
-    static const char deaf[] =
-        "CONNECT {\"verbose\":false,\"echo\":false,\"user\":\"guest\",\"pass\":\"p\"}\r\n";
     char line[64];
-    struct rig *r = calloc(1, sizeof *r);
-    open_rig(r);
-    open_client(r, 0, LISTENER, 1);
-    say(r, 0, LISTENER, guest, sizeof guest - 1);
-    open_client(r, 1, ASKER, 1);
-    say(r, 1, ASKER, deaf, sizeof deaf - 1);
-    settle(r);
+    struct rig *r = open_guests(false);
     for (int i = 0; i < GROUPS; i++) {
         int len = snprintf(line, sizeof line, "SUB many g%d %d\r\n", i, i + 1);
         say(r, 0, LISTENER, line, (size_t)len);
@@ -490,10 +500,7 @@ Test(relay, each_of_very_many_groups_goes_on_where_no_member_here_is_able)
     settle(r);
     cr_assert_eq(r->shards[0]->clients[LISTENER]->out.msgs, GROUPS, "%lu",
                  (unsigned long)r->shards[0]->clients[LISTENER]->out.msgs);
-    close_client(r, 0, LISTENER, 1);
-    close_client(r, 1, ASKER, 1);
-    settle(r);
-    close_rig(r);
+    close_guests(r);
 }
 
 /* What receivers leave when they are closed in the midst of a fan-out goes home behind it: the room
