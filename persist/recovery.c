@@ -43,15 +43,32 @@ static enum err file_bytes(const struct recovery *r, const char *path, uint64_t 
     return closed == ERR_CLOSED ? closed : e;
 }
 
-/* Writes both copies and, if they are new, their names. */
+/* Creates the files whose names are missing. */
+static enum err make_names(const struct blocking *b, const struct names_text names[2])
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        struct vfs_op op = {.kind = VFS_OPEN, .path = names[i].text, .flags = VFS_CREATE};
+        enum err e = blocking_run(b, &op);
+        if (e != ERR_OK) return e;
+        struct vfs_op close = {.kind = VFS_CLOSE, .file = op.file};
+        e = blocking_run(b, &close);
+        if (e != ERR_OK) return e;
+    }
+    return blocking_flush_folder(b);
+}
+
+/* Writes both copies. Where a name may be missing both are made durable first: while the second
+ * copy is being written the first one is all there is. */
 static enum err write_pair(const struct recovery *r, struct names_text copy_0,
                            struct names_text copy_1, uint32_t first, bool is_new, char *data,
                            uint32_t bytes)
 {
     struct pair p;
     const struct blocking *b = r->options.blocking;
+    enum err e = is_new ? make_names(b, (struct names_text[]){copy_0, copy_1}) : ERR_OK;
+    if (e != ERR_OK) return e;
     pair_init(&p, b->vfs, copy_0, copy_1, first);
-    enum err e = pair_write(&p, data, bytes);
+    e = pair_write(&p, data, bytes);
     if (e != ERR_OK) return e;
     while (p.state != PAIR_IDLE && p.state != PAIR_BROKEN)
         if (!b->pump(b->context)) return ERR_CLOSED;
@@ -59,8 +76,7 @@ static enum err write_pair(const struct recovery *r, struct names_text copy_0,
     pair_close(&p);
     while (p.state == PAIR_CLOSING)
         if (!b->pump(b->context)) return ERR_CLOSED;
-    if (e != ERR_OK) return e;
-    return is_new ? blocking_flush_folder(b) : ERR_OK;
+    return e;
 }
 
 /* found: there is a file that only a store has. log_end: behind the last log of which there is a

@@ -223,18 +223,18 @@ static uint64_t key_of(uint64_t facts, struct disk_fate fate)
     return key == 0 ? 1 : key;
 }
 
-/* The fates of n volatile things: none, all, each prefix, each missing, each torn. */
+/* The fates of n volatile things: none, all, each prefix, each missing, each torn where the others
+ * survive and where they do not. */
 static bool fate_at(uint32_t i, uint32_t n, struct disk_fate *out)
 {
     if (i == 0) *out = (struct disk_fate){.kind = DISK_FATE_NONE};
     if (i == 1) *out = (struct disk_fate){.kind = DISK_FATE_ALL};
     if (i < 2) return i == 0 || n > 0;
+    static const enum disk_fate_kind kinds[] = {DISK_FATE_PREFIX, DISK_FATE_MISSING, DISK_FATE_TORN,
+                                                DISK_FATE_TORN_ALONE};
     i -= 2;
-    if (n == 0 || i >= 3 * n) return false;
-    *out = (struct disk_fate){.kind = i < n       ? DISK_FATE_PREFIX
-                                      : i < 2 * n ? DISK_FATE_MISSING
-                                                  : DISK_FATE_TORN,
-                              .index = i % n};
+    if (n == 0 || i >= sizeof kinds / sizeof *kinds * n) return false;
+    *out = (struct disk_fate){.kind = kinds[i / n], .index = i % n};
     return true;
 }
 

@@ -502,6 +502,7 @@ static enum chosen chosen(struct disk_fate fate, uint32_t index)
     case DISK_FATE_PREFIX: return index < fate.index ? WHOLE : LOST;
     case DISK_FATE_MISSING: return index == fate.index ? LOST : WHOLE;
     case DISK_FATE_TORN: return index == fate.index ? PART : WHOLE;
+    case DISK_FATE_TORN_ALONE: return index == fate.index ? PART : LOST;
     default: return WHOLE;
     }
 }

@@ -67,9 +67,10 @@ enum disk_fate_kind {
     DISK_FATE_RANDOM,
     DISK_FATE_NONE, /* survives */
     DISK_FATE_ALL,
-    DISK_FATE_PREFIX,  /* those before index */
-    DISK_FATE_MISSING, /* all but index */
-    DISK_FATE_TORN,    /* all, but of index a part only */
+    DISK_FATE_PREFIX,     /* those before index */
+    DISK_FATE_MISSING,    /* all but index */
+    DISK_FATE_TORN,       /* all, but of index a part only */
+    DISK_FATE_TORN_ALONE, /* none, but of index a part */
 };
 
 struct disk_fate {
