@@ -35,6 +35,7 @@ enum {
     NEVER = INT32_MAX,
     STREAMS = 2,
     STREAM_FIRST = 7,
+    FEW = 4,         /* volatile things: all combinations of what survives of them */
     FILE_ROUNDS = 4, /* of freeing, until a file is freed again */
     LONG_SEGMENT_BYTES = 64 * 1024,
 };
@@ -223,17 +224,23 @@ static uint64_t key_of(uint64_t facts, struct disk_fate fate)
     return key == 0 ? 1 : key;
 }
 
-/* The fates of n volatile things: none, all, each prefix, each missing, each torn where the others
- * survive and where they do not. */
+/* The fates of n volatile things. Few: each is lost, torn or whole, in every combination. Many:
+ * none, all, each prefix, each missing, each torn beside whole ones and beside lost ones. */
 static bool fate_at(uint32_t i, uint32_t n, struct disk_fate *out)
 {
-    if (i == 0) *out = (struct disk_fate){.kind = DISK_FATE_NONE};
-    if (i == 1) *out = (struct disk_fate){.kind = DISK_FATE_ALL};
-    if (i < 2) return i == 0 || n > 0;
     static const enum disk_fate_kind kinds[] = {DISK_FATE_PREFIX, DISK_FATE_MISSING, DISK_FATE_TORN,
                                                 DISK_FATE_TORN_ALONE};
+    if (n <= FEW) {
+        static const uint32_t ways[FEW + 1] = {1, 3, 9, 27, 81};
+        *out = (struct disk_fate){.kind = DISK_FATE_EACH, .index = i};
+        return i < ways[n];
+    }
+    if (i < 2) {
+        *out = (struct disk_fate){.kind = i == 0 ? DISK_FATE_NONE : DISK_FATE_ALL};
+        return true;
+    }
     i -= 2;
-    if (n == 0 || i >= sizeof kinds / sizeof *kinds * n) return false;
+    if (i >= sizeof kinds / sizeof *kinds * n) return false;
     *out = (struct disk_fate){.kind = kinds[i / n], .index = i % n};
     return true;
 }

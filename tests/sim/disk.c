@@ -503,6 +503,9 @@ static enum chosen chosen(struct disk_fate fate, uint32_t index)
     case DISK_FATE_MISSING: return index == fate.index ? LOST : WHOLE;
     case DISK_FATE_TORN: return index == fate.index ? PART : WHOLE;
     case DISK_FATE_TORN_ALONE: return index == fate.index ? PART : LOST;
+    case DISK_FATE_EACH:
+        for (; index > 0; index--) fate.index /= 3;
+        return (enum chosen)(fate.index % 3);
     default: return WHOLE;
     }
 }

@@ -71,6 +71,7 @@ enum disk_fate_kind {
     DISK_FATE_MISSING,    /* all but index */
     DISK_FATE_TORN,       /* all, but of index a part only */
     DISK_FATE_TORN_ALONE, /* none, but of index a part */
+    DISK_FATE_EACH,       /* by the digits of index in base 3: none, a part, all of it */
 };
 
 struct disk_fate {
