@@ -813,7 +813,7 @@ static void tell_difference(struct work *w, uint32_t slot, uint32_t which, const
 /* Nothing was under way: what was said must be said again. */
 static void compare_said(struct work *w)
 {
-    static const char pending[] = "\"num_pending\":";
+    static const char pending[] = "\"num_pending\":", first_seq[] = "\"first_seq\":";
     bool is_back = false;
     for (uint32_t slot = 0; slot < JSLEDGER_SLOTS; slot++)
         for (uint32_t i = 0; i < SAID_MAX; i++) {
@@ -822,9 +822,11 @@ static void compare_said(struct work *w)
             if (was == NULL || is == NULL || strcmp(was, is) == 0) continue;
             if (i == 0) is_back = is_back_within_limit(w, slot, was, is);
             if (i == 0 && is_back) continue;
-            if (is_back) { /* there is as much more to deliver */
+            if (is_back) { /* there is as much more to deliver, and it lies before the old first */
+                uint64_t first = jsclient_number(bytes_from_text(w->rested[slot][0]), first_seq);
                 cut_out(was, pending);
                 cut_out(is, pending);
+                if (slot_of(w, slot)->lives.is_on) cut_out_passed(is, first);
                 if (strcmp(was, is) == 0) continue;
             }
             tell_difference(w, slot, i, was, is);
