@@ -2021,24 +2021,23 @@ static void wait_for_flush(void)
     must(w.log.commit.durable == w.log.commit.written);
 }
 
-/* A pack whose last message died, which no flush covered yet, stays: a power cut may take its end.
- */
-static void dead_is_kept_until_flushed(void)
+static void begin_relaxed(const char *what)
 {
-    doing = "a pack dies in memory only";
+    doing = what;
     sync_interval_ns = LEVELS[2];
     begin(NEVER, (struct disk_fate){.kind = DISK_FATE_NONE});
     must(start());
-    run_op(OP_PUBLISH);
-    run_op(OP_WAIT);
-    run_op(OP_SEAL);
-    run_op(OP_PUBLISH);
-    w.log.options.sealed_wait = 0;
-    wait_for_flush();
-    if (w.log.compact.counts.packs != 1) wrong("nothing was packed");
-    w.log.flush_ns = w.now_ns; /* the next one waits */
-    run_op(OP_ERASE);
-    turn();
+}
+
+/* The next flush waits from now on: what is told is in memory only. */
+static void keep_flush_waiting(void)
+{
+    w.log.flush_ns = w.now_ns;
+}
+
+/* All that died is in memory only when the power goes. */
+static void lose_the_ends(void)
+{
     w.log.compact.look_ns = w.now_ns;
     settle();
     for (int i = 0; i < 50; i++) {
@@ -2052,6 +2051,47 @@ static void dead_is_kept_until_flushed(void)
     if (w.has_failed) exit(1);
     end();
     sync_interval_ns = 0;
+}
+
+/* A pack whose last message died, which no flush covered yet, stays: a power cut may take its end.
+ */
+static void dead_pack_is_kept_until_flushed(void)
+{
+    begin_relaxed("a pack dies in memory only");
+    run_op(OP_PUBLISH);
+    run_op(OP_WAIT);
+    run_op(OP_SEAL);
+    run_op(OP_PUBLISH);
+    w.log.options.sealed_wait = 0;
+    wait_for_flush();
+    if (w.log.compact.counts.packs != 1) wrong("nothing was packed");
+    keep_flush_waiting();
+    run_op(OP_ERASE);
+    turn();
+    lose_the_ends();
+}
+
+/* So does a segment, also where checkpoints of before its messages died stand for it already. */
+static void dead_segment_is_kept_until_flushed(void)
+{
+    begin_relaxed("a segment dies in memory only");
+    for (int i = 0; i < 2; i++) {
+        run_op(OP_PUBLISH);
+        run_op(OP_WAIT);
+        run_op(OP_SEAL);
+    }
+    run_op(OP_ERASE);
+    w.log.options.sealed_wait = 1;
+    wait_for_flush();
+    if (w.log.compact.counts.segments != 1) wrong("the first segment is not freed");
+    w.log.options.sealed_wait = UINT32_MAX;
+    for (uint32_t segment = w.log.current; w.log.current == segment; wait_for_flush())
+        run_op(OP_PUBLISH); /* until there is room for what follows */
+    keep_flush_waiting();
+    run_op(OP_ERASE);
+    w.log.options.sealed_wait = 0;
+    turn();
+    lose_the_ends();
 }
 
 int main(int argc, char **argv)
@@ -2073,7 +2113,8 @@ int main(int argc, char **argv)
     }
     /* What finds most in least time comes first: tests/sim/broken gives it a minute. */
     flush_fails();
-    dead_is_kept_until_flushed();
+    dead_pack_is_kept_until_flushed();
+    dead_segment_is_kept_until_flushed();
     rot(true);
     rot(false);
     rot_in_pack();
