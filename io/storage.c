@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +53,22 @@ static void default_folder(char *out, size_t bytes)
         snprintf(out, bytes, "/var/lib/millrace");
 }
 
+/* The name of a folder that was made outlives a power cut. Where its parent cannot be flushed,
+ * since nobody may read it or the file system has no such thing, that is left to the file system.
+ */
+static bool flush_parent(const char *path)
+{
+    char copy[PATH_MAX];
+    snprintf(copy, sizeof copy, "%s", path);
+    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return errno == EACCES;
+    bool is_flushed = fsync(fd) == 0 || errno == EINVAL;
+    int reason = errno;
+    close(fd);
+    errno = reason;
+    return is_flushed;
+}
+
 /* A folder above that cannot be made may be there all the same: on a disk that is read-only, in a
  * folder that is not ours. Where it is not, why it could not be made is the reason to tell, and not
  * the ENOENT of those below. */
@@ -61,10 +78,13 @@ static bool make_folders(char *path)
     for (char *at = path + 1; *at != 0; at++) {
         if (*at != '/') continue;
         *at = 0;
-        if (mkdir(path, FOLDER_MODE) != 0 && errno != EEXIST && first == 0) first = errno;
+        bool is_made = mkdir(path, FOLDER_MODE) == 0;
+        if (!is_made && errno != EEXIST && first == 0) first = errno;
+        if (is_made && !flush_parent(path)) return false;
         *at = '/';
     }
-    if (mkdir(path, FOLDER_MODE) == 0 || errno == EEXIST) return true;
+    if (mkdir(path, FOLDER_MODE) == 0) return flush_parent(path);
+    if (errno == EEXIST) return true;
     if (errno == ENOENT && first != 0) errno = first;
     return false;
 }

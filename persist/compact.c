@@ -454,9 +454,6 @@ static void name_without(struct slog *l)
 /* All of its messages here stay where a start finds them, or its checkpoints know better. */
 static bool is_covered(const struct compact *c, const struct packer_stream *s)
 {
-#ifdef MILLRACE_BREAK_REWRITTEN_BEFORE_CHECKPOINTS
-    if (c->is_run) return true;
-#endif
     if (c->is_run && s->live_count == s->message_count) return true;
     return covering(c, find_done(c, s->id)) >= c->copies;
 }

@@ -533,7 +533,8 @@ static void cut_out(char *text, const char *name)
 }
 
 /* Sequences before the stream's first message: how far consumers that have nothing there moved up
- * is said by when a purge came, and at a start what is over by then was gone before it. */
+ * is said by when a purge came, and at a start what is over by then, or died and was not packed,
+ * was gone before it. */
 static void cut_out_passed(char *text, uint64_t first)
 {
     static const char name[] = "\"stream_seq\":";
@@ -545,6 +546,11 @@ static void cut_out_passed(char *text, uint64_t first)
     }
 }
 
+static bool has_passed(struct work *w, uint32_t slot)
+{
+    return slot_of(w, slot)->lives.is_on || w->config->frees;
+}
+
 static void keep_said(struct work *w, uint32_t slot, uint32_t which, struct bytes body)
 {
     static const char *const passing[] = {
@@ -552,7 +558,7 @@ static void keep_said(struct work *w, uint32_t slot, uint32_t which, struct byte
     char *text = strndup(body.data, body.len);
     must(text != NULL);
     for (size_t i = 0; i < sizeof passing / sizeof *passing; i++) cut_out(text, passing[i]);
-    if (which > 0 && slot_of(w, slot)->lives.is_on) cut_out_passed(text, w->streams[slot].first);
+    if (which > 0 && has_passed(w, slot)) cut_out_passed(text, w->streams[slot].first);
     free(w->said[slot][which]);
     w->said[slot][which] = text;
 }
@@ -826,7 +832,7 @@ static void compare_said(struct work *w)
                 uint64_t first = jsclient_number(bytes_from_text(w->rested[slot][0]), first_seq);
                 cut_out(was, pending);
                 cut_out(is, pending);
-                if (slot_of(w, slot)->lives.is_on) cut_out_passed(is, first);
+                if (has_passed(w, slot)) cut_out_passed(is, first);
                 if (strcmp(was, is) == 0) continue;
             }
             tell_difference(w, slot, i, was, is);
