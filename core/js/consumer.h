@@ -82,6 +82,7 @@ struct consumer {
     bool is_moved : 1;     /* by a reset or other filters since the last pick, which is void */
     bool is_reset : 1;     /* by an order that has not happened yet, or could not be undone */
     bool is_undone : 1;    /* a reset was, since the last record */
+    bool has_flights : 1;  /* records of it were in flight when its owner was closed */
     uint32_t progress;     /* number of the newest PROGRESS record (its prev_seq), from 1; wraps */
     uint64_t delivered_cseq, delivered_seq, floor_cseq, floor_seq, next_seq;
     uint64_t saved_seq; /* delivered_seq of the last record */

@@ -24,13 +24,14 @@ struct deliver_reply {
 struct deliver_flight {
     struct list link;
     uint64_t ticket, stream;
-    uint64_t consumer;          /* its number; 0: what the record settled is gone already */
-    struct deliver_consumer *x; /* NULL: the consumer has gone */
+    uint64_t consumer;          /* its number */
+    struct deliver_consumer *x; /* NULL: the consumer has gone, or was closed without memory */
     struct deliver_flight *older, *newer; /* of the same consumer; NULL: none in flight */
     struct deliver_reply *replies;
     struct consumer_releases asked; /* of the body, up to asked_seq; 0: not yet */
     uint64_t asked_seq;
     bool is_behind_reset; /* that was in flight */
+    bool is_released;     /* what the record settled is gone already */
     uint32_t bytes;       /* of the body, kept where messages go by it */
     char body[];
 };
@@ -221,9 +222,9 @@ static enum err follow(struct deliver *d, struct deliver_consumer *x, struct sha
 static void release(struct deliver *d, struct js_stream *s, struct deliver_flight *f)
 {
     const struct consumer *c = consumer_set_find_number(&s->consumers, f->consumer);
-    if (f->bytes > 0 && c != NULL)
+    if (f->bytes > 0 && c != NULL && !f->is_released)
         js_progress_stored(d->js, s, c, bytes_of(f->body, f->bytes), f->ticket);
-    f->consumer = 0;
+    f->is_released = true;
 }
 
 /* The consumer ends, or is reset, and the record of that comes behind those in flight: what they
@@ -257,7 +258,9 @@ static void close(struct deliver *d, struct deliver_consumer *x)
     if (x->reading != NULL) x->reading->x = NULL;
     for (link = d->flights.next; link != &d->flights; link = link->next) {
         struct deliver_flight *f = LIST_OWNER(link, struct deliver_flight, link);
-        if (f->x == x) f->x = NULL;
+        if (f->x != x) continue;
+        f->x = NULL;
+        x->c->has_flights = true;
     }
     refuse(d, x->s, x->replies);
     give_back(d, x, sizeof *x);
@@ -299,6 +302,20 @@ static void close_unused(struct deliver *d, struct deliver_consumer *x)
     consumer_rest(c);
 }
 
+/* Records that were on their way when it was closed without memory: who acks once more waits for
+ * them. */
+static void take_flights(struct deliver *d, struct deliver_consumer *x)
+{
+    if (!x->c->has_flights) return;
+    x->c->has_flights = false;
+    for (struct list *link = d->flights.next; link != &d->flights; link = link->next) {
+        struct deliver_flight *f = LIST_OWNER(link, struct deliver_flight, link);
+        if (f->stream != x->s->stream.id || f->consumer != x->c->number) continue;
+        f->x = x;
+        x->flight = f; /* the last one is the newest */
+    }
+}
+
 static enum err open(struct deliver *d, struct js_stream *s, struct consumer *c,
                      struct shard_time now)
 {
@@ -309,6 +326,7 @@ static enum err open(struct deliver *d, struct js_stream *s, struct consumer *c,
     list_init(&x->unsaved);
     wheel_timer_init(&x->timer);
     c->owner = x;
+    take_flights(d, x);
     enum err e = follow(d, x, now);
     if (e != ERR_OK) {
         close(d, x);
@@ -529,7 +547,7 @@ enum err deliver_saving(struct deliver *d, struct js_stream *s, struct shard_tim
 static bool settles(struct deliver_flight *f, const struct consumer *c, uint64_t seq,
                     struct bytes subject)
 {
-    if (f->bytes == 0 || f->consumer == 0) return false;
+    if (f->bytes == 0 || f->is_released) return false;
     if (f->asked_seq == 0 || seq < f->asked_seq)
         consumer_releases_begin(&f->asked, bytes_of(f->body, f->bytes));
     f->asked_seq = seq;
@@ -614,7 +632,7 @@ static void lose(struct deliver *d, struct deliver_flight *f, struct consumer *c
     /* What it settled the next record tells. What went early, before a reset, too: it is in the
      * log, and nobody else would let it go at a start. But not while the reset stands, since that
      * next one would settle what it passed over. */
-    bool is_void = f->consumer == 0 && c->is_reset;
+    bool is_void = f->is_released && c->is_reset;
     struct bytes body = is_void ? EMPTY : bytes_of(f->body, f->bytes);
     if (f->is_behind_reset && c->is_undone)
         consumer_encode_undone(c, body);
@@ -626,7 +644,7 @@ static void lose(struct deliver *d, struct deliver_flight *f, struct consumer *c
     }
     save_later(d, c->owner, now);
     /* Whoever waits for it waits for the next one, if that tells of it for certain. */
-    if (f->consumer != 0) append_replies(f, c->owner);
+    if (!f->is_released) append_replies(f, c->owner);
 }
 
 void deliver_store_failed(struct deliver *d, uint64_t ticket, struct shard_time now)

@@ -572,6 +572,13 @@ static enum js_step message_found(struct jsapi_reply *p, const struct record *m)
     return JS_REPLY; /* not counted among the API's requests, as in nats-server */
 }
 
+/* Without memory or a descriptor that passes: the message is there. */
+static enum js_step refuse_read(struct jsapi_reply *p, enum err e)
+{
+    bool passes = e == ERR_MEMORY || e == ERR_IO;
+    return jsapi_reply_refuse(p, passes ? JSAPI_INSUFFICIENT_RESOURCES : JSAPI_NO_MESSAGE_FOUND);
+}
+
 static enum js_step read_message(struct jsapi_reply *p, struct js_stream *s, uint64_t seq)
 {
     struct stream *m = &s->stream;
@@ -581,14 +588,9 @@ static enum js_step read_message(struct jsapi_reply *p, struct js_stream *s, uin
         return jsapi_reply_refuse(p, JSAPI_NO_MESSAGE_FOUND);
     p->r->read = (struct store_read){.place = entry.place, .stream = m->id, .seq = seq};
     p->r->read.context = p->r->context;
-    switch (store_read(js_store_of(p->js, s), &p->r->read, &record)) {
-    case ERR_OK: return message_found(p, &record);
-    case ERR_BUSY: return JS_WAIT_READ;
-    case ERR_MEMORY:
-    case ERR_IO: /* no descriptor: that passes, the message is there */
-        return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
-    default: return jsapi_reply_refuse(p, JSAPI_NO_MESSAGE_FOUND);
-    }
+    enum err e = store_read(js_store_of(p->js, s), &p->r->read, &record);
+    if (e == ERR_BUSY) return JS_WAIT_READ;
+    return e == ERR_OK ? message_found(p, &record) : refuse_read(p, e);
 }
 
 static enum js_step search_message(struct jsapi_reply *p, struct js_stream *s)
@@ -998,9 +1000,7 @@ enum js_step jsapi_read(struct js *js, struct js_request *r, enum err result,
                         const struct record *record)
 {
     struct jsapi_reply p = {.js = js, .r = r, .type = endpoints[ENDPOINT_MSG_GET].type};
-    if (result == ERR_OK) return message_found(&p, record);
-    bool passes = result == ERR_MEMORY || result == ERR_IO;
-    return jsapi_reply_refuse(&p, passes ? JSAPI_INSUFFICIENT_RESOURCES : JSAPI_NO_MESSAGE_FOUND);
+    return result == ERR_OK ? message_found(&p, record) : refuse_read(&p, result);
 }
 
 static void end_reading(struct js_reading *reading)

@@ -409,6 +409,26 @@ Test(deliver, a_record_that_fails_is_written_again_though_the_consumer_was_close
     cr_assert_eq(stream()->stream.msgs.live_count, 0);
 }
 
+/* What says that it is acked is not on disk yet. */
+Test(deliver, a_second_ack_waits_for_the_record_though_the_consumer_was_closed_meanwhile)
+{
+    open_limits();
+    publish("s.1", "a");
+    open_consumer("c", DURABLE);
+    pull("c", "1");
+    cr_assert(ack(r.sent[0].reply, "", "first"));
+    r.heap.fail_at = r.heap.alloc_count + 1;
+    deliver_updated(&r.d, stream(), named("c"), r.now);
+    cr_assert_null(named("c")->owner);
+    uint32_t sent = r.sent_count;
+    cr_assert(ack(r.sent[0].reply, "", "again"));
+    cr_assert_eq(r.sent_count, sent);
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_eq(r.sent_count, sent + 2);
+    cr_assert_str_eq(r.sent[sent].target, "first");
+    cr_assert_str_eq(r.sent[sent + 1].target, "again");
+}
+
 /* What was acked before a reset goes before it, however short memory was in between. */
 Test(deliver, a_reset_of_a_consumer_that_was_closed_unsaved_loses_no_ack)
 {
