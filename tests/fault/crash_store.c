@@ -2029,15 +2029,13 @@ static void begin_relaxed(const char *what)
     must(start());
 }
 
-/* The next flush waits from now on: what is told is in memory only. */
-static void keep_flush_waiting(void)
+/* The oldest message is erased, and that is in memory only when the power goes. */
+static void lose_an_erase(void)
 {
-    w.log.flush_ns = w.now_ns;
-}
-
-/* All that died is in memory only when the power goes. */
-static void lose_the_ends(void)
-{
+    w.log.flush_ns = w.now_ns; /* the next one waits */
+    run_op(OP_ERASE);
+    w.log.options.sealed_wait = 0;
+    turn();
     w.log.compact.look_ns = w.now_ns;
     settle();
     for (int i = 0; i < 50; i++) {
@@ -2065,10 +2063,7 @@ static void dead_pack_is_kept_until_flushed(void)
     w.log.options.sealed_wait = 0;
     wait_for_flush();
     if (w.log.compact.counts.packs != 1) wrong("nothing was packed");
-    keep_flush_waiting();
-    run_op(OP_ERASE);
-    turn();
-    lose_the_ends();
+    lose_an_erase();
 }
 
 /* So does a segment, also where checkpoints of before its messages died stand for it already. */
@@ -2087,11 +2082,7 @@ static void dead_segment_is_kept_until_flushed(void)
     w.log.options.sealed_wait = UINT32_MAX;
     for (uint32_t segment = w.log.current; w.log.current == segment; wait_for_flush())
         run_op(OP_PUBLISH); /* until there is room for what follows */
-    keep_flush_waiting();
-    run_op(OP_ERASE);
-    w.log.options.sealed_wait = 0;
-    turn();
-    lose_the_ends();
+    lose_an_erase();
 }
 
 int main(int argc, char **argv)
