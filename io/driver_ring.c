@@ -8,6 +8,9 @@
  * 3. A receive is armed once (multishot) and again whenever a completion says that nothing more
  *    follows, for whatever reason. Suspending cancels it by its user_data, which leaves a send on
  *    the same descriptor alone; a cancel may miss and is repeated while the receive stays armed.
+ *    A multishot receive takes at most 32 pieces in one go; if more wait when it is armed, and the
+ *    peer's reset behind them, the kernel (6.18) does not see the reset. So an arming that brought
+ *    as many looks for one, once, and is armed anew.
  * 4. close(2) neither cancels requests nor sends FIN while they hold the file. So closing is
  *    shutdown(2), cancel whatever is left, wait for the last completion, close(2).
  * 5. Received bytes may lie in a buffer with other sockets' bytes: bufring counts the pieces.
@@ -41,6 +44,8 @@ enum {
     RING_ACCEPT_PAUSE_NS = 100 * 1000 * 1000,
     RING_REFUSE_MAX = 64,
     RING_SEND_BYTES_MAX = 1 << 30,
+    RING_RECVS_AT_ONCE = 32, /* the kernel's MULTISHOT_MAX_RETRY */
+    RING_SETTLED,
     RING_CLOSE_ENTERS_MAX = 200,
     RING_CLOSE_ENTER_NS = 10 * 1000 * 1000,
 };
@@ -68,6 +73,7 @@ struct slot {
     bool is_send_flying;
     bool is_shut; /* shutdown was called */
     bool is_send_cancel_flying;
+    uint8_t arming; /* receives since it was armed, up to RING_RECVS_AT_ONCE; then RING_SETTLED */
 };
 
 struct driver_ring {
@@ -127,6 +133,7 @@ static bool recv_arm(struct driver_ring *p, uint32_t slot)
     sqe->buf_group = RING_GROUP;
     sqe->user_data = slot_user_data(p, OP_RECV, slot);
     s->is_armed = true;
+    s->arming = 0;
     if (s->was_armed) p->driver.count.recv_rearms++;
     s->was_armed = true;
     return true;
@@ -264,6 +271,22 @@ static bool close_step(struct driver_ring *p, uint32_t slot, struct done **at)
     return true;
 }
 
+static bool is_reset(struct driver_ring *p, int fd)
+{
+    struct pollfd at = {.fd = fd};
+    p->driver.count.syscalls++;
+    return poll(&at, 1, 0) == 1 && (at.revents & (POLLERR | POLLHUP)) != 0;
+}
+
+/* Rule 3. A reset from now on wakes the receive. */
+static bool recv_settle(struct driver_ring *p, uint32_t slot)
+{
+    struct slot *s = slot_at(p, slot);
+    if (is_reset(p, s->common.fd) && !recv_cancel(p, slot)) return false;
+    s->arming = RING_SETTLED;
+    return true;
+}
+
 static bool socket_step(struct driver_ring *p, uint32_t slot, struct done **at)
 {
     struct slot *s = slot_at(p, slot);
@@ -281,8 +304,9 @@ static bool socket_step(struct driver_ring *p, uint32_t slot, struct done **at)
         else
             return recv_arm(p, slot);
     }
-    if (!wants_recv && s->is_armed && !s->is_cancel_flying) return recv_cancel(p, slot);
-    return true;
+    if (!s->is_armed || s->is_cancel_flying) return true;
+    if (!wants_recv) return recv_cancel(p, slot);
+    return s->arming != RING_RECVS_AT_ONCE || recv_settle(p, slot);
 }
 
 static bool todo_step(struct driver_ring *p, uint32_t slot, struct done **at)
@@ -330,6 +354,8 @@ static void recv_bytes(struct driver_ring *p, uint32_t slot, struct bufring_piec
     struct slot *s = slot_at(p, slot);
     p->driver.count.recvs++;
     p->driver.count.recv_bytes += piece.bytes;
+    if (s->arming < RING_RECVS_AT_ONCE && ++s->arming == RING_RECVS_AT_ONCE)
+        driver_slots_todo(&p->slots, slot);
     struct done *d = driver_slots_report(at, DONE_RECV, slot, s->common.tag, (int32_t)piece.bytes);
     d->buffer = piece.buffer;
     d->data = piece.data;

@@ -425,8 +425,10 @@ static void test_held_buffers_only_delay(struct rig *r)
             r->d->ops->recv_release(r->d, held[at]);
             held[at] = held[--held_count];
         }
-        if (rand_r(&seed) % 2 == 0) rig_poll(r, 0);
-        else r->count = 0;
+        if (rand_r(&seed) % 2 == 0)
+            rig_poll(r, 0);
+        else
+            r->count = 0;
         for (uint32_t i = 0; i < r->count; i++) {
             struct done *d = &r->done[i];
             if (d->kind == DONE_EOF) {
@@ -479,6 +481,46 @@ static void test_a_reset_is_reported_once(struct rig *r)
         must(wait_for(r, DONE_SENT, 2).result < 0);
         close_and_wait(r, 2);
     }
+    rig_close(r);
+}
+
+/* Linux 6.18: a multishot receive that finds more than 32 pieces when it is armed, and a reset
+ * behind them, takes the pieces and waits for ever. */
+static void test_a_reset_behind_a_backlog_is_reported(struct rig *r)
+{
+    enum { BACKLOG = 2 * 1024 * 1024 };
+    rig_open(r);
+    char *data = calloc(1, BACKLOG);
+    for (uint32_t round = 0; round < 8; round++) {
+        int client, server, room = BACKLOG;
+        pair_open(&client, &server);
+        setsockopt(server, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
+        setsockopt(client, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+        must(r->d->ops->socket_add(r->d, 2, round, server) == ERR_OK);
+        r->d->ops->recv_suspend(r->d, 2);
+        rig_poll(r, 0);
+        for (uint32_t i = 0; i < 20; i++) {
+            if (send(client, data, BACKLOG, MSG_DONTWAIT) < 0) sleep_ns(100000);
+        }
+        struct linger hard = {1, 0};
+        setsockopt(client, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+        close(client);
+        r->d->ops->recv_resume(r->d, 2);
+        bool is_ended = false;
+        uint64_t until = now_ns() + 5000000000u;
+        while (!is_ended) {
+            must(now_ns() < until);
+            rig_poll(r, BATCH_WAIT_NS);
+            for (uint32_t i = 0; i < r->count; i++) {
+                struct done *d = &r->done[i];
+                if (d->kind == DONE_RECV) r->d->ops->recv_release(r->d, d->buffer);
+                if (d->kind != DONE_RECV) must(d->kind == DONE_ERROR && d->result == -ECONNRESET);
+                is_ended = d->kind == DONE_ERROR;
+            }
+        }
+        close_and_wait(r, 2);
+    }
+    free(data);
     rig_close(r);
 }
 
@@ -714,9 +756,13 @@ static void test_files_can_be_written_and_read(struct rig *r)
     uint8_t *blocks = malloc(COUNT * BLOCK);
     pattern_fill(1, 0, blocks, COUNT * BLOCK);
     for (uint32_t i = 0; i < COUNT; i++) {
-        ops[i] = (struct file_op){.kind = FILE_WRITE, .fd = fd, .is_durable = i % 2 == 0,
-                                  .data = blocks + i * BLOCK, .bytes = BLOCK,
-                                  .offset = i * BLOCK, .user = &ops[i]};
+        ops[i] = (struct file_op){.kind = FILE_WRITE,
+                                  .fd = fd,
+                                  .is_durable = i % 2 == 0,
+                                  .data = blocks + i * BLOCK,
+                                  .bytes = BLOCK,
+                                  .offset = i * BLOCK,
+                                  .user = &ops[i]};
         must(r->d->ops->file_submit(r->d, &ops[i]) == ERR_OK);
     }
     for (uint32_t ended = 0; ended < COUNT;) {
@@ -776,8 +822,10 @@ static void test_injected_failures_are_reported(struct rig *r)
         for (uint64_t i = 1; i <= n; i++) {
             write_all(client, text, 5);
             struct done d = wait_for(r, i == n ? DONE_ERROR : DONE_RECV, 0);
-            if (i == n) must(d.result == -EIO);
-            else r->d->ops->recv_release(r->d, d.buffer);
+            if (i == n)
+                must(d.result == -EIO);
+            else
+                r->d->ops->recv_release(r->d, d.buffer);
         }
         write_all(client, text, 5);
         rig_poll(r, 2000000);
@@ -792,8 +840,10 @@ static void test_injected_failures_are_reported(struct rig *r)
         for (uint64_t i = 1; i <= n + 1; i++) {
             client = client_open(&address);
             struct done d = wait_for(r, DONE_ACCEPT, 1);
-            if (i == n) must(d.result == -EIO && d.fd == -1);
-            else close(d.fd);
+            if (i == n)
+                must(d.result == -EIO && d.fd == -1);
+            else
+                close(d.fd);
             close(client);
         }
         r->d->ops->listen_stop(r->d, 1);
@@ -908,6 +958,7 @@ static const struct rig_test tests[] = {
     {"quiet", test_a_suspended_socket_is_quiet},
     {"held", test_held_buffers_only_delay},
     {"reset", test_a_reset_is_reported_once},
+    {"reset_backlog", test_a_reset_behind_a_backlog_is_reported},
     {"storm", test_an_accept_storm_is_taken_whole},
     {"emfile", test_no_descriptors_left_does_not_spin},
     {"wake", test_no_wake_is_lost},
