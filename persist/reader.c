@@ -790,14 +790,39 @@ static void pin(struct reader *r, const struct store_read *q, bool is_pinned)
     }
 }
 
+static void let_go_of_held(struct reader *r)
+{
+    for (int i = 0; i < 2; i++) {
+        if (r->held[i] != NULL) r->held[i]->pin_count--;
+        r->held[i] = NULL;
+    }
+}
+
+/* What is there of two blocks stays until the other one is. Without this, requests that need more
+ * blocks than the cache has could take them from each other for ever. */
+static void hold(struct reader *r, const struct store_read *q)
+{
+    const struct reader_segment *s = find_by_place(r, q->place);
+    if (s->is_packed || (q->state & IS_EXACT) != 0) return;
+    uint64_t offset = place_offset(q->place), ends[2] = {offset, offset + need_of(q) - 1};
+    for (int i = 0; i < 2; i++) {
+        struct read_cache_block *b = read_cache_find(&r->cache, block_key(s, block_start(ends[i])));
+        if (b == NULL || b->state != READ_CACHE_VALID) continue;
+        b->pin_count++;
+        r->held[i] = b;
+    }
+}
+
 /* Every request that waits is looked at; those that have all they need become ready. */
 static void pump(struct reader *r)
 {
+    let_go_of_held(r);
     struct reader_list again = r->waiting;
     r->waiting = (struct reader_list){0};
     for (struct store_read *q = list_take(&again); q != NULL; q = list_take(&again)) {
         q->result = serve(r, q);
         if (q->result == ERR_BUSY) {
+            if (r->waiting.first == NULL) hold(r, q);
             list_add(&r->waiting, q);
             continue;
         }

@@ -1,0 +1,110 @@
+#include <criterion/criterion.h>
+#include <string.h>
+#include "persist/place.h"
+#include "persist/reader.h"
+#include "persist/record.h"
+#include "tests/support/mem_heap.h"
+
+/* Requests whose records lie across two blocks, more of them than the cache has blocks. */
+
+enum {
+    BLOCK = READ_CACHE_BLOCK_BYTES,
+    SEGMENTS = 4,
+    PER_SEGMENT = 2, /* one behind the first block, one behind the second */
+    REQUESTS = SEGMENTS * PER_SEGMENT,
+    SEGMENT_BYTES = 3 * BLOCK,
+    BODY = 3000,
+    BEFORE = 1024, /* of a record, in the block where it begins */
+    CACHE_BLOCKS = 4,
+    OPS_MAX = 64,
+    SECRET = 77,
+};
+
+struct disk {
+    struct vfs vfs; /* first */
+    char *segments[SEGMENTS];
+    struct vfs_op *ops[OPS_MAX];
+    uint32_t count;
+};
+
+static enum err submit(struct vfs *v, struct vfs_op *op)
+{
+    struct disk *d = (struct disk *)v;
+    cr_assert_lt(d->count, OPS_MAX);
+    d->ops[d->count++] = op;
+    return ERR_OK;
+}
+
+static const struct vfs_ops ops = {.submit = submit};
+
+static uint64_t offset_of(uint32_t i)
+{
+    return (uint64_t)(i % PER_SEGMENT + 1) * BLOCK - BEFORE;
+}
+
+/* The oldest operation ends. */
+static bool end_one(struct disk *d)
+{
+    static uint64_t next_handle;
+    if (d->count == 0) return false;
+    struct vfs_op *op = d->ops[0];
+    memmove(d->ops, d->ops + 1, --d->count * sizeof *d->ops);
+    op->result = ERR_OK;
+    if (op->kind == VFS_OPEN) op->file.handle = next_handle++ % SEGMENTS;
+    if (op->kind == VFS_READ) {
+        memcpy(op->data, d->segments[op->file.handle] + op->offset, op->bytes);
+        op->bytes_done = op->bytes;
+    }
+    op->done(op);
+    return true;
+}
+
+Test(reader, serves_more_records_across_two_blocks_than_the_cache_has_room_for)
+{
+    static struct disk d = {.vfs = {.ops = &ops}};
+    static char body[BODY];
+    struct mem_heap heap;
+    struct reader r;
+    mem_heap_init(&heap);
+    cr_assert_eq(reader_init(&r, &d.vfs, &heap.mem, SECRET, 0, CACHE_BLOCKS * BLOCK), ERR_OK);
+    struct store_read reads[REQUESTS];
+    for (uint32_t n = 0; n < SEGMENTS; n++) {
+        d.segments[n] = calloc(1, SEGMENT_BYTES);
+        cr_assert_eq(reader_add(&r, 0, n + 1, 1, SEGMENT_BYTES, SEGMENT_BYTES), ERR_OK);
+    }
+    struct store_event e;
+    struct record out;
+    for (uint32_t i = 0; i < REQUESTS; i++) {
+        /* Files are opened in the order of the requests, so handle and segment agree. */
+        uint32_t n = i % SEGMENTS, k = i / SEGMENTS;
+        uint64_t offset = offset_of(k);
+        struct place_key key = {.secret = SECRET, .segment = n + 1, .incarnation = 1};
+        struct record m = {.kind = RECORD_MESSAGE,
+                           .stream = 9,
+                           .seq = i + 1,
+                           .subject = BYTES_LITERAL("a"),
+                           .body = {body, BODY}};
+        record_encode(&m, &key, offset, d.segments[n] + offset);
+        reads[i] = (struct store_read){.place = place_of(0, n + 1, offset),
+                                       .stream = 9,
+                                       .seq = i + 1,
+                                       .bytes = record_bytes(&m)};
+        cr_assert_eq(reader_read(&r, &reads[i], &out), ERR_BUSY);
+    }
+    uint32_t told = 0;
+    for (uint32_t steps = 0; steps < 1000 && told < REQUESTS; steps++) {
+        end_one(&d);
+        while (reader_next(&r, &e)) {
+            cr_assert_eq(e.err, ERR_OK);
+            cr_assert_eq(e.record.seq, e.read->seq);
+            told++;
+        }
+    }
+    cr_assert_eq(told, REQUESTS);
+    reader_stop(&r);
+    while (end_one(&d)) continue;
+    for (uint32_t i = 0; i < r.cache.block_count; i++) cr_assert_eq(r.cache.blocks[i].pin_count, 0);
+    reader_deinit(&r);
+    cr_assert_eq(heap.live_count, 0);
+    for (uint32_t n = 0; n < SEGMENTS; n++) free(d.segments[n]);
+}
