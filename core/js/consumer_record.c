@@ -141,13 +141,14 @@ static enum err apply_entries(struct consumer *c, struct bytes rest, const struc
 }
 
 /* A checkpoint may know deliveries that the records behind it do not tell of: they were settled
- * before the next record was made. */
+ * before the next record was made. So what became of them here is told. */
 static void settle_unlisted(struct consumer *c, uint64_t from, uint64_t delivered_seq)
 {
-    struct ackwin_entry *e;
-    while ((e = ackwin_next(&c->live->window, from + 1)) != NULL && e->seq <= delivered_seq) {
-        e->is_saved = 0;
-        ackwin_settle(&c->live->window, e);
+    struct ackwin *w = &c->live->window;
+    const struct ackwin_entry *e;
+    while ((e = ackwin_next_told(w, from + 1)) != NULL && e->seq <= delivered_seq) {
+        const struct ackwin_entry gone = {.seq = e->seq, .state = ACKWIN_HOLE};
+        must(ackwin_restore(w, &gone) == ERR_OK);
     }
 }
 

@@ -602,6 +602,43 @@ Test(consumer, what_a_checkpoint_knows_first_stays_pending)
     text_deinit(&body);
 }
 
+/* What only the checkpoint knows, and went before the next record, moves no floor at the end of the
+ * start that did not move before. */
+Test(consumer, a_record_tells_of_what_went_between_a_checkpoint_and_it)
+{
+    struct text copy, gone, given_up;
+    struct consumer_delivery d = {0};
+    bool is_gone;
+    r.config.max_deliver = 1;
+    open_consumer();
+    text_init(&copy, &r.heap.mem, MEM_JETSTREAM, 4096);
+    text_init(&gone, &r.heap.mem, MEM_JETSTREAM, 4096);
+    text_init(&given_up, &r.heap.mem, MEM_JETSTREAM, 4096);
+    cr_assert_eq(deliver(&d), 1);
+    consumer_encode(&r.consumer, r.now, false, &gone);
+    text_clear(&gone);
+    cr_assert_eq(deliver(&d), 2);
+    consumer_encode_copy(&r.consumer, r.now, &copy);
+    consumer_removed(&r.consumer, 2, BYTES_LITERAL("s.b"), &r.outlet);
+    consumer_encode(&r.consumer, r.now, false, &gone);
+    r.now.mono_ns += 1000000000;
+    (void)consumer_timer(&r.consumer, r.now, &r.outlet, &is_gone);
+    cr_assert_eq(r.consumer.live->window.given_up_count, 1);
+    cr_assert_eq(r.consumer.floor_seq, 0);
+    consumer_encode(&r.consumer, r.now, false, &given_up);
+    reopen(text_written(&copy), BYTES_LITERAL(""));
+    consumer_removed(&r.consumer, 2, BYTES_LITERAL("s.b"), &r.outlet);
+    cr_assert_eq(consumer_apply(&r.consumer, text_written(&gone), r.now.wall_ns, r.now), ERR_OK);
+    cr_assert_eq(consumer_apply(&r.consumer, text_written(&given_up), r.now.wall_ns, r.now),
+                 ERR_OK);
+    consumer_replayed(&r.consumer);
+    cr_assert_eq(r.consumer.floor_seq, 0);
+    cr_assert(!consumer_is_unsaved(&r.consumer));
+    text_deinit(&copy);
+    text_deinit(&gone);
+    text_deinit(&given_up);
+}
+
 Test(consumer, the_end_of_a_pause_is_told_once_unless_a_request_ended_it)
 {
     bool is_gone;
