@@ -145,9 +145,10 @@ static enum err apply_entries(struct consumer *c, struct bytes rest, const struc
 static void settle_unlisted(struct consumer *c, uint64_t from, uint64_t delivered_seq)
 {
     struct ackwin *w = &c->live->window;
+    struct ackwin_entry gone = {.seq = from, .state = ACKWIN_HOLE};
     const struct ackwin_entry *e;
-    while ((e = ackwin_next_told(w, from + 1)) != NULL && e->seq <= delivered_seq) {
-        const struct ackwin_entry gone = {.seq = e->seq, .state = ACKWIN_HOLE};
+    while ((e = ackwin_next_told(w, gone.seq + 1)) != NULL && e->seq <= delivered_seq) {
+        gone.seq = e->seq;
         must(ackwin_restore(w, &gone) == ERR_OK);
     }
 }

@@ -639,6 +639,30 @@ Test(consumer, a_record_tells_of_what_went_between_a_checkpoint_and_it)
     text_deinit(&given_up);
 }
 
+/* The first one waits, so what goes behind it stays as holes for the time being. */
+Test(consumer, a_record_passes_many_that_a_checkpoint_knows_once, .timeout = 10)
+{
+    enum { COUNT = 200000 };
+    struct text copy, record;
+    struct consumer_delivery d = {0};
+    r.config.max_ack_pending = -1;
+    open_consumer();
+    text_init(&copy, &r.heap.mem, MEM_JETSTREAM, SIZE_MAX / 4);
+    text_init(&record, &r.heap.mem, MEM_JETSTREAM, SIZE_MAX / 4);
+    while (r.last_seq < COUNT) publish("s.a");
+    cr_assert_eq(deliver(&d), 1);
+    consumer_encode(&r.consumer, r.now, false, &record);
+    text_clear(&record);
+    while (deliver(&d) != 0) continue;
+    consumer_encode_copy(&r.consumer, r.now, &copy);
+    for (uint64_t seq = COUNT; seq > 1; seq--) cr_assert(ack(seq, seq, ""));
+    consumer_encode(&r.consumer, r.now, false, &record);
+    reopen(text_written(&copy), text_written(&record));
+    cr_assert_eq(r.consumer.live->window.pending_count, 1);
+    text_deinit(&copy);
+    text_deinit(&record);
+}
+
 Test(consumer, the_end_of_a_pause_is_told_once_unless_a_request_ended_it)
 {
     bool is_gone;
