@@ -908,10 +908,12 @@ enum err reader_read(struct reader *r, struct store_read *q, struct record *out)
         uint64_t near = q->place / AHEAD_STEP_BYTES;
         if (e == ERR_OK && s->state == READER_OPEN && near != r->ahead_at) {
             r->ahead_at = near;
+            pin(r, q, true); /* *out lies in there */
             if (s->is_packed)
                 read_ahead_packed(r, s, place_offset(q->place));
             else
                 read_ahead(r, s, block_start(place_offset(q->place)));
+            pin(r, q, false);
         }
         return e;
     }

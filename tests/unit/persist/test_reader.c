@@ -12,7 +12,7 @@ enum {
     SEGMENTS = 4,
     PER_SEGMENT = 2, /* one behind the first block, one behind the second */
     REQUESTS = SEGMENTS * PER_SEGMENT,
-    SEGMENT_BYTES = 3 * BLOCK,
+    SEGMENT_BYTES = 4 * BLOCK,
     BODY = 3000,
     BEFORE = 1024, /* of a record, in the block where it begins */
     CACHE_BLOCKS = 4,
@@ -103,6 +103,59 @@ Test(reader, serves_more_records_across_two_blocks_than_the_cache_has_room_for)
     cr_assert_eq(told, REQUESTS);
     reader_stop(&r);
     while (end_one(&d)) continue;
+    for (uint32_t i = 0; i < r.cache.block_count; i++) cr_assert_eq(r.cache.blocks[i].pin_count, 0);
+    reader_deinit(&r);
+    cr_assert_eq(heap.live_count, 0);
+    for (uint32_t n = 0; n < SEGMENTS; n++) free(d.segments[n]);
+}
+
+/* A small record in a segment, and the request for it. */
+static struct store_read small(const struct disk *d, uint32_t n, uint64_t offset)
+{
+    struct place_key key = {.secret = SECRET, .segment = n + 1, .incarnation = 1};
+    struct record m = {.kind = RECORD_MESSAGE,
+                       .stream = 9,
+                       .seq = 1,
+                       .subject = BYTES_LITERAL("a"),
+                       .body = BYTES_LITERAL("body")};
+    record_encode(&m, &key, offset, d->segments[n] + offset);
+    return (struct store_read){
+        .place = place_of(0, n + 1, offset), .stream = 9, .seq = 1, .bytes = record_bytes(&m)};
+}
+
+/* All other blocks are on their way: none is left but that of the record and the one before it. */
+Test(reader, does_not_read_ahead_into_the_record_that_it_answers_with)
+{
+    static struct disk d = {.vfs = {.ops = &ops}};
+    struct mem_heap heap;
+    struct reader r;
+    mem_heap_init(&heap);
+    cr_assert_eq(reader_init(&r, &d.vfs, &heap.mem, SECRET, 0, CACHE_BLOCKS * BLOCK), ERR_OK);
+    for (uint32_t n = 0; n < SEGMENTS; n++) {
+        d.segments[n] = calloc(1, SEGMENT_BYTES);
+        cr_assert_eq(reader_add(&r, 0, n + 1, 1, SEGMENT_BYTES, SEGMENT_BYTES), ERR_OK);
+    }
+    struct store_event e;
+    struct record out;
+    struct store_read before = small(&d, 0, 0), at = small(&d, 0, BLOCK);
+    struct store_read others[] = {small(&d, 1, 0), small(&d, 2, 0)}, *firsts[] = {&before, &at};
+    for (uint32_t i = 0; i < 2; i++) {
+        cr_assert_eq(reader_read(&r, firsts[i], &out), ERR_BUSY);
+        while (end_one(&d)) continue;
+        cr_assert(reader_next(&r, &e));
+        cr_assert_eq(e.err, ERR_OK);
+    }
+    for (uint32_t i = 0; i < 2; i++) cr_assert_eq(reader_read(&r, &others[i], &out), ERR_BUSY);
+    for (uint32_t i = 0; i < 2; i++) cr_assert(end_one(&d)); /* their files are open */
+    cr_assert_eq(d.count, 2);
+    cr_assert_eq(reader_read(&r, &at, &out), ERR_OK);
+    for (uint32_t i = 0; i < d.count; i++) {
+        const char *to = d.ops[i]->data;
+        cr_assert(out.body.data < to || out.body.data >= to + d.ops[i]->bytes);
+    }
+    reader_stop(&r);
+    while (end_one(&d)) continue;
+    while (reader_next(&r, &e)) continue;
     for (uint32_t i = 0; i < r.cache.block_count; i++) cr_assert_eq(r.cache.blocks[i].pin_count, 0);
     reader_deinit(&r);
     cr_assert_eq(heap.live_count, 0);
