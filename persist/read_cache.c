@@ -38,21 +38,31 @@ struct read_cache_block *read_cache_find(struct read_cache *c, uint64_t key)
     return &c->blocks[i];
 }
 
-struct read_cache_block *read_cache_take(struct read_cache *c, uint64_t key)
+/* Of those that may go the one used longest ago. */
+static struct read_cache_block *oldest(struct read_cache *c, bool has_memory)
 {
     struct read_cache_block *best = NULL;
     for (uint32_t i = 0; i < c->block_count; i++) {
         struct read_cache_block *b = &c->blocks[i];
-        must(b->key != key);
         if (b->state == READ_CACHE_LOADING || b->pin_count > 0) continue;
+        if (has_memory && b->memory == NULL) continue;
         if (best == NULL || b->used_at < best->used_at) best = b;
     }
-    if (best == NULL) return NULL;
-    if (best->memory == NULL) {
+    return best;
+}
+
+struct read_cache_block *read_cache_take(struct read_cache *c, uint64_t key)
+{
+    for (uint32_t i = 0; i < c->block_count; i++) must(c->blocks[i].key != key);
+    struct read_cache_block *best = oldest(c, false);
+    if (best != NULL && best->memory == NULL) {
         best->memory = mem_alloc(c->mem, MEM_STORE, READ_CACHE_BLOCK_BYTES + PLACE_BLOCK_BYTES);
-        if (best->memory == NULL) return NULL;
-        best->data = (char *)place_block_up((uint64_t)(uintptr_t)best->memory);
+        if (best->memory == NULL)
+            best = oldest(c, true);
+        else
+            best->data = (char *)place_block_up((uint64_t)(uintptr_t)best->memory);
     }
+    if (best == NULL) return NULL;
     best->key = key;
     best->state = READ_CACHE_LOADING;
     best->used_at = ++c->clock;

@@ -637,6 +637,21 @@ static bool want_block(struct reader *r, struct reader_segment *s, uint64_t star
     return false;
 }
 
+/* The same for two, which may be one. Neither takes the other's place. */
+static bool want_both(struct reader *r, struct reader_segment *s, uint64_t first, uint64_t last,
+                      uint64_t end, bool *has_failed)
+{
+    if (first == last) return want_block(r, s, first, end, has_failed);
+    struct read_cache_block *there[] = {block_with(r, s, first, end), block_with(r, s, last, end)};
+    for (int i = 0; i < 2; i++)
+        if (there[i] != NULL) there[i]->pin_count++;
+    bool has_first = want_block(r, s, first, end, has_failed);
+    bool has_last = want_block(r, s, last, end, has_failed);
+    for (int i = 0; i < 2; i++)
+        if (there[i] != NULL) there[i]->pin_count--;
+    return has_first && has_last;
+}
+
 /* Reading goes forward: what comes next is loaded while this is used. */
 static void read_ahead(struct reader *r, struct reader_segment *s, uint64_t start)
 {
@@ -766,8 +781,7 @@ static enum err serve(struct reader *r, struct store_read *q)
     }
     uint64_t offset = place_offset(q->place), end = offset + need_of(q);
     uint64_t first = block_start(offset), last = block_start(end - 1);
-    bool has_failed = false, is_there = want_block(r, s, first, end, &has_failed);
-    if (last != first && !want_block(r, s, last, end, &has_failed)) is_there = false;
+    bool has_failed = false, is_there = want_both(r, s, first, last, end, &has_failed);
     if (has_failed) {
         q->state |= IS_EXACT;
         return start_exact(r, s, q);

@@ -161,3 +161,50 @@ Test(reader, does_not_read_ahead_into_the_record_that_it_answers_with)
     cr_assert_eq(heap.live_count, 0);
     for (uint32_t n = 0; n < SEGMENTS; n++) free(d.segments[n]);
 }
+
+/* The budget is full from the second block on. */
+Test(reader, goes_on_with_the_blocks_that_it_has)
+{
+    static struct disk d = {.vfs = {.ops = &ops}};
+    struct mem_heap heap;
+    struct reader r;
+    mem_heap_init(&heap);
+    cr_assert_eq(reader_init(&r, &d.vfs, &heap.mem, SECRET, 0, CACHE_BLOCKS * BLOCK), ERR_OK);
+    for (uint32_t n = 0; n < SEGMENTS; n++) {
+        d.segments[n] = calloc(1, SEGMENT_BYTES);
+        cr_assert_eq(reader_add(&r, 0, n + 1, 1, SEGMENT_BYTES, SEGMENT_BYTES), ERR_OK);
+    }
+    struct store_event e;
+    struct record out;
+    for (uint32_t n = 0; n < SEGMENTS; n++) {
+        struct store_read q = small(&d, n, 0);
+        if (n == 1) heap.bytes_max = BLOCK;
+        cr_assert_eq(reader_read(&r, &q, &out), ERR_BUSY);
+        while (end_one(&d)) continue;
+        cr_assert(reader_next(&r, &e));
+        cr_assert_eq(e.err, ERR_OK);
+    }
+    /* With one block there is no way to have two: it is not asked for over and over. */
+    struct store_read q = small(&d, 0, BLOCK - RECORD_BYTES_MIN);
+    cr_assert_eq(reader_read(&r, &q, &out), ERR_BUSY);
+    uint32_t ops_ended = 0;
+    for (uint32_t i = 0; i < 100; i++) {
+        ops_ended += end_one(&d);
+        cr_assert(!reader_next(&r, &e));
+    }
+    cr_assert_leq(ops_ended, 2);
+    heap.bytes_max = 0;
+    bool is_told = false;
+    for (uint32_t i = 0; i < 100 && !is_told; i++) {
+        end_one(&d);
+        is_told = reader_next(&r, &e);
+    }
+    cr_assert(is_told);
+    cr_assert_eq(e.err, ERR_OK);
+    reader_stop(&r);
+    while (end_one(&d)) continue;
+    for (uint32_t i = 0; i < r.cache.block_count; i++) cr_assert_eq(r.cache.blocks[i].pin_count, 0);
+    reader_deinit(&r);
+    cr_assert_eq(heap.live_count, 0);
+    for (uint32_t n = 0; n < SEGMENTS; n++) free(d.segments[n]);
+}
