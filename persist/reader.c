@@ -685,7 +685,7 @@ static void read_ahead_packed(struct reader *r, struct reader_segment *s, uint64
 static struct reader_exact *exact_of(struct reader *r, const struct store_read *q)
 {
     for (int i = 0; i < READER_EXACT_MAX; i++)
-        if (r->exact[i].request == q) return &r->exact[i];
+        if (r->exact[i].request == q && &r->exact[i] != r->given) return &r->exact[i];
     return NULL;
 }
 

@@ -109,18 +109,24 @@ Test(reader, serves_more_records_across_two_blocks_than_the_cache_has_room_for)
     for (uint32_t n = 0; n < SEGMENTS; n++) free(d.segments[n]);
 }
 
-/* A small record in a segment, and the request for it. */
-static struct store_read small(const struct disk *d, uint32_t n, uint64_t offset)
+/* A record in a segment, and the request for it. */
+static struct store_read put(const struct disk *d, uint32_t n, uint64_t offset,
+                             struct bytes content)
 {
     struct place_key key = {.secret = SECRET, .segment = n + 1, .incarnation = 1};
     struct record m = {.kind = RECORD_MESSAGE,
                        .stream = 9,
                        .seq = 1,
                        .subject = BYTES_LITERAL("a"),
-                       .body = BYTES_LITERAL("body")};
+                       .body = content};
     record_encode(&m, &key, offset, d->segments[n] + offset);
     return (struct store_read){
         .place = place_of(0, n + 1, offset), .stream = 9, .seq = 1, .bytes = record_bytes(&m)};
+}
+
+static struct store_read small(const struct disk *d, uint32_t n, uint64_t offset)
+{
+    return put(d, n, offset, BYTES_LITERAL("body"));
 }
 
 /* All other blocks are on their way: none is left but that of the record and the one before it. */
@@ -207,4 +213,40 @@ Test(reader, goes_on_with_the_blocks_that_it_has)
     reader_deinit(&r);
     cr_assert_eq(heap.live_count, 0);
     for (uint32_t n = 0; n < SEGMENTS; n++) free(d.segments[n]);
+}
+
+/* What is read exactly is handed out where it was read to, and given back at the next call. */
+Test(reader, what_is_handed_out_is_not_read_into_meanwhile)
+{
+    static struct disk d = {.vfs = {.ops = &ops}};
+    static char large[BLOCK];
+    struct mem_heap heap;
+    struct reader r;
+    mem_heap_init(&heap);
+    cr_assert_eq(reader_init(&r, &d.vfs, &heap.mem, SECRET, 0, CACHE_BLOCKS * BLOCK), ERR_OK);
+    struct store_read reads[2];
+    for (uint32_t n = 0; n < 2; n++) {
+        d.segments[n] = calloc(1, SEGMENT_BYTES);
+        cr_assert_eq(reader_add(&r, 0, n + 1, 1, SEGMENT_BYTES, SEGMENT_BYTES), ERR_OK);
+        reads[n] = put(&d, n, 0, bytes_of(large, sizeof large));
+    }
+    struct store_event e;
+    struct record out;
+    cr_assert_eq(reader_read(&r, &reads[0], &out), ERR_BUSY);
+    cr_assert(end_one(&d));
+    cr_assert_eq(reader_read(&r, &reads[1], &out), ERR_BUSY);
+    cr_assert(end_one(&d));
+    cr_assert(reader_next(&r, &e));
+    cr_assert_eq(e.read, &reads[0]);
+    cr_assert(end_one(&d)); /* the other file is open */
+    cr_assert(!reader_next(&r, &e));
+    cr_assert(end_one(&d));
+    cr_assert(reader_next(&r, &e));
+    cr_assert_eq(e.read, &reads[1]);
+    cr_assert_eq(e.err, ERR_OK);
+    reader_stop(&r);
+    while (end_one(&d)) continue;
+    reader_deinit(&r);
+    cr_assert_eq(heap.live_count, 0);
+    for (uint32_t n = 0; n < 2; n++) free(d.segments[n]);
 }
