@@ -282,7 +282,7 @@ static bool is_reset(struct driver_ring *p, int fd)
 static bool recv_settle(struct driver_ring *p, uint32_t slot)
 {
     struct slot *s = slot_at(p, slot);
-    if (is_reset(p, s->common.fd) && !recv_cancel(p, slot)) return false;
+    if (is_reset(p, s->common.fd)) return recv_cancel(p, slot);
     s->arming = RING_SETTLED;
     return true;
 }
