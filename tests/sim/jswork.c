@@ -1029,6 +1029,19 @@ static void live(struct work *w, uint32_t ops)
     for (uint32_t n = below(w, 40); n > 0; n--) step(w);
 }
 
+/* The first request from `from` on that must be answered and is not; request_count: none. */
+static uint32_t next_unanswered(const struct work *w, uint32_t from)
+{
+    for (; from < w->request_count; from++) {
+        const struct request *r = &w->requests[from];
+        /* An ack of what is to come again since a reset has no answer. */
+        bool may_stay = r->kind == REQUEST_PULL ||
+                        (r->kind == REQUEST_ACK && w->ledger.slots[r->slot].was_reset != 0);
+        if (r->is_open && !may_stay) return from;
+    }
+    return from;
+}
+
 /* Faults are over: everything must be answered, and what is to be consumed is. */
 static void drain(struct work *w)
 {
@@ -1063,15 +1076,15 @@ static void drain(struct work *w)
         jsledger_wrong(&w->ledger, "messages stay: %llu in S1, %llu in S2",
                        (unsigned long long)w->streams[1].messages,
                        (unsigned long long)w->streams[2].messages);
-    for (uint32_t i = 0; i < w->request_count; i++) {
-        const struct request *r = &w->requests[i];
-        /* An ack of what is to come again since a reset has no answer. */
-        bool may_stay = r->kind == REQUEST_PULL ||
-                        (r->kind == REQUEST_ACK && slot_of(w, r->slot)->was_reset != 0);
-        if (r->is_open && !may_stay)
-            jsledger_wrong(&w->ledger, "request %u of kind %u to S%u has no answer", i, r->kind,
-                           r->slot);
+    /* The last look may have brought messages whose acks are under way. */
+    limit = w->server.clock.now_ns + WAIT_NS;
+    while (next_unanswered(w, 0) < w->request_count && w->server.clock.now_ns < limit) {
+        wait_for(w, TICK_NS);
+        while (w->server.clock.now_ns < w->next_op_ns) step(w);
     }
+    for (uint32_t i = 0; (i = next_unanswered(w, i)) < w->request_count; i++)
+        jsledger_wrong(&w->ledger, "request %u of kind %u to S%u has no answer", i,
+                       w->requests[i].kind, w->requests[i].slot);
     if (is_done) slot_of(w, MORE_SLOT)->is_kept = false;
     w->is_draining = false;
 }
