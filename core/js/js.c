@@ -834,8 +834,8 @@ void js_replay_end(struct js *js)
     while ((s = js_each(js, &at)) != NULL) {
         /* What of its consumers made no sense, or found no memory, begins anew. */
         (void)!checkpoint_end(s);
-        stream_replayed(&s->stream);
         (void)!release_unsaved(s); /* without memory it goes a little later */
+        stream_replayed(&s->stream, js->now.wall_ns);
         uint32_t next = 0;
         struct consumer *c;
         while ((c = consumer_set_each(&s->consumers, &next)) != NULL) consumer_replayed(c);

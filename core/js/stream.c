@@ -180,8 +180,18 @@ static uint64_t first_live(const struct stream *s)
     return LIKELY(first != 0) ? first : msgs_first(&s->msgs);
 }
 
+/* With messages missing, a limit per subject takes others than it took, and what was over and not
+ * the last of its subject is there: what then goes by the limits of the whole was not to go. They
+ * wait for the last record. */
+static bool is_limit_early(const struct stream *s)
+{
+    bool has_others = s->config.max_msgs_per_subject > 0 || s->config.subject_delete_marker_ttl > 0;
+    return s->is_partial && has_others && s->msgs.live_count <= s->partial_most;
+}
+
 static void enforce(struct stream *s)
 {
+    if (UNLIKELY(is_limit_early(s))) return;
     while (is_over(s)) (void)stream_remove(s, first_live(s));
 }
 
@@ -614,12 +624,14 @@ bool stream_trim(struct stream *s, struct stream_trim *t)
 /* --- life times ------------------------------------------------------------------------------ */
 
 /* Removed when it is too old; the last one of its subject stays until its marker takes its place.
- * Of a partial stream it is not known to be that, and would stay beside others that a limit then
- * takes: if its marker was made, that comes next. */
-static bool expire_one(struct stream *s, uint64_t seq, const struct msgs_entry *entry)
+ * Of a start without all messages it is not known to be that: then it goes as well, if its marker
+ * was made that comes next. By age not before the end, since a later configuration may let it be.
+ */
+static bool expire_one(struct stream *s, uint64_t seq, const struct msgs_entry *entry, bool is_aged)
 {
+    bool is_last_known = !s->is_partial || (is_aged && !s->is_replayed);
     bool is_marked = s->config.subject_delete_marker_ttl > 0 &&
-                     (entry->bytes & STREAM_ENTRY_MARKER) == 0 && !s->is_partial &&
+                     (entry->bytes & STREAM_ENTRY_MARKER) == 0 && is_last_known &&
                      subject_index_node(&s->subjects, entry->node)->count == 1;
     if (!is_marked) return stream_remove(s, seq);
     for (uint32_t i = 0; i < s->due_count; i++)
@@ -644,7 +656,7 @@ static bool expire_by_age(struct stream *s, int64_t now_ns, uint32_t *batch)
         if ((entry.bytes & STREAM_ENTRY_NEVER) != 0) {
             if (seq == msgs_next(&s->msgs, s->age_floor)) s->age_floor = seq + 1;
         } else {
-            (void)expire_one(s, seq, &entry);
+            (void)expire_one(s, seq, &entry, true);
         }
         seq = next;
     }
@@ -666,7 +678,7 @@ static void expire_by_ttl(struct stream *s, int64_t now_ns, uint32_t *batch)
         if (seq == 0) break;
         stream_batch_spend(s, batch);
         if (msgs_get(&s->msgs, seq, &entry) != ERR_OK) continue;
-        if (expire_one(s, seq, &entry)) continue;
+        if (expire_one(s, seq, &entry, false)) continue;
         /* Its marker is due: asked for again in a second, should that fail. */
         (void)!msg_ttl_add(&s->ttl, &s->msgs, seq, now_ns + JS_SECOND);
     }
@@ -969,6 +981,7 @@ void stream_expect(const struct stream *s, bool is_next)
 void stream_restore_end(struct stream *s, bool is_partial)
 {
     s->is_partial = is_partial;
+    s->partial_most = s->msgs.live_count + STREAM_PARTIAL_MORE;
     subject_index_bulk_end(&s->subjects);
     if (s->msgs.live_count > 0)
         s->seq_first = msgs_first(&s->msgs);
@@ -977,9 +990,16 @@ void stream_restore_end(struct stream *s, bool is_partial)
     rest(s);
 }
 
-void stream_replayed(struct stream *s)
+void stream_replayed(struct stream *s, int64_t now_ns)
 {
+    s->is_replayed = true;
+    if (!s->is_partial) return;
+    /* What was over was gone before a limit took another; also where the clock was set back. */
+    if (now_ns < s->clock_ns) now_ns = s->clock_ns;
+    while (stream_expire_until(s, now_ns)) continue;
     s->is_partial = false;
+    enforce(s);
+    rest(s);
 }
 
 void stream_pass(struct stream *s, uint64_t seq)

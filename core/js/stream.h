@@ -43,7 +43,8 @@ enum {
     STREAM_EXPIRE_BATCH = 1024, /* messages a call of stream_expire removes at most */
     STREAM_PURGE_BATCH = 1024,  /* and a call of stream_purge_step */
     STREAM_LAST_ID_BYTES = STREAM_HEADERS_BYTES_MAX, /* no header is longer */
-    STREAM_DUE_MAX = 64, /* markers that wait to be written; the others are found again */
+    STREAM_PARTIAL_MORE = 65536, /* messages above its limits while a start reads the log */
+    STREAM_DUE_MAX = 64,         /* markers that wait to be written; the others are found again */
     /* Of that batch: so many consumers that are told of a removal take as long as the removal. */
     STREAM_BATCH_CONSUMERS = 64,
     /* What waits for an order that left no record waits for this ticket: it is durable in any
@@ -117,6 +118,8 @@ struct stream {
     bool is_order_message; /* the order in flight is a message, and over when that is settled */
     bool is_short;         /* there was no memory for the oldest in flight, which is durable */
     bool is_partial;       /* of a start: messages of its checkpoint are missing, gone since */
+    bool is_replayed;
+    uint64_t partial_most; /* live messages up to which limits may wait for the last record */
     char *last_id;
 };
 
@@ -206,10 +209,11 @@ NODISCARD enum err stream_restore_begin(struct stream *s, uint64_t seq_first, ui
 NODISCARD enum err stream_restore_message(struct stream *s, const struct record *r, uint64_t place,
                                           uint32_t flags);
 /* is_partial: not all messages were found. Until stream_replayed it is not known then of which
- * subjects these are, and what is over goes without a delete marker but for one that comes. */
+ * subjects these are, and the limits of the whole may wait. */
 void stream_restore_end(struct stream *s, bool is_partial);
-/* No more records come. */
-void stream_replayed(struct stream *s);
+/* No more records come, and what they settled is gone. Of one with messages missing, what is over
+ * at now goes, without delete markers, and then what its limits take. */
+void stream_replayed(struct stream *s, int64_t now_ns);
 /* The sequences up to this one, not below the last, are used up. Nothing is in flight. */
 void stream_pass(struct stream *s, uint64_t seq);
 

@@ -264,6 +264,21 @@ Test(checkpoint, a_purge_up_to_a_sequence_that_was_lost_lets_none_be_given_twice
 
 enum { MARKED_ID = 6 };
 
+static void configure(struct js *of, const char *fields, int64_t at_ns)
+{
+    char body[400];
+    struct record r = {
+        .kind = RECORD_STREAM, .stream = MARKED_ID, .subject = BYTES_LITERAL("$G M")};
+    snprintf(
+        body, sizeof body,
+        "{\"config\":{\"name\":\"M\",\"subjects\":[\"m.>\"],\"storage\":\"file\","
+        "\"num_replicas\":1,\"retention\":\"limits\",\"discard\":\"old\",%s},\"created_ns\":1}",
+        fields);
+    r.body = bytes_from_text(body);
+    r.time_ns = START + at_ns;
+    cr_assert_eq(js_replay(of, 0, &r, 0), ERR_OK);
+}
+
 static void store(struct js *of, uint64_t seq, const char *subject, bool has_life, int64_t at_ns)
 {
     struct record r = {.kind = RECORD_MESSAGE, .stream = MARKED_ID, .seq = seq};
@@ -273,45 +288,109 @@ static void store(struct js *of, uint64_t seq, const char *subject, bool has_lif
     cr_assert_eq(js_replay(of, 0, &r, 9000 + seq), ERR_OK);
 }
 
+static void erase_marked(struct js *of, uint64_t seq)
+{
+    struct record r = {.kind = RECORD_ERASE, .stream = MARKED_ID, .seq = seq, .time_ns = START};
+    cr_assert_eq(js_replay(of, 0, &r, 0), ERR_OK);
+}
+
+/* A start from the stream as it is now, whose messages are to come. */
+static void begin_again(struct js *again)
+{
+    struct text t = empty();
+    struct record r = {.kind = RECORD_CHECKPOINT, .stream = MARKED_ID, .seq = 1, .prev_seq = 10};
+    js.checkpoint_step = 1 << 30;
+    cr_assert_eq(checkpoint_write(&js, MARKED_ID, &t), ERR_OK);
+    r.body = text_written(&t);
+    js_init(again, &heap.mem, NULL, 7, 1 << 20);
+    cr_assert_eq(js_replay(again, 0, &r, 0), ERR_OK);
+    text_deinit(&t);
+}
+
+/* And it ends. */
+static void expect_same(struct js *again)
+{
+    js_replay_end(again);
+    const struct msgs *live = &js_find_id(&js, MARKED_ID)->stream.msgs;
+    const struct msgs *found = &js_find_id(again, MARKED_ID)->stream.msgs;
+    for (uint64_t seq = 1; seq <= 8; seq++)
+        cr_expect_eq(msgs_has(live, seq), msgs_has(found, seq), "%d", (int)seq);
+    js_deinit(again);
+}
+
 /* A message whose life ended beside an older one of its subject leaves no marker. That one went
  * later by the limit, with its pack: a start must not take the other for the last one, which waits
  * for its marker, and has the limit take what is there. */
 Test(checkpoint, the_last_of_a_subject_is_not_known_where_messages_are_missing)
 {
     static const int64_t later = 2000000000;
-    struct text t = empty();
     struct js again;
-    struct record r = {
-        .kind = RECORD_STREAM,
-        .stream = MARKED_ID,
-        .subject = BYTES_LITERAL("$G M"),
-        .body = BYTES_LITERAL("{\"config\":{\"name\":\"M\",\"subjects\":[\"m.>\"],\"storage\":"
-                              "\"file\",\"num_replicas\":1,\"retention\":\"limits\",\"discard\":"
-                              "\"old\",\"allow_msg_ttl\":true,\"max_msgs\":3,"
-                              "\"subject_delete_marker_ttl\":1000000000},\"created_ns\":1}")};
-    cr_assert_eq(js_replay(&js, 0, &r, 0), ERR_OK);
+    configure(&js, "\"allow_msg_ttl\":true,\"max_msgs\":3,\"subject_delete_marker_ttl\":1000000000",
+              0);
     store(&js, 1, "m.x", false, 0);
     store(&js, 2, "m.y", false, 0);
     store(&js, 3, "m.x", true, 0);
-    js.checkpoint_step = 1 << 30;
-    cr_assert_eq(checkpoint_write(&js, MARKED_ID, &t), ERR_OK);
+    begin_again(&again);
     store(&js, 4, "m.z", false, later);
     store(&js, 5, "m.z", false, later);
+    cr_assert_eq(js_find_id(&js, MARKED_ID)->stream.msgs.live_count, 3);
 
-    js_init(&again, &heap.mem, NULL, 7, 1 << 20);
-    r = (struct record){.kind = RECORD_CHECKPOINT, .stream = MARKED_ID, .seq = 1, .prev_seq = 10};
-    r.body = text_written(&t);
-    cr_assert_eq(js_replay(&again, 0, &r, 0), ERR_OK);
     store(&again, 2, "m.y", false, 0);
     store(&again, 3, "m.x", true, 0);
     store(&again, 4, "m.z", false, later);
     store(&again, 5, "m.z", false, later);
-    js_replay_end(&again);
-    const struct msgs *live = &js_find_id(&js, MARKED_ID)->stream.msgs;
-    const struct msgs *found = &js_find_id(&again, MARKED_ID)->stream.msgs;
-    cr_assert_eq(live->live_count, 3);
-    for (uint64_t seq = 1; seq <= 5; seq++)
-        cr_expect_eq(msgs_has(live, seq), msgs_has(found, seq), "%d", (int)seq);
-    text_deinit(&t);
-    js_deinit(&again);
+    expect_same(&again);
+}
+
+/* As many as may be, while one too many of m.x is there. */
+static void store_the_rest(struct js *of)
+{
+    store(of, 4, "m.x", false, 0);
+    erase_marked(of, 3);
+    store(of, 5, "m.b", false, 0);
+    store(of, 6, "m.b", false, 0);
+    store(of, 7, "m.c", false, 0);
+    erase_marked(of, 7);
+    store(of, 8, "m.x", false, 0);
+}
+
+/* Of a subject one that is missing let the limit per subject take an older one. That one is there
+ * until the next of the subject comes: what lies between does not go for it. */
+Test(checkpoint, limits_of_the_whole_wait_where_messages_are_missing)
+{
+    struct js again;
+    configure(&js, "\"max_msgs\":5,\"max_msgs_per_subject\":2", 0);
+    store(&js, 1, "m.a", false, 0);
+    store(&js, 2, "m.x", false, 0);
+    store(&js, 3, "m.x", false, 0);
+    begin_again(&again);
+    store_the_rest(&js);
+
+    store(&again, 1, "m.a", false, 0);
+    store(&again, 2, "m.x", false, 0);
+    store_the_rest(&again);
+    expect_same(&again);
+}
+
+/* A message that only waits for its marker is let be by a configuration without an age. */
+Test(checkpoint, what_an_older_configuration_let_end_stays_where_messages_are_missing)
+{
+    static const int64_t later = 2000000000;
+    static const char markers[] =
+        "\"max_age\":0,\"allow_msg_ttl\":true,\"subject_delete_marker_ttl\":1000000000";
+    struct js again;
+    configure(&js,
+              "\"max_age\":1000000000,\"allow_msg_ttl\":true,"
+              "\"subject_delete_marker_ttl\":1000000000",
+              0);
+    store(&js, 1, "m.x", false, 0);
+    store(&js, 2, "m.y", false, 0);
+    begin_again(&again);
+    erase_marked(&js, 1);
+    configure(&js, markers, later);
+
+    store(&again, 2, "m.y", false, 0);
+    erase_marked(&again, 1);
+    configure(&again, markers, later);
+    expect_same(&again);
 }
