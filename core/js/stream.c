@@ -580,6 +580,7 @@ enum err stream_update(struct stream *s, const struct stream_config *c)
     if (list_max_of(&s->config) != list_before)
         subject_index_list_begin(&s->subjects, list_max_of(&s->config));
     s->age_floor = 0;
+    s->due_count = 0; /* it may not be over any more; what is, is found again */
     rest(s);
     return ERR_OK;
 }

@@ -388,6 +388,7 @@ Test(checkpoint, what_an_older_configuration_let_end_stays_where_messages_are_mi
     begin_again(&again);
     erase_marked(&js, 1);
     configure(&js, markers, later);
+    cr_expect_eq(js_find_id(&js, MARKED_ID)->stream.due_count, 0, "no marker takes its place");
 
     store(&again, 2, "m.y", false, 0);
     erase_marked(&again, 1);
