@@ -688,7 +688,7 @@ enum err checkpoint_end(struct js_stream *s)
     /* What went since by a limit or an ack may have no place any more: its segment was freed.
      * Beyond what damage can have taken all did. */
     uint64_t missing = found < x->live_count ? x->live_count - found : 0;
-    stream_restore_end(&s->stream, missing > 0);
+    stream_restore_end(&s->stream, missing);
     struct damage_asker asker = {s->stream.id, x->seq_first, x->seq_last};
     uint64_t most = damage_most(&s->js->damage, x->point, &asker);
     s->messages_lost += missing < most ? missing : most;

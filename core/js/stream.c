@@ -35,14 +35,19 @@ static uint64_t limit_of(int64_t limit)
     return limit > 0 ? (uint64_t)limit : 0;
 }
 
+static struct staged_limits limits_in(const struct stream_config *c)
+{
+    bool is_old = c->discard == STREAM_DISCARD_OLD;
+    return (struct staged_limits){
+        .max_msgs = is_old ? limit_of(c->max_msgs) : 0,
+        .max_bytes = is_old ? limit_of(c->max_bytes) : 0,
+        .max_msgs_per_subject = limit_of(c->max_msgs_per_subject),
+    };
+}
+
 static struct staged_limits limits_of(const struct stream *s)
 {
-    bool is_old = s->config.discard == STREAM_DISCARD_OLD;
-    return (struct staged_limits){
-        .max_msgs = is_old ? limit_of(s->config.max_msgs) : 0,
-        .max_bytes = is_old ? limit_of(s->config.max_bytes) : 0,
-        .max_msgs_per_subject = limit_of(s->config.max_msgs_per_subject),
-    };
+    return limits_in(&s->config);
 }
 
 /* --- life ------------------------------------------------------------------------------------ */
@@ -571,9 +576,25 @@ void stream_purge(struct stream *s, struct bytes filter, uint64_t seq, uint64_t 
     stream_purge_end(&p);
 }
 
+static bool is_raised(uint64_t before, uint64_t limit)
+{
+    return before != 0 && (limit == 0 || limit > before);
+}
+
+/* What a limit took does not come back with a higher one: that is not waited for. */
+static void enforce_before(struct stream *s, const struct stream_config *c)
+{
+    struct staged_limits before = limits_of(s), l = limits_in(c);
+    if (!s->is_partial ||
+        (!is_raised(before.max_msgs, l.max_msgs) && !is_raised(before.max_bytes, l.max_bytes)))
+        return;
+    while (is_over(s)) (void)stream_remove(s, first_live(s));
+}
+
 enum err stream_update(struct stream *s, const struct stream_config *c)
 {
     uint32_t list_before = list_max_of(&s->config);
+    enforce_before(s, c);
     enum err e = take_config(s, c);
     if (e != ERR_OK) return e;
     dedupe_set_window(&s->dedupe, c->duplicate_window, s->clock_ns);
@@ -613,7 +634,7 @@ bool stream_trim(struct stream *s, struct stream_trim *t)
     uint32_t batch = STREAM_PURGE_BATCH, left = SIEVE_STEP;
     if (subject_index_list_step(&s->subjects, &s->msgs, &t->listing, &left)) return true;
     if (!trim_subjects(s, &t->node, &batch)) return true;
-    while (is_over(s)) {
+    while (is_over(s) && !is_limit_early(s)) {
         if (batch == 0) return true;
         stream_batch_spend(s, &batch);
         (void)stream_remove(s, first_live(s));
@@ -979,10 +1000,10 @@ void stream_expect(const struct stream *s, bool is_next)
     __builtin_prefetch(&s->subjects.root);
 }
 
-void stream_restore_end(struct stream *s, bool is_partial)
+void stream_restore_end(struct stream *s, uint64_t missing)
 {
-    s->is_partial = is_partial;
-    s->partial_most = s->msgs.live_count + STREAM_PARTIAL_MORE;
+    s->is_partial = missing > 0;
+    s->partial_most = s->msgs.live_count + missing + STREAM_PARTIAL_MORE;
     subject_index_bulk_end(&s->subjects);
     if (s->msgs.live_count > 0)
         s->seq_first = msgs_first(&s->msgs);
@@ -995,9 +1016,10 @@ void stream_replayed(struct stream *s, int64_t now_ns)
 {
     s->is_replayed = true;
     if (!s->is_partial) return;
-    /* What was over was gone before a limit took another; also where the clock was set back. */
-    if (now_ns < s->clock_ns) now_ns = s->clock_ns;
-    while (stream_expire_until(s, now_ns)) continue;
+    /* What was over was gone before a limit took another. What is over since then has its marker,
+     * but goes before a limit takes one that is not. */
+    expire_before(s, s->clock_ns);
+    if (is_over(s) && now_ns > s->clock_ns) expire_before(s, now_ns);
     s->is_partial = false;
     enforce(s);
     rest(s);

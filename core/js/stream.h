@@ -208,11 +208,12 @@ NODISCARD enum err stream_restore_begin(struct stream *s, uint64_t seq_first, ui
                                         struct bytes last_id);
 NODISCARD enum err stream_restore_message(struct stream *s, const struct record *r, uint64_t place,
                                           uint32_t flags);
-/* is_partial: not all messages were found. Until stream_replayed it is not known then of which
- * subjects these are, and the limits of the whole may wait. */
-void stream_restore_end(struct stream *s, bool is_partial);
-/* No more records come, and what they settled is gone. Of one with messages missing, what is over
- * at now goes, without delete markers, and then what its limits take. */
+/* So many messages were not found. Until stream_replayed it is not known of which subjects these
+ * are, and the limits of the whole may wait. */
+void stream_restore_end(struct stream *s, uint64_t missing);
+/* No more records come, and what they settled is gone. Of one with messages missing, what was over
+ * at the last of them goes, without delete markers; beyond its limits what is over now as well, and
+ * then what these take. */
 void stream_replayed(struct stream *s, int64_t now_ns);
 /* The sequences up to this one, not below the last, are used up. Nothing is in flight. */
 void stream_pass(struct stream *s, uint64_t seq);

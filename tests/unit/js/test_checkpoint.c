@@ -395,3 +395,114 @@ Test(checkpoint, what_an_older_configuration_let_end_stays_where_messages_are_mi
     configure(&again, markers, later);
     expect_same(&again);
 }
+
+/* What went over while no process ran has its marker, as without a message missing. */
+Test(checkpoint, what_ends_behind_the_last_record_leaves_its_marker)
+{
+    struct js again;
+    configure(&js,
+              "\"max_age\":1000000000,\"allow_msg_ttl\":true,"
+              "\"subject_delete_marker_ttl\":1000000000",
+              0);
+    store(&js, 1, "m.x", false, 0);
+    store(&js, 2, "m.y", false, 0);
+    begin_again(&again);
+    again.now.wall_ns = START + 2000000000;
+    store(&again, 2, "m.y", false, 0);
+    erase_marked(&again, 1);
+    js_replay_end(&again);
+    struct stream *s = &js_find_id(&again, MARKED_ID)->stream;
+    (void)stream_expire(s, again.now.wall_ns);
+    cr_expect_eq(s->due_count, 1);
+    cr_expect(msgs_has(&s->msgs, 2), "its marker takes its place");
+    js_deinit(&again);
+}
+
+/* What a limit took does not come back since a later configuration has a higher one. */
+Test(checkpoint, what_a_lower_limit_took_stays_gone_where_messages_are_missing)
+{
+    struct js again;
+    static const char higher[] = "\"max_msgs\":100,\"max_msgs_per_subject\":2";
+    configure(&js, "\"max_msgs\":2,\"max_msgs_per_subject\":2", 0);
+    store(&js, 1, "m.a", false, 0);
+    begin_again(&again);
+    store(&js, 2, "m.b", false, 0);
+    store(&js, 3, "m.c", false, 0);
+    store(&js, 4, "m.d", false, 0);
+    configure(&js, higher, 0);
+
+    store(&again, 2, "m.b", false, 0);
+    store(&again, 3, "m.c", false, 0);
+    store(&again, 4, "m.d", false, 0);
+    configure(&again, higher, 0);
+    expect_same(&again);
+}
+
+/* A lower limit waits like the one before it: what is there in place of what is missing goes. */
+Test(checkpoint, a_limit_that_is_lowered_waits_where_messages_are_missing)
+{
+    struct js again;
+    static const char lower[] = "\"max_msgs\":4,\"max_msgs_per_subject\":2";
+    configure(&js, "\"max_msgs\":5,\"max_msgs_per_subject\":2", 0);
+    store(&js, 1, "m.a", false, 0);
+    store(&js, 2, "m.x", false, 0);
+    store(&js, 3, "m.x", false, 0);
+    begin_again(&again);
+    for (int i = 0; i < 2; i++) {
+        struct js *of = i == 0 ? &js : &again;
+        if (i == 1) {
+            store(of, 1, "m.a", false, 0);
+            store(of, 2, "m.x", false, 0);
+        }
+        store(of, 4, "m.x", false, 0);
+        erase_marked(of, 3);
+        store(of, 5, "m.b", false, 0);
+        store(of, 6, "m.b", false, 0);
+        configure(of, lower, 0);
+        erase_marked(of, 5);
+        store(of, 7, "m.x", false, 0);
+    }
+    expect_same(&again);
+}
+
+static void store_of(struct js *of, uint64_t first, uint64_t last_of, char kind)
+{
+    char subject[24];
+    for (uint64_t seq = first; seq <= last_of; seq++) {
+        snprintf(subject, sizeof subject, "m.%c.%d", kind, (int)seq);
+        store(of, seq, subject, false, 0);
+    }
+}
+
+/* However many are missing: as many as the checkpoint has are no more than were there. */
+Test(checkpoint, limits_wait_where_most_messages_are_missing)
+{
+    enum { MOST = STREAM_PARTIAL_MORE + 1000 };
+    struct js again;
+    char fields[80];
+    struct record purge = {.kind = RECORD_PURGE,
+                           .stream = MARKED_ID,
+                           .subject = BYTES_LITERAL("m.f.>"),
+                           .time_ns = START};
+    snprintf(fields, sizeof fields, "\"max_msgs\":%d,\"max_msgs_per_subject\":2", MOST);
+    configure(&js, fields, 0);
+    store(&js, 1, "m.a", false, 0);
+    store(&js, 2, "m.x", false, 0);
+    store(&js, 3, "m.x", false, 0);
+    store_of(&js, 4, MOST, 'f');
+    begin_again(&again);
+    for (int i = 0; i < 2; i++) {
+        struct js *of = i == 0 ? &js : &again;
+        if (i == 1) {
+            store(of, 1, "m.a", false, 0);
+            store(of, 2, "m.x", false, 0);
+        }
+        cr_assert_eq(js_replay(of, 0, &purge, 0), ERR_OK);
+        store(of, MOST + 1, "m.x", false, 0);
+        erase_marked(of, 3);
+        store_of(of, MOST + 2, MOST + MOST - 1, 'g');
+        erase_marked(of, MOST + 2);
+        store(of, MOST + MOST, "m.x", false, 0);
+    }
+    expect_same(&again);
+}
