@@ -882,11 +882,20 @@ void stream_describe(const struct stream *s, const struct record *r, struct stag
     if (r->kind == RECORD_SKIP) op->flags |= STAGED_SKIP;
 }
 
+static enum err append_replayed(struct stream *s, struct bytes subject, struct staged_op *op)
+{
+    bool is_new;
+    enum err e = subject_index_intern(&s->subjects, subject, &op->node, &is_new);
+    if (e != ERR_OK) return e;
+    e = apply_message(s, op);
+    if (e != ERR_OK) subject_index_drop(&s->subjects, op->node);
+    return e;
+}
+
 static enum err replay_message(struct stream *s, const struct record *r, uint64_t place)
 {
     struct staged_op op;
     struct bytes id;
-    bool is_new;
     expire_before(s, r->time_ns);
     stream_describe(s, r, &op);
     op.place = place;
@@ -912,8 +921,13 @@ static enum err replay_message(struct stream *s, const struct record *r, uint64_
         rest(s);
         return ERR_OK;
     }
-    enum err e = subject_index_intern(&s->subjects, r->subject, &op.node, &is_new);
-    if (e == ERR_OK) e = apply_message(s, &op);
+    enum err e = append_replayed(s, r->subject, &op);
+    if (e == ERR_MEMORY && is_limit_early(s)) {
+        s->partial_most = 0; /* there is memory for what the limits allow */
+        enforce(s);
+        rest(s);
+        e = append_replayed(s, r->subject, &op);
+    }
     if (e != ERR_OK) return e;
     /* The overlay has to know of it before evictions leave it again. */
     rest(s);

@@ -506,3 +506,20 @@ Test(checkpoint, limits_wait_where_most_messages_are_missing)
     }
     expect_same(&again);
 }
+
+/* A start finds the memory that the process before it had: what waits beyond that goes first. */
+Test(checkpoint, limits_wait_no_longer_than_there_is_memory)
+{
+    struct js again;
+    configure(&js, "\"max_msgs\":2,\"max_msgs_per_subject\":2", 0);
+    store(&js, 1, "m.a", false, 0);
+    begin_again(&again);
+    store_of(&again, 2, 100, 'b');
+    const struct stream *s = &js_find_id(&again, MARKED_ID)->stream;
+    cr_expect_eq(s->msgs.live_count, 99);
+    heap.fail_at = heap.alloc_count + 1;
+    for (uint64_t seq = 101; heap.alloc_count < heap.fail_at; seq++)
+        store_of(&again, seq, seq, 'c');
+    cr_expect_eq(s->msgs.live_count, 2);
+    js_deinit(&again);
+}
