@@ -208,6 +208,7 @@ enum js_order {
     JS_ORDER_CONSUMER_UPDATE,
     JS_ORDER_CONSUMER_DELETE,
     JS_ORDER_CONSUMER_PAUSE,
+    JS_ORDER_CONSUMER_HOLD, /* none yet: publishes in flight come before the reset */
     JS_ORDER_CONSUMER_RESET,
 };
 enum js_action {

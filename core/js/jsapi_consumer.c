@@ -470,12 +470,60 @@ static uint64_t order_before(struct js_stream *s, const struct consumer *c)
     return ticket;
 }
 
+static enum js_step reset(struct jsapi_reply *p, struct js_stream *s, struct consumer *c)
+{
+    struct js_request *r = p->r;
+    char text[JSAPI_ERROR_TEXT_BYTES];
+    struct writer why;
+    uint64_t before = order_before(s, c);
+    if (before != 0) return jsapi_reply_wait(p, before);
+    writer_init(&why, text, sizeof text);
+    bool settles = s->stream.config.retention == STREAM_INTEREST;
+    enum err e = settle_before(p->js, s, c);
+    if (e == ERR_MEMORY) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    if (e != ERR_OK) return jsapi_reply_refuse_store(p, e);
+    e = consumer_reset_seq(c, r->seq, &r->seq, &r->arena, &why);
+    if (e == ERR_DENIED) {
+        jsapi_error_set_text(&p->error, JSAPI_CONSUMER_INVALID_RESET, writer_written(&why));
+        return jsapi_reply_fail(p);
+    }
+    if (e != ERR_OK) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    r->order = JS_ORDER_CONSUMER_RESET;
+    /* What is published behind it stays, as a start has it, however far it goes. */
+    r->work.end = s->stream.staged.seq_last + 1;
+    if (r->seq < r->work.end) r->work.end = r->seq;
+    if (js_consumer_is_kept(s, c)) return append_reset(p, s, c, settles);
+    r->ticket = 0;
+    consumer_reset(c, r->seq, settles);
+    consumer_set_moved_back(&s->consumers);
+    return jsapi_consumer_stored(p->js, r, ERR_OK);
+}
+
+/* What was acked goes with the reset, and goes behind what was published before: as in the log,
+ * where a limit takes what there is then. So publishes in flight come first, and none is made until
+ * they are stored. */
+static enum js_step hold_publishes(struct jsapi_reply *p, struct js_stream *s)
+{
+    p->r->order = JS_ORDER_CONSUMER_HOLD;
+    p->r->ticket = staged_newest(&s->stream.staged)->ticket;
+    stream_stage_order(&s->stream, p->r->ticket);
+    return JS_WAIT_STORED;
+}
+
+static enum js_step held(struct jsapi_reply *p, struct js_stream *s, struct consumer *c,
+                         enum err result)
+{
+    if (result == ERR_OK && stream_settle(&s->stream, p->r->ticket) != ERR_OK)
+        return JS_WAIT_STORED;
+    s->stream.order_ticket = 0;
+    if (result != ERR_OK) return jsapi_reply_refuse_store(p, result);
+    return c == NULL ? jsapi_reply_refuse(p, JSAPI_CONSUMER_NOT_FOUND) : reset(p, s, c);
+}
+
 static enum js_step consumer_reset_request(struct jsapi_reply *p)
 {
     struct js_request *r = p->r;
     struct reset_body body = {0};
-    char text[JSAPI_ERROR_TEXT_BYTES];
-    struct writer why;
     struct js_stream *s = stream_of(p);
     struct consumer *c = s == NULL ? NULL : consumer_of(p, s);
     /* The consumer itself listens to this subject, so nobody answers for one that is not there. */
@@ -488,29 +536,11 @@ static enum js_step consumer_reset_request(struct jsapi_reply *p)
     }
     if (!request_read(&r->arena, r->body, &reset_type, REQUEST_LENIENT, &body, &p->error))
         return jsapi_reply_fail(p);
-    uint64_t before = order_before(s, c);
-    if (before != 0) return jsapi_reply_wait(p, before);
-    writer_init(&why, text, sizeof text);
-    bool settles = s->stream.config.retention == STREAM_INTEREST;
-    enum err e = settle_before(p->js, s, c);
-    if (e == ERR_MEMORY) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
-    if (e != ERR_OK) return jsapi_reply_refuse_store(p, e);
-    e = consumer_reset_seq(c, body.seq, &r->seq, &r->arena, &why);
-    if (e == ERR_DENIED) {
-        jsapi_error_set_text(&p->error, JSAPI_CONSUMER_INVALID_RESET, writer_written(&why));
-        return jsapi_reply_fail(p);
-    }
-    if (e != ERR_OK) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
     r->stream_id = s->stream.id;
     r->consumer_number = c->number;
-    r->order = JS_ORDER_CONSUMER_RESET;
-    /* What is published behind it stays, as a start has it, however far it goes. */
-    r->work.end = s->stream.staged.seq_last + 1;
-    if (r->seq < r->work.end) r->work.end = r->seq;
-    if (js_consumer_is_kept(s, c)) return append_reset(p, s, c, settles);
-    consumer_reset(c, r->seq, settles);
-    consumer_set_moved_back(&s->consumers);
-    return jsapi_consumer_stored(p->js, r, ERR_OK);
+    r->seq = body.seq;
+    bool is_first = s->stream.config.retention == STREAM_LIMITS || s->stream.staged.op_count == 0;
+    return is_first ? reset(p, s, c) : hold_publishes(p, s);
 }
 
 /* --- dispatch -------------------------------------------------------------------------------- */
@@ -562,6 +592,7 @@ static enum endpoint endpoint_of_order(enum js_order order)
     case JS_ORDER_CONSUMER_UPDATE: return ENDPOINT_CREATE;
     case JS_ORDER_CONSUMER_DELETE: return ENDPOINT_DELETE;
     case JS_ORDER_CONSUMER_PAUSE: return ENDPOINT_PAUSE;
+    case JS_ORDER_CONSUMER_HOLD:
     case JS_ORDER_CONSUMER_RESET: return ENDPOINT_RESET;
     default: must(false); return ENDPOINT_COUNT;
     }
@@ -701,6 +732,7 @@ enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err
     if (r->work.is_sweep) return end_deletion(&p, s);
     if (s == NULL) return jsapi_reply_refuse(&p, JSAPI_STREAM_NOT_FOUND);
     struct consumer *c = consumer_set_find_number(&s->consumers, r->consumer_number);
+    if (r->order == JS_ORDER_CONSUMER_HOLD) return held(&p, s, c, result);
     if (c == NULL) {
         end_change(r, s);
         return jsapi_reply_refuse(&p, JSAPI_CONSUMER_NOT_FOUND);

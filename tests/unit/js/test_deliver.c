@@ -837,6 +837,50 @@ Test(deliver, a_reset_that_is_refused_or_fails_leaves_what_is_pending)
     cr_assert_eq(msgs_next(&stream()->stream.msgs, 1), 2);
 }
 
+static void open_two_at_most(void)
+{
+    call("$JS.API.STREAM.CREATE.S", "{\"name\":\"S\",\"subjects\":[\"s.*\"],\"max_msgs\":2,"
+                                    "\"retention\":\"workqueue\"}");
+    open_consumer("c", DURABLE);
+    publish("s.1", "a");
+    publish("s.2", "b");
+    pull("c", "2");
+}
+
+/* In the log the third message comes before the ack, and takes the first one. */
+Test(deliver, what_a_reset_settles_goes_behind_publishes_in_flight)
+{
+    open_two_at_most();
+    uint64_t third = stage("s.3", "c");
+    cr_assert(ack(r.sent[1].reply, "", ""));
+    struct js_request q = request("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":2}");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert_eq(q.ticket, third);
+    cr_assert_eq(stream()->stream.order_ticket, third); /* no more of them before the reset */
+    cr_assert_eq(stream()->stream.msgs.live_count, 2);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_WAIT_STORED);
+    cr_assert_eq(stream()->stream.order_ticket, 0);
+    cr_assert_eq(stream()->stream.msgs.live_count, 1);
+    cr_assert_eq(msgs_next(&stream()->stream.msgs, 1), 3);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_REPLY);
+    cr_assert_not(q.is_error);
+    jsapi_end(&q);
+}
+
+Test(deliver, a_reset_behind_a_publish_that_fails_leaves_the_stream_open)
+{
+    open_two_at_most();
+    uint64_t third = stage("s.3", "c");
+    struct js_request q = request("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":2}");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    stream_unstage(&stream()->stream, third);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_IO), JS_REPLY);
+    cr_assert(q.is_error);
+    jsapi_end(&q);
+    cr_assert_eq(stream()->stream.order_ticket, 0);
+    cr_assert_eq(named("c")->next_seq, 3);
+}
+
 /* Its message went with the record, and is back at a start: nobody may be told that it is acked. */
 Test(deliver, an_ack_before_a_reset_whose_records_fail_is_never_confirmed)
 {
