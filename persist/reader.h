@@ -117,8 +117,7 @@ struct reader {
     struct pack_zstd zstd;      /* made with the first pack */
     struct reader_exact *given; /* its record was told last; freed at the next call */
     struct reader_list waiting, ready;
-    struct read_cache_block
-        *held[2]; /* those of the oldest that waits: pinned, so that it gets on */
+    struct read_cache_block *held[2]; /* of the oldest that waits; pinned, so it gets on */
     struct reader_near near;
     uint64_t ahead_at; /* the stretch of the last answer: what follows it was asked for */
     char *scratch;     /* one block: a record that lies across two */

@@ -194,10 +194,15 @@ static bool is_limit_early(const struct stream *s)
     return s->is_partial && has_others && s->msgs.live_count <= s->partial_most;
 }
 
+static void enforce_now(struct stream *s)
+{
+    while (is_over(s)) (void)stream_remove(s, first_live(s));
+}
+
 static void enforce(struct stream *s)
 {
     if (UNLIKELY(is_limit_early(s))) return;
-    while (is_over(s)) (void)stream_remove(s, first_live(s));
+    enforce_now(s);
 }
 
 static void trim_subject(struct stream *s, uint32_t node, uint64_t count_max)
@@ -585,10 +590,9 @@ static bool is_raised(uint64_t before, uint64_t limit)
 static void enforce_before(struct stream *s, const struct stream_config *c)
 {
     struct staged_limits before = limits_of(s), l = limits_in(c);
-    if (!s->is_partial ||
-        (!is_raised(before.max_msgs, l.max_msgs) && !is_raised(before.max_bytes, l.max_bytes)))
-        return;
-    while (is_over(s)) (void)stream_remove(s, first_live(s));
+    bool is_higher =
+        is_raised(before.max_msgs, l.max_msgs) || is_raised(before.max_bytes, l.max_bytes);
+    if (s->is_partial && is_higher) enforce_now(s);
 }
 
 enum err stream_update(struct stream *s, const struct stream_config *c)
