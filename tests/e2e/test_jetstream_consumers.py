@@ -386,7 +386,8 @@ def test_clients_of_every_shard(start, tmp_path):
 @pytest.mark.parametrize("shards", ["1", "2"])
 def test_a_slow_receiver_is_waited_for(start, tmp_path, shards):
     """R5b: a push consumer without flow control does not run its receiver over."""
-    s = start("-js", "-sd", str(tmp_path / "store"), "--shards", shards)
+    s = start("-js", "-sd", str(tmp_path / "store"), "--shards", shards,
+              monitor=True)
     c = s.connect()
     other = s.connect()  # of another shard, where there are two
     body = json.dumps({"name": "B", "subjects": ["b"], "storage": "memory"})
@@ -399,6 +400,12 @@ def test_a_slow_receiver_is_waited_for(start, tmp_path, shards):
     time.sleep(0.3)  # 70 MB come through a queue of 64 while nobody reads
     left = 7000 * len(b"MSG b 1 $JS.ACK.B.d.1. 10000\r\n" + b"x" * 10000 + b"\r\n")
     while left > 0:
-        left -= len(c.socket.recv(1 << 20))
+        try:
+            got = c.socket.recv(1 << 20)
+        except TimeoutError:
+            raise AssertionError("%d bytes to come: %s %s" % (
+                left, s.http("/connz?subs=1")[2], s.http("/jsz?consumers=1")[2])) from None
+        assert got, "closed with %d bytes to come: %s" % (left, s.log())
+        left -= len(got)
     other.close()
     c.close()
