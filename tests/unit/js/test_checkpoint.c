@@ -262,7 +262,11 @@ Test(checkpoint, a_purge_up_to_a_sequence_that_was_lost_lets_none_be_given_twice
 
 /* --- what is over by a limit and by its life ------------------------------------------------ */
 
+#define MARKERS "\"allow_msg_ttl\":true,\"subject_delete_marker_ttl\":1000000000"
+
 enum { MARKED_ID = 6 };
+
+static const int64_t LATER_NS = 2000000000; /* what has an age or a life is over then */
 
 static void configure(struct js *of, const char *fields, int64_t at_ns)
 {
@@ -323,23 +327,35 @@ static void expect_same(struct js *again)
  * for its marker, and has the limit take what is there. */
 Test(checkpoint, the_last_of_a_subject_is_not_known_where_messages_are_missing)
 {
-    static const int64_t later = 2000000000;
     struct js again;
-    configure(&js, "\"allow_msg_ttl\":true,\"max_msgs\":3,\"subject_delete_marker_ttl\":1000000000",
-              0);
+    configure(&js, MARKERS ",\"max_msgs\":3", 0);
     store(&js, 1, "m.x", false, 0);
     store(&js, 2, "m.y", false, 0);
     store(&js, 3, "m.x", true, 0);
     begin_again(&again);
-    store(&js, 4, "m.z", false, later);
-    store(&js, 5, "m.z", false, later);
+    store(&js, 4, "m.z", false, LATER_NS);
+    store(&js, 5, "m.z", false, LATER_NS);
     cr_assert_eq(js_find_id(&js, MARKED_ID)->stream.msgs.live_count, 3);
 
     store(&again, 2, "m.y", false, 0);
     store(&again, 3, "m.x", true, 0);
-    store(&again, 4, "m.z", false, later);
-    store(&again, 5, "m.z", false, later);
+    store(&again, 4, "m.z", false, LATER_NS);
+    store(&again, 5, "m.z", false, LATER_NS);
     expect_same(&again);
+}
+
+/* What a start finds of the first three messages. */
+static void store_found(struct js *of)
+{
+    store(of, 1, "m.a", false, 0);
+    store(of, 2, "m.x", false, 0);
+}
+
+static void configure_and_store(const char *fields)
+{
+    configure(&js, fields, 0);
+    store_found(&js);
+    store(&js, 3, "m.x", false, 0);
 }
 
 /* As many as may be, while one too many of m.x is there. */
@@ -359,40 +375,37 @@ static void store_the_rest(struct js *of)
 Test(checkpoint, limits_of_the_whole_wait_where_messages_are_missing)
 {
     struct js again;
-    configure(&js, "\"max_msgs\":5,\"max_msgs_per_subject\":2", 0);
-    store(&js, 1, "m.a", false, 0);
-    store(&js, 2, "m.x", false, 0);
-    store(&js, 3, "m.x", false, 0);
+    configure_and_store("\"max_msgs\":5,\"max_msgs_per_subject\":2");
     begin_again(&again);
     store_the_rest(&js);
 
-    store(&again, 1, "m.a", false, 0);
-    store(&again, 2, "m.x", false, 0);
+    store_found(&again);
     store_the_rest(&again);
     expect_same(&again);
+}
+
+/* Messages that end by their age; the start is to find the second. */
+static void begin_with_age(struct js *again)
+{
+    configure(&js, MARKERS ",\"max_age\":1000000000", 0);
+    store(&js, 1, "m.x", false, 0);
+    store(&js, 2, "m.y", false, 0);
+    begin_again(again);
 }
 
 /* A message that only waits for its marker is let be by a configuration without an age. */
 Test(checkpoint, what_an_older_configuration_let_end_stays_where_messages_are_missing)
 {
-    static const int64_t later = 2000000000;
-    static const char markers[] =
-        "\"max_age\":0,\"allow_msg_ttl\":true,\"subject_delete_marker_ttl\":1000000000";
+    static const char no_age[] = MARKERS ",\"max_age\":0";
     struct js again;
-    configure(&js,
-              "\"max_age\":1000000000,\"allow_msg_ttl\":true,"
-              "\"subject_delete_marker_ttl\":1000000000",
-              0);
-    store(&js, 1, "m.x", false, 0);
-    store(&js, 2, "m.y", false, 0);
-    begin_again(&again);
+    begin_with_age(&again);
     erase_marked(&js, 1);
-    configure(&js, markers, later);
+    configure(&js, no_age, LATER_NS);
     cr_expect_eq(js_find_id(&js, MARKED_ID)->stream.due_count, 0, "no marker takes its place");
 
     store(&again, 2, "m.y", false, 0);
     erase_marked(&again, 1);
-    configure(&again, markers, later);
+    configure(&again, no_age, LATER_NS);
     expect_same(&again);
 }
 
@@ -400,14 +413,8 @@ Test(checkpoint, what_an_older_configuration_let_end_stays_where_messages_are_mi
 Test(checkpoint, what_ends_behind_the_last_record_leaves_its_marker)
 {
     struct js again;
-    configure(&js,
-              "\"max_age\":1000000000,\"allow_msg_ttl\":true,"
-              "\"subject_delete_marker_ttl\":1000000000",
-              0);
-    store(&js, 1, "m.x", false, 0);
-    store(&js, 2, "m.y", false, 0);
-    begin_again(&again);
-    again.now.wall_ns = START + 2000000000;
+    begin_with_age(&again);
+    again.now.wall_ns = START + LATER_NS;
     store(&again, 2, "m.y", false, 0);
     erase_marked(&again, 1);
     js_replay_end(&again);
@@ -438,30 +445,27 @@ Test(checkpoint, what_a_lower_limit_took_stays_gone_where_messages_are_missing)
     expect_same(&again);
 }
 
+static void store_and_lower(struct js *of)
+{
+    store(of, 4, "m.x", false, 0);
+    erase_marked(of, 3);
+    store(of, 5, "m.b", false, 0);
+    store(of, 6, "m.b", false, 0);
+    configure(of, "\"max_msgs\":4,\"max_msgs_per_subject\":2", 0);
+    erase_marked(of, 5);
+    store(of, 7, "m.x", false, 0);
+}
+
 /* A lower limit waits like the one before it: what is there in place of what is missing goes. */
 Test(checkpoint, a_limit_that_is_lowered_waits_where_messages_are_missing)
 {
     struct js again;
-    static const char lower[] = "\"max_msgs\":4,\"max_msgs_per_subject\":2";
-    configure(&js, "\"max_msgs\":5,\"max_msgs_per_subject\":2", 0);
-    store(&js, 1, "m.a", false, 0);
-    store(&js, 2, "m.x", false, 0);
-    store(&js, 3, "m.x", false, 0);
+    configure_and_store("\"max_msgs\":5,\"max_msgs_per_subject\":2");
     begin_again(&again);
-    for (int i = 0; i < 2; i++) {
-        struct js *of = i == 0 ? &js : &again;
-        if (i == 1) {
-            store(of, 1, "m.a", false, 0);
-            store(of, 2, "m.x", false, 0);
-        }
-        store(of, 4, "m.x", false, 0);
-        erase_marked(of, 3);
-        store(of, 5, "m.b", false, 0);
-        store(of, 6, "m.b", false, 0);
-        configure(of, lower, 0);
-        erase_marked(of, 5);
-        store(of, 7, "m.x", false, 0);
-    }
+    store_and_lower(&js);
+
+    store_found(&again);
+    store_and_lower(&again);
     expect_same(&again);
 }
 
@@ -474,36 +478,36 @@ static void store_of(struct js *of, uint64_t first, uint64_t last_of, char kind)
     }
 }
 
-/* However many are missing: as many as the checkpoint has are no more than were there. */
-Test(checkpoint, limits_wait_where_most_messages_are_missing)
+enum { MOST = STREAM_PARTIAL_MORE + 1000 };
+
+/* What fills the limit goes, and as much comes after it. */
+static void purge_and_store(struct js *of)
 {
-    enum { MOST = STREAM_PARTIAL_MORE + 1000 };
-    struct js again;
-    char fields[80];
     struct record purge = {.kind = RECORD_PURGE,
                            .stream = MARKED_ID,
                            .subject = BYTES_LITERAL("m.f.>"),
                            .time_ns = START};
+    cr_assert_eq(js_replay(of, 0, &purge, 0), ERR_OK);
+    store(of, MOST + 1, "m.x", false, 0);
+    erase_marked(of, 3);
+    store_of(of, MOST + 2, MOST + MOST - 1, 'g');
+    erase_marked(of, MOST + 2);
+    store(of, MOST + MOST, "m.x", false, 0);
+}
+
+/* However many are missing: as many as the checkpoint has are no more than were there. */
+Test(checkpoint, limits_wait_where_most_messages_are_missing)
+{
+    struct js again;
+    char fields[80];
     snprintf(fields, sizeof fields, "\"max_msgs\":%d,\"max_msgs_per_subject\":2", MOST);
-    configure(&js, fields, 0);
-    store(&js, 1, "m.a", false, 0);
-    store(&js, 2, "m.x", false, 0);
-    store(&js, 3, "m.x", false, 0);
+    configure_and_store(fields);
     store_of(&js, 4, MOST, 'f');
     begin_again(&again);
-    for (int i = 0; i < 2; i++) {
-        struct js *of = i == 0 ? &js : &again;
-        if (i == 1) {
-            store(of, 1, "m.a", false, 0);
-            store(of, 2, "m.x", false, 0);
-        }
-        cr_assert_eq(js_replay(of, 0, &purge, 0), ERR_OK);
-        store(of, MOST + 1, "m.x", false, 0);
-        erase_marked(of, 3);
-        store_of(of, MOST + 2, MOST + MOST - 1, 'g');
-        erase_marked(of, MOST + 2);
-        store(of, MOST + MOST, "m.x", false, 0);
-    }
+    purge_and_store(&js);
+
+    store_found(&again);
+    purge_and_store(&again);
     expect_same(&again);
 }
 
