@@ -390,13 +390,15 @@ def test_a_slow_receiver_is_waited_for(start, tmp_path, shards):
               monitor=True)
     c = s.connect()
     other = s.connect()  # of another shard, where there are two
-    body = json.dumps({"name": "B", "subjects": ["b"], "storage": "memory"})
-    other.pub("$JS.API.STREAM.CREATE.B", body, reply="r").ping()
+    other.request_json("$JS.API.STREAM.CREATE.B",
+                       {"name": "B", "subjects": ["b"], "storage": "memory"})
     other.send((b"PUB b 10000\r\n" + b"x" * 10000 + b"\r\n") * 7000).ping()
+    info = other.request_json("$JS.API.STREAM.INFO.B")
+    assert info["state"]["messages"] == 7000
     c.send("SUB d 1\r\n").ping()
     config = {"stream_name": "B", "config": {"durable_name": "d", "deliver_subject": "d",
                                              "ack_policy": "none"}}
-    other.pub("$JS.API.CONSUMER.DURABLE.CREATE.B.d", json.dumps(config), reply="r").ping()
+    other.request_json("$JS.API.CONSUMER.DURABLE.CREATE.B.d", config)
     time.sleep(0.3)  # 70 MB come through a queue of 64 while nobody reads
     left = 7000 * len(b"MSG b 1 $JS.ACK.B.d.1. 10000\r\n" + b"x" * 10000 + b"\r\n")
     while left > 0:
