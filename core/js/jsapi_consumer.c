@@ -539,7 +539,9 @@ static enum js_step consumer_reset_request(struct jsapi_reply *p)
     r->stream_id = s->stream.id;
     r->consumer_number = c->number;
     r->seq = body.seq;
-    bool is_first = s->stream.config.retention == STREAM_LIMITS || s->stream.staged.op_count == 0;
+    /* In memory nobody tells of tickets, and no start has another order. */
+    bool is_first = s->stream.config.retention == STREAM_LIMITS ||
+                    s->stream.config.storage == STREAM_MEMORY || s->stream.staged.op_count == 0;
     return is_first ? reset(p, s, c) : hold_publishes(p, s);
 }
 

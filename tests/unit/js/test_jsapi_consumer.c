@@ -1035,3 +1035,19 @@ Test(jsapi_consumer, a_purge_of_its_filter_moves_it_to_what_is_left)
     (void)call(ERR_OK, "$JS.API.STREAM.PURGE.S", "{\"filter\":\"s.1\"}");
     expect("$JS.API.CONSUMER.INFO.S.c1", "", TYPE("info") C1 STATE("5", "0") ",\"ts\":" T "}");
 }
+
+/* Its tickets are no file's, and nobody would tell of them. */
+Test(jsapi_consumer, a_reset_in_memory_waits_for_nothing)
+{
+    open_stream("{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"workqueue\","
+                "\"storage\":\"memory\"}");
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c1.s.1", C1_CREATE);
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    uint64_t ticket = send_message("s.1"); /* it found no memory yet */
+    struct js_request reset = request("$JS.API.CONSUMER.RESET.S.c1", "");
+    cr_assert_eq(jsapi_run(&r.js, &reset), JS_REPLY);
+    cr_assert_not(reset.is_error);
+    jsapi_end(&reset);
+    cr_assert_eq(s->stream.order_ticket, 0);
+    cr_assert_eq(stream_settle(&s->stream, ticket), ERR_OK);
+}
