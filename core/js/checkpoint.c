@@ -15,7 +15,7 @@ static bool is_behind(const struct js *js, struct js_stream *s)
     uint64_t told = js->told_ticket;
     if (s->is_hidden || s->restore != NULL) return true;
     /* The record of the consumer that ended would find no consumer, and what is left of this. */
-    if (s->ending != NULL) return true;
+    if (s->ending != NULL || s->sweeps > 0) return true;
     /* Orders that are not told of yet come behind the checkpoint. */
     if (s->stream.order_ticket != 0 && s->stream.order_ticket <= told) return true;
     if (staged->op_count > 0 && staged->ops[staged->op_head].ticket <= told) return true;

@@ -515,6 +515,8 @@ static enum js_step held(struct jsapi_reply *p, struct js_stream *s, struct cons
 {
     if (result == ERR_OK && stream_settle(&s->stream, p->r->ticket) != ERR_OK)
         return JS_WAIT_STORED;
+    /* What an earlier deletion lets go, by pieces, it would keep. */
+    if (result == ERR_OK && s->sweeps > 0) return JS_WAIT_STORED;
     s->stream.order_ticket = 0;
     if (result != ERR_OK) return jsapi_reply_refuse_store(p, result);
     return c == NULL ? jsapi_reply_refuse(p, JSAPI_CONSUMER_NOT_FOUND) : reset(p, s, c);
@@ -604,7 +606,7 @@ static enum endpoint endpoint_of_order(enum js_order order)
  * is in flight, that waits (sweeps). */
 static void hold_order(struct js_request *r, struct js_stream *s)
 {
-    if (!r->work.is_counted) s->sweeps++;
+    if (!r->work.is_counted && s->sweeps++ == 0) s->stream.sweep_ticket = r->ticket;
     r->work.is_counted = true;
     if (s->stream.order_ticket != 0) return;
     s->stream.order_ticket = r->ticket;
@@ -614,7 +616,7 @@ static void hold_order(struct js_request *r, struct js_stream *s)
 static void end_order(struct js_request *r, struct js_stream *s)
 {
     if (r->work.has_order) s->stream.order_ticket = 0;
-    if (r->work.is_counted) s->sweeps--;
+    if (r->work.is_counted && --s->sweeps == 0) s->stream.sweep_ticket = 0;
     r->work.has_order = r->work.is_counted = false;
 }
 

@@ -121,6 +121,8 @@ bool jsapi_reply_is_behind(struct jsapi_reply *p, bool is_change)
     const struct js_stream *s = js_find(p->js, p->r->account, p->r->stream_name, true);
     if (s == NULL) return false;
     uint64_t ticket = s->is_hidden ? s->create_ticket : is_change ? s->stream.order_ticket : 0;
+    /* What a consumer's order lets go, by pieces, goes first, also where another order ended. */
+    if (ticket == 0 && is_change) ticket = s->stream.sweep_ticket;
     if (ticket == 0) return false;
     return jsapi_reply_wait(p, ticket) == JS_WAIT_STORED;
 }

@@ -110,6 +110,7 @@ struct stream {
     uint64_t
         *due; /* [STREAM_DUE_MAX] messages whose subject's delete marker is due; NULL: none yet */
     uint64_t order_ticket;        /* of the order in flight; 0 none */
+    uint64_t sweep_ticket;        /* of the first consumer's order that goes by pieces; 0 none */
     struct stream_rollup *rollup; /* what that one removes, by pieces; NULL: nothing */
     uint32_t account, consumer_count, due_count;
 
@@ -143,8 +144,9 @@ void stream_cancel(struct stream *s, const struct stream_outcome *o);
  * order_ticket to 0 when it has happened. */
 void stream_stage_order(struct stream *s, uint64_t ticket);
 
-/* Everything up to ticket is durable: messages become visible. ERR_MEMORY: some of it has not
- * happened yet; call again. */
+/* Everything up to ticket is durable: messages become visible. ERR_MEMORY, ERR_BUSY (the limits
+ * find behind sweep_ticket what is there when that is over): some of it has not happened yet; call
+ * again. */
 NODISCARD enum err stream_settle(struct stream *s, uint64_t ticket);
 /* The order in flight is durable. For RECORD_PURGE, RECORD_ERASE, RECORD_STREAM (config is the
  * decoded one).

@@ -1,6 +1,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include "core/base/must.h"
+#include "core/js/checkpoint.h"
 #include "core/js/jsapi.h"
 #include "tests/support/mem_heap.h"
 
@@ -1050,4 +1051,91 @@ Test(jsapi_consumer, a_reset_in_memory_waits_for_nothing)
     jsapi_end(&reset);
     cr_assert_eq(s->stream.order_ticket, 0);
     cr_assert_eq(stream_settle(&s->stream, ticket), ERR_OK);
+}
+
+/* c1 alone wants all but what c2 gets next. */
+static struct js_request delete_by_pieces(void)
+{
+    open_interest();
+    while (live() < 3 * STREAM_PURGE_BATCH) publish("s.1");
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c2", C2_CREATE);
+    char body[64];
+    snprintf(body, sizeof body, "{\"seq\":%d}", 3 * STREAM_PURGE_BATCH + 1);
+    struct js_request reset = send_order("$JS.API.CONSUMER.RESET.S.c2", body);
+    while (jsapi_stored(&r.js, &reset, ERR_OK) == JS_MORE) continue;
+    jsapi_end(&reset);
+    cr_assert_eq(live(), 3 * STREAM_PURGE_BATCH);
+    return send_order("$JS.API.CONSUMER.DELETE.S.c1", "");
+}
+
+static void end_by_pieces(struct js_request *deletion)
+{
+    while (jsapi_stored(&r.js, deletion, ERR_OK) == JS_MORE) continue;
+    jsapi_end(deletion);
+}
+
+/* At a start all of it is gone before. */
+Test(jsapi_consumer, who_is_reset_behind_a_deletion_keeps_nothing_of_it)
+{
+    struct js_request deletion = delete_by_pieces();
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    (void)send_message("s.2");
+    struct js_request reset = send_order("$JS.API.CONSUMER.RESET.S.c2", "{\"seq\":1}");
+    cr_assert_eq(jsapi_stored(&r.js, &deletion, ERR_OK), JS_MORE);
+    cr_assert_eq(jsapi_stored(&r.js, &reset, ERR_OK), JS_WAIT_STORED);
+    end_by_pieces(&deletion);
+    enum js_step step;
+    while ((step = jsapi_stored(&r.js, &reset, ERR_OK)) != JS_REPLY)
+        cr_assert_eq(step, JS_WAIT_STORED);
+    cr_assert_not(reset.is_error);
+    jsapi_end(&reset);
+    cr_assert_eq(live(), 1);
+    cr_assert_eq(s->stream.order_ticket, 0);
+}
+
+/* The other order is over before the deletion is. */
+Test(jsapi_consumer, what_a_deletion_lets_go_is_left_alone_behind_another_order)
+{
+    struct js_request deletion = delete_by_pieces();
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    struct js_request erasure = send_order("$JS.API.STREAM.MSG.DELETE.S", "{\"seq\":1}");
+    struct js_request reset = send_order("$JS.API.CONSUMER.RESET.S.c2", "{\"seq\":1}");
+    r.js.told_ticket = deletion.ticket;
+    cr_assert_eq(jsapi_stored(&r.js, &deletion, ERR_OK), JS_MORE);
+    text_clear(&r.out);
+    cr_assert_eq(checkpoint_write(&r.js, s->stream.id, &r.out), ERR_BUSY);
+    cr_assert_eq(jsapi_stored(&r.js, &erasure, ERR_OK), JS_REPLY);
+    jsapi_end(&erasure);
+    text_clear(&r.out);
+    cr_assert_eq(checkpoint_write(&r.js, s->stream.id, &r.out), ERR_BUSY);
+    cr_assert_eq(jsapi_stored(&r.js, &reset, ERR_OK), JS_WAIT_STORED);
+    end_by_pieces(&deletion);
+    enum js_step step;
+    while ((step = jsapi_stored(&r.js, &reset, ERR_OK)) != JS_REPLY)
+        cr_assert_eq(step, JS_WAIT_STORED);
+    jsapi_end(&reset);
+    cr_assert_eq(live(), 0);
+    cr_assert_eq(s->stream.order_ticket, 0);
+}
+
+/* In the log it comes behind all that the deletion lets go, and there is room. */
+Test(jsapi_consumer, what_is_published_behind_a_deletion_takes_the_place_of_nothing_wanted)
+{
+    const uint64_t wanted = STREAM_PURGE_BATCH + 10;
+    open_stream("{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"interest\","
+                "\"max_msgs\":3000}");
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c1.s.1", C1_CREATE);
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c2.s.2", c2_of("s.2"));
+    while (live() < wanted) publish("s.2");
+    while (live() < 3000) publish("s.1");
+    struct js_request deletion = send_order("$JS.API.CONSUMER.DELETE.S.c1", "");
+    uint64_t ticket = send_message("s.2");
+    cr_assert_eq(jsapi_stored(&r.js, &deletion, ERR_OK), JS_MORE);
+    enum err e = stream_settle(&s->stream, ticket);
+    cr_assert(msgs_has(&s->stream.msgs, 1));
+    end_by_pieces(&deletion);
+    if (e != ERR_OK) e = stream_settle(&s->stream, ticket);
+    cr_assert_eq(e, ERR_OK);
+    cr_assert_eq(live(), wanted + 1);
 }
