@@ -585,7 +585,9 @@ void deliver_ending(struct deliver *d, struct js_stream *s, struct consumer *c,
  * must not depend on what was acked behind. */
 static bool is_behind_order(const struct js_stream *s, const struct deliver_flight *f)
 {
-    uint64_t order = s->stream.order_ticket, sweep = s->stream.sweep_ticket;
+    /* That of an end says nothing. */
+    uint64_t order = s->ending != NULL ? s->ending->ticket : s->stream.order_ticket;
+    uint64_t sweep = s->stream.sweep_ticket;
     if (sweep != 0 && (order == 0 || sweep < order)) order = sweep;
     return f->bytes > 0 && order != 0 && order < f->ticket;
 }

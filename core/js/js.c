@@ -656,13 +656,12 @@ bool js_may_delete(const struct js_stream *s)
     return is_empty || !consumer_set_has_order(&s->consumers);
 }
 
-enum err js_consumer_delete(struct js *js, struct js_stream *s, struct consumer *c, int64_t now_ns,
-                            uint64_t *ticket)
+static enum err end_now(struct js *js, struct js_stream *s, struct consumer *c, int64_t now_ns,
+                        uint64_t *ticket)
 {
     struct store_stub stub = {.ticket = 0};
     struct js_work work;
     bool may_sweep = s->stream.config.retention == STREAM_INTEREST;
-    if (!js_may_delete(s)) return ERR_BUSY;
     struct js_work *ending = may_sweep ? mem_alloc(js->mem, MEM_JETSTREAM, sizeof *ending) : NULL;
     if (may_sweep && ending == NULL) return ERR_MEMORY;
     if (js_consumer_is_kept(s, c)) {
@@ -676,11 +675,10 @@ enum err js_consumer_delete(struct js *js, struct js_stream *s, struct consumer 
         }
     }
     *ticket = stub.ticket;
-    /* What is in flight lies before that record, and goes as well. */
     uint64_t behind = s->stream.staged.seq_last + 1;
     js_consumer_end(js, s, c, stub.ticket, behind, &work);
     if (may_sweep) work.end = behind;
-    if (!(may_sweep && has_flights(s)) && !js_consumer_end_step(s, &work)) {
+    if (!js_consumer_end_step(s, &work)) {
         mem_free(js->mem, MEM_JETSTREAM, ending, sizeof *ending);
         return ERR_OK;
     }
@@ -689,13 +687,57 @@ enum err js_consumer_delete(struct js *js, struct js_stream *s, struct consumer 
     return ERR_OK;
 }
 
-static bool ending_step(struct js_stream *s)
+enum err js_consumer_delete(struct js *js, struct js_stream *s, struct consumer *c, int64_t now_ns,
+                            uint64_t *ticket)
 {
-    if (s->ending == NULL) return false;
-    if (js_consumer_end_step(s, s->ending)) return true;
+    if (!js_may_delete(s)) return ERR_BUSY;
+    if (s->stream.config.retention != STREAM_INTEREST || !has_flights(s))
+        return end_now(js, s, c, now_ns, ticket);
+    /* Its record lies behind what is in flight: of that a limit takes the place of what is there
+     * while the consumer is. */
+    struct js_work work = {.ticket = staged_newest(&s->stream.staged)->ticket};
+    s->ending = mem_alloc(js->mem, MEM_JETSTREAM, sizeof *s->ending);
+    if (s->ending == NULL) return ERR_MEMORY;
+    s->ending_number = c->number;
+    end_by_pieces(s, &work);
+    *ticket = 0;
+    return ERR_OK;
+}
+
+static void drop_ending(struct js_stream *s)
+{
     s->stream.order_ticket = 0;
     mem_free(s->js->mem, MEM_JETSTREAM, s->ending, sizeof *s->ending);
     s->ending = NULL;
+    s->ending_number = 0;
+}
+
+/* Nothing is in flight any more. */
+static void end_waiting(struct js_stream *s)
+{
+    struct js *js = s->js;
+    const struct js_hooks *hooks = js->hooks;
+    struct consumer *c = consumer_set_find_number(&s->consumers, s->ending_number);
+    uint64_t ticket;
+    drop_ending(s);
+    if (c == NULL) return;
+    if (hooks != NULL && hooks->consumer_ending != NULL)
+        hooks->consumer_ending(js->hooks_context, s, c);
+    if (end_now(js, s, c, js->clock.wall_ns, &ticket) == ERR_OK) return;
+    /* Its timer tries again. */
+    if (hooks != NULL && hooks->consumer_updated != NULL)
+        hooks->consumer_updated(js->hooks_context, s, c);
+}
+
+static bool ending_step(struct js_stream *s)
+{
+    if (s->ending == NULL) return false;
+    if (s->ending_number != 0) {
+        end_waiting(s);
+        return false;
+    }
+    if (js_consumer_end_step(s, s->ending)) return true;
+    drop_ending(s);
     return false;
 }
 

@@ -67,6 +67,7 @@ struct js_stream {
     void *owner;                        /* of whoever set js->hooks */
     struct list rolling;                /* in js->rolling, while a rollup or an ending goes on */
     struct js_work *ending;             /* of a consumer that ended by itself; NULL: none */
+    uint64_t ending_number;             /* of that one, until it ends; 0: it has */
     uint32_t sweeps;                    /* orders of consumers that go by pieces */
 };
 
@@ -336,9 +337,10 @@ void js_consumer_show(struct js_stream *s, struct consumer *c);
  * False: out of memory. */
 NODISCARD bool js_consumer_record(const struct consumer_config *c, int64_t created_ns,
                                   struct text *body);
-/* The consumer ends at once, inactive for too long; ticket (may be 0) is that of the record which
- * says so. What it alone wanted goes by pieces (js_roll). ERR_BUSY: not now, see
- * js_may_delete. As store_append: nothing has happened then. */
+/* The consumer ends, inactive for too long; ticket is that of the record which says so. Where
+ * messages of an interest stream are in flight it ends behind them (js_roll), and ticket is 0. What
+ * it alone wanted goes by pieces (js_roll). ERR_BUSY: not now, see js_may_delete. As store_append:
+ * nothing has happened then. */
 NODISCARD enum err js_consumer_delete(struct js *js, struct js_stream *s, struct consumer *c,
                                       int64_t now_ns, uint64_t *ticket);
 /* Takes it out and frees it; its record is durable. Whoever waits for messages is told so, and an

@@ -9,8 +9,8 @@
 struct log {
     struct store store;
     struct memstore inner;
-    bool is_busy;
-    enum err fails; /* reads, or appends of PROGRESS */
+    bool is_busy, fails_gone; /* appends of CONSUMER_GONE */
+    enum err fails;           /* reads, or appends of PROGRESS */
     struct store_read *waiting;
     uint32_t progress_count, gone_count;
     uint64_t ticket;
@@ -47,6 +47,7 @@ static void note_settled(struct bytes body)
 static enum err log_append(struct store *s, const struct record *record, struct store_stub *out)
 {
     if (record->kind == RECORD_PROGRESS && r.log.fails != ERR_OK) return r.log.fails;
+    if (record->kind == RECORD_CONSUMER_GONE && r.log.fails_gone) return ERR_FULL;
     r.log.progress_count += record->kind == RECORD_PROGRESS;
     r.log.gone_count += record->kind == RECORD_CONSUMER_GONE;
     if (record->kind == RECORD_PROGRESS) note_settled(record->body);
@@ -1655,4 +1656,76 @@ Test(deliver,
     deliver_read(&r.d, r.log.waiting, ERR_CORRUPT, NULL, r.now);
     cr_assert_eq(r.d.republish.count, 0);
     cr_assert_eq(r.d.republish.dropped, 1);
+}
+
+/* In the log its ack makes room for what is published before the other one ends. */
+Test(deliver, what_was_acked_before_an_inactive_one_ends_makes_room_before)
+{
+    open_interest();
+    stream()->stream.config.max_msgs = 2;
+    open_consumer("c", DURABLE);
+    open_consumer("e", "\"durable_name\":\"e\",\"filter_subject\":\"s.9\"");
+    publish("s.1", "a");
+    publish("s.2", "b");
+    pull("c", "2");
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert(ack(r.sent[1].reply, "", ""));
+    uint64_t third = stage("s.3", "c"), end;
+    enum err e = js_consumer_delete(&r.js, stream(), named("e"), r.now.wall_ns, &end);
+    deliver_store_stored(&r.d, r.log.ticket);
+    (void)!stream_settle(&stream()->stream, third);
+    while (js_is_rolling(&r.js)) js_roll(&r.js);
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert(msgs_has(&stream()->stream.msgs, 1), "err %d", (int)e);
+    cr_assert_eq(stream()->stream.msgs.live_count, 2);
+}
+
+/* In the log what it wants is there when a limit looks for room. */
+Test(deliver, an_inactive_one_ends_behind_what_was_published_before)
+{
+    open_interest();
+    stream()->stream.config.max_msgs = 2;
+    open_consumer("c", DURABLE);
+    open_consumer("e", "\"durable_name\":\"e\",\"filter_subject\":\"s.2\"");
+    publish("s.1", "a");
+    publish("s.2", "b");
+    pull("c", "2");
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert(ack(r.sent[1].reply, "", ""));
+    uint64_t third = stage("s.3", "c"), end;
+    cr_assert_eq(js_consumer_delete(&r.js, stream(), named("e"), r.now.wall_ns, &end), ERR_OK);
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_eq(stream_settle(&stream()->stream, third), ERR_OK);
+    while (js_is_rolling(&r.js)) js_roll(&r.js);
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_null(named("e"));
+    cr_assert_eq(stream()->stream.order_ticket, 0);
+    cr_assert_eq(msgs_next(&stream()->stream.msgs, 1), 3);
+    cr_assert_eq(stream()->stream.msgs.live_count, 1);
+}
+
+Test(deliver, an_inactive_one_whose_record_is_refused_ends_later)
+{
+    open_interest();
+    open_consumer("e", "\"durable_name\":\"e\",\"inactive_threshold\":1000000000");
+    pass(900);
+    pass(200);
+    deliver_store_stored(&r.d, r.log.ticket); /* what it was, on record once more */
+    uint64_t first = stage("s.1", "a");
+    pass(20);
+    cr_assert_not_null(named("e"));
+    cr_assert_neq(stream()->stream.order_ticket, 0);
+    r.log.fails_gone = true;
+    cr_assert_eq(stream_settle(&stream()->stream, first), ERR_OK);
+    js_roll(&r.js);
+    cr_assert_not_null(named("e"));
+    cr_assert_eq(stream()->stream.order_ticket, 0);
+    pass(1);
+    cr_assert_not_null(named("e"));
+    r.log.fails_gone = false;
+    pass(1000);
+    deliver_store_stored(&r.d, r.log.ticket);
+    pass(1000);
+    cr_assert_null(named("e"));
+    cr_assert_eq(stream()->stream.msgs.live_count, 0);
 }

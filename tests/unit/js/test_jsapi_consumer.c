@@ -981,14 +981,17 @@ Test(jsapi_consumer, what_was_in_flight_goes_with_the_inactive_one_that_alone_wa
 {
     open_interest();
     struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
-    uint64_t before = send_message("s.1"), ticket = 0;
+    uint64_t before = send_message("s.1"), ticket = 1;
     cr_assert_eq(js_consumer_delete(&r.js, s, named("c1"), now_ns, &ticket), ERR_OK);
-    cr_assert_gt(ticket, before);
+    cr_assert_eq(ticket, 0);
+    cr_assert_not_null(named("c1"));
     cr_assert_not(js_is_rolling(&r.js)); /* the shard sleeps until something is stored */
     js_roll(&r.js);
     cr_assert_neq(s->stream.order_ticket, 0);
-    cr_assert_eq(stream_settle(&s->stream, ticket), ERR_OK);
+    cr_assert_eq(stream_settle(&s->stream, before), ERR_OK);
     while (js_is_rolling(&r.js)) js_roll(&r.js);
+    cr_assert_gt(r.file.ticket, before);
+    cr_assert_null(named("c1"));
     cr_assert_eq(live(), 0);
     cr_assert_eq(s->stream.order_ticket, 0);
 }
