@@ -197,7 +197,7 @@ struct jet {
     uint64_t timed_ns;      /* since when */
     uint32_t *api_subs;     /* [api_count] by account number; 0 none */
     uint32_t api_count;
-    bool is_unsettled;   /* there was no memory for what is stored */
+    bool is_unsettled;   /* what is stored has no memory yet, or has to wait for an order */
     bool is_read_only;   /* said once in the log */
     bool waits_for_room; /* held publishes do, until the store tells what became of a record */
     bool has_more;       /* something was left for the next step */
