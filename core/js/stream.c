@@ -359,9 +359,9 @@ static void apply_skip(struct stream *s, const struct staged_op *op)
 /* At a start the limits take what is there when all of an order before has gone. */
 static bool is_behind_sweep(const struct stream *s, const struct staged_op *op)
 {
+    if (LIKELY(s->sweep_ticket == 0) || op->ticket <= s->sweep_ticket) return false;
     struct staged_limits l = limits_of(s);
-    return s->sweep_ticket != 0 && op->ticket > s->sweep_ticket &&
-           (l.max_msgs != 0 || l.max_bytes != 0 || l.max_msgs_per_subject != 0);
+    return l.max_msgs != 0 || l.max_bytes != 0 || l.max_msgs_per_subject != 0;
 }
 
 enum err stream_settle(struct stream *s, uint64_t ticket)
@@ -369,7 +369,7 @@ enum err stream_settle(struct stream *s, uint64_t ticket)
     while (s->staged.op_count > 0) {
         const struct staged_op *head = &s->staged.ops[s->staged.op_head];
         if (head->ticket > ticket) break;
-        if (UNLIKELY(is_behind_sweep(s, head))) return ERR_BUSY;
+        if (is_behind_sweep(s, head)) return ERR_BUSY;
         expire_before(s, head->time_ns);
         struct staged_op op = *head;
         if ((op.flags & STAGED_SKIP) == 0) {
