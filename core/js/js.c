@@ -622,6 +622,7 @@ bool js_consumer_end_step(struct js_stream *s, struct js_work *w)
         drop_unneeded(s, w->seq, w->seq < w->behind ? w->ticket : 0);
         w->seq++;
     }
+    w->end = 0; /* it may be asked again, and does not begin again */
     return false;
 }
 

@@ -1142,3 +1142,32 @@ Test(jsapi_consumer, what_is_published_behind_a_deletion_takes_the_place_of_noth
     cr_assert_eq(e, ERR_OK);
     cr_assert_eq(live(), wanted + 1);
 }
+
+/* What is looked through for what goes is not looked through again for each piece that is counted.
+ */
+Test(jsapi_consumer, what_is_counted_by_pieces_behind_a_change_of_filters_takes_no_more_looks)
+{
+    const uint64_t count = 4 * STREAM_PURGE_BATCH;
+    open_interest();
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c2",
+               "{\"stream_name\":\"S\",\"config\":{\"durable_name\":\"c2\",\"ack_policy\":"
+               "\"explicit\",\"deliver_policy\":\"new\",\"filter_subjects\":[\"s.3\",\"s.2\"]}}");
+    publish("s.3");
+    while (live() < count) publish("s.1");
+    struct js_request update = send_order(
+        "$JS.API.CONSUMER.CREATE.S.c2",
+        "{\"stream_name\":\"S\",\"config\":{\"durable_name\":\"c2\",\"ack_policy\":"
+        "\"explicit\",\"deliver_policy\":\"new\",\"filter_subjects\":[\"s.3\",\"s.4\"]}}");
+    uint64_t steps = 0;
+    cr_assert_eq(jsapi_stored(&r.js, &update, ERR_OK), JS_MORE);
+    r.heap.fail_at = r.heap.alloc_count + 1; /* it counts few at a time */
+    r.heap.fail_from = 1;
+    while (named("c2")->counted_to < count - 512) {
+        cr_assert_eq(jsapi_stored(&r.js, &update, ERR_OK), JS_MORE);
+        steps++;
+    }
+    r.heap.fail_at = 0;
+    while (jsapi_stored(&r.js, &update, ERR_OK) == JS_MORE) steps++;
+    jsapi_end(&update);
+    cr_assert_leq(steps, count / 128, "%d steps", (int)steps);
+}
