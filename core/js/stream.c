@@ -356,12 +356,17 @@ static void apply_skip(struct stream *s, const struct staged_op *op)
     if (s->msgs.live_count == 0) s->seq_first = op->seq + 1;
 }
 
-/* At a start the limits take what is there when all of an order before has gone. */
+/* At a start the limits take what is there when all of an order before has gone. What they take
+ * nothing for does not wait: it was answered, and is looked for. */
 static bool is_behind_sweep(const struct stream *s, const struct staged_op *op)
 {
     if (LIKELY(s->sweep_ticket == 0) || op->ticket <= s->sweep_ticket) return false;
     struct staged_limits l = limits_of(s);
-    return l.max_msgs != 0 || l.max_bytes != 0 || l.max_msgs_per_subject != 0;
+    uint64_t of_subject =
+        (op->flags & STAGED_SKIP) != 0 ? 0 : subject_index_node(&s->subjects, op->node)->count;
+    return (l.max_msgs != 0 && s->msgs.live_count >= l.max_msgs) ||
+           (l.max_bytes != 0 && s->bytes + (op->bytes & STAGED_BYTES_MASK) > l.max_bytes) ||
+           (l.max_msgs_per_subject != 0 && of_subject >= l.max_msgs_per_subject);
 }
 
 enum err stream_settle(struct stream *s, uint64_t ticket)

@@ -1171,3 +1171,49 @@ Test(jsapi_consumer, what_is_counted_by_pieces_behind_a_change_of_filters_takes_
     jsapi_end(&update);
     cr_assert_leq(steps, count / 128, "%d steps", (int)steps);
 }
+
+/* Who was told that it is stored finds it. */
+Test(jsapi_consumer, what_is_published_behind_a_deletion_is_there_where_no_limit_takes_anything)
+{
+    const uint64_t count = 3 * STREAM_PURGE_BATCH;
+    open_stream("{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"interest\","
+                "\"max_msgs\":4000,\"max_bytes\":1000000,\"max_msgs_per_subject\":4000}");
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c1.s.1", C1_CREATE);
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c2.s.2", c2_of("s.2"));
+    while (live() < count) publish("s.1");
+    struct js_request deletion = send_order("$JS.API.CONSUMER.DELETE.S.c1", "");
+    uint64_t ticket = send_message("s.2");
+    cr_assert_eq(jsapi_stored(&r.js, &deletion, ERR_OK), JS_MORE);
+    cr_assert_eq(stream_settle(&s->stream, ticket), ERR_OK);
+    cr_assert(msgs_has(&s->stream.msgs, count + 1));
+    end_by_pieces(&deletion);
+    cr_assert_eq(live(), 1);
+}
+
+/* The same with two messages of a subject, of which one is still to go. */
+Test(jsapi_consumer, what_a_limit_per_subject_takes_behind_a_deletion_is_taken_when_that_is_over)
+{
+    const uint64_t others = 2 * STREAM_PURGE_BATCH;
+    open_stream("{\"name\":\"S\",\"subjects\":[\"s.*\"],\"retention\":\"interest\","
+                "\"max_msgs_per_subject\":2}");
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c1",
+               "{\"stream_name\":\"S\",\"config\":{\"durable_name\":\"c1\",\"ack_policy\":"
+               "\"explicit\"}}");
+    publish("s.2");
+    for (uint64_t i = 0; i < others; i++) {
+        char subject[32];
+        snprintf(subject, sizeof subject, "s.n%d", (int)i);
+        publish(subject);
+    }
+    publish("s.2");
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c2.s.2", c2_of("s.2"));
+    struct js_request deletion = send_order("$JS.API.CONSUMER.DELETE.S.c1", "");
+    uint64_t ticket = send_message("s.2");
+    cr_assert_eq(jsapi_stored(&r.js, &deletion, ERR_OK), JS_MORE);
+    cr_assert_eq(stream_settle(&s->stream, ticket), ERR_BUSY);
+    end_by_pieces(&deletion);
+    cr_assert_eq(stream_settle(&s->stream, ticket), ERR_OK);
+    cr_assert_eq(live(), 2);
+}
