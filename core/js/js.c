@@ -652,7 +652,7 @@ static bool has_flights(const struct js_stream *s)
 bool js_may_delete(const struct js_stream *s)
 {
     if (s->stream.config.retention != STREAM_INTEREST) return true;
-    if (s->ending != NULL || s->stream.order_ticket != 0) return false;
+    if (s->ending != NULL || s->sweeps > 0 || s->stream.order_ticket != 0) return false;
     bool is_empty = s->stream.msgs.live_count == 0 && s->stream.staged.op_count == 0;
     return is_empty || !consumer_set_has_order(&s->consumers);
 }
@@ -743,12 +743,13 @@ static bool ending_step(struct js_stream *s)
 }
 
 /* The first whose next piece can be done now: an end that waits for what is in flight goes on when
- * something is stored, or fails. NULL: none. */
+ * something is stored, or fails, and behind requests' pieces, which let be what it still wants.
+ * NULL: none. */
 static struct js_stream *first_rolling(const struct js *js)
 {
     for (struct list *link = js->rolling.next; link != &js->rolling; link = link->next) {
         struct js_stream *s = LIST_OWNER(link, struct js_stream, rolling);
-        if (s->ending == NULL || !has_flights(s)) return s;
+        if (s->ending == NULL || (!has_flights(s) && s->sweeps == 0)) return s;
     }
     return NULL;
 }

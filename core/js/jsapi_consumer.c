@@ -689,13 +689,15 @@ static enum err carry_out(struct jsapi_reply *p, struct js_stream *s, struct con
     return e;
 }
 
-/* What an earlier order lets go, by pieces, is not kept by filters that came behind it: a start has
- * it gone before. */
+/* What an earlier order lets go, by pieces, goes first, as at a start: who is made behind it, or
+ * gets other filters, does not find it, and what one that is deleted behind it wanted it lets be.
+ */
 static bool has_order_before(const struct js_request *r, const struct js_stream *s)
 {
     uint64_t order = s->stream.order_ticket;
-    return r->order == JS_ORDER_CONSUMER_UPDATE && s->stream.config.retention == STREAM_INTEREST &&
-           (s->sweeps > 0 || (order != 0 && order < r->ticket));
+    if (s->stream.config.retention != STREAM_INTEREST) return false;
+    return s->sweeps > 0 ||
+           (r->order == JS_ORDER_CONSUMER_UPDATE && order != 0 && order < r->ticket);
 }
 
 static enum js_step answer(struct jsapi_reply *p, struct js_stream *s, struct consumer *c)

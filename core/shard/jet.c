@@ -548,8 +548,8 @@ static void step(struct shard *s)
     struct wheel_timer *t;
     take_inbox(s);
     jet_api_step(s);
-    jet_api_run_due(s);
     jet_api_work(s);
+    jet_api_run_due(s); /* orders that waited for that, before what was published behind them */
     jet_publish_settle_again(s);
     js_roll(j->js);
     deliver_store_stored(&j->deliver, j->stored_ticket); /* what waited for these orders */

@@ -1217,3 +1217,55 @@ Test(jsapi_consumer, what_a_limit_per_subject_takes_behind_a_deletion_is_taken_w
     cr_assert_eq(stream_settle(&s->stream, ticket), ERR_OK);
     cr_assert_eq(live(), 2);
 }
+
+/* In the log the one that is deleted last still wants it when the first one's goes, and then the
+ * new one does. */
+Test(jsapi_consumer, what_is_wanted_by_one_that_is_deleted_behind_a_deletion_is_let_be_by_that)
+{
+    const uint64_t count = 3 * STREAM_PURGE_BATCH;
+    open_interest();
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c3.s.2",
+               "{\"stream_name\":\"S\",\"config\":{\"durable_name\":\"c3\",\"ack_policy\":"
+               "\"explicit\",\"filter_subject\":\"s.2\"}}");
+    while (live() < count) publish("s.1");
+    publish("s.2");
+    struct js_request deletion = send_order("$JS.API.CONSUMER.DELETE.S.c1", "");
+    struct js_request creation = send_order("$JS.API.CONSUMER.CREATE.S.c2", C2_CREATE);
+    struct js_request other = send_order("$JS.API.CONSUMER.DELETE.S.c3", "");
+    cr_assert_eq(jsapi_stored(&r.js, &deletion, ERR_OK), JS_MORE);
+    enum js_step created = jsapi_stored(&r.js, &creation, ERR_OK);
+    enum js_step deleted = jsapi_stored(&r.js, &other, ERR_OK);
+    cr_assert_not(js_may_delete(s)); /* nor does one end by itself */
+    end_by_pieces(&deletion);
+    cr_assert(msgs_has(&s->stream.msgs, count + 1), "steps %d %d", (int)created, (int)deleted);
+    end_order(&creation);
+    end_order(&other);
+    cr_assert_eq(live(), 1);
+    cr_assert_eq(named("c2")->next_seq, count + 1);
+    cr_assert_eq(s->stream.order_ticket, 0);
+}
+
+Test(jsapi_consumer, who_ends_behind_publishes_ends_behind_a_deletion_by_pieces_too)
+{
+    const uint64_t count = 3 * STREAM_PURGE_BATCH;
+    open_interest();
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    (void)call(ERR_OK, "$JS.API.CONSUMER.CREATE.S.c2.s.2", c2_of("s.2"));
+    while (live() < count) publish("s.1");
+    publish("s.2");
+    struct js_request deletion = send_order("$JS.API.CONSUMER.DELETE.S.c1", "");
+    uint64_t flight = send_message("s.2"), ticket;
+    cr_assert_eq(js_consumer_delete(&r.js, s, named("c2"), now_ns, &ticket), ERR_OK);
+    cr_assert_eq(jsapi_stored(&r.js, &deletion, ERR_OK), JS_MORE);
+    cr_assert_eq(stream_settle(&s->stream, flight), ERR_OK);
+    cr_assert_not(js_is_rolling(&r.js));
+    js_roll(&r.js);
+    cr_assert_not_null(named("c2"));
+    end_by_pieces(&deletion);
+    cr_assert_eq(live(), 2);
+    while (js_is_rolling(&r.js)) js_roll(&r.js);
+    cr_assert_null(named("c2"));
+    cr_assert_eq(live(), 0);
+    cr_assert_eq(s->stream.order_ticket, 0);
+}
