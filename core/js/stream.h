@@ -41,7 +41,11 @@ enum {
     STREAM_HEADERS_BYTES_MAX = 65535,
     STREAM_SUBJECTS_PAGE = 100000,
     STREAM_EXPIRE_BATCH = 1024, /* messages a call of stream_expire removes at most */
-    STREAM_PURGE_BATCH = 1024,  /* and a call of stream_purge_step */
+#ifdef MILLRACE_SMALL_PIECES
+    STREAM_PURGE_BATCH = 2, /* of the simulator, whose streams have some twenty messages */
+#else
+    STREAM_PURGE_BATCH = 1024, /* and a call of stream_purge_step */
+#endif
     STREAM_LAST_ID_BYTES = STREAM_HEADERS_BYTES_MAX, /* no header is longer */
     STREAM_PARTIAL_MORE = 65536, /* messages above its limits while a start reads the log */
     STREAM_DUE_MAX = 64,         /* markers that wait to be written; the others are found again */
