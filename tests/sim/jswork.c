@@ -522,14 +522,19 @@ static void answer_delete(struct work *w, struct request *r, const struct jsmess
     if (is_done) x->is_confirmed = false;
 }
 
-/* What changes while nothing happens, or is of a life alone. */
-static void cut_out(char *text, const char *name)
+/* All with that name, up to the first of these characters. */
+static void cut_out_to(char *text, const char *name, const char *ends)
 {
     for (char *at = text; (at = strstr(at, name)) != NULL;) {
         char *end = at + strlen(name);
-        end += strcspn(end, ",}");
+        end += strcspn(end, ends);
         memmove(at, end, strlen(end) + 1);
     }
+}
+
+static void cut_out(char *text, const char *name)
+{
+    cut_out_to(text, name, ",}");
 }
 
 /* Sequences before the stream's first message: how far consumers that have nothing there moved up
@@ -551,6 +556,7 @@ static bool has_passed(struct work *w, uint32_t slot)
     return slot_of(w, slot)->lives.is_on || w->config->frees;
 }
 
+/* Without what changes while nothing happens, or is of a life alone. */
 static void keep_said(struct work *w, uint32_t slot, uint32_t which, struct bytes body)
 {
     static const char *const passing[] = {
@@ -828,10 +834,11 @@ static void forget_pending_again(struct work *w, uint32_t slot, char *was, char 
     uint64_t more = jsclient_number(after, pending) - jsclient_number(before, pending);
     bool is_lower = jsclient_number(after, floor) < jsclient_number(before, floor);
     if (more == 0 || more > back || back > JSLEDGER_SEQS_MAX || !is_lower) return;
-    static const char *const names[] = {pending, floor, "\"num_redelivered\":"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        cut_out(was, names[i]);
-        cut_out(is, names[i]);
+    char *texts[] = {was, is};
+    for (int i = 0; i < 2; i++) {
+        cut_out(texts[i], pending);
+        cut_out(texts[i], "\"num_redelivered\":");
+        cut_out_to(texts[i], floor, "}");
     }
 }
 
