@@ -564,6 +564,8 @@ bool deliver_is_settled_behind(const struct js_stream *s, uint64_t seq, struct b
     while ((c = consumer_set_each(&s->consumers, &at)) != NULL) {
         const struct deliver_consumer *x = c->owner;
         struct deliver_flight *f = x == NULL ? NULL : x->flight;
+        /* Delivered before it got other filters: it needs it no more, acked or not. */
+        if (!consumer_matches(c, subject)) continue;
         bool is_behind = consumer_is_unsaved(c) && consumer_is_settled_unsaved(c, seq, subject);
         for (; f != NULL && f->ticket > ticket; f = f->older)
             is_behind = is_behind || settles(f, c, seq, subject);

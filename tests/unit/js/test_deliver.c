@@ -686,6 +686,24 @@ Test(deliver, who_acks_a_message_once_more_has_settled_it_by_the_first_record)
     cr_assert_not(deliver_is_settled_behind(stream(), 1, BYTES_LITERAL("s.1"), first));
 }
 
+/* At a start it is gone by then. */
+Test(deliver, what_filters_select_no_more_does_not_wait_for_the_ack_that_comes_all_the_same)
+{
+    open_interest();
+    open_consumer("c", DURABLE ",\"filter_subject\":\"s.1\"");
+    open_consumer("d", "\"durable_name\":\"d\",\"ack_policy\":\"explicit\"");
+    publish("s.1", "a");
+    pull("c", "1");
+    pull("d", "1");
+    open_consumer("c", DURABLE ",\"filter_subject\":\"s.2\"");
+    cr_assert(ack(r.sent[1].reply, "", ""));
+    deliver_flush(&r.d, r.now);
+    uint64_t last = r.log.ticket;
+    cr_assert(ack(r.sent[0].reply, "", ""));
+    deliver_store_stored(&r.d, last);
+    cr_assert_eq(stream()->stream.msgs.live_count, 0);
+}
+
 /* A limit takes the first message by the publish before, as at a start. */
 Test(deliver, an_inactive_consumer_does_not_end_before_its_acks_are_durable)
 {
