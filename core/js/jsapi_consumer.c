@@ -616,8 +616,23 @@ static void hold_order(struct js_request *r, struct js_stream *s)
 static void end_order(struct js_request *r, struct js_stream *s)
 {
     if (r->work.has_order) s->stream.order_ticket = 0;
-    if (r->work.is_counted && --s->sweeps == 0) s->stream.sweep_ticket = 0;
+    if (r->work.is_counted && --s->sweeps == 0) s->stream.sweep_ticket = s->stream.start_ticket;
     r->work.has_order = r->work.is_counted = false;
+}
+
+/* One whose place depends on the last message waits: what is published behind it comes behind. */
+static void hold_start(const struct js_request *r, struct js_stream *s)
+{
+    bool is_at_first = r->order != JS_ORDER_CONSUMER_CREATE ||
+                       r->consumer->config.deliver_policy == CONSUMER_DELIVER_ALL;
+    if (!is_at_first && s->stream.start_ticket == 0) s->stream.start_ticket = r->ticket;
+}
+
+static void end_start(const struct js_request *r, struct js_stream *s)
+{
+    if (s->stream.start_ticket == 0 || s->stream.start_ticket != r->ticket) return;
+    s->stream.start_ticket = 0;
+    if (s->sweeps == 0) s->stream.sweep_ticket = 0;
 }
 
 static enum js_step answer_end(struct jsapi_reply *p)
@@ -691,11 +706,13 @@ static enum err carry_out(struct jsapi_reply *p, struct js_stream *s, struct con
 
 /* What an earlier order lets go, by pieces, goes first, as at a start: who is made behind it, or
  * gets other filters, does not find it, and what one that is deleted behind it wanted it lets be.
- */
+ * Who is to get only what comes finds nothing. */
 static bool has_order_before(const struct js_request *r, const struct js_stream *s)
 {
     uint64_t order = s->stream.order_ticket;
-    if (s->stream.config.retention != STREAM_INTEREST) return false;
+    bool is_new = r->order == JS_ORDER_CONSUMER_CREATE &&
+                  r->consumer->config.deliver_policy == CONSUMER_DELIVER_NEW;
+    if (s->stream.config.retention != STREAM_INTEREST || is_new) return false;
     return s->sweeps > 0 ||
            (r->order == JS_ORDER_CONSUMER_UPDATE && order != 0 && order < r->ticket);
 }
@@ -741,6 +758,7 @@ enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err
     if (r->order == JS_ORDER_CONSUMER_HOLD) return held(&p, s, c, result);
     if (c == NULL) {
         end_change(r, s);
+        end_start(r, s);
         return jsapi_reply_refuse(&p, JSAPI_CONSUMER_NOT_FOUND);
     }
     if (result != ERR_OK) return failed(&p, s, c, result);
@@ -748,8 +766,12 @@ enum js_step jsapi_consumer_stored(struct js *js, struct js_request *r, enum err
         /* What was published before the order comes before it, and what a consumer settled too. */
         if (r->ticket != 0 && stream_settle(&s->stream, r->ticket - 1) != ERR_OK)
             return JS_WAIT_STORED;
-        if (has_order_before(r, s)) return JS_WAIT_STORED;
+        if (has_order_before(r, s)) {
+            hold_start(r, s);
+            return JS_WAIT_STORED;
+        }
         if (carry_out(&p, s, c) != ERR_OK) return JS_WAIT_STORED;
+        end_start(r, s);
         r->work.is_begun = true;
         r->work.ticket = r->ticket;
     }

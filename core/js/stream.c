@@ -356,11 +356,13 @@ static void apply_skip(struct stream *s, const struct staged_op *op)
     if (s->msgs.live_count == 0) s->seq_first = op->seq + 1;
 }
 
-/* At a start the limits take what is there when all of an order before has gone. What they take
- * nothing for does not wait: it was answered, and is looked for. */
+/* At a start the limits take what is there when all of an order before has gone, and who starts at
+ * the last message finds that of then. What they take nothing for does not wait: it was answered,
+ * and is looked for. */
 static bool is_behind_sweep(const struct stream *s, const struct staged_op *op)
 {
     if (LIKELY(s->sweep_ticket == 0) || op->ticket <= s->sweep_ticket) return false;
+    if (s->start_ticket != 0 && op->ticket > s->start_ticket) return true;
     struct staged_limits l = limits_of(s);
     uint64_t of_subject =
         (op->flags & STAGED_SKIP) != 0 ? 0 : subject_index_node(&s->subjects, op->node)->count;

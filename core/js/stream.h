@@ -115,6 +115,7 @@ struct stream {
         *due; /* [STREAM_DUE_MAX] messages whose subject's delete marker is due; NULL: none yet */
     uint64_t order_ticket;        /* of the order in flight; 0 none */
     uint64_t sweep_ticket;        /* of the first consumer's order that goes by pieces; 0 none */
+    uint64_t start_ticket;        /* of the first consumer that starts when those are over; 0 none */
     struct stream_rollup *rollup; /* what that one removes, by pieces; NULL: nothing */
     uint32_t account, consumer_count, due_count;
 
@@ -149,8 +150,8 @@ void stream_cancel(struct stream *s, const struct stream_outcome *o);
 void stream_stage_order(struct stream *s, uint64_t ticket);
 
 /* Everything up to ticket is durable: messages become visible. ERR_MEMORY, ERR_BUSY (the limits
- * find behind sweep_ticket what is there when that is over): some of it has not happened yet; call
- * again. */
+ * find behind sweep_ticket what is there when that is over, and so does a consumer what lies before
+ * start_ticket): some of it has not happened yet; call again. */
 NODISCARD enum err stream_settle(struct stream *s, uint64_t ticket);
 /* The order in flight is durable. For RECORD_PURGE, RECORD_ERASE, RECORD_STREAM (config is the
  * decoded one).

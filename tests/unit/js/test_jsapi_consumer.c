@@ -1269,3 +1269,50 @@ Test(jsapi_consumer, who_ends_behind_publishes_ends_behind_a_deletion_by_pieces_
     cr_assert_eq(live(), 0);
     cr_assert_eq(s->stream.order_ticket, 0);
 }
+
+#define C3_CREATE(policy)                                                                          \
+    "{\"stream_name\":\"S\",\"config\":{\"durable_name\":\"c3\",\"ack_policy\":\"explicit\","      \
+    "\"deliver_policy\":\"" policy "\"}}"
+
+static void end_creation(struct js_request *creation)
+{
+    enum js_step step;
+    while ((step = jsapi_stored(&r.js, creation, ERR_OK)) != JS_REPLY)
+        cr_assert_eq(step, JS_WAIT_STORED);
+    cr_assert_not(creation->is_error);
+    jsapi_end(creation);
+}
+
+/* At a start it does: it would stay for good, since no record settles it. */
+Test(jsapi_consumer, a_new_one_gets_what_is_published_behind_it_while_a_deletion_goes_by_pieces)
+{
+    struct js_request deletion = delete_by_pieces();
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    struct js_request creation = send_order("$JS.API.CONSUMER.CREATE.S.c3", C3_CREATE("new"));
+    uint64_t ticket = send_message("s.2");
+    cr_assert_eq(jsapi_stored(&r.js, &deletion, ERR_OK), JS_MORE);
+    cr_assert_eq(jsapi_stored(&r.js, &creation, ERR_OK), JS_REPLY);
+    jsapi_end(&creation);
+    cr_assert_eq(stream_settle(&s->stream, ticket), ERR_OK);
+    end_by_pieces(&deletion);
+    cr_assert_eq(named("c3")->next_seq, 3 * STREAM_PURGE_BATCH + 1);
+}
+
+Test(jsapi_consumer, the_last_one_behind_a_deletion_by_pieces_is_that_of_the_creation)
+{
+    struct js_request deletion = delete_by_pieces();
+    struct js_stream *s = js_find(&r.js, 0, BYTES_LITERAL("S"), false);
+    publish("s.2");
+    struct js_request creation = send_order("$JS.API.CONSUMER.CREATE.S.c3", C3_CREATE("last"));
+    uint64_t ticket = send_message("s.2");
+    cr_assert_eq(jsapi_stored(&r.js, &deletion, ERR_OK), JS_MORE);
+    cr_assert_eq(jsapi_stored(&r.js, &creation, ERR_OK), JS_WAIT_STORED);
+    cr_assert_eq(stream_settle(&s->stream, ticket), ERR_BUSY);
+    end_by_pieces(&deletion);
+    cr_assert_eq(stream_settle(&s->stream, ticket), ERR_BUSY);
+    end_creation(&creation);
+    cr_assert_eq(named("c3")->next_seq, 3 * STREAM_PURGE_BATCH + 1);
+    cr_assert_eq(stream_settle(&s->stream, ticket), ERR_OK);
+    cr_assert_eq(s->stream.seq_last, 3 * STREAM_PURGE_BATCH + 2);
+    cr_assert_eq(s->stream.sweep_ticket, 0);
+}
