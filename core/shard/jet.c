@@ -550,9 +550,10 @@ static void step(struct shard *s)
     jet_api_step(s);
     jet_api_work(s);
     jet_api_run_due(s); /* orders that waited for that, before what was published behind them */
-    jet_publish_settle_again(s);
     js_roll(j->js);
-    deliver_store_stored(&j->deliver, j->stored_ticket); /* what waited for these orders */
+    /* What waited for these orders: a limit behind it finds the room that acks before it made. */
+    deliver_store_stored(&j->deliver, j->stored_ticket);
+    jet_publish_settle_again(s);
     jet_api_tell_dropped(s);
     while ((t = wheel_pop(&j->wheel, s->now.mono_ns)) != NULL)
         jet_publish_expire(s, LIST_OWNER(t, struct jet_stream, timer));
