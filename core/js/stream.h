@@ -115,7 +115,7 @@ struct stream {
         *due; /* [STREAM_DUE_MAX] messages whose subject's delete marker is due; NULL: none yet */
     uint64_t order_ticket;        /* of the order in flight; 0 none */
     uint64_t sweep_ticket;        /* of the first consumer's order that goes by pieces; 0 none */
-    uint64_t start_ticket;        /* of the first consumer that starts when those are over; 0 none */
+    uint64_t start_ticket;        /* of the first consumer that starts when those are over; 0 */
     struct stream_rollup *rollup; /* what that one removes, by pieces; NULL: nothing */
     uint32_t account, consumer_count, due_count;
 
