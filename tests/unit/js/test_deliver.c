@@ -1676,19 +1676,28 @@ Test(deliver,
     cr_assert_eq(r.d.republish.dropped, 1);
 }
 
-/* In the log its ack makes room for what is published before the other one ends. */
-Test(deliver, what_was_acked_before_an_inactive_one_ends_makes_room_before)
+/* c and e, which wants only what e_filter says, beside two messages, as many as may be: c acked the
+ * second, and a third is in flight behind that, whose ticket this is. */
+static uint64_t stage_behind_ack(const char *e_filter)
 {
+    char e[100];
     open_interest();
     stream()->stream.config.max_msgs = 2;
     open_consumer("c", DURABLE);
-    open_consumer("e", "\"durable_name\":\"e\",\"filter_subject\":\"s.9\"");
+    snprintf(e, sizeof e, "\"durable_name\":\"e\",\"filter_subject\":\"%s\"", e_filter);
+    open_consumer("e", e);
     publish("s.1", "a");
     publish("s.2", "b");
     pull("c", "2");
     deliver_store_stored(&r.d, r.log.ticket);
     cr_assert(ack(r.sent[1].reply, "", ""));
-    uint64_t third = stage("s.3", "c"), end;
+    return stage("s.3", "c");
+}
+
+/* In the log its ack makes room for what is published before the other one ends. */
+Test(deliver, what_was_acked_before_an_inactive_one_ends_makes_room_before)
+{
+    uint64_t third = stage_behind_ack("s.9"), end;
     enum err e = js_consumer_delete(&r.js, stream(), named("e"), r.now.wall_ns, &end);
     deliver_store_stored(&r.d, r.log.ticket);
     (void)!stream_settle(&stream()->stream, third);
@@ -1701,16 +1710,7 @@ Test(deliver, what_was_acked_before_an_inactive_one_ends_makes_room_before)
 /* In the log what it wants is there when a limit looks for room. */
 Test(deliver, an_inactive_one_ends_behind_what_was_published_before)
 {
-    open_interest();
-    stream()->stream.config.max_msgs = 2;
-    open_consumer("c", DURABLE);
-    open_consumer("e", "\"durable_name\":\"e\",\"filter_subject\":\"s.2\"");
-    publish("s.1", "a");
-    publish("s.2", "b");
-    pull("c", "2");
-    deliver_store_stored(&r.d, r.log.ticket);
-    cr_assert(ack(r.sent[1].reply, "", ""));
-    uint64_t third = stage("s.3", "c"), end;
+    uint64_t third = stage_behind_ack("s.2"), end;
     cr_assert_eq(js_consumer_delete(&r.js, stream(), named("e"), r.now.wall_ns, &end), ERR_OK);
     deliver_store_stored(&r.d, r.log.ticket);
     cr_assert_eq(stream_settle(&stream()->stream, third), ERR_OK);

@@ -1077,6 +1077,13 @@ static void end_by_pieces(struct js_request *deletion)
     jsapi_end(deletion);
 }
 
+/* To its reply; only records are waited for. */
+static void end_waiting(struct js_request *q)
+{
+    enum js_step step;
+    while ((step = jsapi_stored(&r.js, q, ERR_OK)) != JS_REPLY) cr_assert_eq(step, JS_WAIT_STORED);
+}
+
 /* At a start all of it is gone before. */
 Test(jsapi_consumer, who_is_reset_behind_a_deletion_keeps_nothing_of_it)
 {
@@ -1087,9 +1094,7 @@ Test(jsapi_consumer, who_is_reset_behind_a_deletion_keeps_nothing_of_it)
     cr_assert_eq(jsapi_stored(&r.js, &deletion, ERR_OK), JS_MORE);
     cr_assert_eq(jsapi_stored(&r.js, &reset, ERR_OK), JS_WAIT_STORED);
     end_by_pieces(&deletion);
-    enum js_step step;
-    while ((step = jsapi_stored(&r.js, &reset, ERR_OK)) != JS_REPLY)
-        cr_assert_eq(step, JS_WAIT_STORED);
+    end_waiting(&reset);
     cr_assert_not(reset.is_error);
     jsapi_end(&reset);
     cr_assert_eq(live(), 1);
@@ -1113,9 +1118,7 @@ Test(jsapi_consumer, what_a_deletion_lets_go_is_left_alone_behind_another_order)
     cr_assert_eq(checkpoint_write(&r.js, s->stream.id, &r.out), ERR_BUSY);
     cr_assert_eq(jsapi_stored(&r.js, &reset, ERR_OK), JS_WAIT_STORED);
     end_by_pieces(&deletion);
-    enum js_step step;
-    while ((step = jsapi_stored(&r.js, &reset, ERR_OK)) != JS_REPLY)
-        cr_assert_eq(step, JS_WAIT_STORED);
+    end_waiting(&reset);
     jsapi_end(&reset);
     cr_assert_eq(live(), 0);
     cr_assert_eq(s->stream.order_ticket, 0);
