@@ -555,17 +555,30 @@ static bool settles(struct deliver_flight *f, const struct consumer *c, uint64_t
     return f->asked.is_named || consumer_matches(c, subject);
 }
 
-bool deliver_is_settled_behind(const struct js_stream *s, uint64_t seq, struct bytes subject,
-                               uint64_t ticket)
+/* Its newest record in flight; NULL: none. */
+static struct deliver_flight *newest_of(const struct deliver *d, const struct js_stream *s,
+                                        const struct consumer *c)
+{
+    const struct deliver_consumer *x = c->owner;
+    if (x != NULL) return x->flight;
+    if (!c->has_flights) return NULL;
+    for (struct list *link = d->flights.prev; link != &d->flights; link = link->prev) {
+        struct deliver_flight *f = LIST_OWNER(link, struct deliver_flight, link);
+        if (f->stream == s->stream.id && f->consumer == c->number) return f;
+    }
+    return NULL;
+}
+
+bool deliver_is_settled_behind(const struct deliver *d, const struct js_stream *s, uint64_t seq,
+                               struct bytes subject, uint64_t ticket)
 {
     uint32_t at = 0;
     struct consumer *c;
     if (s->stream.config.storage == STREAM_MEMORY) return false;
     while ((c = consumer_set_each(&s->consumers, &at)) != NULL) {
-        const struct deliver_consumer *x = c->owner;
-        struct deliver_flight *f = x == NULL ? NULL : x->flight;
         /* Delivered before it got other filters: it needs it no more, acked or not. */
         if (!consumer_matches(c, subject)) continue;
+        struct deliver_flight *f = newest_of(d, s, c);
         bool is_behind = consumer_is_unsaved(c) && consumer_is_settled_unsaved(c, seq, subject);
         for (; f != NULL && f->ticket > ticket; f = f->older)
             is_behind = is_behind || settles(f, c, seq, subject);

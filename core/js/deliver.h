@@ -90,8 +90,8 @@ NODISCARD enum err deliver_settling(struct deliver *d, struct js_stream *s, stru
 /* What consumers of the stream did is on record. Anything but ERR_OK: not all of it. */
 NODISCARD enum err deliver_saving(struct deliver *d, struct js_stream *s, struct shard_time now);
 /* A record behind this one, or none yet, tells that some consumer settled the message. */
-NODISCARD bool deliver_is_settled_behind(const struct js_stream *s, uint64_t seq,
-                                         struct bytes subject, uint64_t ticket);
+NODISCARD bool deliver_is_settled_behind(const struct deliver *d, const struct js_stream *s,
+                                         uint64_t seq, struct bytes subject, uint64_t ticket);
 /* The record of its end is about to be made: what it settled comes before, if there is room. */
 void deliver_ending(struct deliver *d, struct js_stream *s, struct consumer *c,
                     struct shard_time now);

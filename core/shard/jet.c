@@ -184,8 +184,8 @@ static enum err on_consumers_saving(void *context, struct js_stream *stream)
 static bool is_settled_behind(void *context, const struct js_stream *stream, uint64_t seq,
                               struct bytes subject, uint64_t ticket)
 {
-    (void)context;
-    return deliver_is_settled_behind(stream, seq, subject, ticket);
+    const struct shard *s = context;
+    return deliver_is_settled_behind(&s->jet->deliver, stream, seq, subject, ticket);
 }
 
 static void on_consumer_room(void *context, struct js_stream *stream)

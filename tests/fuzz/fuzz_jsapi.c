@@ -187,8 +187,8 @@ static enum err consumers_saving(void *context, struct js_stream *s)
 static bool is_settled_behind(void *context, const struct js_stream *s, uint64_t seq,
                               struct bytes subject, uint64_t ticket)
 {
-    (void)context;
-    return deliver_is_settled_behind(s, seq, subject, ticket);
+    const struct world *w = context;
+    return deliver_is_settled_behind(&w->deliver, s, seq, subject, ticket);
 }
 
 static const struct js_hooks hooks = {.opened = opened,

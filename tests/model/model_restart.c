@@ -205,7 +205,7 @@ static enum err consumers_saving(void *context, struct js_stream *s)
 static bool is_settled_behind(void *context, const struct js_stream *s, uint64_t seq,
                               struct bytes subject, uint64_t ticket)
 {
-    return deliver_is_settled_behind(s, seq, subject, ticket);
+    return deliver_is_settled_behind(&world->process->deliver, s, seq, subject, ticket);
 }
 
 static const struct js_hooks hooks = {.opened = opened,

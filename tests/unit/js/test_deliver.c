@@ -184,7 +184,7 @@ static enum err saving(void *context, struct js_stream *s)
 static bool is_settled_behind(void *context, const struct js_stream *s, uint64_t seq,
                               struct bytes subject, uint64_t ticket)
 {
-    return deliver_is_settled_behind(s, seq, subject, ticket);
+    return deliver_is_settled_behind(&r.d, s, seq, subject, ticket);
 }
 
 static const struct js_hooks hooks = {.opened = stream_opened,
@@ -406,6 +406,30 @@ Test(deliver, a_record_that_fails_is_written_again_though_the_consumer_was_close
     deliver_store_failed(&r.d, r.log.ticket, r.now);
     pass(300);
     cr_assert_eq(r.log.progress_count, records + 1);
+    deliver_store_stored(&r.d, r.log.ticket);
+    cr_assert_eq(stream()->stream.msgs.live_count, 0);
+}
+
+/* At a start the other one needs it when the first record is read. */
+Test(deliver, what_one_acked_last_stays_until_its_record_though_it_was_closed_meanwhile)
+{
+    open_interest();
+    open_consumer("c", DURABLE ",\"filter_subject\":\"s.1\"");
+    open_consumer("d", "\"durable_name\":\"d\",\"ack_policy\":\"explicit\"");
+    publish("s.1", "a");
+    pull("c", "1");
+    pull("d", "1");
+    cr_assert(ack(r.sent[1].reply, "", ""));
+    deliver_flush(&r.d, r.now);
+    uint64_t first = r.log.ticket;
+    cr_assert(ack(r.sent[0].reply, "", ""));
+    deliver_flush(&r.d, r.now);
+    r.heap.fail_at = r.heap.alloc_count + 1;
+    deliver_updated(&r.d, stream(), named("c"), r.now);
+    r.heap.fail_at = 0;
+    cr_assert_null(named("c")->owner);
+    deliver_store_stored(&r.d, first);
+    cr_assert_eq(stream()->stream.msgs.live_count, 1);
     deliver_store_stored(&r.d, r.log.ticket);
     cr_assert_eq(stream()->stream.msgs.live_count, 0);
 }
@@ -682,8 +706,8 @@ Test(deliver, who_acks_a_message_once_more_has_settled_it_by_the_first_record)
     cr_assert(ack(r.sent[0].reply, "", ""));
     deliver_flush(&r.d, r.now);
     cr_assert_eq(r.log.ticket, first); /* nothing is new */
-    cr_assert(deliver_is_settled_behind(stream(), 1, BYTES_LITERAL("s.1"), first - 1));
-    cr_assert_not(deliver_is_settled_behind(stream(), 1, BYTES_LITERAL("s.1"), first));
+    cr_assert(deliver_is_settled_behind(&r.d, stream(), 1, BYTES_LITERAL("s.1"), first - 1));
+    cr_assert_not(deliver_is_settled_behind(&r.d, stream(), 1, BYTES_LITERAL("s.1"), first));
 }
 
 /* At a start it is gone by then. */
