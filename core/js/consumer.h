@@ -208,7 +208,7 @@ bool consumer_removed(struct consumer *c, uint64_t seq, struct bytes subject, st
  * other filters. */
 uint64_t consumer_first_of_interest(const struct consumer *c);
 /* A start has the whole stream: a record behind the removal of a message may have told that it
- * waits for its ack. */
+ * waits for its ack. An undone reset, too. */
 void consumer_replayed(struct consumer *c);
 /* The stream was purged; filter is empty for all of it. first: of the messages that the filter
  * selects, the first one that is left, or the one behind the last sequence. Call afterwards. */

@@ -252,6 +252,7 @@ enum err consumer_reset_undo(struct consumer *c, struct bytes body, struct shard
     c->is_undone = e == ERR_OK;
     if (e == ERR_OK) c->is_reset = false;
     if (e == ERR_OK) consumer_encode_undone(c, text_written(&since));
+    if (e == ERR_OK) consumer_replayed(c); /* messages that went since are waited for no more */
     c->is_moved = true;
     text_deinit(&since);
     return e;

@@ -981,6 +981,22 @@ Test(deliver, a_reset_that_fails_settles_nothing_that_an_earlier_one_passed_over
     cr_assert_eq(r.log.settled, UINT64_C(1) << 3, "%lx", r.log.settled);
 }
 
+Test(deliver, what_went_behind_a_reset_that_fails_is_not_waited_for)
+{
+    open_limits();
+    open_consumer("c", DURABLE);
+    for (int i = 0; i < 3; i++) publish("s.1", "a");
+    pull("c", "2");
+    struct js_request q = request("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":3}");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert(stream_remove(&stream()->stream, 1));
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_IO), JS_REPLY);
+    jsapi_end(&q);
+    cr_assert_eq(named("c")->live->window.pending_count, 1);
+    cr_assert_eq(named("c")->floor_seq, 1);
+    cr_assert_eq(named("c")->next_seq, 3);
+}
+
 /* Nor does an ack that came since: its record begins where the reset was to begin. */
 Test(deliver, an_ack_behind_a_reset_that_fails_settles_nothing_else)
 {
