@@ -981,6 +981,26 @@ Test(deliver, a_reset_that_fails_settles_nothing_that_an_earlier_one_passed_over
     cr_assert_eq(r.log.settled, UINT64_C(1) << 3, "%lx", r.log.settled);
 }
 
+/* A limit would find it at a start, by a message whose record comes before. */
+Test(deliver, what_went_before_a_reset_that_fails_is_on_record_before_anything_is_published)
+{
+    open_work_queue();
+    open_consumer("c", DURABLE);
+    publish("s.1", "a");
+    publish("s.1", "a");
+    pull("c", "1");
+    cr_assert(ack(r.sent[0].reply, "", ""));
+    uint64_t first = r.log.ticket;
+    struct js_request q = request("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":2}");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    cr_assert_eq(stream()->stream.msgs.live_count, 1);
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_IO), JS_REPLY);
+    jsapi_end(&q);
+    r.log.settled = 0;
+    deliver_store_failed(&r.d, first, r.now);
+    cr_assert_eq(r.log.settled, UINT64_C(1) << 1, "%lx", r.log.settled);
+}
+
 Test(deliver, what_went_behind_a_reset_that_fails_is_not_waited_for)
 {
     open_limits();
