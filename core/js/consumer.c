@@ -608,7 +608,8 @@ enum err consumer_update(struct consumer *c, const struct consumer_config *confi
     }
     if (has_other_filters != NULL) *has_other_filters = is_other;
     c->expire_ns = (int64_t)now.mono_ns; /* waits may have become shorter */
-    c->live->pulls.last_active_ns = (int64_t)now.mono_ns;
+    if (c->live->pulls.last_active_ns < (int64_t)now.mono_ns)
+        c->live->pulls.last_active_ns = (int64_t)now.mono_ns; /* the order may have waited */
     free_parts(c->mem, &old);
     return ERR_OK;
 }

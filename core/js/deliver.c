@@ -557,7 +557,7 @@ static bool settles(struct deliver_flight *f, const struct consumer *c, uint64_t
 
 /* Its newest record in flight; NULL: none. */
 static struct deliver_flight *newest_of(const struct deliver *d, const struct js_stream *s,
-                                        const struct consumer *c)
+                                        struct consumer *c)
 {
     const struct deliver_consumer *x = c->owner;
     if (x != NULL) return x->flight;
@@ -566,6 +566,7 @@ static struct deliver_flight *newest_of(const struct deliver *d, const struct js
         struct deliver_flight *f = LIST_OWNER(link, struct deliver_flight, link);
         if (f->stream == s->stream.id && f->consumer == c->number) return f;
     }
+    c->has_flights = false;
     return NULL;
 }
 
@@ -684,7 +685,7 @@ void deliver_store_failed(struct deliver *d, uint64_t ticket, struct shard_time 
         }
         free_flight(d, f);
     }
-    /* Before anything is published behind: a limit would find at a start what has gone here. */
+    /* Before clients publish anything behind: a limit would find at a start what has gone here. */
     for (link = d->unsaved.next; has_early && link != &d->unsaved;) {
         struct deliver_consumer *x = OWNER(link, unsaved);
         link = link->next;

@@ -717,11 +717,20 @@ static bool has_order_before(const struct js_request *r, const struct js_stream 
            (r->order == JS_ORDER_CONSUMER_UPDATE && order != 0 && order < r->ticket);
 }
 
+/* Inactive since it is there, however long the order waited. */
+static void begin_to_wait(const struct js *js, struct consumer *c)
+{
+    int64_t now_ns = (int64_t)js->clock.mono_ns;
+    if (c->inactive_ns > 0 && c->live->pulls.last_active_ns < now_ns)
+        c->live->pulls.last_active_ns = now_ns;
+}
+
 static enum js_step answer(struct jsapi_reply *p, struct js_stream *s, struct consumer *c)
 {
     switch (p->r->order) {
     case JS_ORDER_CONSUMER_CREATE:
         js_consumer_show(s, c);
+        begin_to_wait(p->js, c);
         p->r->action = JS_ACTION_CONSUMER_CREATED;
         tell(p->js, s, c, true);
         return created(p, s, c);

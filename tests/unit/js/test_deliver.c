@@ -1546,6 +1546,23 @@ Test(deliver, an_inactive_one_goes)
     cr_assert_eq(r.log.gone_count, 1);
 }
 
+Test(deliver, the_time_that_a_creation_waits_is_no_inactivity)
+{
+    open_limits();
+    struct js_request q = request(
+        "$JS.API.CONSUMER.CREATE.S.e",
+        "{\"stream_name\":\"S\",\"config\":{\"name\":\"e\",\"inactive_threshold\":1000000000}}");
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    pass(2000);
+    r.js.clock = r.now;
+    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_REPLY);
+    jsapi_end(&q);
+    pass(900);
+    cr_assert_not_null(named("e"));
+    pass(200);
+    cr_assert_null(named("e"));
+}
+
 Test(deliver, what_expires_comes_again_and_a_purge_ends_it)
 {
     open_limits();
