@@ -41,8 +41,8 @@ NODISCARD enum err read_cache_init(struct read_cache *c, struct mem *mem, uint64
 void read_cache_deinit(struct read_cache *c);
 /* The block, LOADING or VALID. NULL: it is not there. */
 struct read_cache_block *read_cache_find(struct read_cache *c, uint64_t key);
-/* A block for key, LOADING now; without memory for one more, of those that have some. NULL: all are
- * pinned or loading. */
+/* A block for key, LOADING now; without memory for one more, of those that have some. NULL: all
+ * that might be taken are pinned or loading, or there is no memory and none has any. */
 struct read_cache_block *read_cache_take(struct read_cache *c, uint64_t key);
 void read_cache_loaded(struct read_cache_block *b, uint32_t valid_bytes);
 /* Forgets it; it must not be pinned. */

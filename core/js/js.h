@@ -66,8 +66,8 @@ struct js_stream {
     struct checkpoint_restore *restore; /* while a checkpoint is loaded; NULL: none */
     void *owner;                        /* of whoever set js->hooks */
     struct list rolling;                /* in js->rolling, while a rollup or an ending goes on */
-    struct js_work *ending;             /* of a consumer that ended by itself; NULL: none */
-    uint64_t ending_number;             /* of that one, until it ends; 0: it has */
+    struct js_work *ending;             /* of one that ends by itself or is about to; NULL: none */
+    uint64_t ending_number;             /* of that one, while it waits to; 0: it does not */
     uint32_t sweeps;                    /* orders of consumers that go by pieces */
 };
 
@@ -339,7 +339,8 @@ NODISCARD bool js_consumer_record(const struct consumer_config *c, int64_t creat
                                   struct text *body);
 /* The consumer ends, inactive for too long; ticket is that of the record which says so. Where
  * messages of an interest stream are in flight it ends behind them (js_roll), and ticket is 0. What
- * it alone wanted goes by pieces (js_roll). ERR_BUSY: not now, see js_may_delete. As store_append:
+ * it alone wanted goes by pieces (js_roll). Should its record be refused then, it stays, and
+ * consumer_updated is called. ERR_BUSY: not now, see js_may_delete. ERR_MEMORY. As store_append:
  * nothing has happened then. */
 NODISCARD enum err js_consumer_delete(struct js *js, struct js_stream *s, struct consumer *c,
                                       int64_t now_ns, uint64_t *ticket);

@@ -47,7 +47,7 @@ enum {
     STREAM_PURGE_BATCH = 1024, /* and a call of stream_purge_step */
 #endif
     STREAM_LAST_ID_BYTES = STREAM_HEADERS_BYTES_MAX, /* no header is longer */
-    STREAM_PARTIAL_MORE = 65536, /* messages above its limits while a start reads the log */
+    STREAM_PARTIAL_MORE = 65536, /* messages beyond those of a checkpoint, while limits wait */
     STREAM_DUE_MAX = 64,         /* markers that wait to be written; the others are found again */
     /* Of that batch: so many consumers that are told of a removal take as long as the removal. */
     STREAM_BATCH_CONSUMERS = 64,
@@ -113,9 +113,9 @@ struct stream {
     struct staged staged;
     uint64_t
         *due; /* [STREAM_DUE_MAX] messages whose subject's delete marker is due; NULL: none yet */
-    uint64_t order_ticket;        /* of the order in flight; 0 none */
-    uint64_t sweep_ticket;        /* of the first consumer's order that goes by pieces; 0 none */
-    uint64_t start_ticket;        /* of the first consumer that starts when those are over; 0 */
+    uint64_t order_ticket; /* of the order in flight; 0 none */
+    uint64_t sweep_ticket; /* of the first consumer's order by pieces, else start_ticket; 0 none */
+    uint64_t start_ticket; /* of the first consumer that starts when those are over; 0 none */
     struct stream_rollup *rollup; /* what that one removes, by pieces; NULL: nothing */
     uint32_t account, consumer_count, due_count;
 
@@ -145,8 +145,9 @@ void stream_stage(struct stream *s, const struct stream_outcome *o, uint64_t tic
                   uint64_t place);
 /* o: STREAM_STORE, its record could not be appended. */
 void stream_cancel(struct stream *s, const struct stream_outcome *o);
-/* A purge, erasure or configuration is in flight: only one at a time (must). Who staged it sets
- * order_ticket to 0 when it has happened. */
+/* A purge, erasure, configuration or large rollup is in flight, or a reset or the end of a consumer
+ * waits for publishes: only one at a time (must). Who staged it sets order_ticket to 0 when it has
+ * happened. */
 void stream_stage_order(struct stream *s, uint64_t ticket);
 
 /* Everything up to ticket is durable: messages become visible. ERR_MEMORY, ERR_BUSY (the limits

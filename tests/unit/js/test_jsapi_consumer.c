@@ -1077,11 +1077,13 @@ static void end_by_pieces(struct js_request *deletion)
     jsapi_end(deletion);
 }
 
-/* To its reply; only records are waited for. */
+/* To its reply, which is no error; only records are waited for. */
 static void end_waiting(struct js_request *q)
 {
     enum js_step step;
     while ((step = jsapi_stored(&r.js, q, ERR_OK)) != JS_REPLY) cr_assert_eq(step, JS_WAIT_STORED);
+    cr_assert_not(q->is_error);
+    jsapi_end(q);
 }
 
 /* At a start all of it is gone before. */
@@ -1095,8 +1097,6 @@ Test(jsapi_consumer, who_is_reset_behind_a_deletion_keeps_nothing_of_it)
     cr_assert_eq(jsapi_stored(&r.js, &reset, ERR_OK), JS_WAIT_STORED);
     end_by_pieces(&deletion);
     end_waiting(&reset);
-    cr_assert_not(reset.is_error);
-    jsapi_end(&reset);
     cr_assert_eq(live(), 1);
     cr_assert_eq(s->stream.order_ticket, 0);
 }
@@ -1119,7 +1119,6 @@ Test(jsapi_consumer, what_a_deletion_lets_go_is_left_alone_behind_another_order)
     cr_assert_eq(jsapi_stored(&r.js, &reset, ERR_OK), JS_WAIT_STORED);
     end_by_pieces(&deletion);
     end_waiting(&reset);
-    jsapi_end(&reset);
     cr_assert_eq(live(), 0);
     cr_assert_eq(s->stream.order_ticket, 0);
 }
@@ -1277,15 +1276,6 @@ Test(jsapi_consumer, who_ends_behind_publishes_ends_behind_a_deletion_by_pieces_
     "{\"stream_name\":\"S\",\"config\":{\"durable_name\":\"c3\",\"ack_policy\":\"explicit\","      \
     "\"deliver_policy\":\"" policy "\"}}"
 
-static void end_creation(struct js_request *creation)
-{
-    enum js_step step;
-    while ((step = jsapi_stored(&r.js, creation, ERR_OK)) != JS_REPLY)
-        cr_assert_eq(step, JS_WAIT_STORED);
-    cr_assert_not(creation->is_error);
-    jsapi_end(creation);
-}
-
 /* At a start it does: it would stay for good, since no record settles it. */
 Test(jsapi_consumer, a_new_one_gets_what_is_published_behind_it_while_a_deletion_goes_by_pieces)
 {
@@ -1313,7 +1303,7 @@ Test(jsapi_consumer, the_last_one_behind_a_deletion_by_pieces_is_that_of_the_cre
     cr_assert_eq(stream_settle(&s->stream, ticket), ERR_BUSY);
     end_by_pieces(&deletion);
     cr_assert_eq(stream_settle(&s->stream, ticket), ERR_BUSY);
-    end_creation(&creation);
+    end_waiting(&creation);
     cr_assert_eq(named("c3")->next_seq, 3 * STREAM_PURGE_BATCH + 1);
     cr_assert_eq(stream_settle(&s->stream, ticket), ERR_OK);
     cr_assert_eq(s->stream.seq_last, 3 * STREAM_PURGE_BATCH + 2);
