@@ -195,7 +195,8 @@ static bool is_room_near(const struct store *log)
     return store_staged_percent(log) >= CONGESTED_PERCENT;
 }
 
-/* Appends what publish_check decided to store. False: it has to wait for room; nothing changed. */
+/* Appends what publish_check decided to store. m: without a subject for a marker. False: it has to
+ * wait for room; nothing changed. */
 static bool append(struct shard *s, struct jet_stream *x, const struct message *m,
                    struct stream_outcome *o)
 {
@@ -218,6 +219,7 @@ static bool append(struct shard *s, struct jet_stream *x, const struct message *
             j->waits_for_room = true;
             return false;
         }
+        if (m->subject.len == 0) return false; /* a marker of our own: the timer tries again */
         refuse_store(s, x, m, o, e);
         return true;
     }

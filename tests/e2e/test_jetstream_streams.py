@@ -14,7 +14,7 @@ import pytest
 from nats.js.api import StorageType, StreamConfig
 from nats.js.errors import BadRequestError, NotFoundError
 
-from harness import SLOW, free_port
+from harness import SLOW, free_port, wait_until
 from jetstream import Js
 
 ours_only = pytest.mark.ours_only
@@ -299,6 +299,23 @@ def test_one_server_at_a_time_has_the_store(start, tmp_path):
     third = start("-js", "-sd", store, wait=False)
     assert third.process.wait(10 * SLOW) == 1
     assert "another server uses the storage directory" in third.log()
+
+
+def test_markers_that_are_due_at_a_start_are_no_alarm(start, tmp_path):
+    store = str(tmp_path / "store")
+    s = start("-js", "-sd", store)
+    with Js(s) as js:
+        js.stream("S", subjects=["s.*"], allow_msg_ttl=True, subject_delete_marker_ttl=3600 * 10**9,
+                  max_age=10**9)
+        for i in range(50):
+            js.publish("s.%d" % i)
+    assert s.stop() == 0
+    time.sleep(1.1)
+    s = start("-js", "-sd", store)
+    with Js(s) as js:
+        wait_until(lambda: js.state("S")["last_seq"] == 100, what="the markers")
+        assert js.state("S")["messages"] == 50
+    assert "refuses publishes" not in s.log()
 
 
 @ours_only
