@@ -641,6 +641,7 @@ static int act(struct program *p)
     switch (p->flags.action) {
     case FLAGS_USAGE: fprintf(stderr, "%s\n", p->flags.message.data); return print_help(p, NULL);
     case FLAGS_ERROR: fprintf(stderr, "%s: %s\n", p->name, p->flags.message.data); return 1;
+    case FLAGS_CHECK_ERROR: fprintf(stderr, "%s: %s\n", p->name, p->flags.message.data); return 2;
     case FLAGS_VERSION: return print_version(p);
     case FLAGS_HELP: return print_help(p, NULL);
     case FLAGS_HELP_TLS: return print_help(p, help_tls);

@@ -375,13 +375,17 @@ static enum err take_check(struct parse *p)
         else if (word.len > 0 && word.data[0] == '-' && is_help(word))
             action = FLAGS_HELP_CHECK;
         else if (word.len == 0 || word.data[0] == '-' || p->f->store.len > 0)
-            action = FLAGS_ERROR;
+            action = FLAGS_CHECK_ERROR;
         else if (arena_text(&p->f->arena, word, &p->f->store) != ERR_OK)
             return ERR_MEMORY;
     }
-    if (action == FLAGS_ERROR || (action == FLAGS_CHECK && p->f->store.len == 0))
-        return error(p, "check takes the folder of one store, and --dump", BYTES_LITERAL(""), false,
-                     "");
+    if (action == FLAGS_CHECK_ERROR || (action == FLAGS_CHECK && p->f->store.len == 0)) {
+        struct writer w;
+        char room[MESSAGE_BYTES_MAX];
+        writer_init(&w, room, sizeof room);
+        writer_text(&w, "check takes the folder of one store, and --dump");
+        return stop(p, FLAGS_CHECK_ERROR, &w);
+    }
     p->is_done = true;
     p->f->action = action;
     return ERR_OK;

@@ -17,6 +17,7 @@ enum flags_action {
     FLAGS_RUN,
     FLAGS_USAGE,        /* print message and a newline on stderr, the help on stdout; exit 0 */
     FLAGS_ERROR,        /* print "<program>: <message>" and a newline on stderr; exit 1 */
+    FLAGS_CHECK_ERROR,  /* the same, of check, whose 1 says that something is damaged; exit 2 */
     FLAGS_VERSION,      /* is_verbose: ours too; exit 0 */
     FLAGS_HELP,         /* exit 0 */
     FLAGS_HELP_TLS,     /* exit 0 */
@@ -52,7 +53,7 @@ struct flags_secret {
 
 struct flags {
     enum flags_action action;
-    struct bytes message; /* of FLAGS_USAGE and FLAGS_ERROR */
+    struct bytes message; /* of FLAGS_USAGE, FLAGS_ERROR and FLAGS_CHECK_ERROR */
     struct bytes config_file;
     struct bytes signal;        /* ldm, stop, quit, term, reopen, reload */
     struct bytes signal_target; /* pid, pid file or pid*; empty: find the one server */

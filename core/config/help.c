@@ -102,7 +102,7 @@ void help_check(struct text *out)
         "nothing. Each damaged range is told with what it cost.\n\n"
         "    --dump  every record is printed, one a line\n\n"
         "Exit code: 0 clean, 1 something is damaged, 2 the store cannot be read (in use, of a\n"
-        "newer version, no permission, no store).\n\n");
+        "newer version, no permission, no store), or these words are wrong.\n\n");
 }
 
 /* --- manual page ---------------------------------------------------------------------------- */
@@ -192,7 +192,8 @@ void help_man(struct text *out, struct bytes version)
                      "and tune it\n.SH EXIT STATUS\n"
                      "0: as asked. 1: a mistake in flags or configuration, it cannot start, a stop "
                      "could not write the end of a log, or a signal found nobody. Of check: 0 "
-                     "clean, 1 something is damaged, 2 nothing can be said of the store.\n");
+                     "clean, 1 something is damaged, 2 nothing can be said of the store, or "
+                     "a mistake in the words behind it.\n");
 }
 
 /* --- the options in effect ------------------------------------------------------------------ */

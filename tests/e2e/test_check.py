@@ -389,9 +389,9 @@ def test_help():
 
 
 def test_words_it_does_not_take(tmp_path):
-    for words in (["check"], ["check", "a", "b"], ["check", "a", "--fix"]):
+    for words in (["check"], ["check", "--dump"], ["check", "a", "b"], ["check", "a", "--fix"]):
         r = run_binary(*words)
-        assert r.returncode == 1
+        assert r.returncode == 2, "1 would say that something is damaged"
         assert "check takes the folder of one store, and --dump" in r.stderr
     assert "check [--dump] <store>" in run_binary("--help").stdout
 

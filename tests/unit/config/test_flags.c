@@ -132,6 +132,17 @@ Test(flags, words_without_a_dash)
     expect("-v start", FLAGS_VERSION, "");
 }
 
+Test(flags, words_that_check_does_not_take)
+{
+    static const char said[] = "check takes the folder of one store, and --dump";
+    expect("check", FLAGS_CHECK_ERROR, said);
+    expect("check --dump", FLAGS_CHECK_ERROR, said);
+    expect("check a b", FLAGS_CHECK_ERROR, said);
+    expect("check --fix a", FLAGS_CHECK_ERROR, said);
+    expect("check -dump a", FLAGS_CHECK, "");
+    expect("check a b --help", FLAGS_CHECK_ERROR, said);
+}
+
 Test(flags, actions)
 {
     expect("", FLAGS_RUN, "");
