@@ -138,15 +138,15 @@ static enum err load(struct program *p, struct options **out, struct options_rep
     return options_load(&p->mem.mem, &in, out, report);
 }
 
-/* "<program>: <line>" for each line. */
-static void print_lines(const struct program *p, const struct text *lines)
+/* "<program>: <label><line>" for each line. */
+static void print_lines(const struct program *p, const char *label, const struct text *lines)
 {
     const char *at = lines->data;
     const char *end = at + lines->len;
     while (at < end) {
         const char *newline = memchr(at, '\n', (size_t)(end - at));
         size_t len = newline == NULL ? (size_t)(end - at) : (size_t)(newline - at);
-        fprintf(stderr, "%s: %.*s\n", p->name, (int)len, at);
+        fprintf(stderr, "%s: %s%.*s\n", p->name, label, (int)len, at);
         at += len + 1;
     }
 }
@@ -230,9 +230,9 @@ static int send_signal(struct program *p)
 
 static int test_config(struct program *p, const struct options_report *report)
 {
-    print_lines(p, &report->warnings);
+    print_lines(p, "", &report->warnings); /* errors here, warnings at a start */
     if (report->warning_count > 0) return 1;
-    print_lines(p, &report->notices);
+    print_lines(p, "[WRN] ", &report->notices);
     char reason[SERVER_REASON_BYTES] = "";
     if (conn_tls_check(p->options, reason, sizeof reason) != ERR_OK) {
         fprintf(stderr, "%s: %s\n", p->name, reason);
@@ -658,7 +658,7 @@ static int act(struct program *p)
     if (e == ERR_MEMORY)
         fprintf(stderr, "%s: out of memory\n", p->name);
     else if (e != ERR_OK)
-        print_lines(p, &report.errors);
+        print_lines(p, "", &report.errors);
     else if (p->flags.action == FLAGS_TEST)
         status = test_config(p, &report);
     else if (p->flags.action == FLAGS_PRINT_CONFIG)

@@ -410,7 +410,8 @@ def test_what_has_no_effect_is_said_at_start_and_at_reload(start, tmp_path):
         s.reload(count=times)
     r = run_binary("-t", "-c", s.config_path)
     assert r.returncode == 0
-    assert '"prof_port" has no effect' in r.stderr
+    for place, name in (("1:1", "prof_port"), ("4:3", "jetstream.unique_tag")):
+        assert ': [WRN] %s:%s: "%s" has no effect: ' % (s.config_path, place, name) in r.stderr
     r = run_binary("--print-config", "-c", s.config_path)
     assert r.stderr == ""
     assert "has no effect" not in r.stdout
