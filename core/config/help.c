@@ -53,7 +53,9 @@ void help_usage(struct text *out, struct bytes program)
     const struct option *rows = option_rows(&count);
     text_string(out, "\nUsage: ");
     text_bytes(out, program);
-    text_string(out, " [options]\n");
+    text_string(out, " [options]\n       ");
+    text_bytes(out, program);
+    text_string(out, " check [--dump] <store>\n");
     for (int group = 0; group < OPTION_GROUP_COUNT; group++) {
         if (!group_has_flags((enum option_group)group)) continue;
         text_char(out, '\n');
@@ -117,6 +119,16 @@ static void roff(struct text *out, const char *text)
     }
 }
 
+/* Words that spaces part, as a list. */
+static void roff_list(struct text *out, const char *words)
+{
+    struct bytes word;
+    for (const char *at = words; option_next_word(&at, &word);) {
+        if (word.data != words) text_string(out, ", ");
+        text_bytes(out, word); /* names of options: nothing for roff in them */
+    }
+}
+
 static void man_row(struct text *out, const struct option *o, const char *name, bool is_flag)
 {
     text_string(out, ".TP\n.B ");
@@ -126,7 +138,7 @@ static void man_row(struct text *out, const struct option *o, const char *name, 
     /* Of the name in the file; all flags stand in name already. */
     if (o->aliases[0] != 0 && !is_flag) {
         text_string(out, "; also ");
-        roff(out, o->aliases);
+        roff_list(out, o->aliases);
     }
     if (option_has_field(o) && o->initial[0] != 0) {
         text_string(out, ". Default: ");
@@ -164,7 +176,8 @@ void help_man(struct text *out, struct bytes version)
     text_string(out, ".TH MILLRACE 1 \"\" \"millrace ");
     text_bytes(out, version);
     text_string(out, "\"\n.SH NAME\nmillrace \\- message broker that speaks the NATS protocol\n"
-                     ".SH SYNOPSIS\n.B millrace\n[options]\n.SH DESCRIPTION\n"
+                     ".SH SYNOPSIS\n.B millrace\n[options]\n.br\n.B millrace check\n"
+                     "[\\-\\-dump] <store>\n.SH DESCRIPTION\n"
                      "Takes the place of nats\\-server: the same clients, flags and configuration "
                      "files.\nFlags follow the rules of Go: one dash or two, a value behind a "
                      "space or \\(dq=\\(dq, booleans bare or with =true.\n"

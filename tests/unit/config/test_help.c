@@ -37,7 +37,8 @@ Test(help, groups_stand_in_the_order_of_the_reference)
     struct fixture f;
     setup(&f);
     help_usage(&f.out, BYTES_LITERAL("nats-server"));
-    const char *at = strstr(written(&f), "Usage: nats-server [options]");
+    const char *at = strstr(written(&f), "Usage: nats-server [options]\n"
+                                         "       nats-server check [--dump] <store>\n");
     for (size_t i = 0; at != NULL && i < sizeof(groups) / sizeof(groups[0]); i++) {
         char title[64] = "\n";
         strcat(title, groups[i]);
@@ -79,6 +80,10 @@ Test(help, manual_names_every_option_that_works)
     for (const char *at = strstr(text, ".SS "); at != NULL; at = strstr(at + 1, ".SS "))
         cr_expect_eq(strncmp(at + strcspn(at, "\n"), "\n.TP\n", 5), 0, "%.40s", at);
     cr_expect_not_null(strstr(text, "listen for clients on this address. Default"));
+    cr_expect_not_null(strstr(text, "\n.B millrace\n[options]\n.br\n"
+                                    ".B millrace check\n[\\-\\-dump] <store>\n"));
+    cr_expect_not_null(strstr(text, "; also permissions, default_permission"));
+    cr_expect_not_null(strstr(text, "; also store, storedir"));
     teardown(&f);
 }
 
