@@ -33,7 +33,6 @@
 #include "io/sysinfo.h"
 #include "io/system_port.h"
 
-#define OUR_VERSION "0.1.0"
 static const uint64_t RELOAD_WAIT_NS = 10000000000u;
 
 enum {
@@ -195,7 +194,7 @@ static void print_text(FILE *f, const struct text *t)
 static int print_version(const struct program *p)
 {
     printf("nats-server: v%s\n", SERVER_NATS_VERSION);
-    if (p->flags.is_verbose) printf("millrace: v%s\n", OUR_VERSION);
+    if (p->flags.is_verbose) printf("millrace: v%s\n", SERVER_VERSION);
     return 0;
 }
 
@@ -214,7 +213,7 @@ static int print_help(struct program *p, void (*write)(struct text *out))
 
 static void write_man(struct text *out)
 {
-    help_man(out, BYTES_LITERAL(OUR_VERSION));
+    help_man(out, BYTES_LITERAL(SERVER_VERSION));
 }
 
 static int send_signal(struct program *p)
@@ -262,7 +261,7 @@ static void log_banner(struct program *p)
     const struct options *o = p->options;
     log_info(s->log, "Starting nats-server");
     log_info(s->log, "  Version:  %s", SERVER_NATS_VERSION);
-    log_info(s->log, "  Millrace: %s", OUR_VERSION);
+    log_info(s->log, "  Millrace: %s", SERVER_VERSION);
     log_info(s->log, "  Git:      [not set]");
     if (o->cluster_name.len > 0) log_info(s->log, "  Cluster:  %s", o->cluster_name.data);
     log_info(s->log, "  Name:     %s", s->facts.name.data);

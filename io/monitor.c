@@ -29,6 +29,7 @@ void monitor_describe(struct server *s, const struct options *o, const struct pa
     *out = (struct server_snapshot){.id = s->facts.id,
                                     .name = s->facts.name,
                                     .version = s->facts.version,
+                                    .own_version = BYTES_LITERAL(SERVER_VERSION),
                                     .go_version = s->facts.go,
                                     .host = s->facts.host,
                                     .port = s->facts.port,

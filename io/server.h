@@ -112,6 +112,7 @@ struct server {
     _Atomic bool is_ready;
 };
 
+#define SERVER_VERSION "0.1.0"       /* of Millrace itself */
 #define SERVER_NATS_VERSION "2.15.2" /* what INFO, /varz and -v say: client suites gate on it */
 
 void server_init(struct server *s);

@@ -45,8 +45,10 @@ void root_write(const struct page_input *in, struct text *out)
                      "a { display: block; padding: 3px; color: #345; text-decoration: none }\n"
                      "a:hover { text-decoration: underline }\n"
                      "</style>\n</head>\n<body>\n<h1>Millrace ");
+    write_escaped(out, in->server->own_version);
+    text_string(out, " (nats-server ");
     write_escaped(out, in->server->version);
-    text_string(out, "</h1>\n");
+    text_string(out, ")</h1>\n");
     for (size_t i = 0; i < sizeof links / sizeof links[0]; i++) {
         text_string(out, "<a href=\"");
         write_escaped(out, base);

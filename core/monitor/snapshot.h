@@ -261,7 +261,9 @@ struct server_jetstream {
 };
 
 struct server_snapshot {
-    struct bytes id, name, version;
+    struct bytes id, name;
+    struct bytes version;        /* of nats-server, whose protocol and pages these are */
+    struct bytes own_version;    /* of Millrace */
     struct bytes go_version;     /* the "go" field; what the binary was built with */
     struct bytes git_commit;
     struct bytes host, ip;       /* listen host as configured; ip: client_advertise's, else empty */

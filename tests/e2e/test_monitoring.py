@@ -81,6 +81,12 @@ def test_index(server):
         assert name in body, name
 
 
+@pytest.mark.ours_only
+def test_index_tells_both_versions(server):
+    assert re.search(r"<h1>Millrace \d+\.\d+\.\d+ \(nats-server %s\)</h1>"
+                     % re.escape(server.page("/varz")["version"]), server.http("/")[2])
+
+
 def test_unknown_page(server):
     status, _, body = server.http("/nothing")
     assert status == 404 and body == "404 page not found\n"

@@ -46,6 +46,7 @@ static inline void fixture_open(struct fixture *f)
         .id = BYTES_LITERAL("NAQZHTZPDAL6U23JWP4R4MZJWNBTYBOXZJLYACHK4L7C5T6VHXBTS4M6"),
         .name = BYTES_LITERAL("one"),
         .version = BYTES_LITERAL("2.15.2"),
+        .own_version = BYTES_LITERAL("0.1.0"),
         .go_version = BYTES_LITERAL("c17"),
         .host = BYTES_LITERAL("0.0.0.0"),
         .port = 4222,

@@ -277,6 +277,7 @@ Test(page, health_is_compact_and_has_a_status)
 Test(page, other_pages_answer_something)
 {
     cr_assert_not_null(strstr(page(PAGE_ROOT, ""), "href=\"/varz\""));
+    cr_assert_not_null(strstr(page(PAGE_ROOT, ""), "<h1>Millrace 0.1.0 (nats-server 2.15.2)</h1>"));
     cr_assert_str_eq(f.answer.content_type, "text/html; charset=utf-8");
     cr_assert_str_eq(page(PAGE_NONE, ""), "404 page not found\n");
     cr_assert_eq(f.answer.status, 404);
@@ -305,9 +306,9 @@ Test(page, each_failed_allocation_is_survived)
     static const struct {
         enum page page;
         const char *query;
-    } cases[] = {{PAGE_VARZ, ""},          {PAGE_CONNZ, ""},  {PAGE_SUBSZ, ""},
-                 {PAGE_ACCSTATZ, ""},      {PAGE_ACCOUNTZ, ""}, {PAGE_ACCOUNTZ, "acc=A"},
-                 {PAGE_METRICS, ""},       {PAGE_JSZ, "leader-only=1"}};
+    } cases[] = {{PAGE_VARZ, ""},     {PAGE_CONNZ, ""},           {PAGE_SUBSZ, ""},
+                 {PAGE_ACCSTATZ, ""}, {PAGE_ACCOUNTZ, ""},        {PAGE_ACCOUNTZ, "acc=A"},
+                 {PAGE_METRICS, ""},  {PAGE_JSZ, "leader-only=1"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         for (uint64_t n = 1; n < 40; n++) {
             fixture_reset(&f);
