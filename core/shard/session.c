@@ -50,8 +50,32 @@ static void write_peer(struct writer *w, const struct conn_peer *p)
     writer_i64(w, p->pid);
 }
 
-/* `127.0.0.1:4711 - cid:5 - "v1.0:go:name"`, as nats-server names a client in its log; of the Unix
- * socket `unix uid:1000 gid:1000 pid:4711 - cid:5`. */
+/* Who a client is, once its CONNECT named somebody: ` - "A/user:joe"`, "A/nkey:U..." or "A/token".
+ * Of what may be looked at here all outlives a reload. */
+static void write_account(struct writer *w, const struct client *c)
+{
+    char room[512];
+    struct writer label;
+    if (!c->is_connect || c->user_name.len == 0 || c->account == NULL) return;
+    const struct login_options *o = &c->connect;
+    const struct account *a = c->account->conf;
+    writer_init(&label, room, sizeof room);
+    writer_bytes(&label, a == NULL ? BYTES_LITERAL("") : a->name);
+    if (o->nkey.len > 0) {
+        writer_text(&label, "/nkey:");
+        writer_bytes(&label, c->user_name);
+    } else if (o->has_token && bytes_equal(c->user_name, BYTES_LITERAL("[REDACTED]"))) {
+        writer_text(&label, "/token");
+    } else {
+        writer_text(&label, "/user:");
+        writer_bytes(&label, c->user_name);
+    }
+    writer_text(w, " - ");
+    writer_quoted(w, writer_written(&label));
+}
+
+/* `127.0.0.1:4711 - cid:5 - "v1.0:go:name" - "$G/user:joe"`, as nats-server names a client in its
+ * log; of the Unix socket `unix uid:1000 gid:1000 pid:4711 - cid:5`. */
 static void write_client(struct writer *w, const struct client *c)
 {
     if (client_has(c, CLIENT_IS_UNIX)) {
@@ -78,6 +102,7 @@ static void write_client(struct writer *w, const struct client *c)
         writer_text(w, " - ");
         writer_quoted(w, writer_written(&label));
     }
+    write_account(w, c);
     writer_text(w, " - ");
 }
 

@@ -168,12 +168,58 @@ static void violation(struct shard *s, struct client *c, const char *what, struc
     }
     writer_text(&w, rest);
     writer_text(&w, "'\r\n");
-    if (w.is_full) return;
-    session_error(s, c, writer_written(&w));
-    if (!session_logs(s, LOG_LEVEL_ERR)) return;
-    struct writer *log = session_log_open(s, c);
-    writer_bytes(log, bytes_of(room + 6, w.len - 9));
+    if (!w.is_full) session_error(s, c, writer_written(&w));
+}
+
+/* The lines of nats-server, which are others than what the client gets. */
+static void log_publish_violation(struct shard *s, const struct client *c, const char *what,
+                                  struct bytes subject)
+{
+    struct writer *w = session_log_open(s, c);
+    writer_text(w, "Publish Violation - ");
+    writer_text(w, what);
+    writer_char(w, ' ');
+    writer_quoted(w, subject);
     session_log_close(s, LOG_LEVEL_ERR);
+}
+
+static void log_sub_violation(struct shard *s, const struct client *c, const struct nats_op *op,
+                              bool is_too_long)
+{
+    struct writer *w = session_log_open(s, c);
+    writer_text(w, "Subscription Violation ");
+    if (is_too_long) writer_text(w, "Too Many Tokens ");
+    writer_text(w, "- Subject ");
+    writer_quoted(w, op->subject);
+    if (op->queue.len > 0 && !is_too_long) {
+        writer_text(w, ", Queue: ");
+        writer_quoted(w, op->queue);
+    }
+    writer_text(w, ", SID ");
+    writer_bytes(w, op->sid);
+    session_log_close(s, LOG_LEVEL_ERR);
+}
+
+/* A subscription that a reload took away: `Removed sub "x" using queue "q" (sid "2") for User "joe"
+ * - not authorized`. */
+static void log_removed_sub(struct shard *s, const struct client *c, struct bytes filter,
+                            struct bytes queue, struct bytes sid)
+{
+    struct writer *w = session_log_open(s, NULL);
+    bool has_nkey = c->connect.nkey.len > 0;
+    bool is_token = c->connect.has_token && bytes_equal(c->user_name, BYTES_LITERAL("[REDACTED]"));
+    writer_text(w, "Removed sub ");
+    writer_quoted(w, filter);
+    if (queue.len > 0) {
+        writer_text(w, " using queue ");
+        writer_quoted(w, queue);
+    }
+    writer_text(w, " (sid ");
+    writer_quoted(w, sid);
+    writer_text(w, has_nkey ? ") for Nkey " : is_token ? ") for Token " : ") for User ");
+    writer_quoted(w, c->user_name.len > 0 ? c->user_name : BYTES_LITERAL("N/A"));
+    writer_text(w, " - not authorized");
+    session_log_close(s, LOG_LEVEL_INF);
 }
 
 bool verbs_may_deliver(struct shard *s, struct client *c, struct sub *sub, struct bytes subject)
@@ -209,11 +255,13 @@ static enum verb_outcome on_sub(struct shard *s, struct client *c, const struct 
         verdict = perms_may_subscribe(c->perms, op->subject, op->queue);
     if (verdict == PERMS_DENIED || bytes_equal(op->queue, BYTES_LITERAL("_sys_"))) {
         violation(s, c, "Subscription to", op->subject, op->queue, "");
+        log_sub_violation(s, c, op, false);
         return VERB_DONE;
     }
     if (s->options->max_sub_tokens > 0 &&
         subject_token_count(op->subject) > s->options->max_sub_tokens) {
         violation(s, c, "Subscription to", op->subject, bytes_of(NULL, 0), ", too many tokens");
+        log_sub_violation(s, c, op, true);
         return VERB_DONE;
     }
     if (c->subs_max >= 0 && (int64_t)c->sub_count >= c->subs_max) {
@@ -306,8 +354,10 @@ void verbs_recheck_subs(struct shard *s, struct client *c)
         writer_text(&w, ")");
         writer_bytes(&w, bytes_of("", 1));
         if (!w.is_full &&
-            interest_filter_of(s->interest, sub, room, sizeof room, &filter, &queue) == ERR_OK)
+            interest_filter_of(s->interest, sub, room, sizeof room, &filter, &queue) == ERR_OK) {
             violation(s, c, "Subscription to", filter, queue, sid_room);
+            log_removed_sub(s, c, filter, queue, sub_sid(sub));
+        }
         if (c->state != CLIENT_CLOSING) session_drop_sub(s, c, lost[n]);
     }
     mem_free(s->mem, MEM_CONNECTION, lost, lost_bytes);
@@ -381,16 +431,19 @@ static enum verb_outcome publish(struct shard *s, struct client *c, const struct
     if (UNLIKELY(client_has(c, CLIENT_PUB_CHECKED)) && !is_checked && !may_publish(s, c, subject)) {
         count_in(s, c, op->total_bytes);
         violation(s, c, "Publish to", subject, bytes_of(NULL, 0), "");
+        log_publish_violation(s, c, "Subject", subject);
         return VERB_DONE;
     }
     if (UNLIKELY(is_reserved_subject(s, c, subject))) {
         count_in(s, c, op->total_bytes);
         violation(s, c, "Publish to", subject, bytes_of(NULL, 0), "");
+        log_publish_violation(s, c, "Subject", subject);
         return VERB_DONE;
     }
     if (op->reply.len > 0 && UNLIKELY(is_reserved_reply(op->reply))) {
         count_in(s, c, op->total_bytes);
         violation(s, c, "Publish with Reply of", op->reply, bytes_of(NULL, 0), "");
+        log_publish_violation(s, c, "Reply", op->reply);
         return VERB_DONE;
     }
     if (!is_retry) {

@@ -1,5 +1,6 @@
 """Who may log in, and what a user may then publish and subscribe."""
 import base64
+import re
 import time
 
 import bcrypt
@@ -481,3 +482,54 @@ def test_reserved_reply_prefixes(start):
     for reply in ("_R_.abc", "$JS.ACK.x"):
         c.pub("a", "", reply).expect(
             "-ERR 'Permissions Violation for Publish with Reply of \"%s\"'" % reply)
+
+
+# --- the log
+
+def violations(s, count):
+    s.wait_log("Violation", count=count)
+    return re.findall(r"\[ERR\] 127\.0\.0\.1:\d+ - cid:\d+( - .*Violation.*)", s.log())
+
+
+def test_the_log_names_who_may_not(start):
+    s = start(config=one("publish: ok, subscribe: {allow: [ok, 'ok q'], deny: 'x q'}")
+              + "max_sub_tokens: 3\n")
+    c = login(s, name="app")
+    c.pub("no").pub('n"o').sub("no", 2).sub("x", 3, "q").ping()
+    c.pub("ok", "", "_R_.x").ping()
+    who = ' - "v1:test:app" - "$G/user:u" - '
+    assert violations(s, 5) == [
+        who + 'Publish Violation - Subject "no"', who + 'Publish Violation - Subject "n\\"o"',
+        who + 'Subscription Violation - Subject "no", SID 2',
+        who + 'Subscription Violation - Subject "x", Queue: "q", SID 3',
+        who + 'Publish Violation - Reply "_R_.x"']
+
+
+def test_the_log_names_nobody_where_nobody_is_asked(start):
+    s = start(config="max_sub_tokens: 3\n")
+    s.connect(lang="", version="").pub("a", "", "_R_.x").sub("a.b.c.d", 4, "q").ping()
+    s.connect(lang="", version="", user="joe").pub("a", "", "_R_.x").ping()
+    assert violations(s, 3) == [
+        ' - Publish Violation - Reply "_R_.x"',
+        ' - Subscription Violation Too Many Tokens - Subject "a.b.c.d", SID 4',
+        ' - "$G/user:joe" - Publish Violation - Reply "_R_.x"']
+
+
+def test_the_log_names_the_account_of_a_user(start):
+    s = start(config="accounts { A { users: [ {user: joe, password: p, permissions: {publish: ok}} ] } }\n")
+    login(s, "joe", lang="", version="").pub("no").ping()
+    assert violations(s, 1) == [' - "A/user:joe" - Publish Violation - Subject "no"']
+
+
+def test_the_log_shows_no_token_or_password(start):
+    s = start("-DV", config="authorization { token: canary-secret }\n")
+    s.connect(auth_token="canary-secret", lang="", version="").pub("a", "", "_R_.x").ping()
+    assert violations(s, 1) == [' - "$G/token" - Publish Violation - Reply "_R_.x"']
+    assert "canary-secret" not in s.log()
+
+
+def test_the_log_names_an_nkey(start):
+    key = nkey.Key()
+    s = start(config=users("nkey: %s, permissions: {publish: ok}" % key.public))
+    nkey.connect(s, key, lang="", version="").pub("no").ping()
+    assert violations(s, 1) == [' - "$G/nkey:%s" - Publish Violation - Subject "no"' % key.public]

@@ -320,6 +320,8 @@ def test_subscriptions_no_longer_permitted_are_removed(start):
         "-ERR 'Permissions Violation for Subscription to \"drop\" using queue \"q\" (sid \"3\")'"])
     z.pub("drop").pub("keep").ping()
     assert [m.subject for m in a.ping()] == ["keep"]
+    s.wait_log(r'\[INF\] Removed sub "drop" \(sid "2"\) for User "a" - not authorized')
+    s.wait_log(r'\[INF\] Removed sub "drop" using queue "q" \(sid "3"\) for User "a" - not authorized')
 
 
 def test_publish_permissions_change_under_a_connection(start):
