@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "core/base/text.h"
+#include "core/monitor/healthz.h"
 #include "core/monitor/page.h"
 #include "core/route/interest.h"
 #include "io/conn_tls.h"
@@ -11,11 +12,14 @@
 #include "io/system_port.h"
 #include "io/tls.h"
 
+static const uint64_t UNHEALTHY_LOG_NS = 1000000000u;
+
 struct monitor {
     pthread_mutex_t lock; /* of http: shard 0 hands sockets over while main closes it */
     struct http_server *http;
     struct mem_jemalloc mem; /* of the HTTP thread */
     struct page_counts counts;
+    uint64_t unhealthy_logged_ns; /* of the HTTP thread */
 };
 
 /* --- what belongs to no shard
@@ -158,11 +162,31 @@ void monitor_release(struct server *s, uint32_t sender, struct monitor_pages *p)
     free(p->filled);
 }
 
+/* At most one line a second: a port that everybody may ask must not fill a disk. in NULL: no shard
+ * answered. */
+static void log_unhealthy(struct server *s, const struct page_input *in)
+{
+    struct monitor *m = s->monitor;
+    char room[8 * 1024];
+    struct text line;
+    uint64_t now = server_now(NULL).mono_ns;
+    if (m->unhealthy_logged_ns != 0 && now - m->unhealthy_logged_ns < UNHEALTHY_LOG_NS) return;
+    text_init_in(&line, room, sizeof room);
+    if (in != NULL)
+        healthz_write_failure(in, &line);
+    else
+        text_string(&line, "Healthcheck failed: \"the server is too busy to answer\"");
+    if (line.len == 0) return;
+    m->unhealthy_logged_ns = now;
+    log_text(s->log, LOG_LABEL_WRN, text_written(&line));
+}
+
 static void render(struct server *s, struct page_query **query, struct text *body,
                    struct page_answer *answer)
 {
     struct monitor *m = s->monitor;
     struct page_query *q = *query;
+    enum page page = q->page; /* q is not ours any more if no shard answers */
     struct monitor_pages pages;
     struct server_snapshot server;
     /* The options may be replaced meanwhile: a reload waits for this lock before it frees them. */
@@ -179,10 +203,12 @@ static void render(struct server *s, struct page_query **query, struct text *bod
                                 .shard_count = s->shard_count,
                                 .mem = &m->mem.mem};
         page_render(&in, body, answer);
+        if (page == PAGE_HEALTHZ && answer->status != 200) log_unhealthy(s, &in);
         monitor_release(s, server_sender_monitor(s), &pages);
     } else {
         *answer = (struct page_answer){.status = 503, .content_type = "text/plain; charset=utf-8"};
         text_string(body, "the server is too busy to answer\n");
+        if (page == PAGE_HEALTHZ) log_unhealthy(s, NULL);
     }
     pthread_rwlock_unlock(&s->options_lock);
 }

@@ -192,3 +192,24 @@ unsigned healthz_write(const struct page_input *in, struct json_write *w, bool w
     text_deinit(&reason);
     return rows[f.problem].status;
 }
+
+void healthz_write_failure(const struct page_input *in, struct text *line)
+{
+    enum { REASON_BYTES_MAX = 2 * 1024 };
+    char room[REASON_BYTES_MAX], quoted_room[2 * REASON_BYTES_MAX + 2];
+    struct finding f = find(in, in->query);
+    struct text reason;
+    struct writer quoted;
+    if (f.problem == PROBLEM_NONE) return;
+    text_string(line, "Healthcheck failed: ");
+    if (in->query->details) {
+        text_string(line, "1 errors"); /* so nats-server says it */
+        return;
+    }
+    /* Names out of the query may be as long as it likes: the log has what comes before such one. */
+    text_init_in(&reason, room, sizeof room);
+    write_reason(in, &f, &reason);
+    writer_init(&quoted, quoted_room, sizeof quoted_room);
+    writer_quoted(&quoted, text_written(&reason));
+    text_bytes(line, writer_written(&quoted));
+}

@@ -3,6 +3,7 @@ their order and values after known traffic."""
 import asyncio
 import json
 import re
+import time
 
 import nats
 import pytest
@@ -196,6 +197,28 @@ def test_healthz(filled, query, status, error):
     health = json.loads(body)
     assert health == ({"status": "ok"} if error is None else {
         "status": "error" if status == 400 else "unavailable", "error": error})
+
+
+def test_a_failed_check_is_logged(filled):
+    time.sleep(1.1)  # of those of one second ours logs the first
+    filled.http("/healthz?account=A&stream=NOPE")
+    filled.wait_log(r'\[WRN\] Healthcheck failed: '
+                    r'"JetStream stream \\"NOPE\\" not found on account \\"A\\""')
+    time.sleep(1.1)
+    filled.http("/healthz?account=NOBODY&details=1")
+    filled.wait_log(r"\[WRN\] Healthcheck failed: 1 errors")
+
+
+@pytest.mark.ours_only
+def test_failed_checks_do_not_fill_the_log(filled):
+    time.sleep(1.1)
+    before = filled.log().count("Healthcheck failed")
+    began = time.monotonic()
+    for i in range(30):
+        filled.http("/healthz?stream=%d" % i)
+    filled.http("/healthz")
+    count = filled.log().count("Healthcheck failed") - before
+    assert 1 <= count <= 2 + time.monotonic() - began
 
 
 def test_healthz_details(filled):

@@ -1,3 +1,4 @@
+#include "core/monitor/healthz.h"
 #include "core/route/mapping.h"
 #include "tests/unit/monitor/fixture.h"
 
@@ -272,6 +273,26 @@ Test(page, health_is_compact_and_has_a_status)
     cr_assert_str_eq(page(PAGE_HEALTHZ, "js-server-only=true"),
                      "{\"status\":\"error\",\"error\":\"not yet\"}");
     cr_assert_eq(f.answer.status, 500);
+}
+
+static void expect_failure(const char *query, const char *said)
+{
+    char room[8192];
+    struct text line;
+    text_init_in(&line, room, sizeof room);
+    cr_assert_eq(fixture_query(&f, PAGE_HEALTHZ, query), ERR_OK);
+    healthz_write_failure(&f.in, &line);
+    cr_assert(bytes_equal(text_written(&line), bytes_from_text(said)), "%.*s", (int)line.len,
+              line.data);
+}
+
+Test(page, a_failed_check_has_a_line_for_the_log)
+{
+    expect_failure("", "");
+    expect_failure(
+        "stream=S",
+        "Healthcheck failed: \"\\\"account\\\" must not be empty when checking stream health\"");
+    expect_failure("stream=S&details=1", "Healthcheck failed: 1 errors");
 }
 
 Test(page, other_pages_answer_something)
