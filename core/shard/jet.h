@@ -203,7 +203,7 @@ struct jet {
     bool has_more;       /* something was left for the next step */
     bool wants_accounts; /* an account may have no subscription of the API yet */
     bool is_from_store;  /* a message that lies in the store's memory is being sent */
-    uint64_t full_logged_ns, lost_logged_ns;
+    uint64_t full_logged_ns, lost_logged_ns, account_full_logged_ns, server_full_logged_ns;
     uint64_t rests_until_ns; /* a receiver on another shard is congested: no deliveries before */
     bool is_interest_lost;   /* of a change nobody knows which: all are to be looked at */
     bool is_congested;       /* a receiver of the last message is (R5b) */

@@ -137,19 +137,59 @@ static void log_full(struct shard *s, const struct jet_stream *x, enum err e)
     session_log_close(s, LOG_LEVEL_WRN);
 }
 
+/* A limit of the server or of the account is reached: nats-server's lines, at most one a second of
+ * each kind. */
+static void log_limit(struct shard *s, const struct jet_stream *x, bool is_account)
+{
+    struct jet *j = s->jet;
+    uint64_t *last = is_account ? &j->account_full_logged_ns : &j->server_full_logged_ns;
+    if (*last != 0 && s->now.mono_ns - *last < FULL_LOG_NS) return;
+    *last = s->now.mono_ns;
+    struct writer *w = session_log_open(s, NULL);
+    writer_text(w, "JetStream ");
+    writer_text(w, x->s->stream.config.storage == STREAM_MEMORY ? "memory" : "file");
+    writer_text(w, " resource limits exceeded for ");
+    if (is_account) {
+        writer_text(w, "account: ");
+        writer_quoted(w, x->s->account_name);
+    } else {
+        writer_text(w, "server");
+    }
+    session_log_close(s, is_account ? LOG_LEVEL_WRN : LOG_LEVEL_ERR);
+}
+
+/* The code alone does not say it: 10023 is also memory that is short. */
+static void log_refusal(struct shard *s, const struct jet_stream *x, const struct jsapi_error *e)
+{
+    if (e->id == JSAPI_ACCOUNT_RESOURCES_EXCEEDED)
+        log_limit(s, x, true);
+    else if (e->id == JSAPI_INSUFFICIENT_RESOURCES &&
+             !quota_bytes_may_use(x->s->stream.server_bytes, 0))
+        log_limit(s, x, false);
+}
+
 static void refuse_store(struct shard *s, struct jet_stream *x, const struct message *m,
                          struct stream_outcome *o, enum err e)
 {
     o->verdict = STREAM_REFUSED;
     o->ticket = 0;
     struct bytes headers = bytes_of(NULL, 0);
-    log_full(s, x, e);
+    bool is_memory_full = e == ERR_NO_SPACE && x->s->stream.config.storage == STREAM_MEMORY;
+    if (is_memory_full)
+        log_limit(s, x, false);
+    else
+        log_full(s, x, e);
     switch (e) {
     case ERR_FULL:
         jsapi_error_set(&o->error, JSAPI_STREAM_TOO_MANY_REQUESTS);
         headers = BYTES_LITERAL(TOO_MANY);
         break;
-    case ERR_NO_SPACE: jsapi_error_set(&o->error, JSAPI_STORAGE_RESOURCES_EXCEEDED); break;
+    case ERR_NO_SPACE:
+        /* Of memory streams all together have no more than max_mem: what publish_check says once it
+         * is exceeded. */
+        jsapi_error_set(&o->error, is_memory_full ? JSAPI_INSUFFICIENT_RESOURCES
+                                                  : JSAPI_STORAGE_RESOURCES_EXCEEDED);
+        break;
     case ERR_MEMORY: jsapi_error_set(&o->error, JSAPI_INSUFFICIENT_RESOURCES); break;
     case ERR_TOO_LONG:
         jsapi_error_set_text(&o->error, JSAPI_STREAM_STORE_FAILED,
@@ -279,8 +319,11 @@ static bool run(struct shard *s, struct jet_stream *x, const struct message *m)
     switch (o->verdict) {
     case STREAM_STORE: return append(s, x, m, o);
     case STREAM_WAIT: wait_for_flights(j, x); return false;
-    case STREAM_DUPLICATE:
-    case STREAM_REFUSED: answer_outcome(s, x, m, o, bytes_of(NULL, 0)); break;
+    case STREAM_REFUSED:
+        log_refusal(s, x, &o->error);
+        answer_outcome(s, x, m, o, bytes_of(NULL, 0));
+        break;
+    case STREAM_DUPLICATE: answer_outcome(s, x, m, o, bytes_of(NULL, 0)); break;
     }
     return true;
 }

@@ -2,6 +2,7 @@
 Everything here passes on nats-server too."""
 import base64
 import json
+import re
 import time
 
 import pytest
@@ -232,6 +233,32 @@ def test_what_a_reload_adds_can_be_used(start, tmp_path, storage):
         s.reload(config % (tmp_path, "3MB", "3MB"))
         wait_until(lambda: fill(1) == 1, what="the new limit")
         assert 15 <= fill(40) <= 21
+
+
+@pytest.mark.parametrize("storage", ["memory", "file"])
+def test_a_limit_that_is_reached_is_logged(start, tmp_path, storage):
+    s = start(config="""jetstream { store_dir: %s, max_mem: 200KB, max_file: 200KB }
+    accounts { A { users [{user: a, password: a}], jetstream: enabled }
+               B { users [{user: b, password: b}], jetstream { max_mem: 50KB, max_file: 50KB } } }
+    """ % tmp_path)
+
+    def refusals(j, subject):
+        replies = [j.publish(subject, b"x" * 10000) for _ in range(60)]
+        return {r["error"]["err_code"] for r in replies if "error" in r}
+
+    server = "[ERR] JetStream %s resource limits exceeded for server" % storage
+    account = '[WRN] JetStream %s resource limits exceeded for account: "B"' % storage
+    with login(s, "a") as a, login(s, "b") as b:
+        b.stream("T", subjects=["t"], storage=storage)
+        assert refusals(b, "t") == {10002}
+        s.wait_log(re.escape(account))
+        assert server not in s.log()
+        a.stream("S", subjects=["s"], storage=storage)
+        assert refusals(a, "s") == {10023}
+        s.wait_log(re.escape(server))
+        assert s.log().count(server) <= 3 and s.log().count(account) <= 3
+        a.ok("STREAM.DELETE.S")
+        b.ok("STREAM.DELETE.T")
 
 
 # --- streams
