@@ -61,9 +61,9 @@ bool session_has_room(const struct shard *s);
 /* Tells io of closed connections for which an earlier step had no room. */
 void session_tell_closed(struct shard *s);
 void session_trace(struct shard *s, const struct client *c, struct bytes line);
-/* What came in with a publish; c NULL: from the server itself. */
+/* What came in with a publish (c NULL: from the server itself), or went out with a delivery. */
 void session_trace_payload(struct shard *s, const struct client *c, struct bytes payload,
-                           uint32_t header_bytes);
+                           uint32_t header_bytes, bool is_out);
 bool session_logs(const struct shard *s, enum log_level level);
 struct writer *session_log_open(struct shard *s, const struct client *c);
 void session_log_close(struct shard *s, enum log_level level);

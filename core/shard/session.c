@@ -184,7 +184,7 @@ void session_trace(struct shard *s, const struct client *c, struct bytes line)
 }
 
 void session_trace_payload(struct shard *s, const struct client *c, struct bytes payload,
-                           uint32_t header_bytes)
+                           uint32_t header_bytes, bool is_out)
 {
     /* Headers are part of what is shown; with trace_headers all of it, without the empty line. */
     uint32_t max = (uint32_t)s->options->max_traced_msg_len;
@@ -193,7 +193,7 @@ void session_trace_payload(struct shard *s, const struct client *c, struct bytes
     if (len == 0) return;
     struct writer *w = session_log_open(s, c);
     if (c == NULL) writer_text(w, "SYSTEM - ");
-    writer_text(w, "<<- MSG_PAYLOAD: [");
+    writer_text(w, is_out ? "->> MSG_PAYLOAD: [" : "<<- MSG_PAYLOAD: [");
     writer_quoted(w, bytes_of(payload.data, max > 0 && len > max ? max : len));
     if (max > 0 && len > max) {
         w->len--; /* the dots stand inside the quotes */

@@ -245,7 +245,7 @@ static void trace_own(struct shard *s, struct bytes subject, struct bytes payloa
     writer_u64(w, payload.len);
     writer_char(w, ']');
     session_log_close(s, LOG_LEVEL_TRC);
-    session_trace_payload(s, NULL, payload, 0);
+    session_trace_payload(s, NULL, payload, 0, false);
 }
 
 /* An internal message of the server in an account. */

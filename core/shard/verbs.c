@@ -417,7 +417,7 @@ static void trace_publish(struct shard *s, struct client *c, const struct nats_o
     writer_u64(w, op->total_bytes);
     writer_char(w, ']');
     session_log_close(s, LOG_LEVEL_TRC);
-    session_trace_payload(s, c, bytes_of(op->payload, op->total_bytes), op->header_bytes);
+    session_trace_payload(s, c, bytes_of(op->payload, op->total_bytes), op->header_bytes, false);
 }
 
 /* op with the subject that the account's mappings left of it. */

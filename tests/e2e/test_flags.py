@@ -277,6 +277,7 @@ def test_debug_and_trace(start):
     named = who + r'"v1:test:nm" - ' + r'(?:"\$G[^"]*" - )?'
     for text in (r"<<- \[PING\]", r"->> \[PONG\]", r"<<- \[SUB a 1\]", r"<<- \[PUB a 5\]",
                  r'<<- MSG_PAYLOAD: \["hello"\]', r"->> \[MSG a 1 5\]",
+                 r'->> MSG_PAYLOAD: \["hello"\]',
                  r"<<- \[HPUB a 18 19\]", r"->> \[HMSG a 1 18 19\]", r"<<- \[UNSUB 1\]"):
         assert re.search(named + text, log), text
 
@@ -302,8 +303,20 @@ def test_trace_shows_no_jwt_or_signature(start):
 def test_max_traced_msg_len(start):
     s = start("-V", "--max_traced_msg_len", "5")
     c = s.connect()
-    c.pub("a", "0123456789").ping()
-    s.wait_log(r'MSG_PAYLOAD: \["01234\.\.\."\]')
+    c.sub("a").pub("a", "0123456789").ping()
+    for way in ("<<-", "->>"):
+        s.wait_log(way + r' MSG_PAYLOAD: \["01234\.\.\."\]')
+    assert "012345" not in s.log()
+
+
+def test_trace_shows_what_each_receiver_got(start):
+    s = start("-V")
+    c, plain = s.connect().sub("a"), s.connect(headers=False, no_responders=False).sub("a")
+    s.connect().hpub("a", {"k": "v"}, "x").ping()
+    c.ping()
+    plain.ping()
+    for client, said in ((c, r"NATS/1\.0\\r\\nk: ?v\\r\\n\\r\\nx"), (plain, "x")):
+        s.wait_log(r'cid:%d - .*->> MSG_PAYLOAD: \["%s"\]' % (client.info["client_id"], said))
 
 
 def test_trace_shows_headers_with_the_payload(start):
@@ -314,14 +327,16 @@ def test_trace_shows_headers_with_the_payload(start):
 
 def test_trace_headers_shows_no_payload(start):
     s = start(config="trace: true\ntrace_headers: true\n")
-    s.connect().pub("a", "plain-secret").hpub("a", {"k": "v"}, "payload-secret").ping()
-    s.wait_log(r'MSG_PAYLOAD: \["NATS/1\.0\\r\\nk: ?v"\]')
+    c = s.connect().sub("a").pub("a", "plain-secret").hpub("a", {"k": "v"}, "payload-secret")
+    c.ping()
+    for way in ("<<-", "->>"):
+        s.wait_log(way + r' MSG_PAYLOAD: \["NATS/1\.0\\r\\nk: ?v"\]')
     assert "secret" not in s.log()
 
 
 def test_an_empty_payload_is_not_traced(start):
     s = start("-V")
-    s.connect().pub("a", "").ping()
+    s.connect().sub("a").pub("a", "").ping()
     s.wait_log(r"<<- \[PING\]")
     assert "MSG_PAYLOAD" not in s.log()
 
