@@ -34,6 +34,31 @@ def body_of(i):
     return (b"%07d." % i) * (BODY // 8)
 
 
+def mebibytes(store):
+    """What du says of the files of a log."""
+    folder = os.path.join(store, "jetstream")
+    return sum(os.stat(os.path.join(folder, n)).st_blocks * 512
+               for n in os.listdir(folder) if n.endswith((".log", ".pack"))) / (1 << 20)
+
+
+def test_what_a_log_with_few_messages_takes(start, tmp_path):
+    """The sizes that docs/OPERATIONS.md names under Space."""
+    store = str(tmp_path / "store")
+    s = start("-js", "-sd", store, "--shards", "1")
+
+    def takes(size, seconds=10):
+        wait_until(lambda: size - 1 <= mebibytes(store) <= size + 1, seconds * SLOW,
+                   what="%d MiB, not %d" % (size, mebibytes(store)))
+    takes(128)
+    with Js(s) as js:
+        js.stream("S", subjects=["s"])
+        for _ in range(75):
+            js.publish("s", b"x" * 200)
+        takes(192)
+        js.ok("STREAM.MSG.DELETE.S", {"seq": 1})
+        takes(256, 30)
+
+
 def test_full_segments_are_packed_and_recycled(start, tmp_path):
     store = str(tmp_path / "store")
     s = start("-js", "-sd", store)
