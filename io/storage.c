@@ -253,7 +253,10 @@ static enum err on_record(void *context, const struct record *r, const struct st
         if (e != ERR_OK) return e;
     }
     enum err e = js_replay(js, account, r, stub->place);
-    if (e == ERR_UNKNOWN) return ERR_OK; /* of something that is gone */
+    if (e == ERR_UNKNOWN) { /* of something that is gone */
+        x->homeless += r->kind == RECORD_MESSAGE;
+        return ERR_OK;
+    }
     if (e == ERR_OK || e == ERR_MEMORY) return e;
     if (r->kind == RECORD_STREAM || r->kind == RECORD_CHECKPOINT) x->has_refused = true;
     x->skipped_count++;
@@ -381,10 +384,14 @@ static void tell_open(const struct storage *x, uint64_t began_ns)
                  (unsigned long long)((now_ns() - began_ns) / 1000000),
                  (unsigned long long)(c->bytes_read >> 20));
     if (x->damaged_count > 0)
-        log_warn(x->log,
-                 "JetStream: %llu damaged ranges in the store; what was in them is lost, "
-                 "everything else is served",
-                 (unsigned long long)x->damaged_count);
+        log_warn(x->log, "JetStream: %llu damaged ranges in the store; what was in them is lost%s",
+                 (unsigned long long)x->damaged_count,
+                 x->homeless > 0 ? "" : ", everything else is served");
+    if (x->damaged_count > 0 && x->homeless > 0)
+        log_error(x->log,
+                  "JetStream: %llu messages are of streams whose configuration is not in the "
+                  "store: it was damaged, or they were deleted; they are kept and not served",
+                  (unsigned long long)x->homeless);
     if (c->unwiped > 0)
         log_error(x->log,
                   "JetStream: %llu files with messages that were erased for good could not be "

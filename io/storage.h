@@ -79,6 +79,7 @@ struct storage {
     int64_t memory_max, storage_max; /* bytes of streams */
     uint64_t sync_interval_ns;       /* 0: always */
     uint64_t damaged_count, cut_count, skipped_count;
+    uint64_t homeless; /* messages of streams that nothing else is left of */
     uint64_t told_ns; /* progress was logged last */
     bool is_seeded;
     bool has_refused; /* a stream's own record made no sense: it may be there all the same */

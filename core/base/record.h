@@ -33,6 +33,7 @@ enum record_kind {
 enum record_flags {
     RECORD_SECURE = 1, /* ERASE: the bytes are to be overwritten, not just forgotten */
     RECORD_LAST = 2,   /* CHECKPOINT: no further part */
+    RECORD_AGAIN = 4,  /* STREAM: what the one before says, once more */
 };
 
 enum {

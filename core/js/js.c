@@ -1,5 +1,6 @@
 #include "core/js/js.h"
 #include "core/base/must.h"
+#include "core/base/table.h"
 #include "core/js/checkpoint.h"
 
 static void drop_send(struct outlet *o, struct bytes subject, struct bytes reply,
@@ -902,11 +903,14 @@ static enum err replay_config(struct js *js, uint32_t account, const struct reco
     struct stored stored = {0};
     char text[JSAPI_ERROR_TEXT_BYTES];
     struct writer why;
+    struct js_stream *s = js_find_id(js, r->stream);
+    uint64_t hash = hash_bytes(r->body.data, r->body.len, js->seed);
+    bool is_again = (r->flags & RECORD_AGAIN) != 0;
+    if (is_again && s != NULL && s->config_hash == hash) return ERR_OK;
     writer_init(&why, text, sizeof text);
     arena_init(&arena, js->mem, MEM_JETSTREAM);
     enum err e = request_decode(&arena, r->body, &stored_type, REQUEST_LENIENT, &stored, &why);
     struct stream_config *c = &stored.request.config;
-    struct js_stream *s = js_find_id(js, r->stream);
     size_t blank = bytes_find(r->subject, ' ');
     if (e == ERR_SYNTAX || (e == ERR_OK && !stream_config_is_name(c->name)) ||
         blank == r->subject.len || c->first_seq > STREAM_SEQ_MAX) {
@@ -926,6 +930,7 @@ static enum err replay_config(struct js *js, uint32_t account, const struct reco
                    &s);
         if (e == ERR_OK) js_show(js, s);
     }
+    if (e == ERR_OK) s->config_hash = hash;
     arena_deinit(&arena);
     return e;
 }

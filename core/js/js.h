@@ -63,6 +63,7 @@ struct js_stream {
     struct wake wake;       /* of the consumers that wait for messages, see core/js/deliver */
     struct outlet *outlet;  /* of the consumers; at first one that drops what it gets */
     uint64_t messages_lost; /* during a replay: not found, for whichever reason */
+    uint64_t config_hash;   /* during a replay: of the body of its newest STREAM record */
     struct checkpoint_restore *restore; /* while a checkpoint is loaded; NULL: none */
     void *owner;                        /* of whoever set js->hooks */
     struct list rolling;                /* in js->rolling, while a rollup or an ending goes on */

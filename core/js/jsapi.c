@@ -135,27 +135,52 @@ static bool check_consumers(struct jsapi_reply *p, const struct js_stream *s,
     return jsapi_error_refuse_text(&p->error, JSAPI_STREAM_UPDATE, writer_written(&w));
 }
 
-static enum js_step append_config(struct jsapi_reply *p, uint64_t id, int64_t created_ns,
-                                  enum js_order order)
+/* As store_append; the record is that of the configuration asked for. */
+static enum err append_record(const struct jsapi_reply *p, int64_t created_ns,
+                              struct record *record, struct store_stub *stub)
 {
     struct text body, name;
-    enum js_step step;
+    enum err e = ERR_MEMORY;
     text_init(&body, p->js->mem, MEM_JETSTREAM, JS_REPLY_BYTES_MAX);
     text_init(&name, p->js->mem, MEM_JETSTREAM, RECORD_SUBJECT_BYTES_MAX);
     text_bytes(&name, p->r->account_name);
     text_char(&name, ' ');
     text_bytes(&name, p->r->stream_name);
-    struct record record = {.kind = RECORD_STREAM, .stream = id, .time_ns = p->r->now_ns};
-    if (!js_config_record(&p->r->config.config, created_ns, &body) || name.is_failed) {
-        step = jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
-    } else {
-        record.subject = text_written(&name);
-        record.body = text_written(&body);
-        step = jsapi_reply_append(p, p->js->file, &record, order);
+    if (js_config_record(&p->r->config.config, created_ns, &body) && !name.is_failed) {
+        record->subject = text_written(&name);
+        record->body = text_written(&body);
+        e = store_append(p->js->file, record, stub);
     }
     text_deinit(&body);
     text_deinit(&name);
-    return step;
+    return e;
+}
+
+static enum js_step append_config(struct jsapi_reply *p, uint64_t id, int64_t created_ns,
+                                  enum js_order order)
+{
+    struct store_stub stub;
+    struct record record = {.kind = RECORD_STREAM, .stream = id, .time_ns = p->r->now_ns};
+    enum err e = append_record(p, created_ns, &record, &stub);
+    if (e == ERR_MEMORY) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    if (e != ERR_OK) return jsapi_reply_refuse_store(p, e);
+    p->r->order = order;
+    p->r->ticket = stub.ticket;
+    return JS_WAIT_STORED;
+}
+
+/* The first one is durable, so this one lies in another block: what is damaged must not take the
+ * configuration, and with it all messages of the stream. Where there is no room one has to do. */
+static void append_again(const struct jsapi_reply *p, const struct js_stream *s)
+{
+    struct store_stub stub;
+    struct record record = {.kind = RECORD_STREAM,
+                            .flags = RECORD_AGAIN,
+                            .stream = s->stream.id,
+                            .time_ns = p->r->now_ns};
+    if (s->stream.config.storage == STREAM_MEMORY) return;
+    if (s->stream.clock_ns > record.time_ns) record.time_ns = s->stream.clock_ns;
+    (void)!append_record(p, s->stream.created_ns, &record, &stub);
 }
 
 /* Without the domain, as in nats-server. */
@@ -906,6 +931,7 @@ static enum js_step carry_out(struct jsapi_reply *p, struct js_stream *s)
     }
     r->is_claim_done = true;
     r->action = JS_ACTION_UPDATED;
+    append_again(p, s);
     if (hooks != NULL && hooks->updated != NULL) hooks->updated(p->js->hooks_context, s);
     write_info(p, &s->stream, true);
     return jsapi_reply_finish(p);
@@ -932,6 +958,7 @@ static enum js_step stored(struct js *js, struct js_request *r, enum err result)
     }
     if (r->order == JS_ORDER_CREATE) {
         js_show(js, s);
+        append_again(&p, s);
         r->is_claim_done = true;
         r->action = JS_ACTION_CREATED;
         if (js->hooks != NULL && js->hooks->opened != NULL) js->hooks->opened(js->hooks_context, s);

@@ -75,7 +75,7 @@ def test_clean_store(store):
     before = files(store)
     r = check(store)
     assert r.returncode == CLEAN, r.stdout + r.stderr
-    assert "40 MESSAGE" in r.stdout and "2 STREAM" in r.stdout and "1 CONSUMER" in r.stdout
+    assert "40 MESSAGE" in r.stdout and "4 STREAM" in r.stdout and "1 CONSUMER" in r.stdout
     assert r.stdout.splitlines()[-1] == "clean"
     assert r.stderr == "", "no progress line where there is no terminal"
     assert check(os.path.join(store, "jetstream")).stdout.splitlines()[1:] == r.stdout.splitlines()[1:]
@@ -101,7 +101,7 @@ def test_dump_has_every_record(store):
     assert [r["seq"] for r in orders] == list(range(1, 21))
     assert [base64.b64decode(r["body"]) for r in orders] == [b"order %d" % i for i in range(20)]
     assert [r["prev_seq"] for r in orders[:5]] == [0, 0, 0, 1, 2]
-    assert [r["subject"] for r in records if r["kind"] == "STREAM"] == ["$G ORDERS", "$G OTHER"]
+    assert [r["subject"] for r in records if r["kind"] == "STREAM"] == ["$G ORDERS"] * 2 + ["$G OTHER"] * 2
     assert all(r["file"] == LOG for r in records)
     assert [r["offset"] for r in records] == sorted(r["offset"] for r in records)
 
@@ -179,6 +179,55 @@ def test_a_stream_says_that_it_lost_all_it_had(start, tmp_path, is_killed):
         state = js.ok("STREAM.INFO.S", {"deleted_details": True})["state"]
         assert (state["messages"], state["first_seq"]) == (0, 2)
         assert state["lost"]["msgs"] == [1]
+
+
+def of_stream(store, stream):
+    return [r for r in dump(store) if r["stream"] == stream]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_one_damaged_block_does_not_take_a_configuration(start, store, which):
+    """STREAM records lie in the log twice, in different blocks."""
+    both = [r for r in of_stream(store, 1) if r["kind"] == "STREAM"]
+    assert len(both) == 2 and both[0]["offset"] // 4096 != both[1]["offset"] // 4096
+    flip(store, LOG, both[which]["offset"] + 50)
+    s = start("-js", "-sd", store)
+    with Js(s) as js:
+        state = js.ok("STREAM.INFO.ORDERS")["state"]
+        assert (state["messages"], state["last_seq"]) == (20, 20)
+        assert js.ok("CONSUMER.INFO.ORDERS.c")["num_pending"] == 20
+    assert "1 damaged ranges" in s.log() and "everything else is served" in s.log()
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_an_update_is_there_twice_too(start, tmp_path, which):
+    store = str(tmp_path / "store")
+    s = start("-js", "-sd", store, "--shards", "1")
+    with Js(s) as js:
+        js.stream("S", subjects=["s"], max_msgs=10)
+        js.ok("STREAM.UPDATE.S", {"name": "S", "subjects": ["s"], "max_msgs": 100})
+        for _ in range(30):
+            js.publish("s")
+    assert s.stop() == 0
+    updates = [r for r in of_stream(store, 1) if r["kind"] == "STREAM"][2:]
+    assert len(updates) == 2
+    flip(store, LOG, updates[which]["offset"] + 50)
+    s = start("-js", "-sd", store)
+    with Js(s) as js:
+        info = js.ok("STREAM.INFO.S")
+        assert info["config"]["max_msgs"] == 100 and info["state"]["messages"] == 30
+
+
+def test_messages_whose_stream_is_lost_are_told(start, store):
+    """Its configuration, twice, was all that said which stream they are of."""
+    for r in of_stream(store, 1):
+        if r["kind"] == "STREAM":
+            flip(store, LOG, r["offset"] + 50)
+    s = start("-js", "-sd", store)
+    with Js(s) as js:
+        assert js.ok("STREAM.NAMES")["streams"] == ["OTHER"]
+    assert "JetStream: 20 messages are of streams whose configuration is not in the store" in s.log()
+    assert "everything else is served" not in s.log()
 
 
 def test_the_sequence_of_a_damaged_last_message_is_not_given_again(start, store):
