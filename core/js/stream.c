@@ -667,11 +667,11 @@ bool stream_trim(struct stream *s, struct stream_trim *t)
 
 /* Removed when it is too old; the last one of its subject stays until its marker takes its place.
  * Of a start without all messages it is not known to be that: then it goes as well, if its marker
- * was made that comes next. By age not before the end, since a later configuration may let it be.
- */
+ * was made that comes next. By age it does not go, since a later configuration may let it be, and
+ * what is gone without a record would be back; unless it is in the way of others at the end. */
 static bool expire_one(struct stream *s, uint64_t seq, const struct msgs_entry *entry, bool is_aged)
 {
-    bool is_last_known = !s->is_partial || (is_aged && !s->is_replayed);
+    bool is_last_known = !s->is_partial || (is_aged && !s->is_crowded);
     bool is_marked = s->config.subject_delete_marker_ttl > 0 &&
                      (entry->bytes & STREAM_ENTRY_MARKER) == 0 && is_last_known &&
                      subject_index_node(&s->subjects, entry->node)->count == 1;
@@ -1048,8 +1048,8 @@ void stream_restore_end(struct stream *s, uint64_t missing)
 
 void stream_replayed(struct stream *s, int64_t now_ns)
 {
-    s->is_replayed = true;
     if (!s->is_partial) return;
+    s->is_crowded = is_over(s);
     /* What was over was gone before a limit took another. What is over since then has its marker,
      * but goes before a limit takes one that is not. */
     expire_before(s, s->clock_ns);

@@ -124,7 +124,7 @@ struct stream {
     bool is_order_message; /* the order in flight is a message, and over when that is settled */
     bool is_short;         /* there was no memory for the oldest in flight, which is durable */
     bool is_partial;       /* of a start: messages of its checkpoint are missing, gone since */
-    bool is_replayed;      /* the last record of a start is read */
+    bool is_crowded;       /* at the end of a start, while messages are missing: above its limits */
     uint64_t partial_most; /* live messages up to which limits may wait for the last record */
     char *last_id;
 };

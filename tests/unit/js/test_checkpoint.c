@@ -425,6 +425,22 @@ Test(checkpoint, what_ends_behind_the_last_record_leaves_its_marker)
     js_deinit(&again);
 }
 
+/* Gone without a record it would be back once a later configuration lets it be. */
+Test(checkpoint, what_ended_before_the_last_record_leaves_its_marker)
+{
+    struct js again;
+    begin_with_age(&again);
+    again.now.wall_ns = START + LATER_NS;
+    store(&again, 2, "m.y", false, 0);
+    erase_marked(&again, 1);
+    store(&again, 3, "m.z", false, LATER_NS);
+    js_replay_end(&again);
+    struct stream *s = &js_find_id(&again, MARKED_ID)->stream;
+    cr_expect_eq(s->due_count, 1);
+    cr_expect(msgs_has(&s->msgs, 2), "its marker takes its place");
+    js_deinit(&again);
+}
+
 /* What a limit took does not come back since a later configuration has a higher one. */
 Test(checkpoint, what_a_lower_limit_took_stays_gone_where_messages_are_missing)
 {
