@@ -11,6 +11,7 @@
 #include "io/crypto.h"
 #include "io/listener.h"
 #include "io/server.h"
+#include "io/signals.h"
 #include "io/spin.h"
 #include "io/sysinfo.h"
 
@@ -143,7 +144,8 @@ static void start_log(struct server_shard *x)
             is_ready = is_ready && storage_is_ready(&s->storage, log);
             has_space = has_space && !s->storage.logs[log].log.has_no_space;
         }
-    } while (!is_ready && now_ns < give_up_ns);
+    } while (!is_ready && now_ns < give_up_ns && !signals_end_waits());
+    if (signals_end_waits()) return; /* main reads it once all shards are here */
     if (!is_ready || !has_space)
         log_warn(s->log, "JetStream: the store cannot take messages yet: the disk is %s",
                  has_space ? "slow" : "full");

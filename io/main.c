@@ -559,6 +559,20 @@ static void run(struct program *p)
     }
 }
 
+/* INT or TERM came while the store was being read: nobody was served, and nothing waits to be
+ * written. */
+static _Noreturn void end_start(struct program *p)
+{
+    struct server *s = &p->server;
+    for (int n = signals_next(p->signal_fd); n != 0; n = signals_next(p->signal_fd))
+        log_info(s->log, "Trapped \"%s\" signal", signals_name(n));
+    log_info(s->log, "Initiating Shutdown...");
+    notify_stopping(&p->notify);
+    log_info(s->log, "Server Exiting..");
+    log_close(s->log);
+    _exit(0); /* threads that did start hold nothing that must be saved */
+}
+
 static int serve(struct program *p, const struct options_report *report)
 {
     struct server *s = &p->server;
@@ -586,7 +600,9 @@ static int serve(struct program *p, const struct options_report *report)
     if (log_start(s->log) != ERR_OK) return fatal(p, "cannot start the log's thread");
     if (monitor_open(s) != ERR_OK) return fatal(p, "cannot start the monitoring thread");
     if (system_port_open(s) != ERR_OK) return fatal(p, "out of memory");
-    if (server_start(s, reason, sizeof reason) != ERR_OK) {
+    enum err e = server_start(s, reason, sizeof reason);
+    if (e == ERR_CLOSED) end_start(p);
+    if (e != ERR_OK) {
         fatal(p, reason[0] != 0 ? reason : "out of memory");
         _exit(1); /* threads that did start hold nothing that must be saved */
     }

@@ -121,7 +121,8 @@ NODISCARD enum err server_identify(struct server *s);
 /* Makes room in the interest index for every account of o; before shards see o. ERR_MEMORY: some
  * are there now, which does no harm. */
 NODISCARD enum err server_open_accounts(struct server *s, const struct options *o);
-/* Needs options, log, budget and main_mem. On failure reason says why; the process ends then. */
+/* Needs options, log, budget and main_mem. On failure reason says why; the process ends then.
+ * ERR_CLOSED: INT or TERM came while the store was being read; no reason. */
 NODISCARD enum err server_start(struct server *s, char *reason, size_t reason_bytes);
 /* Closes all connections, ends the shards and helpers. is_held: the process must end without
  * server_free. */

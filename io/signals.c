@@ -68,6 +68,13 @@ int signals_next(int fd)
     return n == (ssize_t)sizeof info ? (int)info.ssi_signo : 0;
 }
 
+bool signals_end_waits(void)
+{
+    sigset_t set;
+    return sigpending(&set) == 0 &&
+           (sigismember(&set, SIGTERM) == 1 || sigismember(&set, SIGINT) == 1);
+}
+
 const char *signals_name(int number)
 {
     for (int i = 0; i < NAME_COUNT; i++) {

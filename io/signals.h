@@ -1,6 +1,7 @@
 /* Signals as events on a descriptor, and `--signal`, which sends them to a running server. */
 #ifndef IO_SIGNALS_H
 #define IO_SIGNALS_H
+#include <stdbool.h>
 #include <stddef.h>
 #include "core/base/err.h"
 
@@ -11,6 +12,8 @@ NODISCARD enum err signals_open(int *fd);
 void signals_close(int fd);
 /* The next signal's number, 0 when none waits. */
 int signals_next(int fd);
+/* INT or TERM waits to be read: what takes long ends now. Takes nothing, on any thread. */
+bool signals_end_waits(void);
 /* Go's name of a signal for the line `Trapped "interrupt" signal`; static. */
 const char *signals_name(int number);
 

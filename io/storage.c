@@ -17,6 +17,7 @@
 #include "core/monitor/js_snapshot.h"
 #include "core/route/interest.h"
 #include "io/crypto.h"
+#include "io/signals.h"
 #include "io/sysinfo.h"
 #include "io/vfs_blocking.h"
 #include "persist/place.h"
@@ -30,6 +31,7 @@ enum {
     SEALED_WAIT = 2, /* full segments that are left as they are: much in them may go by itself */
     FOLDER_MODE = 0750,
     FILE_MODE = 0640,
+    STOP_RECORDS = 1024, /* are replayed between two looks at whether the server is to end */
 };
 static const uint64_t PROGRESS_NS = 5000000000u;
 
@@ -240,6 +242,8 @@ static enum err on_record(void *context, const struct record *r, const struct st
 {
     struct storage *x = context;
     uint32_t account = 0;
+    /* Of a pack all records come without progress between them. */
+    if (++x->record_count % STOP_RECORDS == 0 && signals_end_waits()) return ERR_CLOSED;
     struct js *js = js_of(x, place_log(stub->place));
     if (r->kind == RECORD_STREAM || r->kind == RECORD_CHECKPOINT) {
         struct bytes of = r->subject;
@@ -301,14 +305,16 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static void on_progress(void *context, uint64_t done, uint64_t total)
+static enum err on_progress(void *context, uint64_t done, uint64_t total)
 {
     struct storage *x = context;
+    if (signals_end_waits()) return ERR_CLOSED;
     uint64_t now = now_ns();
-    if (now - x->told_ns < PROGRESS_NS || total == 0) return;
+    if (now - x->told_ns < PROGRESS_NS || total == 0) return ERR_OK;
     x->told_ns = now;
     log_info(x->log, "  Recovering: %llu of %llu MiB", (unsigned long long)(done >> 20),
              (unsigned long long)(total >> 20));
+    return ERR_OK;
 }
 
 static bool pump(void *context)
@@ -355,7 +361,7 @@ static enum err recover(struct storage *x, char *reason, size_t reason_bytes)
                                  .kept = on_kept};
     x->told_ns = now_ns();
     e = recovery_open(&x->recovery, &o);
-    if (e != ERR_OK) explain(e, x, vfs.file, reason, reason_bytes);
+    if (e != ERR_OK && e != ERR_CLOSED) explain(e, x, vfs.file, reason, reason_bytes);
     vfs_blocking_close(&vfs);
     return e;
 }

@@ -80,6 +80,7 @@ struct storage {
     uint64_t sync_interval_ns;       /* 0: always */
     uint64_t damaged_count, cut_count, skipped_count;
     uint64_t homeless; /* messages of streams that nothing else is left of */
+    uint64_t record_count; /* replayed */
     uint64_t told_ns; /* progress was logged last */
     bool is_seeded;
     bool has_refused; /* a stream's own record made no sense: it may be there all the same */
@@ -99,7 +100,8 @@ struct storage_options {
 };
 
 /* Takes the folder and replays what lies there. On an error reason says why, and nothing is held.
- * ERR_DENIED: another server has it, or it cannot be used. Else as recovery_open. */
+ * ERR_DENIED: another server has it, or it cannot be used. ERR_CLOSED: INT or TERM came meanwhile;
+ * what a start changes is what the next one expects. Else as recovery_open. */
 NODISCARD enum err storage_open(struct storage *x, const struct storage_options *o, char *reason,
                                 size_t reason_bytes);
 /* Each second: whether the files are still there. */

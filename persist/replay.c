@@ -50,11 +50,12 @@ static enum err open_segment(const struct replay_log *l, const struct manifest_s
                      VFS_AHEAD | (l->options->is_direct ? VFS_DIRECT : 0));
 }
 
-static void progress(const struct replay_log *l)
+static enum err progress(const struct replay_log *l)
 {
     const struct store_replay *replay = &l->options->replay;
-    if (replay->progress != NULL)
-        replay->progress(replay->context, l->counts->bytes_read, l->counts->bytes_total);
+    return replay->progress == NULL
+               ? ERR_OK
+               : replay->progress(replay->context, l->counts->bytes_read, l->counts->bytes_total);
 }
 
 /* --- what is told ------------------------------------------------------------------------- */
@@ -487,8 +488,8 @@ static enum err walk(struct walk *w)
         if (e == ERR_OK && l->expected == 0) l->expected = h.number;
         bool is_next = e == ERR_OK && h.number == l->expected && w->at + h.bytes <= w->limit;
         e = is_next ? on_group(w, &h) : on_gap(w);
+        if (e == ERR_OK) e = progress(l);
         if (e != ERR_OK) return e;
-        progress(l);
     }
     return ERR_OK;
 }

@@ -165,8 +165,9 @@ struct store_replay {
     /* ERR_OK to go on; anything else ends the replay with that error. */
     enum err (*record)(void *context, const struct record *r, const struct store_stub *stub);
     void (*lost)(void *context, const struct store_lost *lost);
-    /* bytes_done of bytes_total read so far; may be NULL. */
-    void (*progress)(void *context, uint64_t bytes_done, uint64_t bytes_total);
+    /* bytes_done of bytes_total read so far, after each group; may be NULL. As record: anything but
+     * ERR_OK ends the replay. */
+    enum err (*progress)(void *context, uint64_t bytes_done, uint64_t bytes_total);
     /* Records of the log that come soon, so that what they need is fetched from memory by then:
      * each of a hundred thousand streams lies elsewhere. No promise: a record may come without, or
      * be left out. May be NULL. */

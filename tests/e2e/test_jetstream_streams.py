@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -299,6 +300,54 @@ def test_one_server_at_a_time_has_the_store(start, tmp_path):
     third = start("-js", "-sd", store, wait=False)
     assert third.process.wait(10 * SLOW) == 1
     assert "another server uses the storage directory" in third.log()
+
+
+@ours_only
+def test_a_store_that_is_being_read_holds_no_stop_up(start, tmp_path):
+    store = str(tmp_path / "store")
+    s = start("-js", "-sd", store)
+    count = 400000
+    with Js(s) as js:
+        js.stream("S", subjects=["s.*"])
+        for i in range(0, count, 1000):
+            js.c.send(b"".join(b"PUB s.%d 1\r\nx\r\n" % n for n in range(i, i + 1000)))
+            js.c.ping()
+        wait_until(lambda: js.state("S")["messages"] == count, what="all that was published")
+    s.kill()
+    s = start("-js", "-sd", store, wait=False)
+    s.wait_log("Store Directory")
+    s.signal(signal.SIGTERM)
+    assert s.wait_exit() == 0
+    log = s.log().split("Starting nats-server")[-1]
+    assert "Restored" not in log and "Server is ready" not in log, log
+    assert re.search(r'Trapped "terminated" signal(.|\n)*Initiating Shutdown(.|\n)*Server Exiting', log)
+    # Nothing is lost by it: the next start reads it all.
+    s = start("-js", "-sd", store)
+    with Js(s) as js:
+        assert js.state("S")["messages"] == count
+
+
+@ours_only
+def test_a_log_that_cannot_begin_holds_no_stop_up(start, tmp_path):
+    store = str(tmp_path / "store")
+    s = start("-js", "-sd", store)
+    with Js(s) as js:
+        js.stream("S", subjects=["s"])
+    assert s.stop() == 0
+    last = max(int(name[5:13], 16) for name in os.listdir(store + "/jetstream")
+               if name.endswith(".log"))
+    # Each name that is none of a file costs a second.
+    for number in range(last + 1, last + 40):
+        os.mkdir(store + "/jetstream/0000-%08x.log" % number)
+    s = start("-js", "-sd", store, wait=False)
+    s.wait_log("Restored")
+    time.sleep(0.3)
+    assert "Server is ready" not in s.log().split("Restored")[1]
+    s.signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert s.wait_exit() == 0
+    assert time.monotonic() - began < 4 * SLOW
+    assert "disk is slow" not in s.log()
 
 
 def test_markers_that_are_due_at_a_start_are_no_alarm(start, tmp_path):

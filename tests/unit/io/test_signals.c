@@ -38,6 +38,24 @@ Test(signals, what_is_sent_is_read_and_named)
     signals_close(fd);
 }
 
+Test(signals, an_end_that_waits_is_seen_and_left_there)
+{
+    static const int ends[] = {SIGINT, SIGTERM};
+    int fd;
+    cr_assert_eq(signals_open(&fd), ERR_OK);
+    kill(getpid(), SIGHUP);
+    kill(getpid(), SIGUSR2);
+    cr_assert_not(signals_end_waits());
+    while (signals_next(fd) != 0) continue;
+    for (int i = 0; i < 2; i++) {
+        kill(getpid(), ends[i]);
+        cr_assert(signals_end_waits());
+        cr_assert_eq(signals_next(fd), ends[i]);
+        cr_assert_not(signals_end_waits());
+    }
+    signals_close(fd);
+}
+
 /* A child that goes by the given process name and sleeps. */
 static pid_t sleeper(const char *name)
 {
