@@ -41,6 +41,7 @@ struct admission {
     uint64_t told_ns; /* when the log last heard of refusals for memory */
     uint64_t told_pre_login_ns;
     uint64_t failed_accepts, told_failed_ns; /* shard 0's */
+    uint64_t refused_files, told_files_ns;   /* shard 0's */
     struct address_count *buckets[ADDRESS_BUCKETS];
 };
 
@@ -402,6 +403,20 @@ static void accept_failed(struct admission *a, struct log *log, uint64_t now_ns,
               (unsigned long long)a->failed_accepts);
 }
 
+/* What is left of the descriptors is the store's, or strangers who only connect could stop it. */
+static void tell_no_room(struct server *s, uint64_t now_ns)
+{
+    struct admission *a = s->admission;
+    a->refused_files++;
+    if (a->told_files_ns != 0 && now_ns - a->told_files_ns < REFUSED_TELL_NS) return;
+    a->told_files_ns = now_ns;
+    log_warn(s->log,
+             "New connections are refused: the limit of open files, %llu, has room for %u clients "
+             "(LimitNOFILE, ulimit -n; %llu so far)",
+             (unsigned long long)s->files_max, s->clients_max,
+             (unsigned long long)a->refused_files);
+}
+
 static struct conn_peer unix_peer(int fd)
 {
     struct ucred of;
@@ -442,6 +457,11 @@ void listener_on_done(void *server, struct turn *t, const struct done *d)
         close(d->fd);
         return;
     }
+    if (atomic_load(&s->conn_count) >= s->clients_max + SERVER_REFUSED_MAX) {
+        close(d->fd); /* as many as there is room for are being told */
+        tell_no_room(s, t->now.mono_ns);
+        return;
+    }
     if (!admit(s, &socket)) {
         refuse_pre_login(s, t, &socket);
         return;
@@ -452,6 +472,10 @@ void listener_on_done(void *server, struct turn *t, const struct done *d)
     uint32_t count = atomic_fetch_add(&s->conn_count, 1);
     if (o->max_connections <= 0 || count >= (uint64_t)o->max_connections)
         socket.refusal = CLOSED_MAX_CONNECTIONS;
+    if (count >= s->clients_max && socket.refusal == 0) {
+        socket.refusal = CLOSED_MAX_CONNECTIONS;
+        tell_no_room(s, t->now.mono_ns);
+    }
     place(s, t, &socket);
 }
 

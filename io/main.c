@@ -586,6 +586,7 @@ static int serve(struct program *p, const struct options_report *report)
     atomic_store(&s->options, p->options);
     s->numbers = p->numbers;
     s->config_load_ns = server_now(NULL).wall_ns;
+    if (server_check_files(s, reason, sizeof reason) != ERR_OK) return fatal(p, reason);
     if (signals_open(&p->signal_fd) != ERR_OK) return fatal(p, "cannot handle signals");
     p->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     struct itimerspec second = {.it_interval.tv_sec = 1, .it_value.tv_sec = 1};

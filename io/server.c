@@ -352,16 +352,50 @@ static enum err no_memory(struct server *s, char *reason, size_t reason_bytes)
     return ERR_MEMORY;
 }
 
+uint32_t server_clients_of(const struct server_files *f, uint64_t *least)
+{
+    *least = SERVER_FILES_BASE + (uint64_t)f->shard_count * SERVER_FILES_SHARD +
+             (uint64_t)f->log_count * SERVER_FILES_LOG_LEAST;
+    uint64_t kept = *least + (uint64_t)f->log_count * (SERVER_FILES_LOG - SERVER_FILES_LOG_LEAST) +
+                    (f->has_pages ? SERVER_FILES_PAGES : 0);
+    if (kept > f->limit / 2) kept = f->limit / 2;
+    if (kept < *least) kept = *least;
+    if (f->limit <= kept) return 0;
+    return f->limit - kept > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)(f->limit - kept);
+}
+
+static enum err share_files(struct server *s, uint32_t log_count, char *reason, size_t reason_bytes)
+{
+    const struct options *o = atomic_load(&s->options);
+    uint64_t least;
+    struct server_files f = {.limit = s->files_max,
+                             .shard_count = s->shard_count,
+                             .log_count = log_count,
+                             .has_pages = o->http_port != 0 || o->https_port != 0};
+    s->clients_max = server_clients_of(&f, &least);
+    if (s->clients_max > 0) return ERR_OK;
+    snprintf(reason, reason_bytes,
+             "too many open files: the limit is %llu (LimitNOFILE, ulimit -n); with shards: %u the "
+             "server needs %llu, and one more for each client",
+             (unsigned long long)s->files_max, s->shard_count, (unsigned long long)least);
+    return ERR_FULL;
+}
+
+enum err server_check_files(struct server *s, char *reason, size_t reason_bytes)
+{
+    const struct options *o = atomic_load(&s->options);
+    s->shard_count = o->shards > 0 ? o->shards : server_default_shards();
+    if (s->shard_count > INTEREST_SHARDS_MAX) s->shard_count = INTEREST_SHARDS_MAX;
+    s->files_max = sysinfo_raise_files();
+    return share_files(s, o->jetstream.is_on ? s->shard_count : 0, reason, reason_bytes);
+}
+
 enum err server_start(struct server *s, char *reason, size_t reason_bytes)
 {
     const struct options *o = atomic_load(&s->options);
     reason[0] = 0;
-    s->shard_count = o->shards > 0 ? o->shards : server_default_shards();
-    if (s->shard_count > INTEREST_SHARDS_MAX) s->shard_count = INTEREST_SHARDS_MAX;
-    uint64_t files = sysinfo_raise_files();
     uint64_t slots = o->max_connections > 0 ? (uint64_t)o->max_connections + 64 : 1024;
-    if (files > 2 * SERVER_FILES_RESERVED && slots > files - SERVER_FILES_RESERVED)
-        slots = files - SERVER_FILES_RESERVED;
+    if (slots > s->clients_max + SERVER_REFUSED_MAX) slots = s->clients_max + SERVER_REFUSED_MAX;
     if (slots > SLOTS_MAX) slots = SLOTS_MAX;
     s->slots_max = (uint32_t)slots;
 
@@ -418,7 +452,13 @@ enum err server_start(struct server *s, char *reason, size_t reason_bytes)
         for (uint32_t i = 0; i < s->storage.log_count; i++)
             s->storage.logs[i].js.leader = s->facts.name;
         s->has_storage = true;
+        /* A store that once had more shards has more logs. */
+        e = share_files(s, s->storage.log_count, reason, reason_bytes);
+        if (e != ERR_OK) return e;
     }
+    if ((int64_t)s->clients_max < o->max_connections)
+        log_info(s->log, "Clients: at most %u, by the limit of open files (%llu)", s->clients_max,
+                 (unsigned long long)s->files_max);
     for (uint32_t i = s->shard_count; i-- > 0;) {
         struct server_shard *x = &s->shards[i];
         if (mem_jemalloc_thread(&x->thread, loop_run, x) != ERR_OK) {

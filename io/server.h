@@ -12,6 +12,7 @@
 #include "core/config/options.h"
 #include "io/driver.h"
 #include "io/helper.h"
+#include "io/http.h"
 #include "io/log.h"
 #include "io/mem_jemalloc.h"
 #include "io/storage.h"
@@ -24,7 +25,24 @@ enum {
     SERVER_LISTENERS_MAX = 4,
     SERVER_RECV_BYTES = 4 << 20, /* receive buffers per shard */
     SERVER_REASON_BYTES = 4096,
-    SERVER_FILES_RESERVED = 128, /* descriptors that are not connections */
+
+    /* Descriptors: of the process (standard ones, signals, log, listeners, what a reload reads,
+     * connections that are being refused), of a shard (driver, bells, folder), of a log (manifests,
+     * segments that are written, made or recycled, what packing reads and writes; and those that
+     * are open for reading), of the monitoring pages. */
+    SERVER_FILES_BASE = 48,
+    SERVER_FILES_SHARD = 4,
+    SERVER_FILES_LOG_LEAST = 10,
+    SERVER_FILES_LOG = 20 + READER_FILES_MAX,
+    SERVER_FILES_PAGES = 2 * HTTP_CONNECTIONS_MAX,
+    SERVER_REFUSED_MAX = 16, /* clients beyond all room that are told so */
+};
+
+/* What the limit of open files is shared by. */
+struct server_files {
+    uint64_t limit;
+    uint32_t shard_count, log_count; /* no logs without JetStream */
+    bool has_pages;                  /* the monitoring port */
 };
 
 struct admission; /* io/listener: who may connect */
@@ -83,6 +101,8 @@ struct server {
     struct server_shard *shards;
     uint32_t shard_count;
     uint32_t slots_max; /* connections of one shard */
+    uint64_t files_max; /* descriptors of the process */
+    uint32_t clients_max; /* that these have room for, whatever max_connections says */
     struct server_listener listeners[SERVER_LISTENERS_MAX];
     uint32_t listener_count;
     struct admission *admission;
@@ -121,8 +141,14 @@ NODISCARD enum err server_identify(struct server *s);
 /* Makes room in the interest index for every account of o; before shards see o. ERR_MEMORY: some
  * are there now, which does no harm. */
 NODISCARD enum err server_open_accounts(struct server *s, const struct options *o);
-/* Needs options, log, budget and main_mem. On failure reason says why; the process ends then.
- * ERR_CLOSED: INT or TERM came while the store was being read; no reason. */
+/* Raises the limit of open files to what is allowed, and sees whether it is enough. Needs options.
+ * ERR_FULL: too few to start with; reason says how many are needed. */
+NODISCARD enum err server_check_files(struct server *s, char *reason, size_t reason_bytes);
+/* How many clients there is room for beside what the server and its store need for themselves: at
+ * most half of a low limit, but never less than least. 0: the limit is below least, or at it. */
+uint32_t server_clients_of(const struct server_files *f, uint64_t *least);
+/* Needs options, server_check_files, log, budget and main_mem. On failure reason says why; the
+ * process ends then. ERR_CLOSED: INT or TERM came while the store was being read; no reason. */
 NODISCARD enum err server_start(struct server *s, char *reason, size_t reason_bytes);
 /* Closes all connections, ends the shards and helpers. is_held: the process must end without
  * server_free. */

@@ -14,6 +14,7 @@ import time
 import pytest
 
 import harness
+from jetstream import Js
 
 STREAM = (b'CONNECT {"verbose":true,"headers":true,"no_responders":true}\r\nPING\r\nSUB a.b 1\r\n'
           b"SUB q.* g 2\r\nPUB a.b r 5\r\nhello\r\nHPUB a.b 12 17\r\nNATS/1.0\r\n\r\nhello\r\n"
@@ -225,32 +226,80 @@ def test_a_small_stack(tmp_path):
     assert is_up or "the limit of the stack (ulimit -s) is below" in log
 
 
-@pytest.mark.ours_only
-def test_descriptors_run_out(tmp_path):
-    limits = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+def start_with_files(most, folder, *args, **options):
+    """A server that may open so many files, be it of fewer at first."""
+    limits = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (most // 2, most))
     old = subprocess.Popen
 
     def popen(*a, **k):
         return old(*a, preexec_fn=limits, **k)
     harness.subprocess.Popen = popen
     try:
-        server = harness.Server(tmp_path / "s")
+        return harness.Server(folder, args, **options)
     finally:
         harness.subprocess.Popen = old
-    beside = Beside(server)
+
+
+def crowd_that_says_nothing(server, count):
     crowd = []
-    for _ in range(400):
+    for _ in range(count):
         with contextlib.suppress(OSError):
             crowd.append(socket.create_connection(("127.0.0.1", server.port), 1))
+    return crowd
+
+
+@pytest.mark.ours_only
+def test_descriptors_run_out(tmp_path):
+    server = start_with_files(200, tmp_path / "s")
+    beside = Beside(server)
+    crowd = crowd_that_says_nothing(server, 400)
     time.sleep(0.5)
     beside.end()
     # A line a second says it: the crowd must not fill the disk with them.
-    lines = server.log().count("Temporary Client Accept Error")
-    assert 1 <= lines < 50, lines
+    for text in ("New connections are refused: the limit of open files, 200, has room for 148 clients",
+                 "Temporary Client Accept Error"):
+        assert server.log().count(text) < 50, text
+    assert "the limit of open files, 200" in server.log()
+    assert server.descriptors() < 190
     for s in crowd:
         s.close()
     harness.wait_until(lambda: server.connect().close() is None, what="service after the crowd")
     assert server.stop() == 0
+
+
+@pytest.mark.ours_only
+def test_who_only_connects_takes_no_descriptor_of_the_store(tmp_path):
+    server = start_with_files(160, tmp_path / "s", "-js", "-sd", str(tmp_path / "store"))
+    assert "Clients: at most 80, by the limit of open files (160)" in server.log()
+    with Js(server) as js:
+        js.stream("S", subjects=["s"])
+        crowd = crowd_that_says_nothing(server, 79)
+        js.c.ping()
+        crowd += [server.client(read_info=False)]
+        crowd[-1].closed("maximum connections exceeded")
+        crowd += crowd_that_says_nothing(server, 100)
+        server.wait_log("New connections are refused: the limit of open files, 160, has room for 80 clients")
+        # More than the files that were there before have room for.
+        for _ in range(200):
+            assert "error" not in js.publish("s", b"x" * 1000000)
+        js.stream("T", subjects=["t"])
+        assert "too many open files" not in server.log()
+    for s in crowd:
+        s.close()
+    assert server.stop() == 0
+
+
+@pytest.mark.ours_only
+@pytest.mark.parametrize("most", [12, 16, 60])
+def test_too_few_descriptors_to_start_with_are_named(tmp_path, most):
+    began = time.monotonic()
+    server = start_with_files(most, tmp_path / "s", "--shards", "1", "-js", "-sd",
+                              str(tmp_path / "store"), wait=False)
+    assert server.wait_exit() == 1
+    assert time.monotonic() - began < 4 * harness.SLOW
+    assert "[FTL] too many open files: the limit is %d " % most in server.log()
+    assert "the server needs 62, and one more for each client" in server.log()
+    server.stop()
 
 
 def test_reload_storm_with_changing_users(start):

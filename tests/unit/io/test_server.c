@@ -58,3 +58,33 @@ Test(server, the_end_of_one_shard_hides_no_other)
     all = join(3, (struct server_end[SHARDS]){{.is_held = true}, {0}, {0}});
     cr_assert(!all.is_unclean && all.is_held);
 }
+
+Test(server, descriptors_are_kept_for_the_store)
+{
+    uint64_t least;
+    struct server_files f = {.limit = 1024, .shard_count = 1, .log_count = 1};
+    cr_assert_eq(server_clients_of(&f, &least), 1024 - 48 - 4 - 84);
+    cr_assert_eq(least, 62);
+    f.has_pages = true;
+    cr_assert_eq(server_clients_of(&f, &least), 1024 - 48 - 4 - 84 - 128);
+    cr_assert_eq(least, 62);
+    f.log_count = 0;
+    cr_assert_eq(server_clients_of(&f, &least), 1024 - 48 - 4 - 128);
+    f.limit = UINT64_MAX; /* none */
+    cr_assert_geq(server_clients_of(&f, &least), 1 << 20);
+}
+
+Test(server, of_few_descriptors_the_server_keeps_half_and_what_it_cannot_do_without)
+{
+    uint64_t least;
+    struct server_files f = {.limit = 256, .shard_count = 1, .log_count = 1, .has_pages = true};
+    cr_assert_eq(server_clients_of(&f, &least), 128);
+    f.limit = 100;
+    cr_assert_eq(server_clients_of(&f, &least), 38);
+    f.limit = 63;
+    cr_assert_eq(server_clients_of(&f, &least), 1);
+    for (f.limit = 0; f.limit <= 62; f.limit++) cr_assert_eq(server_clients_of(&f, &least), 0);
+    /* The usual hard limit of a shell must do for a machine of many cores. */
+    f = (struct server_files){.limit = 1024, .shard_count = 64, .log_count = 64};
+    cr_assert_geq(server_clients_of(&f, &least), 64);
+}
