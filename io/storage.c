@@ -33,7 +33,7 @@ enum {
     FILE_MODE = 0640,
     STOP_RECORDS = 1024, /* are replayed between two looks at whether the server is to end */
 };
-static const uint64_t PROGRESS_NS = 5000000000u;
+static const uint64_t PROGRESS_NS = 5000000000u, SCARCE_NS = 1000000000u;
 
 /* --- the folder ------------------------------------------------------------------------------ */
 
@@ -317,6 +317,26 @@ static enum err on_progress(void *context, uint64_t done, uint64_t total)
     return ERR_OK;
 }
 
+/* A second apart: a segment that is missing is tried for again and again. */
+static void tell_scarce(void *context, const char *name, int error)
+{
+    struct storage_scarce *s = context;
+    char text[SYSINFO_ERRNO_TEXT_BYTES];
+    uint64_t now = now_ns();
+    s->count++;
+    if (s->told_ns != 0 && now - s->told_ns < SCARCE_NS) return;
+    s->told_ns = now;
+    log_error(
+        s->storage->log, "JetStream: cannot open %s/%s: %s (LimitNOFILE, ulimit -n; %llu so far)",
+        s->storage->folder, name, sysinfo_errno_text(error, text), (unsigned long long)s->count);
+}
+
+static struct vfs_scarce scarce_of(const struct storage *x, struct storage_scarce *s)
+{
+    *s = (struct storage_scarce){.storage = x};
+    return (struct vfs_scarce){.tell = tell_scarce, .context = s};
+}
+
 static bool pump(void *context)
 {
     return vfs_blocking_step(context);
@@ -330,6 +350,7 @@ static void explain(enum err e, const struct storage *x, const char *file, char 
         e == ERR_UNSUPPORTED ? "it was written by a newer version; nothing was touched"
         : e == ERR_CORRUPT ? "its root or a manifest is damaged in both copies; nothing was touched"
         : e == ERR_INVALID ? "something else has the name of a file"
+        : e == ERR_FULL    ? "too many open files"
                            : err_text(e);
     bool is_of_file = file[0] != 0 && e != ERR_UNSUPPORTED && e != ERR_CORRUPT && e != ERR_MEMORY;
     snprintf(reason, reason_bytes, "cannot open the store %s: %s%s%s", x->folder, why,
@@ -345,6 +366,8 @@ static enum err recover(struct storage *x, char *reason, size_t reason_bytes)
         explain(e, x, "", reason, reason_bytes);
         return e;
     }
+    struct storage_scarce scarce;
+    vfs.scarce = scarce_of(x, &scarce);
     crypto_random(random, sizeof random);
     struct blocking blocking = {.vfs = &vfs.vfs, .pump = pump, .context = &vfs};
     struct recovery_options o = {.blocking = &blocking,
@@ -637,6 +660,7 @@ static void open_packing(struct storage *x, struct storage_log *s)
 {
     struct storage_packing *p = &s->packing;
     if (x->packers == NULL || vfs_blocking_open(&p->vfs, x->folder) != ERR_OK) return;
+    p->vfs.scarce = scarce_of(x, &p->scarce);
     p->files = (struct blocking){.vfs = &p->vfs.vfs, .pump = pump, .context = &p->vfs};
     p->hooks = (struct store_hooks){
         .context = s, .fate = fate, .moved = moved, .checkpoint = checkpoint, .count = count_live};
@@ -681,6 +705,7 @@ enum err storage_open_log(struct storage *x, uint32_t log, struct driver *d)
     struct storage_files *f = files_of(x, log);
     enum err e = f->log_count > 0 ? ERR_OK : vfs_driver_open(&f->vfs, d, x->folder);
     if (e != ERR_OK) return e;
+    if (f->log_count == 0) f->vfs.scarce = scarce_of(x, &f->scarce);
     f->log_count++;
     open_packing(x, s);
     struct slog_options o = {.vfs = &f->vfs.vfs,

@@ -24,12 +24,19 @@ struct account_numbers;
 
 struct storage;
 
+/* Files of one thread that could not be opened: descriptors were missing. */
+struct storage_scarce {
+    const struct storage *storage;
+    uint64_t told_ns, count;
+};
+
 /* Segments that are full are packed by a thread of its own, for all shards one after the other. */
 struct storage_packing {
     struct helper_job job;
     struct packer *packer;
     struct vfs_blocking vfs;
     struct blocking files;
+    struct storage_scarce scarce;
     struct mem_jemalloc mem;
     struct store_hooks hooks;
     struct slog_helper helper;
@@ -53,6 +60,7 @@ struct storage_log {
 /* Files of all logs of a shard. */
 struct storage_files {
     struct vfs_driver vfs;
+    struct storage_scarce scarce;
     uint32_t log_count; /* open ones */
 };
 

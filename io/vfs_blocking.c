@@ -4,7 +4,6 @@
 #include <unistd.h>
 #include "core/base/must.h"
 #include "io/file_threads.h"
-#include "io/vfs_driver.h"
 
 enum { AHEAD_THREADS = 3 };
 
@@ -83,7 +82,7 @@ static bool take_reads(struct vfs_blocking *v)
         struct file_op *next = file_op->next;
         struct vfs_op *op = file_op->user;
         v->flying_count--;
-        vfs_driver_set_result(op, file_op, file_op->result);
+        vfs_driver_set_result(op, file_op, file_op->result, &v->scarce);
         op->done(op);
         file_op = next;
     }
@@ -100,7 +99,7 @@ bool vfs_blocking_step(struct vfs_blocking *v)
     struct file_op file_op;
     vfs_driver_to_file_op(op, v->folder_fd, &file_op);
     int32_t result = file_threads_run(&file_op);
-    vfs_driver_set_result(op, &file_op, result);
+    vfs_driver_set_result(op, &file_op, result, &v->scarce);
     op->done(op);
     return true;
 }

@@ -4,13 +4,14 @@
 #ifndef IO_VFS_BLOCKING_H
 #define IO_VFS_BLOCKING_H
 #include <semaphore.h>
-#include "persist/vfs.h"
+#include "io/vfs_driver.h"
 
 struct file_threads;
 
 struct vfs_blocking {
     struct vfs vfs; /* hand this out */
     int folder_fd;
+    struct vfs_scarce scarce; /* set after the opening */
     struct vfs_op *first; /* submitted, not carried out */
     struct vfs_op *last;
     struct file_threads *threads; /* NULL: no read ahead yet */

@@ -82,8 +82,11 @@ void vfs_driver_to_file_op(const struct vfs_op *op, int folder_fd, struct file_o
                             .open_flags = open_flags_of(op->flags)};
 }
 
-void vfs_driver_set_result(struct vfs_op *op, const struct file_op *from, int32_t result)
+void vfs_driver_set_result(struct vfs_op *op, const struct file_op *from, int32_t result,
+                           const struct vfs_scarce *scarce)
 {
+    bool is_scarce = (result == -EMFILE || result == -ENFILE) && scarce->tell != NULL;
+    if (is_scarce && is_by_path(op->kind)) scarce->tell(scarce->context, op->path, -result);
     op->result = err_of(result < 0 ? -result : 0);
     op->bytes_done = 0;
     if (result < 0) return;
@@ -118,7 +121,7 @@ static enum err driver_write_now(struct vfs *vfs, struct vfs_op *op)
     struct file_op file_op = {0};
     must(op->kind == VFS_WRITE && !op->is_durable);
     vfs_driver_to_file_op(op, v->folder_fd, &file_op);
-    vfs_driver_set_result(op, &file_op, file_threads_run(&file_op));
+    vfs_driver_set_result(op, &file_op, file_threads_run(&file_op), &v->scarce);
     return op->result;
 }
 
@@ -145,6 +148,6 @@ void vfs_driver_done(struct vfs_driver *v, const struct done *d)
     must(v->flying_count > 0);
     v->flying_count--;
     struct vfs_op *op = d->user;
-    vfs_driver_set_result(op, (const struct file_op *)op->port, d->result);
+    vfs_driver_set_result(op, (const struct file_op *)op->port, d->result, &v->scarce);
     op->done(op);
 }

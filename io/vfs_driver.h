@@ -5,9 +5,17 @@
 #include "io/driver.h"
 #include "persist/vfs.h"
 
+/* Who hears of a file that could not be opened for want of descriptors, which the error alone does
+ * not say. On the thread of the port; name ends with it. No call: nobody. */
+struct vfs_scarce {
+    void (*tell)(void *context, const char *name, int error);
+    void *context;
+};
+
 struct vfs_driver {
     struct vfs vfs; /* hand this out */
     struct driver *driver;
+    struct vfs_scarce scarce; /* set after the opening */
     int folder_fd;
     uint64_t flying_count;
 };
@@ -23,6 +31,7 @@ void vfs_driver_done(struct vfs_driver *v, const struct done *d);
 
 /* Shared with vfs_blocking: what the operation is to the driver, and its result from there. */
 void vfs_driver_to_file_op(const struct vfs_op *op, int folder_fd, struct file_op *out);
-void vfs_driver_set_result(struct vfs_op *op, const struct file_op *from, int32_t result);
+void vfs_driver_set_result(struct vfs_op *op, const struct file_op *from, int32_t result,
+                           const struct vfs_scarce *scarce);
 
 #endif

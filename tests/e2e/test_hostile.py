@@ -290,6 +290,22 @@ def test_who_only_connects_takes_no_descriptor_of_the_store(tmp_path):
 
 
 @pytest.mark.ours_only
+def test_a_file_that_cannot_be_opened_is_named(tmp_path):
+    """Descriptors may be short in spite of the reserve: of the machine, or after a prlimit."""
+    server = start_with_files(1000, tmp_path / "s", "-js", "-sd", str(tmp_path / "store"))
+    with Js(server) as js:
+        js.stream("S", subjects=["s"])
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (10, 1000))
+        harness.wait_until(lambda: js.publish("s", b"x" * 1000000).get("error"), what="a refusal")
+        server.wait_log(r"\[ERR\] JetStream: cannot open \S+/store/jetstream/\S+: too many open files")
+        lines = server.log().count("too many open files")
+        assert lines < 20, lines
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (1000, 1000))
+        harness.wait_until(lambda: "error" not in js.publish("s", b"x" * 1000000), what="service")
+    assert server.stop() == 0
+
+
+@pytest.mark.ours_only
 @pytest.mark.parametrize("most", [12, 16, 60])
 def test_too_few_descriptors_to_start_with_are_named(tmp_path, most):
     began = time.monotonic()
