@@ -444,6 +444,17 @@ def test_purges(js):
     assert (state["messages"], state["first_seq"], state["last_seq"]) == (0, 13, 12)
 
 
+@pytest.mark.ours_only
+def test_numbers_beyond_all_measure_are_refused(js):
+    js.stream("S", subjects=["s"], allow_msg_ttl=True)
+    for bad in ("1" + 18 * "0", 20 * "9"):
+        assert js.publish("s", Nats_TTL=bad)["error"]["err_code"] == 10165, bad
+    assert js.publish("s", Nats_TTL=18 * "9")["seq"] == 1
+    for bad in (2 ** 62 + 1, 2 ** 64 - 1):
+        assert js.refused("STREAM.PURGE.S", {"seq": bad})[:2] == (400, 10003)
+    assert js.ok("STREAM.PURGE.S", {"seq": 2 ** 62})["purged"] == 1
+
+
 def test_messages_by_request(js):
     js.stream("S", subjects=["s.*"])
     for i in range(4):
