@@ -197,13 +197,20 @@ enum login_refusal login_options_refusal(const struct login_options *o, bool ser
     return LOGIN_FINE;
 }
 
+#define TOKEN_LABEL BYTES_LITERAL("[REDACTED]")
+
 struct bytes login_options_label(const struct login_options *o, const struct user *user)
 {
     if (o->nkey.len > 0) return o->nkey;
     if (user != NULL && user->nkey.len > 0) return user->nkey;
     if (user != NULL && user->name.len > 0) return user->name;
     if (o->user.len > 0) return o->user;
-    return o->has_token ? BYTES_LITERAL("[REDACTED]") : bytes_of("", 0);
+    return o->has_token ? TOKEN_LABEL : bytes_of("", 0);
+}
+
+bool login_options_is_token(const struct login_options *o, struct bytes label)
+{
+    return o->has_token && bytes_equal(label, TOKEN_LABEL);
 }
 
 /* --- verdicts --- */

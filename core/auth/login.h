@@ -54,6 +54,8 @@ enum login_refusal login_options_refusal(const struct login_options *o, bool ser
 /* Who is logged in, as connz and logs name it: the nkey or name of user (may be NULL), else what
  * CONNECT said, "[REDACTED]" for a token, or empty. Borrowed from either. */
 struct bytes login_options_label(const struct login_options *o, const struct user *user);
+/* Whether the label stands for a token. */
+bool login_options_is_token(const struct login_options *o, struct bytes label);
 
 /* The names of a verified client certificate, as io/tls hands them out. Empty: none shown. */
 struct login_tls {

@@ -135,52 +135,61 @@ static bool check_consumers(struct jsapi_reply *p, const struct js_stream *s,
     return jsapi_error_refuse_text(&p->error, JSAPI_STREAM_UPDATE, writer_written(&w));
 }
 
-/* As store_append; the record is that of the configuration asked for. */
-static enum err append_record(const struct jsapi_reply *p, int64_t created_ns,
-                              struct record *record, struct store_stub *stub)
+/* A STREAM record, and the texts that it borrows. */
+struct config_record {
+    struct text name, body;
+    struct record record;
+};
+
+/* Of the configuration asked for; to be ended whatever the result. False: out of memory. */
+static bool begin_record(struct config_record *x, const struct jsapi_reply *p, uint64_t id,
+                         int64_t created_ns)
 {
-    struct text body, name;
-    enum err e = ERR_MEMORY;
-    text_init(&body, p->js->mem, MEM_JETSTREAM, JS_REPLY_BYTES_MAX);
-    text_init(&name, p->js->mem, MEM_JETSTREAM, RECORD_SUBJECT_BYTES_MAX);
-    text_bytes(&name, p->r->account_name);
-    text_char(&name, ' ');
-    text_bytes(&name, p->r->stream_name);
-    if (js_config_record(&p->r->config.config, created_ns, &body) && !name.is_failed) {
-        record->subject = text_written(&name);
-        record->body = text_written(&body);
-        e = store_append(p->js->file, record, stub);
-    }
-    text_deinit(&body);
-    text_deinit(&name);
-    return e;
+    text_init(&x->body, p->js->mem, MEM_JETSTREAM, JS_REPLY_BYTES_MAX);
+    text_init(&x->name, p->js->mem, MEM_JETSTREAM, RECORD_SUBJECT_BYTES_MAX);
+    text_bytes(&x->name, p->r->account_name);
+    text_char(&x->name, ' ');
+    text_bytes(&x->name, p->r->stream_name);
+    if (!js_config_record(&p->r->config.config, created_ns, &x->body) || x->name.is_failed)
+        return false;
+    x->record = (struct record){.kind = RECORD_STREAM,
+                                .stream = id,
+                                .time_ns = p->r->now_ns,
+                                .subject = text_written(&x->name),
+                                .body = text_written(&x->body)};
+    return true;
+}
+
+static void end_record(struct config_record *x)
+{
+    text_deinit(&x->body);
+    text_deinit(&x->name);
 }
 
 static enum js_step append_config(struct jsapi_reply *p, uint64_t id, int64_t created_ns,
                                   enum js_order order)
 {
-    struct store_stub stub;
-    struct record record = {.kind = RECORD_STREAM, .stream = id, .time_ns = p->r->now_ns};
-    enum err e = append_record(p, created_ns, &record, &stub);
-    if (e == ERR_MEMORY) return jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
-    if (e != ERR_OK) return jsapi_reply_refuse_store(p, e);
-    p->r->order = order;
-    p->r->ticket = stub.ticket;
-    return JS_WAIT_STORED;
+    struct config_record x;
+    enum js_step step = begin_record(&x, p, id, created_ns)
+                            ? jsapi_reply_append(p, p->js->file, &x.record, order)
+                            : jsapi_reply_refuse(p, JSAPI_INSUFFICIENT_RESOURCES);
+    end_record(&x);
+    return step;
 }
 
 /* The first one is durable, so this one lies in another block: what is damaged must not take the
  * configuration, and with it all messages of the stream. Where there is no room one has to do. */
 static void append_again(const struct jsapi_reply *p, const struct js_stream *s)
 {
+    struct config_record x;
     struct store_stub stub;
-    struct record record = {.kind = RECORD_STREAM,
-                            .flags = RECORD_AGAIN,
-                            .stream = s->stream.id,
-                            .time_ns = p->r->now_ns};
     if (s->stream.config.storage == STREAM_MEMORY) return;
-    if (s->stream.clock_ns > record.time_ns) record.time_ns = s->stream.clock_ns;
-    (void)!append_record(p, s->stream.created_ns, &record, &stub);
+    if (begin_record(&x, p, s->stream.id, s->stream.created_ns)) {
+        x.record.flags = RECORD_AGAIN;
+        if (s->stream.clock_ns > x.record.time_ns) x.record.time_ns = s->stream.clock_ns;
+        (void)!store_append(p->js->file, &x.record, &stub);
+    }
+    end_record(&x);
 }
 
 /* Without the domain, as in nats-server. */

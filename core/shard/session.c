@@ -64,7 +64,7 @@ static void write_account(struct writer *w, const struct client *c)
     if (o->nkey.len > 0) {
         writer_text(&label, "/nkey:");
         writer_bytes(&label, c->user_name);
-    } else if (o->has_token && bytes_equal(c->user_name, BYTES_LITERAL("[REDACTED]"))) {
+    } else if (login_options_is_token(o, c->user_name)) {
         writer_text(&label, "/token");
     } else {
         writer_text(&label, "/user:");

@@ -207,7 +207,7 @@ static void log_removed_sub(struct shard *s, const struct client *c, struct byte
 {
     struct writer *w = session_log_open(s, NULL);
     bool has_nkey = c->connect.nkey.len > 0;
-    bool is_token = c->connect.has_token && bytes_equal(c->user_name, BYTES_LITERAL("[REDACTED]"));
+    bool is_token = login_options_is_token(&c->connect, c->user_name);
     writer_text(w, "Removed sub ");
     writer_quoted(w, filter);
     if (queue.len > 0) {

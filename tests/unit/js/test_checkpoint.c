@@ -409,36 +409,40 @@ Test(checkpoint, what_an_older_configuration_let_end_stays_where_messages_are_mi
     expect_same(&again);
 }
 
+static void find_the_second(struct js *again)
+{
+    begin_with_age(again);
+    again->now.wall_ns = START + LATER_NS;
+    store(again, 2, "m.y", false, 0);
+    erase_marked(again, 1);
+}
+
+static void expect_marker(struct js *again)
+{
+    const struct stream *s = &js_find_id(again, MARKED_ID)->stream;
+    cr_expect_eq(s->due_count, 1);
+    cr_expect(msgs_has(&s->msgs, 2), "its marker takes its place");
+    js_deinit(again);
+}
+
 /* What went over while no process ran has its marker, as without a message missing. */
 Test(checkpoint, what_ends_behind_the_last_record_leaves_its_marker)
 {
     struct js again;
-    begin_with_age(&again);
-    again.now.wall_ns = START + LATER_NS;
-    store(&again, 2, "m.y", false, 0);
-    erase_marked(&again, 1);
+    find_the_second(&again);
     js_replay_end(&again);
-    struct stream *s = &js_find_id(&again, MARKED_ID)->stream;
-    (void)stream_expire(s, again.now.wall_ns);
-    cr_expect_eq(s->due_count, 1);
-    cr_expect(msgs_has(&s->msgs, 2), "its marker takes its place");
-    js_deinit(&again);
+    (void)stream_expire(&js_find_id(&again, MARKED_ID)->stream, again.now.wall_ns);
+    expect_marker(&again);
 }
 
 /* Gone without a record it would be back once a later configuration lets it be. */
 Test(checkpoint, what_ended_before_the_last_record_leaves_its_marker)
 {
     struct js again;
-    begin_with_age(&again);
-    again.now.wall_ns = START + LATER_NS;
-    store(&again, 2, "m.y", false, 0);
-    erase_marked(&again, 1);
+    find_the_second(&again);
     store(&again, 3, "m.z", false, LATER_NS);
     js_replay_end(&again);
-    struct stream *s = &js_find_id(&again, MARKED_ID)->stream;
-    cr_expect_eq(s->due_count, 1);
-    cr_expect(msgs_has(&s->msgs, 2), "its marker takes its place");
-    js_deinit(&again);
+    expect_marker(&again);
 }
 
 /* What a limit took does not come back since a later configuration has a higher one. */

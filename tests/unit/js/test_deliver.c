@@ -234,6 +234,19 @@ static struct js_request request(const char *subject, const char *body)
                                .now_ns = r.now.wall_ns};
 }
 
+static struct js_request begin_reset(const char *body)
+{
+    struct js_request q = request("$JS.API.CONSUMER.RESET.S.c", body);
+    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    return q;
+}
+
+static void fail_order(struct js_request *q)
+{
+    cr_assert_eq(jsapi_stored(&r.js, q, ERR_IO), JS_REPLY);
+    jsapi_end(q);
+}
+
 static bool is_taken(const char *subject, const char *body)
 {
     struct js_request q = request(subject, body);
@@ -650,8 +663,7 @@ Test(deliver, an_ack_behind_an_end_that_fails_is_recorded_then)
     cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
     deliver_store_stored(&r.d, q.ticket - 1);
     cr_assert(ack(r.sent[0].reply, "", ""));
-    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_IO), JS_REPLY);
-    jsapi_end(&q);
+    fail_order(&q);
     deliver_store_failed(&r.d, q.ticket, r.now);
     pass(DELIVER_SAVE_MS);
     deliver_store_stored(&r.d, r.log.ticket);
@@ -864,12 +876,10 @@ Test(deliver, a_reset_that_is_refused_or_fails_leaves_what_is_pending)
     cr_assert_not(is_taken("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":1}"));
     r.log.fails = ERR_OK;
     cr_assert_eq(c->live->window.pending_count, 2);
-    struct js_request q = request("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":3}");
-    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    struct js_request q = begin_reset("{\"seq\":3}");
     cr_assert_eq(c->live->window.pending_count, 0);
     cr_assert(ack(r.sent[0].reply, "", "r"), "passed over by it");
-    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_IO), JS_REPLY);
-    jsapi_end(&q);
+    fail_order(&q);
     deliver_store_failed(&r.d, r.log.ticket, r.now);
     cr_assert_eq(c->live->window.pending_count, 1);
     cr_assert_eq(c->next_seq, 3);
@@ -896,8 +906,7 @@ Test(deliver, what_a_reset_settles_goes_behind_publishes_in_flight)
     open_two_at_most();
     uint64_t third = stage("s.3", "c");
     cr_assert(ack(r.sent[1].reply, "", ""));
-    struct js_request q = request("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":2}");
-    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    struct js_request q = begin_reset("{\"seq\":2}");
     cr_assert_eq(q.ticket, third);
     cr_assert_eq(stream()->stream.order_ticket, third); /* no more of them before the reset */
     cr_assert_eq(stream()->stream.msgs.live_count, 2);
@@ -914,8 +923,7 @@ Test(deliver, a_reset_behind_a_publish_that_fails_leaves_the_stream_open)
 {
     open_two_at_most();
     uint64_t third = stage("s.3", "c");
-    struct js_request q = request("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":2}");
-    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    struct js_request q = begin_reset("{\"seq\":2}");
     stream_unstage(&stream()->stream, third);
     cr_assert_eq(jsapi_stored(&r.js, &q, ERR_IO), JS_REPLY);
     cr_assert(q.is_error);
@@ -948,11 +956,9 @@ Test(deliver, what_an_ack_before_a_reset_settled_is_told_by_the_next_record_if_t
     for (int i = 0; i < 4; i++) publish("s.1", "a");
     pull("c", "2");
     cr_assert(ack(r.sent[1].reply, "", ""));
-    struct js_request q = request("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":4}");
-    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    struct js_request q = begin_reset("{\"seq\":4}");
     cr_assert_eq(stream()->stream.msgs.live_count, 3);
-    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_IO), JS_REPLY);
-    jsapi_end(&q);
+    fail_order(&q);
     r.log.settled = 0;
     deliver_store_failed(&r.d, 0, r.now);
     pass(300);
@@ -969,10 +975,8 @@ Test(deliver, a_reset_that_fails_settles_nothing_that_an_earlier_one_passed_over
     pull("c", "1");
     pass(300);
     deliver_store_stored(&r.d, r.log.ticket);
-    struct js_request q = request("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":1}");
-    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
-    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_IO), JS_REPLY);
-    jsapi_end(&q);
+    struct js_request q = begin_reset("{\"seq\":1}");
+    fail_order(&q);
     deliver_store_failed(&r.d, r.log.ticket, r.now);
     uint32_t before = r.log.progress_count;
     cr_assert(ack(r.sent[0].reply, "", ""));
@@ -991,11 +995,9 @@ Test(deliver, what_went_before_a_reset_that_fails_is_on_record_before_anything_i
     pull("c", "1");
     cr_assert(ack(r.sent[0].reply, "", ""));
     uint64_t first = r.log.ticket;
-    struct js_request q = request("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":2}");
-    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    struct js_request q = begin_reset("{\"seq\":2}");
     cr_assert_eq(stream()->stream.msgs.live_count, 1);
-    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_IO), JS_REPLY);
-    jsapi_end(&q);
+    fail_order(&q);
     r.log.settled = 0;
     deliver_store_failed(&r.d, first, r.now);
     cr_assert_eq(r.log.settled, UINT64_C(1) << 1, "%lx", r.log.settled);
@@ -1007,11 +1009,9 @@ Test(deliver, what_went_behind_a_reset_that_fails_is_not_waited_for)
     open_consumer("c", DURABLE);
     for (int i = 0; i < 3; i++) publish("s.1", "a");
     pull("c", "2");
-    struct js_request q = request("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":3}");
-    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    struct js_request q = begin_reset("{\"seq\":3}");
     cr_assert(stream_remove(&stream()->stream, 1));
-    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_IO), JS_REPLY);
-    jsapi_end(&q);
+    fail_order(&q);
     cr_assert_eq(named("c")->live->window.pending_count, 1);
     cr_assert_eq(named("c")->floor_seq, 1);
     cr_assert_eq(named("c")->next_seq, 3);
@@ -1028,14 +1028,12 @@ Test(deliver, an_ack_behind_a_reset_that_fails_settles_nothing_else)
     pull("c", "1");
     pass(300);
     deliver_store_stored(&r.d, r.log.ticket);
-    struct js_request q = request("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":2}");
-    cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
+    struct js_request q = begin_reset("{\"seq\":2}");
     uint32_t before = r.log.progress_count;
     cr_assert(ack(r.sent[0].reply, "", "r"));
     pass(300);
     cr_assert_gt(r.log.progress_count, before);
-    cr_assert_eq(jsapi_stored(&r.js, &q, ERR_IO), JS_REPLY);
-    jsapi_end(&q);
+    fail_order(&q);
     deliver_store_failed(&r.d, q.ticket, r.now);
     pass(300);
     cr_assert_eq(r.log.settled, UINT64_C(1) << 1, "%lx", r.log.settled);
