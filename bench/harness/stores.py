@@ -11,6 +11,8 @@ import socket
 import time
 
 SERVING_SECONDS = 240
+RESTING_SECONDS = 30
+UNCHANGED_SECONDS = 5
 
 
 def connect(port, deadline):
@@ -147,8 +149,18 @@ def many(server, load, messages):
     return total(runs)
 
 
-def grown(before, after, count):
-    return (after["server"]["rss_after"] - before["server"]["rss_after"]) / count
+def resident_bytes(server):
+    """Of the server, once it rests: packing and collecting garbage take memory for a while, and
+    what was freed goes back to the kernel some seconds later."""
+    held, end = None, time.monotonic() + RESTING_SECONDS
+    changed = time.monotonic()
+    while time.monotonic() < min(end, changed + UNCHANGED_SECONDS):
+        with open("/proc/%d/statm" % server.pid, encoding="ascii") as file:
+            now = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        if held is None or abs(now - held) > held // 1000:
+            held, changed = now, time.monotonic()
+        time.sleep(0.1)
+    return held
 
 
 def memory(server, load, messages):
@@ -156,27 +168,33 @@ def memory(server, load, messages):
     part = max(messages // 100, 1000)
     runs = {}
     fill = "jsfill --keep --inflight 5000 --timeout 60 --msgs %d"
-    load(fill % part)  # whatever is made once for all streams is there
-    # Those that are idle before the many messages: they would take what these gave back.
     idle = "jsfill --keep --no-fill --timeout 60 "
-    base = load(idle + "--streams 10")
-    streams = load(idle + "--streams %d" % (part // 10))
-    runs["stream"] = {"bytes": grown(base, streams, part // 10 - 10)}
-    consumers = load(idle + "--streams %d --consumers %d" % (part // 10, part // 10))
-    runs["consumer"] = {"bytes": grown(streams, consumers, part // 10)}
-    first = load(fill % part)
-    fresh = load(fill % (6 * part))
-    runs["fresh"] = {"bytes": grown(first, fresh, 6 * part)}
-    before = load((fill + " --drain") % (13 * part))
-    packed = load((fill + " --drain") % (30 * part))
-    runs["packed"] = {"bytes": grown(before, packed, 30 * part)}
-    return total(dict(runs, run=packed))
+
+    def bytes_after(words):
+        runs["run"] = load(words)
+        return resident_bytes(server)
+
+    # Whatever is made once for all streams is there, and what is kept of the newest messages.
+    before = bytes_after(fill % part)
+    # No more than one file of our log takes: with more than two full ones packing begins.
+    runs["fresh"] = {"bytes": (bytes_after(fill % (2 * part)) - before) / (2 * part)}
+    # Those that are idle before the many messages: they would take what these gave back.
+    before = bytes_after(idle + "--streams 10")
+    streams = bytes_after(idle + "--streams %d" % (part // 10))
+    runs["stream"] = {"bytes": (streams - before) / (part // 10 - 10)}
+    consumers = bytes_after(idle + "--streams %d --consumers %d" % (part // 10, part // 10))
+    runs["consumer"] = {"bytes": (consumers - streams) / (part // 10)}
+    before = bytes_after((fill + " --drain") % (13 * part))
+    runs["packed"] = {"bytes": (bytes_after((fill + " --drain") % (30 * part)) - before) /
+                               (30 * part)}
+    return total(runs)
 
 
 def keys(server, load, messages):
     """Each message on a subject of its own, against as many on few: what a key costs."""
     count = max(messages // 10, 1000)
-    fill = "jsfill --inflight 5000 --timeout 60 --msgs %d --drain --subjects %d"
-    few = load((fill + " --keep") % (count, 2))
-    own = load((fill + " --keep") % (count, count))
-    return total({"key": {"bytes": grown(few, own, count)}, "run": own})
+    fill = "jsfill --inflight 5000 --timeout 60 --msgs %d --drain --subjects %d --keep"
+    load(fill % (count, 2))
+    before = resident_bytes(server)
+    own = load(fill % (count, count))
+    return total({"key": {"bytes": (resident_bytes(server) - before) / count}, "run": own})
