@@ -797,18 +797,21 @@ static void audit(struct work *w)
     }
 }
 
-/* Messages that a limit removed are back, no more of them than it allows: see jsledger_seen. */
+/* Messages that a limit removed are back, no more of them than it allows: see jsledger_seen. Those
+ * that are over have their markers instead. */
 static bool is_back_within_limit(struct work *w, uint32_t slot, const char *was, const char *is)
 {
     struct bytes before = bytes_from_text(was), after = bytes_from_text(is);
+    const struct jsledger_slot *s = slot_of(w, slot);
+    uint64_t more =
+        jsclient_number(after, "\"last_seq\":") - jsclient_number(before, "\"last_seq\":");
     /* The reading judges each of them. */
-    if (slot_of(w, slot)->lives.is_on)
+    if (s->lives.is_on)
         return jsclient_number(after, "\"messages\":") > jsclient_number(before, "\"messages\":") &&
-               jsclient_number(after, "\"last_seq\":") == jsclient_number(before, "\"last_seq\":");
-    return slot_of(w, slot)->max_msgs != UINT64_MAX &&
-           jsclient_number(after, "\"messages\":") <= slot_of(w, slot)->max_msgs &&
+               more <= s->markers;
+    return s->max_msgs != UINT64_MAX && jsclient_number(after, "\"messages\":") <= s->max_msgs &&
            jsclient_number(after, "\"first_seq\":") < jsclient_number(before, "\"first_seq\":") &&
-           jsclient_number(after, "\"last_seq\":") == jsclient_number(before, "\"last_seq\":");
+           more == 0;
 }
 
 static void tell_difference(struct work *w, uint32_t slot, uint32_t which, const char *was,
