@@ -683,26 +683,49 @@ static bool expire_one(struct stream *s, uint64_t seq, const struct msgs_entry *
     return false;
 }
 
-static bool expire_by_age(struct stream *s, int64_t now_ns, uint32_t *batch)
+static void end_age(struct stream *s, uint64_t seq, const struct msgs_entry *entry)
+{
+    if ((entry->bytes & STREAM_ENTRY_NEVER) == 0)
+        (void)expire_one(s, seq, entry, true);
+    else if (seq == msgs_next(&s->msgs, s->age_floor))
+        s->age_floor = seq + 1;
+}
+
+/* The one whose own life ends next; there is one by now_ns. */
+static void end_life(struct stream *s, int64_t now_ns)
+{
+    uint64_t seq = msg_ttl_pop(&s->ttl, now_ns);
+    struct msgs_entry entry;
+    if (msgs_get(&s->msgs, seq, &entry) != ERR_OK) return;
+    if (expire_one(s, seq, &entry, false)) return;
+    /* Its marker is due: asked for again in a second, should that fail. */
+    (void)!msg_ttl_add(&s->ttl, &s->msgs, seq, now_ns + JS_SECOND);
+}
+
+static void expire_by_ttl(struct stream *s, int64_t now_ns)
+{
+    while (msg_ttl_next_ns(&s->ttl) <= now_ns) end_life(s, now_ns);
+}
+
+/* In the order in which they end, however many at once: which is the last of its subject, and stays
+ * for its marker, must come out the same at a start. True: there are more. */
+static bool expire_in_order(struct stream *s, int64_t now_ns, uint32_t *batch)
 {
     int64_t age = s->config.max_age;
-    if (age <= 0) return false;
-    uint64_t seq = msgs_next(&s->msgs, s->age_floor);
-    while (seq != 0) {
+    uint64_t seq = age > 0 ? s->age_floor : UINT64_MAX;
+    for (;; stream_batch_spend(s, batch)) {
         struct msgs_entry entry;
-        must(msgs_get(&s->msgs, seq, &entry) == ERR_OK);
-        if (entry.time_ns > now_ns - age) return false;
+        int64_t life_ns = msg_ttl_next_ns(&s->ttl), of_both = life_ns < now_ns ? life_ns : now_ns;
+        if (seq != UINT64_MAX) seq = msgs_next_entry(&s->msgs, seq, &entry);
+        if (seq == 0) seq = UINT64_MAX;
+        bool is_aged = seq != UINT64_MAX && entry.time_ns <= of_both - age;
+        if (!is_aged && life_ns > now_ns) return false;
         if (*batch == 0) return true;
-        stream_batch_spend(s, batch);
-        uint64_t next = msgs_next(&s->msgs, seq + 1);
-        if ((entry.bytes & STREAM_ENTRY_NEVER) != 0) {
-            if (seq == msgs_next(&s->msgs, s->age_floor)) s->age_floor = seq + 1;
-        } else {
-            (void)expire_one(s, seq, &entry, true);
-        }
-        seq = next;
+        if (is_aged)
+            end_age(s, seq++, &entry);
+        else
+            end_life(s, now_ns);
     }
-    return false;
 }
 
 /* Publishes with ids forget older ones; here the last ones go when no more of them come. */
@@ -712,25 +735,10 @@ static bool forget_ids(struct stream *s, int64_t now_ns)
            dedupe_expire(&s->dedupe, now_ns, STREAM_EXPIRE_BATCH);
 }
 
-static void expire_by_ttl(struct stream *s, int64_t now_ns, uint32_t *batch)
-{
-    while (*batch > 0) {
-        uint64_t seq = msg_ttl_pop(&s->ttl, now_ns);
-        struct msgs_entry entry;
-        if (seq == 0) break;
-        stream_batch_spend(s, batch);
-        if (msgs_get(&s->msgs, seq, &entry) != ERR_OK) continue;
-        if (expire_one(s, seq, &entry, false)) continue;
-        /* Its marker is due: asked for again in a second, should that fail. */
-        (void)!msg_ttl_add(&s->ttl, &s->msgs, seq, now_ns + JS_SECOND);
-    }
-}
-
 static bool expire_batch(struct stream *s, int64_t now_ns)
 {
     uint32_t batch = STREAM_EXPIRE_BATCH;
-    bool has_more = expire_by_age(s, now_ns, &batch);
-    expire_by_ttl(s, now_ns, &batch);
+    bool has_more = expire_in_order(s, now_ns, &batch);
     rest(s);
     return has_more || batch == 0;
 }
@@ -753,10 +761,9 @@ static bool has_kept(const struct stream *s)
  * them is over goes, else a limit would take other messages than at a start. */
 static void expire_before(struct stream *s, int64_t time_ns)
 {
-    uint32_t all = UINT32_MAX;
     (void)forget_ids(s, time_ns);
     while (stream_expire_until(s, time_ns) && has_kept(s)) continue;
-    expire_by_ttl(s, time_ns, &all);
+    expire_by_ttl(s, time_ns);
     rest(s);
 }
 
