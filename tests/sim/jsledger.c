@@ -392,8 +392,8 @@ void jsledger_audit_end(struct jsledger *l, uint32_t slot, uint64_t last, uint64
         bool is_over = end <= l->now_ns;
         l->expired += is_over;
         /* With markers one that is over may be back, too, until its marker takes its place. */
-        e->is_evicted = (s->lives.has_markers || jslives_latest_ns(l, e) > l->now_ns) &&
-                        is_beyond(l, e, last);
+        e->is_evicted =
+            (s->lives.has_markers || jslives_latest_ns(l, e) > l->now_ns) && is_beyond(l, e, last);
         l->evicted += e->is_evicted && !is_over && s->lives.is_on;
         e->is_gone = true;
         set_gone(l, e);
