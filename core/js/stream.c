@@ -750,19 +750,22 @@ bool stream_expire_until(struct stream *s, int64_t time_ns)
     return expire_batch(s, time_ns) && s->msgs.live_count < before;
 }
 
-/* Something older than what goes by age stays for ever. */
-static bool has_kept(const struct stream *s)
+/* What is too old by age is older than the rest, and limits take it first, there or not. Not so
+ * where something older stays for ever; and of what waits for its marker only who ends all before
+ * a life that is over knows which is the last of its subject. */
+static bool needs_all(const struct stream *s, int64_t time_ns)
 {
-    return s->age_floor > 0 && s->msgs.live_count > 0 && first_live(s) < s->age_floor;
+    bool has_kept = s->age_floor > 0 && s->msgs.live_count > 0 && first_live(s) < s->age_floor;
+    bool has_life = msg_ttl_next_ns(&s->ttl) <= time_ns;
+    return has_kept || (has_life && s->config.subject_delete_marker_ttl > 0);
 }
 
-/* Before a record of that time does what it does. What is too old by age is older than the rest,
- * and limits take it first, there or not; with life times of their own that is not so: whatever of
- * them is over goes, else a limit would take other messages than at a start. */
+/* Before a record of that time does what it does. With life times of their own whatever of them is
+ * over goes, else a limit would take other messages than at a start. */
 static void expire_before(struct stream *s, int64_t time_ns)
 {
     (void)forget_ids(s, time_ns);
-    while (stream_expire_until(s, time_ns) && has_kept(s)) continue;
+    while (stream_expire_until(s, time_ns) && needs_all(s, time_ns)) continue;
     expire_by_ttl(s, time_ns);
     rest(s);
 }
@@ -790,7 +793,7 @@ bool stream_expire_ahead(struct stream *s, int64_t now_ns)
 {
     uint64_t before = s->msgs.live_count;
     bool has_more = stream_expire(s, now_ns) && s->msgs.live_count < before;
-    return !stream_is_overdue(s, now_ns) && !(has_more && has_kept(s));
+    return !stream_is_overdue(s, now_ns) && !(has_more && needs_all(s, now_ns));
 }
 
 int64_t stream_expire_next_ns(const struct stream *s)
