@@ -228,13 +228,20 @@ static bool write_flags(struct checkpoint_writer *x, struct text *out)
     return true;
 }
 
-static enum err keep_lives(struct checkpoint_writer *x, struct mem *mem, const struct msg_ttl *t)
+/* Those that are over, too, where they wait for their markers. */
+static enum err keep_lives(struct checkpoint_writer *x, struct mem *mem, const struct stream *s)
 {
-    if (t->count == 0) return ERR_OK;
-    x->lives = mem_alloc(mem, MEM_JETSTREAM, t->count * sizeof *x->lives);
+    const struct due *d = &s->due;
+    uint32_t count = s->ttl.count;
+    for (uint32_t i = d->first; i < d->end; i++) count += d->entries[i].deadline_ns != 0;
+    if (count == 0) return ERR_OK;
+    x->lives = mem_alloc(mem, MEM_JETSTREAM, count * sizeof *x->lives);
     if (x->lives == NULL) return ERR_MEMORY;
-    x->life_count = t->count;
-    memcpy(x->lives, t->entries, t->count * sizeof *x->lives);
+    x->life_count = count;
+    if (s->ttl.count > 0) memcpy(x->lives, s->ttl.entries, s->ttl.count * sizeof *x->lives);
+    count = s->ttl.count;
+    for (uint32_t i = d->first; i < d->end; i++)
+        if (d->entries[i].deadline_ns != 0) x->lives[count++] = d->entries[i];
     return ERR_OK;
 }
 
@@ -394,7 +401,7 @@ static enum err begin_writing(struct js *js, struct js_stream *s, struct text *o
     text_init(&x->consumers, js->mem, MEM_JETSTREAM, SIZE_MAX / 4);
     text_init(&part, js->mem, MEM_JETSTREAM, JS_REPLY_BYTES_MAX);
     enum err e = write_head(s, &part, out);
-    if (e == ERR_OK) e = keep_lives(x, js->mem, &m->ttl);
+    if (e == ERR_OK) e = keep_lives(x, js->mem, m);
     if (e == ERR_OK) e = keep_consumers(x, &part);
     text_deinit(&part);
     return e;
@@ -617,6 +624,7 @@ static enum err load_lives(struct stream *s, struct bytes *rest)
     if (!varint_get(rest, &count)) return ERR_CORRUPT;
     for (; count > 0; count--) {
         if (!varint_get(rest, &seq) || !varint_get_signed(rest, &deadline_ns)) return ERR_CORRUPT;
+        if (deadline_ns <= 0) return ERR_CORRUPT;
         enum err e =
             msgs_has(&s->msgs, seq) ? msg_ttl_add(&s->ttl, &s->msgs, seq, deadline_ns) : ERR_OK;
         if (e != ERR_OK) return e;

@@ -166,6 +166,13 @@ static void end_record(struct config_record *x)
     text_deinit(&x->name);
 }
 
+/* The time of the record of an order, and of what it then finds: none of its stream is later. */
+static int64_t begin_order(struct jsapi_reply *p, const struct js_stream *s)
+{
+    if (s->stream.clock_ns > p->r->now_ns) p->r->now_ns = s->stream.clock_ns;
+    return p->r->now_ns;
+}
+
 static enum js_step append_config(struct jsapi_reply *p, uint64_t id, int64_t created_ns,
                                   enum js_order order)
 {
@@ -263,7 +270,7 @@ static enum js_step stream_update_request(struct jsapi_reply *p)
     if (p->r->claim == DIRECTORY_GRANTED && p->r->stream_id != s->stream.id)
         return jsapi_reply_refuse(p, JSAPI_STREAM_NOT_FOUND);
     if (!claim(p, s, &step)) return step;
-    if (s->stream.clock_ns > p->r->now_ns) p->r->now_ns = s->stream.clock_ns;
+    (void)begin_order(p, s);
     step = append_config(p, s->stream.id, s->stream.created_ns, JS_ORDER_UPDATE);
     if (step == JS_WAIT_STORED) stream_stage_order(&s->stream, p->r->ticket);
     return step;
@@ -475,7 +482,7 @@ static const struct request_type purge_type = {"JSApiStreamPurgeRequest", purge_
 static enum js_step append_purge(struct jsapi_reply *p, struct js_stream *s)
 {
     struct record record = {.kind = RECORD_PURGE, .stream = s->stream.id, .seq = p->r->seq};
-    record.time_ns = s->stream.clock_ns > p->r->now_ns ? s->stream.clock_ns : p->r->now_ns;
+    record.time_ns = begin_order(p, s);
     record.subject = p->r->filter;
     enum js_step step = jsapi_reply_append(p, js_store_of(p->js, s), &record, JS_ORDER_PURGE);
     s->stream.order_ticket = 0;
@@ -566,7 +573,7 @@ static enum js_step message_delete(struct jsapi_reply *p)
     }
     struct record record = {.kind = RECORD_ERASE, .stream = m->id, .seq = body.seq};
     record.flags = body.no_erase ? 0 : RECORD_SECURE;
-    record.time_ns = m->clock_ns > p->r->now_ns ? m->clock_ns : p->r->now_ns;
+    record.time_ns = begin_order(p, s);
     p->r->seq = body.seq;
     p->r->stream_id = m->id;
     enum js_step step = jsapi_reply_append(p, js_store_of(p->js, s), &record, JS_ORDER_ERASE);
@@ -909,18 +916,18 @@ static enum js_step carry_out(struct jsapi_reply *p, struct js_stream *s)
         stream_settle(&s->stream, is_keep ? r->ticket : r->ticket - 1) != ERR_OK)
         return JS_WAIT_STORED;
     if (is_keep) return find_kept(p, s);
+    if (r->order == JS_ORDER_ERASE && r->is_secure)
+        js_scrub(s, r->seq); /* it may have moved since */
+    /* As at a start: what a new limit takes depends on what is there, and so on what consumers'
+     * orders before it let go. */
+    if (!r->work.is_begun && r->order == JS_ORDER_UPDATE && s->sweeps > 0) return JS_WAIT_STORED;
+    if (!is_memory && !r->work.is_begun && stream_expire_until(&s->stream, r->now_ns))
+        return JS_MORE;
     if (r->order == JS_ORDER_ERASE) {
-        if (r->is_secure) js_scrub(s, r->seq); /* it may have moved since */
         (void)stream_remove(&s->stream, r->seq);
         s->stream.order_ticket = 0;
         return jsapi_reply_succeed(p);
     }
-    /* As at a start: what a new limit takes depends on what is there, and so on what consumers'
-     * orders before it let go. */
-    if (!r->work.is_begun && r->order == JS_ORDER_UPDATE && s->sweeps > 0) return JS_WAIT_STORED;
-    if (!is_memory && !r->work.is_begun && r->order == JS_ORDER_UPDATE &&
-        stream_expire_until(&s->stream, r->now_ns))
-        return JS_MORE;
     if (!r->work.is_begun && r->order == JS_ORDER_PURGE)
         js_purge(s, r->filter, r->seq, r->keep, &r->work);
     else if (!r->work.is_begun && js_update(s, &r->config.config, &r->work) != ERR_OK)

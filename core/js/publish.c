@@ -397,8 +397,7 @@ void publish_check_marker(struct stream *s, int64_t now_ns, struct writer *scrat
 {
     *out = (struct stream_outcome){.verdict = STREAM_WAIT};
     if (s->order_ticket != 0 || stream_is_overdue(s, now_ns)) return;
-    while (s->due_count > 0) {
-        uint64_t seq = s->due[--s->due_count];
+    for (uint64_t seq; (seq = due_next(&s->due, &s->msgs)) != 0;) {
         struct msgs_entry entry;
         if (msgs_get(&s->msgs, seq, &entry) != ERR_OK) continue;
         if (staged_last(&s->staged, &s->subjects, &s->msgs, entry.node) != seq) continue;

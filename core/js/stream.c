@@ -111,6 +111,7 @@ enum err stream_init(struct stream *s, struct mem *mem, uint64_t id, uint32_t ac
     subject_index_init(&s->subjects, mem, list_max_of(c));
     dedupe_init(&s->dedupe, mem, seed, c->duplicate_window, DEDUPE_ENTRIES_MAX);
     msg_ttl_init(&s->ttl, mem);
+    due_init(&s->due, mem);
     staged_init(&s->staged, mem);
     staged_reset(&s->staged, 0, 0, s->seq_last);
     return ERR_OK;
@@ -140,7 +141,7 @@ void stream_deinit(struct stream *s)
     dedupe_clear(&s->dedupe);
     subject_index_clear(&s->subjects);
     msgs_clear(&s->msgs);
-    mem_free(s->mem, MEM_JETSTREAM, s->due, STREAM_DUE_MAX * sizeof *s->due);
+    due_clear(&s->due);
     mem_free(s->mem, MEM_JETSTREAM, s->last_id, s->last_id_room);
     transform_free(s->mem, s->transform);
     transform_free(s->mem, s->republish);
@@ -169,6 +170,11 @@ bool stream_remove(struct stream *s, uint64_t seq)
     else if (was_first)
         s->seq_first = msgs_next(&s->msgs, seq);
     return true;
+}
+
+static bool has_markers(const struct stream *s)
+{
+    return s->config.subject_delete_marker_ttl > 0;
 }
 
 static bool is_over(const struct stream *s)
@@ -293,6 +299,7 @@ static void rest(struct stream *s)
     if (s->staged.op_count > 0) return;
     staged_reset(&s->staged, s->msgs.live_count, s->bytes, s->seq_last);
     staged_shrink(&s->staged);
+    due_again(&s->due);
 }
 
 /* What the rollup removes goes by pieces, while nothing is published: its order is in flight until
@@ -335,6 +342,9 @@ bool stream_rollup_step(struct stream *s)
 
 static void apply_evictions(struct stream *s, const struct staged_op *op)
 {
+    /* One that is over and waits for a marker goes for it. */
+    if (subject_index_node(&s->subjects, op->node)->waits)
+        (void)stream_remove(s, subject_index_first(&s->subjects, &s->msgs, op->node));
     bool is_large = s->msgs.live_count > STREAM_PURGE_BATCH && stream_keeps_last(s, op);
     if (s->watch->stored != NULL) s->watch->stored(s->watch_context, op->seq, op->node);
     if ((is_large && keep_last(s, op)) || begin_rollup(s, op)) return;
@@ -348,6 +358,7 @@ static void apply_evictions(struct stream *s, const struct staged_op *op)
 }
 
 static void expire_before(struct stream *s, int64_t time_ns);
+static enum err look_again(struct stream *s);
 
 static void apply_skip(struct stream *s, const struct staged_op *op)
 {
@@ -615,13 +626,12 @@ enum err stream_update(struct stream *s, const struct stream_config *c)
 {
     uint32_t list_before = list_max_of(&s->config);
     enforce_before(s, c);
-    enum err e = take_config(s, c);
+    enum err e = look_again(s); /* it may not be over any more */
+    if (e == ERR_OK) e = take_config(s, c);
     if (e != ERR_OK) return e;
     dedupe_set_window(&s->dedupe, c->duplicate_window, s->clock_ns);
     if (list_max_of(&s->config) != list_before)
         subject_index_list_begin(&s->subjects, list_max_of(&s->config));
-    s->age_floor = 0;
-    s->due_count = 0; /* it may not be over any more; what is, is found again */
     rest(s);
     return ERR_OK;
 }
@@ -665,67 +675,81 @@ bool stream_trim(struct stream *s, struct stream_trim *t)
 
 /* --- life times ------------------------------------------------------------------------------ */
 
-/* Removed when it is too old; the last one of its subject stays until its marker takes its place.
- * Of a start without all messages it is not known to be that: then it goes as well, if its marker
- * was made that comes next. By age it does not go, since a later configuration may let it be, and
- * what is gone without a record would be back; unless it is in the way of others at the end. */
-static bool expire_one(struct stream *s, uint64_t seq, const struct msgs_entry *entry, bool is_aged)
+/* Removed when it ended, by age or by a life of its own (until deadline_ns, else 0); the last one
+ * of its subject stays until its marker takes its place. Of a start without all messages it is not
+ * known to be that: then it goes as well, if its marker was made that comes next. By age it does
+ * not go, since a later configuration may let it be, and what is gone without a record would be
+ * back; unless it is in the way of others at the end. Room in due is there. */
+static void end_message(struct stream *s, uint64_t seq, const struct msgs_entry *entry,
+                        int64_t deadline_ns)
 {
-    bool is_last_known = !s->is_partial || (is_aged && !s->is_crowded);
-    bool is_marked = s->config.subject_delete_marker_ttl > 0 &&
-                     (entry->bytes & STREAM_ENTRY_MARKER) == 0 && is_last_known &&
-                     subject_index_node(&s->subjects, entry->node)->count == 1;
-    if (!is_marked) return stream_remove(s, seq);
-    for (uint32_t i = 0; i < s->due_count; i++)
-        if (s->due[i] == seq) return false;
-    if (s->due == NULL) s->due = mem_alloc(s->mem, MEM_JETSTREAM, STREAM_DUE_MAX * sizeof *s->due);
-    if (s->due != NULL && s->due_count < STREAM_DUE_MAX) s->due[s->due_count++] = seq;
-    return false;
+    const struct subject_node *n = subject_index_node(&s->subjects, entry->node);
+    bool is_last_known = !s->is_partial || (deadline_ns == 0 && !s->is_crowded);
+    bool is_marked = has_markers(s) && (entry->bytes & STREAM_ENTRY_MARKER) == 0 && is_last_known;
+    if (!is_marked || n->count > 1) {
+        (void)stream_remove(s, seq);
+    } else if (!n->waits) {
+        subject_index_set_waits(&s->subjects, entry->node, true);
+        due_add(&s->due, seq, deadline_ns);
+    } else if (deadline_ns != 0) {
+        /* By age already. It is looked at again: a later configuration may have no age. */
+        (void)!msg_ttl_add(&s->ttl, &s->msgs, seq, s->clock_ns + JS_SECOND);
+    }
 }
 
-static void end_age(struct stream *s, uint64_t seq, const struct msgs_entry *entry)
-{
-    if ((entry->bytes & STREAM_ENTRY_NEVER) == 0)
-        (void)expire_one(s, seq, entry, true);
-    else if (seq == msgs_next(&s->msgs, s->age_floor))
-        s->age_floor = seq + 1;
-}
-
-/* The one whose own life ends next; there is one by now_ns. */
+/* The next one whose own life is over. */
 static void end_life(struct stream *s, int64_t now_ns)
 {
+    int64_t deadline_ns = msg_ttl_next_ns(&s->ttl);
     uint64_t seq = msg_ttl_pop(&s->ttl, now_ns);
     struct msgs_entry entry;
-    if (msgs_get(&s->msgs, seq, &entry) != ERR_OK) return;
-    if (expire_one(s, seq, &entry, false)) return;
-    /* Its marker is due: asked for again in a second, should that fail. */
-    (void)!msg_ttl_add(&s->ttl, &s->msgs, seq, now_ns + JS_SECOND);
+    if (msgs_get(&s->msgs, seq, &entry) == ERR_OK) end_message(s, seq, &entry, deadline_ns);
 }
 
-static void expire_by_ttl(struct stream *s, int64_t now_ns)
-{
-    while (msg_ttl_next_ns(&s->ttl) <= now_ns) end_life(s, now_ns);
-}
-
-/* In the order in which they end, however many at once: which is the last of its subject, and stays
- * for its marker, must come out the same at a start. True: there are more. */
-static bool expire_in_order(struct stream *s, int64_t now_ns, uint32_t *batch)
+/* True: there is more. Without markers, where the order is no matter, lives come first: at a record
+ * all of them are to be over, but not all ages. False as well when there is no memory for what
+ * waits: later. */
+static bool expire_in_order(struct stream *s, int64_t now_ns)
 {
     int64_t age = s->config.max_age;
-    uint64_t seq = age > 0 ? s->age_floor : UINT64_MAX;
-    for (;; stream_batch_spend(s, batch)) {
+    for (uint32_t batch = STREAM_EXPIRE_BATCH;; stream_batch_spend(s, &batch)) {
         struct msgs_entry entry;
-        int64_t life_ns = msg_ttl_next_ns(&s->ttl), of_both = life_ns < now_ns ? life_ns : now_ns;
-        if (seq != UINT64_MAX) seq = msgs_next_entry(&s->msgs, seq, &entry);
-        if (seq == 0) seq = UINT64_MAX;
-        bool is_aged = seq != UINT64_MAX && entry.time_ns <= of_both - age;
-        if (!is_aged && life_ns > now_ns) return false;
-        if (*batch == 0) return true;
-        if (is_aged)
-            end_age(s, seq++, &entry);
-        else
+        int64_t until_ns = now_ns;
+        bool has_life = s->ttl.count > 0 && msg_ttl_next_ns(&s->ttl) <= now_ns;
+        if (has_life && has_markers(s)) until_ns = msg_ttl_next_ns(&s->ttl);
+        uint64_t seq = age > 0 ? msgs_next_entry(&s->msgs, s->age_floor, &entry) : 0;
+        if (seq != 0) s->age_floor = seq;
+        bool is_aged = seq != 0 && entry.time_ns <= until_ns - age;
+        if (!is_aged && !has_life) return false;
+        if (batch == 0) return true;
+        if (has_markers(s) && due_reserve(&s->due) != ERR_OK) return false;
+        if (has_life && !(is_aged && has_markers(s))) {
             end_life(s, now_ns);
+        } else {
+            s->age_floor = seq + 1;
+            if ((entry.bytes & STREAM_ENTRY_NEVER) == 0) end_message(s, seq, &entry, 0);
+        }
     }
+}
+
+/* What waits for its marker is found again, by what the configuration then says. ERR_MEMORY:
+ * nothing changed. */
+static enum err look_again(struct stream *s)
+{
+    struct due *d = &s->due;
+    struct msgs_entry entry;
+    enum err e = msg_ttl_reserve(&s->ttl, &s->msgs, due_count(d));
+    if (e != ERR_OK) return e;
+    for (uint32_t i = d->first; i < d->end; i++) {
+        const struct msg_ttl_entry *x = &d->entries[i];
+        if (msgs_get(&s->msgs, x->seq, &entry) != ERR_OK) continue;
+        subject_index_set_waits(&s->subjects, entry.node, false);
+        if (x->deadline_ns != 0)
+            must(msg_ttl_add(&s->ttl, &s->msgs, x->seq, x->deadline_ns) == ERR_OK);
+    }
+    due_clear(d);
+    s->age_floor = 0;
+    return ERR_OK;
 }
 
 /* Publishes with ids forget older ones; here the last ones go when no more of them come. */
@@ -737,37 +761,31 @@ static bool forget_ids(struct stream *s, int64_t now_ns)
 
 static bool expire_batch(struct stream *s, int64_t now_ns)
 {
-    uint32_t batch = STREAM_EXPIRE_BATCH;
-    bool has_more = expire_in_order(s, now_ns, &batch);
+    bool has_more = expire_in_order(s, now_ns);
     rest(s);
-    return has_more || batch == 0;
+    return has_more;
 }
 
 bool stream_expire_until(struct stream *s, int64_t time_ns)
 {
-    uint64_t before = s->msgs.live_count;
     if (time_ns > s->clock_ns) s->clock_ns = time_ns;
-    return expire_batch(s, time_ns) && s->msgs.live_count < before;
+    return expire_batch(s, time_ns);
 }
 
-/* What is too old by age is older than the rest, and limits take it first, there or not. Not so
- * where something older stays for ever; and of what waits for its marker only who ends all before
- * a life that is over knows which is the last of its subject. */
+/* Before a record does what it does, what is too old by age is older than the rest, and limits take
+ * it first, there or not. Not so where something older stays; where lives are over, else a limit
+ * would take other messages than at a start; nor where something is the last of its subject or
+ * not. */
 static bool needs_all(const struct stream *s, int64_t time_ns)
 {
     bool has_kept = s->age_floor > 0 && s->msgs.live_count > 0 && first_live(s) < s->age_floor;
-    bool has_life = msg_ttl_next_ns(&s->ttl) <= time_ns;
-    return has_kept || (has_life && s->config.subject_delete_marker_ttl > 0);
+    return has_kept || has_markers(s) || msg_ttl_next_ns(&s->ttl) <= time_ns;
 }
 
-/* Before a record of that time does what it does. With life times of their own whatever of them is
- * over goes, else a limit would take other messages than at a start. */
 static void expire_before(struct stream *s, int64_t time_ns)
 {
     (void)forget_ids(s, time_ns);
     while (stream_expire_until(s, time_ns) && needs_all(s, time_ns)) continue;
-    expire_by_ttl(s, time_ns);
-    rest(s);
 }
 
 bool stream_expire(struct stream *s, int64_t now_ns)
@@ -791,8 +809,7 @@ bool stream_is_overdue(const struct stream *s, int64_t now_ns)
 
 bool stream_expire_ahead(struct stream *s, int64_t now_ns)
 {
-    uint64_t before = s->msgs.live_count;
-    bool has_more = stream_expire(s, now_ns) && s->msgs.live_count < before;
+    bool has_more = stream_expire(s, now_ns);
     return !stream_is_overdue(s, now_ns) && !(has_more && needs_all(s, now_ns));
 }
 
@@ -976,11 +993,11 @@ enum err stream_replay(struct stream *s, const struct record *r, uint64_t place)
         if (r->seq <= s->seq_last || r->seq > STREAM_SEQ_MAX) return ERR_CORRUPT;
         return replay_message(s, r, place);
     case RECORD_ERASE:
-        (void)stream_expire(s, r->time_ns);
+        while (stream_expire_until(s, r->time_ns)) continue;
         (void)stream_remove(s, r->seq);
         return ERR_OK;
     case RECORD_PURGE:
-        (void)stream_expire(s, r->time_ns);
+        while (stream_expire_until(s, r->time_ns)) continue;
         if (r->seq > STREAM_SEQ_MAX) return ERR_CORRUPT;
         if (r->body.len > 0 && bytes_to_u64(r->body, BYTES_U64_TEXT_MAX, &keep) != ERR_OK)
             return ERR_CORRUPT;
@@ -1060,6 +1077,7 @@ void stream_replayed(struct stream *s, int64_t now_ns)
 {
     if (!s->is_partial) return;
     s->is_crowded = is_over(s);
+    if (s->is_crowded) must(look_again(s) == ERR_OK); /* nobody's life waits while it is partial */
     /* What was over was gone before a limit took another. What is over since then has its marker,
      * but goes before a limit takes one that is not. */
     expire_before(s, s->clock_ns);

@@ -27,6 +27,7 @@
 #include "core/js/lost.h"
 #include "core/js/msg_ttl.h"
 #include "core/js/quota.h"
+#include "core/js/due.h"
 #include "core/js/sieve.h"
 #include "core/js/staged.h"
 #include "core/js/stream_config.h"
@@ -40,7 +41,7 @@
 enum {
     STREAM_HEADERS_BYTES_MAX = 65535,
     STREAM_SUBJECTS_PAGE = 100000,
-    STREAM_EXPIRE_BATCH = 1024, /* messages a call of stream_expire removes at most */
+    STREAM_EXPIRE_BATCH = 1024, /* messages a call of stream_expire looks at at most */
 #ifdef MILLRACE_SMALL_PIECES
     STREAM_PURGE_BATCH = 2, /* of the simulator, whose streams have some twenty messages */
 #else
@@ -48,7 +49,6 @@ enum {
 #endif
     STREAM_LAST_ID_BYTES = STREAM_HEADERS_BYTES_MAX, /* no header is longer */
     STREAM_PARTIAL_MORE = 65536, /* messages beyond those of a checkpoint, while limits wait */
-    STREAM_DUE_MAX = 64,         /* markers that wait to be written; the others are found again */
     /* Of that batch: so many consumers that are told of a removal take as long as the removal. */
     STREAM_BATCH_CONSUMERS = 64,
     /* What waits for an order that left no record waits for this ticket: it is durable in any
@@ -105,19 +105,18 @@ struct stream {
     int64_t time_last_ns; /* of the last message */
     int64_t clock_ns;     /* no record's time is below */
     uint64_t bytes;
-    uint64_t age_floor; /* live messages below never expire by age */
+    uint64_t age_floor; /* those below are over by age, or none of them ever is, or gone */
     struct msgs msgs;
     struct subject_index subjects;
     struct dedupe dedupe;
     struct msg_ttl ttl;
     struct staged staged;
-    uint64_t
-        *due; /* [STREAM_DUE_MAX] messages whose subject's delete marker is due; NULL: none yet */
+    struct due due;        /* messages whose subject's delete marker is */
     uint64_t order_ticket; /* of the order in flight; 0 none */
     uint64_t sweep_ticket; /* of the first consumer's order by pieces, else start_ticket; 0 none */
     uint64_t start_ticket; /* of the first consumer that starts when those are over; 0 none */
     struct stream_rollup *rollup; /* what that one removes, by pieces; NULL: nothing */
-    uint32_t account, consumer_count, due_count;
+    uint32_t account, consumer_count;
 
     /* The id of the last message in staged order: Nats-Expected-Last-Msg-Id. */
     uint32_t last_id_len, last_id_room;
@@ -229,7 +228,9 @@ void stream_pass(struct stream *s, uint64_t seq);
 /* Removes what is too old at now, message ids as well. True: there is more; call again. Of a file
  * stream nothing goes before the records in flight whose time it is behind, nor before an order. */
 bool stream_expire(struct stream *s, int64_t now_ns);
-/* The same of messages, for the order in flight whose record has this time. */
+/* The same of messages, for the order in flight whose record has this time. In the order in which
+ * they end where there are delete markers: which is the last of its subject, and waits for its
+ * marker, must come out the same at a start. */
 bool stream_expire_until(struct stream *s, int64_t time_ns);
 /* So many messages' own life times are over that they are to go before anything is stored. */
 bool stream_is_overdue(const struct stream *s, int64_t now_ns);

@@ -611,6 +611,7 @@ bool subject_index_remove(struct subject_index *x, uint32_t node, uint64_t seq)
     must(n->count > 0);
     path_count(x, node, -1, n->count == 1 ? -1 : 0);
     n->count--;
+    n->waits = 0;
     if (n->count == 0) {
         list_drop(x, n);
         if (n->claims == 0) leaf_unlink(x, node);
@@ -636,7 +637,7 @@ void subject_index_purge(struct subject_index *x)
         if (n->key == 0 || n->count == 0) continue;
         list_drop(x, n);
         path_count(x, node, -(int64_t)n->count, -1);
-        n->count = 0;
+        n->count = n->waits = 0;
         if (n->claims == 0) leaf_unlink(x, node);
     }
 }
@@ -649,6 +650,11 @@ bool subject_index_is_used(const struct subject_index *x, uint32_t node)
 const struct subject_node *subject_index_node(const struct subject_index *x, uint32_t node)
 {
     return used_record(x, node);
+}
+
+void subject_index_set_waits(struct subject_index *x, uint32_t node, bool waits)
+{
+    used_record(x, node)->waits = waits;
 }
 
 struct bytes subject_index_subject(const struct subject_index *x, uint32_t node)

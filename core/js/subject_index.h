@@ -41,7 +41,8 @@ enum {
 
 struct subject_node {
     uint64_t first, last;     /* see I5; meaningless while count is 0 */
-    uint64_t count : 42;      /* live messages */
+    uint64_t count : 41;      /* live messages */
+    uint64_t waits : 1;       /* see subject_index_set_waits */
     uint64_t claims : 20;     /* staged messages: keep the number while count is 0 */
     uint64_t first_stale : 1; /* first is a lower bound */
     uint64_t last_stale : 1;  /* last is an upper bound */
@@ -113,6 +114,8 @@ bool subject_index_remove(struct subject_index *x, uint32_t node, uint64_t seq);
 bool subject_index_is_used(const struct subject_index *x, uint32_t node);
 /* The record, valid until the next intern, remove or drop. node is in use. */
 const struct subject_node *subject_index_node(const struct subject_index *x, uint32_t node);
+/* Of the only message of a node; the removal of that message sets it back. */
+void subject_index_set_waits(struct subject_index *x, uint32_t node, bool waits);
 /* Its subject, valid as long as the number is. */
 struct bytes subject_index_subject(const struct subject_index *x, uint32_t node);
 

@@ -456,7 +456,7 @@ void jet_publish_arm(struct shard *s, struct jet_stream *x)
 {
     int64_t at = stream_expire_next_ns(&x->s->stream);
     if (at == INT64_MAX) {
-        if (x->s->stream.due_count == 0) wheel_cancel(&x->timer);
+        if (due_count(&x->s->stream.due) == 0) wheel_cancel(&x->timer);
         return;
     }
     /* What is due and stays (its marker is in flight) is looked at again, but not in this turn. */
@@ -470,7 +470,7 @@ static void write_markers(struct shard *s, struct jet_stream *x)
 {
     struct jet *j = s->jet;
     struct message m = {.account = session_account(s, x->s->stream.account)};
-    for (int i = 0; i < MARKERS_MAX && x->s->stream.due_count > 0; i++) {
+    for (int i = 0; i < MARKERS_MAX && due_count(&x->s->stream.due) > 0; i++) {
         if (m.account == NULL || !ensure_work(s, SUBJECT_INDEX_BYTES_MAX + PUBLISH_SCRATCH_EXTRA))
             return;
         publish_check_marker(&x->s->stream, s->now.wall_ns, &j->work, &j->outcome);
@@ -484,9 +484,10 @@ void jet_publish_expire(struct shard *s, struct jet_stream *x)
     bool has_more = true;
     for (int i = 0; i < EXPIRE_ROUNDS && has_more; i++) {
         has_more = stream_expire(&x->s->stream, s->now.wall_ns);
-        write_markers(s, x);
+        /* As a publish: before it is stored all that is over has gone. */
+        if (!has_more) write_markers(s, x);
     }
-    if (has_more || x->s->stream.due_count > 0)
+    if (has_more || due_count(&x->s->stream.due) > 0)
         wheel_arm(&s->jet->wheel, &x->timer, s->now.mono_ns + JET_RETRY_NS);
     else
         jet_publish_arm(s, x);

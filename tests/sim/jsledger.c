@@ -250,6 +250,7 @@ void jsledger_marker(struct jsledger *l, uint32_t slot, uint64_t seq)
         wrong_entry(l, &l->entries[s->owner[seq]], "a marker has its sequence");
     if (seq > s->seen_last) s->seen_last = seq;
     s->markers++;
+    s->new_markers += seq > s->audit_last;
     l->markers++;
 }
 
@@ -316,8 +317,10 @@ void jsledger_reset_sent(struct jsledger *l, uint32_t slot, uint32_t consumer)
 
 void jsledger_audit_begin(struct jsledger *l, uint32_t slot)
 {
-    l->slots[slot].markers = 0;
-    l->slots[slot].audit_ns = l->now_ns;
+    struct jsledger_slot *s = &l->slots[slot];
+    s->markers = s->new_markers = 0;
+    s->audit_last = s->seen_last;
+    s->audit_ns = l->now_ns;
     for (uint32_t i = 0; i < l->entry_count; i++)
         if (l->entries[i].slot == slot) l->entries[i].is_present = false;
 }

@@ -68,7 +68,8 @@ struct jsledger_slot { /* a stream's name and what lives under it */
     uint64_t client_last[JSLEDGER_CLIENTS], client_connection[JSLEDGER_CLIENTS];
     bool is_purging;
     struct jslives lives;
-    uint64_t markers; /* of the audit */
+    uint64_t markers, new_markers; /* of the audit; those behind all that was seen before it */
+    uint64_t audit_last;
     uint64_t audit_ns;
 };
 

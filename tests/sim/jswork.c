@@ -808,7 +808,7 @@ static bool is_back_within_limit(struct work *w, uint32_t slot, const char *was,
     /* The reading judges each of them. */
     if (s->lives.is_on)
         return jsclient_number(after, "\"messages\":") > jsclient_number(before, "\"messages\":") &&
-               more <= s->markers;
+               more <= s->new_markers;
     return s->max_msgs != UINT64_MAX && jsclient_number(after, "\"messages\":") <= s->max_msgs &&
            jsclient_number(after, "\"first_seq\":") < jsclient_number(before, "\"first_seq\":") &&
            more == 0;

@@ -406,7 +406,7 @@ Test(checkpoint, what_an_older_configuration_let_end_stays_where_messages_are_mi
     begin_with_age(&again);
     erase_marked(&js, 1);
     configure(&js, no_age, LATER_NS);
-    cr_expect_eq(marked(&js)->due_count, 0, "no marker takes its place");
+    cr_expect_eq(due_count(&marked(&js)->due), 0, "no marker takes its place");
 
     store(&again, 2, "m.y", false, 0);
     erase_marked(&again, 1);
@@ -425,7 +425,7 @@ static void find_the_second(struct js *again)
 static void expect_marker(struct js *again)
 {
     const struct stream *s = marked(again);
-    cr_expect_eq(s->due_count, 1);
+    cr_expect_eq(due_count(&s->due), 1);
     cr_expect(msgs_has(&s->msgs, 2), "its marker takes its place");
     js_deinit(again);
 }
