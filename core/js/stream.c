@@ -706,28 +706,25 @@ static void end_life(struct stream *s, int64_t now_ns)
     if (msgs_get(&s->msgs, seq, &entry) == ERR_OK) end_message(s, seq, &entry, deadline_ns);
 }
 
-/* True: there is more. Without markers, where the order is no matter, lives come first: at a record
- * all of them are to be over, but not all ages. False as well when there is no memory for what
- * waits: later. */
+/* True: there is more. False as well when there is no memory for what waits: later. */
 static bool expire_in_order(struct stream *s, int64_t now_ns)
 {
     int64_t age = s->config.max_age;
     for (uint32_t batch = STREAM_EXPIRE_BATCH;; stream_batch_spend(s, &batch)) {
         struct msgs_entry entry;
-        int64_t until_ns = now_ns;
         bool has_life = s->ttl.count > 0 && msg_ttl_next_ns(&s->ttl) <= now_ns;
-        if (has_life && has_markers(s)) until_ns = msg_ttl_next_ns(&s->ttl);
+        int64_t until_ns = has_life ? msg_ttl_next_ns(&s->ttl) : now_ns;
         uint64_t seq = age > 0 ? msgs_next_entry(&s->msgs, s->age_floor, &entry) : 0;
         if (seq != 0) s->age_floor = seq;
         bool is_aged = seq != 0 && entry.time_ns <= until_ns - age;
         if (!is_aged && !has_life) return false;
         if (batch == 0) return true;
         if (has_markers(s) && due_reserve(&s->due) != ERR_OK) return false;
-        if (has_life && !(is_aged && has_markers(s))) {
-            end_life(s, now_ns);
-        } else {
+        if (is_aged) {
             s->age_floor = seq + 1;
             if ((entry.bytes & STREAM_ENTRY_NEVER) == 0) end_message(s, seq, &entry, 0);
+        } else {
+            end_life(s, now_ns);
         }
     }
 }
@@ -772,20 +769,18 @@ bool stream_expire_until(struct stream *s, int64_t time_ns)
     return expire_batch(s, time_ns);
 }
 
-/* Before a record does what it does, what is too old by age is older than the rest, and limits take
- * it first, there or not. Not so where something older stays; where lives are over, else a limit
- * would take other messages than at a start; nor where something is the last of its subject or
- * not. */
-static bool needs_all(const struct stream *s, int64_t time_ns)
+/* Before a record does what it does: what is too old by age is older than the rest, and limits take
+ * it first, there or not. Not so where messages have lives of their own, or stay for ever, or wait
+ * for markers: then all that is over has gone before. */
+static bool needs_all(const struct stream *s)
 {
-    bool has_kept = s->age_floor > 0 && s->msgs.live_count > 0 && first_live(s) < s->age_floor;
-    return has_kept || has_markers(s) || msg_ttl_next_ns(&s->ttl) <= time_ns;
+    return s->config.allow_msg_ttl;
 }
 
 static void expire_before(struct stream *s, int64_t time_ns)
 {
     (void)forget_ids(s, time_ns);
-    while (stream_expire_until(s, time_ns) && needs_all(s, time_ns)) continue;
+    while (stream_expire_until(s, time_ns) && needs_all(s)) continue;
 }
 
 bool stream_expire(struct stream *s, int64_t now_ns)
@@ -810,11 +805,12 @@ bool stream_is_overdue(const struct stream *s, int64_t now_ns)
 bool stream_expire_ahead(struct stream *s, int64_t now_ns)
 {
     bool has_more = stream_expire(s, now_ns);
-    return !stream_is_overdue(s, now_ns) && !(has_more && needs_all(s, now_ns));
+    return !stream_is_overdue(s, now_ns) && !(has_more && needs_all(s));
 }
 
 int64_t stream_expire_next_ns(const struct stream *s)
 {
+    if (due_count(&s->due) > 0) return 0;
     int64_t next = msg_ttl_next_ns(&s->ttl), of_ids = dedupe_end_ns(&s->dedupe);
     if (of_ids < next) next = of_ids;
     if (s->config.max_age > 0) {

@@ -41,11 +41,12 @@
 enum {
     STREAM_HEADERS_BYTES_MAX = 65535,
     STREAM_SUBJECTS_PAGE = 100000,
-    STREAM_EXPIRE_BATCH = 1024, /* messages a call of stream_expire looks at at most */
 #ifdef MILLRACE_SMALL_PIECES
-    STREAM_PURGE_BATCH = 2, /* of the simulator, whose streams have some twenty messages */
+    STREAM_EXPIRE_BATCH = 2, /* of the simulator, whose streams have some twenty messages */
+    STREAM_PURGE_BATCH = 2,
 #else
-    STREAM_PURGE_BATCH = 1024, /* and a call of stream_purge_step */
+    STREAM_EXPIRE_BATCH = 1024, /* messages a call of stream_expire looks at at most */
+    STREAM_PURGE_BATCH = 1024,  /* and a call of stream_purge_step */
 #endif
     STREAM_LAST_ID_BYTES = STREAM_HEADERS_BYTES_MAX, /* no header is longer */
     STREAM_PARTIAL_MORE = 65536, /* messages beyond those of a checkpoint, while limits wait */
@@ -111,7 +112,7 @@ struct stream {
     struct dedupe dedupe;
     struct msg_ttl ttl;
     struct staged staged;
-    struct due due;        /* messages whose subject's delete marker is */
+    struct due due;        /* messages that wait for their delete markers */
     uint64_t order_ticket; /* of the order in flight; 0 none */
     uint64_t sweep_ticket; /* of the first consumer's order by pieces, else start_ticket; 0 none */
     uint64_t start_ticket; /* of the first consumer that starts when those are over; 0 none */
@@ -236,7 +237,7 @@ bool stream_expire_until(struct stream *s, int64_t time_ns);
 bool stream_is_overdue(const struct stream *s, int64_t now_ns);
 /* As stream_expire, for a message that is to be stored. False: it has to wait, there is more. */
 NODISCARD bool stream_expire_ahead(struct stream *s, int64_t now_ns);
-/* When stream_expire is to be called next; INT64_MAX: no need. */
+/* When stream_expire is to be called next; 0: a marker is due; INT64_MAX: no need. */
 int64_t stream_expire_next_ns(const struct stream *s);
 /* What nats-server counts for a message. */
 uint32_t stream_message_bytes(enum stream_storage storage, size_t subject, size_t headers,

@@ -59,10 +59,9 @@ static struct jet_stream *make_stream(struct shard *s, struct js_stream *stream)
     list_push(&s->jet->streams, &x->all);
     list_push(&s->jet->unsubscribed, &x->unsubscribed);
     jet_publish_arm(s, x);
-    /* What ended while nobody ran goes before anybody can ask for it: the first batch here, the
-     * rest and markers by the timer. */
+    /* What ended while nobody ran goes before anybody can ask for it; markers come by the timer. */
     if (stream_expire_next_ns(&stream->stream) <= s->now.wall_ns) {
-        (void)stream_expire(&stream->stream, s->now.wall_ns);
+        while (stream_expire(&stream->stream, s->now.wall_ns)) continue;
         wheel_arm(&s->jet->wheel, &x->timer, s->now.mono_ns);
     }
     return x;

@@ -456,7 +456,7 @@ void jet_publish_arm(struct shard *s, struct jet_stream *x)
 {
     int64_t at = stream_expire_next_ns(&x->s->stream);
     if (at == INT64_MAX) {
-        if (due_count(&x->s->stream.due) == 0) wheel_cancel(&x->timer);
+        wheel_cancel(&x->timer);
         return;
     }
     /* What is due and stays (its marker is in flight) is looked at again, but not in this turn. */
@@ -487,7 +487,7 @@ void jet_publish_expire(struct shard *s, struct jet_stream *x)
         /* As a publish: before it is stored all that is over has gone. */
         if (!has_more) write_markers(s, x);
     }
-    if (has_more || due_count(&x->s->stream.due) > 0)
+    if (has_more)
         wheel_arm(&s->jet->wheel, &x->timer, s->now.mono_ns + JET_RETRY_NS);
     else
         jet_publish_arm(s, x);
