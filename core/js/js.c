@@ -36,6 +36,8 @@ void js_init(struct js *js, struct mem *mem, struct store *file, uint64_t seed,
                       .silent = {drop_send, has_no_interest, is_not_heard, drop_event}};
     rng_init(&js->rng, seed);
     list_init(&js->rolling);
+    list_init(&js->ends);
+    list_init(&js->ends_lost);
     memstore_init(&js->memory, mem, memory_bytes_max);
     consumer_idle_init(&js->idle, mem);
     damage_init(&js->damage, mem);
@@ -215,11 +217,27 @@ static void free_stream(struct js *js, struct js_stream *s)
     mem_free(js->mem, MEM_JETSTREAM, s, sizeof *s);
 }
 
+/* A consumer that ended by itself, until the record that says so is durable. */
+struct end {
+    struct list link; /* in js->ends or js->ends_lost */
+    uint64_t stream, number, ticket;
+    int64_t time_ns;
+};
+
+static void free_ends(struct js *js, struct list *ends)
+{
+    struct list *link;
+    while ((link = list_pop(ends)) != NULL)
+        mem_free(js->mem, MEM_JETSTREAM, LIST_OWNER(link, struct end, link), sizeof(struct end));
+}
+
 void js_deinit(struct js *js)
 {
     uint32_t at = 0;
     struct js_stream *s;
     checkpoint_stop_writing(js, NULL);
+    free_ends(js, &js->ends);
+    free_ends(js, &js->ends_lost);
     while ((s = js_each(js, &at)) != NULL) free_stream(js, s);
     struct quota *q;
     at = 0;
@@ -658,27 +676,85 @@ bool js_may_delete(const struct js_stream *s)
     return is_empty || !consumer_set_has_order(&s->consumers);
 }
 
+static enum err append_end(struct js *js, struct end *x)
+{
+    struct store_stub stub;
+    struct record record = {.kind = RECORD_CONSUMER_GONE, .stream = x->stream, .seq = x->number};
+    record.time_ns = x->time_ns;
+    enum err e = store_append(js->file, &record, &stub);
+    if (e != ERR_OK) return e;
+    x->ticket = stub.ticket;
+    list_push(&js->ends, &x->link);
+    return ERR_OK;
+}
+
+/* Nobody waits for the record: should it fail it has to come again, or the consumer comes back at a
+ * start, beside whoever has its place by then. */
+static enum err record_end(struct js *js, const struct js_stream *s, const struct consumer *c,
+                           int64_t now_ns, uint64_t *ticket)
+{
+    struct end *x = mem_alloc(js->mem, MEM_JETSTREAM, sizeof *x);
+    if (x == NULL) return ERR_MEMORY;
+    *x = (struct end){.stream = s->stream.id, .number = c->number, .time_ns = now_ns};
+    enum err e = append_end(js, x);
+    if (e == ERR_OK)
+        *ticket = x->ticket;
+    else
+        mem_free(js->mem, MEM_JETSTREAM, x, sizeof *x);
+    return e;
+}
+
+void js_ends_stored(struct js *js, uint64_t ticket)
+{
+    while (!list_is_empty(&js->ends)) {
+        struct end *x = LIST_OWNER(js->ends.next, struct end, link);
+        if (x->ticket > ticket) return;
+        list_remove(&x->link);
+        mem_free(js->mem, MEM_JETSTREAM, x, sizeof *x);
+    }
+}
+
+void js_ends_failed(struct js *js, uint64_t ticket)
+{
+    while (!list_is_empty(&js->ends)) {
+        struct end *x = LIST_OWNER(js->ends.prev, struct end, link);
+        if (x->ticket < ticket) break;
+        list_remove(&x->link);
+        list_push(js->ends_lost.next, &x->link); /* the first one */
+    }
+    js_ends_again(js);
+}
+
+void js_ends_again(struct js *js)
+{
+    struct list *link;
+    while ((link = list_pop(&js->ends_lost)) != NULL) {
+        struct end *x = LIST_OWNER(link, struct end, link);
+        enum err e = js_find_id(js, x->stream) == NULL ? ERR_UNKNOWN : append_end(js, x);
+        if (e == ERR_OK) continue;
+        if (e != ERR_UNKNOWN && e != ERR_DENIED) {
+            list_push(js->ends_lost.next, link);
+            return;
+        }
+        mem_free(js->mem, MEM_JETSTREAM, x, sizeof *x);
+    }
+}
+
 static enum err end_now(struct js *js, struct js_stream *s, struct consumer *c, int64_t now_ns,
                         uint64_t *ticket)
 {
-    struct store_stub stub = {.ticket = 0};
     struct js_work work;
     bool may_sweep = s->stream.config.retention == STREAM_INTEREST;
     struct js_work *ending = may_sweep ? mem_alloc(js->mem, MEM_JETSTREAM, sizeof *ending) : NULL;
     if (may_sweep && ending == NULL) return ERR_MEMORY;
-    if (js_consumer_is_kept(s, c)) {
-        struct record record = {.kind = RECORD_CONSUMER_GONE, .stream = s->stream.id};
-        record.seq = c->number;
-        record.time_ns = now_ns;
-        enum err e = store_append(js->file, &record, &stub);
-        if (e != ERR_OK) {
-            mem_free(js->mem, MEM_JETSTREAM, ending, sizeof *ending);
-            return e;
-        }
+    *ticket = 0;
+    enum err e = js_consumer_is_kept(s, c) ? record_end(js, s, c, now_ns, ticket) : ERR_OK;
+    if (e != ERR_OK) {
+        mem_free(js->mem, MEM_JETSTREAM, ending, sizeof *ending);
+        return e;
     }
-    *ticket = stub.ticket;
     uint64_t behind = s->stream.staged.seq_last + 1;
-    js_consumer_end(js, s, c, stub.ticket, behind, &work);
+    js_consumer_end(js, s, c, *ticket, behind, &work);
     if (may_sweep) work.end = behind;
     if (!js_consumer_end_step(s, &work)) {
         mem_free(js->mem, MEM_JETSTREAM, ending, sizeof *ending);

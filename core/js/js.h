@@ -141,7 +141,9 @@ struct js {
     struct checkpoint_writer *writer; /* of the state that is being written; NULL: none */
     uint32_t checkpoint_step;         /* messages, gaps and ids of a piece; the owner may set it */
     uint32_t checkpoint_shift;        /* so often doubled, since too much went between two pieces */
-    struct list rolling; /* of struct js_stream: what nobody asked for goes by pieces */
+    struct list rolling;   /* of struct js_stream: what nobody asked for goes by pieces */
+    struct list ends;      /* of consumers, by the tickets of their records, which are in flight */
+    struct list ends_lost; /* those whose records failed, and found no room again */
     /* Of the server, for consumers; 0: none. */
     int64_t max_ack_pending, max_batch, consumers_default_max;
     struct outlet silent;
@@ -342,9 +344,16 @@ NODISCARD bool js_consumer_record(const struct consumer_config *c, int64_t creat
  * messages of an interest stream are in flight it ends behind them (js_roll), and ticket is 0. What
  * it alone wanted goes by pieces (js_roll). Should its record be refused then, it stays, and
  * consumer_updated is called. ERR_BUSY: not now, see js_may_delete. ERR_MEMORY. As store_append:
- * nothing has happened then. */
+ * nothing has happened then. A record that fails is written again: see js_ends_failed. */
 NODISCARD enum err js_consumer_delete(struct js *js, struct js_stream *s, struct consumer *c,
                                       int64_t now_ns, uint64_t *ticket);
+/* The records of such ends are durable up to this ticket. */
+void js_ends_stored(struct js *js, uint64_t ticket);
+/* From this one on they failed, and are written again at once: what comes behind is not to find the
+ * consumers there at a start. Those that find no room wait for js_ends_again. */
+void js_ends_failed(struct js *js, uint64_t ticket);
+/* Writes those that wait, if there are any; to be called before anything else is appended. */
+void js_ends_again(struct js *js);
 /* Takes it out and frees it; its record is durable. Whoever waits for messages is told so, and an
  * interest stream forgets what it alone wanted. */
 void js_consumer_drop(struct js *js, struct js_stream *s, struct consumer *c);

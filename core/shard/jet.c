@@ -6,6 +6,7 @@ enum {
     REQUEST_COST = 64,        /* of them a request of the API may take the time of */
     UNITS_PER_COST = SIEVE_STEP / STEP_MESSAGES_MAX,
     ACK_BYTES_MAX = 1024, /* what is no larger finds a place in a full inbox */
+    LOST_NS = 250000000,  /* between two looks for room for the ends of consumers, as for acks */
 };
 
 /* --- streams --------------------------------------------------------------------------------- */
@@ -405,7 +406,10 @@ void jet_tell_pullers(struct shard *s)
 
 void shard_flush(struct shard *s, struct shard_time now)
 {
-    for (uint32_t i = 0; i < s->jet_count; i++) deliver_flush(&s->jets[i]->deliver, now);
+    for (uint32_t i = 0; i < s->jet_count; i++) {
+        js_ends_again(s->jets[i]->js);
+        deliver_flush(&s->jets[i]->deliver, now);
+    }
 }
 
 /* --- the step -------------------------------------------------------------------------------- */
@@ -472,6 +476,7 @@ static void take_events(struct shard *s)
     struct jet *j = s->jet;
     struct store_event e;
     j->js->clock = s->now;
+    js_ends_again(j->js); /* before clients publish anything behind */
     if (UNLIKELY(jet_subs_is_due(j))) jet_subs_step(s);
     jet_send_waiting(s);
     while (j->port.next(j->port.store, &e)) {
@@ -479,6 +484,7 @@ static void take_events(struct shard *s)
         case STORE_STORED:
             j->stored_ticket = e.ticket;
             end_timing(s, e.ticket);
+            js_ends_stored(j->js, e.ticket);
             jet_publish_stored(s, e.ticket);
             jet_api_stored(s, e.ticket);
             /* It settles what comes before each record of its own. */
@@ -488,6 +494,7 @@ static void take_events(struct shard *s)
         case STORE_FAILED:
             j->timed_ticket = 0;
             read_only(s, e.err);
+            js_ends_failed(j->js, e.ticket);
             jet_publish_failed(s, e.ticket, e.err);
             jet_api_failed(s, e.ticket, e.err);
             deliver_store_failed(&j->deliver, e.ticket, s->now);
@@ -586,6 +593,9 @@ static uint64_t deadline_ns(const struct shard *s, const struct jet *j)
                  j->forwards.count > 0 || !list_is_empty(&j->telling) ||
                  !list_is_empty(&j->direct_rest) || !list_is_empty(&j->direct_dry);
     if (waits && s->now.mono_ns + JET_RETRY_NS < next) next = s->now.mono_ns + JET_RETRY_NS;
+    /* What clients do before has them written again, too. */
+    if (!list_is_empty(&j->js->ends_lost) && s->now.mono_ns + LOST_NS < next)
+        next = s->now.mono_ns + LOST_NS;
     return next;
 }
 

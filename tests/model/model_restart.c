@@ -360,6 +360,7 @@ static void become_durable(uint64_t ticket)
     SAY("durable to %llu\n", (unsigned long long)ticket);
     p->js.clock = world->now;
     world->stored = p->js.told_ticket = ticket;
+    js_ends_stored(&p->js, ticket);
     end_wait(0, ticket, ERR_OK);
     deliver_store_stored(&p->deliver, ticket);
     if ((s = stream_in(p)) != NULL) (void)!stream_settle(&s->stream, ticket);
@@ -374,6 +375,7 @@ static void fail(uint64_t ticket)
     p->js.clock = world->now;
     world->failures++;
     text_clear(&world->state);
+    js_ends_failed(&p->js, ticket);
     if (s != NULL) stream_unstage(&s->stream, ticket);
     end_wait(ticket, UINT64_MAX, ERR_IO);
     deliver_store_failed(&p->deliver, ticket, world->now);
@@ -496,7 +498,7 @@ static void ask_consumer(void)
              : below(2) == 0          ? "new"
                                       : "last_per_subject",
              filters[is_queue && below(5) > 0 ? n % 3 : below(5)], below(3) == 0 ? 2 : -1,
-             !world->has_failures && below(5) == 0 ? ",\"inactive_threshold\":400000000" : "");
+             below(5) == 0 ? ",\"inactive_threshold\":400000000" : "");
     ask(subject, body);
     if (rests) come_to_rest();
 }

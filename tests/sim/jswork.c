@@ -1128,14 +1128,16 @@ static bool has_open_request(const struct work *w)
     return false;
 }
 
-/* What consumers did is not on disk: a log has no room, or there are writes under way. */
+/* What consumers did, or that they ended, is not on disk: a log has no room, or there are writes
+ * under way. */
 static bool has_unsaved(const struct work *w)
 {
     for (uint32_t i = 0; i < w->server.shard_count; i++) {
         const struct shard *s = w->server.shards[i].shard;
         for (uint32_t k = 0; k < s->jet_count; k++)
             if (!list_is_empty(&s->jets[k]->deliver.unsaved) ||
-                !list_is_empty(&s->jets[k]->deliver.flights))
+                !list_is_empty(&s->jets[k]->deliver.flights) ||
+                !list_is_empty(&s->jets[k]->js->ends) || !list_is_empty(&s->jets[k]->js->ends_lost))
                 return true;
     }
     return false;

@@ -1544,6 +1544,44 @@ Test(deliver, an_inactive_one_goes)
     cr_assert_eq(r.log.gone_count, 1);
 }
 
+/* A start would have it again, beside whoever has its place by then. */
+Test(deliver, an_inactive_one_whose_record_is_lost_has_another_before_anything_else)
+{
+    open_limits();
+    open_consumer("e", "\"inactive_threshold\":1000000000");
+    pass(1100);
+    cr_assert_null(named("e"));
+    uint64_t first = r.log.ticket;
+    js_ends_failed(&r.js, first + 1);
+    cr_assert_eq(r.log.gone_count, 1);
+    js_ends_failed(&r.js, first);
+    cr_assert_eq(r.log.gone_count, 2);
+    cr_assert_gt(r.log.ticket, first);
+    js_ends_stored(&r.js, r.log.ticket - 1);
+    r.log.fails_gone = true;
+    js_ends_failed(&r.js, r.log.ticket);
+    js_ends_again(&r.js);
+    cr_assert_eq(r.log.gone_count, 2);
+    r.log.fails_gone = false;
+    js_ends_again(&r.js);
+    cr_assert_eq(r.log.gone_count, 3);
+    js_ends_stored(&r.js, r.log.ticket);
+    js_ends_failed(&r.js, first);
+    cr_assert_eq(r.log.gone_count, 3);
+}
+
+Test(deliver, the_end_of_an_inactive_one_is_no_matter_where_its_stream_ended_too)
+{
+    open_limits();
+    open_consumer("e", "\"inactive_threshold\":1000000000");
+    pass(1100);
+    cr_assert_eq(r.log.gone_count, 1);
+    js_drop(&r.js, stream());
+    js_ends_failed(&r.js, 1);
+    cr_assert_eq(r.log.gone_count, 1);
+    cr_assert(list_is_empty(&r.js.ends_lost));
+}
+
 Test(deliver, the_time_that_a_creation_waits_is_no_inactivity)
 {
     open_limits();

@@ -287,8 +287,10 @@ struct slow_store {         /* stores at once, and says it cannot go on like tha
     enum err (*append)(struct store *store, const struct record *r, struct store_stub *out);
     uint64_t told;
     uint32_t percent;
-    uint32_t room;   /* for so many records, then it is full of what it writes */
-    bool is_writing; /* and tells of none */
+    uint32_t room;       /* for so many records, then it is full of what it writes */
+    bool is_writing;     /* and tells of none */
+    bool fails;          /* what it writes now */
+    uint32_t gone_count; /* records of consumers that ended */
 };
 
 static enum err slow_append(struct store *store, const struct record *r, struct store_stub *out)
@@ -296,6 +298,7 @@ static enum err slow_append(struct store *store, const struct record *r, struct 
     struct slow_store *s = (struct slow_store *)(void *)store;
     if (s->room == 0) return ERR_FULL;
     s->room--;
+    s->gone_count += r->kind == RECORD_CONSUMER_GONE;
     return s->append(store, r, out);
 }
 
@@ -313,8 +316,11 @@ static bool slow_next(struct store *store, struct store_event *out)
 {
     struct slow_store *s = (struct slow_store *)(void *)store;
     if (s->is_writing || s->told == s->memory.ticket) return false;
+    *out = (struct store_event){.kind = STORE_STORED, .ticket = s->memory.ticket};
+    if (s->fails)
+        *out = (struct store_event){.kind = STORE_FAILED, .err = ERR_IO, .ticket = s->told + 1};
     s->told = s->memory.ticket;
-    *out = (struct store_event){.kind = STORE_STORED, .ticket = s->told};
+    s->fails = false;
     return true;
 }
 
@@ -495,6 +501,41 @@ Test(shard, a_stored_message_that_found_no_memory_is_there_as_soon_as_it_does)
     r->now.mono_ns = deadline_ns;
     send(r, conn, "");
     cr_assert_eq(s->stream.msgs.live_count, 1);
+    close_slow_rig(r, &x, conn);
+}
+
+/* Nobody waits for it: a start would have the consumer, though clients heard that it is gone. */
+Test(shard, the_end_of_an_inactive_consumer_is_recorded_again_where_its_record_failed)
+{
+    struct slow_rig x;
+    struct conn_id conn = conn_id_of(0, 1);
+    struct rig *r = open_slow_rig(&x, conn);
+    const struct js_stream *s = js_find_id(&x.js, 1);
+    send(r, conn,
+         "PUB $JS.API.CONSUMER.CREATE.S.c 73\r\n{\"stream_name\":\"S\",\"config\":{\"name\":\"c\","
+         "\"inactive_threshold\":1000000000}}\r\n");
+    for (int i = 0; i < 4; i++) send(r, conn, "");
+    cr_assert_eq(s->stream.consumer_count, 1);
+    x.slow.is_writing = true;
+    r->now.mono_ns += 2000000000;
+    send(r, conn, "");
+    cr_assert_eq(s->stream.consumer_count, 0);
+    cr_assert_eq(x.slow.gone_count, 1);
+    x.slow.is_writing = false;
+    x.slow.fails = true;
+    x.slow.room = 0;
+    send(r, conn, "");
+    cr_assert_eq(x.slow.gone_count, 1);
+    uint64_t deadline_ns = shard_deadline_ns(r->shard);
+    cr_assert_gt(deadline_ns, r->now.mono_ns, "it spins");
+    cr_assert_leq(deadline_ns, r->now.mono_ns + 1000000000);
+    x.slow.room = 1; /* for it, and not for what is published behind */
+    r->now.mono_ns = deadline_ns;
+    send(r, conn, "PUB s 2\r\nok\r\n");
+    cr_assert_eq(x.slow.gone_count, 2);
+    send(r, conn, "");
+    cr_assert_eq(x.slow.gone_count, 2);
+    x.slow.room = UINT32_MAX;
     close_slow_rig(r, &x, conn);
 }
 
