@@ -669,12 +669,11 @@ static void lose(struct deliver *d, struct deliver_flight *f, struct consumer *c
 void deliver_store_failed(struct deliver *d, uint64_t ticket, struct shard_time now)
 {
     struct list *link = d->flights.next;
-    bool has_early = false;
     while (link != &d->flights) {
         struct deliver_flight *f = LIST_OWNER(link, struct deliver_flight, link);
         link = link->next;
         if (f->ticket < ticket) continue;
-        has_early = has_early || f->is_released;
+        d->has_early = d->has_early || f->is_released;
         struct js_stream *s = js_find_id(d->js, f->stream);
         struct consumer *c = f->x != NULL ? f->x->c : NULL;
         if (c == NULL && s != NULL) c = consumer_set_find_number(&s->consumers, f->consumer);
@@ -685,12 +684,17 @@ void deliver_store_failed(struct deliver *d, uint64_t ticket, struct shard_time 
         }
         free_flight(d, f);
     }
-    /* Before clients publish anything behind: a limit would find at a start what has gone here. */
-    for (link = d->unsaved.next; has_early && link != &d->unsaved;) {
+}
+
+void deliver_save_early(struct deliver *d, struct shard_time now)
+{
+    if (LIKELY(!d->has_early)) return;
+    for (struct list *link = d->unsaved.next; link != &d->unsaved;) {
         struct deliver_consumer *x = OWNER(link, unsaved);
         link = link->next;
         if (is_urgent(x) && !x->c->is_ending && save(d, x, now) != ERR_OK) return;
     }
+    d->has_early = false;
 }
 
 /* --- clients --------------------------------------------------------------------------------- */

@@ -68,6 +68,7 @@ struct deliver {
     struct consumer_delivery delivery; /* the one being made */
     uint64_t short_ns; /* there was no memory for some that are used, or to republish: tried again
                           then; 0: no */
+    bool has_early;    /* a record that failed was one of what was let go of ahead of it */
     bool is_bind_owed; /* there was none to see who listens to push consumers */
     uint64_t delivered, saved; /* messages, records; since the start */
 };
@@ -119,6 +120,10 @@ void deliver_interest_all(struct deliver *d, struct shard_time now);
  * acks behind it wait for that); or nothing from it on was stored. */
 void deliver_store_stored(struct deliver *d, uint64_t ticket);
 void deliver_store_failed(struct deliver *d, uint64_t ticket, struct shard_time now);
+/* What was let go of ahead of a record that failed is written again: before clients publish
+ * anything behind, else a limit would find at a start what has gone here. While the log tells of a
+ * failure it takes no record. */
+void deliver_save_early(struct deliver *d, struct shard_time now);
 /* The read is one of ours: read->context is d. */
 static inline bool deliver_is_read(const struct deliver *d, const struct store_read *read)
 {

@@ -2,7 +2,11 @@
 #include "core/base/must.h"
 #include <string.h>
 
-enum { ROOM_MIN = 64, ROOM_MAX = 1 << 30 };
+enum {
+    ROOM_MIN = 64,
+    ROOM_MAX = 1 << 30,
+    GONE_MAX = 4096, /* passed over in a call */
+};
 
 void due_init(struct due *d, struct mem *mem)
 {
@@ -43,7 +47,11 @@ void due_add(struct due *d, uint64_t seq, int64_t deadline_ns)
 
 uint64_t due_next(struct due *d, const struct msgs *msgs)
 {
-    while (d->first < d->end && !msgs_has(msgs, d->entries[d->first].seq)) d->first++;
+    uint32_t left = GONE_MAX;
+    while (d->first < d->end && !msgs_has(msgs, d->entries[d->first].seq)) {
+        if (left-- == 0) return 0;
+        d->first++;
+    }
     if (d->at < d->first) d->at = d->first;
     if (d->first == d->end) {
         if (d->room > ROOM_MIN) due_clear(d);

@@ -722,7 +722,6 @@ void js_ends_failed(struct js *js, uint64_t ticket)
         list_remove(&x->link);
         list_push(js->ends_lost.next, &x->link); /* the first one */
     }
-    js_ends_again(js);
 }
 
 void js_ends_again(struct js *js)

@@ -278,6 +278,10 @@ static void evict(struct staged *s, const struct staged_op *op, struct subject_i
 {
     uint64_t per_subject = (op->flags & STAGED_ROLLUP) != 0 ? 1 : l->max_msgs_per_subject;
     bool is_large = (op->flags & STAGED_ROLLUP_LARGE) != 0;
+    const struct subject_node *n = subject_index_node(x, op->node);
+    if (n->waits && n->last < op->seq && !is_dead(s, subject_index_last(x, m, op->node)) &&
+        grow_cells(s, 2) == ERR_OK)
+        kill(s, m, subject_index_last(x, m, op->node));
     if (per_subject != 0 && !is_large)
         while (staged_count(s, x, op->node) > per_subject && grow_cells(s, 2) == ERR_OK)
             kill(s, m, staged_first(s, x, m, op->node));

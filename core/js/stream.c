@@ -679,31 +679,39 @@ bool stream_trim(struct stream *s, struct stream_trim *t)
  * of its subject stays until its marker takes its place. Of a start without all messages it is not
  * known to be that: then it goes as well, if its marker was made that comes next. By age it does
  * not go, since a later configuration may let it be, and what is gone without a record would be
- * back; unless it is in the way of others at the end. Room in due is there. */
-static void end_message(struct stream *s, uint64_t seq, const struct msgs_entry *entry,
+ * back; unless it is in the way of others at the end. False: nothing happened, there is no memory
+ * for what waits. */
+static bool end_message(struct stream *s, uint64_t seq, const struct msgs_entry *entry,
                         int64_t deadline_ns)
 {
     const struct subject_node *n = subject_index_node(&s->subjects, entry->node);
     bool is_last_known = !s->is_partial || (deadline_ns == 0 && !s->is_crowded);
     bool is_marked = has_markers(s) && (entry->bytes & STREAM_ENTRY_MARKER) == 0 && is_last_known;
-    if (!is_marked || n->count > 1) {
-        (void)stream_remove(s, seq);
-    } else if (!n->waits) {
-        subject_index_set_waits(&s->subjects, entry->node, true);
-        due_add(&s->due, seq, deadline_ns);
-    } else if (deadline_ns != 0) {
-        /* By age already. It is looked at again: a later configuration may have no age. */
-        (void)!msg_ttl_add(&s->ttl, &s->msgs, seq, s->clock_ns + JS_SECOND);
-    }
+    if (!is_marked || n->count > 1) return stream_remove(s, seq);
+    if (n->waits && deadline_ns == 0) return true;
+    /* It may be in there by age: a later configuration may have none, then this stands. */
+    if (due_reserve(&s->due) != ERR_OK) return false;
+    due_add(&s->due, seq, deadline_ns);
+    subject_index_set_waits(&s->subjects, entry->node, true);
+    return true;
 }
 
-/* The next one whose own life is over. */
-static void end_life(struct stream *s, int64_t now_ns)
+/* The next one whose own life is over. False: as end_message. */
+static bool end_life(struct stream *s)
 {
-    int64_t deadline_ns = msg_ttl_next_ns(&s->ttl);
-    uint64_t seq = msg_ttl_pop(&s->ttl, now_ns);
+    struct msg_ttl_entry x = s->ttl.entries[0];
     struct msgs_entry entry;
-    if (msgs_get(&s->msgs, seq, &entry) == ERR_OK) end_message(s, seq, &entry, deadline_ns);
+    bool is_there = msgs_get(&s->msgs, x.seq, &entry) == ERR_OK;
+    if (is_there && !end_message(s, x.seq, &entry, x.deadline_ns)) return false;
+    must(msg_ttl_pop(&s->ttl, x.deadline_ns) == x.seq);
+    return true;
+}
+
+static bool end_age(struct stream *s, uint64_t seq, const struct msgs_entry *entry)
+{
+    if ((entry->bytes & STREAM_ENTRY_NEVER) == 0 && !end_message(s, seq, entry, 0)) return false;
+    s->age_floor = seq + 1;
+    return true;
 }
 
 /* True: there is more. False as well when there is no memory for what waits: later. */
@@ -719,23 +727,19 @@ static bool expire_in_order(struct stream *s, int64_t now_ns)
         bool is_aged = seq != 0 && entry.time_ns <= until_ns - age;
         if (!is_aged && !has_life) return false;
         if (batch == 0) return true;
-        if (has_markers(s) && due_reserve(&s->due) != ERR_OK) return false;
-        if (is_aged) {
-            s->age_floor = seq + 1;
-            if ((entry.bytes & STREAM_ENTRY_NEVER) == 0) end_message(s, seq, &entry, 0);
-        } else {
-            end_life(s, now_ns);
-        }
+        if (is_aged ? !end_age(s, seq, &entry) : !end_life(s)) return false;
     }
 }
 
-/* What waits for its marker is found again, by what the configuration then says. ERR_MEMORY:
- * nothing changed. */
+/* What waits for its marker is found again, by what the configuration then says: some 50 ns each.
+ * ERR_MEMORY: nothing changed. */
 static enum err look_again(struct stream *s)
 {
     struct due *d = &s->due;
     struct msgs_entry entry;
-    enum err e = msg_ttl_reserve(&s->ttl, &s->msgs, due_count(d));
+    uint32_t life_count = 0;
+    for (uint32_t i = d->first; i < d->end; i++) life_count += d->entries[i].deadline_ns != 0;
+    enum err e = life_count == 0 ? ERR_OK : msg_ttl_reserve(&s->ttl, &s->msgs, life_count);
     if (e != ERR_OK) return e;
     for (uint32_t i = d->first; i < d->end; i++) {
         const struct msg_ttl_entry *x = &d->entries[i];
@@ -805,7 +809,9 @@ bool stream_is_overdue(const struct stream *s, int64_t now_ns)
 bool stream_expire_ahead(struct stream *s, int64_t now_ns)
 {
     bool has_more = stream_expire(s, now_ns);
-    return !stream_is_overdue(s, now_ns) && !(has_more && needs_all(s));
+    /* Behind what is in flight. If nothing is, there was no memory for what waits. */
+    bool is_overdue = s->staged.op_count > 0 && stream_is_overdue(s, now_ns);
+    return !is_overdue && !(has_more && needs_all(s));
 }
 
 int64_t stream_expire_next_ns(const struct stream *s)
@@ -1073,7 +1079,7 @@ void stream_replayed(struct stream *s, int64_t now_ns)
 {
     if (!s->is_partial) return;
     s->is_crowded = is_over(s);
-    if (s->is_crowded) must(look_again(s) == ERR_OK); /* nobody's life waits while it is partial */
+    if (s->is_crowded) must(look_again(s) == ERR_OK); /* no life waits while it is partial */
     /* What was over was gone before a limit took another. What is over since then has its marker,
      * but goes before a limit takes one that is not. */
     expire_before(s, s->clock_ns);

@@ -24,10 +24,10 @@
 #include "core/base/record.h"
 #include "core/base/rng.h"
 #include "core/js/dedupe.h"
+#include "core/js/due.h"
 #include "core/js/lost.h"
 #include "core/js/msg_ttl.h"
 #include "core/js/quota.h"
-#include "core/js/due.h"
 #include "core/js/sieve.h"
 #include "core/js/staged.h"
 #include "core/js/stream_config.h"
@@ -229,9 +229,9 @@ void stream_pass(struct stream *s, uint64_t seq);
 /* Removes what is too old at now, message ids as well. True: there is more; call again. Of a file
  * stream nothing goes before the records in flight whose time it is behind, nor before an order. */
 bool stream_expire(struct stream *s, int64_t now_ns);
-/* The same of messages, for the order in flight whose record has this time. In the order in which
- * they end where there are delete markers: which is the last of its subject, and waits for its
- * marker, must come out the same at a start. */
+/* The same of messages, for the order in flight whose record has this time: in the order in which
+ * they end, since which is the last of its subject, and waits for its marker, must come out the
+ * same at a start. False as well when there is no memory for what waits: later. */
 bool stream_expire_until(struct stream *s, int64_t time_ns);
 /* So many messages' own life times are over that they are to go before anything is stored. */
 bool stream_is_overdue(const struct stream *s, int64_t now_ns);

@@ -476,7 +476,6 @@ static void take_events(struct shard *s)
     struct jet *j = s->jet;
     struct store_event e;
     j->js->clock = s->now;
-    js_ends_again(j->js); /* before clients publish anything behind */
     if (UNLIKELY(jet_subs_is_due(j))) jet_subs_step(s);
     jet_send_waiting(s);
     while (j->port.next(j->port.store, &e)) {
@@ -510,6 +509,8 @@ static void take_events(struct shard *s)
             break;
         }
     }
+    js_ends_again(j->js); /* before clients publish anything behind */
+    deliver_save_early(&j->deliver, s->now);
 }
 
 void jet_events(struct shard *s)

@@ -119,6 +119,7 @@ struct jet_stream {
     struct list held_link;
     struct list unsubscribed; /* some of its subscriptions are not in the index yet */
     struct wheel_timer timer; /* expiry */
+    uint64_t marker_ns;       /* no delete marker is stored before: the last one was refused */
     struct jet_queue held;    /* publishes that wait for an order, or for room in the log */
     uint32_t *subs;           /* [sub_count] */
     uint32_t sub_count, sub_room;

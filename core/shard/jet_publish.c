@@ -9,6 +9,7 @@ enum {
     SHORT_BUFFER = 4096,    /* a limit of fewer publishes is there to refuse a burst at once */
     EXPIRE_ROUNDS = 4,      /* batches of one stream in a step */
     MARKERS_MAX = 64,
+    MARKER_RETRY_NS = 250000000, /* behind one that was refused */
 };
 static const uint64_t FULL_LOG_NS = 1000000000u;
 
@@ -462,6 +463,7 @@ void jet_publish_arm(struct shard *s, struct jet_stream *x)
     /* What is due and stays (its marker is in flight) is looked at again, but not in this turn. */
     uint64_t wait = at > s->now.wall_ns ? (uint64_t)(at - s->now.wall_ns) : JET_RETRY_NS;
     uint64_t deadline = s->now.mono_ns + wait;
+    if (at == 0 && deadline < x->marker_ns) deadline = x->marker_ns;
     if (wheel_is_armed(&x->timer) && x->timer.deadline_ns <= deadline) return;
     wheel_arm(&s->jet->wheel, &x->timer, deadline);
 }
@@ -470,12 +472,16 @@ static void write_markers(struct shard *s, struct jet_stream *x)
 {
     struct jet *j = s->jet;
     struct message m = {.account = session_account(s, x->s->stream.account)};
+    if (s->now.mono_ns < x->marker_ns) return;
     for (int i = 0; i < MARKERS_MAX && due_count(&x->s->stream.due) > 0; i++) {
         if (m.account == NULL || !ensure_work(s, SUBJECT_INDEX_BYTES_MAX + PUBLISH_SCRATCH_EXTRA))
             return;
         publish_check_marker(&x->s->stream, s->now.wall_ns, &j->work, &j->outcome);
         if (j->outcome.verdict == STREAM_WAIT || j->outcome.verdict == STREAM_DUPLICATE) return;
-        if (j->outcome.verdict == STREAM_STORE && !append(s, x, &m, &j->outcome)) return;
+        if (j->outcome.verdict == STREAM_STORE && append(s, x, &m, &j->outcome)) continue;
+        due_put_back(&x->s->stream.due);
+        x->marker_ns = s->now.mono_ns + MARKER_RETRY_NS;
+        return;
     }
 }
 

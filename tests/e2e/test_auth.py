@@ -487,8 +487,9 @@ def test_reserved_reply_prefixes(start):
 # --- the log
 
 def violations(s, count):
-    s.wait_log("Violation", count=count)
-    return re.findall(r"\[ERR\] 127\.0\.0\.1:\d+ - cid:\d+( - .*Violation.*)", s.log())
+    line = r"\[ERR\] 127\.0\.0\.1:\d+ - cid:\d+( - .*Violation.*)\n"
+    s.wait_log(line, count=count)  # a trace shows what the client is told, before or behind
+    return re.findall(line, s.log())
 
 
 def test_the_log_names_who_may_not(start):

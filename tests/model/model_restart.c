@@ -380,6 +380,8 @@ static void fail(uint64_t ticket)
     end_wait(ticket, UINT64_MAX, ERR_IO);
     deliver_store_failed(&p->deliver, ticket, world->now);
     end_wait(0, 0, ERR_OK);
+    js_ends_again(&p->js);
+    deliver_save_early(&p->deliver, world->now);
 }
 
 /* True: something is under way. */

@@ -404,6 +404,12 @@ Test(deliver, without_memory_for_what_is_pending_a_consumer_rests)
     cr_assert_eq(r.sent_count, 20);
 }
 
+static void fail_store(uint64_t ticket)
+{
+    deliver_store_failed(&r.d, ticket, r.now);
+    deliver_save_early(&r.d, r.now);
+}
+
 /* Its record is in flight while memory is short for what runs the consumer. */
 Test(deliver, a_record_that_fails_is_written_again_though_the_consumer_was_closed_meanwhile)
 {
@@ -416,7 +422,7 @@ Test(deliver, a_record_that_fails_is_written_again_though_the_consumer_was_close
     r.heap.fail_at = r.heap.alloc_count + 1;
     deliver_updated(&r.d, stream(), named("c"), r.now);
     cr_assert_null(named("c")->owner);
-    deliver_store_failed(&r.d, r.log.ticket, r.now);
+    fail_store(r.log.ticket);
     pass(300);
     cr_assert_eq(r.log.progress_count, records + 1);
     deliver_store_stored(&r.d, r.log.ticket);
@@ -556,7 +562,7 @@ Test(deliver, a_failed_record_is_written_again_and_answered_then)
     pull("c", "1");
     cr_assert(ack(r.sent[0].reply, "", "r"));
     uint32_t records = r.log.progress_count;
-    deliver_store_failed(&r.d, r.log.ticket, r.now);
+    fail_store(r.log.ticket);
     cr_assert_eq(r.sent_count, 1);
     r.log.fails = ERR_FULL;
     pass(300);
@@ -664,7 +670,7 @@ Test(deliver, an_ack_behind_an_end_that_fails_is_recorded_then)
     deliver_store_stored(&r.d, q.ticket - 1);
     cr_assert(ack(r.sent[0].reply, "", ""));
     fail_order(&q);
-    deliver_store_failed(&r.d, q.ticket, r.now);
+    fail_store(q.ticket);
     pass(DELIVER_SAVE_MS);
     deliver_store_stored(&r.d, r.log.ticket);
     cr_assert_eq(stream()->stream.msgs.live_count, 0);
@@ -795,7 +801,7 @@ Test(deliver, a_work_queue_keeps_what_a_reset_passes_over_until_it_is_acked)
     cr_assert_eq(stream()->stream.msgs.live_count, 4);
     /* A record that is lost is no reason to take them for settled. */
     pull("c", "1");
-    deliver_store_failed(&r.d, r.log.ticket, r.now);
+    fail_store(r.log.ticket);
     pass(300);
     deliver_store_stored(&r.d, r.log.ticket);
     cr_assert_eq(stream()->stream.msgs.live_count, 4);
@@ -813,7 +819,7 @@ Test(deliver, a_lost_record_is_made_good_by_the_next_one)
     pass(300);
     deliver_store_stored(&r.d, r.log.ticket);
     cr_assert(ack(r.sent[2].reply, "", ""));
-    deliver_store_failed(&r.d, r.log.ticket, r.now);
+    fail_store(r.log.ticket);
     pass(300);
     deliver_store_stored(&r.d, r.log.ticket);
     cr_assert_eq(stream()->stream.msgs.live_count, 3);
@@ -880,7 +886,7 @@ Test(deliver, a_reset_that_is_refused_or_fails_leaves_what_is_pending)
     cr_assert_eq(c->live->window.pending_count, 0);
     cr_assert(ack(r.sent[0].reply, "", "r"), "passed over by it");
     fail_order(&q);
-    deliver_store_failed(&r.d, r.log.ticket, r.now);
+    fail_store(r.log.ticket);
     cr_assert_eq(c->live->window.pending_count, 1);
     cr_assert_eq(c->next_seq, 3);
     pass(300);
@@ -942,7 +948,7 @@ Test(deliver, an_ack_before_a_reset_whose_records_fail_is_never_confirmed)
     pull("c", "1");
     cr_assert(ack(r.sent[0].reply, "", "r"));
     call("$JS.API.CONSUMER.RESET.S.c", "{\"seq\":1}");
-    deliver_store_failed(&r.d, 0, r.now);
+    fail_store(0);
     pass(300);
     deliver_store_stored(&r.d, r.log.ticket);
     expect_refused_once("r");
@@ -960,7 +966,7 @@ Test(deliver, what_an_ack_before_a_reset_settled_is_told_by_the_next_record_if_t
     cr_assert_eq(stream()->stream.msgs.live_count, 3);
     fail_order(&q);
     r.log.settled = 0;
-    deliver_store_failed(&r.d, 0, r.now);
+    fail_store(0);
     pass(300);
     cr_assert_eq(r.log.settled, UINT64_C(1) << 2, "%lx", r.log.settled);
 }
@@ -977,7 +983,7 @@ Test(deliver, a_reset_that_fails_settles_nothing_that_an_earlier_one_passed_over
     deliver_store_stored(&r.d, r.log.ticket);
     struct js_request q = begin_reset("{\"seq\":1}");
     fail_order(&q);
-    deliver_store_failed(&r.d, r.log.ticket, r.now);
+    fail_store(r.log.ticket);
     uint32_t before = r.log.progress_count;
     cr_assert(ack(r.sent[0].reply, "", ""));
     pass(300);
@@ -999,7 +1005,7 @@ Test(deliver, what_went_before_a_reset_that_fails_is_on_record_before_anything_i
     cr_assert_eq(stream()->stream.msgs.live_count, 1);
     fail_order(&q);
     r.log.settled = 0;
-    deliver_store_failed(&r.d, first, r.now);
+    fail_store(first);
     cr_assert_eq(r.log.settled, UINT64_C(1) << 1, "%lx", r.log.settled);
 }
 
@@ -1034,7 +1040,7 @@ Test(deliver, an_ack_behind_a_reset_that_fails_settles_nothing_else)
     pass(300);
     cr_assert_gt(r.log.progress_count, before);
     fail_order(&q);
-    deliver_store_failed(&r.d, q.ticket, r.now);
+    fail_store(q.ticket);
     pass(300);
     cr_assert_eq(r.log.settled, UINT64_C(1) << 1, "%lx", r.log.settled);
     deliver_store_stored(&r.d, r.log.ticket);
@@ -1095,7 +1101,7 @@ Test(deliver, an_ack_whose_record_fails_beside_a_change_to_interest_is_told_by_t
                                            "\"retention\":\"interest\"}");
     cr_assert_eq(jsapi_run(&r.js, &q), JS_WAIT_STORED);
     cr_assert(ack(r.sent[0].reply, "", "r"));
-    deliver_store_failed(&r.d, r.log.ticket, r.now);
+    fail_store(r.log.ticket);
     cr_assert_eq(jsapi_stored(&r.js, &q, ERR_OK), JS_REPLY);
     jsapi_end(&q);
     r.log.settled = 0;
@@ -1213,7 +1219,7 @@ Test(deliver, an_ack_that_a_reset_may_forget_is_not_confirmed)
         cr_assert(ack(r.sent[first].reply, "", "r"));
         cr_assert_eq(jsapi_stored(&r.js, &q, ERR_IO), JS_REPLY);
         jsapi_end(&q);
-        deliver_store_failed(&r.d, q.ticket, r.now);
+        fail_store(q.ticket);
         cr_assert_eq(named("c")->live->window.pending_count, 1);
         pass(300);
         deliver_store_stored(&r.d, r.log.ticket);
@@ -1555,6 +1561,7 @@ Test(deliver, an_inactive_one_whose_record_is_lost_has_another_before_anything_e
     js_ends_failed(&r.js, first + 1);
     cr_assert_eq(r.log.gone_count, 1);
     js_ends_failed(&r.js, first);
+    js_ends_again(&r.js);
     cr_assert_eq(r.log.gone_count, 2);
     cr_assert_gt(r.log.ticket, first);
     js_ends_stored(&r.js, r.log.ticket - 1);
@@ -1567,6 +1574,7 @@ Test(deliver, an_inactive_one_whose_record_is_lost_has_another_before_anything_e
     cr_assert_eq(r.log.gone_count, 3);
     js_ends_stored(&r.js, r.log.ticket);
     js_ends_failed(&r.js, first);
+    js_ends_again(&r.js);
     cr_assert_eq(r.log.gone_count, 3);
 }
 
@@ -1578,6 +1586,7 @@ Test(deliver, the_end_of_an_inactive_one_is_no_matter_where_its_stream_ended_too
     cr_assert_eq(r.log.gone_count, 1);
     js_drop(&r.js, stream());
     js_ends_failed(&r.js, 1);
+    js_ends_again(&r.js);
     cr_assert_eq(r.log.gone_count, 1);
     cr_assert(list_is_empty(&r.js.ends_lost));
 }

@@ -68,6 +68,21 @@ Test(due, what_is_still_there_is_asked_for_again_behind_the_others)
     cr_expect_eq(due_count(&r.due), 0);
 }
 
+Test(due, one_that_was_put_back_is_the_next)
+{
+    add(1, 2);
+    cr_expect_eq(due_next(&r.due, &r.msgs), 1);
+    due_put_back(&r.due);
+    cr_expect_eq(due_next(&r.due, &r.msgs), 1);
+    cr_expect_eq(due_next(&r.due, &r.msgs), 2);
+    due_put_back(&r.due);
+    end(1);
+    end(2);
+    cr_expect_eq(due_next(&r.due, &r.msgs), 0);
+    due_put_back(&r.due);
+    cr_expect_eq(due_count(&r.due), 0);
+}
+
 /* A queue that moves on needs no more room than what is in it. */
 Test(due, room_of_what_has_gone_is_used_again)
 {

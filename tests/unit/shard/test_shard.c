@@ -290,13 +290,14 @@ struct slow_store {         /* stores at once, and says it cannot go on like tha
     uint32_t room;       /* for so many records, then it is full of what it writes */
     bool is_writing;     /* and tells of none */
     bool fails;          /* what it writes now */
+    bool is_telling;     /* of a failure: until it is asked again it takes nothing, as the log */
     uint32_t gone_count; /* records of consumers that ended */
 };
 
 static enum err slow_append(struct store *store, const struct record *r, struct store_stub *out)
 {
     struct slow_store *s = (struct slow_store *)(void *)store;
-    if (s->room == 0) return ERR_FULL;
+    if (s->room == 0 || s->is_telling) return ERR_FULL;
     s->room--;
     s->gone_count += r->kind == RECORD_CONSUMER_GONE;
     return s->append(store, r, out);
@@ -315,11 +316,13 @@ static uint32_t slow_percent(const struct store *s)
 static bool slow_next(struct store *store, struct store_event *out)
 {
     struct slow_store *s = (struct slow_store *)(void *)store;
+    s->is_telling = false;
     if (s->is_writing || s->told == s->memory.ticket) return false;
     *out = (struct store_event){.kind = STORE_STORED, .ticket = s->memory.ticket};
     if (s->fails)
         *out = (struct store_event){.kind = STORE_FAILED, .err = ERR_IO, .ticket = s->told + 1};
     s->told = s->memory.ticket;
+    s->is_telling = s->fails;
     s->fails = false;
     return true;
 }
