@@ -352,8 +352,8 @@ void js_ends_stored(struct js *js, uint64_t ticket);
 /* From this one on they failed, and wait for js_ends_again: while the log tells of a failure it
  * takes no record. */
 void js_ends_failed(struct js *js, uint64_t ticket);
-/* Writes those that wait, if there are any; to be called before clients publish anything: what comes
- * behind is not to find the consumers there at a start. */
+/* Writes those that wait, if there are any; to be called before clients publish anything: what
+ * comes behind is not to find the consumers there at a start. */
 void js_ends_again(struct js *js);
 /* Takes it out and frees it; its record is durable. Whoever waits for messages is told so, and an
  * interest stream forgets what it alone wanted. */

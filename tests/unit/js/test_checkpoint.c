@@ -492,6 +492,47 @@ Test(checkpoint, an_age_that_ended_before_a_life_left_the_younger_message)
     }
 }
 
+/* A checkpoint has the life of what waits for its marker: a later configuration may have no age. */
+Test(checkpoint, the_life_of_what_waits_for_its_marker_is_kept)
+{
+    struct js again;
+    configure(&js, MARKERS, 0);
+    store(&js, 1, "m.x", true, 0);
+    store(&js, 2, "m.y", false, 0);
+    cr_assert_not(stream_expire(marked(&js), START + LATER_NS));
+    cr_assert_eq(due_count(&marked(&js)->due), 1);
+    begin_again(&again);
+    store(&again, 1, "m.x", true, 0);
+    store(&again, 2, "m.y", false, 0);
+    js_replay_end(&again);
+    cr_expect_eq(due_count(&marked(&again)->due), 0);
+    cr_expect_not(stream_expire(marked(&again), START + LATER_NS));
+    cr_expect_eq(due_count(&marked(&again)->due), 1);
+    js_deinit(&again);
+}
+
+/* What waits by age and what a limit is to take instead, at a start without memory to spare. */
+Test(checkpoint, a_crowded_start_with_messages_missing_needs_no_memory)
+{
+    struct js again;
+    configure(&js, MARKERS ",\"max_age\":1000000000,\"max_msgs\":2", 0);
+    store(&js, 1, "m.w", false, 0);
+    store(&js, 2, "m.x", false, 0);
+    begin_again(&again);
+    store(&again, 2, "m.x", false, 0);
+    store(&again, 3, "m.y", false, LATER_NS);
+    store(&again, 4, "m.z", false, LATER_NS);
+    cr_assert_eq(due_count(&marked(&again)->due), 1);
+    cr_assert(marked(&again)->is_partial);
+    heap.fail_at = heap.alloc_count + 1;
+    heap.fail_from = 1;
+    js_replay_end(&again);
+    heap.fail_at = 0;
+    cr_expect_not(msgs_has(&marked(&again)->msgs, 2), "it is over, and in the way of others");
+    cr_expect(msgs_has(&marked(&again)->msgs, 3) && msgs_has(&marked(&again)->msgs, 4));
+    js_deinit(&again);
+}
+
 /* What a limit took does not come back since a later configuration has a higher one. */
 Test(checkpoint, what_a_lower_limit_took_stays_gone_where_messages_are_missing)
 {
